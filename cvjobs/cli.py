@@ -1,0 +1,164 @@
+"""The command ``cvjobs``: finds the driver by its file name, builds its Config, runs it, words what went wrong.
+
+Nothing heavy is imported before a driver runs; what a command does is in its driver.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+import cvjobs
+from cvjobs import config, configfile, drivers
+from cvjobs.errors import CvjobsError, Stopped, WrongUse
+
+_ABOUT = "Batch computer-vision jobs over large collections of images."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code; errors are a sentence on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except CvjobsError as error:
+        return _failed(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _failed(_usage(error, words), error.exit_code)
+    except KeyboardInterrupt:
+        return _failed("Stopped.", Stopped.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
+        return _closed() or _failed(_bug(error), 1)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0].startswith("-"):
+        return int(_parse(_overview(), words or ["--help"]))
+    driver = drivers.load(words[0])
+    # Parsing returns the Config, and the driver runs outside of Typer, which handles some exceptions its own way.
+    parsed = _parse(_single(words[0], driver), words)
+    if isinstance(parsed, int):
+        return parsed
+    return driver.run(parsed) or 0
+
+
+def _parse(app: typer.Typer, words: list[str]) -> Any:
+    """Return the command's Config, or the exit code where an option such as ``--help`` has done everything."""
+    return app(words, prog_name="cvjobs", standalone_mode=False)
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(
+        help=_ABOUT,
+        add_completion=False,
+        rich_markup_mode=None,  # importing rich takes as long as everything else
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )
+    app.callback()(_options)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cvjobs {cvjobs.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
+
+
+def _overview() -> typer.Typer:
+    """All commands with the first line of their help, none of them imported."""
+    app = _application()
+    for name, text in drivers.described().items():
+        app.command(name, short_help=text.partition("\n")[0])(_no_command)
+    return app
+
+
+def _no_command() -> None:
+    raise WrongUse("The command comes first, as in 'cvjobs embed SOURCE -o OUT': see 'cvjobs --help'.")
+
+
+def _single(name: str, driver: ModuleType) -> typer.Typer:
+    app = _application()
+    app.command(name, help=driver.__doc__)(_command(name, driver))
+    return app
+
+
+def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
+    """Return the function from whose signature Typer makes the options; it returns the driver's Config."""
+
+    def command(context_: typer.Context, config_: str | None, **values: Any) -> Any:
+        flags = {key: value for key, value in values.items() if context_.get_parameter_source(key).name != "DEFAULT"}
+        given = configfile.section(driver.Config, name, drivers.files(), config_) | flags
+        return config.complete(driver.Config, given, lambda field: _missing(field, name, config_))
+
+    own = inspect.signature(command).parameters
+    context = own["context_"].replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY)
+    hint = Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help=f"Read options from FILE instead of {configfile.NAME}.")
+    ]
+    file = own["config_"].replace(annotation=hint, default=None, kind=inspect.Parameter.KEYWORD_ONLY)
+    parameters = [context, *config.command_signature(driver.Config).parameters.values(), file]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _missing(field: config.Field, command: str, file: str | None) -> str:
+    return (
+        f"{field.spelt} is missing: give it on the command line, "
+        f"or set '{field.name}' under '{command}' in {file or configfile.NAME}."
+    )
+
+
+def _usage(error: typer.TyperException, words: list[str]) -> str:
+    command = "" if not words or words[0].startswith("-") else f" {words[0]}"
+    sentence = " ".join(error.format_message().split()).rstrip(".")
+    return f"{sentence}: see 'cvjobs{command} --help'."
+
+
+def _failed(sentence: str, code: int) -> int:
+    # A path may hold control characters, and a terminal would obey them.
+    readable = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", sentence)
+    print(f"cvjobs: {readable}", file=sys.stderr, flush=True)
+    return code
+
+
+def _bug(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cvjobs-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+        place = f"in {file.name}"
+    except OSError:
+        traceback.print_exception(error)
+        place = "above"
+    return f"{what}; this is a bug in cvjobs: please report it with the traceback {place}."
+
+
+def _closed() -> int:
+    """Return 1 where standard output was closed by its reader (``cvjobs models | head``): that is no bug; else 0."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

@@ -1,0 +1,211 @@
+"""A driver's Config dataclass as command-line options and as Python keywords, with every value checked.
+
+The frozen keyword-only dataclass is the only place where an option is named, typed, explained and given its default:
+``workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 1``. A type is str, int, float, bool, a Literal
+of strings, or a tuple[one of them, ...], each with or without ``| None``; a field without a default is required.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import MISSING, dataclass
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from typer.models import ArgumentInfo, ParameterInfo
+
+from cvjobs.errors import WrongUse, nearest
+
+Config = TypeVar("Config")
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One option of a Config: ``annotation`` as written, ``kind`` the type of a single value of it."""
+
+    name: str
+    annotation: Any
+    info: ParameterInfo
+    kind: Any
+    many: bool
+    optional: bool
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether the Config gives no default."""
+        return self.default is MISSING
+
+    @property
+    def positional(self) -> bool:
+        """Whether the command line takes the value by position."""
+        return isinstance(self.info, ArgumentInfo)
+
+    @property
+    def spelt(self) -> str:
+        """The option as a user types it: ``SOURCE``, ``-o/--out``, ``--batch-size``."""
+        if self.positional:
+            return self.name.upper()
+        return "/".join(self.info.param_decls or [f"--{self.name.replace('_', '-')}"])
+
+    @property
+    def wanted(self) -> str:
+        """What one value must be, in words."""
+        if get_origin(self.kind) is Literal:
+            return f"one of {', '.join(get_args(self.kind))}"
+        low, high = self.info.min, self.info.max
+        between = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
+        return " ".join([_WORDS[self.kind], " and ".join(between)]).strip()
+
+
+def fields(config: type) -> dict[str, Field]:
+    """Return the options of a Config by name, in the order they are written."""
+    hints = get_type_hints(config, include_extras=True)
+    return {field.name: _field(field, hints[field.name]) for field in dataclasses.fields(config)}
+
+
+def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
+    annotation, info = get_args(hint)
+    kind = annotation
+    optional = get_origin(kind) in (Union, UnionType)
+    if optional:
+        (kind,) = [choice for choice in get_args(kind) if choice is not NoneType]
+    many = get_origin(kind) is tuple
+    return Field(
+        name=field.name,
+        annotation=annotation,
+        info=info,
+        kind=get_args(kind)[0] if many else kind,
+        many=many,
+        optional=optional,
+        default=field.default,
+    )
+
+
+def command_signature(config: type) -> inspect.Signature:
+    """Return the keyword parameters from which Typer makes the options; required values may come from elsewhere."""
+    return inspect.Signature([_parameter(field) for field in fields(config).values()])
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    info = copy(field.info)
+    kind = list[field.kind] if field.many else field.kind  # type: ignore[name-defined]
+    default = None if field.required else field.default
+    if field.required and field.positional:
+        info.metavar = info.metavar or field.name.upper()  # without the brackets of an optional argument
+    elif field.required:
+        info.help = f"{info.help or ''}  [required]".strip()
+    if field.many and default is not None:
+        default = list(default)
+        info.show_default = bool(default)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, info],
+    )
+
+
+def checked(field: Field, value: object, place: str) -> Any:
+    """Return ``value`` as the field's type, or raise ``WrongUse`` about ``place`` ("workers", "--workers", ...)."""
+    if value is None and field.optional:
+        return None
+    if not field.many:
+        return _one(field, value, place)
+    if not isinstance(value, (list, tuple)):
+        raise WrongUse(f"{place} must be a list, each entry {field.wanted}, not {_shown(value)}.")
+    return tuple(_one(field, entry, f"Every entry of {place}") for entry in value)
+
+
+def _one(field: Field, value: object, place: str) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    kind = field.kind
+    if get_origin(kind) is Literal:
+        good = value in get_args(kind)
+    elif kind is float and isinstance(value, Real) and not isinstance(value, bool):
+        value, good = float(value), True
+    elif kind is int and isinstance(value, Integral) and not isinstance(value, bool):
+        value, good = int(value), True
+    else:
+        good = type(value) is kind and kind in (bool, str)
+    low, high = field.info.min, field.info.max
+    if good and isinstance(value, (int, float)):
+        good = (low is None or value >= low) and (high is None or value <= high)
+    if not good:
+        hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
+        raise WrongUse(f"{place} must be {field.wanted}, not {_shown(value)}{hint}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def named(known: Mapping[str, Field], name: str, place: str) -> Field:
+    """Return the field of that name, or raise ``WrongUse`` with the nearest one."""
+    if name not in known:
+        raise WrongUse(f"There is no option '{name}'{place}{nearest(name, known)}.")
+    return known[name]
+
+
+def build(config: type[Config], *arguments: Any, **options: Any) -> Config:
+    """Build a Config from Python values, each of them checked.
+
+    Positional values are taken in the order of ``python_order``: the source, the output. Raises ``WrongUse`` for an unknown name, a missing value or one of the wrong type.
+    """
+    known = fields(config)
+    order = python_order(known)
+    if len(arguments) > len(order):
+        raise WrongUse(f"Too many positional values ({len(arguments)}): give at most {' and '.join(order) or 'none'}.")
+    placed = dict(zip(order, arguments, strict=False))
+    for name in options:
+        named(known, name, "")
+        if name in placed:
+            raise WrongUse(f"{name} is given twice: by position and by name.")
+    return complete(config, placed | options, lambda field: f"{field.name} is missing: pass {field.name}=...")
+
+
+def python_order(known: Mapping[str, Field]) -> list[str]:
+    """Return the names that Python callers may give by position.
+
+    These are the required arguments, the required options and the other arguments, as in ``query(index, source)``.
+    """
+    required = [field for field in known.values() if field.required]
+    first = sorted(required, key=lambda field: not field.positional)
+    return [field.name for field in [*first, *(f for f in known.values() if f.positional and not f.required)]]
+
+
+def python_signature(config: type) -> inspect.Signature:
+    """Return the signature of ``build`` for this Config, as ``help()`` shows it."""
+    known = fields(config)
+    order = python_order(known)
+    parameters = [_python_parameter(known[name], inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in order]
+    parameters += [_python_parameter(field, inspect.Parameter.KEYWORD_ONLY) for field in known.values() if field.name not in order]
+    return inspect.Signature(parameters)
+
+
+def _python_parameter(field: Field, kind: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.required else field.default
+    return inspect.Parameter(field.name, kind, default=default, annotation=field.annotation)
+
+
+def complete(config: type[Config], values: Mapping[str, Any], missing: Callable[[Field], str]) -> Config:
+    """Check the values and fill in the defaults; ``missing`` words the sentence about a required value not given."""
+    known = fields(config)
+    for field in known.values():
+        if field.required and field.name not in values:
+            raise WrongUse(missing(field))
+    return config(**{name: checked(known[name], value, name) for name, value in values.items()})

@@ -1,0 +1,91 @@
+"""Reads the options of one command from ``cvjobs.yaml``: its top-level keys are commands, theirs the options.
+
+A value means what the same word means on the command line: YAML only gives text and lists of text here, so that
+``off`` stays a choice, ``1e-3`` a number and ``2:8`` a range, which YAML 1.1 turns into False, text and 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, get_args
+
+from cvjobs.config import Field, checked, fields, named
+from cvjobs.errors import WrongUse, nearest
+
+NAME = "cvjobs.yaml"
+LIMIT = 1 << 20  # bytes: a larger file is no configuration
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def section(config: type, command: str, commands: Collection[str], file: str | None) -> dict[str, Any]:
+    """Return the values that the file gives for one command, checked, by field name.
+
+    Without ``file``, ``cvjobs.yaml`` in the working directory counts where it exists. Raises ``WrongUse`` for a file
+    that cannot be read, an unknown command or option, and a value of the wrong type.
+    """
+    if file is None and not Path(NAME).exists():
+        return {}
+    file = file or NAME
+    document = _load(file)
+    if not isinstance(document, dict):
+        raise WrongUse(f"{file} must map commands to their options, as in 'embed: {{workers: 2}}'.")
+    for name in document:
+        if name not in commands:
+            raise WrongUse(f"{file} has a section '{name}', which is no command{nearest(name, commands)}.")
+    given = document.get(command) or {}
+    if not isinstance(given, dict):
+        raise WrongUse(f"'{command}' in {file} must map options to values, as in 'embed: {{workers: 2}}'.")
+    place = f" under '{command}' in {file}"
+    known = fields(config)
+    values: dict[str, Any] = {}
+    for key, node in given.items():
+        field = named(known, key.replace("-", "_"), place)
+        if field.name in values:
+            raise WrongUse(f"'{field.name}' is given twice{place}: remove one.")
+        values[field.name] = _value(field, node, f"'{key}'{place}")
+    return values
+
+
+def _load(file: str) -> Any:
+    import yaml
+
+    try:
+        with Path(file).open("rb") as stream:
+            text = stream.read(LIMIT + 1)
+    except OSError as error:
+        raise WrongUse(f"Cannot read {file} ({error.strerror}): give --config a readable YAML file.") from error
+    if len(text) > LIMIT:
+        raise WrongUse(f"{file} is larger than 1 MiB: give --config a YAML file of commands and their options.")
+    try:
+        # BaseLoader is the strictest of the safe loaders: it makes nothing but text, lists and mappings.
+        return yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506
+    except RecursionError:
+        raise WrongUse(f"{file} is nested too deeply: it maps commands to options, no deeper.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise WrongUse(f"{file} is not valid YAML{line} ({getattr(error, 'problem', None) or error}): fix it.") from error
+
+
+def _value(field: Field, node: Any, place: str) -> Any:
+    if node in ("", "null", "~") and field.optional:
+        return None
+    if field.many and isinstance(node, list):
+        node = [_native(field.kind, entry) for entry in node]
+    elif isinstance(node, str) and not field.many:
+        node = _native(field.kind, node)
+    return checked(field, node, place)
+
+
+def _native(kind: Any, text: Any) -> Any:
+    """Return the text as the kind of value it is for, or unchanged where it is none: ``checked`` then says so."""
+    if not isinstance(text, str) or kind is str or get_args(kind):
+        return text
+    if kind is bool:
+        return _WORDS.get(text.lower(), text)
+    try:
+        return kind(text)
+    except ValueError:
+        return text
