@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cvjobs.dataset.snapshot import open_dataset as open  # noqa: A004
+    from cvjobs.dataset.snapshot import open_dataset
+
+    open = open_dataset  # noqa: A001 - used as cvjobs.open
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

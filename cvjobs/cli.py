@@ -12,7 +12,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -106,14 +105,18 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
     """Return the function from whose signature Typer makes the options; it returns the driver's Config."""
 
     def command(context_: typer.Context, config_: str | None, **values: Any) -> Any:
-        flags = {key: value for key, value in values.items() if context_.get_parameter_source(key).name != "DEFAULT"}
-        given = configfile.section(driver.Config, name, drivers.files(), config_) | flags
+        given = configfile.section(driver.Config, name, drivers.files(), config_)
+        for key, field in config.fields(driver.Config).items():
+            source = context_.get_parameter_source(key)
+            if source is not None and source.name != "DEFAULT":
+                given[key] = config.from_text(field, values[key], field.spelt)
         return config.complete(driver.Config, given, lambda field: _missing(field, name, config_))
 
     own = inspect.signature(command).parameters
     context = own["context_"].replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY)
     hint = Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help=f"Read options from FILE instead of {configfile.NAME}.")
+        str | None,
+        typer.Option("--config", metavar="FILE", help=f"Read options from FILE instead of {configfile.NAME}."),
     ]
     file = own["config_"].replace(annotation=hint, default=None, kind=inspect.Parameter.KEYWORD_ONLY)
     parameters = [context, *config.command_signature(driver.Config).parameters.values(), file]
@@ -131,7 +134,7 @@ def _missing(field: config.Field, command: str, file: str | None) -> str:
 
 def _usage(error: typer.TyperException, words: list[str]) -> str:
     command = "" if not words or words[0].startswith("-") else f" {words[0]}"
-    sentence = " ".join(error.format_message().split()).rstrip(".")
+    sentence = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
     return f"{sentence}: see 'cvjobs{command} --help'."
 
 

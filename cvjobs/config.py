@@ -24,6 +24,7 @@ from cvjobs.errors import WrongUse, nearest
 Config = TypeVar("Config")
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,9 @@ class Field:
         """The option as a user types it: ``SOURCE``, ``-o/--out``, ``--batch-size``."""
         if self.positional:
             return self.name.upper()
-        return "/".join(self.info.param_decls or [f"--{self.name.replace('_', '-')}"])
+        # Typer takes an option's first spelling for a default until it has seen the annotation.
+        spellings = [text for text in (self.info.default, *(self.info.param_decls or ())) if isinstance(text, str)]
+        return "/".join(spellings) or f"--{self.name.replace('_', '-')}"
 
     @property
     def wanted(self) -> str:
@@ -96,21 +99,48 @@ def command_signature(config: type) -> inspect.Signature:
 
 def _parameter(field: Field) -> inspect.Parameter:
     info = copy(field.info)
-    kind = list[field.kind] if field.many else field.kind  # type: ignore[name-defined]
-    default = None if field.required else field.default
-    if field.required and field.positional:
-        info.metavar = info.metavar or field.name.upper()  # without the brackets of an optional argument
-    elif field.required:
+    kind, default = field.kind, field.default
+    if kind in (int, float):
+        # As text to ``from_text``: a wrong number then gets the same sentence here as in cvjobs.yaml.
+        info.metavar = info.metavar or f"<{kind.__name__}>"
+        info.min = info.max = None
+        kind = str
+    if field.positional:
+        info.metavar = field.name.upper()
+    if field.required:
         info.help = f"{info.help or ''}  [required]".strip()
-    if field.many and default is not None:
-        default = list(default)
-        info.show_default = bool(default)
+        default = None  # it may still come from cvjobs.yaml
+    if default is not None and kind is str:
+        default = [str(value) for value in default] if field.many else str(default)
+    if default in ([], ()):
+        default = None
+    if field.many:
+        kind = list[kind]  # type: ignore[valid-type]
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[kind | None if default is None else kind, info],
     )
+
+
+def from_text(field: Field, text: object, place: str) -> Any:
+    """Return the value that text, or a list of texts, stands for; raise ``WrongUse`` about ``place`` otherwise."""
+    if field.many and isinstance(text, list):
+        return checked(field, [_native(field.kind, entry) for entry in text], place)
+    return checked(field, text if field.many else _native(field.kind, text), place)
+
+
+def _native(kind: Any, text: Any) -> Any:
+    """Return the text as a value of this kind, or unchanged where it is none: ``checked`` then says so."""
+    if not isinstance(text, str):
+        return text
+    if kind is bool:
+        return _BOOLEANS.get(text.lower(), text)
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
 
 
 def checked(field: Field, value: object, place: str) -> Any:
@@ -124,7 +154,7 @@ def checked(field: Field, value: object, place: str) -> Any:
     return tuple(_one(field, entry, f"Every entry of {place}") for entry in value)
 
 
-def _one(field: Field, value: object, place: str) -> Any:
+def _one(field: Field, value: Any, place: str) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     kind = field.kind
@@ -164,7 +194,8 @@ def named(known: Mapping[str, Field], name: str, place: str) -> Field:
 def build(config: type[Config], *arguments: Any, **options: Any) -> Config:
     """Build a Config from Python values, each of them checked.
 
-    Positional values are taken in the order of ``python_order``: the source, the output. Raises ``WrongUse`` for an unknown name, a missing value or one of the wrong type.
+    Positional values are taken in the order of ``python_order``: the source, the output. Raises ``WrongUse`` for an
+    unknown name, a missing value or one of the wrong type.
     """
     known = fields(config)
     order = python_order(known)
@@ -193,7 +224,9 @@ def python_signature(config: type) -> inspect.Signature:
     known = fields(config)
     order = python_order(known)
     parameters = [_python_parameter(known[name], inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in order]
-    parameters += [_python_parameter(field, inspect.Parameter.KEYWORD_ONLY) for field in known.values() if field.name not in order]
+    parameters += [
+        _python_parameter(field, inspect.Parameter.KEYWORD_ONLY) for field in known.values() if field.name not in order
+    ]
     return inspect.Signature(parameters)
 
 

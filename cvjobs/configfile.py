@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cvjobs.config import Field, checked, fields, named
+from cvjobs.config import fields, from_text, named
 from cvjobs.errors import WrongUse, nearest
 
 NAME = "cvjobs.yaml"
 LIMIT = 1 << 20  # bytes: a larger file is no configuration
-
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def section(config: type, command: str, commands: Collection[str], file: str | None) -> dict[str, Any]:
@@ -44,7 +42,8 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
         field = named(known, key.replace("-", "_"), place)
         if field.name in values:
             raise WrongUse(f"'{field.name}' is given twice{place}: remove one.")
-        values[field.name] = _value(field, node, f"'{key}'{place}")
+        empty = field.optional and node in ("", "null", "~")
+        values[field.name] = None if empty else from_text(field, node, f"'{key}'{place}")
     return values
 
 
@@ -66,26 +65,6 @@ def _load(file: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise WrongUse(f"{file} is not valid YAML{line} ({getattr(error, 'problem', None) or error}): fix it.") from error
-
-
-def _value(field: Field, node: Any, place: str) -> Any:
-    if node in ("", "null", "~") and field.optional:
-        return None
-    if field.many and isinstance(node, list):
-        node = [_native(field.kind, entry) for entry in node]
-    elif isinstance(node, str) and not field.many:
-        node = _native(field.kind, node)
-    return checked(field, node, place)
-
-
-def _native(kind: Any, text: Any) -> Any:
-    """Return the text as the kind of value it is for, or unchanged where it is none: ``checked`` then says so."""
-    if not isinstance(text, str) or kind is str or get_args(kind):
-        return text
-    if kind is bool:
-        return _WORDS.get(text.lower(), text)
-    try:
-        return kind(text)
-    except ValueError:
-        return text
+        raise WrongUse(
+            f"{file} is not valid YAML{line} ({getattr(error, 'problem', None) or error}): fix it."
+        ) from error
