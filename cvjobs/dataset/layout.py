@@ -1,0 +1,73 @@
+"""Names and schemas inside an output folder; knows no storage and reads no file."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pyarrow as pa
+
+DATA, ERRORS = "data", "errors"
+PARTS, RUNS, VERSIONS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/versions", "_cvjobs/lease"
+FORMAT = "_cvjobs/format.json"
+SUMMARY = "summary.json"
+
+ID = pa.binary(16)
+MODIFIED = pa.timestamp("ns", tz="UTC")
+KEYS = [
+    pa.field("path", pa.string(), nullable=False),
+    pa.field("image_id", ID, nullable=False),
+    pa.field("bytes", pa.int64()),
+    pa.field("modified", MODIFIED),
+    pa.field("version", pa.uint64(), nullable=False),
+]
+MEASURED = [
+    pa.field("content_hash", ID),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("frames", pa.int32()),
+]
+ERROR_SCHEMA = pa.schema(
+    [
+        *KEYS,
+        pa.field("stage", pa.string()),
+        pa.field("code", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("retryable", pa.bool_()),
+        pa.field("attempts", pa.int32()),
+    ]
+)
+RESERVED = frozenset(f.name for f in (*KEYS, *MEASURED))
+
+
+def result_schema(carried: pa.Schema, results: pa.Schema) -> pa.Schema:
+    """Return the schema of ``data/``: keys, measured columns, the list's own columns, then the results."""
+    return pa.schema([*KEYS, *MEASURED, *carried, *results])
+
+
+def new_run(lease_epoch: int) -> str:
+    """Return a run id; ids sort by the epoch of the lease that the run holds."""
+    return f"r{lease_epoch:06d}-{secrets.token_hex(4)}"
+
+
+def epoch_of(name: str) -> int | None:
+    """Return the lease epoch in a run id, or in a part's or temporary file's name that carries one."""
+    for piece in name.split("-"):
+        if len(piece) == 7 and piece[0] == "r" and piece[1:].isdigit():
+            return int(piece[1:])
+    return None
+
+
+def pack(record: dict[str, Any]) -> bytes:
+    """Return a JSON record as bytes."""
+    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def unpack(content: bytes) -> dict[str, Any] | None:
+    """Return a JSON record, or None where a kill cut it short."""
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

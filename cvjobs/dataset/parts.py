@@ -1,0 +1,148 @@
+"""Writing one part: complete result and error files first, and last the record that names them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvjobs.dataset import layout
+from cvjobs.storage import Store
+
+ROW_GROUP = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A published Parquet file of rows."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> File:
+        """Return the file that a JSON record describes."""
+        return cls(name=record["name"], rows=record["rows"], bytes=record["bytes"], sha256=record["sha256"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A committed part: its files, and under which run, overwrite epoch and fingerprint it was computed.
+
+    ``listed`` is when that run began to list the source (ns since 1970): an image modified later than 2 s before
+    may have changed again without its time stamp showing it.
+    """
+
+    name: str
+    run: str
+    epoch: int
+    fingerprint: str
+    listed: int
+    created: int
+    results: File | None
+    errors: File | None
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Part:
+        """Return the part that a JSON record describes."""
+        results, errors = record["results"], record["errors"]
+        return cls(
+            name=record["name"],
+            run=record["run"],
+            epoch=record["epoch"],
+            fingerprint=record["fingerprint"],
+            listed=record["listed"],
+            created=record["created"],
+            results=File.load(results) if results else None,
+            errors=File.load(errors) if errors else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """Who writes parts: the run, its overwrite epoch and fingerprint digest, and when it began to list."""
+
+    run: str
+    epoch: int
+    fingerprint: str
+    listed: int
+
+
+def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> File:
+    """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries."""
+    rows = 0
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal rows
+        with pq.ParquetWriter(
+            file,
+            schema,
+            compression={f.name: "NONE" if pa.types.is_fixed_size_list(f.type) else "ZSTD" for f in schema},
+            use_dictionary=False,
+            write_statistics=[f.name for f in schema if not pa.types.is_nested(f.type)],
+        ) as writer:
+            for table in tables:
+                if table.num_rows:
+                    writer.write_table(table, row_group_size=ROW_GROUP)
+                    rows += table.num_rows
+
+    written = store.write(name, fill)
+    return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
+
+
+def commit(store: Store, author: Author, results: pa.Table | None, errors: pa.Table | None) -> Part:
+    """Make rows durable: after this returns a kill at any moment keeps them.
+
+    Raises JobFailed where the output cannot be written. The record is written last, so a part without one is
+    garbage that the fold of a later run removes.
+    """
+    name = f"{author.run}-{secrets.token_hex(8)}"
+    part = Part(
+        name=name,
+        run=author.run,
+        epoch=author.epoch,
+        fingerprint=author.fingerprint,
+        listed=author.listed,
+        created=time.time_ns(),
+        results=write_table(store, f"{layout.DATA}/part-{name}.parquet", results.schema, [results])
+        if results is not None and results.num_rows
+        else None,
+        errors=write_table(store, f"{layout.ERRORS}/part-{name}.parquet", layout.ERROR_SCHEMA, [errors])
+        if errors is not None and errors.num_rows
+        else None,
+    )
+    store.create(f"{layout.PARTS}/{name}.json", layout.pack(_record(part)))
+    return part
+
+
+def _record(part: Part) -> dict[str, Any]:
+    record = dict(vars(part))
+    record["results"] = dict(vars(part.results)) if part.results else None
+    record["errors"] = dict(vars(part.errors)) if part.errors else None
+    return record
+
+
+def committed(store: Store) -> list[Part]:
+    """Return the parts that have a record, oldest first; one whose files are gone or cut short is left out."""
+    parts = []
+    for entry in store.names(layout.PARTS):
+        if entry.startswith(".") or not entry.endswith(".json"):
+            continue
+        try:
+            record = layout.unpack(store.read(f"{layout.PARTS}/{entry}"))
+        except FileNotFoundError:
+            continue
+        if record is None:
+            continue
+        part = Part.load(record)
+        files = [f for f in (part.results, part.errors) if f]
+        if all(store.size(f.name) == f.bytes for f in files):
+            parts.append(part)
+    return sorted(parts, key=lambda part: (part.created, part.name))

@@ -1,0 +1,180 @@
+"""Snapshots: which files make up an output, published by put-if-absent of the next version number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvjobs.dataset import layout
+from cvjobs.dataset.parts import File
+from cvjobs.errors import WrongUse
+from cvjobs.storage import Store, open_store
+
+if TYPE_CHECKING:
+    import pandas
+    import ray.data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One published state of an output; ``version`` 0 is the empty state before the first one.
+
+    ``want`` digests which images in which version the rows stand for; ``recent`` are ids (hex) whose files were
+    too fresh when they were read to trust their time stamp; ``facts`` are what the fingerprint is made of;
+    ``folded`` are the parts whose rows this version decided on.
+    """
+
+    version: int
+    run: str = ""
+    epoch: int = 0
+    fingerprint: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    root: str = ""
+    want: str = ""
+    wanted: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    results: tuple[File, ...] = ()
+    errors: tuple[File, ...] = ()
+    recent: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+    created: float = 0.0
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> int:
+        """Rows in the results."""
+        return sum(f.rows for f in self.results)
+
+    @property
+    def failed(self) -> int:
+        """Rows in the errors."""
+        return sum(f.rows for f in self.errors)
+
+    def record(self) -> dict[str, Any]:
+        """Return the snapshot as JSON types."""
+        return {
+            **vars(self),
+            "results": [vars(f) for f in self.results],
+            "errors": [vars(f) for f in self.errors],
+        }
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Snapshot:
+        """Return the snapshot that a JSON record describes."""
+        return cls(
+            **{
+                **record,
+                "results": tuple(File.load(f) for f in record["results"]),
+                "errors": tuple(File.load(f) for f in record["errors"]),
+                "recent": tuple(record["recent"]),
+                "folded": tuple(record["folded"]),
+            }
+        )
+
+
+def _versions(store: Store) -> list[int]:
+    names = (name[1:-5] for name in store.names(layout.VERSIONS) if name.startswith("v") and name.endswith(".json"))
+    return sorted(int(n) for n in names if n.isdigit())
+
+
+def latest(store: Store) -> Snapshot:
+    """Return the newest snapshot, the empty one for a new output."""
+    for number in reversed(_versions(store)):
+        try:
+            record = layout.unpack(store.read(f"{layout.VERSIONS}/v{number:08d}.json"))
+        except FileNotFoundError:
+            continue  # superseded while we looked
+        if record is not None:
+            return Snapshot.load(record)
+    return Snapshot(version=0)
+
+
+def next_version(store: Store) -> int:
+    """Return the number that the next snapshot gets."""
+    return max(_versions(store), default=0) + 1
+
+
+def publish(store: Store, snapshot: Snapshot) -> bool:
+    """Publish by put-if-absent; False where another run was first, and then nothing may be deleted."""
+    name = f"{layout.VERSIONS}/v{snapshot.version:08d}.json"
+    created = store.create(name, layout.pack(snapshot.record()))
+    # Old versions are deleted, so a run that slept may create a number that was used up: higher ones tell.
+    return created and max(_versions(store)) == snapshot.version
+
+
+def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
+    """Return a file's rows (some of its columns)."""
+    with store.open(file.name) as handle:
+        return pq.ParquetFile(handle).read(columns=columns)
+
+
+def read_batches(store: Store, file: File) -> Iterator[pa.Table]:
+    """Yield a file's rows, one row group at a time."""
+    with store.open(file.name) as handle:
+        parquet = pq.ParquetFile(handle)
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group)
+
+
+class Dataset:
+    """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._store, self.snapshot = store, snapshot
+
+    def __repr__(self) -> str:
+        s = self.snapshot
+        return f"Dataset({self._store.place!r}, version={s.version}, ok={s.ok}, failed={s.failed})"
+
+    def __len__(self) -> int:
+        return self.snapshot.ok
+
+    @property
+    def files(self) -> list[str]:
+        """The result files of this snapshot, as paths."""
+        return [f"{self._store.place}/{f.name}" for f in self.snapshot.results]
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the results, one row per image, as an Arrow table (all in memory)."""
+        return self._table(self.snapshot.results, columns)
+
+    def errors(self) -> pa.Table:
+        """Return the failed images: path, stage, code, detail, retryable, attempts, as an Arrow table."""
+        if not self.snapshot.errors:
+            return layout.ERROR_SCHEMA.empty_table()
+        return self._table(self.snapshot.errors, None)
+
+    def _table(self, files: tuple[File, ...], columns: list[str] | None) -> pa.Table:
+        tables = [read_table(self._store, file, columns) for file in files]
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+    def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:
+        """Return the results as a pandas DataFrame."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_ray(self) -> ray.data.Dataset:
+        """Return the results as a Ray Dataset, read lazily by whatever Ray this process is connected to."""
+        import ray.data
+
+        return ray.data.read_parquet(self.files)
+
+
+def open_dataset(out: str) -> Dataset:
+    """Open an output folder's newest snapshot; raises WrongUse where the folder holds none."""
+    store = open_store(out)
+    snapshot = latest(store)
+    if snapshot.version == 0:
+        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
+    return Dataset(store, snapshot)
+
+
+def now() -> float:
+    """Return the time stamp of a snapshot (s since 1970)."""
+    return round(time.time(), 3)

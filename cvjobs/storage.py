@@ -1,0 +1,224 @@
+"""Where outputs live: one small interface, and its implementation on a local or mounted folder.
+
+Every write, rename and link of an output goes through here: a file is complete under its final name, or absent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from cvjobs.errors import WrongUse, storage_failure
+
+TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was published: length in bytes and sha256 (hex) of the content."""
+
+    bytes: int
+    sha256: str
+
+
+class Store(Protocol):
+    """A folder of immutable files with atomic publish and put-if-absent; names use ``/``.
+
+    ``writer`` names the run that writes; it is part of temporary names, so that only leftovers of dead runs are
+    ever cleaned.
+    """
+
+    place: str
+    writer: str
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
+        """Publish a file atomically, replacing an existing one; ``fill`` writes its content."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Publish a file unless the name exists; return whether this call created it."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; raises FileNotFoundError."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading at random positions; raises FileNotFoundError."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the entries of a folder, sorted; empty where there is no such folder."""
+
+    def size(self, name: str) -> int | None:
+        """Return a file's length in bytes, None where it does not exist."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder of files; nothing happens where it does not exist."""
+
+
+class _HashingFile(io.RawIOBase):
+    """A file descriptor that hashes what passes through it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self.length, self.hash = descriptor, 0, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: object) -> int:
+        view = memoryview(content)  # type: ignore[arg-type]
+        count = os.write(self.descriptor, view)
+        self.hash.update(view[:count])
+        self.length += count
+        return count
+
+
+class LocalStore:
+    """A folder on a local or mounted file system."""
+
+    def __init__(self, root: str | Path, writer: str = "reader") -> None:
+        self.root = Path(root)
+        self.place = str(self.root)
+        self.writer = writer
+
+    def _temporary(self, final: Path) -> Path:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        return final.parent / f"{TEMPORARY}{self.writer}-{secrets.token_hex(6)}"
+
+    def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            raw = _HashingFile(descriptor)
+            buffered = io.BufferedWriter(raw, 1 << 20)
+            fill(buffered)
+            buffered.flush()
+            os.fsync(descriptor)
+            return Written(raw.length, raw.hash.hexdigest())
+        finally:
+            os.close(descriptor)
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
+        """See ``Store.write``; the content and the name are on disk when this returns."""
+        final = self.root / name
+        try:
+            temporary = self._temporary(final)
+            try:
+                written = self._fill(temporary, fill)
+                os.replace(temporary, final)
+            except BaseException:
+                _unlink(temporary)
+                raise
+            _sync_folder(final.parent)
+        except OSError as error:
+            raise storage_failure(error, self.place) from error
+        return written
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See ``Store.create``; a hard link, or an exclusive create where the file system has no links."""
+        final = self.root / name
+        try:
+            temporary = self._temporary(final)
+            try:
+                self._fill(temporary, lambda file: _write_all(file, content))
+                try:
+                    os.link(temporary, final)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                        raise
+                    return self._create_exclusively(final, content)
+            finally:
+                _unlink(temporary)
+            _sync_folder(final.parent)
+        except OSError as error:
+            raise storage_failure(error, self.place) from error
+        return True
+
+    def _create_exclusively(self, final: Path, content: bytes) -> bool:
+        # Readers ignore a JSON file that a kill cut short here, so a torn file is only an unused name.
+        try:
+            descriptor = os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            return False
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        return True
+
+    def read(self, name: str) -> bytes:
+        """See ``Store.read``."""
+        return (self.root / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """See ``Store.open``."""
+        return (self.root / name).open("rb")
+
+    def names(self, folder: str) -> list[str]:
+        """See ``Store.names``."""
+        try:
+            return sorted(os.listdir(self.root / folder))
+        except FileNotFoundError:
+            return []
+
+    def size(self, name: str) -> int | None:
+        """See ``Store.size``."""
+        try:
+            return (self.root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> None:
+        """See ``Store.delete``."""
+        path = self.root / name
+        try:
+            if path.is_dir() and not path.is_symlink():
+                for entry in os.listdir(path):
+                    self.delete(f"{name}/{entry}")
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_failure(error, self.place) from error
+
+
+def open_store(place: str, writer: str = "reader") -> Store:
+    """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
+    scheme, separator, rest = place.partition("://")
+    if separator and scheme != "file":
+        raise WrongUse(f"Outputs on {scheme}:// are not supported: use a local or mounted folder.")
+    root = Path(rest if separator else place).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise WrongUse(f"The output {root} is a file: name a folder with -o.")
+    return LocalStore(root, writer)
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+
+
+def _unlink(path: Path) -> None:
+    """Remove a temporary file; what cannot be removed now is cleaned by the next run."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename or link durable; file systems without folder fsync answer EINVAL."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
