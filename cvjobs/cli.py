@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import select
 import sys
 import tempfile
 import traceback
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
-        return _closed() or _failed(_bug(error), 1)
+        return _closed(error) or _failed(_bug(error), 1)
 
 
 def _run(words: list[str]) -> int:
@@ -157,11 +158,11 @@ def _bug(error: Exception) -> str:
     return f"{what}; this is a bug in cvjobs: please report it with the traceback {place}."
 
 
-def _closed() -> int:
+def _closed(error: Exception) -> int:
     """Return 1 where standard output was closed by its reader (``cvjobs models | head``): that is no bug; else 0."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+    output = select.poll()
+    output.register(1, 0)
+    if not isinstance(error, BrokenPipeError) or not output.poll(0):
+        return 0
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail again at exit
+    return 1

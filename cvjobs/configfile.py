@@ -65,6 +65,5 @@ def _load(file: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise WrongUse(
-            f"{file} is not valid YAML{line} ({getattr(error, 'problem', None) or error}): fix it."
-        ) from error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise WrongUse(f"{file} is not valid YAML{line} ({problem}): fix it.") from error

@@ -1,0 +1,250 @@
+"""The command line with a toy driver in a folder of its own: names, precedence, exit codes, sentences, imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cvjobs
+from cvjobs import drivers, jobs
+from cvjobs.cli import main
+
+TOY = '''"""Does what its source says.
+
+It is written down here.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from cvjobs import errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    source: Annotated[str, typer.Argument(help="What to do.")]
+    out: Annotated[str, typer.Option("-o", "--out", help="Where to.")]
+    workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 1
+    precision: Annotated[Literal["auto", "fp32"], typer.Option(help="Numbers.")] = "auto"
+    classes: Annotated[tuple[int, ...], typer.Option(help="Only these.")] = ()
+    overwrite: Annotated[bool, typer.Option(help="Start anew.")] = False
+    address: Annotated[str | None, typer.Option(envvar="TOY_ADDRESS", help="Cluster.")] = None
+
+
+def run(config):
+    if config.source.startswith("exit"):
+        return int(config.source[4:])
+    if config.source == "interrupt":
+        raise KeyboardInterrupt
+    if config.source == "crash":
+        raise ZeroDivisionError("seven by zero")
+    if config.source == "pipe":
+        raise BrokenPipeError(32, "Broken pipe")
+    if config.source != "show":
+        raise getattr(errors, config.source)("It went\\nwrong: do it \\x1b[1mbetter.")
+    print(sorted(asdict(config).items()))
+
+
+def call(config):
+    return asdict(config)
+'''
+
+
+@pytest.fixture(autouse=True)
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes ``toy`` and ``broken`` the only commands, and an empty folder the working directory."""
+    folder = tmp_path / "drivers"
+    folder.mkdir()
+    (folder / "toy.py").write_text(TOY)
+    (folder / "broken.py").write_text('"""Cannot be imported."""\nimport no_such_module\n')
+    monkeypatch.setattr(jobs, "__path__", [str(folder)])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield
+    sys.modules.pop("cvjobs.jobs.toy", None)
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def shown(command: Run, *words: str) -> dict[str, Any]:
+    code, out, err = command("toy", "show", "-o", "o", *words)
+    assert (code, err) == (0, "")
+    return dict(eval(out))
+
+
+def test_help_lists_the_drivers_without_importing_them(command: Run) -> None:
+    for words in ([], ["--help"], ["-h"]):
+        code, out, err = command(*words)
+        assert (code, err) == (0, "")
+        assert re.search(r"^  broken +Cannot be imported\.$", out, re.M)
+        assert re.search(r"^  toy +Does what its source says\.$", out, re.M)
+    assert "cvjobs.jobs.toy" not in sys.modules
+
+
+def test_help_of_a_command_is_its_docstring_and_options(command: Run) -> None:
+    code, out, _ = command("toy", "--help")
+    assert code == 0
+    assert "Usage: cvjobs toy" in out
+    assert "It is written down here." in out
+    assert re.search(r"^  SOURCE.*What to do\.  \[required\]$", out, re.M)
+    assert re.search(r"^  -o, --out .*Where to\.  \[required\]$", out, re.M)
+    assert re.search(r"^  --workers <int> +Ray workers\.  \[default: 1\]$", out, re.M)
+    assert re.search(r"^  --precision <auto\|fp32> +Numbers\.  \[default: auto\]$", out, re.M)
+    assert re.search(r"^  --config FILE ", out, re.M)
+
+
+def test_version(command: Run) -> None:
+    assert command("--version") == (0, f"cvjobs {cvjobs.__version__}\n", "")
+
+
+def test_defaults_then_file_then_environment_then_flags(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(command)["workers"] == 1
+    Path("cvjobs.yaml").write_text("toy: {workers: 2, overwrite: true, classes: [1], address: file}")
+    found = shown(command)
+    assert (found["workers"], found["overwrite"], found["classes"], found["address"]) == (2, True, (1,), "file")
+    monkeypatch.setenv("TOY_ADDRESS", "environment")
+    assert shown(command)["address"] == "environment"
+    found = shown(command, "--workers", "1", "--no-overwrite", "--classes", "3", "--classes", "4", "--address", "flag")
+    assert (found["workers"], found["overwrite"], found["classes"], found["address"]) == (1, False, (3, 4), "flag")
+    Path("other.yaml").write_text("toy: {workers: 9}")
+    assert shown(command, "--config", "other.yaml")["workers"] == 9
+
+
+def test_required_values_may_come_from_the_file(command: Run) -> None:
+    Path("cvjobs.yaml").write_text("toy: {source: show, out: there}")
+    assert "('out', 'there')" in command("toy")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["toi"], "There is no command 'toi' (nearest: toy): see 'cvjobs --help'."),
+        (["toy"], "SOURCE is missing: give it on the command line, or set 'source' under 'toy' in cvjobs.yaml."),
+        (["toy", "show"], "-o/--out is missing: give it on the command line, or set 'out' under 'toy' in cvjobs.yaml."),
+        (["toy", "a", "-o", "b", "--workers", "0"], "--workers must be a whole number at least 1, not 0."),
+        (["toy", "a", "-o", "b", "--workers", "x"], "--workers must be a whole number at least 1, not 'x'."),
+        (["toy", "a", "-o", "b", "--classes", "x"], "Every entry of --classes must be a whole number, not 'x'."),
+        (["toy", "a", "-o"], "Option '-o' requires an argument: see 'cvjobs toy --help'."),
+        (["--", "toy"], "The command comes first, as in 'cvjobs embed SOURCE -o OUT': see 'cvjobs --help'."),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_2(command: Run, words: list[str], sentence: str) -> None:
+    assert command(*words) == (2, "", f"cvjobs: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["toy", "a", "-o", "b", "c"], ["(c)", "see 'cvjobs toy --help'."]),
+        (["toy", "a", "-o", "b", "--workres", "2"], ["--workres", "--workers", "see 'cvjobs toy --help'."]),
+        (["toy", "a", "-o", "b", "--precision", "fp23"], ["--precision", "'fp23'", "'auto', 'fp32'"]),
+        (["--workers", "2"], ["--workers", "see 'cvjobs --help'."]),
+    ],
+)
+def test_what_typer_refuses_is_one_sentence_and_2_too(command: Run, words: list[str], parts: list[str]) -> None:
+    code, out, err = command(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("cvjobs: ")
+    assert all(part in err for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("WrongUse", 2), ("JobFailed", 1), ("ImagesMissing", 4), ("OutputHeld", 5), ("Stopped", 130)],
+)
+def test_errors_of_the_library_are_one_sentence_and_their_code(command: Run, source: str, code: int) -> None:
+    sentence = "cvjobs: It went\\x0awrong: do it \\x1b[1mbetter.\n"
+    assert command("toy", source, "-o", "o") == (code, "", sentence)
+
+
+def test_the_driver_chooses_the_exit_code(command: Run) -> None:
+    assert command("toy", "exit3", "-o", "o") == (3, "", "")
+    assert command("toy", "interrupt", "-o", "o") == (130, "", "cvjobs: Stopped.\n")
+
+
+@pytest.mark.parametrize(("source", "what"), [("crash", "ZeroDivisionError: seven"), ("pipe", "BrokenPipeError: ")])
+def test_a_bug_names_the_file_with_its_traceback(command: Run, source: str, what: str) -> None:
+    code, out, err = command("toy", source, "-o", "o")
+    found = re.fullmatch(r"cvjobs: (.*); this is a bug in cvjobs: please report it .* in (.*)\.\n", err)
+    assert (code, out) == (1, "")
+    assert found is not None
+    assert found[1].startswith(what)
+    assert "in run" in Path(found[2]).read_text()
+
+
+def test_a_bug_shows_its_traceback_where_no_file_can_be_made(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+    code, _, err = command("toy", "crash", "-o", "o")
+    assert code == 1
+    assert err.startswith("Traceback")
+    assert err.endswith("the traceback above.\n")
+
+
+def test_python_functions_take_the_same_options() -> None:
+    result = cvjobs.toy("photos", "vectors", workers=2)
+    assert (result["source"], result["out"], result["workers"]) == ("photos", "vectors", 2)
+    assert cvjobs.toy.__doc__ == drivers.load("toy").__doc__
+    with pytest.raises(cvjobs.errors.WrongUse, match="nearest: workers"):
+        cvjobs.toy("photos", "vectors", workres=2)
+
+
+def test_attributes_of_the_package(tmp_path: Path) -> None:
+    assert {"open", "toy", "__version__"} <= set(dir(cvjobs))
+    with pytest.raises(AttributeError, match="no_such_command"):
+        _ = cvjobs.no_such_command
+    # A command named like a module of the library leaves the module its name.
+    (tmp_path / "drivers" / "models.py").write_text('"""Lists."""')
+    assert "models" in drivers.files()
+    assert "models" not in set(dir(cvjobs)) - set(vars(cvjobs))
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom cvjobs.cli import main\ncode = main(['--help'])\n"
+        "print(code, sorted({'ray', 'torch', 'pyarrow', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr == "0 []\n"
+    assert "Usage: cvjobs" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
+    program = (
+        "import sys, cvjobs.jobs\nfrom cvjobs.cli import main\n"
+        f"cvjobs.jobs.__path__[:] = [{str(tmp_path / 'drivers')!r}]\nsys.stdin.read()\n"
+        "sys.exit(main(['toy', 'show', '-o', 'o']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -1,0 +1,55 @@
+"""The wheel, unpacked outside the checkout: every module is in it, and the command runs from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, built from a copy so that nothing of an earlier build gets into it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("cvjobs", "jobs"):
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", folder, folder / "source"], check=True)
+    (wheel,) = folder.glob("cvjobs-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
+    library = {str(path.relative_to(ROOT)) for path in (ROOT / "cvjobs").rglob("*.py")}
+    drivers = {f"cvjobs/jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
+    built = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.py")}
+    assert built == library | drivers
+    assert drivers
+    assert (unpacked / "cvjobs" / "py.typed").exists()
+
+
+def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(unpacked)}
+
+    def output(*words: str) -> str:
+        return subprocess.check_output([sys.executable, *words], text=True, cwd=tmp_path, env=environment)
+
+    assert output("-c", "import cvjobs.jobs; print(cvjobs.__file__, *cvjobs.jobs.__path__)").split() == [
+        str(unpacked / "cvjobs" / "__init__.py"),
+        str(unpacked / "cvjobs" / "jobs"),
+    ]
+    listed = output("-m", "cvjobs", "--help")
+    for driver in (ROOT / "jobs").glob("*.py"):
+        assert f"\n  {driver.stem} " in listed
