@@ -4,6 +4,9 @@
 ``rows`` holds the columns. What an image *contains* is not looked at here.
 """
 
+# The names of files are bytes, which pathlib does not take.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import os
@@ -31,7 +34,7 @@ def list_source(source: str, *, on_progress: Callable[[int], None] | None = None
     Raises WrongUse for a source that is not there, cannot be read or is no source. A bad entry never raises:
     it is a row of ``failures``.
     """
-    progress = on_progress or (lambda found: None)
+    progress = on_progress or (lambda _: None)
     if not source or "\0" in source:
         raise WrongUse("The source has no name: give a folder, a glob, an image or a list of images.")
     path = os.path.abspath(locate(os.fsencode(source), os.getcwdb()))

@@ -1,5 +1,8 @@
 """The walk over a local folder or glob: which entries are images, which are skipped and why, which fail."""
 
+# The names of files are bytes, which pathlib does not take.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import errno
@@ -11,7 +14,10 @@ from collections.abc import Callable, Iterator
 from cvjobs.listing.pattern import HIDDEN, Glob, Positions
 from cvjobs.listing.rows import CHUNK, FailureRows, ImageRows, failure_code
 
-EXTENSIONS = "jpg jpeg jpe jfif png apng webp gif bmp tif tiff avif heic heif ppm pgm".split()
+EXTENSIONS = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp"),
+    *("tif", "tiff", "avif", "heic", "heif", "ppm", "pgm"),
+)
 _SUFFIXES = frozenset(f".{extension}".encode() for extension in EXTENSIONS)
 _REGULAR = stat.S_IFREG
 _FORMAT = 0o170000

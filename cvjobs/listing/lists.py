@@ -1,5 +1,8 @@
 """Sources that name their images one by one: a text file of URIs, or a Parquet or CSV with a path column."""
 
+# The names of files are bytes, which pathlib does not take.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import csv
@@ -26,7 +29,9 @@ from cvjobs.paths import path_text
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
 PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
-RESULT_COLUMNS = frozenset("path image_id bytes modified version content_hash width height frames embedding".split())
+RESULT_COLUMNS = frozenset(
+    {"path", "image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
+)
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 

@@ -1,5 +1,8 @@
 """A glob as a walk sees it: which names of a folder it matches, and which subfolders to go into."""
 
+# A pattern is no path.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import fnmatch
@@ -59,10 +62,8 @@ class Glob:
         """Add the positions that are reached where a ``**`` stands for no folder at all."""
         closed = set[int]()
         for i in positions:
-            closed.add(i)
-            while self._parts[i] == "**":
-                i += 1
-                closed.add(i)
+            end = next(k for k in range(i, len(self._parts)) if self._parts[k] != "**")
+            closed.update(range(i, end + 1))
         return frozenset(closed)
 
 
