@@ -160,12 +160,11 @@ def _one(field: Field, value: Any, place: str) -> Any:
     kind = field.kind
     if get_origin(kind) is Literal:
         good = value in get_args(kind)
-    elif kind is float and isinstance(value, Real) and not isinstance(value, bool):
-        value, good = float(value), True
-    elif kind is int and isinstance(value, Integral) and not isinstance(value, bool):
-        value, good = int(value), True
+    elif kind in (bool, str) or isinstance(value, bool):  # True is a number to Python, not to a user
+        good = type(value) is kind
     else:
-        good = type(value) is kind and kind in (bool, str)
+        good = isinstance(value, Integral if kind is int else Real)
+        value = kind(value) if good else value
     low, high = field.info.min, field.info.max
     if good and isinstance(value, (int, float)):
         good = (low is None or value >= low) and (high is None or value <= high)
