@@ -1,0 +1,128 @@
+"""Models by name: `family/model`, where the family is a file of this folder, or a bare name looked up across them.
+
+A family module offers ``names(task)`` and ``embedder(name, weights, layer)``; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Protocol, cast
+
+from cvjobs.errors import WrongUse, nearest
+from cvjobs.records import Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class Network(Protocol):
+    """One loaded model on one device; several threads may call it at once."""
+
+    def batch(self, count: int) -> NDArray[np.uint8]:
+        """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the (B, dim) vectors of (B, height, width, 3) RGB pixels; ``MemoryError`` where they don't fit."""
+
+
+class Embedder(Protocol):
+    """A model as a maker of vectors: what it wants, what it gives, what identifies it. Not sent between processes."""
+
+    @property
+    def name(self) -> str:
+        """The full name, such as ``torchvision/mobilenet_v2``."""
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+
+    @property
+    def transform(self) -> Transform:
+        """How pixels reach the model, from its weights' metadata."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What identifies the vectors: ``model``, ``weights`` (in words), ``weights_sha256``, ``layer``."""
+
+    def load(self, device: str, precision: str) -> Network:
+        """Return the model on a device (``cpu``, ``cuda``, ``cuda:1``) in ``fp32``, ``bf16`` or ``fp16``."""
+
+
+class Family(Protocol):
+    """What a module of this folder offers."""
+
+    def names(self, task: str) -> list[str]:
+        """Return the names of the models for a task, without the family; empty where it has none."""
+
+    def embedder(self, name: str, weights: str, layer: str) -> Embedder:
+        """Return one of them; raise ``WrongUse`` for an unknown name or layer, or weights that don't fit."""
+
+
+def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
+    """Return the model of that name as a maker of vectors.
+
+    Args:
+        name: ``family/model``, or a model's bare name, looked up in torchvision and then in the other families.
+        weights: ``pretrained``, ``random`` (always the same ones) or the path of a file.
+        layer: the module whose pooled output is the vector; empty for the features before the classifier.
+
+    Raises:
+        WrongUse: unknown name, layer or file; no weights here or on the network; weights that don't fit the model.
+    """
+    family, slash, model = name.partition("/")
+    if not slash:
+        family, model = _home(name), name
+    elif family not in families():
+        raise WrongUse(
+            f"There is no model family {family!r}{nearest(family, families())}: choose from {', '.join(families())}."
+        )
+    return _family(family).embedder(model, weights, layer)
+
+
+def names(task: str = "embed") -> dict[str, list[str]]:
+    """Return the names of the models for a task by family; imports every family, which takes seconds."""
+    return {family: _family(family).names(task) for family in families()}
+
+
+def families() -> list[str]:
+    """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
+    found = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(found, key=lambda family: (family != "torchvision", family))
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``: ``auto`` is bf16 on GPUs that compute in it, fp32 elsewhere."""
+    if precision not in PRECISIONS:
+        raise WrongUse(
+            f"There is no precision {precision!r}{nearest(precision, PRECISIONS)}: choose from {', '.join(PRECISIONS)}."
+        )
+    cuda = device.startswith("cuda")
+    if precision == "fp16" and not cuda:
+        raise WrongUse("Precision fp16 needs a CUDA GPU: choose auto, fp32 or bf16 on this device.")
+    if precision != "auto":
+        return precision
+    if not cuda:
+        return "fp32"
+    import torch
+
+    with torch.cuda.device(device):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def _family(name: str) -> Family:
+    return cast(Family, importlib.import_module(f"{__name__}.{name}"))
+
+
+def _home(model: str) -> str:
+    """Return the family that has a model of this bare name; imports families only until it is found."""
+    known: set[str] = set()
+    for family in families():
+        offered = _family(family).names("embed")
+        if model in offered:
+            return family
+        known.update(offered)
+    raise WrongUse(f"There is no model {model!r}{nearest(model, known)}: `cvjobs models` lists them.")

@@ -1,0 +1,110 @@
+"""`torchvision/NAME`: every torchvision classifier as an embedder, with the preprocessing of its weights."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+from torchvision import models
+
+from cvjobs import weights as files
+from cvjobs.errors import WrongUse, nearest
+from cvjobs.networks import Tap, TorchEmbedder, vector_length
+from cvjobs.records import Transform
+from cvjobs.weights import Weights
+
+# The published densenet files are older than a renaming of their modules: norm.1 became norm1.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+def names(task: str) -> list[str]:
+    """Return the names of torchvision's classifiers for the task ``embed``."""
+    return list(models.list_models(module=models)) if task == "embed" else []
+
+
+def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
+    """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
+    full = f"torchvision/{name}"
+    if name not in names("embed"):
+        raise WrongUse(f"There is no model {full}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
+    entry, chosen = _weights(name, weights)
+    transform = _transform(entry)
+    module = _model(name, entry, chosen)
+    if layer:
+        module = Tap(module, full, layer, transform.size)
+    else:
+        _behead(module)
+    return TorchEmbedder(
+        name=full,
+        dim=vector_length(module, full, transform.size),
+        transform=transform,
+        facts={"model": full, **chosen.facts, "layer": layer or "pooled"},
+        module=module,
+    )
+
+
+def _weights(name: str, weights: str) -> tuple[Any, Weights]:
+    """Return the entry of torchvision's weights whose metadata hold, and the weights themselves."""
+    catalogue = models.get_model_weights(name)
+    # The newest first; without categories it is a detector's backbone, whose classifier is not trained.
+    others = [entry for entry in reversed(list(catalogue)) if entry.meta["categories"]]
+    entries = [catalogue.DEFAULT, *(entry for entry in others if entry is not catalogue.DEFAULT)]
+    if weights == "random":
+        return catalogue.DEFAULT, files.RANDOM
+    if weights != "pretrained":
+        chosen = files.given(weights)
+        for entry in entries:
+            if chosen.sha256.startswith(files.named_hash(entry.url)):
+                return entry, Weights(entry.name, chosen.file, chosen.sha256)
+        return catalogue.DEFAULT, chosen
+    for entry in entries:
+        found = files.cached(entry.url.rpartition("/")[2], entry.name)
+        if found:
+            return entry, found
+    return catalogue.DEFAULT, files.fetched(catalogue.DEFAULT.url, f"torchvision/{name}", catalogue.DEFAULT.name)
+
+
+def _transform(entry: Any) -> Transform:
+    preset = entry.transforms()
+    (short,), (side,) = preset.resize_size, preset.crop_size
+    return Transform(
+        size=(side, side),
+        resize=short,
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def _model(name: str, entry: Any, weights: Weights) -> nn.Module:
+    """Return the classifier with its weights, built as torchvision builds it for that entry."""
+    options: dict[str, Any] = {}
+    if name.startswith("vit_"):
+        options["image_size"] = entry.meta["min_size"][0]
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False, "aux_logits": False, "transform_input": weights.file is not None}
+    if weights.file is None:
+        with files.seeded():
+            return _built(name, options)
+    tensors = files.state(weights)
+    if "aux_logits" in options:
+        options["aux_logits"] = any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors)
+    if name.startswith("densenet"):
+        for key in list(tensors):
+            tensors[_OLD_DENSENET.sub(r"\1\2", key)] = tensors.pop(key)
+    model = _built(name, options)
+    files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights)
+    return model
+
+
+def _built(name: str, options: dict[str, Any]) -> nn.Module:
+    model: nn.Module = models.get_model(name, weights=None, **options)
+    return model.eval()
+
+
+def _behead(model: nn.Module) -> None:
+    """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
+    path = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    parent, _, child = path.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity())

@@ -1,0 +1,153 @@
+"""Torch models as embedders: one copy on one device, called by several threads; and the pooled output of a layer."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvjobs.errors import WrongUse, nearest
+from cvjobs.records import Transform
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchEmbedder:
+    """A torch module from normalised (B, 3, H, W) floats to (B, dim) vectors, with its weights, on the CPU."""
+
+    name: str
+    dim: int
+    transform: Transform
+    facts: dict[str, str]
+    module: nn.Module = field(repr=False)
+
+    def load(self, device: str, precision: str) -> TorchNetwork:
+        """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
+        return TorchNetwork(copy.deepcopy(self.module), self.transform, torch.device(device), precision)
+
+
+class TorchNetwork:
+    """One model on one device. On CUDA each calling thread has a stream of its own, so that copies and work overlap."""
+
+    def __init__(self, module: nn.Module, transform: Transform, device: torch.device, precision: str) -> None:
+        self._device = device
+        self._type = _TYPES[precision]
+        self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._size = transform.size
+        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
+        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._shift = (-mean / std).to(device, torch.float32)
+        self._local = threading.local()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the callers' streams do not wait for this thread's
+
+    def batch(self, count: int) -> NDArray[np.uint8]:
+        """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
+        shape = (count, *self._size, 3)
+        if self._device.type != "cuda":
+            return np.empty(shape, np.uint8)
+        buffer: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return buffer
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the (B, dim) float32 vectors of (B, height, width, 3) RGB pixels.
+
+        Raises:
+            MemoryError: the batch does not fit the device; a smaller one may.
+        """
+        try:
+            return self._vectors(pixels)
+        except RuntimeError as error:
+            reason = str(error)
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in reason for words in _NO_MEMORY):
+                raise
+        # Raised out here because the traceback of the first error would keep the batch's tensors alive.
+        raise MemoryError(reason.partition("\n")[0])
+
+    def _vectors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._stream():
+            images = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+            # Normalised in float32 whatever the precision: in bfloat16 the two roundings would cost a grey level.
+            images = torch.addcmul(self._shift, images.float(), self._scale).to(self._type)
+            output = self._module(images.contiguous(memory_format=torch.channels_last))
+            vectors: NDArray[np.float32] = output.float().cpu().numpy()  # waits for this thread's stream
+            return vectors
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._local, "stream"):
+            self._local.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._local.stream)
+
+
+class Tap(nn.Module):
+    """A model whose result is the pooled output of one of its modules, at that module's last call in a pass.
+
+    A feature map is averaged over height and width, a row of tokens over the tokens, a vector taken as it is. Maps
+    are (B, C, H, W) or (B, H, W, C): height and width are the neighbouring pair with the proportions of the input,
+    the last two where both are.
+    """
+
+    def __init__(self, model: nn.Module, name: str, layer: str, size: tuple[int, int]) -> None:
+        super().__init__()
+        layers = {path: module for path, module in model.named_modules() if path}
+        if layer not in layers:
+            raise WrongUse(f"{name} has no layer {layer!r}{nearest(layer, layers)}: name one of its modules.")
+        self.model = model
+        self._where = f"Layer {layer} of {name}"
+        self._size = size
+        self._taken: dict[int, Tensor] = {}  # by thread: several are inside the model at once
+        layers[layer].register_forward_hook(self._take)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, C) vectors of (B, 3, H, W) images."""
+        thread = threading.get_ident()
+        try:
+            self.model(images)
+            if thread not in self._taken:
+                raise WrongUse(f"{self._where} is not called when the model runs: name another layer.")
+            return self._taken[thread]
+        finally:
+            self._taken.pop(thread, None)
+
+    def _take(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002
+        # Pooled at once: the next module may work in place on this very output.
+        self._taken[threading.get_ident()] = self._pooled(output)
+
+    def _pooled(self, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise WrongUse(f"{self._where} gives no tensor: name another layer.")
+        if output.ndim == 2:
+            return output.clone()
+        if output.ndim == 3:
+            return output.float().mean(1)
+        if output.ndim == 4 and (plane := self._plane(output.shape)):
+            return output.float().mean(plane)
+        raise WrongUse(f"{self._where} gives neither a vector, tokens nor a feature map: name another layer.")
+
+    def _plane(self, shape: torch.Size) -> tuple[int, int] | None:
+        height, width = self._size
+        fitting = [pair for pair in ((2, 3), (1, 2)) if shape[pair[0]] * width == shape[pair[1]] * height]
+        return fitting[0] if fitting else None
+
+
+def vector_length(module: nn.Module, name: str, size: tuple[int, int]) -> int:
+    """Return the length of the vectors that a module makes; its shapes are worked out without computing anything."""
+    everything = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    shapes = {key: tensor.to("meta") for key, tensor in everything.items()}
+    with torch.inference_mode():
+        vectors = torch.func.functional_call(module.eval(), shapes, (torch.empty(2, 3, *size, device="meta"),))
+    if vectors.ndim != 2 or len(vectors) != 2:
+        raise WrongUse(f"The output of {name} there is not one vector an image: name another layer with --layer.")
+    return int(vectors.shape[1])
