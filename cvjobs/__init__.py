@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Callable[..., Any]:
     # Python asks here before it imports a submodule. A library module keeps its name: such a command is no function.
     if name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
-        raise AttributeError(name)
+        raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
     # Importing cvjobs costs nothing until a function is used: the command line answers --help in that time.
     if name == "open":
         from cvjobs.dataset.snapshot import open_dataset
@@ -39,4 +39,4 @@ def __dir__() -> list[str]:
     from cvjobs import drivers
 
     commands = [name for name in drivers.files() if find_spec(f"{__name__}.{name}") is None]
-    return sorted([*globals(), "open", *commands])
+    return ["__doc__", "__version__", "open", *commands]
