@@ -4,9 +4,6 @@
 ``rows`` holds the columns. What an image *contains* is not looked at here.
 """
 
-# The names of files are bytes, which pathlib does not take.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import os

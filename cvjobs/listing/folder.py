@@ -1,8 +1,5 @@
 """The walk over a local folder or glob: which entries are images, which are skipped and why, which fail."""
 
-# The names of files are bytes, which pathlib does not take.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import errno

@@ -1,8 +1,5 @@
 """Sources that name their images one by one: a text file of URIs, or a Parquet or CSV with a path column."""
 
-# The names of files are bytes, which pathlib does not take.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import csv

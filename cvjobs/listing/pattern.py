@@ -1,8 +1,5 @@
 """A glob as a walk sees it: which names of a folder it matches, and which subfolders to go into."""
 
-# A pattern is no path.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import fnmatch

@@ -1,0 +1,182 @@
+"""Lists of images: text files of URIs, and Parquet or CSV with a path column."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from trees import as_nobody, failed, opened, paths, touch, write_table
+
+from cvjobs.errors import WrongUse
+from cvjobs.listing import list_source, open_path, rows
+from cvjobs.paths import image_id
+
+
+def test_text_list(tmp_path: Path) -> None:
+    touch(tmp_path / "photos/a.jpg", b"1")
+    touch(tmp_path / "lists/b b", b"22")
+    touch(tmp_path / "lists/d#%?.jpg", b"333")
+    uris = [f"{tmp_path}/photos/a.jpg", "../photos/a.jpg", "b b", f"file://{tmp_path}/lists/d%23%25%3f.jpg", "d#%?.jpg"]
+    text = "\ufeff# a comment\r\n\r\n" + "\r\n".join(uris) + "\n  \n"
+    (tmp_path / "lists/list.txt").write_bytes(text.encode())
+    listing = list_source(str(tmp_path / "lists/list.txt"))
+    assert listing.images["path"].to_pylist() == uris
+    assert listing.images["image_id"].to_pylist() == [image_id(uri.encode()) for uri in uris]
+    assert listing.images["bytes"].to_pylist() == [1, 1, 2, 3, 3]
+    assert (listing.failures.num_rows, listing.skipped, listing.unreadable) == (0, {}, ())
+    assert (listing.root, listing.base) == ("", str(tmp_path / "lists"))
+    assert listing.source == str(tmp_path / "lists/list.txt")
+    sizes = [os.stat(open_path(listing.root, listing.base, uri)).st_size for uri in uris]
+    assert sizes == [1, 1, 2, 3, 3]
+
+
+def test_undecodable_and_backslashed_lines(tmp_path: Path) -> None:
+    names = [b"caf\xe9.jpg", b"back\\slash"]
+    for name in names:
+        touch(os.path.join(os.fsencode(tmp_path), name))
+    (tmp_path / "l.lst").write_bytes(b"\n".join(names))
+    listing = list_source(str(tmp_path / "l.lst"))
+    assert listing.images["path"].to_pylist() == ["caf\\xe9.jpg", "back\\x5cslash"]
+    assert all(os.path.exists(open_path("", listing.base, path)) for path in paths(listing))
+
+
+def test_duplicates_are_counted_and_the_first_is_kept(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    touch(tmp_path / "b.jpg")
+    (tmp_path / "l.txt").write_text("b.jpg\na.jpg\ngone\nb.jpg\ngone\nb.jpg\n./b.jpg")
+    listing = list_source(str(tmp_path / "l.txt"))
+    assert listing.images["path"].to_pylist() == ["b.jpg", "a.jpg", "./b.jpg"]
+    assert failed(listing) == {"gone": "list_vanished"}
+    assert listing.failures.num_rows == 1
+    assert listing.skipped == {"duplicate": 3}
+
+
+def test_duplicates_across_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvjobs.listing.lists.CHUNK", 3)
+    for i in range(5):
+        touch(tmp_path / f"{i}")
+    (tmp_path / "l.txt").write_text("\n".join(["0", "1", "2", "3", "1", "4", "gone", "0", "gone"]))
+    listing = list_source(str(tmp_path / "l.txt"))
+    assert listing.images["path"].to_pylist() == ["0", "1", "2", "3", "4"]
+    assert (failed(listing), listing.skipped) == ({"gone": "list_vanished"}, {"duplicate": 3})
+
+
+def test_bad_entries_of_a_list_are_failures(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    touch(folder / "folder/a.jpg")
+    touch(folder / "shut/b.jpg")
+    os.mkfifo(folder / "pipe")
+    lines = ["folder", "pipe", "missing.jpg", "shut/b.jpg", "nul\0nul", "n" * 300, "folder/a.jpg/deeper"]
+    (folder / "l.txt").write_text("\n".join(lines))
+    (folder / "shut").chmod(0)
+    try:
+        listing = as_nobody(lambda: list_source(str(folder / "l.txt")))
+    finally:
+        (folder / "shut").chmod(0o755)
+    codes = ["not_an_image", "not_an_image", "list_vanished", "list_permission", *["list_vanished"] * 3]
+    assert failed(listing) == dict(zip(lines, codes, strict=True))
+    assert listing.failures["detail"].to_pylist()[:2] == ["is a folder", "is a fifo"]
+    assert listing.images.num_rows == 0
+
+
+def test_a_scheme_in_a_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("s3://bucket/a.jpg\n")
+    with pytest.raises(WrongUse, match=r"s3://.*local paths"):
+        list_source(str(tmp_path / "l.txt"))
+
+
+def test_an_unreadable_list_is_wrong_use(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    touch(folder / "l.txt")
+    (folder / "l.txt").chmod(0)
+    assert "Permission denied" in str(as_nobody(lambda: list_source(str(folder / "l.txt"))))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv"])
+@pytest.mark.parametrize("column", ["path", "uri", "url", "file", "filename", "image"])
+def test_table_list(tmp_path: Path, suffix: str, column: str) -> None:
+    for i in range(3):
+        touch(tmp_path / f"{i}.jpg", b"x" * i)
+    columns = {"price": [1, 20, 300, 4], column: ["2.jpg", "gone", "0.jpg", "1.jpg"], "tag": ["a", "b", "é", "d"]}
+    listing = list_source(str(write_table(tmp_path / f"l.{suffix}", columns)))
+    numbers = [1, 300, 4] if suffix == "parquet" else ["1", "300", "4"]
+    assert listing.images.schema.names == [*rows.IMAGES.names, "price", "tag"]
+    assert listing.images.select(["path", "bytes", "price", "tag"]).to_pydict() == {
+        "path": ["2.jpg", "0.jpg", "1.jpg"],
+        "bytes": [2, 0, 1],
+        "price": numbers,
+        "tag": ["a", "é", "d"],
+    }
+    assert listing.failures.schema == rows.FAILURES
+    assert failed(listing) == {"gone": "list_vanished"}
+
+
+def test_csv_keeps_text_as_written(tmp_path: Path) -> None:
+    touch(tmp_path / "a,b\nc.jpg")
+    (tmp_path / "l.csv").write_bytes(b'\xef\xbb\xbfpath,code\r\n"a,b\nc.jpg",007\r\n,008\r\n')
+    listing = list_source(str(tmp_path / "l.csv"))
+    assert listing.images.select(["path", "code"]).to_pylist() == [{"path": "a,b\nc.jpg", "code": "007"}]
+    assert listing.skipped == {"no path": 1}
+
+
+def test_the_first_known_name_is_the_path_and_others_are_carried(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    listing = list_source(str(write_table(tmp_path / "l.parquet", {"url": ["u"], "path": ["a.jpg"]})))
+    assert (paths(listing), listing.images["url"].to_pylist()) == (["a.jpg"], ["u"])
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("path", pa.large_string()),
+        ("path", pa.binary()),
+        ("path", pa.string_view()),
+        ("path", pa.dictionary(pa.int8(), pa.string())),
+    ],
+)
+def test_path_columns_of_any_text_type(tmp_path: Path, column: str, kind: pa.DataType) -> None:
+    touch(tmp_path / "a.jpg")
+    paths_column = pa.array(["a.jpg", None, "a.jpg"]).cast(pa.string())
+    table = paths_column.dictionary_encode() if pa.types.is_dictionary(kind) else paths_column.cast(kind)
+    listing = list_source(str(write_table(tmp_path / "l.parquet", {column: table})))
+    assert (paths(listing), listing.skipped) == (["a.jpg"], {"no path": 1, "duplicate": 1})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"name": ["a"], "label": ["b"]}, "name, label"),
+        ({"path": ["a"], "width": [1], "embedding": [2]}, "embedding, width .*rename"),
+        ({"url": ["a"], "image_id": [1]}, "image_id .*rename"),
+        ({"path": [1]}, "int64.*strings"),
+    ],
+)
+def test_tables_that_are_no_list(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(WrongUse, match=message):
+        list_source(str(write_table(tmp_path / "l.parquet", columns)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.parquet", b"PAR1 no"),
+        ("l.csv", b""),
+        ("l.csv", b"path,a\nx\n"),
+        ("l.csv", b"path,a,a\nx,y,z\n"),
+        ("l.csv", b"path,a\nx,\xe9\n"),
+    ],
+)
+def test_damaged_tables_are_wrong_use(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WrongUse, match=r"l\.(parquet|csv)"):
+        list_source(str(tmp_path / name))
+
+
+def test_a_list_in_a_folder_is_no_source(tmp_path: Path) -> None:
+    touch(tmp_path / "list.txt", b"a.jpg")
+    touch(tmp_path / "b.jpg")
+    assert list_source(str(tmp_path)).skipped == {".txt": 1}
+    assert list_source(f"{tmp_path}/*").skipped == {".txt": 1}
