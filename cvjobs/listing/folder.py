@@ -131,7 +131,7 @@ class Walk:
             except OSError:
                 is_folder = is_folder_link = False
             if is_folder and below:
-                self._stack.append((prefix + entry.name + b"/", below))
+                self._stack.append((prefix + entry.name + b"/", self._glob.enter(below)))
             elif is_folder and whole:
                 self.skipped["folder"] += 1
             elif is_folder_link and (whole or below):

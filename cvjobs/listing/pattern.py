@@ -16,10 +16,10 @@ Positions = frozenset[int]
 
 
 class Match(NamedTuple):
-    """How a glob meets a name: to its end, with positions to go on at below it, or only as a hidden name."""
+    """How a glob meets a name: to its end, with components to go on after below it, or only as a hidden name."""
 
     whole: bool
-    below: Positions
+    below: list[int]
     hidden: bool
 
 
@@ -34,13 +34,13 @@ class Glob:
         parts = list(components)
         self._parts = [*parts, "*"] if parts[-1] == "**" else parts
         self._regexes = [re.compile(fnmatch.translate(part)) for part in self._parts]
-        self.start = self._closed({0})
+        self.start = self.enter([0])
 
     def match(self, at: Positions, name: bytes) -> Match:
         """Match one name of a folder that is entered at these positions."""
         text = os.fsdecode(name)
         whole, hidden = False, False
-        below = set[int]()
+        below: list[int] = []
         for i in at:
             part = self._parts[i]
             if part != "**" and not self._regexes[i].match(text):
@@ -48,17 +48,17 @@ class Glob:
             if name[0] in HIDDEN and part[0] != text[0]:
                 hidden = True
             elif part == "**":
-                below.add(i)
+                below.append(i)
             elif i == len(self._parts) - 1:
                 whole = True
             else:
-                below.add(i + 1)
-        return Match(whole, self._closed(below), hidden)
+                below.append(i + 1)
+        return Match(whole, below, hidden)
 
-    def _closed(self, positions: Iterable[int]) -> Positions:
-        """Add the positions that are reached where a ``**`` stands for no folder at all."""
+    def enter(self, below: Iterable[int]) -> Positions:
+        """Return the positions in a folder: those of its match, and those after a ``**`` that stands for nothing."""
         closed = set[int]()
-        for i in positions:
+        for i in below:
             end = next(k for k in range(i, len(self._parts)) if self._parts[k] != "**")
             closed.update(range(i, end + 1))
         return frozenset(closed)
