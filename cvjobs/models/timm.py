@@ -35,7 +35,7 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
         raise WrongUse(f"There is no model timm/{name}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
     registered = get_pretrained_cfg(name)
     assert registered is not None
-    config = registered.to_dict()
+    config: dict[str, Any] = registered.to_dict()  # type: ignore[no-untyped-call]
     full = f"timm/{name.partition('.')[0]}" + (f".{config['tag']}" if config.get("tag") else "")
     transform = _transform(full, config)
     chosen = _weights(full, config, weights)
