@@ -13,15 +13,40 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import (  # the plugins register their formats when imported; only these are ever opened
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from cvjobs.records import Transform
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_SIDE = 65_535
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM")
-_NATIVE = {"JPEG": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile,
+    AvifImagePlugin.AvifImageFile,
+    PpmImagePlugin.PpmImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in _PLUGINS)
+_JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
+_NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -153,7 +178,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
     """Set a JPEG to be decoded smaller where that keeps twice the target; return its full size, else None."""
-    if image.format != "JPEG" or image.mode not in ("RGB", "L") or target <= 0:
+    if image.format not in _JPEG or image.mode not in ("RGB", "L") or target <= 0:
         return None
     scale = next((s for s in (8, 4, 2) if min(image.size) >= 2 * target * s), 1)
     if scale == 1:
@@ -166,7 +191,7 @@ def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
 def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | None:
     """Decode with TorchCodec what it decodes well, None for the rest; it applies the EXIF orientation itself."""
     name = _NATIVE.get(image.format or "")
-    if name is None or frames > 1 or image.mode == "CMYK":
+    if name is None or (frames > 1 and image.format not in _JPEG) or image.mode == "CMYK":
         return None
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     deep = image.format == "PNG" and content[24:25] == b"\x10"
@@ -268,7 +293,7 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
         return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.LANCZOS))
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
     smooth = {} if interpolation == "nearest" else {"antialias": True, "align_corners": False}
     resized = torch.nn.functional.interpolate(tensor, size=size, mode=interpolation, **smooth)
     return resized[0].permute(1, 2, 0).numpy()  # type: ignore[no-any-return]

@@ -68,6 +68,11 @@ class Transform:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Transform:
+        """Return the transform that a JSON record (of ``facts``) describes."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+
     @property
     def target(self) -> int:
         """The length in pixels that the shorter side of the source is resized to (at most)."""

@@ -26,14 +26,13 @@ Hasher = Callable[[pa.Table], list[bytes | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The wanted images, and which of them this run computes.
+    """Which of the wanted images this run computes.
 
     ``todo`` are the key rows (and a list's own columns) to compute, ``failures`` those that already failed while
     listing and need an error row; ``reused`` counts the rows that stand. ``void`` and ``settled`` as in
     ``fold.Change``; ``left`` counts images that ``--limit`` leaves for a later run.
     """
 
-    want: Want
     todo: pa.Table
     failures: pa.Table
     reused: int
@@ -85,31 +84,32 @@ def plan(
     store: Store,
     known: Known,
     want: Want,
-    listing: Listing,
     *,
-    by_content: bool,
+    started: int,
+    failures: pa.Table,
     retry_failed: bool,
     limit: int | None,
     hasher: Hasher,
 ) -> Plan:
-    """Subtract what is known from what is wanted; ``hasher`` reads only files whose time stamp proves nothing."""
-    if by_content:
-        want = _same_content(store, known, want, hasher)
+    """Subtract what is known from what is wanted.
+
+    ``started`` is when listing began (ns), ``failures`` are the rows that failed while listing; ``hasher`` reads
+    only files whose time stamp proves nothing.
+    """
     chosen = choose(known, want)
     done = chosen >= 0
     rows = chosen[done]
     again = known.failed[rows] & (known.retryable[rows] | known.recent[rows] | retry_failed)
     suspect = np.flatnonzero(done)[known.recent[rows] & ~known.failed[rows]]
-    changed, settled = _look_again(store, known, want, chosen, suspect, listing.started_ns, hasher)
+    changed, settled = _look_again(store, known, want, chosen, suspect, started, hasher)
     done[np.flatnonzero(done)[again]] = False
     done[changed] = False
     ids = want.ids
-    listed_failed = positions(ids, listing.failures["image_id"].combine_chunks())
-    failures = listing.failures.take(pa.array(listed_failed[(chosen < 0) & (listed_failed >= 0)]))
+    listed_failed = positions(ids, failures["image_id"].combine_chunks())
+    failures = failures.take(pa.array(listed_failed[(chosen < 0) & (listed_failed >= 0)]))
     open_ = np.flatnonzero(~done & (listed_failed < 0))
     todo = open_ if limit is None else open_[:limit]
     return Plan(
-        want=want,
         todo=want.table.take(pa.array(todo)),
         failures=failures,
         reused=int((chosen >= 0).sum()) - int((chosen[todo] >= 0).sum()),
@@ -132,7 +132,7 @@ def _hashes(store: Store, known: Known, rows: Ints) -> list[bytes | None]:
     return found
 
 
-def _same_content(store: Store, known: Known, want: Want, hasher: Hasher) -> Want:
+def same_content(store: Store, known: Known, want: Want, hasher: Hasher) -> Want:
     """Accept the known version of images whose time stamp changed and whose content did not."""
     where = positions(known.ids, want.ids)
     candidate = np.full(len(want), -1, np.int64)

@@ -1,0 +1,238 @@
+"""Who runs the Stages: this process itself, or Ray actors here or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.pool import DEPTH, WorkerDied
+from cvjobs.stage import Done, Pace, Stage, StageSpec
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+STARTS = 3
+CLOSING = 20.0
+OBJECT_STORE = 100 << 20
+
+
+class LocalCrew:
+    """One Stage in this process: nothing to start, nothing to set up."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self._stage = Stage(spec)
+        self._threads = ThreadPoolExecutor(DEPTH, thread_name_prefix="shard")
+
+    def __enter__(self) -> LocalCrew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stage.stop()
+        self._threads.shutdown()
+        self._stage.close()
+
+    def workers(self) -> list[Any]:
+        """Return the Stage."""
+        return [self._stage]
+
+    def submit(self, worker: Any, table: pa.Table) -> Future[Done]:
+        """See ``pool.Crew``."""
+        return self._threads.submit(worker.run, table)
+
+    def wait(self, handles: list[Any], seconds: float) -> list[Any]:
+        """See ``pool.Crew``."""
+        return list(wait_for(handles, seconds, FIRST_COMPLETED).done)
+
+    def result(self, handle: Future[Done]) -> Done:
+        """See ``pool.Crew``; a Stage in this process cannot die alone."""
+        return handle.result()
+
+    def replace(self, worker: Any) -> None:
+        """See ``pool.Crew``."""
+        raise JobFailed("The worker of this process cannot be replaced.")
+
+    def paces(self) -> list[Pace]:
+        """Return how fast the Stage is."""
+        return [self._stage.pace]
+
+
+class Actor:
+    """What runs in a Ray actor: a Stage, built after the actor stands so that its errors keep their words."""
+
+    def __init__(self) -> None:
+        self._stage: Stage | None = None
+
+    def start(self, spec: StageSpec) -> None:
+        """Build the Stage."""
+        self._stage = Stage(spec)
+
+    def run(self, table: pa.Table) -> Done:
+        """Run a shard."""
+        assert self._stage is not None
+        return self._stage.run(table)
+
+    def pace(self) -> Pace:
+        """Return how fast the Stage is."""
+        return self._stage.pace if self._stage else Pace()
+
+    def close(self) -> Pace:
+        """Commit what has an answer and end the Stage."""
+        if self._stage is not None:
+            self._stage.stop()
+            self._stage.close()
+        return self.pace()
+
+
+class RayCrew:
+    """Stages in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
+
+    def __init__(self, spec: StageSpec, workers: int, address: str | None) -> None:
+        import ray
+
+        self._ray = ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            connect(address)
+        gpu = spec.device != "cpu"
+        self._spec = spec
+        actor = ray.remote(Actor)
+        self._make = actor.options(
+            num_cpus=spec.cpus,
+            num_gpus=1 if gpu else 0,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=DEPTH + 2,
+        )
+        self._ready: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._paces: dict[Any, Pace] = {}
+        self._asked: dict[Any, Any] = {}
+        self._failed_starts = 0
+        for _ in range(workers):
+            self._start()
+
+    def __enter__(self) -> RayCrew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(Exception):  # a worker that cannot close any more has nothing left to commit
+            closing = [worker.close.remote() for worker in self._ready]
+            for worker, pace in zip(self._ready, self._ray.get(closing, timeout=CLOSING), strict=True):
+                self._paces[worker] = pace
+        if self._ours:
+            self._ray.shutdown()
+        else:
+            for worker in (*self._ready, *self._starting.values()):
+                self._ray.kill(worker)
+
+    def _start(self) -> None:
+        worker = self._make.remote()
+        self._starting[worker.start.remote(self._spec)] = worker
+
+    def workers(self) -> list[Any]:
+        """Return the actors whose Stage stands."""
+        started, _ = self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0) if (
+            self._starting
+        ) else ([], [])
+        for handle in started:
+            worker = self._starting.pop(handle)
+            try:
+                self._result(handle)
+            except WorkerDied as death:
+                self._failed_starts += 1
+                if self._failed_starts >= STARTS:
+                    raise JobFailed(f"Workers die while they start ({death}): see the Ray logs, then run again.") from death
+                self._start()
+            else:
+                self._failed_starts = 0
+                self._ready.append(worker)
+        return list(self._ready)
+
+    def submit(self, worker: Any, table: pa.Table) -> Any:
+        """See ``pool.Crew``."""
+        return worker.run.remote(table)
+
+    def wait(self, handles: list[Any], seconds: float) -> list[Any]:
+        """See ``pool.Crew``; also wakes when a new actor stands."""
+        waiting = [*handles, *self._starting]
+        done, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
+        return [handle for handle in done if handle not in self._starting]
+
+    def result(self, handle: Any) -> Done:
+        """See ``pool.Crew``."""
+        done: Done = self._result(handle)
+        return done
+
+    def _result(self, handle: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(handle)
+        except errors.RayTaskError as error:
+            cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
+            raise cause from None
+        except (errors.NodeDiedError, errors.ObjectLostError) as error:
+            raise WorkerDied(str(error), innocent=True) from error
+        except (errors.RayActorError, errors.OutOfMemoryError, errors.WorkerCrashedError) as error:
+            raise WorkerDied(str(error).split("\n", 1)[0], bool(getattr(error, "preempted", False))) from error
+
+    def replace(self, worker: Any) -> None:
+        """See ``pool.Crew``."""
+        if worker in self._ready:
+            self._ready.remove(worker)
+            self._start()
+
+    def paces(self) -> list[Pace]:
+        """Return how fast the Stages were when they last answered; asks them again without waiting."""
+        for worker, handle in list(self._asked.items()):
+            done, _ = self._ray.wait([handle], timeout=0)
+            if done:
+                del self._asked[worker]
+                with contextlib.suppress(WorkerDied, CvjobsError):
+                    self._paces[worker] = self._result(handle)
+        for worker in self._ready:
+            if worker not in self._asked:
+                self._asked[worker] = worker.pace.remote()
+        return list(self._paces.values())
+
+
+def connect(address: str | None) -> None:
+    """Connect to the Ray cluster at an address, or start a Ray on this machine that ends with this process."""
+    if address and "://" in address and not address.startswith("ray://"):
+        raise WrongUse(f"--address {address} is no host:port: give the address that `ray start` printed, or auto.")
+    import ray
+
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # never on disk: it ends with this process
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
+        os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+    if not address:
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
+    else:
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        where = address or "this machine"
+        raise JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.") from error
+
+
+def crew(spec: StageSpec, workers: int, address: str | None, distributed: bool) -> LocalCrew | RayCrew:
+    """Return the crew for a run: Ray where there is something to distribute, else this process."""
+    if not distributed:
+        return LocalCrew(spec)
+    return RayCrew(spec, workers, address)

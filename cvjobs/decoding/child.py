@@ -1,0 +1,121 @@
+"""The program of the decode children: one preloaded parent that forks, and children that decode until closed.
+
+Started as ``python -m cvjobs.decoding.child FD``. It is never a fork of the worker: that has threads and perhaps a
+GPU. A child that is killed takes nothing with it; all end when their socket closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from cvjobs.decoding.wire import Memory, Progress, Recipe, receive, send
+from cvjobs.images import Decoded, Undecodable
+from cvjobs.records import Transform
+
+ROOM = 3 << 30
+_DIE_WITH_PARENT = 1
+
+Decoder = Callable[[bytes, Transform, int], Decoded]
+
+
+def main() -> None:
+    """Preload, then fork a child for each socket that arrives, until the worker closes ours."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    message, _ = receive(control)
+    recipe = Recipe(**message)
+    module, _, name = recipe.decoder.partition(":")
+    decoder: Decoder = getattr(importlib.import_module(module), name)
+    transform = Transform.load(recipe.transform)
+    _preload()
+    gc.freeze()
+    send(control, {"ready": os.getpid()})
+    while True:
+        try:
+            _, descriptors = receive(control, 4)
+        except (EOFError, OSError):
+            return
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _serve(descriptors, decoder, transform, recipe.max_pixels)
+            os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        send(control, {"pid": pid})
+
+
+def _preload() -> None:
+    """Import and warm up what every child needs, once; a single thread, so that forking is safe."""
+    import torch
+
+    torch.set_num_threads(1)
+    sample = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
+    torch.nn.functional.interpolate(sample, size=(4, 4), mode="bilinear", antialias=True)
+    importlib.import_module("torchcodec.decoders")
+
+
+def _limit() -> None:
+    """Bound what one image can take: memory, files, core dumps; and end with the parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        room = pages * resource.getpagesize() + ROOM
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _serve(descriptors: list[int], decoder: Decoder, transform: Transform, max_pixels: int) -> None:
+    connection = socket.socket(fileno=descriptors[0])
+    progress = Progress(Memory(descriptors[1]))
+    blocks = [Memory(descriptor) for descriptor in descriptors[2:]]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # libraries print warnings about bad images; our answer says it better
+    os.dup2(nowhere, 2)
+    _limit()
+    while True:
+        try:
+            message, _ = receive(connection)
+        except (EOFError, OSError):
+            return
+        view = blocks[message["block"]].view(message["length"])
+        answers = []
+        for number, (start, length, out) in enumerate(message["images"]):
+            progress.set(message["number"], number)
+            answers.append(_answer(bytes(view[start : start + length]), view, out, decoder, transform, max_pixels))
+        send(connection, answers)
+
+
+def _answer(
+    content: bytes, view: memoryview, out: int, decoder: Decoder, transform: Transform, max_pixels: int
+) -> list[Any]:
+    """Decode one image into its slot: [width, height, frames, content hash], or [code, detail]."""
+    try:
+        decoded = decoder(content, transform, max_pixels)
+    except Undecodable as error:
+        return [error.code, error.detail]
+    except MemoryError:
+        return ["decode_memory", "decoding needs more memory than one image may take"]
+    height, width = transform.size
+    slot = np.frombuffer(view, np.uint8, height * width * 3, out).reshape(height, width, 3)
+    np.copyto(slot, decoded.pixels)
+    return [decoded.width, decoded.height, decoded.frames, xxhash.xxh3_128_hexdigest(content)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""The worker's side of decoding: chunks of fetched images go to children, pixels or failures come back.
+
+One lane is one thread with one child; two chunks are with the child at any time, so that it never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from cvjobs.decoding.wire import Memory, Progress, Recipe, receive, send
+from cvjobs.errors import JobFailed
+from cvjobs.images import Pixels
+from cvjobs.records import Failure, Transform, facts
+
+PATIENCE = 10.0
+START = 120.0
+_DEATHS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What decoding found out about a source image: upright size in pixels, frames, hash of the content."""
+
+    width: int
+    height: int
+    frames: int
+    content_hash: bytes
+
+
+@dataclass
+class Fetched:
+    """One image on its way to a child; ``tag`` is the worker's own name for it."""
+
+    tag: Any
+    content: bytes
+    attempts: int = 0
+
+
+@dataclass
+class Chunk:
+    """Images that travel together; ``done`` is called once, when all of them have an answer."""
+
+    images: list[Fetched]
+    done: Callable[[], None] = field(default=lambda: None)
+
+
+class Outlet(Protocol):
+    """Where a lane delivers; called from lane threads."""
+
+    def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
+        """Take the pixels, uint8 (height, width, 3); they are only valid during the call."""
+
+    def failed(self, tag: Any, failure: Failure) -> None:
+        """Take the reason why an image has no pixels."""
+
+    def broken(self, error: BaseException) -> None:
+        """Take the error after which this lane cannot go on."""
+
+
+class Children:
+    """The preloaded parent of the decode children; starting it takes seconds, forking a child milliseconds."""
+
+    def __init__(self, transform: Transform, max_pixels: int, decoder: str = "cvjobs.images:decode") -> None:
+        recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        ours, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes it
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cvjobs.decoding.child", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment,
+        )
+        theirs.close()
+        self._control = ours
+        self._lock = threading.Lock()
+        self._ready = False
+        send(ours, dataclasses.asdict(recipe))
+
+    def fork(self) -> Child:
+        """Return a new child; waits for the parent to be ready. Raises JobFailed where it cannot start."""
+        with self._lock:
+            try:
+                if not self._ready:
+                    self._control.settimeout(START)
+                    receive(self._control)
+                    self._ready = True
+                ours, theirs = socket.socketpair()
+                memories = [Memory() for _ in range(3)]
+                with theirs:
+                    send(self._control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
+                answer, _ = receive(self._control)
+            except (EOFError, OSError) as error:
+                self._log.seek(0)
+                last = self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
+                raise JobFailed(f"The decode processes cannot run ({last or error}): try `cvjobs --version`.") from error
+        return Child(answer["pid"], ours, memories)
+
+    def close(self) -> None:
+        """End the parent; children end when their sockets close."""
+        self._control.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+
+class Child:
+    """One decode process: its socket, its progress word and two blocks of shared memory."""
+
+    def __init__(self, pid: int, connection: socket.socket, memories: list[Memory]) -> None:
+        self.pid, self.connection = pid, connection
+        self.progress = Progress(memories[0])
+        self.blocks = memories[1:]
+        self._memories = memories
+
+    def answered(self, seconds: float) -> bool:
+        """Wait for an answer, or the end of the child."""
+        return bool(select.select([self.connection], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        """End the child whatever it is doing, and give its memory back."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """End the child after what it is doing."""
+        self.connection.close()
+        for memory in self._memories:
+            memory.close()
+
+
+@dataclass
+class _Sent:
+    chunk: Chunk
+    number: int
+    block: int
+    slots: list[tuple[int, int, int]]
+
+
+class Lane(threading.Thread):
+    """Feeds one child from a queue of chunks (None ends it) and delivers to an outlet."""
+
+    def __init__(
+        self, children: Children, chunks: queue.Queue[Chunk | None], outlet: Outlet, transform: Transform
+    ) -> None:
+        super().__init__(name="decode", daemon=True)
+        self._children, self._chunks, self._outlet = children, chunks, outlet
+        self._shape = (*transform.size, 3)
+        self._size = transform.size[0] * transform.size[1] * 3
+        self._sent: deque[_Sent] = deque()
+        self._again: deque[Chunk] = deque()
+        self._number = 0
+        self._deaths = 0
+        self._child: Child | None = None
+
+    def run(self) -> None:
+        """Work until the end of the queue; a failure of the lane itself is reported, never swallowed."""
+        try:
+            open_ = True
+            while open_ or self._sent or self._again:
+                open_ = self._fill(open_)
+                if self._sent:
+                    self._collect()
+        except BaseException as error:
+            self._outlet.broken(error)
+        finally:
+            if self._child is not None:
+                self._child.close()
+
+    def _fill(self, open_: bool) -> bool:
+        """Keep two chunks with the child; wait for one only where it has none. Returns whether more may come."""
+        while len(self._sent) < 2:
+            if self._again:
+                chunk: Chunk | None = self._again.popleft()
+            elif not open_:
+                break
+            else:
+                try:
+                    chunk = self._chunks.get(block=not self._sent)
+                except queue.Empty:
+                    break
+            if chunk is None:
+                open_ = False
+                continue
+            self._send(chunk)
+        return open_
+
+    def _send(self, chunk: Chunk) -> None:
+        if self._child is None:
+            self._child = self._children.fork()
+        used = {s.block for s in self._sent}
+        block = next(b for b in range(2) if b not in used)
+        slots, at = [], 0
+        for image in chunk.images:
+            slots.append((at, len(image.content), 0))
+            at += len(image.content)
+        at = -(-at // 64) * 64
+        slots = [(start, length, at + i * self._size) for i, (start, length, _) in enumerate(slots)]
+        view = self._child.blocks[block].view(at + len(slots) * self._size)
+        for image, (start, length, _) in zip(chunk.images, slots, strict=True):
+            view[start : start + length] = image.content
+        self._number += 1
+        self._sent.append(_Sent(chunk, self._number, block, slots))
+        message = {"number": self._number, "block": block, "length": len(view), "images": slots}
+        # A child that just died is found when its answer is awaited.
+        with contextlib.suppress(OSError):
+            send(self._child.connection, message)
+
+    def _collect(self) -> None:
+        assert self._child is not None
+        sent = self._sent[0]
+        seen, since = self._child.progress.get(), time.monotonic()
+        while not self._child.answered(1.0):
+            now = self._child.progress.get()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                return self._lost("decode_timeout")
+        try:
+            answers, _ = receive(self._child.connection)
+        except (EOFError, OSError):
+            return self._lost("decode_crash")
+        self._sent.popleft()
+        self._deaths = 0
+        self._deliver(sent, answers)
+        return None
+
+    def _deliver(self, sent: _Sent, answers: list[list[Any]]) -> None:
+        assert self._child is not None
+        view = self._child.blocks[sent.block].view(sent.slots[-1][2] + self._size)
+        for image, (_, _, out), answer in zip(sent.chunk.images, sent.slots, answers, strict=True):
+            if len(answer) == 2:
+                self._outlet.failed(image.tag, Failure("decode", *answer, attempts=image.attempts + 1))
+                continue
+            width, height, frames, content_hash = answer
+            pixels = np.frombuffer(view, np.uint8, self._size, out).reshape(self._shape)
+            measured = Measured(
+                width=width, height=height, frames=frames, content_hash=bytes.fromhex(content_hash)
+            )
+            self._outlet.decoded(image.tag, measured, pixels)
+        sent.chunk.done()
+
+    def _lost(self, code: str) -> None:
+        """Replace a child that died or hangs; the image it was at is the suspect, all others go again."""
+        assert self._child is not None
+        message, number = self._child.progress.get()
+        self._child.kill()
+        self._child = None
+        sent, *later = self._sent
+        self._sent.clear()
+        self._again.extendleft(s.chunk for s in reversed(later))
+        if message != sent.number:  # it died before it began: no image is to blame
+            self._deaths += 1
+            if self._deaths > _DEATHS:
+                raise JobFailed("The decode processes die at their start: see `dmesg` for the out-of-memory killer.")
+            self._again.appendleft(sent.chunk)
+            return
+        suspect = sent.chunk.images[number]
+        rest = [image for image in sent.chunk.images if image is not suspect]
+        suspect.attempts += 1
+        if code == "decode_timeout":
+            self._outlet.failed(
+                suspect.tag, Failure("decode", code, f"decoding took over {PATIENCE:.0f} s", suspect.attempts)
+            )
+        elif suspect.attempts >= 2:
+            self._outlet.failed(
+                suspect.tag, Failure("decode", code, "the decode process died on this image twice", suspect.attempts)
+            )
+        else:
+            # Alone, so that a second death has only one suspect; the rest's answer completes the chunk.
+            remaining = Chunk(rest, sent.chunk.done)
+            alone = Chunk([suspect], (lambda: None) if rest else sent.chunk.done)
+            self._again.extendleft([remaining, alone] if rest else [alone])
+            return
+        if rest:
+            self._again.appendleft(Chunk(rest, sent.chunk.done))
+        else:
+            sent.chunk.done()

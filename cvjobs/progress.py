@@ -1,0 +1,66 @@
+"""What a run shows while it works: a bar on a terminal, a line every 10 s elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+EVERY = 10.0
+
+
+class Progress:
+    """Images answered, failures, images per second and the time left; ``update`` is cheap to call often."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, what: str) -> None:
+        """Show what the run is doing before it computes."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+
+    def update(self, answered: int, total: int, failed: int, rate: float) -> None:
+        """Show how far the run is; ``rate`` in images per second."""
+        left = (total - answered) / rate if rate else 0.0
+        text = f"{rate:,.0f} img/s, {failed:,} failed, {_clock(left)} left" if rate else f"{failed:,} failed"
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._title, total=total, completed=answered, rate=text)
+        elif time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            print(f"{self._title}: {answered:,}/{total:,} images, {text}", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

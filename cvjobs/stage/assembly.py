@@ -1,0 +1,267 @@
+"""The Stage itself: threads and queues between fetching, decoding, the model and writing."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from cvjobs.dataset import layout, lease
+from cvjobs.dataset.parts import Author
+from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured
+from cvjobs.errors import JobFailed, OutputHeld, Stopped
+from cvjobs.images import Pixels
+from cvjobs.records import Failure
+from cvjobs.source import LocalSource
+from cvjobs.stage.batching import Batch, Batcher, BatchSize
+from cvjobs.stage.fetching import Fetcher
+from cvjobs.stage.steps import Columns, Opener, Step
+from cvjobs.stage.writing import Shard, Writer
+from cvjobs.storage import open_store
+
+CPU_BATCHES = (8, 64)
+GPU_BATCHES = (32, 1024)
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """Everything a worker needs to build a Stage; small and picklable.
+
+    ``root`` and ``base`` say where paths are read from, ``schema`` is that of the results with its metadata,
+    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the Stage may keep busy.
+    """
+
+    out: str
+    author: Author
+    lease: int
+    root: str
+    base: str
+    schema: pa.Schema
+    opener: Opener
+    device: str
+    cpus: int
+    batch_size: int = 0
+    max_pixels: int = 80_000_000
+    decoder: str = "cvjobs.images:decode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The ledger row of one shard: counts, and when its Stage had its first and its last result (s since 1970)."""
+
+    images: int
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Pace:
+    """How fast a Stage is: answers so far, and the first and last result's time (s since 1970) and size."""
+
+    answered: int = 0
+    failed: int = 0
+    first: float = 0.0
+    first_count: int = 0
+    last: float = 0.0
+
+
+class Stage:
+    """Runs shards from any number of threads at once; two at a time keep it full."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self._spec = spec
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._upstream = 0
+        self.pace = Pace()
+        transform = spec.opener.transform
+        self._children = Children(transform, spec.max_pixels, spec.decoder)
+        try:
+            self._step: Step = spec.opener.open()
+        except BaseException:
+            self._children.close()
+            raise
+        gpu = spec.device != "cpu"
+        models = 2 if gpu else min(spec.cpus, 4)
+        self._intra_op(1 if gpu else max(spec.cpus // models, 1))
+        store = open_store(spec.out, spec.author.run)
+
+        def check() -> None:
+            if lease.newest(store) > spec.lease:
+                raise OutputHeld(f"Another run took {spec.out} over while this one stood still: nothing is lost.")
+
+        self._writer = Writer(store, spec.author, spec.schema, check, self.broken)
+        self._size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
+        self._batcher = Batcher(self._size, self._step.batch, models + 2)
+        lanes = max(spec.cpus - 1, 1) if gpu else spec.cpus
+        self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
+        self._lanes = [Lane(self._children, self._decoders, self, transform) for _ in range(lanes)]
+        self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
+        for thread in (*self._lanes, *self._models):
+            thread.start()
+        self._fetcher = Fetcher(LocalSource(spec.root, spec.base), self._decoders, self.failed, self.broken)
+
+    @staticmethod
+    def _intra_op(threads: int) -> None:
+        """Give each model thread its share of the cores, where torch is in use at all."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+
+    def run(self, table: pa.Table) -> Done:
+        """Compute key rows and return when every one is durable; raises JobFailed, OutputHeld or Stopped."""
+        shard = Shard(table)
+        paths = table["path"].to_pylist()
+        sizes = table["bytes"].to_pylist()
+        stamps = table["modified"].cast(pa.int64()).to_pylist()
+        requests = [
+            ((shard, i), path, size, stamp)
+            for i, (path, size, stamp) in enumerate(zip(paths, sizes, stamps, strict=True))
+        ]
+        with self._lock:
+            self._upstream += len(requests)
+        self._fetcher.ask(requests)
+        self._writer.wait(shard, lambda: self._error is not None or self._stopped)
+        if self._error is not None:
+            raise self._error
+        if not shard.complete:
+            raise Stopped("Stopped.")
+        return Done(images=table.num_rows, failed=shard.failed)
+
+    def stop(self) -> None:
+        """Drop what is in flight; rows that have an answer are committed by ``close``."""
+        self._stopped = True
+        self._fetcher.stop()
+        self._writer.wake()
+
+    def close(self) -> None:
+        """Commit answered rows and end all threads and processes."""
+        broken = self._error is not None
+        self._fetcher.close(None if not broken else PATIENCE)
+        _end(self._lanes, self._decoders, None if not broken else PATIENCE)
+        _end(self._models, self._batcher.ready, None if not broken else PATIENCE)
+        self._writer.close()
+        self._children.close()
+
+    def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
+        """Take an image from a lane; see ``lanes.Outlet``."""
+        if self._error is None and not self._stopped:
+            self._batcher.put(tag, measured, pixels)
+        self._arrived()
+
+    def failed(self, tag: tuple[Shard, int], failure: Failure) -> None:
+        """Take an image that could not be read or decoded; see ``lanes.Outlet``."""
+        self._fail(tag, failure)
+        self._arrived()
+
+    def broken(self, error: BaseException) -> None:
+        """Take the error that ends this Stage; every ``run`` raises the first one."""
+        with self._lock:
+            self._error = self._error or error
+        if hasattr(self, "_fetcher"):
+            self._fetcher.stop()
+        self._writer.wake()
+
+    def _arrived(self) -> None:
+        """Count an image that left the decoders; after the last one no batch can grow any more."""
+        with self._lock:
+            self._upstream -= 1
+            last = self._upstream == 0
+        if last:
+            self._batcher.flush()
+
+    def _fail(self, tag: tuple[Shard, int], failure: Failure) -> None:
+        self._answered(1, 1)
+        self._writer.failure(*tag, failure)
+
+    def _answered(self, count: int, failed: int) -> None:
+        now = time.time()
+        with self._lock:
+            pace = self.pace
+            pace.answered += count
+            pace.failed += failed
+            if failed == 0:
+                pace.last = now
+                if not pace.first:
+                    pace.first, pace.first_count = now, count
+
+    def _infer(self) -> None:
+        while (batch := self._batcher.ready.get()) is not None:
+            try:
+                if self._error is None and not self._stopped:
+                    self._compute(batch)
+            except BaseException as error:
+                self.broken(error)
+            self._batcher.release(batch)
+
+    def _compute(self, batch: Batch) -> None:
+        count = len(batch.tags)
+        pixels = batch.pixels[:count]
+        began = time.monotonic()
+        for start, columns in self._columns(pixels, 0):
+            length = len(columns.arrays[0])
+            self._deliver(batch, start, length, columns)
+        if count == len(batch.pixels):
+            self._size.timed(count, time.monotonic() - began)
+
+    def _columns(self, pixels: Pixels, start: int) -> list[tuple[int, Columns]]:
+        """Run the step; a batch that is too large for memory, or that fails, goes in smaller pieces."""
+        count = len(pixels)
+        try:
+            return [(start, self._step(pixels))]
+        except MemoryError as error:
+            self._size.too_large(count)
+            if count == 1:
+                return [(start, self._refused("oom", error))]
+            half = count // 2
+            return self._columns(pixels[:half], start) + self._columns(pixels[half:], start + half)
+        except Exception as error:
+            if count == 1:
+                return [(start, self._refused("infer_error", error))]
+            pieces = [piece for i in range(count) for piece in self._columns(pixels[i : i + 1], start + i)]
+            if all(columns.failures for _, columns in pieces):
+                detail = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+                raise JobFailed(f"The model fails on every image ({detail}): try another --model or device.") from error
+            return pieces
+
+    def _refused(self, code: str, error: BaseException) -> Columns:
+        detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
+        arrays = [pa.nulls(1, f.type) for f in self._spec.opener.results]
+        return Columns(arrays, {0: Failure("infer", code, detail)})
+
+    def _deliver(self, batch: Batch, start: int, count: int, columns: Columns) -> None:
+        """Hand rows to the writer, shard by shard (a batch may hold rows of several)."""
+        rows: dict[Shard, tuple[list[int], list[int]]] = {}
+        for i in range(count):
+            shard, row = batch.tags[start + i]
+            if i in columns.failures:
+                self._fail((shard, row), columns.failures[i])
+                continue
+            taken, own = rows.setdefault(shard, ([], []))
+            taken.append(i)
+            own.append(row)
+        good = count - len(columns.failures)
+        if good:
+            self._answered(good, 0)
+        for shard, (taken, own) in rows.items():
+            whole = len(taken) == count
+            arrays = columns.arrays if whole else [a.take(pa.array(taken)) for a in columns.arrays]
+            self._writer.results(shard, own, [batch.measured[start + i] for i in taken], arrays)
+
+
+def _end(threads: Sequence[threading.Thread], work: queue.Queue[Any], patience: float | None) -> None:
+    """Tell threads that no more work comes and wait for them; after an error not for ever."""
+    for _ in threads:
+        try:
+            work.put(None, timeout=patience)
+        except queue.Full:
+            return
+    for thread in threads:
+        thread.join(patience)

@@ -1,0 +1,185 @@
+"""Bringing rows to rest: a buffer that becomes a part after 10 s, at 64 MB, or when a shard is complete."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from cvjobs.dataset import layout, parts
+from cvjobs.decoding.lanes import Measured
+from cvjobs.records import CODES, Failure
+from cvjobs.storage import Store
+
+SECONDS = 10.0
+BYTES = 64 << 20
+
+
+@dataclass(eq=False)
+class Shard:
+    """Key rows that were handed to a Stage, and how far they are.
+
+    ``answered`` rows have a result or a failure, ``committed`` ones are durable.
+    """
+
+    table: pa.Table
+    answered: int = 0
+    committed: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is durable."""
+        return self.committed == self.table.num_rows
+
+
+@dataclass
+class _Buffer:
+    """Rows on their way into the next part."""
+
+    results: list[tuple[Shard, list[int], list[Measured], list[pa.Array]]] = field(default_factory=list)
+    failures: list[tuple[Shard, int, Failure]] = field(default_factory=list)
+    bytes: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Writer:
+    """One thread that turns buffered rows into parts; ``check`` may refuse each commit by raising."""
+
+    def __init__(
+        self,
+        store: Store,
+        author: parts.Author,
+        schema: pa.Schema,
+        check: Callable[[], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._store, self._author, self._schema, self._check, self._broken = store, author, schema, check, broken
+        self._buffer = _Buffer()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._dead = False
+        self._thread = threading.Thread(target=self._run, name="write", daemon=True)
+        self._thread.start()
+
+    def results(self, shard: Shard, rows: list[int], measured: list[Measured], arrays: list[pa.Array]) -> None:
+        """Take the results of some rows of a shard; waits while two parts' worth of rows are not yet written."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._buffer.bytes < 2 * BYTES or self._dead)
+            self._buffer.results.append((shard, rows, measured, arrays))
+            self._buffer.bytes += sum(a.nbytes for a in arrays) + 200 * len(rows)
+            self._answered(shard, len(rows))
+
+    def failure(self, shard: Shard, row: int, failure: Failure) -> None:
+        """Take the failure of one row of a shard."""
+        with self._changed:
+            self._buffer.failures.append((shard, row, failure))
+            self._buffer.bytes += 500
+            shard.failed[failure.code] += 1
+            self._answered(shard, 1)
+
+    def _answered(self, shard: Shard, count: int) -> None:
+        shard.answered += count
+        if shard.answered == shard.table.num_rows or self._buffer.bytes >= BYTES:
+            self._changed.notify_all()
+
+    def wait(self, shard: Shard, interrupted: Callable[[], bool]) -> None:
+        """Wait until a shard is complete, or ``interrupted`` says to stop waiting."""
+        with self._changed:
+            while not shard.complete and not interrupted():
+                self._changed.wait(0.5)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Commit what is buffered and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _due(self) -> bool:
+        buffer = self._buffer
+        if not buffer.results and not buffer.failures:
+            return False
+        shards = {r[0] for r in buffer.results} | {f[0] for f in buffer.failures}
+        return (
+            self._closing
+            or buffer.bytes >= BYTES
+            or time.monotonic() - buffer.since >= SECONDS
+            or any(s.answered == s.table.num_rows for s in shards)
+        )
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    while not self._due() and not self._closing:
+                        self._changed.wait(1.0)
+                    if not self._due():
+                        return
+                    buffer, self._buffer = self._buffer, _Buffer()
+                    self._changed.notify_all()
+                self._check()
+                parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
+                with self._changed:
+                    for shard, rows, _, _ in buffer.results:
+                        shard.committed += len(rows)
+                    for shard, _, _ in buffer.failures:
+                        shard.committed += 1
+                    self._changed.notify_all()
+        except BaseException as error:
+            with self._changed:
+                self._dead = True
+                self._changed.notify_all()
+            self._broken(error)
+
+    def _results(self, buffer: _Buffer) -> pa.Table | None:
+        if not buffer.results:
+            return None
+        own = len(layout.MEASURED)
+        carried = len(self._schema) - len(layout.KEYS) - own - len(buffer.results[0][3])
+        keys = [f.name for f in self._schema][: len(layout.KEYS)]
+        lists = [f.name for f in self._schema][len(keys) + own : len(keys) + own + carried]
+        tables = []
+        for shard, rows, measured, arrays in buffer.results:
+            listed = shard.table.take(pa.array(rows))
+            columns = [
+                *(listed[name] for name in keys),
+                pa.array([m.content_hash for m in measured], layout.ID),
+                pa.array([m.width for m in measured], pa.int32()),
+                pa.array([m.height for m in measured], pa.int32()),
+                pa.array([m.frames for m in measured], pa.int32()),
+                *(listed[name] for name in lists),
+                *arrays,
+            ]
+            tables.append(pa.table(columns, schema=self._schema))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def _errors(self, buffer: _Buffer) -> pa.Table | None:
+        if not buffer.failures:
+            return None
+        listed = pa.concat_tables(
+            shard.table.select([f.name for f in layout.KEYS]).slice(row, 1) for shard, row, _ in buffer.failures
+        )
+        return error_rows(listed, [failure for _, _, failure in buffer.failures])
+
+
+def error_rows(listed: pa.Table, failures: list[Failure]) -> pa.Table:
+    """Return rows of ``errors/`` for key rows and their failures."""
+    columns = [
+        *(listed[f.name] for f in layout.KEYS),
+        pa.array([f.stage for f in failures], pa.string()),
+        pa.array([f.code for f in failures], pa.string()),
+        pa.array([f.detail for f in failures], pa.string()),
+        pa.array([CODES[f.code].retryable for f in failures], pa.bool_()),
+        pa.array([f.attempts for f in failures], pa.int32()),
+    ]
+    return pa.table(columns, schema=layout.ERROR_SCHEMA)

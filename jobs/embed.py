@@ -1,0 +1,67 @@
+"""Turn every image into a vector: one row per image, in Parquet.
+
+Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cvjobs.options import BatchOptions
+
+if TYPE_CHECKING:
+    from cvjobs.batch import Resolved
+    from cvjobs.summary import Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BatchOptions):
+    """The options of ``cvjobs embed``."""
+
+    model: Annotated[
+        str, typer.Option(help="family/name, a name, or thumbnail/N; `cvjobs models` lists them.")
+    ] = "torchvision/mobilenet_v2"
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
+    layer: Annotated[str, typer.Option(help="The module whose pooled output is the vector.  [default: last]")] = ""
+
+
+def run(config: Config) -> int:
+    """Embed, print what was done and return the exit code."""
+    summary = call(config)
+    print(summary.as_json() if config.json else summary)
+    return summary.exit_code
+
+
+def call(config: Config) -> Summary:
+    """Embed and return what was done."""
+    from cvjobs import batch
+
+    return batch.run(config, Embed(config))
+
+
+class Embed:
+    """The job: which model makes the vectors."""
+
+    command = "embed"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+        """Return the model's step and what identifies its vectors."""
+        from cvjobs import embedding
+        from cvjobs.batch import Resolved
+
+        c = self._config
+        note = embedding.resolve(c.model, c.weights, c.layer, c.precision, earlier)
+        opener = embedding.opener(note)
+        return Resolved(
+            opener=opener,
+            device=opener.device,
+            facts=embedding.identity(note),
+            note=note,
+            title=f"{note['facts']['model']} ({note['facts']['weights']}, {note['precision']})",
+        )
