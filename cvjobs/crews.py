@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -96,9 +98,7 @@ class RayCrew:
     """Stages in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
 
     def __init__(self, spec: StageSpec, workers: int, address: str | None) -> None:
-        import ray
-
-        self._ray = ray
+        ray = self._ray = _ray()
         self._ours = not ray.is_initialized()
         if self._ours:
             connect(address)
@@ -117,6 +117,7 @@ class RayCrew:
         self._paces: dict[Any, Pace] = {}
         self._asked: dict[Any, Any] = {}
         self._failed_starts = 0
+        self._closed = False
         for _ in range(workers):
             self._start()
 
@@ -126,6 +127,7 @@ class RayCrew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         with contextlib.suppress(Exception):  # a worker that cannot close any more has nothing left to commit
             closing = [worker.close.remote() for worker in self._ready]
             for worker, pace in zip(self._ready, self._ray.get(closing, timeout=CLOSING), strict=True):
@@ -194,6 +196,8 @@ class RayCrew:
 
     def paces(self) -> list[Pace]:
         """Return how fast the Stages were when they last answered; asks them again without waiting."""
+        if self._closed:
+            return list(self._paces.values())
         for worker, handle in list(self._asked.items()):
             done, _ = self._ray.wait([handle], timeout=0)
             if done:
@@ -210,15 +214,10 @@ def connect(address: str | None) -> None:
     """Connect to the Ray cluster at an address, or start a Ray on this machine that ends with this process."""
     if address and "://" in address and not address.startswith("ray://"):
         raise WrongUse(f"--address {address} is no host:port: give the address that `ray start` printed, or auto.")
-    import ray
-
+    ray = _ray()
     if not address:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # never on disk: it ends with this process
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")
-        os.environ.setdefault("RAY_DISABLE_METRICS", "1")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+        _ensure_token()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
     else:
@@ -229,6 +228,29 @@ def connect(address: str | None) -> None:
         reason = str(error).strip().split("\n", 1)[0]
         where = address or "this machine"
         raise JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.") from error
+
+
+def _ray() -> Any:
+    """Import Ray, without the metrics ports that it would open to everybody and without usage reports."""
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    return ray
+
+
+def _ensure_token() -> None:
+    """Make Ray's authentication token readable by its owner only; Ray itself would make it readable by all."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    token = Path.home() / ".ray" / "auth_token"
+    try:
+        token.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        token.chmod(0o600)
 
 
 def crew(spec: StageSpec, workers: int, address: str | None, distributed: bool) -> LocalCrew | RayCrew:

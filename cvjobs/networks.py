@@ -144,10 +144,10 @@ class Tap(nn.Module):
 
 def vector_length(module: nn.Module, name: str, size: tuple[int, int]) -> int:
     """Return the length of the vectors that a module makes; its shapes are worked out without computing anything."""
-    everything = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {key: tensor.to("meta") for key, tensor in everything.items()}
+    # The copy has shapes for tensors, so it costs nothing, and what a model remembers of a pass goes with it.
+    shapes: dict[int, Any] = {id(tensor): tensor.to("meta") for tensor in (*module.parameters(), *module.buffers())}
     with torch.inference_mode():
-        vectors = torch.func.functional_call(module.eval(), shapes, (torch.empty(2, 3, *size, device="meta"),))
+        vectors = copy.deepcopy(module, shapes)(torch.empty(2, 3, *size, device="meta"))
     if vectors.ndim != 2 or len(vectors) != 2:
         raise WrongUse(f"The output of {name} there is not one vector an image: name another layer with --layer.")
     return int(vectors.shape[1])

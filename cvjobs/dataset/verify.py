@@ -1,0 +1,145 @@
+"""Checking an output: every file as it was written, every image exactly once, nothing that should not be there."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvjobs.dataset import known, layout, lease, parts, plan, snapshot
+from cvjobs.dataset.known import Want
+from cvjobs.dataset.parts import File
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.errors import WrongUse
+from cvjobs.listing import Listing
+from cvjobs.storage import Store
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults."""
+
+    version: int
+    listed: int
+    ok: int
+    failed: int
+    skipped: int
+    remaining: int
+    missing: int
+    duplicates: int
+    problems: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the output is exact, 4 where images are missing, 1 for any other problem."""
+        if self.missing:
+            return 4
+        return 1 if self.problems else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return {**vars(self), "exit_code": self.exit_code}
+
+    def __str__(self) -> str:
+        counts = f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
+        if self.remaining:
+            counts += f" + {self.remaining:,} remaining"
+        lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines.append(f"snapshot {self.version} is exact" if not self.exit_code else f"snapshot {self.version} is NOT exact")
+        return "\n".join(lines)
+
+
+def verify(store: Store, listing: Listing | None) -> Report:
+    """Check the newest snapshot against its own listing, or against the source as it is listed now.
+
+    Raises WrongUse where the folder holds no snapshot, or the listing is of another source.
+    """
+    base = snapshot.latest(store)
+    if base.version == 0:
+        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
+    if listing is not None and listing.source != base.source:
+        raise WrongUse(f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source.")
+    problems = [problem for file in (*base.results, *base.errors) if (problem := _damage(store, file))]
+    state = known.load(store, base, [])
+    want = _frozen(store, base) if listing is None else plan.wanted(store, listing, state)
+    unique = len(pc.unique(state.ids))
+    duplicates = len(state.ids) - unique
+    if duplicates:
+        problems.append(f"{duplicates:,} images have more than one row: run the same command again")
+    chosen = known.choose(state, want)
+    accounted = int((chosen >= 0).sum())
+    strangers = unique - accounted
+    open_ = len(want) - accounted
+    remaining = min(open_, base.wanted - base.ok - base.failed) if listing is None else 0
+    missing = open_ - remaining
+    if missing:
+        problems.append(f"{missing:,} images have no row for their present version: run the same command again")
+    if strangers > 0:
+        problems.append(f"{strangers:,} rows belong to no image of the source: run the same command again")
+    strays, notes = _strays(store, base)
+    skipped = listing.skipped if listing is not None else base.skipped
+    return Report(
+        version=base.version,
+        listed=len(want) + sum(skipped.values()),
+        ok=base.ok,
+        failed=base.failed,
+        skipped=sum(skipped.values()),
+        remaining=remaining,
+        missing=missing,
+        duplicates=duplicates,
+        problems=(*problems, *strays),
+        notes=tuple(notes),
+    )
+
+
+def _damage(store: Store, file: File) -> str | None:
+    """Return what is wrong with a file of the snapshot."""
+    remedy = f"delete it, and the same command computes its {file.rows:,} images again"
+    try:
+        digest = hashlib.sha256()
+        with store.open(file.name) as handle:
+            while block := handle.read(BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        return f"{file.name} is gone: the same command computes its {file.rows:,} images again"
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror}): make it readable"
+    return None if digest.hexdigest() == file.sha256 else f"{file.name} is damaged (its sha256 differs): {remedy}"
+
+
+def _frozen(store: Store, base: Snapshot) -> Want:
+    """Return what the snapshot's run wanted; raises WrongUse where that listing is gone."""
+    name = f"{layout.RUNS}/{base.run}/listing.parquet"
+    try:
+        table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
+    except (OSError, pa.ArrowException) as error:
+        raise WrongUse(f"{store.place} lost the listing of its last run ({name}): pass --source.") from error
+    want = Want(table=table, accepted=table["version"].to_numpy())
+    if want.digest() != base.want:
+        raise WrongUse(f"The listing of the last run ({name}) is not the one that was published: pass --source.")
+    return want
+
+
+def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
+    """Return problems and notes about files that are not part of the snapshot."""
+    problems, notes = [], []
+    if holder := lease.holder(store):
+        return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
+    late = [part for part in parts.committed(store) if part.name not in base.folded]
+    if late:
+        notes.append(f"{len(late)} parts of a run that did not end are not folded yet: the same command folds them")
+    listed = {f.name for f in (*base.results, *base.errors)}
+    listed |= {f.name for part in late for f in (part.results, part.errors) if f}
+    for folder in (layout.DATA, layout.ERRORS):
+        for name in store.names(folder):
+            if f"{folder}/{name}" not in listed:
+                problems.append(f"{folder}/{name} is part of no snapshot: run the same command again to clean up")
+    return problems, notes

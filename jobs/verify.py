@@ -1,0 +1,44 @@
+"""Check an output: every file as it was written, every image exactly once.
+
+Exit code 0: exact; 4: images are missing; 1: another problem, named with what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cvjobs.dataset.verify import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of ``cvjobs verify``."""
+
+    out: Annotated[str, typer.Argument(help="The output folder of a batch job.")]
+    source: Annotated[
+        str | None, typer.Option(help="List this source again and check against it, not against the last listing.")
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+
+
+def run(config: Config) -> int:
+    """Check, print what was found and return the exit code."""
+    import json
+
+    report = call(config)
+    print(json.dumps(report.as_dict()) if config.json else report)
+    return report.exit_code
+
+
+def call(config: Config) -> Report:
+    """Check and return what was found."""
+    from cvjobs.dataset.verify import verify
+    from cvjobs.listing import list_source
+    from cvjobs.storage import open_store
+
+    listing = list_source(config.source) if config.source else None
+    return verify(open_store(config.out), listing)
