@@ -426,6 +426,31 @@ def test_layers_that_are_no_vector_are_refused(layer: str, sentence: str) -> Non
         vector_length(Tap(Toy(), "toy", layer, (8, 8)), "toy", (8, 8))
 
 
+class Tied(nn.Module):
+    """A model with one module in two places and one parameter in two modules, that remembers its last input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.Conv2d(3, 3, 1)
+        self.twin = nn.Conv2d(3, 3, 1)
+        self.twin.weight = self.first.weight
+        self.seen: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        mixed: Tensor = self.twin(self.again(self.first(images)))
+        return mixed.mean((2, 3))
+
+
+def test_looking_for_the_length_leaves_the_model_alone() -> None:
+    model = Tied()
+    assert vector_length(model, "toy", (8, 8)) == 3
+    assert model.seen is None
+    assert model.first is model.again
+    assert model.twin.weight is model.first.weight
+    assert not any(tensor.is_meta for tensor in model.parameters())
+
+
 class Hungry(nn.Module):
     """A model that needs more memory than there is, or fails for another reason."""
 
