@@ -10,85 +10,34 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 import cvjobs
-from cvjobs import crews, devices, pool
+from cvjobs import crews, forecast, pool
+from cvjobs.context import LIBRARIES, Context, Job, Resolved
 from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot
-from cvjobs.dataset.known import Known, Want
+from cvjobs.dataset.known import Want
 from cvjobs.dataset.parts import Author, Part
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
 from cvjobs.options import BatchOptions
 from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
-from cvjobs.source import LocalSource, Unreadable
-from cvjobs.stage import Opener, Pace, StageSpec
+from cvjobs.stage import Pace
 from cvjobs.stage.writing import error_rows
 from cvjobs.storage import Store, open_store
 from cvjobs.summary import Summary, exit_code
 
-HASHERS = 8
-LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """What a job's options come to: the step, what identifies its results, and a note for the next run."""
-
-    opener: Opener
-    device: str
-    facts: dict[str, Any]
-    note: dict[str, Any]
-    title: str
-
-
-class Job(Protocol):
-    """What a driver brings."""
-
-    command: str
-
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
-        """Resolve the model, given the note of an earlier run on the same output (empty for a new one)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Context:
-    """One run: its options, what it resolved to and what it found."""
-
-    options: BatchOptions
-    job: Job
-    resolved: Resolved
-    store: Store
-    listing: Listing
-    fingerprint: str
-    schema: pa.Schema
-
-    def hasher(self, rows: pa.Table) -> list[bytes | None]:
-        """Return the content hashes of listed images; None where one cannot be read."""
-        source = LocalSource(self.listing.root, self.listing.base)
-        stamps = rows["modified"].cast(pa.int64()).to_pylist()
-
-        def one(path: str, size: int, stamp: int) -> bytes | None:
-            try:
-                return xxhash.xxh3_128_digest(source.read(path, size, stamp))
-            except Unreadable:
-                return None
-
-        with ThreadPoolExecutor(HASHERS) as threads:
-            return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
-
-
-def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") -> Summary:
+def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") -> Summary | Forecast:
     """Run a batch job to its end and return what it did.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
@@ -106,7 +55,7 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
         resolved = job.resolve(base.resolved)
-        context = _Context(
+        context = Context(
             options=options,
             job=job,
             resolved=resolved,
@@ -117,9 +66,7 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
         )
         _check_fingerprint(context, base)
         if options.dry_run:
-            from cvjobs import forecast
-
-            return forecast.run(context, base, began)
+            return forecast.run(context, base)
         held = lease.acquire(store)
         try:
             return _run(context, held, progress, stopped, began, decoder)
@@ -157,7 +104,7 @@ def _check_source(store: Store, base: Snapshot, listing: Listing) -> None:
         raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
 
 
-def _check_fingerprint(context: _Context, base: Snapshot) -> None:
+def _check_fingerprint(context: Context, base: Snapshot) -> None:
     """Refuse to mix results of another model or preprocessing, naming the difference."""
     if context.options.overwrite or not base.version or base.fingerprint == context.fingerprint:
         return
@@ -171,7 +118,7 @@ def _check_fingerprint(context: _Context, base: Snapshot) -> None:
 
 
 def _run(
-    context: _Context,
+    context: Context,
     held: lease.Lease,
     progress: Progress,
     stopped: threading.Event,
@@ -247,11 +194,11 @@ def _put(file: Any, content: bytes) -> None:
     file.write(content)
 
 
-def _belongs(part: Part, context: _Context, epoch: int) -> bool:
+def _belongs(part: Part, context: Context, epoch: int) -> bool:
     return part.fingerprint == context.fingerprint and part.epoch == epoch
 
 
-def _parts(context: _Context, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
+def _parts(context: Context, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
     """Return the overwrite epoch of this run, the unfolded parts that count in it, and those that do not.
 
     An interrupted ``--overwrite`` with the same fingerprint goes on in its own epoch.
@@ -265,7 +212,7 @@ def _parts(context: _Context, base: Snapshot) -> tuple[int, list[Part], list[Par
     return epoch, mine, [part for part in unfolded if part not in mine]
 
 
-def _draft(context: _Context, base: Snapshot, run_id: str, epoch: int) -> Snapshot:
+def _draft(context: Context, base: Snapshot, run_id: str, epoch: int) -> Snapshot:
     return Snapshot(
         version=base.version,
         run=run_id,
@@ -280,7 +227,7 @@ def _draft(context: _Context, base: Snapshot, run_id: str, epoch: int) -> Snapsh
     )
 
 
-def _write_run(context: _Context, author: Author, want: Want) -> None:
+def _write_run(context: Context, author: Author, want: Want) -> None:
     """Freeze what this run wants and how it was asked for."""
     folder = f"{layout.RUNS}/{author.run}"
     config = {"command": context.job.command, "options": vars(context.options), "author": vars(author)}
@@ -290,7 +237,7 @@ def _write_run(context: _Context, author: Author, want: Want) -> None:
 
 
 def _compute(
-    context: _Context,
+    context: Context,
     held: lease.Lease,
     author: Author,
     todo: Plan,
@@ -299,7 +246,7 @@ def _compute(
     decoder: str,
 ) -> tuple[Pace, CvjobsError | None]:
     """Commit the rows that are to be computed; an error is returned, so that what is done is folded first."""
-    store, listing = context.store, context.listing
+    store = context.store
     if todo.failures.num_rows:
         failures = [
             Failure("list", code, detail)
@@ -308,21 +255,8 @@ def _compute(
         parts.commit(store, author, None, error_rows(todo.failures, failures))
     if not todo.todo.num_rows:
         return Pace(), None
-    workers, distributed = staff(context)
-    spec = StageSpec(
-        out=store.place,
-        author=author,
-        lease=held.epoch,
-        root=listing.root,
-        base=listing.base,
-        schema=context.schema,
-        opener=context.resolved.opener,
-        device=context.resolved.device,
-        cpus=max(devices.cpus() // (workers if not context.options.address else 1), 1),
-        batch_size=context.options.batch_size or 0,
-        max_pixels=context.options.max_pixels,
-        decoder=decoder,
-    )
+    workers, distributed = context.staff()
+    spec = context.spec(author, held.epoch, store.place, workers, decoder)
 
     def uncommitted(table: pa.Table) -> pa.Table:
         done = known.load(store, Snapshot(version=0), [p for p in parts.committed(store) if p.run == author.run])
@@ -344,23 +278,6 @@ def _compute(
     except CvjobsError as error:
         return _overall(crew.paces() if crew else []), error
     return _overall(crew.paces()), None
-
-
-def staff(context: _Context) -> tuple[int, bool]:
-    """Return how many workers a run has, and whether they are Ray's; raises WrongUse for more than cores."""
-    options = context.options
-    gpus = devices.gpus() if context.resolved.device != "cpu" else 0
-    workers = options.workers or max(gpus, 1)
-    if options.address:
-        return workers, True
-    cores = gpus or devices.cpus()
-    if workers > cores:
-        kind = "GPU" if gpus else "core"
-        raise WrongUse(
-            f"--workers {workers} needs {workers} {kind}s and this machine has {cores}: "
-            f"use at most --workers {cores}, or --address of a cluster."
-        )
-    return workers, workers > 1
 
 
 class _Watcher:
@@ -395,7 +312,7 @@ def _rate(pace: Pace) -> float:
     return (pace.answered - pace.failed - pace.first_count) / elapsed if elapsed > 0 else 0.0
 
 
-def _summary(context: _Context, base: Snapshot, todo: Plan, pace: Pace, began: float) -> Summary:
+def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: float) -> Summary:
     skipped = sum(context.listing.skipped.values())
     remaining = min(todo.left, base.wanted - base.ok - base.failed)
     codes: dict[str, int] = {}
@@ -436,7 +353,7 @@ def _stoppable() -> Iterator[threading.Event]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, _: object) -> None:
+    def note(_number: int, _frame: object) -> None:
         event.set()
         for one, handler in before.items():
             signal.signal(one, handler)
@@ -448,6 +365,3 @@ def _stoppable() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Job", "Known", "Resolved", "run"]

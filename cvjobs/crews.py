@@ -58,7 +58,7 @@ class LocalCrew:
         """See ``pool.Crew``; a Stage in this process cannot die alone."""
         return handle.result()
 
-    def replace(self, worker: Any) -> None:
+    def replace(self, worker: Any) -> None:  # noqa: ARG002
         """See ``pool.Crew``."""
         raise JobFailed("The worker of this process cannot be replaced.")
 
@@ -144,9 +144,11 @@ class RayCrew:
 
     def workers(self) -> list[Any]:
         """Return the actors whose Stage stands."""
-        started, _ = self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0) if (
-            self._starting
-        ) else ([], [])
+        started, _ = (
+            self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
+            if (self._starting)
+            else ([], [])
+        )
         for handle in started:
             worker = self._starting.pop(handle)
             try:
@@ -154,7 +156,9 @@ class RayCrew:
             except WorkerDied as death:
                 self._failed_starts += 1
                 if self._failed_starts >= STARTS:
-                    raise JobFailed(f"Workers die while they start ({death}): see the Ray logs, then run again.") from death
+                    raise JobFailed(
+                        f"Workers die while they start ({death}): see the Ray logs, then run again."
+                    ) from death
                 self._start()
             else:
                 self._failed_starts = 0

@@ -81,9 +81,9 @@ def resolve(model: str, weights: str, layer: str, precision: str, earlier: dict[
     """
     device = "cuda" if not model.startswith("thumbnail/") and devices.gpus() else "cpu"
     asked = {"model": model, "weights": weights, "layer": layer, "device": device, "versions": _versions()}
-    if earlier.get("asked") == asked and earlier["file"] == _file(earlier["file"]["path"]):
-        if precision in ("auto", earlier["precision"]):
-            return earlier
+    same = earlier.get("asked") == asked and earlier["file"] == _file(earlier["file"]["path"])
+    if same and precision in ("auto", earlier["precision"]):
+        return earlier
     embedder = _embedder(model, weights, layer)
     if precision == "auto" and "precision" in earlier:
         precision = earlier["precision"]
@@ -118,7 +118,12 @@ def identity(note: dict[str, Any]) -> dict[str, Any]:
     Library versions and the device are recorded elsewhere; they are no part of it.
     """
     named = {name: value for name, value in note["facts"].items() if name != "weights"}
-    return {**named, "transform": note["transform"], "scaled_decode": "twice the target", "precision": note["precision"]}
+    return {
+        **named,
+        "transform": note["transform"],
+        "scaled_decode": "twice the target",
+        "precision": note["precision"],
+    }
 
 
 def _file(path: str) -> dict[str, Any]:

@@ -165,7 +165,9 @@ def _open(content: bytes, format_: str) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
         if format_ == "TIFF":
-            raise Undecodable("unsupported_mode", "this kind of TIFF is not supported, or its header is damaged") from error
+            raise Undecodable(
+                "unsupported_mode", "this kind of TIFF is not supported, or its header is damaged"
+            ) from error
         raise Undecodable("corrupt", f"the header of this {format_} is damaged or cut short") from error
 
 
@@ -319,8 +321,10 @@ def _reason(error: BaseException) -> tuple[str, str]:
         return "decode_memory", text
     if "libheif" in lower or "no native decoder" in lower or "heic" in lower:
         return "unsupported_format", f"this system cannot read HEIC: {text}"
-    if any(word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")):
+    if any(
+        word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
+    ):
         return "truncated", text
-    if "unknown pixel mode" in lower or "unsupported" in lower or "decoder" in lower and "not available" in lower:
+    if "unknown pixel mode" in lower or "unsupported" in lower or ("decoder" in lower and "not available" in lower):
         return "unsupported_mode", text
     return "corrupt", f"{type(error).__name__}: {text}"

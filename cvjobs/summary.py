@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,10 +37,6 @@ class Summary:
         """Return the record as JSON types."""
         return dict(vars(self))
 
-    def as_json(self) -> str:
-        """Return the record as one line of JSON."""
-        return json.dumps(self.as_dict())
-
     def __str__(self) -> str:
         lines = [
             f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
@@ -54,7 +49,9 @@ class Summary:
             lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
         if self.skipped_by:
             lines.append("  skipped " + ", ".join(f"{n:,} {why}" for why, n in Counter(self.skipped_by).most_common()))
-        lines.append(f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed)))
+        lines.append(
+            f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
+        )
         return "\n".join(lines)
 
     @property

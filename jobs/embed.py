@@ -13,7 +13,8 @@ import typer
 from cvjobs.options import BatchOptions
 
 if TYPE_CHECKING:
-    from cvjobs.batch import Resolved
+    from cvjobs.context import Resolved
+    from cvjobs.forecast import Forecast
     from cvjobs.summary import Summary
 
 
@@ -21,22 +22,24 @@ if TYPE_CHECKING:
 class Config(BatchOptions):
     """The options of ``cvjobs embed``."""
 
-    model: Annotated[
-        str, typer.Option(help="family/name, a name, or thumbnail/N; `cvjobs models` lists them.")
-    ] = "torchvision/mobilenet_v2"
+    model: Annotated[str, typer.Option(help="family/name, a name, or thumbnail/N; `cvjobs models` lists them.")] = (
+        "torchvision/mobilenet_v2"
+    )
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
     layer: Annotated[str, typer.Option(help="The module whose pooled output is the vector.  [default: last]")] = ""
 
 
 def run(config: Config) -> int:
     """Embed, print what was done and return the exit code."""
+    import json
+
     summary = call(config)
-    print(summary.as_json() if config.json else summary)
+    print(json.dumps(summary.as_dict()) if config.json else summary)
     return summary.exit_code
 
 
-def call(config: Config) -> Summary:
-    """Embed and return what was done."""
+def call(config: Config) -> Summary | Forecast:
+    """Embed and return what was done, or what would be (``dry_run``)."""
     from cvjobs import batch
 
     return batch.run(config, Embed(config))
@@ -53,7 +56,7 @@ class Embed:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its vectors."""
         from cvjobs import embedding
-        from cvjobs.batch import Resolved
+        from cvjobs.context import Resolved
 
         c = self._config
         note = embedding.resolve(c.model, c.weights, c.layer, c.precision, earlier)

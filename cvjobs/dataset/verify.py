@@ -53,7 +53,9 @@ class Report:
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
         lines += [f"  problem: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
-        lines.append(f"snapshot {self.version} is exact" if not self.exit_code else f"snapshot {self.version} is NOT exact")
+        lines.append(
+            f"snapshot {self.version} is exact" if not self.exit_code else f"snapshot {self.version} is NOT exact"
+        )
         return "\n".join(lines)
 
 
@@ -66,7 +68,9 @@ def verify(store: Store, listing: Listing | None) -> Report:
     if base.version == 0:
         raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
     if listing is not None and listing.source != base.source:
-        raise WrongUse(f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source.")
+        raise WrongUse(
+            f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source."
+        )
     problems = [problem for file in (*base.results, *base.errors) if (problem := _damage(store, file))]
     state = known.load(store, base, [])
     want = _frozen(store, base) if listing is None else plan.wanted(store, listing, state)

@@ -113,7 +113,9 @@ class Children:
             except (EOFError, OSError) as error:
                 self._log.seek(0)
                 last = self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
-                raise JobFailed(f"The decode processes cannot run ({last or error}): try `cvjobs --version`.") from error
+                raise JobFailed(
+                    f"The decode processes cannot run ({last or error}): try `cvjobs --version`."
+                ) from error
         return Child(answer["pid"], ours, memories)
 
     def close(self) -> None:
@@ -258,9 +260,7 @@ class Lane(threading.Thread):
                 continue
             width, height, frames, content_hash = answer
             pixels = np.frombuffer(view, np.uint8, self._size, out).reshape(self._shape)
-            measured = Measured(
-                width=width, height=height, frames=frames, content_hash=bytes.fromhex(content_hash)
-            )
+            measured = Measured(width=width, height=height, frames=frames, content_hash=bytes.fromhex(content_hash))
             self._outlet.decoded(image.tag, measured, pixels)
         sent.chunk.done()
 

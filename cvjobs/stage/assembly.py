@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.dataset import layout, lease
+from cvjobs.dataset import lease
 from cvjobs.dataset.parts import Author
 from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured
 from cvjobs.errors import JobFailed, OutputHeld, Stopped

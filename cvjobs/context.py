@@ -1,0 +1,102 @@
+"""One run of a batch job: its options, what they resolved to, and what was listed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import xxhash
+
+from cvjobs import devices
+from cvjobs.dataset.parts import Author
+from cvjobs.errors import WrongUse
+from cvjobs.listing import Listing
+from cvjobs.options import BatchOptions
+from cvjobs.source import LocalSource, Unreadable
+from cvjobs.stage import Opener, StageSpec
+from cvjobs.storage import Store
+
+DECODER = "cvjobs.images:decode"
+HASHERS = 8
+LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a job's options come to: the step, what identifies its results, and a note for the next run."""
+
+    opener: Opener
+    device: str
+    facts: dict[str, Any]
+    note: dict[str, Any]
+    title: str
+
+
+class Job(Protocol):
+    """What a driver brings."""
+
+    command: str
+
+    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+        """Resolve the model, given the note of an earlier run on the same output (empty for a new one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One run: its options, what it resolved to and what it found."""
+
+    options: BatchOptions
+    job: Job
+    resolved: Resolved
+    store: Store
+    listing: Listing
+    fingerprint: str
+    schema: pa.Schema
+
+    def hasher(self, rows: pa.Table) -> list[bytes | None]:
+        """Return the content hashes of listed images; None where one cannot be read."""
+        source = LocalSource(self.listing.root, self.listing.base)
+        stamps = rows["modified"].cast(pa.int64()).to_pylist()
+
+        def one(path: str, size: int, stamp: int) -> bytes | None:
+            try:
+                return xxhash.xxh3_128_digest(source.read(path, size, stamp))
+            except Unreadable:
+                return None
+
+        with ThreadPoolExecutor(HASHERS) as threads:
+            return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
+
+    def staff(self) -> tuple[int, bool]:
+        """Return how many workers the run has and whether they are Ray's; raises WrongUse for more than cores."""
+        gpus = devices.gpus() if self.resolved.device != "cpu" else 0
+        workers = self.options.workers or max(gpus, 1)
+        if self.options.address:
+            return workers, True
+        cores = gpus or devices.cpus()
+        if workers > cores:
+            kind = "GPU" if gpus else "core"
+            raise WrongUse(
+                f"--workers {workers} needs {workers} {kind}s and this machine has {cores}: "
+                f"use at most --workers {cores}, or --address of a cluster."
+            )
+        return workers, workers > 1
+
+    def spec(self, author: Author, lease: int, out: str, workers: int, decoder: str) -> StageSpec:
+        """Return what each worker is told; workers of this machine share its cores."""
+        return StageSpec(
+            out=out,
+            author=author,
+            lease=lease,
+            root=self.listing.root,
+            base=self.listing.base,
+            schema=self.schema,
+            opener=self.resolved.opener,
+            device=self.resolved.device,
+            cpus=max(devices.cpus() // (workers if not self.options.address else 1), 1),
+            batch_size=self.options.batch_size or 0,
+            max_pixels=self.options.max_pixels,
+            decoder=decoder,
+        )
