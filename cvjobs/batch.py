@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from cvjobs.dataset.known import Want
 from cvjobs.dataset.parts import Author, Part
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
@@ -47,13 +48,16 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     store = open_store(options.out)
     base = snapshot.latest(store)
-    with Progress(job.command) as progress, _stoppable() as stopped:
+    with Progress(job.command) as progress, _stoppable() as stopped, ExitStack() as stack:
         progress.say(f"listing {options.source}")
         listing = list_source(options.source)
         _check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
+        # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
+        here = not base.version and options.workers in (None, 1) and not options.address
+        nursery = stack.enter_context(closing(Nursery())) if here else None
         resolved = job.resolve(base.resolved)
         context = Context(
             options=options,
@@ -63,6 +67,7 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
             listing=listing,
             fingerprint=digest(resolved.facts),
             schema=_schema(listing, resolved),
+            nursery=nursery,
         )
         _check_fingerprint(context, base)
         if options.dry_run:
@@ -271,7 +276,7 @@ def _compute(
     shards = pool.Shards(todo.todo, workers)
     crew: crews.LocalCrew | crews.RayCrew | None = None
     try:
-        with crews.crew(spec, workers, context.options.address, distributed) as crew:
+        with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
             watcher = _Watcher(crew, progress, total)
             for _ in pool.work(crew, shards, uncommitted, give_up, lambda: watcher.look() or stopped.is_set()):
                 continue

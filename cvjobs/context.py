@@ -11,6 +11,7 @@ import xxhash
 
 from cvjobs import devices
 from cvjobs.dataset.parts import Author
+from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
 from cvjobs.options import BatchOptions
@@ -45,7 +46,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One run: its options, what it resolved to and what it found."""
+    """One run: its options, what it resolved to and what it found; ``nursery`` where one was started early."""
 
     options: BatchOptions
     job: Job
@@ -54,6 +55,7 @@ class Context:
     listing: Listing
     fingerprint: str
     schema: pa.Schema
+    nursery: Nursery | None = None
 
     def hasher(self, rows: pa.Table) -> list[bytes | None]:
         """Return the content hashes of listed images; None where one cannot be read."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.pool import DEPTH, WorkerDied
 from cvjobs.stage import Done, Pace, Stage, StageSpec
@@ -28,8 +29,8 @@ OBJECT_STORE = 100 << 20
 class LocalCrew:
     """One Stage in this process: nothing to start, nothing to set up."""
 
-    def __init__(self, spec: StageSpec) -> None:
-        self._stage = Stage(spec)
+    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
+        self._stage = Stage(spec, nursery)
         self._threads = ThreadPoolExecutor(DEPTH, thread_name_prefix="shard")
 
     def __enter__(self) -> LocalCrew:
@@ -257,8 +258,8 @@ def _ensure_token() -> None:
         token.chmod(0o600)
 
 
-def crew(spec: StageSpec, workers: int, address: str | None, distributed: bool) -> LocalCrew | RayCrew:
+def crew(
+    spec: StageSpec, workers: int, distributed: bool, address: str | None, nursery: Nursery | None
+) -> LocalCrew | RayCrew:
     """Return the crew for a run: Ray where there is something to distribute, else this process."""
-    if not distributed:
-        return LocalCrew(spec)
-    return RayCrew(spec, workers, address)
+    return RayCrew(spec, workers, address) if distributed else LocalCrew(spec, nursery)

@@ -118,7 +118,7 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     author = Author(run=layout.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers, DECODER)
-        with crews.crew(spec, workers, context.options.address, distributed) as crew:
+        with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
             half = sample.num_rows // 2
             _finish(crew, sample.slice(0, half), workers)
             began = time.monotonic()

@@ -36,12 +36,15 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    message, _ = receive(control)
+    _preload()
+    try:
+        message, _ = receive(control)
+    except (EOFError, OSError):
+        return  # there was nothing to decode after all
     recipe = Recipe(**message)
     module, _, name = recipe.decoder.partition(":")
     decoder: Decoder = getattr(importlib.import_module(module), name)
     transform = Transform.load(recipe.transform)
-    _preload()
     gc.freeze()
     send(control, {"ready": os.getpid()})
     while True:

@@ -74,12 +74,11 @@ class Outlet(Protocol):
         """Take the error after which this lane cannot go on."""
 
 
-class Children:
-    """The preloaded parent of the decode children; starting it takes seconds, forking a child milliseconds."""
+class Nursery:
+    """The preloaded process that forks decode children. Starting it takes seconds, so it may start before its use."""
 
-    def __init__(self, transform: Transform, max_pixels: int, decoder: str = "cvjobs.images:decode") -> None:
-        recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
-        ours, theirs = socket.socketpair()
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes it
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
@@ -92,10 +91,41 @@ class Children:
             env=environment,
         )
         theirs.close()
-        self._control = ours
+
+    def last_words(self) -> str:
+        """Return the last line that the process printed."""
+        self._log.seek(0)
+        return self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
+
+    def close(self) -> None:
+        """End the process; children end when their sockets close."""
+        self.control.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+
+class Children:
+    """Forks decode children that all decode the same way."""
+
+    def __init__(
+        self,
+        transform: Transform,
+        max_pixels: int,
+        decoder: str = "cvjobs.images:decode",
+        nursery: Nursery | None = None,
+    ) -> None:
+        self._nursery = nursery or Nursery()
+        self._control = self._nursery.control
         self._lock = threading.Lock()
         self._ready = False
-        send(ours, dataclasses.asdict(recipe))
+        recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        # Where the process is dead already, the first fork says so.
+        with contextlib.suppress(OSError):
+            send(self._control, dataclasses.asdict(recipe))
 
     def fork(self) -> Child:
         """Return a new child; waits for the parent to be ready. Raises JobFailed where it cannot start."""
@@ -111,22 +141,15 @@ class Children:
                     send(self._control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
                 answer, _ = receive(self._control)
             except (EOFError, OSError) as error:
-                self._log.seek(0)
-                last = self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
+                last = self._nursery.last_words()
                 raise JobFailed(
                     f"The decode processes cannot run ({last or error}): try `cvjobs --version`."
                 ) from error
         return Child(answer["pid"], ours, memories)
 
     def close(self) -> None:
-        """End the parent; children end when their sockets close."""
-        self._control.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+        """End the nursery; children end when their sockets close."""
+        self._nursery.close()
 
 
 class Child:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cvjobs.dataset import lease
 from cvjobs.dataset.parts import Author
-from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured
+from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
 from cvjobs.errors import JobFailed, OutputHeld, Stopped
 from cvjobs.images import Pixels
 from cvjobs.records import Failure
@@ -75,7 +75,7 @@ class Pace:
 class Stage:
     """Runs shards from any number of threads at once; two at a time keep it full."""
 
-    def __init__(self, spec: StageSpec) -> None:
+    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
         self._spec = spec
         self._error: BaseException | None = None
         self._stopped = False
@@ -83,7 +83,7 @@ class Stage:
         self._upstream = 0
         self.pace = Pace()
         transform = spec.opener.transform
-        self._children = Children(transform, spec.max_pixels, spec.decoder)
+        self._children = Children(transform, spec.max_pixels, spec.decoder, nursery)
         try:
             self._step: Step = spec.opener.open()
         except BaseException:
