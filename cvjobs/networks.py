@@ -22,13 +22,17 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "AL
 
 @dataclass(frozen=True, kw_only=True)
 class TorchEmbedder:
-    """A torch module from normalised (B, 3, H, W) floats to (B, dim) vectors, with its weights, on the CPU."""
+    """A torch module from normalised (B, 3, H, W) floats to (B, dim) vectors, with its weights, on the CPU.
+
+    ``file`` is where the weights came from, empty where they are random.
+    """
 
     name: str
     dim: int
     transform: Transform
     facts: dict[str, str]
     module: nn.Module = field(repr=False)
+    file: str = ""
 
     def load(self, device: str, precision: str) -> TorchNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""

@@ -48,6 +48,10 @@ class Embedder(Protocol):
     def facts(self) -> dict[str, str]:
         """What identifies the vectors: ``model``, ``weights`` (in words), ``weights_sha256``, ``layer``."""
 
+    @property
+    def file(self) -> str:
+        """The file of its weights, empty where there is none."""
+
     def load(self, device: str, precision: str) -> Network:
         """Return the model on a device (``cpu``, ``cuda``, ``cuda:1``) in ``fp32``, ``bf16`` or ``fp16``."""
 

@@ -32,6 +32,7 @@ class Thumbnail:
     """An embedder and its own network: pixels ÷ 255, flattened in the order height, width, channel."""
 
     side: int
+    file: str = ""
 
     @property
     def name(self) -> str:

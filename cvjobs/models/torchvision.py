@@ -41,6 +41,7 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
         transform=transform,
         facts={"model": full, **chosen.facts, "layer": layer or "pooled"},
         module=module,
+        file=str(chosen.file or ""),
     )
 
 
