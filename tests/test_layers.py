@@ -13,23 +13,28 @@ ROOT = Path(__file__).parent.parent
 
 # The first word after ``cvjobs.``; a name covers its whole package. A module imports from its own layer and lower ones.
 LAYERS = {
-    0: {"config", "configfile", "drivers", "errors", "jobs", "paths", "records"},
+    0: {"config", "configfile", "drivers", "errors", "jobs", "options", "paths", "records"},
     1: {
+        "context",
         "dataset",
         "decoding",
+        "devices",
+        "embedding",
         "exports",
         "images",
         "listing",
         "metrics",
         "models",
         "networks",
+        "progress",
         "retrieval",
         "source",
         "stage",
         "storage",
+        "summary",
         "weights",
     },
-    2: {"cluster", "pool", "training"},
+    2: {"batch", "cluster", "crews", "forecast", "pool", "training"},
     4: {"", "__main__", "cli"},
 }
 DRIVER = 3
