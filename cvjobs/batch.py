@@ -6,11 +6,8 @@ A driver brings the command's name and a way to resolve its model; everything el
 from __future__ import annotations
 
 import importlib.metadata
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +16,7 @@ import pyarrow.compute as pc
 
 import cvjobs
 from cvjobs import crews, forecast, pool
-from cvjobs.context import LIBRARIES, Context, Job, Resolved
+from cvjobs.context import DECODER, LIBRARIES, Context, Job, Resolved
 from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot
 from cvjobs.dataset.known import Want
 from cvjobs.dataset.parts import Author, Part
@@ -34,11 +31,12 @@ from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
 from cvjobs.stage import Pace
 from cvjobs.stage.writing import error_rows
+from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import Store, open_store
 from cvjobs.summary import Summary, exit_code
 
 
-def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") -> Summary | Forecast:
+def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Forecast:
     """Run a batch job to its end and return what it did.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
@@ -48,7 +46,7 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     store = open_store(options.out)
     base = snapshot.latest(store)
-    with Progress(job.command) as progress, _stoppable() as stopped, ExitStack() as stack:
+    with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
         listing = list_source(options.source)
         _check_source(store, base, listing)
@@ -67,14 +65,16 @@ def run(options: BatchOptions, job: Job, decoder: str = "cvjobs.images:decode") 
             listing=listing,
             fingerprint=digest(resolved.facts),
             schema=_schema(listing, resolved),
+            decoder=decoder,
             nursery=nursery,
         )
         _check_fingerprint(context, base)
+        context.staff()
         if options.dry_run:
             return forecast.run(context, base)
         held = lease.acquire(store)
         try:
-            return _run(context, held, progress, stopped, began, decoder)
+            return _run(context, held, progress, stop, began)
         finally:
             held.release()
 
@@ -101,9 +101,7 @@ def _check_source(store: Store, base: Snapshot, listing: Listing) -> None:
     if not source:
         try:
             source = (layout.unpack(store.read(layout.FORMAT)) or {}).get("source", "")
-        except FileNotFoundError:
-            source = ""
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             source = ""
     if source and source != listing.source:
         raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
@@ -126,9 +124,8 @@ def _run(
     context: Context,
     held: lease.Lease,
     progress: Progress,
-    stopped: threading.Event,
+    stop: Stop,
     began: float,
-    decoder: str,
 ) -> Summary:
     store, options, listing = context.store, context.options, context.listing
     run_id = layout.new_run(held.epoch)
@@ -177,18 +174,21 @@ def _run(
         hasher=context.hasher,
     )
     change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=True)
-    pace, error = _compute(context, held, author, todo, progress, stopped, decoder)
+    stop.guarded = True
+    pace, error = _compute(context, held, author, todo, progress, stop)
+    # Who stops a run while it publishes gets what is complete anyway.
+    halted = stop.asked
     if todo.todo.num_rows or todo.failures.num_rows or mine:
         progress.say("publishing")
         held.check()
         mine = [p for p in parts.committed(store) if _belongs(p, context, epoch) and p.name not in base.folded]
         state = known.load(store, start if options.overwrite else base, mine)
-    whole = error is None and not stopped.is_set()
+    whole = error is None and not halted
     if whole or not options.overwrite:
         base = fold.fold(store, base, mine, state, replace(change, merge=whole))
     if error is not None:
         raise error
-    if stopped.is_set():
+    if halted:
         raise Stopped(f"Stopped: {store.place} is consistent, the same command continues.")
     summary = _summary(context, base, todo, pace, began)
     store.write(layout.SUMMARY, lambda file: _put(file, layout.pack(summary.as_dict())))
@@ -247,8 +247,7 @@ def _compute(
     author: Author,
     todo: Plan,
     progress: Progress,
-    stopped: threading.Event,
-    decoder: str,
+    stop: Stop,
 ) -> tuple[Pace, CvjobsError | None]:
     """Commit the rows that are to be computed; an error is returned, so that what is done is folded first."""
     store = context.store
@@ -261,14 +260,14 @@ def _compute(
     if not todo.todo.num_rows:
         return Pace(), None
     workers, distributed = context.staff()
-    spec = context.spec(author, held.epoch, store.place, workers, decoder)
+    spec = context.spec(author, held.epoch, store.place, workers)
 
     def uncommitted(table: pa.Table) -> pa.Table:
         done = known.load(store, Snapshot(version=0), [p for p in parts.committed(store) if p.run == author.run])
         return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=done.ids))) if len(done.ids) else table
 
     def give_up(table: pa.Table) -> None:
-        failure = Failure("worker", "worker_crash", "two workers died while they had only this image", 2)
+        failure = Failure("worker", "worker_crash", "two workers died when they had only this image", 2)
         parts.commit(store, author, None, error_rows(table.select([f.name for f in layout.KEYS]), [failure]))
 
     progress.say(f"starting {context.resolved.title}")
@@ -278,10 +277,11 @@ def _compute(
     try:
         with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
             watcher = _Watcher(crew, progress, total)
-            for _ in pool.work(crew, shards, uncommitted, give_up, lambda: watcher.look() or stopped.is_set()):
+            for _ in pool.work(crew, shards, uncommitted, give_up, lambda: watcher.look() or stop.asked):
                 continue
     except CvjobsError as error:
-        return _overall(crew.paces() if crew else []), error
+        # Ctrl-C reaches every process of the group: what fails because of it is no failure.
+        return _overall(crew.paces() if crew else []), None if stop.asked else error
     return _overall(crew.paces()), None
 
 
@@ -347,26 +347,3 @@ def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: fl
         failures=codes,
         skipped_by=context.listing.skipped,
     )
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; a second one ends the process the usual way."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(_number: int, _frame: object) -> None:
-        event.set()
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -46,7 +46,10 @@ class Job(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One run: its options, what it resolved to and what it found; ``nursery`` where one was started early."""
+    """One run: its options, what it resolved to and what it found.
+
+    ``decoder`` is the ``module:name`` that the decode children run; ``nursery`` is theirs where one was started early.
+    """
 
     options: BatchOptions
     job: Job
@@ -55,6 +58,7 @@ class Context:
     listing: Listing
     fingerprint: str
     schema: pa.Schema
+    decoder: str
     nursery: Nursery | None = None
 
     def hasher(self, rows: pa.Table) -> list[bytes | None]:
@@ -86,7 +90,7 @@ class Context:
             )
         return workers, workers > 1
 
-    def spec(self, author: Author, lease: int, out: str, workers: int, decoder: str) -> StageSpec:
+    def spec(self, author: Author, lease: int, out: str, workers: int) -> StageSpec:
         """Return what each worker is told; workers of this machine share its cores."""
         return StageSpec(
             out=out,
@@ -100,5 +104,5 @@ class Context:
             cpus=max(devices.cpus() // (workers if not self.options.address else 1), 1),
             batch_size=self.options.batch_size or 0,
             max_pixels=self.options.max_pixels,
-            decoder=decoder,
+            decoder=self.decoder,
         )

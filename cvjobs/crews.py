@@ -6,13 +6,17 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs import devices
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.pool import DEPTH, WorkerDied
@@ -90,7 +94,6 @@ class Actor:
     def close(self) -> Pace:
         """Commit what has an answer and end the Stage."""
         if self._stage is not None:
-            self._stage.stop()
             self._stage.close()
         return self.pace()
 
@@ -104,7 +107,7 @@ class RayCrew:
         if self._ours:
             connect(address)
         gpu = spec.device != "cpu"
-        self._spec = spec
+        self._spec = spec = replace(spec, cpus=_share(ray.nodes(), workers, gpu))
         actor = ray.remote(Actor)
         self._make = actor.options(
             num_cpus=spec.cpus,
@@ -129,10 +132,12 @@ class RayCrew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        with contextlib.suppress(Exception):  # a worker that cannot close any more has nothing left to commit
-            closing = [worker.close.remote() for worker in self._ready]
-            for worker, pace in zip(self._ready, self._ray.get(closing, timeout=CLOSING), strict=True):
-                self._paces[worker] = pace
+        closing = {worker.close.remote(): worker for worker in self._ready}
+        if closing:
+            closed, _ = self._ray.wait(list(closing), num_returns=len(closing), timeout=CLOSING)
+            for handle in closed:
+                with contextlib.suppress(Exception):  # one that cannot close any more has nothing left to commit
+                    self._paces[closing[handle]] = self._result(handle)
         if self._ours:
             self._ray.shutdown()
         else:
@@ -147,7 +152,7 @@ class RayCrew:
         """Return the actors whose Stage stands."""
         started, _ = (
             self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
-            if (self._starting)
+            if self._starting
             else ([], [])
         )
         for handle in started:
@@ -187,7 +192,7 @@ class RayCrew:
             return self._ray.get(handle)
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
-            raise cause from None
+            raise cause from error  # a bug's report needs the worker's own traceback
         except (errors.NodeDiedError, errors.ObjectLostError) as error:
             raise WorkerDied(str(error), innocent=True) from error
         except (errors.RayActorError, errors.OutOfMemoryError, errors.WorkerCrashedError) as error:
@@ -225,14 +230,35 @@ def connect(address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
+        options["num_cpus"] = devices.cpus()
     else:
         options["address"] = address
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
+    except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
+        raise KeyboardInterrupt from None
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         where = address or "this machine"
         raise JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
+    """Return how many cores each worker gets, so that all have room at once; raises WrongUse where they have none."""
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    cores = [int(room.get("CPU", 0)) for room in rooms]
+    limits = [int(room.get("GPU", 0)) if gpu else count for room, count in zip(rooms, cores, strict=True)]
+    for share in range(max(cores, default=0), 0, -1):
+        if sum(min(count // share, limit) for count, limit in zip(cores, limits, strict=True)) >= workers:
+            return share
+    raise WrongUse(
+        f"--workers {workers} needs {workers} {'GPUs' if gpu else 'cores'} and the cluster has {sum(limits)}: "
+        f"use at most --workers {sum(limits)}."
+    )
 
 
 def _ray() -> Any:

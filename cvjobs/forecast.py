@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs import crews, pool
-from cvjobs.context import DECODER, Context
+from cvjobs.context import Context
 from cvjobs.dataset import known, layout, parts, plan
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
@@ -117,7 +117,7 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     workers, distributed = context.staff()
     author = Author(run=layout.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
-        spec = context.spec(author, 0, folder, workers, DECODER)
+        spec = context.spec(author, 0, folder, workers)
         with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
             half = sample.num_rows // 2
             _finish(crew, sample.slice(0, half), workers)

@@ -50,10 +50,11 @@ class Crew(Protocol):
 
 @dataclass
 class _Task:
-    """A shard and how many workers died while they had it."""
+    """A shard, how many workers died of it, and whether a worker must have nothing else meanwhile."""
 
     table: pa.Table
     deaths: int = 0
+    alone: bool = False
     worker: Any = None
     began: float = 0.0
 
@@ -70,11 +71,8 @@ class Shards:
 
     def next(self, alone: bool) -> _Task | None:
         """Return the next shard; one that a worker died of only to a worker that has nothing else."""
-        if self.again:
-            if alone:
-                return self.again.popleft()
-            if self.again[0].deaths == 0:
-                return self.again.popleft()
+        if self.again and (alone or not self.again[0].alone):
+            return self.again.popleft()
         left = self.todo.num_rows - self.at
         if left == 0:
             return None
@@ -106,7 +104,7 @@ def work(
     while not stopped():
         for worker in crew.workers():
             held = [task for task in busy.values() if task.worker is worker]
-            while len(held) < DEPTH and not any(task.deaths for task in held):
+            while len(held) < DEPTH and not any(task.alone for task in held):
                 task = shards.next(alone=not held)
                 if task is None:
                     break
@@ -140,14 +138,19 @@ def _try_again(
     give_up: Callable[[pa.Table], None],
 ) -> None:
     table = uncommitted(task.table)
-    deaths = task.deaths + (0 if innocent else 1)
     count = table.num_rows
     if count == 0:
         return
+    if innocent:
+        shards.again.append(_Task(table, task.deaths, task.alone))
+        return
+    # A shard that got further before its worker died is no proof against what is left of it.
+    deaths = task.deaths + 1 if count == task.table.num_rows else 1
     if deaths < 2:
-        shards.again.append(_Task(table, deaths))
+        shards.again.append(_Task(table, deaths, alone=True))
     elif count == 1:
         give_up(table)
     else:
-        shards.again.append(_Task(table.slice(0, count // 2), 1))
-        shards.again.append(_Task(table.slice(count // 2), 1))
+        for half in (table.slice(0, count // 2), table.slice(count // 2)):
+            # A larger half is split at its next death; one image is only condemned by two of its own.
+            shards.again.append(_Task(half, 0 if half.num_rows == 1 else 1, alone=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -16,7 +17,7 @@ import pyarrow as pa
 from cvjobs.dataset import lease
 from cvjobs.dataset.parts import Author
 from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
-from cvjobs.errors import JobFailed, OutputHeld, Stopped
+from cvjobs.errors import CvjobsError, JobFailed, OutputHeld, Stopped
 from cvjobs.images import Pixels
 from cvjobs.records import Failure
 from cvjobs.source import LocalSource
@@ -105,9 +106,9 @@ class Stage:
         self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
         self._lanes = [Lane(self._children, self._decoders, self, transform) for _ in range(lanes)]
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
+        self._fetcher = Fetcher(LocalSource(spec.root, spec.base), self._decoders, self.failed, self.broken)
         for thread in (*self._lanes, *self._models):
             thread.start()
-        self._fetcher = Fetcher(LocalSource(spec.root, spec.base), self._decoders, self.failed, self.broken)
 
     @staticmethod
     def _intra_op(threads: int) -> None:
@@ -138,15 +139,16 @@ class Stage:
     def stop(self) -> None:
         """Drop what is in flight; rows that have an answer are committed by ``close``."""
         self._stopped = True
-        self._fetcher.stop()
-        self._writer.wake()
+        self._halt()
 
     def close(self) -> None:
-        """Commit answered rows and end all threads and processes."""
-        broken = self._error is not None
-        self._fetcher.close(None if not broken else PATIENCE)
-        _end(self._lanes, self._decoders, None if not broken else PATIENCE)
-        _end(self._models, self._batcher.ready, None if not broken else PATIENCE)
+        """Stop, commit answered rows and end all threads and processes."""
+        self.stop()
+        self._fetcher.close(PATIENCE)
+        self._halt()  # what a fetcher put there meanwhile
+        # A lane whose child hangs is left behind: it ends with the children.
+        _end(self._lanes, self._decoders, PATIENCE)
+        _end(self._models, self._batcher.ready, None)
         self._writer.close()
         self._children.close()
 
@@ -165,8 +167,14 @@ class Stage:
         """Take the error that ends this Stage; every ``run`` raises the first one."""
         with self._lock:
             self._error = self._error or error
-        if hasattr(self, "_fetcher"):
-            self._fetcher.stop()
+        self._halt()
+
+    def _halt(self) -> None:
+        """Let nobody wait for what will not come: drop the decoders' queue, wake the fetchers and the shards."""
+        self._fetcher.stop()
+        with contextlib.suppress(queue.Empty):
+            while chunk := self._decoders.get_nowait():
+                chunk.done()
         self._writer.wake()
 
     def _arrived(self) -> None:
@@ -197,7 +205,7 @@ class Stage:
             try:
                 if self._error is None and not self._stopped:
                     self._compute(batch)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by ``run``, in the thread that waits
                 self.broken(error)
             self._batcher.release(batch)
 
@@ -216,23 +224,24 @@ class Stage:
         count = len(pixels)
         try:
             return [(start, self._step(pixels))]
-        except MemoryError as error:
+        except CvjobsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, one image is to blame or the job
+            code = "oom" if isinstance(error, MemoryError) else "infer_error"
+            detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
+        # Tried again out here, because the traceback of the first error would keep its memory.
+        if count == 1:
+            return [(start, self._refused(code, detail))]
+        if code == "oom":
             self._size.too_large(count)
-            if count == 1:
-                return [(start, self._refused("oom", error))]
             half = count // 2
             return self._columns(pixels[:half], start) + self._columns(pixels[half:], start + half)
-        except Exception as error:
-            if count == 1:
-                return [(start, self._refused("infer_error", error))]
-            pieces = [piece for i in range(count) for piece in self._columns(pixels[i : i + 1], start + i)]
-            if all(columns.failures for _, columns in pieces):
-                detail = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-                raise JobFailed(f"The model fails on every image ({detail}): try another --model or device.") from error
-            return pieces
+        pieces = [piece for i in range(count) for piece in self._columns(pixels[i : i + 1], start + i)]
+        if all(columns.failures for _, columns in pieces):
+            raise JobFailed(f"The model fails on every image ({detail}): try another --model or device.")
+        return pieces
 
-    def _refused(self, code: str, error: BaseException) -> Columns:
-        detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
+    def _refused(self, code: str, detail: str) -> Columns:
         arrays = [pa.nulls(1, f.type) for f in self._spec.opener.results]
         return Columns(arrays, {0: Failure("infer", code, detail)})
 
@@ -257,11 +266,9 @@ class Stage:
 
 
 def _end(threads: Sequence[threading.Thread], work: queue.Queue[Any], patience: float | None) -> None:
-    """Tell threads that no more work comes and wait for them; after an error not for ever."""
+    """Tell threads that no more work comes and wait for them, at most so many seconds for all."""
     for _ in threads:
-        try:
-            work.put(None, timeout=patience)
-        except queue.Full:
-            return
+        work.put(None)
+    until = None if patience is None else time.monotonic() + patience
     for thread in threads:
-        thread.join(patience)
+        thread.join(None if until is None else max(until - time.monotonic(), 0.0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,13 +43,14 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self._total, self._free = total, total
+        self._open = False
         self._changed = threading.Condition()
 
     def take(self, count: int) -> int:
         """Wait for room and return how much to give back."""
         count = min(count, self._total)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= count)
+            self._changed.wait_for(lambda: self._free >= count or self._open)
             self._free -= count
         return count
 
@@ -55,6 +58,12 @@ class Budget:
         """Give room back."""
         with self._changed:
             self._free += count
+            self._changed.notify_all()
+
+    def lift(self) -> None:
+        """Let everybody pass from now on."""
+        with self._changed:
+            self._open = True
             self._changed.notify_all()
 
 
@@ -85,13 +94,15 @@ class Fetcher:
     def stop(self) -> None:
         """Drop what was asked for and not begun."""
         self._stopped.set()
+        self._budget.lift()
 
-    def close(self, patience: float | None) -> None:
-        """End the threads after what was asked for, waiting at most so many seconds for each."""
+    def close(self, patience: float) -> None:
+        """End the threads after ``stop``, waiting at most so many seconds: a dead share may hold them for ever."""
         for _ in self._threads:
             self._requests.put(None)
+        until = time.monotonic() + patience
         for thread in self._threads:
-            thread.join(patience)
+            thread.join(max(until - time.monotonic(), 0.0))
 
     def _run(self) -> None:
         while (requests := self._requests.get()) is not None:
@@ -99,7 +110,7 @@ class Fetcher:
                 continue
             try:
                 self._fetch(requests)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by ``Stage.run``, in the thread that waits
                 self._broken(error)
                 return
 
@@ -118,7 +129,11 @@ class Fetcher:
                         "bring it back, then run the same command again to continue."
                     ) from error
                 self._failed(tag, error.failure)
-        if images:
-            self._decoders.put(Chunk(images, lambda: self._budget.give(room)))
-        else:
+        if not images:
             self._budget.give(room)
+            return
+        chunk = Chunk(images, lambda: self._budget.give(room))
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._decoders.put(chunk, timeout=0.5)
+                return

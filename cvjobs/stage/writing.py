@@ -34,7 +34,7 @@ class Shard:
     @property
     def complete(self) -> bool:
         """Whether every row is durable."""
-        return self.committed == self.table.num_rows
+        return bool(self.committed == self.table.num_rows)
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Writer:
                     for shard, _, _ in buffer.failures:
                         shard.committed += 1
                     self._changed.notify_all()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised by ``Stage.run``, in the thread that waits
             with self._changed:
                 self._dead = True
                 self._changed.notify_all()
