@@ -1,0 +1,130 @@
+"""Runs a command as its own process tree and measures it: wall time, CPU time and memory of the whole tree.
+
+The tree is sampled because decode processes are reaped by nobody: ``getrusage`` never sees their time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+BENCHMARKS = Path(__file__).parent
+CVJOBS = (sys.executable, "-m", "cvjobs")
+EVERY = 0.2
+CORES = 2
+# Both sides of every ratio run under these; Ray's keep it from opening metrics ports and from calling home.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_DISABLE_METRICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass
+class Finished:
+    """What a command took: wall seconds, CPU seconds of its tree, its JSON answer, and peaks in MiB.
+
+    ``pss`` is the proportional set size summed over the tree, ``largest`` the RSS of the largest process; both are 0
+    unless memory was asked for. CPU time is sampled five times a second, so up to 0.2 s a process are missing.
+    """
+
+    seconds: float
+    cpu: float
+    answer: dict[str, Any]
+    pss: float
+    largest: float
+
+
+@dataclass
+class _Tree:
+    """A process and all its descendants, those included that outlive their parents."""
+
+    root: psutil.Process
+    memory: bool
+    known: dict[psutil.Process, float] = field(default_factory=dict)
+    pss: float = 0.0
+    largest: float = 0.0
+
+    def sample(self) -> None:
+        """Look once at every process."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [self.root, *self.root.children(recursive=True)]:
+                self.known.setdefault(process, 0.0)
+        pss = 0.0
+        for process in list(self.known):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                times = process.cpu_times()
+                self.known[process] = times.user + times.system
+                if self.memory:
+                    used = process.memory_full_info()
+                    pss += used.pss / 2**20
+                    self.largest = max(self.largest, used.rss / 2**20)
+        self.pss = max(self.pss, pss)
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all processes so far."""
+        return sum(self.known.values())
+
+
+def two_cores() -> None:
+    """Keep this process, and all that it starts, on the first two cores that it may use."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+
+
+def start(*command: str | Path, stdout: int | IO[str] = subprocess.DEVNULL, stderr: int | IO[str] = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """Start a command in a session of its own, so that its whole group can be killed."""
+    words = [str(word) for word in command]
+    environment = {**os.environ, **ENVIRONMENT}
+    return subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, start_new_session=True, text=True
+    )
+
+
+def run(*command: str | Path, memory: bool = False) -> Finished:
+    """Run a command that answers with one JSON object, to its end; raises RuntimeError where it fails."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        began = time.perf_counter()
+        process = start(*command, stdout=out, stderr=err)
+        tree = _Tree(psutil.Process(process.pid), memory)
+        ended = threading.Event()
+        sampler = threading.Thread(target=_sample, args=(tree, ended))
+        sampler.start()
+        code = process.wait()
+        seconds = time.perf_counter() - began
+        ended.set()
+        sampler.join()
+        out.seek(0)
+        err.seek(0)
+        lines = out.read().splitlines()
+        if code or not lines:
+            raise RuntimeError(f"{' '.join(map(str, command))} ended with {code}: {err.read()[-2000:]}")
+    return Finished(seconds, tree.cpu, json.loads(lines[-1]), tree.pss, tree.largest)
+
+
+def _sample(tree: _Tree, ended: threading.Event) -> None:
+    while not ended.wait(EVERY):
+        tree.sample()
+
+
+def embed(source: Path, out: Path, *options: str, memory: bool = False) -> Finished:
+    """Run ``cvjobs embed`` with ``--json``."""
+    return run(*CVJOBS, "embed", source, "-o", out, "--json", *options, memory=memory)
+
+
+def script(name: str, *options: str | Path) -> Finished:
+    """Run a program of this folder that prints JSON."""
+    return run(sys.executable, BENCHMARKS / name, *options)
