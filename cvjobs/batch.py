@@ -108,16 +108,34 @@ def _check_source(store: Store, base: Snapshot, listing: Listing) -> None:
 
 
 def _check_fingerprint(context: Context, base: Snapshot) -> None:
-    """Refuse to mix results of another model or preprocessing, naming the difference."""
-    if context.options.overwrite or not base.version or base.fingerprint == context.fingerprint:
+    """Refuse to mix results of another model or preprocessing, naming the difference.
+
+    Where no run has ended yet, the rows that an unfinished one left count.
+    """
+    fingerprint, facts = base.fingerprint, base.facts
+    if not base.version:
+        fingerprint, facts = _unfinished(context.store)
+    if context.options.overwrite or fingerprint in ("", context.fingerprint):
         return
-    now, then = context.resolved.facts, base.facts
-    names = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-    differences = ", ".join(f"{name} {then.get(name)} there, {now.get(name)} here" for name in names)
+    now = context.resolved.facts
+    names = sorted(name for name in {*now, *facts} if now.get(name) != facts.get(name))
+    differences = ", ".join(f"{name} {facts.get(name)} there, {now.get(name)} here" for name in names)
     raise WrongUse(
         f"{context.store.place} was computed otherwise ({differences}): "
         "choose another -o, or --overwrite to recompute all."
     )
+
+
+def _unfinished(store: Store) -> tuple[str, dict[str, Any]]:
+    """Return the fingerprint and facts of the newest rows that no snapshot holds yet, empty where there are none."""
+    left = parts.committed(store)
+    if not left:
+        return "", {}
+    try:
+        config = layout.unpack(store.read(f"{layout.RUNS}/{left[-1].run}/config.json")) or {}
+    except FileNotFoundError:
+        config = {}
+    return left[-1].fingerprint, config.get("facts", {})
 
 
 def _run(
@@ -235,7 +253,12 @@ def _draft(context: Context, base: Snapshot, run_id: str, epoch: int) -> Snapsho
 def _write_run(context: Context, author: Author, want: Want) -> None:
     """Freeze what this run wants and how it was asked for."""
     folder = f"{layout.RUNS}/{author.run}"
-    config = {"command": context.job.command, "options": vars(context.options), "author": vars(author)}
+    config = {
+        "command": context.job.command,
+        "options": vars(context.options),
+        "author": vars(author),
+        "facts": context.resolved.facts,
+    }
     context.store.write(f"{folder}/config.json", lambda file: _put(file, layout.pack(config)))
     keys = want.table.select([f.name for f in layout.KEYS])
     parts.write_table(context.store, f"{folder}/listing.parquet", keys.schema, [keys])
