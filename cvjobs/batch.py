@@ -117,13 +117,23 @@ def _check_fingerprint(context: Context, base: Snapshot) -> None:
         fingerprint, facts = _unfinished(context.store)
     if context.options.overwrite or fingerprint in ("", context.fingerprint):
         return
-    now = context.resolved.facts
-    names = sorted(name for name in {*now, *facts} if now.get(name) != facts.get(name))
-    differences = ", ".join(f"{name} {facts.get(name)} there, {now.get(name)} here" for name in names)
+    differences = _differences(facts, context.resolved.facts)
     raise WrongUse(
         f"{context.store.place} was computed otherwise ({differences}): "
         "choose another -o, or --overwrite to recompute all."
     )
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Return in words where two sets of facts differ; with another model its preprocessing goes without saying."""
+    then, now = _flat(there), _flat(here)
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    shown = ["model"] if "model" in names else names
+    return ", ".join(f"{name} {then.get(name)} there, {now.get(name)} here" for name in shown)
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, **facts.get("transform", {}), "transform": None}
 
 
 def _unfinished(store: Store) -> tuple[str, dict[str, Any]]:
