@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +16,13 @@ import pyarrow.compute as pc
 import cvjobs
 from cvjobs import crews, forecast, pool
 from cvjobs.context import DECODER, LIBRARIES, Context, Job, Resolved
-from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot
-from cvjobs.dataset.known import Want
-from cvjobs.dataset.parts import Author, Part
+from cvjobs.dataset import known, layout, lease, parts, snapshot
+from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.update import End, Order, check_fingerprint, check_source, update
 from cvjobs.decoding.lanes import Nursery
-from cvjobs.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.errors import CvjobsError, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
 from cvjobs.options import BatchOptions
@@ -32,7 +31,7 @@ from cvjobs.records import Failure, digest
 from cvjobs.stage import Pace
 from cvjobs.stage.writing import error_rows
 from cvjobs.stopping import Stop, stoppable
-from cvjobs.storage import Store, open_store
+from cvjobs.storage import open_store
 from cvjobs.summary import Summary, exit_code
 
 
@@ -49,7 +48,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
         listing = list_source(options.source)
-        _check_source(store, base, listing)
+        check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
@@ -68,7 +67,8 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
             decoder=decoder,
             nursery=nursery,
         )
-        _check_fingerprint(context, base)
+        if not options.overwrite:
+            check_fingerprint(store, base, context.fingerprint, resolved.facts)
         context.staff()
         if options.dry_run:
             return forecast.run(context, base)
@@ -95,59 +95,6 @@ def _libraries() -> dict[str, str]:
     return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
-def _check_source(store: Store, base: Snapshot, listing: Listing) -> None:
-    """Refuse an output that belongs to another source."""
-    source = base.source
-    if not source:
-        try:
-            source = (layout.unpack(store.read(layout.FORMAT)) or {}).get("source", "")
-        except (FileNotFoundError, NotADirectoryError):
-            source = ""
-    if source and source != listing.source:
-        raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
-
-
-def _check_fingerprint(context: Context, base: Snapshot) -> None:
-    """Refuse to mix results of another model or preprocessing, naming the difference.
-
-    Where no run has ended yet, the rows that an unfinished one left count.
-    """
-    fingerprint, facts = base.fingerprint, base.facts
-    if not base.version:
-        fingerprint, facts = _unfinished(context.store)
-    if context.options.overwrite or fingerprint in ("", context.fingerprint):
-        return
-    differences = _differences(facts, context.resolved.facts)
-    raise WrongUse(
-        f"{context.store.place} was computed otherwise ({differences}): "
-        "choose another -o, or --overwrite to recompute all."
-    )
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """Return in words where two sets of facts differ; with another model its preprocessing goes without saying."""
-    then, now = _flat(there), _flat(here)
-    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    shown = ["model"] if "model" in names else names
-    return ", ".join(f"{name} {then.get(name)} there, {now.get(name)} here" for name in shown)
-
-
-def _flat(facts: dict[str, Any]) -> dict[str, Any]:
-    return {**facts, **facts.get("transform", {}), "transform": None}
-
-
-def _unfinished(store: Store) -> tuple[str, dict[str, Any]]:
-    """Return the fingerprint and facts of the newest rows that no snapshot holds yet, empty where there are none."""
-    left = parts.committed(store)
-    if not left:
-        return "", {}
-    try:
-        config = layout.unpack(store.read(f"{layout.RUNS}/{left[-1].run}/config.json")) or {}
-    except FileNotFoundError:
-        config = {}
-    return left[-1].fingerprint, config.get("facts", {})
-
-
 def _run(
     context: Context,
     held: lease.Lease,
@@ -155,69 +102,32 @@ def _run(
     stop: Stop,
     began: float,
 ) -> Summary:
-    store, options, listing = context.store, context.options, context.listing
-    run_id = layout.new_run(held.epoch)
-    store.writer = run_id
-    store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": listing.source}))
-    base = snapshot.latest(store)
-    _check_fingerprint(context, base)
-    epoch, mine, others = _parts(context, base)
-    author = Author(run=run_id, epoch=epoch, fingerprint=context.fingerprint, listed=listing.started_ns)
-    draft = _draft(context, base, run_id, epoch)
-    progress.say("comparing with the output")
-    start = Snapshot(version=0) if options.overwrite else base
-    state = known.load(store, start, mine)
-    want = plan.wanted(store, listing, state)
-    if not options.allow_deletions:
-        plan.guard(known.load(store, base, []) if options.overwrite else state, want, store.place)
-    if options.changed_by == "content":
-        want = plan.same_content(store, state, want, context.hasher)
-    none = pa.array([], layout.ID)
-    change = fold.Change(
-        want=want,
+    store, options, resolved = context.store, context.options, context.resolved
+    order = Order(
+        listing=context.listing,
         schema=context.schema,
-        draft=draft,
-        lease=held.epoch,
-        listed=listing.started_ns,
-        void=none,
-        settled=none,
-        abandoned=tuple(others),
-        merge=False,
-    )
-    _write_run(context, author, want)
-    if mine and not options.overwrite:
-        # What a killed run left becomes readable now, not only when this one ends.
-        base = fold.fold(store, base, mine, state, change)
-        want = Want(table=want.table, accepted=want.versions.copy())
-        state = known.load(store, base, [])
-        mine = []
-    todo = plan.plan(
-        store,
-        state,
-        want,
-        started=listing.started_ns,
-        failures=listing.failures,
-        retry_failed=options.retry_failed,
-        limit=options.limit,
+        fingerprint=context.fingerprint,
+        facts=resolved.facts,
         hasher=context.hasher,
+        resolved=resolved.note,
+        config={"command": context.job.command, "options": vars(options)},
+        libraries=_libraries(),
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+        allow_deletions=options.allow_deletions,
+        by_content=options.changed_by == "content",
+        limit=options.limit,
     )
-    change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=True)
-    stop.guarded = True
-    pace, error = _compute(context, held, author, todo, progress, stop)
-    # Who stops a run while it publishes gets what is complete anyway.
-    halted = stop.asked
-    if todo.todo.num_rows or todo.failures.num_rows or mine:
-        progress.say("publishing")
-        held.check()
-        mine = [p for p in parts.committed(store) if _belongs(p, context, epoch) and p.name not in base.folded]
-        state = known.load(store, start if options.overwrite else base, mine)
-    whole = error is None and not halted
-    if whole or not options.overwrite:
-        base = fold.fold(store, base, mine, state, replace(change, merge=whole))
-    if error is not None:
-        raise error
-    if halted:
-        raise Stopped(f"Stopped: {store.place} is consistent, the same command continues.")
+    pace = Pace()
+
+    def compute(author: Author, todo: Plan) -> End:
+        nonlocal pace
+        stop.guarded = True
+        pace, error = _compute(context, held, author, todo, progress, stop)
+        # Who stops a run while it publishes gets what is complete anyway.
+        return End(error, stop.asked)
+
+    base, todo = update(store, held, order, compute, progress.say)
     summary = _summary(context, base, todo, pace, began)
     store.write(layout.SUMMARY, lambda file: _put(file, layout.pack(summary.as_dict())))
     return summary
@@ -225,53 +135,6 @@ def _run(
 
 def _put(file: Any, content: bytes) -> None:
     file.write(content)
-
-
-def _belongs(part: Part, context: Context, epoch: int) -> bool:
-    return part.fingerprint == context.fingerprint and part.epoch == epoch
-
-
-def _parts(context: Context, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
-    """Return the overwrite epoch of this run, the unfolded parts that count in it, and those that do not.
-
-    An interrupted ``--overwrite`` with the same fingerprint goes on in its own epoch.
-    """
-    unfolded = [part for part in parts.committed(context.store) if part.name not in base.folded]
-    epoch = base.epoch
-    if context.options.overwrite:
-        begun = [p.epoch for p in unfolded if p.epoch > base.epoch and p.fingerprint == context.fingerprint]
-        epoch = max(begun) if begun else max((p.epoch for p in unfolded), default=base.epoch) + 1
-    mine = [part for part in unfolded if _belongs(part, context, epoch)]
-    return epoch, mine, [part for part in unfolded if part not in mine]
-
-
-def _draft(context: Context, base: Snapshot, run_id: str, epoch: int) -> Snapshot:
-    return Snapshot(
-        version=base.version,
-        run=run_id,
-        epoch=epoch,
-        fingerprint=context.fingerprint,
-        facts=context.resolved.facts,
-        resolved=context.resolved.note,
-        source=context.listing.source,
-        root=context.listing.root,
-        skipped=context.listing.skipped,
-        libraries=_libraries(),
-    )
-
-
-def _write_run(context: Context, author: Author, want: Want) -> None:
-    """Freeze what this run wants and how it was asked for."""
-    folder = f"{layout.RUNS}/{author.run}"
-    config = {
-        "command": context.job.command,
-        "options": vars(context.options),
-        "author": vars(author),
-        "facts": context.resolved.facts,
-    }
-    context.store.write(f"{folder}/config.json", lambda file: _put(file, layout.pack(config)))
-    keys = want.table.select([f.name for f in layout.KEYS])
-    parts.write_table(context.store, f"{folder}/listing.parquet", keys.schema, [keys])
 
 
 def _compute(

@@ -10,12 +10,13 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from cvjobs.errors import WrongUse, storage_failure
+from cvjobs.errors import JobFailed, WrongUse, storage_failure
 
 TEMPORARY = ".tmp-"
 
@@ -45,10 +46,10 @@ class Store(Protocol):
         """Publish a file unless the name exists; return whether this call created it."""
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; raises FileNotFoundError."""
+        """Return a file's content; raises FileNotFoundError, or a CvjobsError where the store cannot be read."""
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading at random positions; raises FileNotFoundError."""
+        """Open a file for reading at random positions; raises as ``read``."""
 
     def names(self, folder: str) -> list[str]:
         """Return the entries of a folder, sorted; empty where there is no such folder."""
@@ -65,12 +66,15 @@ class _HashingFile(io.RawIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.length, self.hash = descriptor, 0, hashlib.sha256()
+        self.abandoned = False
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: object) -> int:
         view = memoryview(content)  # type: ignore[arg-type]
+        if self.abandoned:
+            return len(view)
         count = os.write(self.descriptor, view)
         self.hash.update(view[:count])
         self.length += count
@@ -91,14 +95,17 @@ class LocalStore:
 
     def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        raw = _HashingFile(descriptor)
         try:
-            raw = _HashingFile(descriptor)
             buffered = io.BufferedWriter(raw, 1 << 20)
             fill(buffered)
             buffered.flush()
             os.fsync(descriptor)
             return Written(raw.length, raw.hash.hexdigest())
         finally:
+            # A buffer that could not be written is flushed once more when Python collects it; by then the
+            # number of this descriptor may belong to another file.
+            raw.abandoned = True
             os.close(descriptor)
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
@@ -153,23 +160,27 @@ class LocalStore:
 
     def read(self, name: str) -> bytes:
         """See ``Store.read``."""
-        return (self.root / name).read_bytes()
+        with _reading(self.place):
+            return (self.root / name).read_bytes()
 
     def open(self, name: str) -> BinaryIO:
         """See ``Store.open``."""
-        return (self.root / name).open("rb")
+        with _reading(self.place):
+            return (self.root / name).open("rb")
 
     def names(self, folder: str) -> list[str]:
         """See ``Store.names``."""
         try:
-            return sorted(os.listdir(self.root / folder))
+            with _reading(self.place):
+                return sorted(os.listdir(self.root / folder))
         except FileNotFoundError:
             return []
 
     def size(self, name: str) -> int | None:
         """See ``Store.size``."""
         try:
-            return (self.root / name).stat().st_size
+            with _reading(self.place):
+                return (self.root / name).stat().st_size
         except FileNotFoundError:
             return None
 
@@ -186,6 +197,8 @@ class LocalStore:
         except FileNotFoundError:
             return
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return  # somebody put a file there just now: the next run cleans it up
             raise storage_failure(error, self.place) from error
 
 
@@ -198,6 +211,22 @@ def open_store(place: str, writer: str = "reader") -> Store:
     if root.exists() and not root.is_dir():
         raise WrongUse(f"The output {root} is a file: name a folder with -o.")
     return LocalStore(root, writer)
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Turn the errors of reading into sentences, but let FileNotFoundError pass."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
+    except PermissionError as error:
+        raise WrongUse(f"{error.filename} cannot be read ({error.strerror}): fix its permissions.") from error
+    except OSError as error:
+        reason = f"{error.filename or place} cannot be read ({error.strerror})"
+        raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
 
 
 def _write_all(file: BinaryIO, content: bytes) -> None:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.dataset import layout, snapshot
-from cvjobs.dataset.known import RACY, Ints, Known, Mask, Want, choose
-from cvjobs.dataset.parts import File, Part, write_table
+from cvjobs.dataset.known import RACY, Ints, Known, Mask, Want, choose, positions
+from cvjobs.dataset.parts import File, Part, committed, write_table
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.errors import OutputHeld
-from cvjobs.storage import Store
+from cvjobs.storage import TEMPORARY, Store
 
 SMALL = 16 << 20
 FULL = 128 << 20
@@ -51,20 +51,23 @@ def fold(store: Store, base: Snapshot, parts: list[Part], known: Known, change: 
 
     Raises OutputHeld where another run published first: this run's parts are kept and folded by the next one.
     """
+    number = snapshot.next_version(store)
+    if snapshot.latest(store).version != base.version:
+        raise _held(store)
+    for name in {name.removesuffix(".json") for name in store.names(layout.PARTS)} & set(base.folded):
+        # Left by a kill. The next snapshot will not name them, and must not take them for new rows.
+        store.delete(f"{layout.PARTS}/{name}.json")
     chosen = choose(known, change.want, change.void)
     keep = np.zeros(len(known.ids), np.bool_)
     keep[chosen[chosen >= 0]] = True
-    per_file = np.bincount(known.file[keep], minlength=len(known.files))
     patched = _patched(known, change.want, chosen)
     result_files, error_files = _split(known, base, parts)
-    merge = change.merge
-    results = _files(store, known, keep, per_file, result_files, patched, change, layout.DATA, change.schema, merge)
-    errors = _files(
-        store, known, keep, per_file, error_files, patched, change, layout.ERRORS, layout.ERROR_SCHEMA, merge
-    )
+    rows = _Rows(store, known, change.want, keep, patched)
+    results = _files(rows, result_files, change, layout.DATA, change.schema)
+    errors = _files(rows, error_files, change, layout.ERRORS, layout.ERROR_SCHEMA)
     new = replace(
         change.draft,
-        version=snapshot.next_version(store),
+        version=number,
         want=change.want.digest(),
         wanted=len(change.want),
         results=tuple(results),
@@ -74,13 +77,18 @@ def fold(store: Store, base: Snapshot, parts: list[Part], known: Known, change: 
         created=snapshot.now(),
     )
     if not parts and _same(base, new):
-        sweep(store, base, change.draft.run, change.lease)
+        _clean(store, base, list(change.abandoned), base)
+        sweep(store, change.draft.run, change.lease)
         return base
     if not snapshot.publish(store, new):
-        raise OutputHeld(f"Another run published {store.place} first: nothing is lost, run the same command again.")
+        raise _held(store)
     _clean(store, base, [*parts, *change.abandoned], new)
-    sweep(store, new, new.run, change.lease)
+    sweep(store, new.run, change.lease)
     return new
+
+
+def _held(store: Store) -> OutputHeld:
+    return OutputHeld(f"Another run published {store.place} first: nothing is lost, run the same command again.")
 
 
 def _same(base: Snapshot, new: Snapshot) -> bool:
@@ -113,37 +121,38 @@ def _split(known: Known, base: Snapshot, parts: list[Part]) -> tuple[list[int], 
     )
 
 
-def _patched(known: Known, want: Want, chosen: Ints) -> dict[int, int]:
-    """Return, for rows kept under an older version, the wanted image that gives their new time stamp."""
-    touched = np.flatnonzero(want.accepted != want.versions)
-    return {int(chosen[i]): int(i) for i in touched if chosen[i] >= 0}
+def _patched(known: Known, want: Want, chosen: Ints) -> set[int]:
+    """Return the files that keep a row under an older version than the listed one."""
+    rows = chosen[(want.accepted != want.versions) & (chosen >= 0)]
+    return set(np.unique(known.file[rows]).tolist())
 
 
-def _files(
-    store: Store,
-    known: Known,
-    keep: Mask,
-    per_file: Ints,
-    indices: list[int],
-    patched: dict[int, int],
-    change: Change,
-    folder: str,
-    schema: pa.Schema,
-    merge: bool,
-) -> list[File]:
+@dataclass(frozen=True)
+class _Rows:
+    """The known rows, which of them stay, and the files in which some are kept under an older version."""
+
+    store: Store
+    known: Known
+    want: Want
+    keep: Mask
+    patched: set[int]
+
+
+def _files(rows: _Rows, indices: list[int], change: Change, folder: str, schema: pa.Schema) -> list[File]:
     """Return the files of the new snapshot: whole files as they are, the rest rewritten without the losers."""
-    touched = {int(known.file[row]) for row in patched}
-    alive = [i for i in indices if per_file[i] > 0]
-    rewrite = [i for i in alive if per_file[i] < known.files[i].rows or i in touched]
-    if merge:
-        small = [i for i in alive if i not in rewrite and known.files[i].bytes < SMALL]
-        if len(small) + len(rewrite) > 1:
-            rewrite = sorted([*rewrite, *small])
-    files = [known.files[i] for i in alive if i not in set(rewrite)]
-    pieces = _surviving(store, known, keep, rewrite, patched, change.want, schema)
+    known = rows.known
+    kept = np.bincount(known.file[rows.keep], minlength=len(known.files))
+    alive = [i for i in indices if kept[i] > 0]
+    rewrite = {i for i in alive if kept[i] < known.files[i].rows or i in rows.patched}
+    if change.merge:
+        small = {i for i in alive if known.files[i].bytes < SMALL}
+        if len(small | rewrite) > 1:
+            rewrite |= small
+    files = [known.files[i] for i in alive if i not in rewrite]
+    pieces = _surviving(rows, sorted(rewrite), schema)
     while (piece := next(pieces, None)) is not None:
         name = f"{folder}/part-{change.draft.run}-{secrets.token_hex(8)}.parquet"
-        files.append(write_table(store, name, schema, _up_to(FULL, piece, pieces)))
+        files.append(write_table(rows.store, name, schema, _up_to(FULL, piece, pieces)))
     return files
 
 
@@ -156,27 +165,30 @@ def _up_to(limit: int, first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa
         yield table
 
 
-def _surviving(
-    store: Store, known: Known, keep: Mask, indices: list[int], patched: dict[int, int], want: Want, schema: pa.Schema
-) -> Iterator[pa.Table]:
-    """Yield the kept rows of some files, with new time stamps where the content was found unchanged."""
+def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the kept rows of some files, with new time stamps where the content was found unchanged.
+
+    What is damaged is left out: its images are then missing, and computed by the next run.
+    """
+    known = rows.known
     starts = np.searchsorted(known.file, np.arange(len(known.files)))
     for i in indices:
         row = int(starts[i])
-        for table in snapshot.read_batches(store, known.files[i]):
-            span = range(row, row + table.num_rows)
-            table = table.select(schema.names).cast(schema)
-            updates = [(r - row, patched[r]) for r in span if r in patched] if patched else []
-            for name in ("modified", "version") if updates else ():
-                values = table[name].to_pylist() if name == "version" else table[name].cast(pa.int64()).to_pylist()
-                source = want.table[name] if name == "version" else want.table[name].cast(pa.int64())
-                for at, image in updates:
-                    values[at] = source[image].as_py()
-                column = pa.array(values, pa.uint64() if name == "version" else pa.int64())
-                field = schema.field(name)
-                table = table.set_column(schema.get_field_index(name), field, column.cast(field.type))
-            yield table.filter(pa.array(keep[row : row + table.num_rows]))
-            row += table.num_rows
+        try:
+            for table in snapshot.read_batches(rows.store, known.files[i]):
+                kept = table.filter(pa.array(rows.keep[row : row + table.num_rows]))
+                row += table.num_rows
+                stale = i in rows.patched or not set(schema.names) <= set(kept.schema.names)
+                yield (_as_listed(kept, rows.want, schema) if stale else kept.select(schema.names)).cast(schema)
+        except snapshot.Damaged:
+            continue
+
+
+def _as_listed(table: pa.Table, want: Want, schema: pa.Schema) -> pa.Table:
+    """Return rows with the time stamps, versions and carried columns of the listing."""
+    listed = want.table.take(pa.array(positions(table["image_id"].combine_chunks(), want.ids)))
+    columns = [listed[name] if name in listed.schema.names else table[name] for name in schema.names]
+    return pa.table(columns, names=schema.names)
 
 
 def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> None:
@@ -194,30 +206,32 @@ def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> No
             store.delete(f"{layout.VERSIONS}/{name}")
 
 
-def sweep(store: Store, current: Snapshot, run: str, epoch: int) -> None:
-    """Delete leftovers of dead runs: temporary files, files without a record, old run folders.
+def sweep(store: Store, run: str, epoch: int) -> None:
+    """Delete leftovers of dead runs: temporary files, files without a record, records without files, run folders.
 
     Only names that carry a lease epoch up to this run's own are touched: a later run's files are never garbage to
-    an earlier run that slept.
+    an earlier run that slept. A file comes to be, then its record, then the snapshot that names it: looked at in
+    this order, none escapes on its way.
     """
-    parts = {name.removesuffix(".json") for name in store.names(layout.PARTS)} - set(current.folded)
-    listed = {f.name for f in (*current.results, *current.errors)}
-    for folder in (layout.DATA, layout.ERRORS):
-        for name in store.names(folder):
-            whole = name.startswith("part-") and name.endswith(".parquet")
-            used = f"{folder}/{name}" in listed or (whole and name[5:-8] in parts)
-            if not used and (layout.epoch_of(name) or epoch + 1) <= epoch:
-                store.delete(f"{folder}/{name}")
-    for name in store.names(layout.PARTS):
-        if name.removesuffix(".json") in current.folded:
-            store.delete(f"{layout.PARTS}/{name}")
+
+    def ours(name: str) -> bool:
+        return (layout.epoch_of(name) or epoch + 1) <= epoch
+
+    found = [f"{folder}/{name}" for folder in (layout.DATA, layout.ERRORS) for name in store.names(folder)]
+    records = store.names(layout.PARTS)
+    alive = {part.name for part in committed(store)}
+    current = snapshot.latest(store)
+    alive -= set(current.folded)
+    used = {f.name for f in (*current.results, *current.errors)}
+    used |= {f"{folder}/part-{name}.parquet" for name in alive for folder in (layout.DATA, layout.ERRORS)}
+    garbage = [name for name in found if name not in used and ours(name)]
+    garbage += [f"{layout.PARTS}/{n}" for n in records if n.removesuffix(".json") not in alive and ours(n)]
     for folder in (layout.PARTS, layout.VERSIONS, layout.LEASE, "_cvjobs", ".", *_runs(store)):
-        for name in store.names(folder):
-            if name.startswith(".tmp-") and (layout.epoch_of(name) or 0) <= epoch:
-                store.delete(f"{folder}/{name}")
-    for name in store.names(layout.RUNS):
-        if name not in (current.run, run) and (layout.epoch_of(name) or 0) <= epoch:
-            store.delete(f"{layout.RUNS}/{name}")
+        temporary = [name for name in store.names(folder) if name.startswith(TEMPORARY)]
+        garbage += [f"{folder}/{name}" for name in temporary if (layout.epoch_of(name) or 0) <= epoch]
+    garbage += [f"{layout.RUNS}/{n}" for n in store.names(layout.RUNS) if n not in (current.run, run) and ours(n)]
+    for name in garbage:
+        store.delete(name)
 
 
 def _runs(store: Store) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ RACY = 2_000_000_000
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Want:
     @property
     def versions(self) -> npt.NDArray[np.uint64]:
         """The listed versions."""
-        return self.table["version"].to_numpy()
+        return np.asarray(self.table["version"].to_numpy(), np.uint64)
 
     def digest(self) -> str:
         """Return a digest of ids and versions that does not depend on their order."""
@@ -88,7 +90,7 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
         columns = ["image_id", "modified", "version", *(["retryable"] if is_error else [])]
         try:
             table = snapshot.read_table(store, file, columns)
-        except (OSError, pa.ArrowException):
+        except snapshot.Damaged:
             damaged.append(file.name)
             continue
         files.append(file)
@@ -115,7 +117,7 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
     )
 
 
-def _join(pieces: list[npt.NDArray[np.generic]], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+def _join(pieces: list[npt.NDArray[T]], dtype: type[T]) -> npt.NDArray[T]:
     return np.concatenate(pieces) if pieces else np.zeros(0, dtype)
 
 
@@ -123,7 +125,7 @@ def positions(ids: pa.Array, among: pa.Array) -> Ints:
     """Return for each id its index in ``among``, -1 where it is not there."""
     if not len(among):
         return np.full(len(ids), -1)
-    return pc.index_in(ids, value_set=among).fill_null(-1).to_numpy().astype(np.int64)
+    return np.asarray(pc.index_in(ids, value_set=among).fill_null(-1).to_numpy(), np.int64)
 
 
 def choose(known: Known, want: Want, void: pa.Array | None = None) -> Ints:

@@ -114,18 +114,24 @@ def holder(store: Store) -> dict[str, Any] | None:
 
 
 def _take(store: Store, epoch: int, record: dict[str, Any]) -> bool:
+    name = f"{layout.LEASE}/epoch-{epoch:06d}.json"
     try:
-        return store.create(f"{layout.LEASE}/epoch-{epoch:06d}.json", layout.pack(record))
+        return store.create(name, layout.pack(record))
     except JobFailed:
-        if newest(store) < epoch:
+        try:
+            ours = layout.unpack(store.read(name)) == record
+        except FileNotFoundError:
+            ours = newest(store) < epoch
+        if ours:
             raise
         return False  # a rival was faster, and has already cleaned up after us
 
 
 def acquire(store: Store) -> Lease:
     """Take the output for this process; raises OutputHeld with the holder named where it is not free."""
-    current = holder(store)
+    # In this order: where a rival takes this epoch after we looked for a holder, we cannot take it.
     epoch = newest(store) + 1
+    current = holder(store)
     pid = os.getpid()
     record = {
         "host": socket.gethostname(),

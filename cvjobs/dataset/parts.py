@@ -76,7 +76,10 @@ class Author:
 
 
 def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> File:
-    """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries."""
+    """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries.
+
+    Pages carry checksums, so that a fold never copies a flipped bit into a file with a good sha256.
+    """
     rows = 0
 
     def fill(file: BinaryIO) -> None:
@@ -86,6 +89,7 @@ def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.
             schema,
             compression={f.name: "NONE" if pa.types.is_fixed_size_list(f.type) else "ZSTD" for f in schema},
             use_dictionary=False,
+            write_page_checksum=True,
             write_statistics=[f.name for f in schema if not pa.types.is_nested(f.type)],
         ) as writer:
             for table in tables:

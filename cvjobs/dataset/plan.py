@@ -41,30 +41,56 @@ class Plan:
     settled: pa.Array
 
 
-def wanted(store: Store, listing: Listing, known: Known) -> Want:
-    """Return every image the output must account for: what was listed, and rows under unreadable folders."""
+def wanted(store: Store, listing: Listing, known: Known, *, keep: bool = False) -> Want:
+    """Return every image the output must account for: what was listed, and rows under unreadable folders.
+
+    ``keep`` adds the known images that are gone: a run with ``--limit`` deletes nothing.
+    """
     names = listing.images.schema.names
     failures = listing.failures.select([f.name for f in layout.KEYS])
     table = pa.concat_tables([listing.images, failures], promote_options="default").select(names)
-    if listing.unreadable and known.files:
-        table = pa.concat_tables([table, _hidden(store, listing, known, table)], promote_options="default")
+    if (keep or listing.unreadable) and known.files:
+        rows = _keys(store, known)
+        new = positions(rows["image_id"].combine_chunks(), table["image_id"].combine_chunks()) < 0
+        under: Mask = np.full(len(new), keep)
+        for folder in listing.unreadable:
+            under |= pc.starts_with(rows["path"], f"{folder}/").to_numpy()
+        chosen = np.flatnonzero(under & new)
+        images = rows["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+        _, last = np.unique(images[chosen][::-1], return_index=True)
+        chosen = chosen[len(chosen) - 1 - last]
+        table = pa.concat_tables([table, rows.take(pa.array(chosen))], promote_options="default").select(names)
     return Want(table=table.combine_chunks(), accepted=table["version"].to_numpy().copy())
 
 
-def _hidden(store: Store, listing: Listing, known: Known, table: pa.Table) -> pa.Table:
-    """Return the known rows that lie under folders which could not be read this time."""
+def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
+    """Return what is wanted where ``--limit`` puts changed images off: their rows as they are known.
+
+    They stay in the results until a later run computes them anew.
+    """
+    newest = np.full(len(want), -1, np.int64)
+    where = positions(known.ids, want.ids)
+    usable = (where >= 0) & ~known.failed
+    newest[where[usable]] = np.flatnonzero(usable)
+    off = (newest >= 0) & (choose(known, want) < 0) & (positions(want.ids, todo.todo["image_id"].combine_chunks()) < 0)
+    if not off.any():
+        return want
+    rows = _keys(store, known).take(pa.array(newest[off]))
+    table = want.table
+    mask = pa.array(off)
+    for name in ("bytes", "modified", "version"):
+        column = pc.replace_with_mask(table[name].combine_chunks(), mask, rows[name].combine_chunks())
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    accepted = want.accepted.copy()
+    accepted[off] = known.versions[newest[off]]
+    return Want(table=table, accepted=accepted)
+
+
+def _keys(store: Store, known: Known) -> pa.Table:
+    """Return the key columns of all known rows, in the order of ``known``."""
     keys = [f.name for f in layout.KEYS]
-    rows = pa.concat_tables([snapshot.read_table(store, file, keys) for file in known.files])
-    under = pc.starts_with(rows["path"], f"{listing.unreadable[0]}/")
-    for folder in listing.unreadable[1:]:
-        under = pc.or_(under, pc.starts_with(rows["path"], f"{folder}/"))
-    rows = rows.filter(under)
-    ids = rows["image_id"].combine_chunks()
-    new = positions(ids, table["image_id"].combine_chunks()) < 0
-    _, last = np.unique(np.array(ids.to_pylist(), dtype=object)[::-1], return_index=True) if len(ids) else ([], [])
-    newest = np.zeros(len(ids), np.bool_)
-    newest[len(ids) - 1 - np.asarray(last, dtype=np.int64)] = True
-    return rows.filter(pa.array(newest & new))
+    tables = [snapshot.read_table(store, file, keys).cast(pa.schema(layout.KEYS)) for file in known.files]
+    return pa.concat_tables(tables) if tables else pa.schema(layout.KEYS).empty_table()
 
 
 def guard(known: Known, want: Want, out: str) -> None:
@@ -101,7 +127,8 @@ def plan(
     rows = chosen[done]
     again = known.failed[rows] & (known.retryable[rows] | known.recent[rows] | retry_failed)
     suspect = np.flatnonzero(done)[known.recent[rows] & ~known.failed[rows]]
-    changed, settled = _look_again(store, known, want, chosen, suspect, started, hasher)
+    same = _look_again(store, known, want, chosen, suspect, hasher)
+    changed, settled = suspect[~same], suspect[same & _old(want, suspect, started)]
     done[np.flatnonzero(done)[again]] = False
     done[changed] = False
     ids = want.ids
@@ -120,11 +147,14 @@ def plan(
 
 
 def _hashes(store: Store, known: Known, rows: Ints) -> list[bytes | None]:
-    """Return the recorded content hashes of some rows."""
+    """Return the recorded content hashes of some rows; None where their file is damaged."""
     starts = np.searchsorted(known.file, np.arange(len(known.files) + 1))
     found: list[bytes | None] = [None] * len(rows)
     for i in np.unique(known.file[rows]):
-        column = snapshot.read_table(store, known.files[i], ["content_hash"])["content_hash"]
+        try:
+            column = snapshot.read_table(store, known.files[i], ["content_hash"])["content_hash"]
+        except snapshot.Damaged:
+            continue
         mine = np.flatnonzero(known.file[rows] == i)
         taken = column.take(pa.array(rows[mine] - starts[i])).to_pylist()
         for at, value in zip(mine, taken, strict=True):
@@ -149,15 +179,15 @@ def same_content(store: Store, known: Known, want: Want, hasher: Hasher) -> Want
     return Want(table=want.table, accepted=accepted)
 
 
-def _look_again(
-    store: Store, known: Known, want: Want, chosen: Ints, suspect: Ints, started: int, hasher: Hasher
-) -> tuple[Ints, Ints]:
-    """Compare the content of images that were read within 2 s of their time stamp: (changed, settled)."""
+def _look_again(store: Store, known: Known, want: Want, chosen: Ints, suspect: Ints, hasher: Hasher) -> Mask:
+    """Return which of the images that were read within 2 s of their time stamp still have that content."""
     if not len(suspect):
-        return suspect, suspect
-    keys = want.table.take(pa.array(suspect))
-    same: Mask = np.array(
-        [a == b for a, b in zip(_hashes(store, known, chosen[suspect]), hasher(keys), strict=True)], dtype=np.bool_
-    )
-    old = keys["modified"].cast(pa.int64()).to_numpy() < started - RACY
-    return suspect[~same], suspect[same & old]
+        return np.zeros(0, np.bool_)
+    before, now = _hashes(store, known, chosen[suspect]), hasher(want.table.take(pa.array(suspect)))
+    return np.array([a is not None and a == b for a, b in zip(before, now, strict=True)], dtype=np.bool_)
+
+
+def _old(want: Want, images: Ints, started: int) -> Mask:
+    """Return which images' time stamps were old enough to trust when the listing began (ns)."""
+    old: Mask = want.table["modified"].cast(pa.int64()).to_numpy()[images] < started - RACY
+    return old

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,22 @@ import pyarrow.parquet as pq
 
 from cvjobs.dataset import layout
 from cvjobs.dataset.parts import File
-from cvjobs.errors import WrongUse
+from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.storage import Store, open_store
 
 if TYPE_CHECKING:
     import pandas
     import ray.data
+
+
+class Damaged(JobFailed):
+    """A file of the output is gone, or is not what was written."""
+
+    def __init__(self, store: Store, file: File, reason: object) -> None:
+        super().__init__(
+            f"{store.place}/{file.name} is damaged ({' '.join(str(reason).split())[:200]}): "
+            f"delete it, and the same command computes its {file.rows:,} images again."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +97,18 @@ def _versions(store: Store) -> list[int]:
 
 def latest(store: Store) -> Snapshot:
     """Return the newest snapshot, the empty one for a new output."""
-    for number in reversed(_versions(store)):
-        try:
-            record = layout.unpack(store.read(f"{layout.VERSIONS}/v{number:08d}.json"))
-        except FileNotFoundError:
-            continue  # superseded while we looked
-        if record is not None:
-            return Snapshot.load(record)
-    return Snapshot(version=0)
+    while True:
+        superseded = False
+        for number in reversed(_versions(store)):
+            try:
+                record = layout.unpack(store.read(f"{layout.VERSIONS}/v{number:08d}.json"))
+            except FileNotFoundError:
+                superseded = True  # while we looked: there is a newer one
+                break
+            if record is not None:
+                return Snapshot.load(record)
+        if not superseded:
+            return Snapshot(version=0)
 
 
 def next_version(store: Store) -> int:
@@ -110,17 +125,35 @@ def publish(store: Store, snapshot: Snapshot) -> bool:
 
 
 def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
-    """Return a file's rows (some of its columns)."""
-    with store.open(file.name) as handle:
-        return pq.ParquetFile(handle).read(columns=columns)
+    """Return a file's rows (some of its columns); raises Damaged, or JobFailed where the store fails."""
+    with _opened(store, file) as parquet:
+        return parquet.read(columns=columns)
 
 
 def read_batches(store: Store, file: File) -> Iterator[pa.Table]:
-    """Yield a file's rows, one row group at a time."""
-    with store.open(file.name) as handle:
-        parquet = pq.ParquetFile(handle)
+    """Yield a file's rows, one row group at a time; raises as ``read_table``."""
+    with _opened(store, file) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group)
+
+
+@contextmanager
+def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file, and tell a file that is not what was written from a store that cannot be read."""
+    try:
+        with store.open(file.name) as handle:
+            yield pq.ParquetFile(handle, page_checksum_verification=True)
+    except pa.ArrowMemoryError:
+        raise
+    except FileNotFoundError as error:
+        raise Damaged(store, file, "it is gone") from error
+    except pa.ArrowException as error:
+        raise Damaged(store, file, error) from error
+    except OSError as error:
+        if error.errno is None:  # Arrow's own: the content makes no sense
+            raise Damaged(store, file, error) from error
+        reason = f"{store.place}/{file.name} cannot be read ({error.strerror})"
+        raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
 
 
 class Dataset:
@@ -152,7 +185,14 @@ class Dataset:
         return self._table(self.snapshot.errors, None)
 
     def _table(self, files: tuple[File, ...], columns: list[str] | None) -> pa.Table:
-        tables = [read_table(self._store, file, columns) for file in files]
+        try:
+            tables = [read_table(self._store, file, columns) for file in files]
+        except Damaged as error:
+            newest = latest(self._store).version
+            if newest == self.snapshot.version:
+                raise
+            superseded = f"Snapshot {self.snapshot.version} of {self._store.place} is superseded by {newest}"
+            raise WrongUse(f"{superseded}: open the output again.") from error
         return pa.concat_tables(tables) if tables else pa.table({})
 
     def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.dataset import known, layout, lease, parts, plan, snapshot
@@ -124,7 +123,7 @@ def _frozen(store: Store, base: Snapshot) -> Want:
     name = f"{layout.RUNS}/{base.run}/listing.parquet"
     try:
         table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
-    except (OSError, pa.ArrowException) as error:
+    except snapshot.Damaged as error:
         raise WrongUse(f"{store.place} lost the listing of its last run ({name}): pass --source.") from error
     want = Want(table=table, accepted=table["version"].to_numpy())
     if want.digest() != base.want:
@@ -145,5 +144,6 @@ def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
     for folder in (layout.DATA, layout.ERRORS):
         for name in store.names(folder):
             if f"{folder}/{name}" not in listed:
-                problems.append(f"{folder}/{name} is part of no snapshot: run the same command again to clean up")
+                remedy = "delete it" if layout.epoch_of(name) is None else "run the same command again to clean up"
+                problems.append(f"{folder}/{name} is part of no snapshot: {remedy}")
     return problems, notes

@@ -1,0 +1,209 @@
+"""One run on an output, from a listing to the next snapshot; what computes the rows is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from cvjobs.dataset import fold, known, layout, parts, plan, snapshot
+from cvjobs.dataset.known import Want
+from cvjobs.dataset.lease import Lease
+from cvjobs.dataset.parts import Author, Part
+from cvjobs.dataset.plan import Hasher, Plan
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.listing import Listing
+from cvjobs.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a run is asked for.
+
+    ``schema`` is that of the results; ``fingerprint`` digests ``facts``, everything that changes a result;
+    ``resolved`` is a note for the next run, ``config`` what is recorded of this one; the rest are the options of
+    ``BatchOptions`` of the same name.
+    """
+
+    listing: Listing
+    schema: pa.Schema
+    fingerprint: str
+    facts: dict[str, Any]
+    hasher: Hasher
+    resolved: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    overwrite: bool = False
+    retry_failed: bool = False
+    allow_deletions: bool = False
+    by_content: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """How computing ended: with an error, because the user stopped it, or neither."""
+
+    error: CvjobsError | None = None
+    stopped: bool = False
+
+
+# Commits the rows that a plan asks for, as this author; an error is returned, so that what is done is folded first.
+Compute = Callable[[Author, Plan], End]
+
+
+def check_source(store: Store, base: Snapshot, listing: Listing) -> None:
+    """Raise WrongUse for an output that belongs to another source."""
+    source = base.source
+    if not source:
+        try:
+            source = (layout.unpack(store.read(layout.FORMAT)) or {}).get("source", "")
+        except FileNotFoundError:
+            return
+    if source and source != listing.source:
+        raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
+
+
+def check_fingerprint(store: Store, base: Snapshot, fingerprint: str, facts: dict[str, Any]) -> None:
+    """Raise WrongUse, naming the difference, where the output was computed by another model or preprocessing."""
+    earlier, then = (base.fingerprint, base.facts) if base.version else _unpublished(store)
+    if earlier in ("", fingerprint):
+        return
+    names = sorted(name for name in {*facts, *then} if facts.get(name) != then.get(name))
+    differences = ", ".join(f"{name} {then.get(name)} there, {facts.get(name)} here" for name in names)
+    raise WrongUse(
+        f"{store.place} was computed otherwise ({differences}): choose another -o, or --overwrite to recompute all."
+    )
+
+
+def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
+    """Return the fingerprint and facts of a first run that was killed before it published."""
+    for part in reversed(parts.committed(store)):
+        try:
+            config = layout.unpack(store.read(f"{layout.RUNS}/{part.run}/config.json"))
+        except FileNotFoundError:
+            continue
+        return part.fingerprint, (config or {}).get("facts", {})
+    return "", {}
+
+
+def update(
+    store: Store, held: Lease, order: Order, compute: Compute, say: Callable[[str], object]
+) -> tuple[Snapshot, Plan]:
+    """Bring an output up to date and return its new snapshot and what was computed for it.
+
+    Raises WrongUse where a guard or a check refuses, OutputHeld where a later run took over, Stopped, or the error
+    that ended the computing; what was computed until then is in the output.
+    """
+    listing = order.listing
+    run = layout.new_run(held.epoch)
+    store.writer = run
+    store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": listing.source}))
+    base = snapshot.latest(store)
+    if not order.overwrite:
+        check_fingerprint(store, base, order.fingerprint, order.facts)
+    epoch, mine, others = _parts(store, order, base)
+    author = Author(run=run, epoch=epoch, fingerprint=order.fingerprint, listed=listing.started_ns)
+    say("comparing with the output")
+    start = Snapshot(version=0) if order.overwrite else base
+    state = known.load(store, start, mine)
+    want = plan.wanted(store, listing, state, keep=order.limit is not None)
+    if not order.allow_deletions:
+        plan.guard(known.load(store, base, []) if order.overwrite else state, want, store.place)
+    if order.by_content:
+        want = plan.same_content(store, state, want, order.hasher)
+    none = pa.array([], layout.ID)
+    change = fold.Change(
+        want=want,
+        schema=order.schema,
+        draft=_draft(order, base, author),
+        lease=held.epoch,
+        listed=listing.started_ns,
+        void=none,
+        settled=none,
+        abandoned=tuple(others),
+        merge=False,
+    )
+    if mine and not order.overwrite and order.limit is None:
+        # What a killed run left becomes readable now, not only when this one ends.
+        _write_run(store, order, author, want)
+        base = fold.fold(store, base, mine, state, change)
+        want = Want(table=want.table, accepted=want.versions.copy())
+        state, mine = known.load(store, base, []), []
+    todo = plan.plan(
+        store,
+        state,
+        want,
+        started=listing.started_ns,
+        failures=listing.failures,
+        retry_failed=order.retry_failed,
+        limit=order.limit,
+        hasher=order.hasher,
+    )
+    if order.limit is not None:
+        want = plan.put_off(store, state, want, todo)
+    _write_run(store, order, author, want)
+    end = compute(author, todo)
+    say("publishing")
+    held.check()
+    whole = end.error is None and not end.stopped
+    if whole or not order.overwrite:
+        if todo.todo.num_rows or todo.failures.num_rows or mine:
+            mine = [p for p in parts.committed(store) if _belongs(p, order, epoch) and p.name not in base.folded]
+            state = known.load(store, Snapshot(version=0) if order.overwrite else base, mine)
+        change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=whole)
+        base = fold.fold(store, base, mine, state, change)
+    if end.error is not None:
+        raise end.error
+    if end.stopped:
+        raise Stopped(f"Stopped: {store.place} is consistent, the same command continues.")
+    return base, todo
+
+
+def _belongs(part: Part, order: Order, epoch: int) -> bool:
+    return part.fingerprint == order.fingerprint and part.epoch == epoch
+
+
+def _parts(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
+    """Return the overwrite epoch of this run, the unfolded parts that count in it, and those that do not.
+
+    An interrupted ``--overwrite`` with the same fingerprint goes on in its own epoch.
+    """
+    unfolded = [part for part in parts.committed(store) if part.name not in base.folded]
+    epoch = base.epoch
+    if order.overwrite:
+        begun = [p.epoch for p in unfolded if p.epoch > base.epoch and p.fingerprint == order.fingerprint]
+        epoch = max(begun) if begun else max((p.epoch for p in unfolded), default=base.epoch) + 1
+    mine = [part for part in unfolded if _belongs(part, order, epoch)]
+    return epoch, mine, [part for part in unfolded if part not in mine]
+
+
+def _draft(order: Order, base: Snapshot, author: Author) -> Snapshot:
+    return Snapshot(
+        version=base.version,
+        run=author.run,
+        epoch=author.epoch,
+        fingerprint=order.fingerprint,
+        facts=order.facts,
+        resolved=order.resolved,
+        source=order.listing.source,
+        root=order.listing.root,
+        skipped=order.listing.skipped,
+        libraries=order.libraries,
+    )
+
+
+def _write_run(store: Store, order: Order, author: Author, want: Want) -> None:
+    """Freeze what this run wants and how it was asked for."""
+    folder = f"{layout.RUNS}/{author.run}"
+    config = layout.pack({**order.config, "facts": order.facts, "author": vars(author)})
+
+    def fill(file: BinaryIO) -> None:
+        file.write(config)
+
+    store.write(f"{folder}/config.json", fill)
+    keys = want.table.select([f.name for f in layout.KEYS])
+    parts.write_table(store, f"{folder}/listing.parquet", keys.schema, [keys])
