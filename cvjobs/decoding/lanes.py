@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from cvjobs.images import Pixels
 from cvjobs.records import Failure, Transform, facts
 
 PATIENCE = 10.0
+POLL = 0.5
 START = 120.0
 _DEATHS = 3
 
@@ -258,12 +258,12 @@ class Lane(threading.Thread):
     def _collect(self) -> None:
         assert self._child is not None
         sent = self._sent[0]
-        seen, since = self._child.progress.get(), time.monotonic()
-        while not self._child.answered(1.0):
+        # Waits are counted, not seconds: after a machine slept, or this process was stopped, no image is to blame.
+        seen, waited = self._child.progress.get(), 0.0
+        while not self._child.answered(POLL):
             now = self._child.progress.get()
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
+            seen, waited = now, 0.0 if now != seen else waited + POLL
+            if waited >= PATIENCE:
                 return self._lost("decode_timeout")
         try:
             answers, _ = receive(self._child.connection)
