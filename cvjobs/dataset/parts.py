@@ -143,9 +143,10 @@ def committed(store: Store) -> list[Part]:
             record = layout.unpack(store.read(f"{layout.PARTS}/{entry}"))
         except FileNotFoundError:
             continue
-        if record is None:
-            continue
-        part = Part.load(record)
+        try:
+            part = Part.load(record or {})
+        except (KeyError, TypeError):
+            continue  # cut short or damaged: its images are computed again
         files = [f for f in (part.results, part.errors) if f]
         if all(store.size(f.name) == f.bytes for f in files):
             parts.append(part)

@@ -94,10 +94,13 @@ def _keys(store: Store, known: Known) -> pa.Table:
 
 
 def guard(known: Known, want: Want, out: str) -> None:
-    """Raise WrongUse where over 20% of the known images are gone: an unmounted share looks like that."""
-    if not len(known.ids):
+    """Raise WrongUse where over 20% of the known images are gone: an unmounted share looks like that.
+
+    Entries that could not even be listed (version 0: a folder that was unreadable once) are no images.
+    """
+    unique = pc.unique(known.ids.filter(pa.array(known.versions != 0)))
+    if not len(unique):
         return
-    unique = pc.unique(known.ids)
     lost = int((positions(unique, want.ids) < 0).sum())
     if lost > SHRINKAGE * len(unique):
         raise WrongUse(

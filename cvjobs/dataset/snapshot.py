@@ -96,19 +96,30 @@ def _versions(store: Store) -> list[int]:
 
 
 def latest(store: Store) -> Snapshot:
-    """Return the newest snapshot, the empty one for a new output."""
+    """Return the newest snapshot, the empty one for a new output; raises JobFailed where it is damaged."""
     while True:
         superseded = False
         for number in reversed(_versions(store)):
+            name = f"{layout.VERSIONS}/v{number:08d}.json"
             try:
-                record = layout.unpack(store.read(f"{layout.VERSIONS}/v{number:08d}.json"))
+                content = store.read(name)
             except FileNotFoundError:
                 superseded = True  # while we looked: there is a newer one
                 break
-            if record is not None:
-                return Snapshot.load(record)
+            if content.endswith(b"}\n"):
+                return _load(store, name, content)
+            # A kill cut it short, which only happens without hard links: it was never published.
         if not superseded:
             return Snapshot(version=0)
+
+
+def _load(store: Store, name: str, content: bytes) -> Snapshot:
+    try:
+        return Snapshot.load(layout.unpack(content) or {})
+    except (KeyError, TypeError) as error:
+        raise JobFailed(
+            f"{store.place}/{name} is damaged: restore it from a backup, or delete it to compute all images again."
+        ) from error
 
 
 def next_version(store: Store) -> int:
@@ -127,19 +138,23 @@ def publish(store: Store, snapshot: Snapshot) -> bool:
 def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
     """Return a file's rows (some of its columns); raises Damaged, or JobFailed where the store fails."""
     with _opened(store, file) as parquet:
-        return parquet.read(columns=columns)
+        return parquet.read(columns=columns, use_threads=False)
 
 
 def read_batches(store: Store, file: File) -> Iterator[pa.Table]:
     """Yield a file's rows, one row group at a time; raises as ``read_table``."""
     with _opened(store, file) as parquet:
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group)
+            yield parquet.read_row_group(group, use_threads=False)
 
 
 @contextmanager
 def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file, and tell a file that is not what was written from a store that cannot be read."""
+    """Open a Parquet file, and tell a file that is not what was written from a store that cannot be read.
+
+    It is read in this thread: a thread of Arrow that lets go of a Python file while the interpreter ends aborts
+    the process.
+    """
     try:
         with store.open(file.name) as handle:
             yield pq.ParquetFile(handle, page_checksum_verification=True)

@@ -1,0 +1,356 @@
+"""Several runs on one output: overwriting, leases, races for a snapshot, runs that slept, and what verify finds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import toy
+from toy import Run, Toy
+
+from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot
+from cvjobs.dataset.parts import Author
+from cvjobs.dataset.update import End
+from cvjobs.errors import JobFailed, OutputHeld, Stopped, WrongUse
+from cvjobs.records import digest
+
+
+@pytest.fixture
+def six(tmp_path: Path) -> Toy:
+    made = Toy(tmp_path / "source", tmp_path / "out", every=2)
+    for i in range(5):
+        made.put(f"{i}.jpg", f"image {i}")
+    made.put("bad.jpg", "BAD")
+    return made
+
+
+def test_another_model_is_refused_with_the_difference_named(six: Toy) -> None:
+    six.run()
+    with pytest.raises(WrongUse, match=r"size 2 there, 3 here.*--overwrite"):
+        toy.other(six, size=3).run()
+    six.check()
+
+
+def test_another_model_is_refused_where_a_first_run_was_killed(six: Toy) -> None:
+    toy.killed(Run(six), 1)
+    with pytest.raises(WrongUse, match=r"size 2 there, 3 here.*--overwrite"):
+        toy.other(six, size=3).run()
+    six.run()
+    assert len(six.computed) == 4
+    six.check()
+
+
+def test_overwrite_keeps_the_old_snapshot_until_the_new_one_is_whole(six: Toy) -> None:
+    six.run()
+    changed = toy.other(six, size=3)
+    toy.killed(Run(changed, overwrite=True), 2)
+    assert len(six.rows()) == 5
+    assert snapshot.latest(six.store).fingerprint == digest(six.facts)
+    changed.run(overwrite=True)
+    assert len(changed.computed) == 2, "an interrupted overwrite goes on"
+    assert snapshot.latest(six.store).fingerprint == digest(changed.facts)
+    changed.check()
+    changed.run(overwrite=True)
+    assert len(changed.computed) == 6, "a finished one is not continued but done again"
+    changed.check()
+    with pytest.raises(WrongUse, match="computed otherwise"):
+        six.run()
+
+
+def test_an_overwrite_that_is_not_continued_leaves_nothing(six: Toy) -> None:
+    version = six.run().version
+    toy.killed(Run(six, overwrite=True), 2)
+    assert six.run().version == version
+    six.check()
+
+
+def test_a_stopped_overwrite_changes_nothing(six: Toy) -> None:
+    version = six.run().version
+    with Run(six, overwrite=True) as run, pytest.raises(Stopped):
+        run.finish(lambda author, todo: End(None, stopped=run.commit(author, todo.todo) is not None))
+    assert snapshot.latest(six.store).version == version
+    six.run(overwrite=True)
+    assert six.computed == []
+    six.check()
+
+
+def test_what_was_computed_before_an_error_is_kept(six: Toy) -> None:
+    with Run(six) as run, pytest.raises(JobFailed, match="no more"):
+        run.finish(lambda author, todo: End(JobFailed("no more"), run.commit(author, todo.todo.slice(0, 2)) is None))
+    assert six.verify().exit_code == 4
+    six.run()
+    assert len(six.computed) == 4
+    six.check()
+
+
+def test_a_second_run_is_refused_with_the_holder_named(six: Toy) -> None:
+    with Run(six) as run:
+        with pytest.raises(OutputHeld, match=f"held by process {os.getpid()} on ") as refused:
+            six.run()
+        assert refused.value.exit_code == 5
+        run.finish()
+    six.check()
+
+
+def test_a_run_that_is_gone_is_replaced_at_once(six: Toy) -> None:
+    toy.killed(Run(six), 1)
+    assert lease.holder(six.store) is None
+    six.run()
+    six.check()
+
+
+def test_a_released_output_is_free(six: Toy) -> None:
+    six.run()
+    assert lease.holder(six.store) is None
+
+
+def test_a_process_that_took_the_number_of_the_holder_does_not_hold(six: Toy) -> None:
+    run = Run(six)
+    toy.die(run)
+    record = {**run.held._holder, "process_started": 1.0}
+    (six.out / layout.LEASE / f"hb-{run.held.epoch:06d}.json").write_bytes(layout.pack(record))
+    assert lease.holder(six.store) is None
+
+
+def test_of_two_that_find_an_output_free_one_gets_it(six: Toy) -> None:
+    first, second = six.store, six.store
+    assert lease._take(first, 1, {"pid": 1})
+    assert not lease._take(second, 1, {"pid": 2})
+
+
+def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
+    sleeper = Run(six)
+
+    def overtaken(author: Author, todo: plan.Plan) -> End:
+        sleeper.commit(author, todo.todo.slice(0, 2))
+        with Run(six, steal=True) as later:
+            later.finish()
+        six.check()
+        sleeper.commit(author, todo.todo.slice(2, 2))
+        return End()
+
+    with pytest.raises(OutputHeld, match="took"):
+        sleeper.finish(overtaken)
+    sleeper.held.release()
+    assert six.rows() == six.wanted()
+    six.run()
+    assert six.computed == []
+    six.check()
+
+
+def folding(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], known.Known, fold.Change, Run]:
+    """Return what a run hands to its last fold, with the lease and all parts in place."""
+    run = Run(toy_)
+    base = snapshot.latest(run.store)
+    author = Author(run=layout.new_run(run.held.epoch), epoch=0, fingerprint=run.order.fingerprint, listed=0)
+    run.store.writer = author.run
+    state = known.load(run.store, base, [])
+    want = plan.wanted(run.store, run.listing, state)
+    run.commit(author, run.listing.images)
+    mine = parts.committed(run.store)
+    state = known.load(run.store, base, mine)
+    none = state.ids.slice(0, 0)
+    draft = snapshot.Snapshot(version=0, run=author.run, fingerprint=author.fingerprint, source=run.listing.source)
+    change = fold.Change(
+        want=want,
+        schema=run.order.schema,
+        draft=draft,
+        lease=run.held.epoch,
+        listed=0,
+        void=none,
+        settled=none,
+        abandoned=(),
+        merge=False,
+    )
+    return base, mine, state, change, run
+
+
+def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> None:
+    base, mine, state, change, sleeper = folding(six)
+    with Run(six, steal=True) as later:
+        later.finish()
+    files = sorted(six.out.rglob("*"))
+    with pytest.raises(OutputHeld, match="published"):
+        fold.fold(sleeper.store, base, mine, state, change)
+    assert sorted(six.out.rglob("*")) == files
+    sleeper.held.release()
+    six.run()
+    six.check()
+
+
+def test_a_fold_whose_number_was_used_up_is_refused(six: Toy) -> None:
+    base, _, _, change, sleeper = folding(six)
+    late = replace(change.draft, version=1)
+    with Run(six, steal=True) as later:
+        later.finish()
+    six.put("0.jpg", "changed")
+    six.run()
+    assert snapshot.latest(six.store).version > 1
+    assert not (six.out / layout.VERSIONS / "v00000001.json").exists()
+    assert not snapshot.publish(sleeper.store, late)
+    assert snapshot.latest(six.store).version > 1
+    sleeper.held.release()
+    six.run()
+    assert base.version == 0
+    six.put("1.jpg", "changed")
+    six.run()
+    six.check()
+
+
+def test_of_two_publishers_one_wins(six: Toy) -> None:
+    one, two = (snapshot.Snapshot(version=1, run=run) for run in ("one", "two"))
+    assert snapshot.publish(six.store, one)
+    assert not snapshot.publish(six.store, two)
+    assert snapshot.latest(six.store).run == "one"
+
+
+def test_the_sweep_spares_later_runs_and_what_is_not_ours(six: Toy) -> None:
+    six.run()
+    spared = ["data/part-r000009-aa-bb.parquet", "data/.tmp-r000009-aa-bb", "data/notes.txt", "_cvjobs/runs/r000009-aa"]
+    swept = ["data/part-r000001-aa-bb.parquet", "errors/.tmp-r000001-aa-bb", "_cvjobs/parts/r000001-aa-bb.json"]
+    for name in (*spared, *swept):
+        (six.out / name).write_bytes(b"{}")
+    fold.sweep(six.store, "r000002-cc", 2)
+    assert [name for name in spared if not (six.out / name).exists()] == []
+    assert [name for name in swept if (six.out / name).exists()] == []
+
+
+def test_a_kill_between_publishing_and_cleaning_brings_no_old_row_back(six: Toy) -> None:
+    toy.killed(Run(six), 3)
+    kept = {p: p.read_bytes() for p in [*(six.out / layout.PARTS).iterdir(), *(six.out / "data").iterdir()]}
+    six.run()
+    for path, content in kept.items():  # as if the cleaning had not been reached
+        path.write_bytes(content)
+    newest = six.out / layout.VERSIONS / os.listdir(six.out / layout.VERSIONS)[0]
+    folded = [p.stem for p in kept if p.suffix == ".json"]
+    record = layout.unpack(newest.read_bytes())
+    assert record is not None
+    newest.write_bytes(layout.pack({**record, "folded": folded}))
+    six.put("0.jpg", "changed")
+    six.run()
+    six.check()
+
+
+def test_a_reader_of_a_superseded_snapshot_is_told(six: Toy) -> None:
+    six.run()
+    old = snapshot.open_dataset(str(six.out))
+    six.run(overwrite=True)
+    with pytest.raises(WrongUse, match="superseded by 2: open"):
+        old.to_arrow()
+
+
+def test_a_damaged_snapshot_is_never_taken_for_a_new_output(six: Toy) -> None:
+    version = six.run().version
+    path = six.out / layout.VERSIONS / f"v{version:08d}.json"
+    path.write_bytes(path.read_bytes().replace(b'"results"', b'"rasults"'))
+    with pytest.raises(JobFailed, match=r"v00000001\.json is damaged: restore"):
+        six.run()
+    assert len(toy.plain(six.out)) == 5
+
+
+def test_a_snapshot_cut_short_was_never_published(six: Toy) -> None:
+    six.run()
+    (six.out / layout.VERSIONS / "v00000002.json").write_bytes(b'{\n "created": 17')
+    six.put("0.jpg", "changed")
+    assert six.run().version == 3
+    six.check()
+
+
+def test_a_damaged_part_record_is_ignored(six: Toy) -> None:
+    toy.killed(Run(six), 2)
+    record = next((six.out / layout.PARTS).iterdir())
+    record.write_bytes(record.read_bytes().replace(b'"epoch"', b'"epic"'))
+    six.run()
+    assert len(six.computed) == 4
+    six.check()
+
+
+# What verify finds.
+
+
+def problem(made: Toy, code: int) -> str:
+    report = made.verify()
+    assert report.exit_code == code
+    assert len(report.problems) >= 1
+    return "\n".join(report.problems)
+
+
+def test_verify_finds_a_flipped_byte(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    report = six.verify()
+    assert report.exit_code in (1, 4)  # 4 where the flipped bit makes keys unreadable
+    assert f"data/{path.name} is damaged" in report.problems[0]
+
+
+def test_verify_finds_a_missing_file(six: Toy) -> None:
+    path = six.out / six.run().errors[0].name
+    path.unlink()
+    assert f"errors/{path.name} is gone" in problem(six, 4)
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_stray_file_and_the_next_run_removes_it(six: Toy) -> None:
+    six.run()
+    stray = six.out / "data" / "part-r000001-aaaaaaaa-bb.parquet"
+    stray.write_bytes(b"")
+    assert f"data/{stray.name} is part of no snapshot: run the same command again" in problem(six, 1)
+    (six.out / "data" / "mine.txt").write_text("")
+    assert "data/mine.txt is part of no snapshot: delete it" in problem(six, 1)
+    (six.out / "data" / "mine.txt").unlink()
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_duplicate_row_and_the_next_run_removes_it(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    table = pq.read_table(path)
+    rewrite(six, pq_bytes(table.take([0, 0, 1, 2, 3, 4])), rows=6)
+    assert "1 images have more than one row" in problem(six, 1)
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    table = pq.read_table(path)
+    rewrite(six, pq_bytes(table.take([0, 1, 2, 3])), rows=4)
+    assert six.verify(against_source=False).remaining == 1
+    assert "1 images have no row" in problem(six, 4)
+    (six.source / table["path"][0].as_py()).unlink()
+    assert "1 rows belong to no image of the source" in problem(six, 4)
+
+
+def pq_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def rewrite(made: Toy, content: bytes, rows: int) -> None:
+    """Put other rows in place of the only result file, with a snapshot that believes in them."""
+    version = made.out / layout.VERSIONS / os.listdir(made.out / layout.VERSIONS)[0]
+    record = layout.unpack(version.read_bytes())
+    assert record is not None
+    file = record["results"][0]
+    (made.out / file["name"]).write_bytes(content)
+    file.update(rows=rows, bytes=len(content), sha256=toy.sha256(content))
+    version.write_bytes(layout.pack(record))
+
+
+def test_verify_wants_an_output_and_the_right_source(six: Toy, tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="holds no finished cvjobs output"):
+        six.verify()
+    six.run()
+    elsewhere = Toy(tmp_path / "elsewhere", six.out)
+    elsewhere.put("0.jpg", "x")
+    with pytest.raises(WrongUse, match="holds the results of"):
+        elsewhere.verify()
