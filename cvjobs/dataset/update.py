@@ -72,11 +72,22 @@ def check_fingerprint(store: Store, base: Snapshot, fingerprint: str, facts: dic
     earlier, then = (base.fingerprint, base.facts) if base.version else _unpublished(store)
     if earlier in ("", fingerprint):
         return
-    names = sorted(name for name in {*facts, *then} if facts.get(name) != then.get(name))
-    differences = ", ".join(f"{name} {then.get(name)} there, {facts.get(name)} here" for name in names)
     raise WrongUse(
-        f"{store.place} was computed otherwise ({differences}): choose another -o, or --overwrite to recompute all."
+        f"{store.place} was computed otherwise ({_differences(then, facts)}): "
+        "choose another -o, or --overwrite to recompute all."
     )
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in words where two sets of facts differ; with another model its preprocessing goes without saying."""
+    there, here = _flat(then), _flat(now)
+    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+    shown = ["model"] if "model" in names else names
+    return ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in shown)
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, **facts.get("transform", {}), "transform": None}
 
 
 def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
