@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,15 @@ BENCHMARKS = Path(__file__).parent
 CVJOBS = (sys.executable, "-m", "cvjobs")
 EVERY = 0.2
 CORES = 2
-# Both sides of every ratio run under these; Ray's keep it from opening metrics ports and from calling home.
+# All sides run under these. Ray's keep it from metrics ports and from calling home, and let in nobody but this run.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "RAY_enable_metrics_collection": "0",
     "RAY_DISABLE_METRICS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
 
 
@@ -85,12 +88,20 @@ def two_cores() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
 
 
-def start(*command: str | Path, stdout: int | IO[str] = subprocess.DEVNULL, stderr: int | IO[str] = subprocess.DEVNULL) -> subprocess.Popen[str]:
+def start(
+    *command: str | Path, stdout: int | IO[str] = subprocess.DEVNULL, stderr: int | IO[str] = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
     """Start a command in a session of its own, so that its whole group can be killed."""
     words = [str(word) for word in command]
     environment = {**os.environ, **ENVIRONMENT}
     return subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, start_new_session=True, text=True
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        start_new_session=True,
+        text=True,
     )
 
 

@@ -3,13 +3,14 @@
 python benchmarks/resume.py [--images N] [--idle N] [--cache FOLDER]
 
 The kill comes at half of the time between the first and the last result of an uninterrupted run, not right after
-something was committed: what it loses is part of its price. When a run has its first result cannot be seen from
-outside, so the killed run is taken to need the same time up to it as the uninterrupted one.
+something was committed: what it loses is part of its price. From outside, the killed run's first result is taken to
+be there when its first decode process appears, which is a batch too early.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import photos
+import psutil
 from processes import CVJOBS, ENVIRONMENT, embed, start, two_cores
 from speed import MODELS
 from table import Row, noisy, show
@@ -35,24 +37,23 @@ def rows(images: int, idle: int, cache: Path) -> list[Row]:
     source = photos.folder(images, cache)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         folder = Path(scratch)
-        before, start_up = _uninterrupted(source, folder / "before")
-        killed, kept = _killed(source, folder / "killed", start_up + before / 2)
-        resumed = embed(source, folder / "killed", *OPTIONS)
+        before = _span(embed(source, folder / "before", *OPTIONS).answer)
+        killed, kept = _killed(source, folder / "killed", before / 2)
+        resumed = _span(embed(source, folder / "killed", *OPTIONS).answer)
         _verify(folder / "killed", source)
-        after, _ = _uninterrupted(source, folder / "after")
-    spent = killed - start_up + _span(resumed.answer)
+        after = _span(embed(source, folder / "after", *OPTIONS).answer)
     found = [
         Row(
             what=f"{MODEL}, {images:,} images: killed at half and resumed ÷ one run",
-            value=spent / ((before + after) / 2),
+            value=(killed + resumed) / ((before + after) / 2),
             unit="×",
             bound="≤",
             target=1.15,
             noisy=noisy(before, after),
             raw={
                 "one_run_seconds": [round(before, 2), round(after, 2)],
-                "killed_seconds": round(killed - start_up, 2),
-                "resumed_seconds": round(_span(resumed.answer), 2),
+                "killed_seconds": round(killed, 2),
+                "resumed_seconds": round(resumed, 2),
                 "rows_kept": kept,
             },
         )
@@ -85,49 +86,29 @@ def _span(answer: dict[str, Any]) -> float:
     return float(answer["computed"] / answer["images_per_second"])
 
 
-def _uninterrupted(source: Path, out: Path) -> tuple[float, float]:
-    """Return the time from first to last result, and from the start of the process to the first one, in s."""
-    with tempfile.TemporaryFile("w+") as answer:
-        began = time.time()
-        process = start(*CVJOBS, "embed", source, "-o", out, "--json", *OPTIONS, stdout=answer)
-        last = began
-        while process.poll() is None:
-            last = max([last, *_committed(out).values()])
-            time.sleep(LOOK)
-        if process.returncode:
-            raise RuntimeError(f"cvjobs embed ended with {process.returncode}.")
-        answer.seek(0)
-        span = _span(json.load(answer))
-    return span, last - began - span
-
-
 def _killed(source: Path, out: Path, after: float) -> tuple[float, int]:
-    """Kill a run's whole process group ``after`` s; return how long it lived in s and how many rows it left."""
-    began = time.time()
+    """Kill a run's process group ``after`` s of computing; return how long it computed in s and the rows it left."""
     process = start(*CVJOBS, "embed", source, "-o", out, "--json", *OPTIONS)
+    while not _decoding(process.pid):
+        if process.poll() is not None:
+            raise RuntimeError(f"cvjobs embed ended with {process.returncode} before it decoded anything.")
+        time.sleep(LOOK)
+    began = time.perf_counter()
     time.sleep(after)
     if process.poll() is not None:
         raise RuntimeError("The run to be killed ended before it could be: give more --images.")
     os.killpg(process.pid, signal.SIGKILL)
-    lived = time.time() - began
+    computed = time.perf_counter() - began
     process.wait()
-    records = (json.loads(path.read_bytes()) for path in _records(out))
-    return lived, sum(record["results"]["rows"] for record in records)
+    records = (json.loads(path.read_bytes()) for path in (out / "_cvjobs/parts").glob("[!.]*.json"))
+    return computed, sum(record["results"]["rows"] for record in records)
 
 
-def _records(out: Path) -> list[Path]:
-    return list((out / "_cvjobs/parts").glob("[!.]*.json"))
-
-
-def _committed(out: Path) -> dict[str, float]:
-    """Return when each part that is there now was begun to be written (s since 1970); a fold may remove some."""
-    found = {}
-    for path in _records(out):
-        try:
-            found[path.name] = json.loads(path.read_bytes())["created"] / 1e9
-        except FileNotFoundError:
-            continue
-    return found
+def _decoding(pid: int) -> bool:
+    """Return whether a run has decode processes: children of the one that is preloaded to fork them."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(child.children() for child in psutil.Process(pid).children())
+    return False
 
 
 def _verify(out: Path, source: Path) -> None:

@@ -35,7 +35,9 @@ def rows(images: int, long: int, full: bool, cache: Path) -> list[Row]:
     """Measure all ratios: at ``images``, at ``long`` (0 leaves that out) and a command on at most 1,000."""
     found = []
     for model in MODELS:
-        found += ratios(model, images, cache, peer=images if model == "thumbnail/8" else images // 5)
+        found += ratios(
+            model, images, cache, peer=images if model == "thumbnail/8" else min(images, max(images // 5, 200))
+        )
         if long and (full or model == "thumbnail/8"):
             found.append(long_run(model, long, cache))
     return [*found, short_run(min(images, SHORT), cache)]
@@ -144,7 +146,9 @@ def _between(model: str, source: Path, cache: Path) -> tuple[Finished, Finished,
         after = script("plain.py", source, plain, *options)
         difference = float(np.abs(_vectors(plain) - _vectors(out / "data")).max())
     if difference > TOLERANCE:
-        raise ValueError(f"{model}: the vectors of the two sides differ by {difference}, so their times do not compare.")
+        raise ValueError(
+            f"{model}: the vectors of the two sides differ by {difference}, so their times do not compare."
+        )
     return before, ours, after
 
 
@@ -157,7 +161,7 @@ def _vectors(place: Path) -> npt.NDArray[np.float32]:
 
 
 def _steady(*runs: Finished) -> float:
-    return mean(run.answer["images_per_second"] for run in runs)
+    return mean(float(run.answer["images_per_second"]) for run in runs)
 
 
 def _raw(**runs: Finished) -> dict[str, Any]:
