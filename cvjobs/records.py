@@ -71,7 +71,8 @@ class Transform:
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
         """Return the transform that a JSON record (of ``facts``) describes."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
+        return cls(**values)
 
     @property
     def target(self) -> int:

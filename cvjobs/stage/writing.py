@@ -1,4 +1,4 @@
-"""Bringing rows to rest: a buffer that becomes a part after 10 s, at 64 MB, or when a shard is complete."""
+"""Bringing rows to rest: a buffer that becomes a part after at most 10 s or 64 MB, or when a shard is complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from cvjobs.decoding.lanes import Measured
 from cvjobs.records import CODES, Failure
 from cvjobs.storage import Store
 
-SECONDS = 10.0
+FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the Stage has worked, within these
+SHARE = 0.1
 BYTES = 64 << 20
 
 
@@ -61,6 +62,7 @@ class Writer:
         self._store, self._author, self._schema, self._check, self._broken = store, author, schema, check, broken
         self._buffer = _Buffer()
         self._changed = threading.Condition()
+        self._began: float | None = None
         self._closing = False
         self._dead = False
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
@@ -83,6 +85,8 @@ class Writer:
             self._answered(shard, 1)
 
     def _answered(self, shard: Shard, count: int) -> None:
+        if self._began is None:
+            self._began = self._buffer.since = time.monotonic()
         shard.answered += count
         if shard.answered == shard.table.num_rows or self._buffer.bytes >= BYTES:
             self._changed.notify_all()
@@ -113,9 +117,14 @@ class Writer:
         return (
             self._closing
             or buffer.bytes >= BYTES
-            or time.monotonic() - buffer.since >= SECONDS
+            or time.monotonic() - buffer.since >= self._patience()
             or any(s.answered == s.table.num_rows for s in shards)
         )
+
+    def _patience(self) -> float:
+        """Return how long (s) rows may wait, so that a kill loses a tenth of the work, and never much."""
+        worked = 0.0 if self._began is None else time.monotonic() - self._began
+        return min(max(SHARE * worked, FIRST), LAST)
 
     def _run(self) -> None:
         try:
