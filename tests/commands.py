@@ -1,0 +1,195 @@
+"""What the end-to-end tests share: running cvjobs as a user does, reading what came out, and moments of a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import cvjobs
+
+TESTS = Path(__file__).parent
+CLI = [sys.executable, "-m", "cvjobs"]
+# Runs ``embed`` with a decoder of ``decoders_e2e``: DECODER SOURCE OUT WORKERS.
+WITH_DECODER = [sys.executable, str(TESTS / "decoders_e2e.py")]
+STAMP = 1_700_000_000_000_000_000
+LONGEST = 240.0
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    left: list[str] = field(default_factory=list)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a command: the tests' own, without a cluster that somebody set."""
+    base = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONWARNINGS")}
+    return {**base, "PYTHONPATH": str(TESTS), **more}
+
+
+@contextmanager
+def started(words: list[str], **more: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process group of its own, which is killed at the end whatever happened."""
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**more),
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        kill(process, signal.SIGKILL)
+        process.communicate()
+
+
+def kill(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to the whole process group of a command."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def run(*words: object, program: list[str] = CLI, cwd: Path | None = None, **more: str) -> Ended:
+    """Run a command to its end, and look which of its processes are still there."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    ended = subprocess.run(
+        [*program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment(CVJOBS_TEST_MARK=mark, **more),
+        cwd=cwd,
+        timeout=LONGEST,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr, left(mark))
+
+
+def embed(source: object, out: object, *words: object, model: str = "thumbnail/4", **more: Any) -> Ended:
+    return run("embed", source, "-o", out, "--model", model, *words, **more)
+
+
+def verify(out: Path, source: object) -> Ended:
+    return run("verify", out, "--source", source)
+
+
+def sentence(ended: Ended, code: int) -> str:
+    """The one sentence of a command that ended with an error; it is all there is on stderr, and nothing on stdout."""
+    assert ended.code == code, ended
+    assert ended.out == "", ended
+    lines = said(ended.err)
+    assert len(lines) == 1, ended
+    assert lines[0].startswith("cvjobs: "), ended
+    assert lines[0].endswith("."), ended
+    assert ended.left == [], ended
+    return lines[0].removeprefix("cvjobs: ")
+
+
+def said(err: str) -> list[str]:
+    """The lines of a command's stderr, without those of the progress."""
+    return [line for line in err.splitlines() if not line.startswith("embed: ")]
+
+
+def left(mark: str) -> list[str]:
+    """The processes that a command left behind; those that are just ending get some time to do so."""
+
+    def alive() -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("CVJOBS_TEST_MARK") == mark:
+                    found.append(" ".join(process.cmdline()))
+            except psutil.Error:
+                continue
+        return found
+
+    until(lambda: not alive(), 10.0, must=False)
+    return alive()
+
+
+def until(condition: Callable[[], Any], seconds: float = LONGEST, must: bool = True) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            assert not must, "what the test waits for did not happen"
+            return
+        time.sleep(0.02)
+
+
+def parts(out: Path) -> int:
+    """How many parts a run has committed and not folded yet."""
+    return len(list(out.glob("_cvjobs/parts/*.json")))
+
+
+def rows(out: Path) -> pa.Table:
+    """The results by path, as any reader of Parquet sees them, without cvjobs; ``modified`` in ns."""
+    table = _read(out / "data")
+    at = table.schema.get_field_index("modified")
+    return table if at < 0 else table.set_column(at, "modified", table["modified"].cast(pa.int64()))
+
+
+def errors(out: Path) -> pa.Table:
+    return _read(out / "errors")
+
+
+def _read(folder: Path) -> pa.Table:
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        return pa.table({"path": pa.array([], pa.string())})
+    return pa.concat_tables([pq.read_table(file) for file in files]).sort_by("path").combine_chunks()
+
+
+def codes(out: Path) -> Counter[str]:
+    table = errors(out)
+    return Counter(table["code"].to_pylist()) if "code" in table.schema.names else Counter()
+
+
+def exact(out: Path, source: Path, count: int) -> None:
+    """Every image once, as plain Parquet and as verify sees it, and no temporary file."""
+    checked = verify(out, source)
+    assert checked.code == 0, checked
+    names = [*rows(out)["path"].to_pylist(), *errors(out)["path"].to_pylist()]
+    assert len(names) == len(set(names)) == count
+    assert [path for path in out.rglob("*") if path.name.startswith(".tmp-")] == []
+
+
+def aged(root: Path) -> Path:
+    """Give everything in a folder an old time stamp."""
+    for path in root.rglob("*"):
+        os.utime(path, ns=(STAMP, STAMP))
+    return root
+
+
+def some(photos: Path, folder: Path, count: int) -> Path:
+    """A folder with the first photos of another."""
+    for image in sorted(photos.rglob("*.jpg"))[:count]:
+        place = folder / image.relative_to(photos)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(image, place)
+    return folder
+
+
+def opened(out: Path) -> Any:
+    return cvjobs.open(str(out))

@@ -1,0 +1,37 @@
+"""Images that are made once for all end-to-end tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import aged
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 400 different JPEGs of 64x48 in eight folders, old enough for their time stamps to be trusted."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for number in range(400):
+        image = root / f"album{number % 8}" / f"photo{number:04}.jpg"
+        image.parent.mkdir(exist_ok=True)
+        pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC).save(image)
+    return aged(root)
+
+
+@pytest.fixture(scope="session")
+def slow_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 200 images that take tens of milliseconds each to decode (links to eight PNGs of 640x480)."""
+    root = tmp_path_factory.mktemp("slow")
+    random = np.random.default_rng(1)
+    for number in range(200):
+        image = root / f"scan{number:03}.png"
+        if number < 8:
+            Image.fromarray(random.integers(0, 256, (480, 640, 3), dtype=np.uint8)).save(image, compress_level=1)
+        else:
+            image.hardlink_to(root / f"scan{number % 8:03}.png")
+    return aged(root)

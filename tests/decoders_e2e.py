@@ -1,0 +1,52 @@
+"""Decoders that do harm, for the end-to-end tests; run as a program, ``embed`` with one: DECODER SOURCE OUT WORKERS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import psutil
+
+from cvjobs.images import Decoded, decode
+from cvjobs.records import Transform
+
+POISON = b"poison"  # at the end of an image that does harm; JPEG decoders do not look there
+
+
+def die(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
+    """Kill the own process on a poisoned image."""
+    if content.endswith(POISON):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(content, transform, max_pixels)
+
+
+def kill_worker(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
+    """Kill the worker on a poisoned image: the parent of the process that forks the decoders."""
+    if content.endswith(POISON):
+        psutil.Process().parent().parent().kill()  # type: ignore[union-attr]
+        signal.pause()
+    return decode(content, transform, max_pixels)
+
+
+def main() -> None:
+    """Run ``embed`` with a decoder of this module."""
+    from cvjobs.jobs.embed import Config, Embed
+
+    from cvjobs import batch
+    from cvjobs.errors import CvjobsError
+
+    decoder, source, out, workers = sys.argv[1:]
+    config = Config(source=source, out=out, model="thumbnail/4", workers=int(workers))
+    try:
+        summary = batch.run(config, Embed(config), decoder=f"decoders_e2e:{decoder}")
+    except CvjobsError as error:
+        print(f"cvjobs: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    assert isinstance(summary, Summary)
+    print(summary)
+    sys.exit(summary.exit_code)
+
+
+if __name__ == "__main__":
+    main()

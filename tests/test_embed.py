@@ -1,0 +1,426 @@
+"""``cvjobs embed`` from end to end in one process: rows, counts, exit codes, sentences, and what a stop leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import xxhash
+from commands import (
+    CLI,
+    Ended,
+    codes,
+    embed,
+    errors,
+    exact,
+    kill,
+    opened,
+    parts,
+    rows,
+    run,
+    said,
+    sentence,
+    some,
+    started,
+    until,
+    verify,
+)
+from PIL import Image
+
+import cvjobs
+from cvjobs import models
+from cvjobs.images import Undecodable, decode
+from cvjobs.paths import image_id
+
+COMPARED = ("image_id", "bytes", "modified", "content_hash", "width", "height", "frames", "embedding")
+KEYS = {"listed", "ok", "failed", "skipped", "reused", "seconds", "images_per_second", "out", "version"}
+NOBODY = 65534
+
+
+@pytest.fixture
+def source(photos: Path, tmp_path: Path) -> Path:
+    return some(photos, tmp_path / "source", 24)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def counts(ended: Ended) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+def plain(folder: Path) -> dict[str, tuple[object, ...]]:
+    """What the rows of the images of a folder must be, by path, from a loop without cvjobs' machinery."""
+    model = models.embedder("thumbnail/4", weights="pretrained", layer="")
+    network = model.load("cpu", "fp32")
+    found: dict[str, tuple[object, ...]] = {}
+    for path in folder.rglob("*.*"):
+        content, name, stamp = path.read_bytes(), path.relative_to(folder).as_posix(), path.stat().st_mtime_ns
+        try:
+            decoded = decode(content, model.transform, 80_000_000)
+        except Undecodable:
+            continue
+        vector = network(decoded.pixels[None])[0].tolist()
+        key = (image_id(name.encode()), len(content), stamp, xxhash.xxh3_128_digest(content))
+        found[name] = (*key, decoded.width, decoded.height, decoded.frames, vector)
+    return found
+
+
+# What comes out
+
+
+def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
+    ended = embed(photos, out)
+    assert ended.code == 0, ended
+    assert ended.left == []
+    assert "400 listed = 400 ok + 0 failed + 0 skipped, missing 0\n" in ended.out
+    assert f"{out}/data" in ended.out
+    table, there = rows(out), plain(photos)
+    assert table["path"].to_pylist() == sorted(there)
+    assert {row["path"]: tuple(row[name] for name in COMPARED) for row in table.to_pylist()} == there
+    assert table.schema.field("embedding").type == pa.list_(pa.field("item", pa.float32()), 48)
+    exact(out, photos, 400)
+
+
+def test_json_is_one_object_and_nothing_else(source: Path, out: Path) -> None:
+    (source / "notes.txt").write_text("no image")
+    (source / "broken.jpg").write_text("no image either")
+    found = counts(embed(source, out, "--json"))
+    assert found.keys() >= KEYS
+    assert (found["listed"], found["ok"], found["failed"], found["skipped"], found["reused"]) == (26, 24, 1, 1, 0)
+    assert found["out"] == str(out)
+    assert found["images_per_second"] > 0
+    assert json.loads((out / "summary.json").read_text()) == found
+
+
+def test_nothing_to_do_changes_nothing(source: Path, out: Path) -> None:
+    first = counts(embed(source, out, "--json"))
+    before = {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
+    second = counts(embed(source, out, "--json"))
+    assert (second["reused"], second["computed"], second["version"]) == (24, 0, first["version"])
+    assert {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()} == before
+
+
+def test_limit_computes_so_many_and_the_next_run_the_rest(source: Path, out: Path) -> None:
+    first = counts(embed(source, out, "--json", "--limit", 10))
+    assert (first["listed"], first["ok"], first["remaining"], first["reused"]) == (24, 10, 14, 0)
+    assert verify(out, source).code == 4
+    second = counts(embed(source, out, "--json"))
+    assert (second["ok"], second["remaining"], second["reused"], second["computed"]) == (24, 0, 10, 14)
+    exact(out, source, 24)
+
+
+def test_a_limit_deletes_nothing(source: Path, out: Path) -> None:
+    embed(source, out)
+    changed = sorted(source.rglob("*.jpg"))[:3]
+    for image in changed:
+        os.utime(image, ns=(1, 1))
+    found = counts(embed(source, out, "--json", "--limit", 1))
+    assert (found["ok"], found["computed"]) == (24, 1)
+    found = counts(embed(source, out, "--json"))
+    assert (found["computed"], found["reused"]) == (2, 22)
+    exact(out, source, 24)
+
+
+def test_dry_run_predicts_and_writes_nothing(source: Path, out: Path) -> None:
+    ended = embed(source, out, "--dry-run", "--json")
+    assert ended.code == 0, ended
+    found = counts(ended)
+    assert (found["listed"], found["todo"], found["reused"]) == (24, 24, 0)
+    assert found["seconds"] > 0
+    assert found["bytes"] > 0
+    assert not out.exists()
+    assert ended.left == []
+
+
+def test_bad_images_are_rows_and_too_many_of_them_exit_3(source: Path, out: Path) -> None:
+    (source / "text.jpg").write_text("no image")
+    (source / "empty.png").touch()
+    image = next(source.rglob("photo*.jpg"))
+    (source / "half.jpg").write_bytes(image.read_bytes()[:-50])
+    (source / "gone.jpg").symlink_to("nowhere")
+    ended = embed(source, out)
+    assert ended.code == 3, ended
+    assert codes(out) == {"not_an_image": 1, "empty_file": 1, "truncated": 1, "list_vanished": 1}
+    assert all(row["detail"] and row["attempts"] >= 1 for row in errors(out).to_pylist())
+    assert "failed 1  truncated: the file ends too early: copy it again" in ended.out
+    exact(out, source, 28)
+    assert embed(source, out, "--max-error-rate", 0.5).code == 0
+
+
+def test_failed_images_are_tried_again_only_when_asked_or_when_it_may_help(source: Path, out: Path) -> None:
+    (source / "text.jpg").write_text("no image")
+    os.utime(source / "text.jpg", ns=(1, 1))
+    embed(source, out)
+    assert counts(embed(source, out, "--json"))["computed"] == 0
+    assert counts(embed(source, out, "--json", "--retry-failed"))["computed"] == 1
+    exact(out, source, 25)
+
+
+def test_the_project_file_supplies_source_and_output(source: Path, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "cvjobs.yaml").write_text(f"embed:\n  source: {source}\n  out: {out}\n  model: thumbnail/4\n")
+    ended = run("embed", cwd=tmp_path)
+    assert ended.code == 0, ended
+    exact(out, source, 24)
+
+
+def test_the_function_does_what_the_command_does(source: Path, out: Path, tmp_path: Path) -> None:
+    (source / "text.jpg").write_text("no image")
+    summary = cvjobs.embed(str(source), str(tmp_path / "other"), model="thumbnail/4")
+    command = counts(embed(source, out, "--json"))
+    own = summary.as_dict()
+    for name in ("listed", "ok", "failed", "skipped", "reused", "computed", "version", "failures", "exit_code"):
+        assert own[name] == command[name], name
+    assert rows(out).equals(rows(tmp_path / "other"))
+    dataset = opened(out)
+    assert len(dataset) == 24
+    assert dataset.to_arrow(["path"]).sort_by("path").combine_chunks().equals(rows(out).select(["path"]))
+    assert sorted(dataset.to_pandas(["path"])["path"]) == rows(out)["path"].to_pylist()
+    assert dataset.errors()["code"].to_pylist() == ["not_an_image"]
+
+
+def test_overwrite_computes_all_again_with_another_model(source: Path, out: Path) -> None:
+    embed(source, out)
+    found = counts(embed(source, out, "--overwrite", "--json", model="thumbnail/2"))
+    assert (found["ok"], found["reused"], found["computed"]) == (24, 0, 24)
+    assert rows(out).schema.field("embedding").type.list_size == 12
+    exact(out, source, 24)
+
+
+# Wrong use: one sentence
+
+
+def test_no_such_folder(tmp_path: Path, out: Path) -> None:
+    assert f"There is no {tmp_path}/nowhere" in sentence(embed(tmp_path / "nowhere", out), 2)
+    assert not out.exists()
+
+
+def test_an_empty_folder_says_what_was_skipped_and_why(tmp_path: Path, out: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert "it is empty" in sentence(embed(folder, out), 2)
+    (folder / "notes.txt").touch()
+    (folder / ".hidden.jpg").touch()
+    told = sentence(embed(folder, out), 2)
+    assert "skipped: 1 " in told
+    assert "hidden" in told
+    assert not out.exists()
+
+
+def test_an_unknown_model_has_near_names(source: Path, out: Path) -> None:
+    told = sentence(embed(source, out, model="torchvision/resnet5"), 2)
+    assert "(nearest: resnet50, " in told
+    assert not out.exists()
+
+
+def test_weights_that_cannot_be_had(source: Path, out: Path, tmp_path: Path) -> None:
+    dead = "http://127.0.0.1:9"
+    network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead)
+    empty = {"HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    told = sentence(embed(source, out, model="torchvision/resnet50", **network, **empty), 2)
+    assert "resnet50-11ad3fa6.pth" in told
+    assert "--weights" in told
+    assert not out.exists()
+
+
+def test_another_model_on_the_same_output(source: Path, out: Path) -> None:
+    embed(source, out)
+    before = rows(out)
+    told = sentence(embed(source, out, model="thumbnail/2"), 2)
+    assert "thumbnail/4 there" in told
+    assert "thumbnail/2 here" in told
+    assert "--overwrite" in told
+    assert rows(out).equals(before)
+
+
+def test_another_source_on_the_same_output(source: Path, photos: Path, out: Path) -> None:
+    embed(source, out)
+    before = rows(out)
+    told = sentence(embed(photos, out), 2)
+    assert str(source) in told
+    assert str(photos) in told
+    assert rows(out).equals(before)
+
+
+def test_a_source_that_lost_most_of_its_images(source: Path, out: Path) -> None:
+    embed(source, out)
+    before = rows(out)
+    for image in sorted(source.rglob("*.jpg"))[:12]:
+        image.unlink()
+    told = sentence(embed(source, out), 2)
+    assert "12 of the 24" in told
+    assert "--allow-deletions" in told
+    for image in source.rglob("*.jpg"):
+        image.unlink()
+    assert "24 of the 24" in sentence(embed(source, out), 2)
+    assert rows(out).equals(before)
+    assert embed(source, out, "--allow-deletions").code == 0
+    assert rows(out).num_rows == 0
+
+
+def test_an_output_that_cannot_be_written(source: Path) -> None:
+    assert "Cannot write to /sys/cvjobs" in sentence(embed(source, "/sys/cvjobs"), 2)
+
+
+def test_an_output_that_is_a_file(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in sentence(embed(source, tmp_path / "file"), 2)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_more_workers_than_cores(source: Path, out: Path) -> None:
+    told = sentence(embed(source, out, "--workers", 4096), 2)
+    assert "--workers 4096 needs 4096 cores" in told
+    assert not out.exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+        pytest.skip("this user may not mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("free", [0, 40_000])
+def test_a_full_disk(source: Path, small_disk: Path, free: int) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes((1 << 20) - free))
+    out = small_disk / "out"
+    told = sentence(embed(source, out), 1)
+    assert "No space left" in told
+    assert "the same command" in told
+    ballast.unlink()
+    assert embed(source, out).code == 0
+    exact(out, source, 24)
+
+
+# Nights
+
+
+def test_a_week(photos: Path, tmp_path: Path) -> None:
+    source, out = some(photos, tmp_path / "source", 40), tmp_path / "out"
+    images = sorted(source.rglob("*.jpg"))
+    spare = sorted(photos.rglob("*.jpg"))[40:60]
+
+    def night(computed: int, reused: int, failed: int = 0) -> None:
+        found = cvjobs.embed(str(source), str(out), model="thumbnail/4").as_dict()
+        assert (found["computed"], found["reused"], found["failed"]) == (computed, reused, failed)
+        table = rows(out)
+        there = plain(source)
+        assert table["path"].to_pylist() == sorted(there)
+        assert [tuple(row[name] for name in COMPARED) for row in table.to_pylist()] == [there[p] for p in sorted(there)]
+
+    night(40, 0)
+    for image in spare[:5]:
+        shutil.copy2(image, source / image.name)
+    for image, other in zip(images[:4], spare[5:], strict=False):
+        image.write_bytes(other.read_bytes())
+        os.utime(image, ns=(10**18, 10**18))
+    night(9, 36)
+    for image in images[4:7]:
+        image.unlink()
+    night(0, 42)
+    images[7].rename(source / "renamed.jpg")
+    for image in images[8:10]:
+        os.utime(image, ns=(10**18 + 1, 10**18 + 1))
+    images[10].write_text("no image any more")
+    os.utime(images[10], ns=(10**18 + 2, 10**18 + 2))
+    night(4, 38, 1)
+    shutil.copy2(spare[10], images[10])
+    os.utime(images[10], ns=(10**18 + 3, 10**18 + 3))
+    night(1, 41)
+    cvjobs.embed(str(source), str(tmp_path / "fresh"), model="thumbnail/4")
+    assert rows(out).equals(rows(tmp_path / "fresh"))
+    assert verify(out, source).code == 0
+
+
+def test_touched_images_are_not_computed_again_where_content_counts(source: Path, out: Path) -> None:
+    embed(source, out)
+    for image in source.rglob("*.jpg"):
+        os.utime(image, ns=(10**18, 10**18))
+    found = counts(embed(source, out, "--changed-by", "content", "--json"))
+    assert (found["computed"], found["reused"]) == (0, 24)
+    assert counts(embed(source, out, "--json"))["computed"] == 0
+    exact(out, source, 24)
+
+
+def test_a_list_carries_its_columns(source: Path, out: Path, tmp_path: Path) -> None:
+    images = sorted(source.rglob("*.jpg"))
+    table = tmp_path / "list.csv"
+    table.write_text("path,sku\n" + "".join(f"{image},s{number}\n" for number, image in enumerate(images)))
+    assert embed(table, out).code == 0
+    found = dict(zip(rows(out)["path"].to_pylist(), rows(out)["sku"].to_pylist(), strict=True))
+    assert found == {str(image): f"s{number}" for number, image in enumerate(images)}
+    exact(out, table, 24)
+
+
+# Stops
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_middle(slow_photos: Path, out: Path, number: int) -> None:
+    command = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]
+    with started(command) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        kill(process, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "cvjobs: Stopped" in err
+    assert len(said(err)) == 1
+    kept = rows(out).num_rows
+    assert 0 < kept < 200
+    assert opened(out).to_arrow().num_rows == kept
+    found = counts(embed(slow_photos, out, "--json"))
+    assert (found["reused"], found["computed"]) == (kept, 200 - kept)
+    exact(out, slow_photos, 200)
+
+
+def test_a_stop_before_anything_was_computed(slow_photos: Path, out: Path) -> None:
+    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]) as process:
+        until((out / "_cvjobs/format.json").exists)
+        kill(process, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert len(said(err)) == 1
+    assert embed(slow_photos, out).code == 0
+    exact(out, slow_photos, 200)
+
+
+def test_a_second_writer_is_refused_and_one_that_stood_still_is_overtaken(slow_photos: Path, out: Path) -> None:
+    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        kill(process, signal.SIGSTOP)
+        assert f"is held by process {process.pid} on " in sentence(embed(slow_photos, out), 5)
+        for beat in out.glob("_cvjobs/lease/*.json"):
+            record = json.loads(beat.read_text())
+            beat.write_text(json.dumps({**record, "heartbeat": record["heartbeat"] - 3600}))
+        assert embed(slow_photos, out).code == 0
+        kill(process, signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 5, err
+    assert len(said(err)) == 1
+    assert rows(out).num_rows == 200
+    assert embed(slow_photos, out).code == 0
+    exact(out, slow_photos, 200)
+
+
+def test_an_image_larger_than_allowed_is_a_row(source: Path, out: Path) -> None:
+    Image.new("1", (400, 300)).save(source / "large.png")
+    embed(source, out, "--max-pixels", 64 * 48)
+    assert codes(out) == {"too_many_pixels": 1}

@@ -1,0 +1,94 @@
+"""What is left when a command, or a process of it, is killed at a random moment: always an exact output in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from commands import CLI, aged, embed, exact, kill, parts, rows, some, started, until
+from PIL import Image
+
+
+def killed_often(source: Path, tmp_path: Path, kills: int, images: int, longest: float) -> None:
+    """Kill a command so many times, each at a random moment, and repeat it at once; a new output after each end."""
+    moments = random.Random(kills)
+    outs = [tmp_path / "out0"]
+    for _ in range(kills):
+        with started([*CLI, "embed", str(source), "-o", str(outs[-1]), "--model", "thumbnail/4"]) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0.0, longest))
+            kill(process, signal.SIGKILL)
+            process.wait()
+        if process.returncode == 0:
+            outs.append(tmp_path / f"out{len(outs)}")
+    ended = embed(source, outs[-1])
+    assert ended.code == 0, ended
+    for out in outs:
+        exact(out, source, images)
+    assert all(rows(out).equals(rows(outs[0])) for out in outs)
+
+
+def test_four_kills(photos: Path, tmp_path: Path) -> None:
+    killed_often(photos, tmp_path, 4, 400, 4.0)
+
+
+@pytest.mark.faults
+def test_twenty_kills_of_3000_images(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    numbers = np.random.default_rng(3)
+    for number in range(3000):
+        pixels = numbers.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((320, 240)).save(source / f"{number:04}.jpg")
+    killed_often(aged(source), tmp_path, 20, 3000, 9.0)
+
+
+def decoders(process: int) -> list[psutil.Process]:
+    """The decode children of a command, without the process that forks them."""
+    return [child for nursery in psutil.Process(process).children() for child in nursery.children()]
+
+
+def test_decode_children_killed_from_outside(slow_photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4", "--json"]) as process:
+        for committed in (1, 2):
+            until(lambda: (parts(out) >= committed and decoders(process.pid)) or process.poll() is not None)  # noqa: B023
+            for child in decoders(process.pid):
+                child.kill()
+        said, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert '"ok": 200, "failed": 0' in said
+    exact(out, slow_photos, 200)
+
+
+def test_the_process_that_forks_decoders_killed_from_outside(slow_photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        for child in psutil.Process(process.pid).children():
+            child.kill()
+        _, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 1), err
+    assert len(err.splitlines()) <= 1
+    assert embed(slow_photos, out).code == 0
+    exact(out, slow_photos, 200)
+
+
+def test_the_source_changes_while_it_is_read(photos: Path, slow_photos: Path, tmp_path: Path) -> None:
+    source, out = some(photos, tmp_path / "source", 8), tmp_path / "out"
+    for image in slow_photos.iterdir():
+        (source / image.name).hardlink_to(image)
+    last = sorted(source.glob("*.png"))[-1]
+    with started([*CLI, "embed", str(source), "-o", str(out), "--model", "thumbnail/4"]) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        last.unlink()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert embed(source, out).code == 0
+    exact(out, source, 207)

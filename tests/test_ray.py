@@ -1,0 +1,201 @@
+"""Workers on Ray: the same rows as one worker, lost workers, poisoned images, and sentences instead of hangs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from commands import (
+    CLI,
+    WITH_DECODER,
+    Ended,
+    codes,
+    embed,
+    environment,
+    errors,
+    exact,
+    opened,
+    parts,
+    rows,
+    run,
+    said,
+    sentence,
+    some,
+    started,
+    until,
+)
+from decoders_e2e import POISON
+
+from cvjobs import devices
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores"),
+]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Ray cluster of two cores on this machine, as the variables that a command needs to reach it."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("a" * 64)
+    token.chmod(0o600)
+    own = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_enable_metrics_collection": "0",
+        "RAY_DISABLE_METRICS": "1",
+    }
+    ray = [shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"]
+    start = [*ray, "start", "--head", "--port=0", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    options = ["--disable-usage-stats", "--object-store-memory=100000000"]
+    with started([*start, *options], **own) as head:
+        assert head.stdout is not None
+        address = ""
+        while not address and (line := head.stdout.readline()):
+            found = re.search(r"--address='([^']+)'", line)
+            address = found[1] if found else ""
+        assert address, "ray start gave no address"
+        yield {**own, "RAY_ADDRESS": address}
+
+
+def poisoned(photos: Path, folder: Path, count: int) -> Path:
+    """A folder of photos of which one in the middle is poisoned."""
+    source = some(photos, folder, count)
+    image = sorted(source.rglob("*.jpg"))[count // 2]
+    stamp = image.stat().st_mtime_ns
+    image.write_bytes(image.read_bytes() + POISON)
+    os.utime(image, ns=(stamp, stamp))
+    return source
+
+
+def with_decoder(decoder: str, source: Path, out: Path, workers: int, **more: Any) -> Ended:
+    return run(decoder, source, out, workers, program=WITH_DECODER, **more)
+
+
+def test_a_ray_of_our_own_gives_the_same_rows_and_is_gone_afterwards(photos: Path, tmp_path: Path) -> None:
+    source = some(photos, tmp_path / "source", 100)
+    (source / "text.jpg").write_text("no image")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert embed(source, one).code == 0
+    ended = embed(source, two, "--workers", 2, "--json")
+    assert ended.code == 0, ended
+    assert ended.out.count("\n") == 1
+    assert said(ended.err) == []
+    assert ended.left == []
+    assert rows(one).equals(rows(two))
+    assert errors(one).equals(errors(two))
+    exact(two, source, 101)
+
+
+def test_a_cluster_gives_the_same_rows(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert embed(photos, one).code == 0
+    for workers in (2, 1):
+        ended = embed(photos, two, "--workers", workers, "--overwrite", **cluster)
+        assert ended.code == 0, ended
+        assert ended.left == []
+        assert rows(one).equals(rows(two))
+    exact(two, photos, 400)
+
+
+def actors() -> list[psutil.Process]:
+    """The processes in which a Stage of ours runs."""
+    return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::Actor")]
+
+
+def test_a_killed_worker_costs_nothing(slow_photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    out = tmp_path / "out"
+    command = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4", "--workers", "2"]
+    with started(command, **cluster) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        actors()[0].kill()
+        _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert said(err) == []
+    assert codes(out) == {}
+    exact(out, slow_photos, 200)
+    until(lambda: not actors(), 20)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_kills_its_decoder_is_one_row(
+    photos: Path, tmp_path: Path, cluster: dict[str, str], workers: int
+) -> None:
+    source, out = poisoned(photos, tmp_path / "source", 60), tmp_path / "out"
+    ended = with_decoder("die", source, out, workers, **(cluster if workers > 1 else {}))
+    assert ended.code == 0, ended
+    assert codes(out) == {"decode_crash": 1}
+    exact(out, source, 60)
+
+
+def test_an_image_that_kills_its_worker_is_one_row(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    source, out = poisoned(photos, tmp_path / "source", 60), tmp_path / "out"
+    ended = with_decoder("kill_worker", source, out, 2, **cluster)
+    assert ended.code == 0, ended
+    assert codes(out) == {"worker_crash": 1}
+    exact(out, source, 60)
+    assert with_decoder("kill_worker", source, out, 2, **cluster).code == 0
+    assert codes(out) == {"worker_crash": 1}
+
+
+def test_a_worker_that_cannot_start(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    source = some(photos, tmp_path / "source", 20)
+    ended = with_decoder("there_is_none", source, tmp_path / "out", 2, **cluster)
+    assert "The decode processes cannot run" in sentence(ended, 1)
+    assert embed(source, tmp_path / "out").code == 0
+    exact(tmp_path / "out", source, 20)
+
+
+def test_more_workers_than_the_cluster_has_cores(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    assert "--workers 3 needs 3 cores and the cluster has 2" in sentence(
+        embed(photos, tmp_path / "out", "--workers", 3, **cluster), 2
+    )
+
+
+def test_a_cluster_that_does_not_answer(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    dead = {**cluster, "RAY_ADDRESS": "127.0.0.1:9", "RAY_gcs_rpc_server_connect_timeout_s": "1"}
+    assert "Ray does not answer at 127.0.0.1:9" in sentence(embed(photos, tmp_path / "out", **dead), 1)
+
+
+@pytest.mark.parametrize("number", [2, 15])
+def test_a_stop_in_the_middle(slow_photos: Path, tmp_path: Path, cluster: dict[str, str], number: int) -> None:
+    out = tmp_path / "out"
+    command = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4", "--workers", "2"]
+    with started(command, **cluster) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert len(said(err)) == 1, err
+    assert 0 < rows(out).num_rows < 200
+    assert embed(slow_photos, out, "--workers", 2, **cluster).code == 0
+    exact(out, slow_photos, 200)
+
+
+def test_an_output_is_a_ray_dataset(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
+    out = tmp_path / "out"
+    assert embed(photos, out).code == 0
+    program = (
+        "import sys, ray, cvjobs; ray.init(log_to_driver=False); "
+        "print(sorted(row['path'] for row in cvjobs.open(sys.argv[1]).to_ray().take_all())[:3])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(out)],
+        capture_output=True,
+        text=True,
+        env=environment(**cluster),
+        timeout=180,
+        check=False,
+    )
+    assert ended.returncode == 0, ended
+    assert ended.stdout.strip().endswith(str(rows(out)["path"].to_pylist()[:3]))
+    assert len(opened(out)) == 400
