@@ -6,7 +6,6 @@ Every way an image can be bad ends in ``Undecodable`` with a code of ``records.C
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -109,9 +108,9 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         return _decode(content, transform, max_pixels)
     except MemoryError as error:
         raise Undecodable("decode_memory", "decoding needs more memory than one image may take") from error
-    except (RuntimeError, OSError, ValueError, TypeError, SyntaxError, ArithmeticError, LookupError) as error:
-        raise Undecodable(*_reason(error)) from error
-    except (struct.error, EOFError, AttributeError, NotImplementedError) as error:
+    except Undecodable:
+        raise
+    except Exception as error:  # decoders raise whatever comes to their mind
         raise Undecodable(*_reason(error)) from error
 
 

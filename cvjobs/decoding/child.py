@@ -35,7 +35,8 @@ def main() -> None:
     """Preload, then fork a child for each socket that arrives, until the worker closes ours."""
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the worker decides when to end
+        signal.signal(number, signal.SIG_IGN)
     _preload()
     try:
         message, _ = receive(control)

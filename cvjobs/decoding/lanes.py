@@ -94,6 +94,8 @@ class Nursery:
 
     def last_words(self) -> str:
         """Return the last line that the process printed."""
+        if self._log.closed:
+            return "they were ended"
         self._log.seek(0)
         return self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
 
@@ -135,16 +137,25 @@ class Children:
                     self._control.settimeout(START)
                     receive(self._control)
                     self._ready = True
-                ours, theirs = socket.socketpair()
-                memories = [Memory() for _ in range(3)]
-                with theirs:
-                    send(self._control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
-                answer, _ = receive(self._control)
+                return self._fork()
             except (EOFError, OSError) as error:
                 last = self._nursery.last_words()
                 raise JobFailed(
                     f"The decode processes cannot run ({last or error}): try `cvjobs --version`."
                 ) from error
+
+    def _fork(self) -> Child:
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                memories = []
+                for _ in range(3):
+                    memories.append(Memory())
+                    undo.callback(memories[-1].close)
+                send(self._control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
+            answer, _ = receive(self._control)
+            undo.pop_all()
         return Child(answer["pid"], ours, memories)
 
     def close(self) -> None:
@@ -163,10 +174,12 @@ class Child:
 
     def answered(self, seconds: float) -> bool:
         """Wait for an answer, or the end of the child."""
-        return bool(select.select([self.connection], [], [], seconds)[0])
+        poll = select.poll()  # select() knows no descriptors over 1023
+        poll.register(self.connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def kill(self) -> None:
-        """End the child whatever it is doing, and give its memory back."""
+        """End a child that hangs, and give its memory back; one that is gone has no pid any more."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.close()
@@ -215,6 +228,7 @@ class Lane(threading.Thread):
         finally:
             if self._child is not None:
                 self._child.close()
+                self._child = None  # the last views of its memory go with it
 
     def _fill(self, open_: bool) -> bool:
         """Keep two chunks with the child; wait for one only where it has none. Returns whether more may come."""
@@ -279,7 +293,8 @@ class Lane(threading.Thread):
         view = self._child.blocks[sent.block].view(sent.slots[-1][2] + self._size)
         for image, (_, _, out), answer in zip(sent.chunk.images, sent.slots, answers, strict=True):
             if len(answer) == 2:
-                self._outlet.failed(image.tag, Failure("decode", *answer, attempts=image.attempts + 1))
+                error, detail = answer
+                self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
                 continue
             width, height, frames, content_hash = answer
             pixels = np.frombuffer(view, np.uint8, self._size, out).reshape(self._shape)
@@ -291,7 +306,10 @@ class Lane(threading.Thread):
         """Replace a child that died or hangs; the image it was at is the suspect, all others go again."""
         assert self._child is not None
         message, number = self._child.progress.get()
-        self._child.kill()
+        if code == "decode_timeout":
+            self._child.kill()
+        else:
+            self._child.close()
         self._child = None
         sent, *later = self._sent
         self._sent.clear()

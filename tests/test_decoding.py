@@ -1,0 +1,238 @@
+"""Lanes and their children: whatever a decoder does, every image is answered once, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import xxhash
+
+from cvjobs.decoding import lanes
+from cvjobs.decoding.lanes import Children, Chunk, Fetched, Lane, Measured
+from cvjobs.errors import JobFailed
+from cvjobs.images import Pixels
+from cvjobs.records import Failure, Transform
+
+TRANSFORM = Transform(size=(4, 4), fit="exact")
+
+
+class Basket:
+    """Takes what lanes deliver."""
+
+    def __init__(self) -> None:
+        self.good: dict[Any, tuple[Measured, int]] = {}
+        self.bad: dict[Any, Failure] = {}
+        self.errors: list[BaseException] = []
+        self.answers = 0
+        self.done = 0
+        self.some = threading.Event()
+
+    def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
+        assert (pixels == pixels[0, 0, 0]).all()
+        self.good[tag] = (measured, int(pixels[0, 0, 0]))
+        self.answers += 1
+        self.some.set()
+
+    def failed(self, tag: Any, failure: Failure) -> None:
+        self.bad[tag] = failure
+        self.answers += 1
+
+    def broken(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.some.set()
+
+    def count(self) -> None:
+        self.done += 1
+
+
+class Rig:
+    """A few lanes and a queue of chunks."""
+
+    def __init__(self, children: Children, count: int) -> None:
+        self.basket = Basket()
+        self.chunks: queue.Queue[Chunk | None] = queue.Queue()
+        self.lanes = [Lane(children, self.chunks, self.basket, TRANSFORM) for _ in range(count)]
+
+    def decode(self, contents: list[bytes], size: int = 16) -> Basket:
+        self.start(contents, size)
+        self.join()
+        return self.basket
+
+    def start(self, contents: list[bytes], size: int = 16) -> None:
+        for at in range(0, len(contents), size):
+            images = [Fetched(at + i, content) for i, content in enumerate(contents[at : at + size])]
+            self.chunks.put(Chunk(images, self.basket.count))
+        for lane in self.lanes:
+            self.chunks.put(None)
+            lane.start()
+
+    def join(self) -> None:
+        for lane in self.lanes:
+            lane.join(60)
+            assert not lane.is_alive()
+
+
+def started(decoder: str) -> Children:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        return Children(TRANSFORM, 1000, decoder)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Children]:
+    children = started("decoders:toy")
+    children.fork().close()  # wait for it
+    yield children
+    nursery = psutil.Process(children._nursery._process.pid)
+    children.close()
+    assert not nursery.is_running()
+
+
+@pytest.fixture
+def rig(shared: Children, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Rig]]:
+    """Return a maker of rigs; afterwards no process and no descriptor of theirs may be left."""
+    monkeypatch.setattr(lanes, "PATIENCE", 2.0)
+    descriptors = psutil.Process().num_fds()
+    yield lambda count: Rig(shared, count)
+    _, alive = psutil.wait_procs(psutil.Process(shared._nursery._process.pid).children(), 5)
+    assert alive == []
+    assert psutil.Process().num_fds() <= descriptors
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"x" * (1 + i % 200) for i in range(count)]
+
+
+def check(basket: Basket, contents: list[bytes], bad: dict[int, str]) -> None:
+    assert basket.errors == []
+    assert {tag: failure.code for tag, failure in basket.bad.items()} == bad
+    assert basket.answers == len(contents)
+    for tag, content in enumerate(contents):
+        if tag not in bad:
+            measured, value = basket.good[tag]
+            assert (measured.width, value) == (len(content), len(content) % 256)
+            assert measured.content_hash == xxhash.xxh3_128_digest(content)
+
+
+def test_every_image_of_many_lanes_is_answered_once(rig: Callable[[int], Rig]) -> None:
+    contents = numbered(500)
+    basket = rig(2).decode(contents)
+    check(basket, contents, {})
+    assert basket.done == 32
+
+
+def test_the_shared_memory_grows_with_the_images(rig: Callable[[int], Rig]) -> None:
+    contents = [b"x", b"y" * 255, b"padding" * 1_000_000, b"z"]
+    check(rig(1).decode(contents, size=1), contents, {})
+
+
+@pytest.mark.parametrize("at", [0, 7, 15, 16, 39])
+def test_an_image_that_kills_its_decoder_fails_alone(rig: Callable[[int], Rig], at: int) -> None:
+    contents = numbered(40)
+    contents[at] = b"POISON"
+    basket = rig(1).decode(contents)
+    check(basket, contents, {at: "decode_crash"})
+    assert basket.bad[at].attempts == 2
+    assert basket.done == 3
+
+
+def test_a_chunk_of_nothing_but_poison_is_answered(rig: Callable[[int], Rig]) -> None:
+    contents = [b"POISON"] * 5 + [b"good"]
+    basket = rig(1).decode(contents, size=3)
+    check(basket, contents, dict.fromkeys(range(5), "decode_crash"))
+    assert basket.done == 2
+
+
+def test_an_image_that_hangs_its_decoder_fails_alone(rig: Callable[[int], Rig]) -> None:
+    contents = numbered(20)
+    contents[3] = b"HANG"
+    basket = rig(1).decode(contents)
+    check(basket, contents, {3: "decode_timeout"})
+    assert basket.bad[3].attempts == 1
+    assert basket.done == 2
+
+
+def test_an_image_that_wants_too_much_memory_fails_alone(rig: Callable[[int], Rig]) -> None:
+    contents = numbered(20)
+    contents[3] = b"HOG"
+    check(rig(1).decode(contents), contents, {3: "decode_memory"})
+
+
+def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -> None:
+    contents = [b"SLOW" + content for content in numbered(200)]
+    one = rig(2)
+    one.start(contents, size=8)
+    killed = 0
+    while killed < 6 and one.basket.answers < 150:
+        one.basket.some.clear()
+        assert one.basket.some.wait(30)
+        for lane in one.lanes:
+            if (child := lane._child) is not None:
+                os.kill(child.pid, signal.SIGKILL)
+                killed += 1
+    one.join()
+    assert killed >= 2
+    assert one.basket.errors == []
+    assert one.basket.answers == len(contents)
+    assert {failure.code for failure in one.basket.bad.values()} <= {"decode_crash"}
+    assert len(one.basket.bad) <= killed // 2
+    assert one.basket.done == 25
+
+
+def test_a_child_that_stands_still_is_replaced(rig: Callable[[int], Rig]) -> None:
+    contents = numbered(20)
+    contents[5] = b"STOP"
+    check(rig(1).decode(contents), contents, {5: "decode_timeout"})
+
+
+def test_sigterm_to_the_whole_group_leaves_the_children_working(rig: Callable[[int], Rig], shared: Children) -> None:
+    contents = [b"SLOW" + content for content in numbered(100)]
+    one = rig(1)
+    one.start(contents)
+    assert one.basket.some.wait(30)
+    os.kill(shared._nursery._process.pid, signal.SIGTERM)
+    for child in psutil.Process(shared._nursery._process.pid).children():
+        child.terminate()
+    one.join()
+    check(one.basket, contents, {})
+
+
+def test_more_than_a_thousand_descriptors_are_no_obstacle(rig: Callable[[int], Rig]) -> None:
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        contents = numbered(20)
+        check(rig(1).decode(contents), contents, {})
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_the_death_of_the_parent_of_the_children_ends_the_lane_with_a_sentence() -> None:
+    children = started("decoders:toy")
+    one = Rig(children, 1)
+    one.start([b"SLOW" + content for content in numbered(500)])
+    assert one.basket.some.wait(60)
+    children._nursery._process.kill()
+    one.join()
+    children.close()
+    (error,) = one.basket.errors
+    assert isinstance(error, JobFailed)
+    assert str(error).startswith("The decode processes cannot run")
+    assert one.basket.bad == {}
+
+
+def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
+    children = started("decoders:nothing")
+    one = Rig(children, 1)
+    one.decode([b"x"])
+    children.close()
+    (error,) = one.basket.errors
+    assert isinstance(error, JobFailed)
+    assert "has no attribute 'nothing'" in str(error)
