@@ -107,7 +107,7 @@ def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:
         return copy.deepcopy(module)
     sample = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fast = fuse(module.eval())
             before, after = module(sample), fast(sample)
