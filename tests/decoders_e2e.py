@@ -43,7 +43,6 @@ def main() -> None:
     except CvjobsError as error:
         print(f"cvjobs: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    assert isinstance(summary, Summary)
     print(summary)
     sys.exit(summary.exit_code)
 
