@@ -38,7 +38,9 @@ class TorchEmbedder:
 
     def load(self, device: str, precision: str) -> TorchNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
-        return TorchNetwork(folded(self.module, self.transform.size), self.transform, torch.device(device), precision)
+        on_cpu = torch.device(device).type == "cpu"
+        module = folded(self.module, self.transform.size) if on_cpu else copy.deepcopy(self.module)
+        return TorchNetwork(module, self.transform, torch.device(device), precision)
 
 
 class TorchNetwork:

@@ -62,7 +62,7 @@ def test_a_batch_norm_is_folded_into_its_convolution(images: Tensor) -> None:
     assert (norms(block), norms(fast)) == (1, 0)
 
 
-def test_the_model_itself_is_left_alone(images: Tensor) -> None:
+def test_the_model_itself_is_left_alone() -> None:
     block = Block().eval()
     before = {name: value.clone() for name, value in block.state_dict().items()}
     folded(block, SIZE)
