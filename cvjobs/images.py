@@ -6,6 +6,8 @@ Every way an image can be bad ends in ``Undecodable`` with a code of ``records.C
 from __future__ import annotations
 
 import io
+import re
+import struct
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,7 @@ from cvjobs.records import Transform
 
 Pixels = npt.NDArray[np.uint8]
 
+HEIF_HEADER = 4 << 20
 MAX_SIDE = 65_535
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,
@@ -44,6 +47,7 @@ _PLUGINS = (
     PpmImagePlugin.PpmImageFile,
 )
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
+_NO_MEMORY = re.compile(r"bad_alloc|(out of|not enough|insufficient) memory|(cannot|can't|failed to) allocate", re.I)
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
 _NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
 _MAGIC = {
@@ -117,7 +121,8 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
 def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     format_ = sniff(content)
     if format_ == "HEIF":
-        pixels = _native("decode_heic", content, "RGB", "auto")
+        _check_size(*_heif_size(content), max_pixels)
+        pixels = _native("decode_heic", content, "RGB", "uint8")
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
         return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():
@@ -127,16 +132,13 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
             frames = int(getattr(image, "n_frames", 1))
-            shrunk = _draft(image, transform.target)
-            width, height = image.size if not shrunk else shrunk
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8) if shrunk else False
-            pixels = _native_pixels(content, image, frames) if not shrunk else None
-            if pixels is None:
-                pixels = _pillow_pixels(image)
-    if not shrunk:
-        height, width = pixels.shape[:2]
-    elif turned:
-        width, height = height, width
+            full = _draft(image, transform.target)
+            found = None if full else _native_pixels(content, image, frames)
+            pixels = _pillow_pixels(image) if found is None else found
+            turned = full is not None and image.getexif().get(0x0112) in (5, 6, 7, 8)
+    height, width = pixels.shape[:2]
+    if full:
+        width, height = full[::-1] if turned else full
     return Decoded(fit(pixels, transform), width, height, frames)
 
 
@@ -157,6 +159,13 @@ def sniff(content: bytes) -> str:
         if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")):
             return "HEIF"
     raise Undecodable("not_an_image", f"the content begins with {bytes(content[:8])!r}")
+
+
+def _heif_size(content: bytes) -> tuple[int, int]:
+    """Return the largest size (pixels) among the `ispe` boxes, which size the image and the tiles of its grid."""
+    boxes = re.findall(rb"ispe\0{4}(.{8})", content[:HEIF_HEADER], re.DOTALL)
+    sizes = (struct.unpack(">II", box) for box in boxes)
+    return max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
 
 
 def _open(content: bytes, format_: str) -> Image.Image:
@@ -199,7 +208,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | 
     try:
         pixels = _native(name, content, "RGB_ALPHA" if alpha else "RGB", "auto" if deep else "uint8")
     except RuntimeError as error:
-        if "memory" in str(error).lower():
+        if _NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     return _on_white(pixels) if alpha else _eight_bits(pixels)
@@ -297,7 +306,7 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
     tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
     smooth = {} if interpolation == "nearest" else {"antialias": True, "align_corners": False}
     resized = torch.nn.functional.interpolate(tensor, size=size, mode=interpolation, **smooth)
-    return resized[0].permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -314,11 +323,12 @@ def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def _reason(error: BaseException) -> tuple[str, str]:
     """Return the code and detail of a decoder's exception."""
-    text = str(error) or type(error).__name__
+    # TorchCodec's messages begin with a function and a place in its source.
+    text = re.sub(r"^\w+, \S+\.cpp:\d+, ", "", str(error)) or type(error).__name__
     lower = text.lower()
-    if "memory" in lower or "bad_alloc" in lower:
+    if _NO_MEMORY.search(text):
         return "decode_memory", text
-    if "libheif" in lower or "no native decoder" in lower or "heic" in lower:
+    if "no native decoder" in lower or "libheif" in lower:
         return "unsupported_format", f"this system cannot read HEIC: {text}"
     if any(
         word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
