@@ -1,6 +1,6 @@
 """Runs of the dataset layer in which the operating system fails once, at the n-th call of those that write.
 
-``python faulty.py SOURCE SEED OUT FIRST STEP kill|eio|enospc OPTIONS`` starts each run from a copy of the output SEED,
+``python faulty.py SOURCE SEED OUT STEP kill|eio|enospc OPTIONS`` starts each run from a copy of the output SEED,
 runs again without a fault and checks the output; it ends when a run is through before the n-th call, and prints n.
 """
 
@@ -66,7 +66,7 @@ def forked(toy: Toy, options: dict[str, Any], at: int, mode: str) -> int:
         code = 5
         try:
             code = attempt(toy, options, at, mode)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - shown, and told by the exit code
             traceback.print_exc()
         finally:
             sys.stderr.flush()
@@ -74,17 +74,16 @@ def forked(toy: Toy, options: dict[str, Any], at: int, mode: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(source: str, seed: str, out: str, first: int, step: int, mode: str, options: dict[str, Any]) -> None:
-    at = first
+def sweep(toy: Toy, seed: Path, step: int, mode: str, options: dict[str, Any]) -> None:
+    at = 1
     while True:
-        toy = Toy(Path(source), Path(out), every=2)
-        if Path(seed).exists():
-            shutil.copytree(seed, out)
+        if seed.exists():
+            shutil.copytree(seed, toy.out)
         code = forked(toy, options, at, mode)
         assert code in ((137, 3) if mode == "kill" else (0, 1, 3)), f"call {at}, {mode}: exit {code}"
         toy.run(**options)
         toy.check()
-        shutil.rmtree(out)
+        shutil.rmtree(toy.out)
         if code == 3:
             print(at)
             return
@@ -92,5 +91,5 @@ def main(source: str, seed: str, out: str, first: int, step: int, mode: str, opt
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    main(*arguments[:3], int(arguments[3]), int(arguments[4]), arguments[5], json.loads(arguments[6]))
+    source, seed, out, step, mode, options = sys.argv[1:]
+    sweep(Toy(Path(source), Path(out), every=2), Path(seed), int(step), mode, json.loads(options))
