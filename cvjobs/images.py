@@ -122,7 +122,7 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     format_ = sniff(content)
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
-        pixels = _native("decode_heic", content, "RGB", "uint8")
+        pixels = _on_white(_native("decode_heic", content, "RGB_ALPHA", "uint8"))
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
         return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():

@@ -48,14 +48,14 @@ class LocalSource:
         for attempt, pause in enumerate((*_PAUSES, None), start=1):
             try:
                 return self._read(path, size, modified)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, NotADirectoryError) as error:
                 raise Unreadable("read_vanished", _reason(error)) from error
             except PermissionError as error:
                 raise Unreadable("read_permission", _reason(error)) from error
             except OSError as error:
                 if error.errno not in _TRY_AGAIN or pause is None:
                     raise Unreadable("read_io", _reason(error), attempt) from error
-                time.sleep(pause * random.uniform(0.8, 1.2))
+                time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the readers
         raise AssertionError("the last attempt returns or raises")
 
     def _read(self, path: str, size: int, modified: int) -> bytes:

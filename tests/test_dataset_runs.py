@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +20,7 @@ from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
 from cvjobs.errors import JobFailed, OutputHeld, Stopped, WrongUse
 from cvjobs.records import digest
+from cvjobs.storage import LocalStore
 
 
 @pytest.fixture
@@ -258,6 +262,39 @@ def test_a_snapshot_cut_short_was_never_published(six: Toy) -> None:
     six.put("0.jpg", "changed")
     assert six.run().version == 3
     six.check()
+
+
+def test_a_file_system_without_hard_links_will_do(six: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    toy.killed(Run(six), 1)
+    six.run()
+    six.check()
+    with Run(six), pytest.raises(OutputHeld):
+        six.run()
+    assert not snapshot.publish(six.store, snapshot.Snapshot(version=snapshot.latest(six.store).version))
+
+
+def test_a_failed_write_never_reaches_another_file(tmp_path: Path) -> None:
+    """What is left in a buffer must not be flushed into the file that got the descriptor's number next."""
+    store = LocalStore(tmp_path)
+    held: list[BinaryIO] = []
+
+    def fill(file: BinaryIO) -> None:
+        held.append(file)
+        file.write(b"lost")
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(JobFailed, match="No space left"):
+        store.write("a", fill)
+    innocent = os.open(tmp_path / "innocent", os.O_WRONLY | os.O_CREAT)  # takes the lowest free number
+    held.clear()
+    gc.collect()
+    os.close(innocent)
+    assert (tmp_path / "innocent").read_bytes() == b""
+    assert toy.temporary(tmp_path) == []
 
 
 def test_a_damaged_part_record_is_ignored(six: Toy) -> None:

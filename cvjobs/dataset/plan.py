@@ -192,5 +192,5 @@ def _look_again(store: Store, known: Known, want: Want, chosen: Ints, suspect: I
 
 def _old(want: Want, images: Ints, started: int) -> Mask:
     """Return which images' time stamps were old enough to trust when the listing began (ns)."""
-    old: Mask = want.table["modified"].cast(pa.int64()).to_numpy()[images] < started - RACY
-    return old
+    stamps = want.table["modified"].take(pa.array(images)).cast(pa.int64()).to_numpy()
+    return np.asarray(stamps < started - RACY, np.bool_)
