@@ -18,7 +18,7 @@ MODES = pytest.mark.parametrize("mode", ["kill", "eio", "enospc"])
 def sweep(made: Toy, step: int, mode: str, **options: bool) -> int:
     """Fail call 1, 1 + step, ... of a run; return how many there are."""
     out = made.out.parent / "swept"
-    arguments = [made.source, made.out, out, 1, step, mode, json.dumps(options)]
+    arguments = [made.source, made.out, out, step, mode, json.dumps(options)]
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "faulty.py"), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},

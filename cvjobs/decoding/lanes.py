@@ -223,7 +223,7 @@ class Lane(threading.Thread):
                 open_ = self._fill(open_)
                 if self._sent:
                     self._collect()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed on
             self._outlet.broken(error)
         finally:
             if self._child is not None:
