@@ -30,6 +30,7 @@ LAYERS = {
         "retrieval",
         "source",
         "stage",
+        "stopping",
         "storage",
         "summary",
         "weights",

@@ -121,7 +121,7 @@ def _table(file: bytes, suffix: str) -> tuple[pa.Schema, Iterator[Entries]]:
 
 def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
     with open(file, "rb") as opened:
-        yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK)
+        yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, use_threads=False)
 
 
 def _csv(file: bytes, delimiter: str, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -129,7 +129,7 @@ def _csv(file: bytes, delimiter: str, names: list[str]) -> Iterator[pa.RecordBat
     with open(file, "rb") as opened:
         yield from pyarrow.csv.open_csv(
             opened,
-            read_options=pyarrow.csv.ReadOptions(block_size=8 << 20),
+            read_options=pyarrow.csv.ReadOptions(block_size=8 << 20, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(column_types=types),
         )
