@@ -5,7 +5,6 @@ A driver brings the command's name and a way to resolve its model; everything el
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from contextlib import ExitStack, closing
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import cvjobs
 from cvjobs import crews, forecast, pool
-from cvjobs.context import DECODER, LIBRARIES, Context, Job, Resolved
+from cvjobs.context import DECODER, Context, Job, Resolved, libraries
 from cvjobs.dataset import known, layout, lease, parts, snapshot
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.dataset.update import End, Order, check_fingerprint, check_source, update
+from cvjobs.dataset.update import End, check_fingerprint, check_source, update
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, WrongUse
 from cvjobs.forecast import Forecast
@@ -86,13 +84,9 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
         "cvjobs.fingerprint": digest(resolved.facts),
         "cvjobs.facts": layout.pack(resolved.facts),
         "cvjobs.source": listing.source,
-        "cvjobs.versions": layout.pack(_libraries()),
+        "cvjobs.versions": layout.pack(libraries()),
     }
     return layout.result_schema(carried, resolved.opener.results).with_metadata(metadata)
-
-
-def _libraries() -> dict[str, str]:
-    return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
 def _run(
@@ -102,22 +96,7 @@ def _run(
     stop: Stop,
     began: float,
 ) -> Summary:
-    store, options, resolved = context.store, context.options, context.resolved
-    order = Order(
-        listing=context.listing,
-        schema=context.schema,
-        fingerprint=context.fingerprint,
-        facts=resolved.facts,
-        hasher=context.hasher,
-        resolved=resolved.note,
-        config={"command": context.job.command, "options": vars(options)},
-        libraries=_libraries(),
-        overwrite=options.overwrite,
-        retry_failed=options.retry_failed,
-        allow_deletions=options.allow_deletions,
-        by_content=options.changed_by == "content",
-        limit=options.limit,
-    )
+    store = context.store
     pace = Pace()
 
     def compute(author: Author, todo: Plan) -> End:
@@ -127,7 +106,7 @@ def _run(
         # Who stops a run while it publishes gets what is complete anyway.
         return End(error, stop.asked)
 
-    base, todo = update(store, held, order, compute, progress.say)
+    base, todo = update(store, held, context.order, compute, progress.say)
     summary = _summary(context, base, todo, pace, began)
     store.write(layout.SUMMARY, lambda file: _put(file, layout.pack(summary.as_dict())))
     return summary

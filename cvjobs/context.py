@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,8 +10,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import xxhash
 
+import cvjobs
 from cvjobs import devices
 from cvjobs.dataset.parts import Author
+from cvjobs.dataset.update import Order
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
@@ -22,6 +25,11 @@ from cvjobs.storage import Store
 DECODER = "cvjobs.images:decode"
 HASHERS = 8
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions that a snapshot records."""
+    return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,26 @@ class Context:
 
         with ThreadPoolExecutor(HASHERS) as threads:
             return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
+
+    @property
+    def order(self) -> Order:
+        """What the dataset layer is asked for."""
+        options, resolved = self.options, self.resolved
+        return Order(
+            listing=self.listing,
+            schema=self.schema,
+            fingerprint=self.fingerprint,
+            facts=resolved.facts,
+            hasher=self.hasher,
+            resolved=resolved.note,
+            config={"command": self.job.command, "options": vars(options)},
+            libraries=libraries(),
+            overwrite=options.overwrite,
+            retry_failed=options.retry_failed,
+            allow_deletions=options.allow_deletions,
+            by_content=options.changed_by == "content",
+            limit=options.limit,
+        )
 
     def staff(self) -> tuple[int, bool]:
         """Return how many workers the run has and whether they are Ray's; raises WrongUse for more than cores."""

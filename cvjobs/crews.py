@@ -262,10 +262,12 @@ def _share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
 
 
 def _ray() -> Any:
-    """Import Ray, without the metrics ports that it would open to everybody and without usage reports."""
+    """Import Ray, without metrics ports open to everybody, usage reports and errors nobody waits for."""
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_DISABLE_METRICS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What a worker says after nobody needs its answer any more is no news; every other error is raised here.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 
     return ray

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from cvjobs import crews, pool
 from cvjobs.context import Context
-from cvjobs.dataset import known, layout, parts, plan
+from cvjobs.dataset import layout, parts
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.update import compare, subtract, unfolded
 from cvjobs.storage import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest
@@ -62,31 +63,16 @@ def run(context: Context, base: Snapshot) -> Forecast:
 
     With ``--workers`` or a cluster the sample runs there, so it also shows that the cluster can schedule it.
     """
-    options, store, listing = context.options, context.store, context.listing
-    unfolded = [part for part in parts.committed(store) if part.name not in base.folded]
-    mine = [part for part in unfolded if part.fingerprint == context.fingerprint and part.epoch == base.epoch]
-    state = known.load(store, Snapshot(version=0), []) if options.overwrite else known.load(store, base, mine)
-    want = plan.wanted(store, listing, state)
-    if not options.allow_deletions:
-        plan.guard(state, want, store.place)
-    if options.changed_by == "content":
-        want = plan.same_content(store, state, want, context.hasher)
-    todo = plan.plan(
-        store,
-        state,
-        want,
-        started=listing.started_ns,
-        failures=listing.failures,
-        retry_failed=options.retry_failed,
-        limit=options.limit,
-        hasher=context.hasher,
-    )
+    store, order = context.store, context.order
+    _, mine, _ = unfolded(store, order, base)
+    state, want = compare(store, order, base, mine)
+    todo = subtract(store, order, state, want)
     count = todo.todo.num_rows
     chosen = sorted(np.random.default_rng(0).choice(count, min(count, SAMPLE), replace=False).tolist())
     workers, _ = context.staff()
     sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample(0.0, 0, 0)
     rate = len(chosen) / sample.seconds if chosen else 0.0
-    skipped = sum(listing.skipped.values())
+    skipped = sum(context.listing.skipped.values())
     return Forecast(
         listed=len(want) + skipped,
         todo=count + todo.failures.num_rows,

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from cvjobs.dataset import fold, known, layout, parts, plan, snapshot
-from cvjobs.dataset.known import Want
+from cvjobs.dataset.known import Known, Want
 from cvjobs.dataset.lease import Lease
 from cvjobs.dataset.parts import Author, Part
 from cvjobs.dataset.plan import Hasher, Plan
@@ -116,16 +116,10 @@ def update(
     base = snapshot.latest(store)
     if not order.overwrite:
         check_fingerprint(store, base, order.fingerprint, order.facts)
-    epoch, mine, others = _parts(store, order, base)
+    epoch, mine, others = unfolded(store, order, base)
     author = Author(run=run, epoch=epoch, fingerprint=order.fingerprint, listed=listing.started_ns)
     say("comparing with the output")
-    start = Snapshot(version=0) if order.overwrite else base
-    state = known.load(store, start, mine)
-    want = plan.wanted(store, listing, state, keep=order.limit is not None)
-    if not order.allow_deletions:
-        plan.guard(known.load(store, base, []) if order.overwrite else state, want, store.place)
-    if order.by_content:
-        want = plan.same_content(store, state, want, order.hasher)
+    state, want = compare(store, order, base, mine)
     none = pa.array([], layout.ID)
     change = fold.Change(
         want=want,
@@ -144,16 +138,7 @@ def update(
         base = fold.fold(store, base, mine, state, change)
         want = Want(table=want.table, accepted=want.versions.copy())
         state, mine = known.load(store, base, []), []
-    todo = plan.plan(
-        store,
-        state,
-        want,
-        started=listing.started_ns,
-        failures=listing.failures,
-        retry_failed=order.retry_failed,
-        limit=order.limit,
-        hasher=order.hasher,
-    )
+    todo = subtract(store, order, state, want)
     if order.limit is not None:
         want = plan.put_off(store, state, want, todo)
     _write_run(store, order, author, want)
@@ -178,18 +163,43 @@ def _belongs(part: Part, order: Order, epoch: int) -> bool:
     return part.fingerprint == order.fingerprint and part.epoch == epoch
 
 
-def _parts(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
+def unfolded(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
     """Return the overwrite epoch of this run, the unfolded parts that count in it, and those that do not.
 
     An interrupted ``--overwrite`` with the same fingerprint goes on in its own epoch.
     """
-    unfolded = [part for part in parts.committed(store) if part.name not in base.folded]
+    left = [part for part in parts.committed(store) if part.name not in base.folded]
     epoch = base.epoch
     if order.overwrite:
-        begun = [p.epoch for p in unfolded if p.epoch > base.epoch and p.fingerprint == order.fingerprint]
-        epoch = max(begun) if begun else max((p.epoch for p in unfolded), default=base.epoch) + 1
-    mine = [part for part in unfolded if _belongs(part, order, epoch)]
-    return epoch, mine, [part for part in unfolded if part not in mine]
+        begun = [p.epoch for p in left if p.epoch > base.epoch and p.fingerprint == order.fingerprint]
+        epoch = max(begun) if begun else max((p.epoch for p in left), default=base.epoch) + 1
+    mine = [part for part in left if _belongs(part, order, epoch)]
+    return epoch, mine, [part for part in left if part not in mine]
+
+
+def compare(store: Store, order: Order, base: Snapshot, mine: list[Part]) -> tuple[Known, Want]:
+    """Return what the output holds and what it should hold; raises WrongUse where too many images are gone."""
+    state = known.load(store, Snapshot(version=0) if order.overwrite else base, mine)
+    want = plan.wanted(store, order.listing, state, keep=order.limit is not None)
+    if not order.allow_deletions:
+        plan.guard(known.load(store, base, []) if order.overwrite else state, want, store.place)
+    if order.by_content:
+        want = plan.same_content(store, state, want, order.hasher)
+    return state, want
+
+
+def subtract(store: Store, order: Order, state: Known, want: Want) -> Plan:
+    """Return what is left to do."""
+    return plan.plan(
+        store,
+        state,
+        want,
+        started=order.listing.started_ns,
+        failures=order.listing.failures,
+        retry_failed=order.retry_failed,
+        limit=order.limit,
+        hasher=order.hasher,
+    )
 
 
 def _draft(order: Order, base: Snapshot, author: Author) -> Snapshot:
