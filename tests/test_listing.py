@@ -161,7 +161,7 @@ def test_unreadable_folder_is_a_failure_and_the_walk_goes_on(tmp_path: Path) -> 
     assert listing.unreadable == ("shut",)
 
 
-def test_an_image_that_cannot_be_looked_at_is_a_failure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_entered_counts_as_unreadable(tmp_path: Path) -> None:
     folder = opened(tmp_path)
     touch(folder / "names/a.jpg")
     touch(folder / "secret/b.jpg")
@@ -174,7 +174,8 @@ def test_an_image_that_cannot_be_looked_at_is_a_failure(tmp_path: Path) -> None:
         for name in ("names", "secret"):
             (folder / name).chmod(0o755)
     denied = "list_permission"
-    assert failed(listing) == {"names/a.jpg": denied, "secret": denied, "link.jpg": denied}
+    assert failed(listing) == {"names": denied, "secret": denied, "link.jpg": denied}
+    assert sorted(listing.unreadable) == ["names", "secret"]
 
 
 def test_an_image_without_read_permission_is_listed(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ class Walk:
     def _fail(self, entry: os.DirEntry[bytes], path: bytes, error: OSError) -> None:
         if entry.is_symlink():
             self.failures.add(path, failure_code(error), f"the target of the link: {error.strerror}")
+        elif isinstance(error, PermissionError):
+            raise error  # the folder can be listed and not entered: it is the folder that cannot be read
         elif error.errno not in _GONE:  # deleted since the folder was opened: as if never there
             self.failures.add(path, failure_code(error), f"{error.strerror}")
 
