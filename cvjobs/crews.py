@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 STARTS = 3
 CLOSING = 20.0
+KNOCK = 10.0
 OBJECT_STORE = 100 << 20
 
 
@@ -232,6 +234,8 @@ def connect(address: str | None) -> None:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
         options["num_cpus"] = devices.cpus()
     else:
+        _knock(address)
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20
         options["address"] = address
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -239,12 +243,25 @@ def connect(address: str | None) -> None:
     except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
         raise KeyboardInterrupt from None
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        where = address or "this machine"
-        raise JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.") from error
+        raise _no_answer(address or "this machine", str(error).strip().split("\n", 1)[0]) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def _knock(address: str) -> None:
+    """Raise JobFailed where nobody listens at a ``host:port``: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+    except OSError as error:
+        raise _no_answer(address, error.strerror or str(error)) from error
+
+
+def _no_answer(where: str, reason: str) -> JobFailed:
+    return JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.")
 
 
 def _share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:

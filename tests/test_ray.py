@@ -138,13 +138,11 @@ def test_an_image_that_kills_its_decoder_is_one_row(
 
 
 def test_an_image_that_kills_its_worker_is_one_row(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
-    source, out = poisoned(photos, tmp_path / "source", 60), tmp_path / "out"
+    source, out = poisoned(photos, tmp_path / "source", 20), tmp_path / "out"
     ended = with_decoder("kill_worker", source, out, 2, **cluster)
     assert ended.code == 0, ended
     assert codes(out) == {"worker_crash": 1}
-    exact(out, source, 60)
-    assert with_decoder("kill_worker", source, out, 2, **cluster).code == 0
-    assert codes(out) == {"worker_crash": 1}
+    exact(out, source, 20)
 
 
 def test_a_worker_that_cannot_start(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
@@ -162,7 +160,7 @@ def test_more_workers_than_the_cluster_has_cores(photos: Path, tmp_path: Path, c
 
 
 def test_a_cluster_that_does_not_answer(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
-    dead = {**cluster, "RAY_ADDRESS": "127.0.0.1:9", "RAY_gcs_rpc_server_connect_timeout_s": "1"}
+    dead = {**cluster, "RAY_ADDRESS": "127.0.0.1:9"}
     assert "Ray does not answer at 127.0.0.1:9" in sentence(embed(photos, tmp_path / "out", **dead), 1)
 
 
