@@ -8,6 +8,8 @@ from typing import Any
 
 from cvjobs.records import CODES
 
+REASONS = 8  # why files were skipped: so many in the text, all of them in the JSON
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -48,7 +50,11 @@ class Summary:
         for code, count in Counter(self.failures).most_common():
             lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
         if self.skipped_by:
-            lines.append("  skipped " + ", ".join(f"{n:,} {why}" for why, n in Counter(self.skipped_by).most_common()))
+            reasons = Counter(self.skipped_by).most_common()
+            shown = [f"{n:,} {why}" for why, n in reasons[:REASONS]]
+            if rest := sum(n for _, n in reasons[REASONS:]):
+                shown.append(f"{rest:,} of {len(reasons) - REASONS:,} other kinds")
+            lines.append("  skipped " + ", ".join(shown))
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )

@@ -31,15 +31,14 @@ def kill_worker(content: bytes, transform: Transform, max_pixels: int) -> Decode
 
 def main() -> None:
     """Run ``embed`` with a decoder of this module."""
-    from cvjobs.jobs.embed import Config, Embed
-
-    from cvjobs import batch
+    from cvjobs import batch, drivers
     from cvjobs.errors import CvjobsError
 
     decoder, source, out, workers = sys.argv[1:]
-    config = Config(source=source, out=out, model="thumbnail/4", workers=int(workers))
+    embed = drivers.load("embed")
+    config = embed.Config(source=source, out=out, model="thumbnail/4", workers=int(workers))
     try:
-        summary = batch.run(config, Embed(config), decoder=f"decoders_e2e:{decoder}")
+        summary = batch.run(config, embed.Embed(config), decoder=f"decoders_e2e:{decoder}")
     except CvjobsError as error:
         print(f"cvjobs: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
