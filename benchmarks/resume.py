@@ -120,7 +120,7 @@ def _verify(out: Path, source: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Measure, print the table and return its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    photos.add_options(parser, 600)
+    photos.add_options(parser, 3000)
     parser.add_argument("--idle", type=int, default=3000, help="images of the run with nothing to do (default 3,000)")
     options = parser.parse_args(arguments)
     two_cores()

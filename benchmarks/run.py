@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     table = (cache / "quick" if quick else RESULTS) / f"{datetime.date.today():%Y-%m-%d}.md"
     steps: list[Callable[[], list[Row]]] = [
         lambda: speed.rows(300 if quick else 3000, 1000 if quick else 20_000, options.full, cache),
-        lambda: resume.rows(300 if quick else 600, 300 if quick else 3000, cache),
+        lambda: resume.rows(300 if quick else 3000, 300 if quick else 3000, cache),
         lambda: memory.rows(1000 if quick else 10_000, cache),
         lambda: million.rows(20_000 if quick else 1_000_000),
     ]

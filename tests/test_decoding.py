@@ -214,18 +214,31 @@ def test_more_than_a_thousand_descriptors_are_no_obstacle(rig: Callable[[int], R
             os.close(descriptor)
 
 
-def test_the_death_of_the_parent_of_the_children_ends_the_lane_with_a_sentence() -> None:
+def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_with_a_sentence() -> None:
     children = started("decoders:toy")
     one = Rig(children, 1)
-    one.start([b"SLOW" + content for content in numbered(500)])
-    assert one.basket.some.wait(60)
-    children._nursery._process.kill()
+    one.start([b"SLOW" + content for content in numbered(1000)])
+    for _ in range(2):
+        one.basket.some.clear()
+        assert one.basket.some.wait(60)
+        children._nursery._process.kill()
     one.join()
     children.close()
     (error,) = one.basket.errors
     assert isinstance(error, JobFailed)
     assert str(error).startswith("The decode processes cannot run")
     assert one.basket.bad == {}
+
+
+def test_nothing_is_lost_where_a_nursery_is_replaced() -> None:
+    children = started("decoders:toy")
+    two = Rig(children, 2)
+    two.start([b"SLOW" + content for content in numbered(200)])
+    assert two.basket.some.wait(60)
+    children._nursery._process.kill()
+    two.join()
+    children.close()
+    assert (len(two.basket.good), two.basket.answers, two.basket.errors) == (200, 200, [])
 
 
 def test_a_decoder_that_is_not_there_is_a_sentence() -> None:

@@ -74,9 +74,7 @@ def test_the_process_that_forks_decoders_killed_from_outside(slow_photos: Path, 
         for child in psutil.Process(process.pid).children():
             child.kill()
         _, err = process.communicate(timeout=120)
-    assert process.returncode in (0, 1), err
-    assert len(err.splitlines()) <= 1
-    assert embed(slow_photos, out).code == 0
+    assert (process.returncode, err) == (0, "")
     exact(out, slow_photos, 200)
 
 

@@ -111,7 +111,7 @@ class Nursery:
 
 
 class Children:
-    """Forks decode children that all decode the same way."""
+    """Forks decode children that all decode the same way; a nursery that died after it was ready is replaced once."""
 
     def __init__(
         self,
@@ -121,28 +121,43 @@ class Children:
         nursery: Nursery | None = None,
     ) -> None:
         self._nursery = nursery or Nursery()
-        self._control = self._nursery.control
+        self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
         self._lock = threading.Lock()
         self._ready = False
-        recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        self._replaced = False
+        self._closed = False
+        self._instruct()
+
+    def _instruct(self) -> None:
         # Where the process is dead already, the first fork says so.
         with contextlib.suppress(OSError):
-            send(self._control, dataclasses.asdict(recipe))
+            send(self._nursery.control, dataclasses.asdict(self._recipe))
 
     def fork(self) -> Child:
-        """Return a new child; waits for the parent to be ready. Raises JobFailed where it cannot start."""
+        """Return a new child; waits for the nursery to be ready. Raises JobFailed where it cannot start."""
         with self._lock:
-            try:
-                if not self._ready:
-                    self._control.settimeout(START)
-                    receive(self._control)
-                    self._ready = True
-                return self._fork()
-            except (EOFError, OSError) as error:
-                last = self._nursery.last_words()
-                raise JobFailed(
-                    f"The decode processes cannot run ({last or error}): try `cvjobs --version`."
-                ) from error
+            while True:
+                try:
+                    self._await()
+                    return self._fork()
+                except (EOFError, OSError) as error:
+                    if not self._ready or self._replaced or self._closed:
+                        last = self._nursery.last_words() or error
+                        raise JobFailed(f"The decode processes cannot run ({last}): try `cvjobs --version`.") from error
+                self._replace()
+
+    def _await(self) -> None:
+        if not self._ready:
+            self._nursery.control.settimeout(START)
+            receive(self._nursery.control)
+            self._ready = True
+
+    def _replace(self) -> None:
+        """Start a new nursery: the system may have killed the old one for memory, which is no image's fault."""
+        self._nursery.close()
+        self._nursery = Nursery()
+        self._ready, self._replaced = False, True
+        self._instruct()
 
     def _fork(self) -> Child:
         with contextlib.ExitStack() as undo:
@@ -153,13 +168,14 @@ class Children:
                 for _ in range(3):
                     memories.append(Memory())
                     undo.callback(memories[-1].close)
-                send(self._control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
-            answer, _ = receive(self._control)
+                send(self._nursery.control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
+            answer, _ = receive(self._nursery.control)
             undo.pop_all()
         return Child(answer["pid"], ours, memories)
 
     def close(self) -> None:
         """End the nursery; children end when their sockets close."""
+        self._closed = True
         self._nursery.close()
 
 
