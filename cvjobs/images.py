@@ -5,11 +5,14 @@ Every way an image can be bad ends in ``Undecodable`` with a code of ``records.C
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import struct
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -217,7 +220,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | 
 def _native(name: str, content: bytes, mode: str, dtype: str) -> npt.NDArray[Any]:
     import torch
 
-    decoder = _torchcodec(name)
+    decoder = getattr(_torchcodec(), name, None)
     if decoder is None:
         if name != "decode_jpeg":
             raise RuntimeError("no native decoder for this format is installed")
@@ -232,11 +235,25 @@ def _native(name: str, content: bytes, mode: str, dtype: str) -> npt.NDArray[Any
     return tensor.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
 
 
-def _torchcodec(name: str) -> Any:
-    """Return TorchCodec's decoder of that name, None where the installed one has no image decoders."""
-    from torchcodec import decoders
+@lru_cache(maxsize=1)
+def _torchcodec() -> ModuleType | None:
+    """Return TorchCodec's decoders, None where it is too old to have image decoders or does not fit this torch."""
+    try:
+        from torchcodec import decoders
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return decoders if hasattr(decoders, "decode_jpeg") else None
 
-    return getattr(decoders, name, None)
+
+def prepare() -> None:
+    """Import and warm up what decoding needs, before children are forked; uses a single thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    sample = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
+    torch.nn.functional.interpolate(sample, size=(4, 4), mode="bilinear", antialias=True)
+    if _torchcodec() is None:
+        importlib.import_module("torchvision.io")
 
 
 def _pillow_pixels(image: Image.Image) -> Pixels:

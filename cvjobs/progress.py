@@ -22,20 +22,20 @@ class Progress:
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+            from rich.progress import BarColumn, SpinnerColumn, TextColumn
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
+                TextColumn("{task.fields[count]}"),
                 BarColumn(),
-                MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=None, rate="")
+            self._task = self._bar.add_task(self._title, total=None, rate="", count="")
         return self
 
     def __exit__(
@@ -54,7 +54,10 @@ class Progress:
         left = (total - answered) / rate if rate else 0.0
         text = f"{rate:,.0f} img/s, {failed:,} failed, {_clock(left)} left" if rate else f"{failed:,} failed"
         if self._bar is not None:
-            self._bar.update(self._task, description=self._title, total=total, completed=answered, rate=text)
+            count = f"{answered:,}/{total:,}"
+            self._bar.update(
+                self._task, description=self._title, total=total, completed=answered, rate=text, count=count
+            )
         elif time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             print(f"{self._title}: {answered:,}/{total:,} images, {text}", file=sys.stderr, flush=True)

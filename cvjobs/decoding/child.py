@@ -22,7 +22,7 @@ import numpy as np
 import xxhash
 
 from cvjobs.decoding.wire import Memory, Progress, Recipe, receive, send
-from cvjobs.images import Decoded, Undecodable
+from cvjobs.images import Decoded, Undecodable, prepare
 from cvjobs.records import Transform
 
 ROOM = 3 << 30
@@ -37,7 +37,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the worker decides when to end
         signal.signal(number, signal.SIG_IGN)
-    _preload()
+    prepare()
     try:
         message, _ = receive(control)
     except (EOFError, OSError):
@@ -61,16 +61,6 @@ def main() -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         send(control, {"pid": pid})
-
-
-def _preload() -> None:
-    """Import and warm up what every child needs, once; a single thread, so that forking is safe."""
-    import torch
-
-    torch.set_num_threads(1)
-    sample = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
-    torch.nn.functional.interpolate(sample, size=(4, 4), mode="bilinear", antialias=True)
-    importlib.import_module("torchcodec.decoders")
 
 
 def _limit() -> None:
