@@ -61,13 +61,13 @@ def contents(out: Path, weights: Path) -> Table:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -1)
-    table = Table("photo", "pixels", "classifier on the vector", "nearest photo", "cosine", box=box.SIMPLE)
+    table = Table("photo", "pixels", "seen as", "nearest photo", "cosine", box=box.SIMPLE)
     for i, row in enumerate(rows.select(["path", "width", "height"]).to_pylist()):
         near = int(cosine[i].argmax())
         table.add_row(
             row["path"],
             f"{row['width']} x {row['height']}",
-            names[int(logits[i].argmax())][:24],
+            names[int(logits[i].argmax())][:22],
             rows["path"][near].as_py(),
             f"{cosine[i, near]:.2f}",
         )

@@ -37,7 +37,7 @@ STORED = {
 
 def scene(height: int = HEIGHT, width: int = WIDTH) -> Pixels:
     """Return a smooth picture of which no two corners are alike."""
-    y, x = np.mgrid[0:1 : height * 1j, 0:1 : width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([255 * x, 255 * y, 255 * (1 - x) * y], axis=2).round().astype(np.uint8)
 
 
@@ -116,8 +116,11 @@ def test_a_scaled_jpeg_comes_out_upright_with_its_full_size(orientation: int) ->
 
 @pytest.mark.parametrize("format_", ["BMP", "GIF", "PPM"])
 def test_other_formats(format_: str) -> None:
-    found = decoded(encoded(Image.fromarray(scene()).quantize(200), "GIF") if format_ == "GIF" else encoded(
-        Image.fromarray(scene()), format_))
+    found = decoded(
+        encoded(Image.fromarray(scene()).quantize(200), "GIF")
+        if format_ == "GIF"
+        else encoded(Image.fromarray(scene()), format_)
+    )
     assert close(found.pixels, scene(), 6.0 if format_ == "GIF" else 0)
 
 
