@@ -61,7 +61,7 @@ class _Task:
 
 @dataclass
 class Shards:
-    """Cuts the images to do into shards of about 10 s, and smaller towards the end so that all workers end together."""
+    """Cuts the images to do into shards of about 10 s, and smaller towards the end so that all end together."""
 
     todo: pa.Table
     workers: int
@@ -76,9 +76,7 @@ class Shards:
         left = self.todo.num_rows - self.at
         if left == 0:
             return None
-        # One worker has nobody to end together with, and each shard's end brings its rows to rest.
-        even = left if self.workers == 1 else max(left // (DEPTH * self.workers), 16)
-        count = min(self.size, even)
+        count = min(self.size, max(left // (DEPTH * self.workers), 16), left)
         rows = pa.array(range(self.at, self.at + count))
         self.at += count
         return _Task(self.todo.take(rows))
