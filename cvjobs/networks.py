@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from torch.fx.experimental.optimization import fuse
 
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.records import Transform
+from cvjobs.weights import Weights
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -97,6 +99,26 @@ class TorchNetwork:
         if not hasattr(self._local, "stream"):
             self._local.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self._local.stream)
+
+
+def embedder(
+    name: str,
+    transform: Transform,
+    weights: Weights,
+    model: nn.Module,
+    layer: str,
+    pooled: Callable[[nn.Module], nn.Module],
+) -> TorchEmbedder:
+    """Return a model as an embedder: what ``pooled`` makes of it, or the pooled output of one of its layers."""
+    module = Tap(model, name, layer, transform.size) if layer else pooled(model)
+    return TorchEmbedder(
+        name=name,
+        dim=vector_length(module, name, transform.size),
+        transform=transform,
+        facts={"model": name, **weights.facts, "layer": layer or "pooled"},
+        module=module,
+        file=str(weights.file or ""),
+    )
 
 
 def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Images that are made once for all end-to-end tests."""
+"""Images that are made once for all end-to-end tests, and a world without model hubs."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def slow_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             image.hardlink_to(root / f"scan{number % 8:03}.png")
     return aged(root)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty caches, and a network on which every connection is refused at once."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

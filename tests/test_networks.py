@@ -1,12 +1,19 @@
-"""Folding batch norms: the same results with fewer layers, and no change where it is not possible."""
+"""Torch models as networks: batch norms folded, layers tapped, threads, memory and number formats."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
+from reference import SMALL, TINY, pixels, same
 from torch import Tensor, nn
 
-from cvjobs.networks import folded
+from cvjobs.errors import WrongUse
+from cvjobs.models import embedder, resolve_precision
+from cvjobs.networks import Tap, TorchEmbedder, folded, vector_length
+from cvjobs.records import Transform
 
 SIZE = (32, 32)
 
@@ -76,3 +83,119 @@ def test_what_cannot_be_traced_is_copied_as_it_is(images: Tensor) -> None:
         assert torch.equal(copy(images), block(images))
     assert copy is not block
     assert norms(copy) == 1
+
+
+class Toy(nn.Module):
+    """A model with layers of every kind, of which only some can be a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split = nn.AdaptiveAvgPool2d(4)
+        self.attention = nn.MultiheadAttention(3, 1, batch_first=True)
+        self.flat = nn.Flatten(0, 1)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.split(images).flatten(2).transpose(1, 2)
+        mixed: Tensor = self.flat(self.attention(tokens, tokens, tokens)[0])
+        return mixed
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [("attention", "gives no tensor"), ("flat", "not one vector an image"), ("unused", "is not called")],
+)
+def test_layers_that_are_no_vector_are_refused(layer: str, sentence: str) -> None:
+    with pytest.raises(WrongUse, match=sentence):
+        vector_length(Tap(Toy(), "toy", layer, (8, 8)), "toy", (8, 8))
+
+
+class Tied(nn.Module):
+    """A model with one module in two places and one parameter in two modules, that remembers its last input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.Conv2d(3, 3, 1)
+        self.twin = nn.Conv2d(3, 3, 1)
+        self.twin.weight = self.first.weight
+        self.seen: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        mixed: Tensor = self.twin(self.again(self.first(images)))
+        return mixed.mean((2, 3))
+
+
+def test_looking_for_the_length_leaves_the_model_alone() -> None:
+    model = Tied()
+    assert vector_length(model, "toy", (8, 8)) == 3
+    assert model.seen is None
+    assert model.first is model.again
+    assert model.twin.weight is model.first.weight
+    assert not any(tensor.is_meta for tensor in model.parameters())
+
+
+class Hungry(nn.Module):
+    """A model that needs more memory than there is, or fails for another reason."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.zeros(self.shape) + images.mean()
+
+
+@pytest.mark.parametrize(("shape", "error"), [((1 << 50,), MemoryError), ((-1,), RuntimeError)])
+def test_only_missing_memory_is_a_memory_error(shape: tuple[int, ...], error: type[Exception]) -> None:
+    model = TorchEmbedder(name="toy", dim=1, transform=Transform(size=(2, 2)), facts={}, module=Hungry(shape))
+    network = model.load("cpu", "fp32")
+    with pytest.raises(error):
+        network(np.zeros((1, 2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("layer", ["", "features.3"])
+def test_threads_share_one_network(layer: str) -> None:
+    model = embedder(SMALL, weights="random", layer=layer)
+    network = model.load("cpu", "fp32")
+    batches = [pixels(2, model.transform, seed) for seed in range(6)]
+    alone = [network(batch) for batch in batches]
+    with ThreadPoolExecutor(2) as pool:
+        for found, expected in zip(pool.map(network, batches), alone, strict=True):
+            same(found, expected)
+    with pytest.raises(AssertionError):
+        same(alone[0], alone[1])
+
+
+def test_bf16_is_near_fp32() -> None:
+    model = embedder(TINY, weights="random")
+    batch = pixels(4, model.transform)
+    full, half = (torch.from_numpy(model.load("cpu", precision)(batch)) for precision in ("fp32", "bf16"))
+    assert torch.cosine_similarity(full, half).min() > 0.99
+    assert not torch.equal(full, half)
+
+
+def test_precision() -> None:
+    assert [resolve_precision(choice, "cpu") for choice in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    assert resolve_precision("fp16", "cuda:0") == "fp16"
+    with pytest.raises(WrongUse, match="needs a CUDA GPU"):
+        resolve_precision("fp16", "cpu")
+    with pytest.raises(WrongUse, match="nearest: bf16"):
+        resolve_precision("bf61", "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_gives_the_same_vectors_from_pinned_buffers_in_several_threads() -> None:
+    model = embedder("torchvision/resnet18", weights="random")
+    on_cpu, on_gpu = model.load("cpu", "fp32"), model.load("cuda", "fp32")
+    batches = [pixels(4, model.transform, seed) for seed in range(6)]
+    buffers = [on_gpu.batch(4) for _ in batches]
+    for buffer, batch in zip(buffers, batches, strict=True):
+        buffer[:] = batch
+        assert torch.from_numpy(buffer).is_pinned()
+    with ThreadPoolExecutor(3) as pool:
+        for found, batch in zip(pool.map(on_gpu, buffers), batches, strict=True):
+            expected = torch.from_numpy(on_cpu(batch))
+            assert torch.cosine_similarity(torch.from_numpy(found), expected).min() > 0.999
+    with pytest.raises(MemoryError):
+        on_gpu(np.broadcast_to(batches[0][:1], (1 << 22, *batches[0].shape[1:])))

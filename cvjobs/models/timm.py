@@ -13,9 +13,10 @@ from timm.data.config import resolve_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from cvjobs import networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
-from cvjobs.networks import Tap, TorchEmbedder, vector_length
+from cvjobs.networks import TorchEmbedder
 from cvjobs.records import Transform
 from cvjobs.weights import Weights
 
@@ -39,16 +40,7 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     full = f"timm/{name.partition('.')[0]}" + (f".{config['tag']}" if config.get("tag") else "")
     transform = _transform(full, config)
     chosen = _weights(full, config, weights)
-    model = _model(full, name, chosen)
-    module = Tap(model, full, layer, transform.size) if layer else Pooled(model)
-    return TorchEmbedder(
-        name=full,
-        dim=vector_length(module, full, transform.size),
-        transform=transform,
-        facts={"model": full, **chosen.facts, "layer": layer or "pooled"},
-        module=module,
-        file=str(chosen.file or ""),
-    )
+    return networks.embedder(full, transform, chosen, _model(full, name, chosen), layer, Pooled)
 
 
 class Pooled(nn.Module):

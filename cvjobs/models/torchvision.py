@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
+from cvjobs import networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
-from cvjobs.networks import Tap, TorchEmbedder, vector_length
+from cvjobs.networks import TorchEmbedder
 from cvjobs.records import Transform
 from cvjobs.weights import Weights
 
@@ -29,20 +30,7 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     if name not in names("embed"):
         raise WrongUse(f"There is no model {full}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
     entry, chosen = _weights(name, weights)
-    transform = _transform(entry)
-    module = _model(name, entry, chosen)
-    if layer:
-        module = Tap(module, full, layer, transform.size)
-    else:
-        _behead(module)
-    return TorchEmbedder(
-        name=full,
-        dim=vector_length(module, full, transform.size),
-        transform=transform,
-        facts={"model": full, **chosen.facts, "layer": layer or "pooled"},
-        module=module,
-        file=str(chosen.file or ""),
-    )
+    return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _beheaded)
 
 
 def _weights(name: str, weights: str) -> tuple[Any, Weights]:
@@ -104,8 +92,9 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def _behead(model: nn.Module) -> None:
+def _beheaded(model: nn.Module) -> nn.Module:
     """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
     path = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     parent, _, child = path.rpartition(".")
     setattr(model.get_submodule(parent), child, nn.Identity())
+    return model
