@@ -38,29 +38,32 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the worker decides when to end
         signal.signal(number, signal.SIG_IGN)
     prepare()
-    try:
-        message, _ = receive(control)
-    except (EOFError, OSError):
-        return  # there was nothing to decode after all
-    recipe = Recipe(**message)
-    module, _, name = recipe.decoder.partition(":")
-    decoder: Decoder = getattr(importlib.import_module(module), name)
-    transform = Transform.load(recipe.transform)
     gc.freeze()
-    send(control, {"ready": os.getpid()})
+    try:
+        send(control, {"ready": os.getpid()})
+    except OSError:
+        return  # there was nothing to decode after all
     while True:
         try:
-            _, descriptors = receive(control, 4)
+            message, descriptors = receive(control, 4)
         except (EOFError, OSError):
             return
+        recipe = Recipe(**message)
+        decoder = _decoder(recipe.decoder)
         pid = os.fork()
         if pid == 0:
             control.close()
-            _serve(descriptors, decoder, transform, recipe.max_pixels)
+            _serve(descriptors, decoder, Transform.load(recipe.transform), recipe.max_pixels)
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
         send(control, {"pid": pid})
+
+
+def _decoder(name: str) -> Decoder:
+    module, _, function = name.partition(":")
+    decoder: Decoder = getattr(importlib.import_module(module), function)
+    return decoder
 
 
 def _limit() -> None:

@@ -75,9 +75,19 @@ class Outlet(Protocol):
 
 
 class Nursery:
-    """The preloaded process that forks decode children. Starting it takes seconds, so it may start before its use."""
+    """The preloaded process that forks decode children. Starting it takes seconds, so it may start before its use.
+
+    Several ``Children`` may share it; a process that died after it was ready is replaced once.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready = False
+        self._replaced = False
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
         self.control, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes it
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
@@ -92,7 +102,47 @@ class Nursery:
         )
         theirs.close()
 
-    def last_words(self) -> str:
+    def fork(self, recipe: Recipe) -> Child:
+        """Return a new child; waits for the process to be ready. Raises JobFailed where it cannot start."""
+        with self._lock:
+            while True:
+                try:
+                    self._await()
+                    return self._fork(recipe)
+                except (EOFError, OSError) as error:
+                    if not self._ready or self._replaced or self._closed:
+                        last = self._last_words() or error
+                        raise JobFailed(f"The decode processes cannot run ({last}): try `cvjobs --version`.") from error
+                self._replace()
+
+    def _await(self) -> None:
+        if not self._ready:
+            self.control.settimeout(START)
+            receive(self.control)
+            self._ready = True
+
+    def _fork(self, recipe: Recipe) -> Child:
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                memories = []
+                for _ in range(3):
+                    memories.append(Memory())
+                    undo.callback(memories[-1].close)
+                descriptors = [theirs.fileno(), *(m.descriptor for m in memories)]
+                send(self.control, dataclasses.asdict(recipe), descriptors)
+            answer, _ = receive(self.control)
+            undo.pop_all()
+        return Child(answer["pid"], ours, memories)
+
+    def _replace(self) -> None:
+        """Start a new process: the system may have killed the old one for memory, which is no image's fault."""
+        self._end()
+        self._start()
+        self._ready, self._replaced = False, True
+
+    def _last_words(self) -> str:
         """Return the last line that the process printed."""
         if self._log.closed:
             return "they were ended"
@@ -101,6 +151,10 @@ class Nursery:
 
     def close(self) -> None:
         """End the process; children end when their sockets close."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         self.control.close()
         try:
             self._process.wait(5)
@@ -111,7 +165,7 @@ class Nursery:
 
 
 class Children:
-    """Forks decode children that all decode the same way; a nursery that died after it was ready is replaced once."""
+    """Forks decode children that all decode the same way, from a nursery of its own or one that others share."""
 
     def __init__(
         self,
@@ -121,62 +175,17 @@ class Children:
         nursery: Nursery | None = None,
     ) -> None:
         self._nursery = nursery or Nursery()
+        self._ours = nursery is None
         self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
-        self._lock = threading.Lock()
-        self._ready = False
-        self._replaced = False
-        self._closed = False
-        self._instruct()
-
-    def _instruct(self) -> None:
-        # Where the process is dead already, the first fork says so.
-        with contextlib.suppress(OSError):
-            send(self._nursery.control, dataclasses.asdict(self._recipe))
 
     def fork(self) -> Child:
-        """Return a new child; waits for the nursery to be ready. Raises JobFailed where it cannot start."""
-        with self._lock:
-            while True:
-                try:
-                    self._await()
-                    return self._fork()
-                except (EOFError, OSError) as error:
-                    if not self._ready or self._replaced or self._closed:
-                        last = self._nursery.last_words() or error
-                        raise JobFailed(f"The decode processes cannot run ({last}): try `cvjobs --version`.") from error
-                self._replace()
-
-    def _await(self) -> None:
-        if not self._ready:
-            self._nursery.control.settimeout(START)
-            receive(self._nursery.control)
-            self._ready = True
-
-    def _replace(self) -> None:
-        """Start a new nursery: the system may have killed the old one for memory, which is no image's fault."""
-        self._nursery.close()
-        self._nursery = Nursery()
-        self._ready, self._replaced = False, True
-        self._instruct()
-
-    def _fork(self) -> Child:
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                memories = []
-                for _ in range(3):
-                    memories.append(Memory())
-                    undo.callback(memories[-1].close)
-                send(self._nursery.control, {}, [theirs.fileno(), *(m.descriptor for m in memories)])
-            answer, _ = receive(self._nursery.control)
-            undo.pop_all()
-        return Child(answer["pid"], ours, memories)
+        """Return a new child; raises as ``Nursery.fork``."""
+        return self._nursery.fork(self._recipe)
 
     def close(self) -> None:
-        """End the nursery; children end when their sockets close."""
-        self._closed = True
-        self._nursery.close()
+        """End a nursery of our own; children end when their sockets close."""
+        if self._ours:
+            self._nursery.close()
 
 
 class Child:
