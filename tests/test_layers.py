@@ -26,6 +26,7 @@ LAYERS = {
         "metrics",
         "models",
         "networks",
+        "pages",
         "progress",
         "retrieval",
         "source",

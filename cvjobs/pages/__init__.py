@@ -1,0 +1,43 @@
+"""Pages that a command leaves behind: one self-contained HTML file each, without scripts and without a network.
+
+What the pages say comes from their callers; this package holds the templates and what every template may use.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from cvjobs.pages import charts, words
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cvjobs.pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": words.count,
+        "size": words.size,
+        "duration": words.duration,
+        "date": words.date,
+        "percent": words.percent,
+        "visible": words.visible,
+        "shortened": words.shortened,
+    }
+    environment.globals["line_chart"] = charts.line
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page: a template of ``templates/`` (``report.html``) filled with values, every one of them escaped.
+
+    Raises jinja2.UndefinedError where the template needs a value that is not given.
+    """
+    return _templates().get_template(template).render(**values)

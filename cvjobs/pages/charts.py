@@ -1,0 +1,101 @@
+"""The geometry of line charts: scales with round ticks, and points as SVG coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cvjobs.pages import words
+
+WIDTH, HEIGHT = 720, 220
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+_STEPS = (1, 2, 2.5, 5, 10)
+_CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis: where (in SVG units) and what it says."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A chart that is ready to draw: axes, one path, and the same path closed down to the axis."""
+
+    title: str
+    x_title: str
+    y_title: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    path: str
+    area: str
+    last: tuple[float, float]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def line(
+    points: Sequence[tuple[float, float]], title: str, x_title: str, y_title: str, clock: bool = False
+) -> Line | None:
+    """Return the chart of (x, y) points in the order of x, y from zero; None where fewer than two can be drawn.
+
+    ``clock``: x is seconds, and its ticks are whole seconds, minutes or hours.
+    """
+    points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if len(points) < 2 or points[-1][0] <= points[0][0]:
+        return None
+    first, final = points[0][0], points[-1][0]
+    highest = max(0.0, *(y for _, y in points)) or 1.0
+    y_step = _step(highest / 4)
+    top = math.ceil(highest / y_step - 1e-9) * y_step
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - first) / (final - first)
+        return (
+            round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
+            round(HEIGHT - BOTTOM - max(y, 0.0) / top * (HEIGHT - TOP - BOTTOM), 1),
+        )
+
+    placed = [place(x, y) for x, y in points]
+    path = "M" + " L".join(f"{x:g} {y:g}" for x, y in placed)
+    floor = HEIGHT - BOTTOM
+    x_step = _clock(final - first) if clock else _step((final - first) / 6)
+    return Line(
+        title=title,
+        x_title=x_title,
+        y_title=y_title,
+        x_ticks=[
+            Tick(place(x, 0)[0], words.duration(x) if clock and x else words.count(x))
+            for x in _multiples(first, final, x_step)
+        ],
+        y_ticks=[Tick(place(first, y)[1], words.count(y)) for y in _multiples(0, top, y_step)],
+        path=path,
+        area=f"{path} L{placed[-1][0]:g} {floor} L{placed[0][0]:g} {floor} Z",
+        last=placed[-1],
+    )
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _step(about: float) -> float:
+    """Return the smallest round step (1, 2, 2.5 or 5 times a power of ten) that is not below ``about``."""
+    power = 10.0 ** math.floor(math.log10(about))
+    return next(step * power for step in _STEPS if step * power >= about * (1 - 1e-9))
+
+
+def _clock(span: float) -> float:
+    """Return a step of whole seconds, minutes or hours that gives a span (s) at most seven ticks."""
+    if span < 6:
+        return _step(span / 6)
+    return next((step for step in _CLOCK if span / step <= 7), _step(span / 6 / 86_400) * 86_400)

@@ -1,0 +1,73 @@
+"""How pages write numbers, times and names: short, in the reader's units, and harmless whatever a name holds."""
+
+from __future__ import annotations
+
+import math
+import time
+import unicodedata
+
+LONGEST = 48
+_JOINERS = "\u200c\u200d"  # without them many scripts and emoji fall apart
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def count(number: float) -> str:
+    """Return a number with thousands separators and at most three significant digits behind the point."""
+    if not math.isfinite(number):
+        return "–"
+    if number == round(number) or abs(number) >= 100:
+        return f"{number:,.0f}"
+    return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in decimal units."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: 0.42 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+def date(stamp: float) -> str:
+    """Return a time (s since 1970) in the zone of the machine that makes the page: 2026-11-22 16:40 UTC."""
+    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(stamp)).strip()
+
+
+def percent(share: float) -> str:
+    """Return a share (0..1) in percent; what is small and not nothing stays visible."""
+    return f"{100 * share:.0f}%" if share == 0 or share >= 0.01 else "<1%"
+
+
+def visible(text: str) -> str:
+    r"""Return text in which every character shows: control and direction marks as ``\x0a`` or ``\u202e``."""
+    return "".join(_shown(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character in _JOINERS:
+        return character
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return visible text of at most so many characters: the middle of a longer one is left out."""
+    text = visible(text)
+    if len(text) <= longest:
+        return text
+    tail = longest * 3 // 5
+    return f"{text[: longest - tail - 1]}…{text[len(text) - tail :]}"
