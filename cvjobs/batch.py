@@ -26,6 +26,7 @@ from cvjobs.listing import Listing, list_source, nothing_found
 from cvjobs.options import BatchOptions
 from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
+from cvjobs.remote import parse_options
 from cvjobs.stage import Pace
 from cvjobs.stage.writing import error_rows
 from cvjobs.stopping import Stop, stoppable
@@ -41,11 +42,12 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
     began = time.monotonic()
     if options.overwrite and options.limit:
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
-    store = open_store(options.out)
+    storage = parse_options(options.storage_option)
+    store = open_store(options.out, options=storage)
     base = snapshot.latest(store)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
-        listing = list_source(options.source)
+        listing = list_source(options.source, storage)
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
@@ -56,6 +58,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
         resolved = job.resolve(base.resolved)
         context = Context(
             options=options,
+            storage=storage,
             job=job,
             resolved=resolved,
             store=store,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -18,7 +18,8 @@ from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
 from cvjobs.options import BatchOptions
-from cvjobs.source import LocalSource, Unreadable
+from cvjobs.remote import Options, hidden
+from cvjobs.source import Unreadable, open_source
 from cvjobs.stage import Opener, StageSpec
 from cvjobs.storage import Store
 
@@ -60,6 +61,7 @@ class Context:
     """
 
     options: BatchOptions
+    storage: Options = field(repr=False)
     job: Job
     resolved: Resolved
     store: Store
@@ -71,7 +73,7 @@ class Context:
 
     def hasher(self, rows: pa.Table) -> list[bytes | None]:
         """Return the content hashes of listed images; None where one cannot be read."""
-        source = LocalSource(self.listing.root, self.listing.base)
+        source = open_source(self.listing.root, self.listing.base, self.storage)
         stamps = rows["modified"].cast(pa.int64()).to_pylist()
 
         def one(path: str, size: int, stamp: int) -> bytes | None:
@@ -94,7 +96,10 @@ class Context:
             facts=resolved.facts,
             hasher=self.hasher,
             resolved=resolved.note,
-            config={"command": self.job.command, "options": vars(options)},
+            config={
+                "command": self.job.command,
+                "options": {**vars(options), "storage_option": hidden(options.storage_option)},
+            },
             libraries=libraries(),
             overwrite=options.overwrite,
             retry_failed=options.retry_failed,
@@ -122,6 +127,7 @@ class Context:
         """Return what each worker is told; workers of this machine share its cores."""
         return StageSpec(
             out=out,
+            storage=self.storage,
             author=author,
             lease=lease,
             root=self.listing.root,

@@ -49,11 +49,11 @@ class Forecast:
         head = f"{self.listed:,} listed: {self.todo:,} to compute, {self.reused:,} up to date, {self.skipped:,} skipped"
         if not self.todo:
             return f"{head}\nnothing to do, nothing was written"
-        free = shutil.disk_usage(_existing(self.out)).free
+        free = "" if "://" in self.out else f" ({_size(shutil.disk_usage(_existing(self.out)).free)} free)"
         return (
             f"{head}\n"
             f"{self.model}: about {_duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
-            f"at {self.images_per_second:,.0f} img/s, {_size(self.bytes)} in {self.out} ({_size(free)} free)\n"
+            f"at {self.images_per_second:,.0f} img/s, {_size(self.bytes)} in {self.out}{free}\n"
             f"from a sample of {self.sample} images, {self.sample_failed} of them failed; nothing was written"
         )
 

@@ -46,6 +46,14 @@ class BatchOptions:
         bool, typer.Option("--dry-run", help="List, time a sample and predict time and size; write nothing.")
     ] = False
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--storage-option",
+            metavar="KEY=VALUE",
+            help="For s3://, gs:// and az://: endpoint=http://HOST:PORT, region=..., skip_signature=true, ...",
+        ),
+    ] = ()
     address: Annotated[
         str | None,
         typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster (host:port or auto). Default: this machine."),

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cvjobs.listing import open_path
 from cvjobs.records import Failure
+from cvjobs.remote import Options
 
 MAX_BYTES = 256 << 20
 _TRY_AGAIN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR})
@@ -77,6 +78,11 @@ class LocalSource:
         if len(content) != size or (after.st_size, after.st_mtime_ns) != (size, modified):
             raise Unreadable("changed_during_run", "the file changed while it was read")
         return content
+
+
+def open_source(root: str, base: str, options: Options) -> Source:  # noqa: ARG001
+    """Return the source of a listing with this ``root`` and ``base``."""
+    return LocalSource(root, base)
 
 
 def _reason(error: OSError) -> str:

@@ -22,6 +22,10 @@ class Config:
     source: Annotated[
         str | None, typer.Option(help="List this source again and check against it, not against the last listing.")
     ] = None
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
+    ] = ()
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 
 
@@ -38,7 +42,9 @@ def call(config: Config) -> Report:
     """Check and return what was found."""
     from cvjobs.dataset.verify import verify
     from cvjobs.listing import list_source
+    from cvjobs.remote import parse_options
     from cvjobs.storage import open_store
 
-    listing = list_source(config.source) if config.source else None
-    return verify(open_store(config.out), listing)
+    options = parse_options(config.storage_option)
+    listing = list_source(config.source, options) if config.source else None
+    return verify(open_store(config.out, options=options), listing)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from buckets import KEYS, server
 from commands import aged
 from PIL import Image
 
@@ -46,3 +48,12 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of an S3 on this machine; its credentials are in the environment while tests use it."""
+    with pytest.MonkeyPatch.context() as patch, server() as endpoint:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        yield endpoint

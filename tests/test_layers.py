@@ -28,6 +28,7 @@ LAYERS = {
         "networks",
         "pages",
         "progress",
+        "remote",
         "retrieval",
         "source",
         "stage",

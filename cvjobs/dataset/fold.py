@@ -19,7 +19,7 @@ from cvjobs.dataset.known import RACY, Ints, Known, Mask, Want, choose, position
 from cvjobs.dataset.parts import File, Part, committed, write_table
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.errors import OutputHeld
-from cvjobs.storage import TEMPORARY, Store
+from cvjobs.storage import TEMPORARY, Store, in_flight
 
 SMALL = 16 << 20
 FULL = 128 << 20
@@ -197,13 +197,15 @@ def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> No
     before = {f.name for f in (*base.results, *base.errors)}
     for part in parts:
         before |= {f.name for f in (part.results, part.errors) if f}
-    for name in sorted(before - current):
-        store.delete(name)
-    for part in parts:
-        store.delete(f"{layout.PARTS}/{part.name}.json")
-    for name in store.names(layout.VERSIONS):
-        if name.startswith("v") and name < f"v{new.version:08d}.json":
-            store.delete(f"{layout.VERSIONS}/{name}")
+    _delete(store, sorted(before - current))
+    _delete(store, [f"{layout.PARTS}/{part.name}.json" for part in parts])
+    versions = [name for name in store.names(layout.VERSIONS) if name.startswith("v")]
+    _delete(store, [f"{layout.VERSIONS}/{name}" for name in versions if name < f"v{new.version:08d}.json"])
+
+
+def _delete(store: Store, names: list[str]) -> None:
+    for _ in in_flight(store, store.delete, names):
+        continue
 
 
 def sweep(store: Store, run: str, epoch: int) -> None:
@@ -230,8 +232,7 @@ def sweep(store: Store, run: str, epoch: int) -> None:
         temporary = [name for name in store.names(folder) if name.startswith(TEMPORARY)]
         garbage += [f"{folder}/{name}" for name in temporary if (layout.epoch_of(name) or 0) <= epoch]
     garbage += [f"{layout.RUNS}/{n}" for n in store.names(layout.RUNS) if n not in (current.run, run) and ours(n)]
-    for name in garbage:
-        store.delete(name)
+    _delete(store, garbage)
 
 
 def _runs(store: Store) -> list[str]:

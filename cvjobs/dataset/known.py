@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cvjobs.dataset import layout, snapshot
 from cvjobs.dataset.parts import File, Part
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.storage import Store
+from cvjobs.storage import Store, in_flight
 
 RACY = 2_000_000_000
 
@@ -86,11 +86,17 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
     for part in parts:
         entries += [(f, f is part.errors, part.listed) for f in (part.results, part.errors) if f]
     files, ids, versions, failed, retryable, racy, damaged = [], [], [], [], [], [], []
-    for file, is_error, listed in entries:
+
+    def keys(entry: tuple[File, bool, int | None]) -> pa.Table | None:
+        file, is_error, _ = entry
         columns = ["image_id", "modified", "version", *(["retryable"] if is_error else [])]
         try:
-            table = snapshot.read_table(store, file, columns)
+            return snapshot.read_table(store, file, columns)
         except snapshot.Damaged:
+            return None
+
+    for (file, is_error, listed), table in zip(entries, in_flight(store, keys, entries), strict=True):
+        if table is None:
             damaged.append(file.name)
             continue
         files.append(file)

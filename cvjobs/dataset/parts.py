@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.dataset import layout
-from cvjobs.storage import Store
+from cvjobs.storage import Store, in_flight
 
 ROW_GROUP = 16_384
 
@@ -135,19 +135,18 @@ def _record(part: Part) -> dict[str, Any]:
 
 def committed(store: Store) -> list[Part]:
     """Return the parts that have a record, oldest first; one whose files are gone or cut short is left out."""
-    parts = []
-    for entry in store.names(layout.PARTS):
-        if entry.startswith(".") or not entry.endswith(".json"):
-            continue
+
+    def look(entry: str) -> Part | None:
         try:
-            record = layout.unpack(store.read(f"{layout.PARTS}/{entry}"))
-        except FileNotFoundError:
-            continue
-        try:
-            part = Part.load(record or {})
-        except (KeyError, TypeError):
-            continue  # cut short or damaged: its images are computed again
-        files = [f for f in (part.results, part.errors) if f]
-        if all(store.size(f.name) == f.bytes for f in files):
-            parts.append(part)
-    return sorted(parts, key=lambda part: (part.created, part.name))
+            return Part.load(layout.unpack(store.read(f"{layout.PARTS}/{entry}")) or {})
+        except (FileNotFoundError, KeyError, TypeError):
+            return None  # gone meanwhile, cut short or damaged: its images are computed again
+
+    entries = [name for name in store.names(layout.PARTS) if not name.startswith(".") and name.endswith(".json")]
+    found = [part for part in in_flight(store, look, entries) if part]
+    if not found:
+        return []
+    # Looked at after the records: a file is there before its record is.
+    sizes = {f"{folder}/{n}": s for folder in (layout.DATA, layout.ERRORS) for n, s in store.sizes(folder).items()}
+    whole = [p for p in found if all(sizes.get(f.name) == f.bytes for f in (p.results, p.errors) if f)]
+    return sorted(whole, key=lambda part: (part.created, part.name))

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from cvjobs.dataset import layout, snapshot
 from cvjobs.dataset.known import RACY, Ints, Known, Mask, Want, choose, positions
+from cvjobs.dataset.parts import File
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
-from cvjobs.storage import Store
+from cvjobs.storage import Store, in_flight
 
 SHRINKAGE = 0.2
 
@@ -89,7 +90,11 @@ def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
 def _keys(store: Store, known: Known) -> pa.Table:
     """Return the key columns of all known rows, in the order of ``known``."""
     keys = [f.name for f in layout.KEYS]
-    tables = [snapshot.read_table(store, file, keys).cast(pa.schema(layout.KEYS)) for file in known.files]
+
+    def read(file: File) -> pa.Table:
+        return snapshot.read_table(store, file, keys).cast(pa.schema(layout.KEYS))
+
+    tables = list(in_flight(store, read, known.files))
     return pa.concat_tables(tables) if tables else pa.schema(layout.KEYS).empty_table()
 
 

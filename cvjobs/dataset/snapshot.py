@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from cvjobs.dataset import layout
 from cvjobs.dataset.parts import File
 from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.storage import Store, open_store
+from cvjobs.remote import Options, address, filesystem, parse_options
+from cvjobs.storage import Store, in_flight, open_store
 
 if TYPE_CHECKING:
     import pandas
@@ -174,8 +175,8 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
 class Dataset:
     """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
 
-    def __init__(self, store: Store, snapshot: Snapshot) -> None:
-        self._store, self.snapshot = store, snapshot
+    def __init__(self, store: Store, snapshot: Snapshot, options: Options) -> None:
+        self._store, self.snapshot, self._options = store, snapshot, options
 
     def __repr__(self) -> str:
         s = self.snapshot
@@ -186,7 +187,7 @@ class Dataset:
 
     @property
     def files(self) -> list[str]:
-        """The result files of this snapshot, as paths."""
+        """The result files of this snapshot, as paths or URLs."""
         return [f"{self._store.place}/{f.name}" for f in self.snapshot.results]
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
@@ -201,7 +202,7 @@ class Dataset:
 
     def _table(self, files: tuple[File, ...], columns: list[str] | None) -> pa.Table:
         try:
-            tables = [read_table(self._store, file, columns) for file in files]
+            tables = list(in_flight(self._store, lambda file: read_table(self._store, file, columns), files))
         except Damaged as error:
             newest = latest(self._store).version
             if newest == self.snapshot.version:
@@ -218,16 +219,23 @@ class Dataset:
         """Return the results as a Ray Dataset, read lazily by whatever Ray this process is connected to."""
         import ray.data
 
-        return ray.data.read_parquet(self.files)
+        if not (place := address(self._store.place)):
+            return ray.data.read_parquet(self.files)
+        files = [f.removeprefix(f"{place.scheme}://") for f in self.files]
+        return ray.data.read_parquet(files, filesystem=filesystem(place, self._options))
 
 
-def open_dataset(out: str) -> Dataset:
-    """Open an output folder's newest snapshot; raises WrongUse where the folder holds none."""
-    store = open_store(out)
+def open_dataset(out: str, storage_options: Mapping[str, str] | None = None) -> Dataset:
+    """Open an output's newest snapshot; raises WrongUse where there is none.
+
+    ``storage_options`` are those of ``--storage-option``, as in ``{"endpoint": "http://127.0.0.1:9000"}``.
+    """
+    options = parse_options(storage_options or {})
+    store = open_store(out, options=options)
     snapshot = latest(store)
     if snapshot.version == 0:
         raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
-    return Dataset(store, snapshot)
+    return Dataset(store, snapshot, options)
 
 
 def now() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,9 +15,9 @@ from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
-from cvjobs.storage import Store
+from cvjobs.storage import Store, in_flight
 
-BLOCK = 1 << 20
+BLOCK = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,8 @@ def verify(store: Store, listing: Listing | None) -> Report:
         raise WrongUse(
             f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source."
         )
-    problems = [problem for file in (*base.results, *base.errors) if (problem := _damage(store, file))]
+    checked = in_flight(store, partial(_damage, store), (*base.results, *base.errors))
+    problems = [problem for problem in checked if problem]
     state = known.load(store, base, [])
     want = _frozen(store, base) if listing is None else plan.wanted(store, listing, state)
     unique = len(pc.unique(state.ids))

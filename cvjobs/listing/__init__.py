@@ -20,11 +20,17 @@ from cvjobs.listing.lists import TABLES, TEXTS, locate, read_list
 from cvjobs.listing.pattern import WILDCARDS, Glob, split_glob
 from cvjobs.listing.rows import FAILURES, ImageRows, Listing, version_of
 from cvjobs.paths import path_bytes, path_text
+from cvjobs.remote import Options
 
 __all__ = ["Listing", "list_source", "nothing_found", "open_path", "version_of"]
 
 
-def list_source(source: str, *, on_progress: Callable[[int], None] | None = None) -> Listing:
+def list_source(
+    source: str,
+    options: Options | None = None,  # noqa: ARG001
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> Listing:
     """List a folder, a glob, one image file, or a ``.txt``, ``.lst``, ``.parquet``, ``.csv`` or ``.tsv`` list.
 
     ``on_progress`` is told the number of images found so far, after each folder and each 50,000 images.

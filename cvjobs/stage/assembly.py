@@ -20,7 +20,8 @@ from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
 from cvjobs.errors import CvjobsError, JobFailed, OutputHeld, Stopped
 from cvjobs.images import Pixels
 from cvjobs.records import Failure
-from cvjobs.source import LocalSource
+from cvjobs.remote import Options
+from cvjobs.source import open_source
 from cvjobs.stage.batching import Batch, Batcher, BatchSize
 from cvjobs.stage.fetching import Fetcher
 from cvjobs.stage.steps import Columns, Opener, Step
@@ -36,11 +37,13 @@ PATIENCE = 2.0
 class StageSpec:
     """Everything a worker needs to build a Stage; small and picklable.
 
-    ``root`` and ``base`` say where paths are read from, ``schema`` is that of the results with its metadata,
+    ``root`` and ``base`` say where paths are read from, ``storage`` are the options of object
+    stores, ``schema`` is that of the results with its metadata,
     ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the Stage may keep busy.
     """
 
     out: str
+    storage: Options = field(repr=False)
     author: Author
     lease: int
     root: str
@@ -93,7 +96,7 @@ class Stage:
         gpu = spec.device != "cpu"
         models = 2 if gpu else min(spec.cpus, 4)
         self._intra_op(1 if gpu else max(spec.cpus // models, 1))
-        store = open_store(spec.out, spec.author.run)
+        store = open_store(spec.out, spec.author.run, spec.storage)
 
         def check() -> None:
             if lease.newest(store) > spec.lease:
@@ -106,7 +109,9 @@ class Stage:
         self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
         self._lanes = [Lane(self._children, self._decoders, self, transform) for _ in range(lanes)]
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
-        self._fetcher = Fetcher(LocalSource(spec.root, spec.base), self._decoders, self.failed, self.broken)
+        self._fetcher = Fetcher(
+            open_source(spec.root, spec.base, spec.storage), self._decoders, self.failed, self.broken
+        )
         for thread in (*self._lanes, *self._models):
             thread.start()
 

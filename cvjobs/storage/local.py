@@ -1,88 +1,26 @@
-"""Where outputs live: one small interface, and its implementation on a local or mounted folder.
-
-Every write, rename and link of an output goes through here: a file is complete under its final name, or absent.
-"""
+"""Outputs in a local or mounted folder: files are written aside, made durable, then renamed or linked."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import io
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from cvjobs.errors import JobFailed, WrongUse, storage_failure
+from cvjobs.storage.hashing import HashingFile, Written
 
 TEMPORARY = ".tmp-"
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was published: length in bytes and sha256 (hex) of the content."""
-
-    bytes: int
-    sha256: str
-
-
-class Store(Protocol):
-    """A folder of immutable files with atomic publish and put-if-absent; names use ``/``.
-
-    ``writer`` names the run that writes; it is part of temporary names, so that only leftovers of dead runs are
-    ever cleaned.
-    """
-
-    place: str
-    writer: str
-
-    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
-        """Publish a file atomically, replacing an existing one; ``fill`` writes its content."""
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Publish a file unless the name exists; return whether this call created it."""
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content; raises FileNotFoundError, or a CvjobsError where the store cannot be read."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading at random positions; raises as ``read``."""
-
-    def names(self, folder: str) -> list[str]:
-        """Return the entries of a folder, sorted; empty where there is no such folder."""
-
-    def size(self, name: str) -> int | None:
-        """Return a file's length in bytes, None where it does not exist."""
-
-    def delete(self, name: str) -> None:
-        """Delete a file or a folder of files; nothing happens where it does not exist."""
-
-
-class _HashingFile(io.RawIOBase):
-    """A file descriptor that hashes what passes through it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor, self.length, self.hash = descriptor, 0, hashlib.sha256()
-        self.abandoned = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: object) -> int:
-        view = memoryview(content)  # type: ignore[arg-type]
-        if self.abandoned:
-            return len(view)
-        count = os.write(self.descriptor, view)
-        self.hash.update(view[:count])
-        self.length += count
-        return count
-
-
 class LocalStore:
-    """A folder on a local or mounted file system."""
+    """A folder on a local or mounted file system; see ``Store``."""
+
+    flight = 1
 
     def __init__(self, root: str | Path, writer: str = "reader") -> None:
         self.root = Path(root)
@@ -95,17 +33,11 @@ class LocalStore:
 
     def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        raw = _HashingFile(descriptor)
         try:
-            buffered = io.BufferedWriter(raw, 1 << 20)
-            fill(buffered)
-            buffered.flush()
+            written = HashingFile(partial(os.write, descriptor)).fill(fill)
             os.fsync(descriptor)
-            return Written(raw.length, raw.hash.hexdigest())
+            return written
         finally:
-            # A buffer that could not be written is flushed once more when Python collects it; by then the
-            # number of this descriptor may belong to another file.
-            raw.abandoned = True
             os.close(descriptor)
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
@@ -176,6 +108,11 @@ class LocalStore:
         except FileNotFoundError:
             return []
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See ``Store.sizes``."""
+        found = {name: self.size(f"{folder}/{name}") for name in self.names(folder)}
+        return {name: size for name, size in found.items() if size is not None}
+
     def size(self, name: str) -> int | None:
         """See ``Store.size``."""
         try:
@@ -200,17 +137,6 @@ class LocalStore:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return  # somebody put a file there just now: the next run cleans it up
             raise storage_failure(error, self.place) from error
-
-
-def open_store(place: str, writer: str = "reader") -> Store:
-    """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
-    scheme, separator, rest = place.partition("://")
-    if separator and scheme != "file":
-        raise WrongUse(f"Outputs on {scheme}:// are not supported: use a local or mounted folder.")
-    root = Path(rest if separator else place).expanduser().absolute()
-    if root.exists() and not root.is_dir():
-        raise WrongUse(f"The output {root} is a file: name a folder with -o.")
-    return LocalStore(root, writer)
 
 
 @contextmanager

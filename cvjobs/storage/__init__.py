@@ -1,0 +1,82 @@
+"""Where outputs live: one small interface; ``local`` is a folder, ``bucket`` the objects below a prefix.
+
+Everything that an output gets or loses goes through here: a file is complete under its final name, or absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+from cvjobs.errors import WrongUse, nearest
+from cvjobs.remote import address
+from cvjobs.remote.buckets import SCHEMES
+from cvjobs.storage.bucket import BucketStore
+from cvjobs.storage.hashing import Written
+from cvjobs.storage.local import TEMPORARY, LocalStore
+
+__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "in_flight", "open_store"]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Store(Protocol):
+    """A folder of immutable files with atomic publish and put-if-absent; names use ``/``.
+
+    ``writer`` names the run that writes; it is part of temporary names, so that only leftovers of dead runs are
+    ever cleaned. ``flight`` is how many requests are worth having in flight at once.
+    """
+
+    place: str
+    writer: str
+    flight: int
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
+        """Publish a file atomically, replacing an existing one; ``fill`` writes its content."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Publish a file unless the name exists; return whether this call created it."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; raises FileNotFoundError, or a CvjobsError where the store cannot be read."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading at random positions; raises as ``read``."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the entries of a folder, sorted; empty where there is no such folder."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the length in bytes of each file in a folder."""
+
+    def size(self, name: str) -> int | None:
+        """Return a file's length in bytes, None where it does not exist."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder of files; nothing happens where it does not exist."""
+
+
+def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | None = None) -> Store:
+    """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
+    scheme, separator, rest = place.partition("://")
+    if bucket := address(place):
+        return BucketStore(bucket, writer, options or {})
+    if separator and scheme != "file":
+        near = nearest(scheme, SCHEMES, 1)
+        raise WrongUse(f"Outputs on {scheme}:// are not supported{near}: use a folder, or s3://, gs:// or az://.")
+    root = Path(rest if separator else place).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise WrongUse(f"The output {root} is a file: name a folder with -o.")
+    return LocalStore(root, writer)
+
+
+def in_flight(store: Store, ask: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+    """Yield the answers for items in their order, asking for many at once where that is worth it."""
+    if store.flight == 1:
+        yield from map(ask, items)
+        return
+    with ThreadPoolExecutor(store.flight, thread_name_prefix="store") as threads:
+        yield from threads.map(ask, items)

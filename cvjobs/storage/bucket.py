@@ -1,0 +1,188 @@
+"""Outputs on an object store: every write is one atomic PUT, and putting if absent is a conditional one."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+
+from cvjobs.errors import CvjobsError, JobFailed, WrongUse, storage_failure
+from cvjobs.remote import Address, Buckets, Options, in_words
+from cvjobs.storage.hashing import HashingFile, Written
+
+IN_MEMORY = 64 << 20
+PIECE = 16 << 20  # a larger file is uploaded in pieces of this size, and appears when the last one is there
+READ_WHOLE = 4 << 20
+AHEAD = 1 << 20
+REQUESTS = 32
+
+
+class BucketStore:
+    """The objects below a prefix of a bucket; see ``Store``."""
+
+    flight = REQUESTS
+
+    def __init__(self, root: Address, writer: str, options: Options) -> None:
+        self.root, self.writer, self.place = root, writer, str(root)
+        self._client = Buckets(options).client(root)
+        self._refuses_twice = False
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
+        """See ``Store.write``."""
+        try:
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as spool:
+                written = HashingFile(spool.write).fill(fill)
+                spool.seek(0)
+                with self._errors():
+                    obstore.put(self._client, self._key(name), spool, chunk_size=PIECE, max_concurrency=4)
+        except OSError as error:
+            raise storage_failure(error, tempfile.gettempdir()) from error
+        return written
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See ``Store.create``; what is already there with the same content counts as created by this call.
+
+        An answer that was lost on its way is asked for again, and then finds our own object.
+        Raises WrongUse for a store that creates one object twice.
+        """
+        if not self._refuses_twice:
+            self._try_twice()
+            self._refuses_twice = True
+        return self._put_new(name, content) or self.read(name) == content
+
+    def _put_new(self, name: str, content: bytes) -> bool:
+        with self._errors():
+            try:
+                obstore.put(self._client, self._key(name), content, mode="create")
+            except AlreadyExistsError:
+                return False
+            except NotImplementedError as error:
+                raise self._unsafe() from error
+        return True
+
+    def _try_twice(self) -> None:
+        name = f"_cvjobs/lease/.tmp-{self.writer}-{secrets.token_hex(6)}"
+        try:
+            if not self._put_new(name, b"1") or self._put_new(name, b"2"):
+                raise self._unsafe()
+        finally:
+            with suppress(CvjobsError):  # what stays is swept by the next run
+                self.delete(name)
+
+    def _unsafe(self) -> WrongUse:
+        return WrongUse(
+            f"{self.place} does not refuse to create an object twice (conditional writes, If-None-Match), "
+            "so two runs could spoil each other's results: choose another -o."
+        )
+
+    def read(self, name: str) -> bytes:
+        """See ``Store.read``."""
+        with self._errors():
+            return obstore.get(self._client, self._key(name)).bytes().to_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """See ``Store.open``; a small object is read at once, of a large one the ranges that are asked for."""
+        size = self.size(name)
+        if size is None:
+            raise FileNotFoundError(name)
+        if size <= READ_WHOLE:
+            return io.BytesIO(self.read(name))
+        return io.BufferedReader(_Ranges(lambda at, end: self._range(name, at, end), size), AHEAD)
+
+    def _range(self, name: str, at: int, end: int) -> memoryview:
+        with self._errors():
+            return memoryview(obstore.get_range(self._client, self._key(name), start=at, end=end))
+
+    def names(self, folder: str) -> list[str]:
+        """See ``Store.names``."""
+        with self._errors():
+            found = obstore.list_with_delimiter(self._client, self._key(folder) or None)
+        keys = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted({posixpath.basename(key) for key in keys})
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See ``Store.sizes``."""
+        with self._errors():
+            found = obstore.list_with_delimiter(self._client, self._key(folder) or None)
+        return {posixpath.basename(meta["path"]): meta["size"] for meta in found["objects"]}
+
+    def size(self, name: str) -> int | None:
+        """See ``Store.size``."""
+        try:
+            with self._errors():
+                return obstore.head(self._client, self._key(name))["size"]
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> None:
+        """See ``Store.delete``."""
+        key = self._key(name)
+        with self._errors():
+            below = [meta["path"] for batch in obstore.list(self._client, key, chunk_size=1000) for meta in batch]
+            with suppress(FileNotFoundError):  # somebody was faster; what is left now, the next run cleans up
+                obstore.delete(self._client, below or [key])
+
+    def _key(self, name: str) -> str:
+        return posixpath.normpath(f"{self.root.key}/{name}").strip("/")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the store's errors into sentences, but let FileNotFoundError of an object pass."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            words = in_words(error, self.root)
+            if isinstance(words, WrongUse):
+                raise words from error
+            raise
+        except BaseError as error:
+            raise in_words(error, self.root) from error
+        except OSError as error:
+            raise JobFailed(
+                f"{self.place} cannot be reached ({error}): when it works again, run the same command to continue."
+            ) from error
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file, each read a request; ``fetch`` returns the bytes from one offset to before another."""
+
+    def __init__(self, fetch: Callable[[int, int], memoryview], size: int) -> None:
+        self._fetch, self._size, self._at = fetch, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + (0, self._at, self._size)[whence], 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readall(self) -> bytes:
+        # Without this, Python asks for 8 KiB at a time.
+        if self._at >= self._size:
+            return b""
+        content = bytes(self._fetch(self._at, self._size))
+        self._at += len(content)
+        return content
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        end = min(self._at + len(view), self._size)
+        if end <= self._at:
+            return 0
+        content = self._fetch(self._at, end)
+        view[: len(content)] = content
+        self._at += len(content)
+        return len(content)
