@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.dataset import layout
+from cvjobs.dataset import layout, versions
 from cvjobs.dataset.parts import File
 from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.remote import Options, address, filesystem, parse_options
@@ -20,6 +22,9 @@ from cvjobs.storage import Store, in_flight, open_store
 if TYPE_CHECKING:
     import pandas
     import ray.data
+
+
+Ints = npt.NDArray[np.int64]
 
 
 class Damaged(JobFailed):
@@ -91,32 +96,19 @@ class Snapshot:
         )
 
 
-def _versions(store: Store) -> list[int]:
-    names = (name[1:-5] for name in store.names(layout.VERSIONS) if name.startswith("v") and name.endswith(".json"))
-    return sorted(int(n) for n in names if n.isdigit())
-
-
 def latest(store: Store) -> Snapshot:
-    """Return the newest snapshot, the empty one for a new output; raises JobFailed where it is damaged."""
-    while True:
-        superseded = False
-        for number in reversed(_versions(store)):
-            name = f"{layout.VERSIONS}/v{number:08d}.json"
-            try:
-                content = store.read(name)
-            except FileNotFoundError:
-                superseded = True  # while we looked: there is a newer one
-                break
-            if content.endswith(b"}\n"):
-                return _load(store, name, content)
-            # A kill cut it short, which only happens without hard links: it was never published.
-        if not superseded:
-            return Snapshot(version=0)
+    """Return the newest snapshot, the empty one for a new output.
 
-
-def _load(store: Store, name: str, content: bytes) -> Snapshot:
+    Raises JobFailed where it is damaged, WrongUse where the folder holds an index.
+    """
+    found = versions.newest(store)
+    if found is None:
+        return Snapshot(version=0)
+    name, record = found
+    if "factory" in record:
+        raise WrongUse(f"{store.place} holds an index, no images' results: name the -o folder of another command.")
     try:
-        return Snapshot.load(layout.unpack(content) or {})
+        return Snapshot.load(record)
     except (KeyError, TypeError) as error:
         raise JobFailed(
             f"{store.place}/{name} is damaged: restore it from a backup, or delete it to compute all images again."
@@ -125,15 +117,12 @@ def _load(store: Store, name: str, content: bytes) -> Snapshot:
 
 def next_version(store: Store) -> int:
     """Return the number that the next snapshot gets."""
-    return max(_versions(store), default=0) + 1
+    return versions.following(store)
 
 
 def publish(store: Store, snapshot: Snapshot) -> bool:
     """Publish by put-if-absent; False where another run was first, and then nothing may be deleted."""
-    name = f"{layout.VERSIONS}/v{snapshot.version:08d}.json"
-    created = store.create(name, layout.pack(snapshot.record()))
-    # Old versions are deleted, so a run that slept may create a number that was used up: higher ones tell.
-    return created and max(_versions(store)) == snapshot.version
+    return versions.publish(store, snapshot.version, snapshot.record())
 
 
 def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
@@ -147,6 +136,25 @@ def read_batches(store: Store, file: File) -> Iterator[pa.Table]:
     with _opened(store, file) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, use_threads=False)
+
+
+def read_groups(
+    store: Store, file: File, columns: list[str], rows: Ints | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield (first row, some columns) of each row group, or only of those that hold one of ``rows`` (sorted)."""
+    with _opened(store, file) as parquet:
+        first = 0
+        for group in range(parquet.num_row_groups):
+            end = first + parquet.metadata.row_group(group).num_rows
+            if rows is None or np.searchsorted(rows, first) < np.searchsorted(rows, end):
+                yield first, parquet.read_row_group(group, columns=columns, use_threads=False)
+            first = end
+
+
+def read_schema(store: Store, file: File) -> pa.Schema:
+    """Return the columns of a file; raises as ``read_table``."""
+    with _opened(store, file) as parquet:
+        return parquet.schema_arrow
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The index of an embeddings output: built, kept up to date, opened and searched."""

@@ -1,0 +1,147 @@
+"""Generations: which files make up an index and how they were built, published like the snapshots of a dataset."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvjobs.dataset import layout, versions
+from cvjobs.dataset.parts import File
+from cvjobs.errors import JobFailed, WrongUse
+from cvjobs.storage import TEMPORARY, Store
+
+KEPT = 3
+BASE, IDS, LISTS, VECTORS = "index.faiss", "ids.parquet", "lists.ivfdata", "vectors.f16"
+DELTA, DELTA_IDS, DELTA_VECTORS, REMOVED = "delta.faiss", "delta.parquet", "delta.f16", "removed.parquet"
+FORMAT = {"format": "cvjobs index", "version": 1}
+_FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One published state of an index.
+
+    ``count`` vectors are live: the ``base``'s, which were built together, less ``removed`` ones, and the ``delta``'s,
+    which came later. ``fingerprint``, ``facts``, ``resolved``, ``source`` and ``root`` are those of the embeddings'
+    snapshot ``version``; ``listed_in`` is the folder that a list's relative paths start from. ``recall`` is recall@10
+    against exact search, as measured when the base was built, with ``queries`` queries; ``nprobe`` and ``rerank``
+    (candidates ÷ neighbours) are the search setting that reached it. ``max_memory`` in bytes.
+    """
+
+    number: int
+    previous: int
+    kind: str
+    factory: str
+    dim: int
+    count: int
+    base: int
+    removed: int
+    delta: int
+    fingerprint: str
+    embeddings: str
+    version: int
+    source: str
+    root: str
+    listed_in: str
+    target_recall: float
+    recall: float
+    queries: int
+    max_memory: int
+    built: float
+    seconds: float
+    nprobe: int = 0
+    rerank: int = 0
+    metric: str = "cosine"
+    facts: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
+
+    def file(self, name: str) -> File | None:
+        """Return the file with this last part of its name."""
+        return next((file for file in self.files if file.name.rpartition("/")[2] == name), None)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def record(self) -> dict[str, Any]:
+        """Return the generation as JSON types."""
+        return {**vars(self), "files": [vars(file) for file in self.files]}
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Generation:
+        """Return the generation that a JSON record describes."""
+        return cls(**{**record, "files": tuple(File.load(file) for file in record["files"])})
+
+
+def latest(store: Store) -> Generation | None:
+    """Return the newest generation, None where there is none yet.
+
+    Raises WrongUse where the folder holds something else, JobFailed where the record is damaged.
+    """
+    found = versions.newest(store)
+    if found is None:
+        return None
+    name, record = found
+    if "folded" in record:
+        raise WrongUse(f"{store.place} holds embeddings, no index: name the -o folder of `cvjobs index`.")
+    try:
+        return Generation.load(record)
+    except (KeyError, TypeError) as error:
+        raise JobFailed(
+            f"{store.place}/{name} is damaged: delete it, and the generation before it counts again."
+        ) from error
+
+
+def kept(store: Store) -> list[Generation]:
+    """Return the generations that are still there, oldest first; damaged records are left out."""
+    found = []
+    for number in versions.numbers(store):
+        try:
+            found.append(Generation.load(layout.unpack(store.read(versions.name_of(number))) or {}))
+        except (FileNotFoundError, KeyError, TypeError):
+            continue
+    return found
+
+
+def new_folder(number: int) -> str:
+    """Return the name of the folder that a generation's own files go to."""
+    return f"g{number:06d}-{secrets.token_hex(4)}"
+
+
+def publish(store: Store, generation: Generation) -> bool:
+    """Publish by put-if-absent; False where another run was first, and then nothing may be deleted."""
+    published = versions.publish(store, generation.number, generation.record())
+    if published:
+        content = layout.pack(generation.record())
+        store.write("index.json", lambda file: _put(file, content))
+    return published
+
+
+def _put(file: Any, content: bytes) -> None:
+    file.write(content)
+
+
+def sweep(store: Store, number: int) -> None:
+    """Delete generations but the newest ones, files that none of them names, and leftovers of dead runs.
+
+    ``number`` is the generation that this run has just published: no folder up to it can still be published.
+    """
+    for old in versions.numbers(store)[:-KEPT]:
+        store.delete(versions.name_of(old))
+    used = {file.name for generation in kept(store) for file in generation.files}
+    for name in store.names("."):
+        made = _FOLDER.fullmatch(name)
+        if made and int(made[1]) <= number:
+            files = [f"{name}/{entry}" for entry in store.names(name)]
+            idle = [file for file in files if file not in used]
+            for garbage in [name] if len(idle) == len(files) else idle:
+                store.delete(garbage)
+    for folder in (layout.VERSIONS, layout.LEASE, "_cvjobs", "."):
+        for name in store.names(folder):
+            if name.startswith(TEMPORARY) and store.writer[:7] >= name.removeprefix(TEMPORARY)[:7]:
+                store.delete(f"{folder}/{name}")

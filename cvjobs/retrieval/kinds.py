@@ -1,0 +1,86 @@
+"""Which kind of index fits: sizes as people write them, what each kind needs in memory, and the choice."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import psutil
+
+from cvjobs.errors import WrongUse
+
+EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
+POINTS = 40  # a list's centroid is the mean of at least so many training vectors
+FEWEST = 16 * POINTS
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of index for some vectors: FAISS's factory string, its lists, and the memory it is searched in (bytes)."""
+
+    name: str
+    factory: str
+    lists: int
+    memory: int
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as ``400MB`` or ``2GiB`` stands for; raises WrongUse."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    if found is None or not float(found[1]):
+        raise WrongUse(f"--max-memory {text} is no size: write it as in 400MB or 2GiB.")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def size_text(size: int) -> str:
+    """Return a size in words, as in ``1.2 GB``."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size} bytes"
+
+
+def default_memory() -> int:
+    """Return half of the memory that is free on this machine, in bytes."""
+    return int(psutil.virtual_memory().available) // 2
+
+
+def kind_of(name: str, count: int, dim: int) -> Kind:
+    """Return a kind for ``count`` vectors; raises WrongUse where they are too few to train it."""
+    lists = max(1, min(round(4 * math.sqrt(count)), count // POINTS))
+    if name != "exact" and count < FEWEST:
+        raise WrongUse(f"{count:,} vectors are too few for --kind {name} (at least {FEWEST}): take --kind exact.")
+    if name == "exact":
+        return Kind(name=name, factory="Flat", lists=0, memory=4 * dim * count)
+    if name == "ivf":
+        memory = (2 * dim + 8) * count + 4 * dim * lists
+        return Kind(name=name, factory=f"IVF{lists},SQfp16", lists=lists, memory=memory)
+    pieces = code_size(dim)
+    factory = f"OPQ{pieces}_{dim // pieces * pieces},IVF{lists},PQ{pieces}"
+    return Kind(name=name, factory=factory, lists=lists, memory=(pieces + 8) * count + 4 * dim * (lists + dim))
+
+
+def code_size(dim: int) -> int:
+    """Return into how many pieces of a byte each a vector is coded: four numbers a byte, at most 64."""
+    return max(1, min(64, dim // 4))
+
+
+def choose(name: str, count: int, dim: int, limit: int) -> Kind:
+    """Return the kind that was asked for, or with ``auto`` the most exact that fits into ``limit`` bytes.
+
+    Raises WrongUse where it does not fit.
+    """
+    names = [name] if name != "auto" else ["exact", "ivf", "pq"] if count <= EXACT_UP_TO else ["ivf", "pq"]
+    if name == "auto" and count < FEWEST:
+        names = ["exact"]
+    kinds = [kind_of(each, count, dim) for each in names]
+    for kind in kinds:
+        if kind.memory <= limit:
+            return kind
+    smallest = kinds[-1]
+    raise WrongUse(
+        f"{count:,} vectors of {dim} numbers need {size_text(smallest.memory)} as kind {smallest.name}, and "
+        f"--max-memory is {size_text(limit)}: allow more{', or take another --kind' if smallest.name != 'pq' else ''}."
+    )

@@ -1,0 +1,146 @@
+"""An index as it is searched: one generation, its files checked, removed vectors left out, later ones included."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cvjobs.errors import WrongUse
+from cvjobs.retrieval import files, generation
+from cvjobs.retrieval.files import Damaged
+from cvjobs.retrieval.generation import Generation
+from cvjobs.retrieval.shards import Flat, Mask, Shard, join, merge
+from cvjobs.retrieval.vectors import Floats, Ints, unit
+from cvjobs.storage import Store, open_store
+
+
+class Index:
+    """One generation of an index; positions of rows count through what was built together, then what came later."""
+
+    def __init__(self, generation: Generation, paths: dict[str, Path], shards: list[Shard], removed: Ints) -> None:
+        self.generation = generation
+        self._paths, self._shards, self._removed = paths, shards, removed
+        self._clean: Callable[[], object] = lambda: None
+
+    def __len__(self) -> int:
+        return self.generation.count
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def search(self, vectors: npt.ArrayLike, k: int) -> tuple[Floats, Ints]:
+        """Return the ``k`` nearest of each of ``vectors`` (n, dim): cosines (n, k) float32, and positions (n, k) int64.
+
+        Best first; NaN and -1 where the index holds fewer, or the lists that were looked into do.
+        """
+        queries = self._checked(vectors)
+        return merge([shard.search(queries, k) for shard in self._shards], k)
+
+    def within(self, vectors: npt.ArrayLike, score: float) -> tuple[Ints, Floats, Ints]:
+        """Return all that have at least this cosine: limits (n + 1,), cosines and positions, in no order.
+
+        What was found for query ``i`` is at ``limits[i]:limits[i + 1]``.
+        """
+        queries = self._checked(vectors)
+        return join([shard.within(queries, score) for shard in self._shards])
+
+    def _checked(self, vectors: npt.ArrayLike) -> Floats:
+        queries = unit(vectors)
+        if queries.shape[1] != self.generation.dim:
+            raise WrongUse(f"The index has vectors of {self.generation.dim}, not of {queries.shape[1]} numbers.")
+        return queries
+
+    def blocks(self, count: int) -> Iterator[tuple[Ints, Floats]]:
+        """Yield positions (m,) and vectors (m, dim) of all live rows, of unit length, ``m`` at most ``count``."""
+        for shard in self._shards:
+            yield from shard.blocks(count)
+
+    def rows(self, positions: npt.ArrayLike) -> pa.Table:
+        """Return what is known of the images at some positions, in that order: path, image_id, content_hash, ..."""
+        return self._rows.take(pa.array(np.asarray(positions, np.int64)))
+
+    @property
+    def ids(self) -> pa.Table:
+        """What is known of all live images, and their positions as ``row``."""
+        rows = np.delete(np.arange(self._rows.num_rows), self._removed)
+        return self.rows(rows).append_column("row", pa.array(rows))
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        names = [name for name in (generation.IDS, generation.DELTA_IDS) if name in self._paths]
+        return pa.concat_tables([files.read_rows(self._paths[name]) for name in names]).combine_chunks()
+
+    def close(self) -> None:
+        """Let go of the files, and delete those that were fetched."""
+        self._shards = []
+        self._clean()
+
+    def owns(self, scratch: Path) -> Index:
+        """Take over a folder of fetched files, which is deleted with the index or at the end of the process."""
+        self._clean = weakref.finalize(self, shutil.rmtree, scratch, True)
+        return self
+
+
+def open_index(place: str) -> Index:
+    """Open the newest generation of an index.
+
+    Raises WrongUse where there is none, JobFailed where a file is gone or not what was written.
+    """
+    store = open_store(place)
+    newest = generation.latest(store)
+    if newest is None:
+        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
+    return open_generation(store, newest)
+
+
+def open_generation(store: Store, opened: Generation) -> Index:
+    """Open one generation; raises JobFailed where a file is gone or not what was written."""
+    scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
+    try:
+        paths = files.fetch(store, opened, scratch)
+        removed = np.zeros(0, np.int64)
+        if generation.REMOVED in paths:
+            removed = files.read_removed(paths[generation.REMOVED])
+        live = None
+        if len(removed):
+            live = np.ones(opened.base, np.bool_)
+            live[removed] = False
+        shards = [_shard(store, opened, paths[generation.BASE], 0, live)]
+        if generation.DELTA in paths:
+            shards.append(_shard(store, opened, paths[generation.DELTA], opened.base, None))
+        return Index(opened, paths, shards, removed).owns(scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _shard(store: Store, opened: Generation, path: Path, first: int, live: Mask | None) -> Shard:
+    index = _read(store, opened, path, opened.delta if first else opened.base, faiss.IO_FLAG_MMAP_IFC)
+    return Flat(index, first, live)
+
+
+def _read(store: Store, opened: Generation, path: Path, count: int, flags: int) -> Any:
+    try:
+        index = files.read_index(path, flags)
+    except RuntimeError as error:
+        raise Damaged(store.place, path.name, "FAISS cannot read it") from error
+    found = (index.ntotal, index.d, index.metric_type)
+    if found != (count, opened.dim, faiss.METRIC_INNER_PRODUCT):
+        raise Damaged(store.place, path.name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
+    return index
