@@ -24,7 +24,6 @@ from cvjobs.stage import Opener, StageSpec
 from cvjobs.storage import Store
 
 DECODER = "cvjobs.images:decode"
-HASHERS = 8
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
 
@@ -82,7 +81,7 @@ class Context:
             except Unreadable:
                 return None
 
-        with ThreadPoolExecutor(HASHERS) as threads:
+        with ThreadPoolExecutor(source.threads) as threads:
             return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
 
     @property

@@ -1,4 +1,4 @@
-"""Reading the images of a source: one small interface, and its implementation for local and mounted files."""
+"""Reading the images of a source: one small interface, for files and for objects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 from typing import Protocol
 
 from cvjobs.listing import open_path
+from cvjobs.paths import path_bytes
 from cvjobs.records import Failure
-from cvjobs.remote import Options
+from cvjobs.remote import Changed, Options, Remote, is_remote
 
 MAX_BYTES = 256 << 20
 _TRY_AGAIN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR})
@@ -36,6 +37,8 @@ class Source(Protocol):
 class LocalSource:
     """Files below ``root``, or named by a list whose relative paths start at ``base``."""
 
+    threads = 8
+
     def __init__(self, root: str, base: str) -> None:
         self.root, self.base = root, base
 
@@ -44,8 +47,7 @@ class LocalSource:
 
         Errors of the kind that go away are tried three times more, within about 6 s.
         """
-        if size > MAX_BYTES:
-            raise Unreadable("too_large_file", f"{size:,} bytes are more than {MAX_BYTES:,}")
+        _check_size(size)
         for attempt, pause in enumerate((*_PAUSES, None), start=1):
             try:
                 return self._read(path, size, modified)
@@ -80,9 +82,51 @@ class LocalSource:
         return content
 
 
-def open_source(root: str, base: str, options: Options) -> Source:  # noqa: ARG001
-    """Return the source of a listing with this ``root`` and ``base``."""
-    return LocalSource(root, base)
+class RemoteSource:
+    """Objects below the URL ``root``, or objects and files that a list names, its relative ones below ``base``."""
+
+    threads = 32
+
+    def __init__(self, root: str, base: str, options: Options) -> None:
+        self._root, self._base = root, base
+        self._remote = Remote(options)
+        self._files = LocalSource(root, base)
+
+    def read(self, path: str, size: int, modified: int) -> bytes:
+        """Return as ``LocalSource.read``; time stamps count to the second, which is all that some answers give.
+
+        Errors of the kind that go away are tried again by the client, for about half a minute.
+        """
+        place = open_path(self._root, self._base, path)
+        if not is_remote(place):
+            return self._files.read(path, size, modified)
+        _check_size(size)
+        try:
+            content, now = self._remote.read(place.decode(), size)
+        except FileNotFoundError as error:
+            raise Unreadable("read_vanished", _reason(error)) from error
+        except PermissionError as error:
+            raise Unreadable("read_permission", _reason(error)) from error
+        except Changed as error:
+            raise Unreadable("changed_during_run", _reason(error)) from error
+        except OSError as error:
+            raise Unreadable("read_io", _reason(error)) from error
+        if now.size != size or now.modified // 10**9 != modified // 10**9:
+            raise Unreadable("changed_during_run", "the object is not the one that was listed")
+        if size == 0:
+            raise Unreadable("empty_file", "the object has no bytes")
+        return content
+
+
+def open_source(root: str, base: str, options: Options) -> LocalSource | RemoteSource:
+    """Return the source of a listing with this ``root`` and ``base``; a list may name objects wherever it is."""
+    local = root and not is_remote(path_bytes(root))
+    return LocalSource(root, base) if local else RemoteSource(root, base, options)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Unreadable("too_large_file", f"{size:,} bytes are more than {MAX_BYTES:,}")
 
 
 def _reason(error: OSError) -> str:

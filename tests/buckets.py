@@ -52,11 +52,20 @@ class Bucket:
     def put(self, key: str, content: bytes) -> None:
         obstore.put(self.store, key, content)
 
+    def put_raw(self, key: str, content: bytes) -> None:
+        """Make an object whose key obstore refuses."""
+        request = urllib.request.Request(f"{self.endpoint}/{self.name}/{key}", content, method="PUT")
+        with urllib.request.urlopen(request):
+            pass
+
     def upload(self, folder: Path, prefix: str) -> None:
         """Copy the files below a folder."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
+
+    def read(self, key: str) -> bytes:
+        return obstore.get(self.store, key).bytes().to_bytes()
 
     def delete(self, key: str) -> None:
         obstore.delete(self.store, key)
@@ -66,7 +75,7 @@ class Bucket:
 
     def table(self, prefix: str) -> pa.Table:
         """The rows of all Parquet files below a prefix, by path, without cvjobs."""
-        found = [obstore.get(self.store, key).bytes().to_bytes() for key in self.keys(prefix)]
+        found = [self.read(key) for key in self.keys(prefix)]
         if not found:
             return pa.table({"path": pa.array([], pa.string())})
         return pa.concat_tables([pq.read_table(io.BytesIO(c)) for c in found]).sort_by("path").combine_chunks()

@@ -83,8 +83,8 @@ def test_bad_entries_of_a_list_are_failures(tmp_path: Path) -> None:
 
 
 def test_a_scheme_in_a_list_is_named(tmp_path: Path) -> None:
-    (tmp_path / "l.txt").write_text("s3://bucket/a.jpg\n")
-    with pytest.raises(WrongUse, match=r"s3://.*local paths"):
+    (tmp_path / "l.txt").write_text("ftp://host/a.jpg\n")
+    with pytest.raises(WrongUse, match=r"ftp://.*local paths"):
         list_source(str(tmp_path / "l.txt"))
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvjobs.listing.rows import mix
+from cvjobs.listing.rows import mix, text_hash
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -24,7 +22,7 @@ def carried_hash(columns: pa.RecordBatch) -> Hashes:
     total = np.zeros(columns.num_rows, np.uint64)
     for name, column in zip(columns.schema.names, columns.columns, strict=True):
         try:
-            total += mix(_hash(column) ^ _text_hash(name.encode()))
+            total += mix(_hash(column) ^ text_hash(name.encode()))
         except TypeError as error:
             raise TypeError(f"{name} ({error})") from None
     return total
@@ -54,7 +52,7 @@ def _hash(column: pa.Array) -> Hashes:
         values = _hash(column.cast(pa.string()))
     elif is_text(kind):
         texts = column.cast(pa.large_binary()).fill_null(b"").to_pylist()
-        values = np.fromiter(map(_text_hash, texts), np.uint64, len(texts))
+        values = np.fromiter(map(text_hash, texts), np.uint64, len(texts))
     elif pa.types.is_fixed_size_list(kind):
         values = _hash(column.cast(pa.list_(kind.value_type)))
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -77,7 +75,3 @@ def _list_hash(column: pa.Array) -> Hashes:
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mix(items ^ mix(place.astype(np.uint64))))])
     bounds = offsets - offsets[0]
     return mix((sums[bounds[1:]] - sums[bounds[:-1]]) ^ lengths.astype(np.uint64))
-
-
-def _text_hash(text: bytes) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-import re
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +16,10 @@ import pyarrow.parquet as pq
 
 from cvjobs.errors import WrongUse
 from cvjobs.listing.carried import Hashes, carried_hash, is_text
-from cvjobs.listing.folder import kind_of
-from cvjobs.listing.rows import CHUNK, FAILURES, IMAGES, failure_batch, failure_code, mix, path_columns, stat_columns
+from cvjobs.listing.places import look
+from cvjobs.listing.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
 from cvjobs.paths import path_text
+from cvjobs.remote import Remote, Seen, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
@@ -29,7 +27,6 @@ PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
 RESULT_COLUMNS = frozenset(
     {"path", "image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
 )
-_SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Entries(NamedTuple):
@@ -47,43 +44,36 @@ class Found(NamedTuple):
     skipped: dict[str, int]
 
 
-def locate(uri: bytes, base: bytes) -> bytes:
-    """Return the file that a URI or path means, a relative one below ``base``.
-
-    Raises WrongUse for what is neither a local path nor ``file://`` on this machine.
-    """
-    found = _SCHEME.match(uri)
-    if found is None:
-        return uri if uri[:1] == b"/" else base + b"/" + uri
-    host, slash, path = uri[found.end() :].partition(b"/")
-    if found[1].lower() == b"file" and host in (b"", b"localhost") and slash:
-        return unquote_to_bytes(slash + path)
-    raise WrongUse(f"{path_text(found[0] + host)} cannot be read: give local paths or file:///absolute/path.")
+def suffix_of(name: bytes) -> str:
+    """Return what the name of a file or URL ends with, from the dot on, in lower case."""
+    plain = name.partition(b"?")[0] if is_remote(name) else name
+    return os.path.splitext(os.fsdecode(plain))[1].lower()
 
 
-def read_list(file: bytes, base: bytes, on_progress: Callable[[int], None]) -> Found:
+def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress: Callable[[int], None]) -> Found:
     """Look at every file that a list names, the first time it is named.
 
-    Raises WrongUse for a list that cannot be read, has no path column or names what is no local file.
+    ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
+    read, has no path column or names what can be nowhere.
     """
-    suffix = os.path.splitext(os.fsdecode(file))[1].lower()
+    suffix = suffix_of(name)
     images: list[pa.RecordBatch] = []
     failures: list[pa.RecordBatch] = []
     skipped: Counter[str] = Counter()
     seen = 0
     try:
-        schema, batches = (pa.schema([]), _text(file)) if suffix in TEXTS else _table(file, suffix)
+        schema, batches = (pa.schema([]), _text(file)) if suffix in TEXTS else _table(file, suffix, path_text(name))
         for entries in batches:
             named = _without_blanks(entries)
             skipped["no path"] += len(entries.uris) - len(named.uris)
-            good, bad = _look(named, base)
+            good, bad = _look(named, base, remote)
             images.append(good)
             failures.append(bad)
             seen += good.num_rows
             on_progress(seen)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise WrongUse(f"The list {path_text(file)} cannot be read ({reason}): write it anew, in UTF-8.") from error
+        raise WrongUse(f"The list {path_text(name)} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
     found, duplicates = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES))
     skipped["duplicate"] += duplicates
@@ -101,7 +91,7 @@ def _text(file: bytes) -> Iterator[Entries]:
             yield Entries(batch, None)
 
 
-def _table(file: bytes, suffix: str) -> tuple[pa.Schema, Iterator[Entries]]:
+def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[Entries]]:
     """Return the carried columns of a Parquet or CSV, and its rows."""
     if suffix == ".parquet":
         with open(file, "rb") as opened:
@@ -114,7 +104,7 @@ def _table(file: bytes, suffix: str) -> tuple[pa.Schema, Iterator[Entries]]:
         # A CSV has no types. Kept as text, 007 stays 007 and the schema is the same every night.
         schema = pa.schema([(name, pa.string()) for name in names])
         batches = _csv(file, delimiter, names)
-    column = _path_column(file, schema)
+    column = _path_column(place, schema)
     carried = schema.remove(schema.get_field_index(column))
     return carried, (_split(batch, column) for batch in batches)
 
@@ -135,10 +125,9 @@ def _csv(file: bytes, delimiter: str, names: list[str]) -> Iterator[pa.RecordBat
         )
 
 
-def _path_column(file: bytes, schema: pa.Schema) -> str:
+def _path_column(place: str, schema: pa.Schema) -> str:
     """Return the name of the path column; raise WrongUse for a table that cannot be used as a list."""
     names = schema.names
-    place = path_text(file)
     column = next((name for name in PATH_COLUMNS if name in names), None)
     if column is None:
         has = ", ".join(names) or "nothing"
@@ -169,30 +158,21 @@ def _without_blanks(entries: Entries) -> Entries:
     return Entries(uris, None if entries.carried is None else entries.carried.filter(mask))
 
 
-def _look(entries: Entries, base: bytes) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def _look(entries: Entries, base: bytes, remote: Remote) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return the rows of the files that are there, with the carried columns, and the rows of the others."""
     paths: list[bytes] = []
-    sizes: list[int] = []
-    times: list[int] = []
+    about: list[Seen] = []
     failed: list[tuple[bytes, str, str]] = []
     there = np.ones(len(entries.uris), bool)
-    for i, uri in enumerate(entries.uris):
-        try:
-            status = os.stat(locate(uri, base))
-            if stat.S_ISREG(status.st_mode):
-                paths.append(uri)
-                sizes.append(status.st_size)
-                times.append(status.st_mtime_ns)
-                continue
-            kind = "folder" if stat.S_ISDIR(status.st_mode) else kind_of(status.st_mode)
-            failed.append((uri, "not_an_image", f"is a {kind}"))
-        except OSError as error:
-            failed.append((uri, failure_code(error), f"{error.strerror}"))
-        except ValueError:
-            failed.append((uri, "list_vanished", "no file name holds a NUL byte"))
-        there[i] = False
+    for i, (uri, found) in enumerate(zip(entries.uris, look(entries.uris, base, remote), strict=True)):
+        if isinstance(found, Seen):
+            paths.append(uri)
+            about.append(found)
+        else:
+            failed.append((uri, found.code, found.detail))
+            there[i] = False
     path, ids = path_columns(paths)
-    size, modified, version = stat_columns(sizes, times)
+    size, modified, version = seen_columns(about)
     others: list[pa.Array] = []
     schema = IMAGES
     if entries.carried is not None and entries.carried.num_columns:

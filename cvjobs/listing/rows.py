@@ -7,6 +7,7 @@ images never are ten million Python objects.
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvjobs.paths import image_id, path_text
+from cvjobs.remote import Seen
 
 CHUNK = 50_000
 
@@ -44,9 +46,9 @@ class Listing:
     """
 
     source: str
-    """The identity of the source: its absolute, normalised path (of a glob: its pattern)."""
+    """The identity of the source: its absolute, normalised path or its URL (of a glob: its pattern)."""
     root: str
-    """The absolute folder that ``path`` is relative to; ``""`` for a list, whose paths are URIs as written."""
+    """The folder (or URL) that ``path`` is relative to; ``""`` for a list, whose paths are URIs as written."""
     images: pa.Table
     failures: pa.Table
     skipped: dict[str, int]
@@ -112,13 +114,37 @@ def stat_columns(sizes: Sequence[int], times: Sequence[int]) -> tuple[pa.Array, 
     return pa.array(size_array), modified, version_of(size_array, time_array)
 
 
+def seen_columns(about: Sequence[Seen]) -> tuple[pa.Array, pa.Array, npt.NDArray[np.uint64]]:
+    """Return the columns as ``stat_columns`` does, of files and objects; the version of an object is its ETag's."""
+    size, modified, version = stat_columns([s.size for s in about], [s.modified for s in about])
+    return size, modified, _tagged(version, size, [s.tag for s in about])
+
+
+def _tagged(version: npt.NDArray[np.uint64], size: pa.Array, tags: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Return the versions with those of n objects that have an ETag made from it and their size alone."""
+    if not any(tags):
+        return version
+    hashes = np.fromiter(map(text_hash, (tag.encode() for tag in tags)), np.uint64, len(tags))
+    own = mix(mix(size.to_numpy().astype(np.uint64)) ^ hashes)
+    return np.where(np.fromiter(map(bool, tags), np.bool_, len(tags)), own, version)
+
+
+def text_hash(text: bytes) -> np.uint64:
+    """Return 64 bits of a text."""
+    return np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+
+
 class ImageRows:
-    """The images found so far: append to ``paths``, ``sizes`` and ``times`` alike, ``flush`` at ``CHUNK``."""
+    """The images found so far: append to ``paths``, ``sizes`` and ``times`` alike, ``flush`` at ``CHUNK``.
+
+    Objects have ``tags`` too, files none.
+    """
 
     def __init__(self) -> None:
         self.paths: list[bytes] = []
         self.sizes: list[int] = []
         self.times: list[int] = []
+        self.tags: list[str] = []
         self.flushed = 0
         self._batches: list[pa.RecordBatch] = []
 
@@ -131,10 +157,10 @@ class ImageRows:
             return
         path, ids = path_columns(self.paths)
         size, modified, version = stat_columns(self.sizes, self.times)
-        columns = [path, ids, size, modified, pa.array(version)]
+        columns = [path, ids, size, modified, pa.array(_tagged(version, size, self.tags))]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=IMAGES))
         self.flushed += len(self.paths)
-        for column in (self.paths, self.sizes, self.times):
+        for column in (self.paths, self.sizes, self.times, self.tags):
             column.clear()
 
     def table(self) -> pa.Table:

@@ -109,9 +109,8 @@ class Stage:
         self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
         self._lanes = [Lane(self._children, self._decoders, self, transform) for _ in range(lanes)]
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
-        self._fetcher = Fetcher(
-            open_source(spec.root, spec.base, spec.storage), self._decoders, self.failed, self.broken
-        )
+        source = open_source(spec.root, spec.base, spec.storage)
+        self._fetcher = Fetcher(source, self._decoders, self.failed, self.broken, source.threads)
         for thread in (*self._lanes, *self._models):
             thread.start()
 

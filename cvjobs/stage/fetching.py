@@ -76,13 +76,14 @@ class Fetcher:
         decoders: queue.Queue[Chunk | None],
         failed: Callable[[Any, Failure], None],
         broken: Callable[[BaseException], None],
+        threads: int = THREADS,
     ) -> None:
         self._source, self._decoders, self._failed, self._broken = source, decoders, failed, broken
         self._requests: queue.Queue[list[Request] | None] = queue.Queue()
         self._budget = Budget(BUDGET)
         self._stopped = threading.Event()
         self._in_a_row = 0
-        self._threads = [threading.Thread(target=self._run, name="fetch", daemon=True) for _ in range(THREADS)]
+        self._threads = [threading.Thread(target=self._run, name="fetch", daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 

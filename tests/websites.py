@@ -1,0 +1,82 @@
+"""Web servers on loopback, as well and as badly behaved as those on the web."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Page:
+    """What a server has at one path."""
+
+    content: bytes
+    tag: str | None = '"t1"'
+    modified: str | None = "Mon, 01 Jan 2024 00:00:00 GMT"
+    length: bool = True
+    head: int = 200
+    failures: int = 0
+    asked: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def web(pages: dict[str, Page]) -> Iterator[str]:
+    """Serve pages by path (with its query) and yield the address of the server."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, page: Page | None, body: bool) -> None:
+            if page:
+                page.asked.append(self.command)
+            if page is None or (not body and page.head != 200) or page.failures:
+                status = 404 if page is None else 503 if page.failures else page.head
+                if page and page.failures:
+                    page.failures -= 1
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            partial = page.length and self.headers.get("Range") == "bytes=0-0"
+            content = page.content[:1] if partial else page.content
+            self.send_response(206 if partial else 200)
+            if partial:
+                self.send_header("Content-Range", f"bytes 0-0/{len(page.content)}")
+            if page.length:
+                self.send_header("Content-Length", str(len(content)))
+            else:
+                self.send_header("Connection", "close")
+            if page.tag:
+                self.send_header("ETag", page.tag)
+            if page.modified:
+                self.send_header("Last-Modified", page.modified)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+            self.close_connection = self.close_connection or not page.length
+
+        def do_GET(self) -> None:
+            self.answer(pages.get(self.path), True)
+
+        def do_HEAD(self) -> None:
+            self.answer(pages.get(self.path), False)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{serving.server_address[1]}"
+        finally:
+            serving.shutdown()
+            thread.join()
