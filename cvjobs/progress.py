@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +49,15 @@ class Progress:
         """Show what the run is doing before it computes."""
         if self._bar is not None:
             self._bar.update(self._task, description=what)
+
+    def counting(self, total: int) -> Callable[[int], None]:
+        """Return what shows how many of ``total`` images are done, and how fast, whenever it is told."""
+        began = time.monotonic()
+
+        def tell(done: int) -> None:
+            self.update(done, total, 0, done / max(time.monotonic() - began, 1e-3))
+
+        return tell
 
     def update(self, answered: int, total: int, failed: int, rate: float) -> None:
         """Show how far the run is; ``rate`` in images per second."""

@@ -37,7 +37,7 @@ LAYERS = {
         "summary",
         "weights",
     },
-    2: {"batch", "cluster", "crews", "forecast", "pool", "training"},
+    2: {"asking", "batch", "cluster", "crews", "forecast", "pool", "training"},
     4: {"", "__main__", "cli"},
 }
 DRIVER = 3

@@ -73,12 +73,12 @@ def check_fingerprint(store: Store, base: Snapshot, fingerprint: str, facts: dic
     if earlier in ("", fingerprint):
         return
     raise WrongUse(
-        f"{store.place} was computed otherwise ({_differences(then, facts)}): "
+        f"{store.place} was computed otherwise ({differences(then, facts)}): "
         "choose another -o, or --overwrite to recompute all."
     )
 
 
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
     """Return in words where two sets of facts differ; with another model its preprocessing goes without saying."""
     there, here = _flat(then), _flat(now)
     names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvjobs.errors import WrongUse
+from cvjobs.remote import Options
 from cvjobs.retrieval import files, generation
 from cvjobs.retrieval.files import Damaged
 from cvjobs.retrieval.generation import Generation
@@ -97,12 +98,12 @@ class Index:
         return self
 
 
-def open_index(place: str) -> Index:
+def open_index(place: str, options: Options | None = None) -> Index:
     """Open the newest generation of an index.
 
     Raises WrongUse where there is none, JobFailed where a file is gone or not what was written.
     """
-    store = open_store(place)
+    store = open_store(place, options=options)
     newest = generation.latest(store)
     if newest is None:
         raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")

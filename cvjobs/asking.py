@@ -1,0 +1,139 @@
+"""Where queries come from: an ``embed`` output as it is, or images that the index's own model turns into vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cvjobs import batch, embedding
+from cvjobs.context import Resolved
+from cvjobs.dataset import snapshot
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.update import differences
+from cvjobs.errors import JobFailed, WrongUse
+from cvjobs.options import BatchOptions
+from cvjobs.records import CODES, digest
+from cvjobs.remote import Options
+from cvjobs.retrieval.generation import Generation
+from cvjobs.retrieval.output import Output
+from cvjobs.retrieval.queries import Queries
+from cvjobs.storage import Store, open_store
+from cvjobs.summary import Summary
+
+EMBEDDED = "_cvjobs/queries"
+NAMED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The queries of a source, and which of its images could not become one (by code; the first with a reason)."""
+
+    queries: Queries
+    exit_code: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model that made the index at ``index``; ``weights`` is where its file is now, if not where it was."""
+
+    index: str
+    generation: Generation
+    weights: str | None = None
+
+
+def ask(source: str, model: Model, out: Output, options: dict[str, Any]) -> Asked:
+    """Return the queries of a source, embedded below ``out`` where it holds images.
+
+    ``options`` are of ``BatchOptions``. Raises WrongUse where the vectors are not of the index's model, or cannot be
+    made; JobFailed where the only image is bad.
+    """
+    given = _embeddings(source, out.options)
+    if given is not None:
+        _check(given, model)
+        return Asked(queries=given)
+    # Another source or model gets another folder, so that each continues what it began.
+    name = hashlib.sha256(f"{model.generation.fingerprint} {Path(source).absolute()}".encode(errors="surrogateescape"))
+    folder = f"{EMBEDDED}/{name.hexdigest()[:16]}"
+    asked = BatchOptions(source=source, out=f"{out.store.place}/{folder}", allow_deletions=True, **options)
+    summary = batch.run(asked, _Embed(model))
+    assert isinstance(summary, Summary)
+    for other in out.store.names(EMBEDDED):
+        if f"{EMBEDDED}/{other}" != folder:
+            out.store.delete(f"{EMBEDDED}/{other}")
+    return _asked(source, open_store(asked.out, options=out.options), summary)
+
+
+def _embeddings(source: str, options: Options) -> Queries | None:
+    if Path(source).is_file() or source.startswith(("http://", "https://")):
+        return None
+    store = open_store(source, options=options)
+    base = snapshot.latest(store)
+    return Queries(store=store, snapshot=base) if base.version else None
+
+
+def _check(given: Queries, model: Model) -> None:
+    made = model.generation
+    if given.snapshot.fingerprint != made.fingerprint:
+        raise WrongUse(
+            f"The index {model.index} and the queries in {given.store.place} have vectors of different models "
+            f"({differences(made.facts, given.snapshot.facts)}): embed them with the index's, or query the images."
+        )
+
+
+def _asked(source: str, store: Store, summary: Summary) -> Asked:
+    if not summary.ok + summary.failed:
+        raise WrongUse(f"There is no image in {source} any more: give a source with images.")
+    base = snapshot.latest(store)
+    failed = _failed(store, base)
+    if summary.failed == 1 and not summary.ok and Path(source).is_file() and source.endswith(failed[0]["path"]):
+        (one,) = failed
+        raise JobFailed(f"{source} is no query ({one['code']}, {one['detail']}): {CODES[one['code']].remedy}.")
+    return Asked(
+        queries=Queries(store=store, snapshot=base),
+        exit_code=summary.exit_code,
+        failures=summary.failures,
+        failed=failed,
+    )
+
+
+def _failed(store: Store, base: Snapshot) -> list[dict[str, str]]:
+    named: list[dict[str, str]] = []
+    for file in base.errors:
+        rows = snapshot.read_table(store, file, ["path", "code", "detail"]).sort_by("path")
+        named += rows.slice(0, NAMED - len(named)).to_pylist()
+    return named
+
+
+class _Embed:
+    """The job: the model that an index was made with."""
+
+    command = "query"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+        """Return the model's step; raises WrongUse where it is not the one that the index was made with."""
+        generation = self._model.generation
+        made = generation.resolved
+        asked = made["asked"]
+        weights = self._model.weights or asked["weights"]
+        note = embedding.resolve(asked["model"], weights, asked["layer"], made["precision"], earlier or made)
+        facts = embedding.identity(note)
+        if digest(facts) != generation.fingerprint:
+            raise WrongUse(
+                f"The index {self._model.index} was made otherwise than this machine embeds "
+                f"({differences(generation.facts, facts)}): name the same weights with --weights."
+            )
+        opener = embedding.opener(note)
+        return Resolved(
+            opener=opener,
+            device=opener.device,
+            facts=facts,
+            note=note,
+            title=f"{note['facts']['model']} ({note['facts']['weights']}, {note['precision']})",
+        )

@@ -1,0 +1,162 @@
+"""Find the neighbours of images, or near-duplicates: rows in Parquet, a table, a page of thumbnails.
+
+SOURCE is an image, a folder, a list or an output of `cvjobs embed`; images are embedded with the index's own model.
+With -o a killed command continues, and the same command again replaces the rows as a whole.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cvjobs.errors import WrongUse
+
+if TYPE_CHECKING:
+    from cvjobs.retrieval.answers import Duplicates, Neighbours
+    from cvjobs.retrieval.opened import Index
+    from cvjobs.retrieval.output import Output
+
+K, DUPLICATES = 10, 0.98
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of ``cvjobs query``."""
+
+    index: Annotated[str, typer.Argument(help="The output folder of `cvjobs index`.")]
+    source: Annotated[
+        str | None, typer.Argument(help="An image, a folder, a glob, a list, or an output of `cvjobs embed`.")
+    ] = None
+    k: Annotated[int | None, typer.Option("-k", min=1, help=f"Neighbours of each query. Default: {K}.")] = None
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help=f"Only neighbours of at least this cosine. With --duplicates: {DUPLICATES}."),
+    ] = None
+    exclude_self: Annotated[
+        bool, typer.Option("--exclude-self", help="Leave out the query's own file; of one from elsewhere, its copies.")
+    ] = False
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="List groups of near-duplicates within the index itself.")
+    ] = False
+    out: Annotated[str | None, typer.Option("-o", "--out", help="The folder for the rows, as Parquet.")] = None
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page of thumbnails.")] = None
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the model's weights are, if not where the index had them.")
+    ] = None
+    max_error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Exit with 3 where a larger share of the query images failed.")
+    ] = 0.1
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
+    ] = ()
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with the rows unless -o has them.")] = (
+        False
+    )
+
+
+def run(config: Config) -> int:
+    """Answer, print the answer and return the exit code."""
+    import json
+
+    from cvjobs.retrieval import tables
+
+    answer = call(config)
+    if config.json:
+        rows = {} if config.out else {"rows": answer.to_arrow().to_pylist()}
+        print(json.dumps(answer.as_dict() | rows))
+    else:
+        tables.show(answer)
+    return answer.exit_code
+
+
+def call(config: Config) -> Neighbours | Duplicates:
+    """Answer and return what was found; its ``to_arrow()`` returns the rows."""
+    _check(config)
+    from cvjobs.remote import parse_options
+    from cvjobs.retrieval import output
+    from cvjobs.retrieval.answers import keep
+    from cvjobs.retrieval.opened import open_index
+    from cvjobs.stopping import stoppable
+
+    options = parse_options(config.storage_option)
+    with (
+        stoppable(),
+        open_index(config.index, options) as index,
+        output.opened(config.out, config.index, index.generation, options) as out,
+    ):
+        answer = _duplicates(config, index, out) if config.duplicates else _neighbours(config, index, out)
+        keep(answer)
+    return answer
+
+
+def _check(config: Config) -> None:
+    if not config.duplicates and config.source is None:
+        raise WrongUse("SOURCE is missing: name the images to look for, or --duplicates of the index itself.")
+    useless = {
+        "SOURCE": config.source is not None,
+        "-k": config.k is not None,
+        "--exclude-self": config.exclude_self,
+        "--weights": config.weights is not None,
+    }
+    if config.duplicates and any(useless.values()):
+        named = next(name for name, given in useless.items() if given)
+        raise WrongUse(f"--duplicates compares the images of the index with each other: leave out {named}.")
+
+
+def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
+    """Embed the queries where they are images, and stream them through the index."""
+    from cvjobs import asking
+    from cvjobs.progress import Progress
+    from cvjobs.retrieval import answers, gallery, queries
+
+    began = time.monotonic()
+    assert config.source is not None
+    model = asking.Model(index=out.index, generation=index.generation, weights=config.weights)
+    options = {"max_error_rate": config.max_error_rate, "storage_option": config.storage_option}
+    asked = asking.ask(config.source, model, out, options)
+    wish = queries.Wish(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
+    with Progress("query") as progress:
+        progress.say("searching")
+        found = queries.search(index, asked.queries, wish, out, progress.counting(len(asked.queries)))
+    answer = answers.Neighbours(
+        **answers.about(index, out),
+        min_score=config.min_score,
+        html=config.html or "",
+        seconds=round(time.monotonic() - began, 2),
+        exit_code=asked.exit_code,
+        source=config.source,
+        k=wish.k,
+        failed=sum(asked.failures.values()),
+        failures=asked.failures,
+        failed_images=asked.failed,
+        **vars(found),
+    )
+    if config.html:
+        gallery.write(config.html, gallery.of_neighbours(answer, index, asked.queries.origin, out.options), out.options)
+    return answer
+
+
+def _duplicates(config: Config, index: Index, out: Output) -> Duplicates:
+    """Group the images of the index."""
+    from cvjobs.progress import Progress
+    from cvjobs.retrieval import answers, duplicates, gallery
+
+    began = time.monotonic()
+    least = DUPLICATES if config.min_score is None else config.min_score
+    with Progress("query") as progress:
+        progress.say("comparing")
+        found = duplicates.search(index, least, out, progress.counting(len(index)))
+    answer = answers.Duplicates(
+        **answers.about(index, out),
+        min_score=least,
+        html=config.html or "",
+        seconds=round(time.monotonic() - began, 2),
+        **vars(found),
+    )
+    if config.html:
+        gallery.write(config.html, gallery.of_duplicates(answer, index, out.options), out.options)
+    return answer
