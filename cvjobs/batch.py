@@ -27,7 +27,7 @@ from cvjobs.options import BatchOptions
 from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
 from cvjobs.remote import parse_options
-from cvjobs.stage import Pace
+from cvjobs.stage.pace import Pace, overall
 from cvjobs.stage.writing import error_rows
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import open_store
@@ -159,8 +159,8 @@ def _compute(
                 continue
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
-        return _overall(crew.paces() if crew else []), None if stop.asked else error
-    return _overall(crew.paces()), None
+        return overall(crew.paces() if crew else []), None if stop.asked else error
+    return overall(crew.paces()), None
 
 
 class _Watcher:
@@ -171,28 +171,10 @@ class _Watcher:
 
     def look(self) -> bool:
         """Show the pace; False, so that the loop goes on."""
-        pace = _overall(self._crew.paces())
+        pace = overall(self._crew.paces())
         if pace.answered:
-            self._progress.update(min(pace.answered, self._total), self._total, pace.failed, _rate(pace))
+            self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
         return False
-
-
-def _overall(paces: list[Pace]) -> Pace:
-    """Return the pace of several Stages as one: from the earliest first result to the latest last one."""
-    begun = [pace for pace in paces if pace.first]
-    earliest = min(begun, key=lambda pace: pace.first, default=Pace())
-    return Pace(
-        answered=sum(pace.answered for pace in paces),
-        failed=sum(pace.failed for pace in paces),
-        first=earliest.first,
-        first_count=earliest.first_count,
-        last=max((pace.last for pace in begun), default=0.0),
-    )
-
-
-def _rate(pace: Pace) -> float:
-    elapsed = pace.last - pace.first
-    return (pace.answered - pace.failed - pace.first_count) / elapsed if elapsed > 0 else 0.0
 
 
 def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: float) -> Summary:
@@ -212,7 +194,7 @@ def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: fl
         reused=todo.reused,
         computed=todo.todo.num_rows + todo.failures.num_rows,
         seconds=round(time.monotonic() - began, 2),
-        images_per_second=round(_rate(pace), 1),
+        images_per_second=round(pace.rate, 1),
         out=context.store.place,
         version=base.version,
         exit_code=exit_code(

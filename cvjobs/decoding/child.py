@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,13 @@ def _serve(descriptors: list[int], decoder: Decoder, transform: Transform, max_p
         except (EOFError, OSError):
             return
         view = blocks[message["block"]].view(message["length"])
+        began, cpu = time.monotonic(), time.process_time()
         answers = []
         for number, (start, length, out) in enumerate(message["images"]):
             progress.set(message["number"], number)
             answers.append(_answer(bytes(view[start : start + length]), view, out, decoder, transform, max_pixels))
-        send(connection, answers)
+        took = {"seconds": time.monotonic() - began, "cpu": time.process_time() - cpu}
+        send(connection, {"answers": answers, **took})
 
 
 def _answer(

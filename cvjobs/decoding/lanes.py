@@ -239,6 +239,7 @@ class Lane(threading.Thread):
         self._number = 0
         self._deaths = 0
         self._child: Child | None = None
+        self.seconds = self.cpu = 0.0  # that the children worked, and processor seconds of that
 
     def run(self) -> None:
         """Work until the end of the queue; a failure of the lane itself is reported, never swallowed."""
@@ -305,12 +306,14 @@ class Lane(threading.Thread):
             if waited >= PATIENCE:
                 return self._lost("decode_timeout")
         try:
-            answers, _ = receive(self._child.connection)
+            message, _ = receive(self._child.connection)
         except (EOFError, OSError):
             return self._lost("decode_crash")
         self._sent.popleft()
         self._deaths = 0
-        self._deliver(sent, answers)
+        self.seconds += message["seconds"]
+        self.cpu += message["cpu"]
+        self._deliver(sent, message["answers"])
         return None
 
     def _deliver(self, sent: _Sent, answers: list[list[Any]]) -> None:

@@ -3,7 +3,8 @@
 One Stage owns one GPU, or the CPUs of one machine or actor. Shards of key rows go in; rows come to rest in parts.
 """
 
-from cvjobs.stage.assembly import Done, Pace, Stage, StageSpec
+from cvjobs.stage.assembly import Done, Stage, StageSpec
+from cvjobs.stage.pace import Pace
 from cvjobs.stage.steps import Columns, Opener, Step
 
 __all__ = ["Columns", "Done", "Opener", "Pace", "Stage", "StageSpec", "Step"]

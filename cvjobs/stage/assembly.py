@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,8 @@ from cvjobs.records import Failure
 from cvjobs.remote import Options
 from cvjobs.source import open_source
 from cvjobs.stage.batching import Batch, Batcher, BatchSize
-from cvjobs.stage.fetching import Fetcher
+from cvjobs.stage.fetching import THREADS, Fetcher
+from cvjobs.stage.pace import Pace, Span, Stopwatch
 from cvjobs.stage.steps import Columns, Opener, Step
 from cvjobs.stage.writing import Shard, Writer
 from cvjobs.storage import open_store
@@ -65,17 +66,6 @@ class Done:
     failed: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass
-class Pace:
-    """How fast a Stage is: answers so far, and the first and last result's time (s since 1970) and size."""
-
-    answered: int = 0
-    failed: int = 0
-    first: float = 0.0
-    first_count: int = 0
-    last: float = 0.0
-
-
 class Stage:
     """Runs shards from any number of threads at once; two at a time keep it full."""
 
@@ -85,7 +75,9 @@ class Stage:
         self._stopped = False
         self._lock = threading.Lock()
         self._upstream = 0
-        self.pace = Pace()
+        self._pace = Pace()
+        self._span = Span()
+        self._inference = Stopwatch()
         transform = spec.opener.transform
         self._children = Children(transform, spec.max_pixels, spec.decoder, nursery)
         try:
@@ -132,13 +124,35 @@ class Stage:
         ]
         with self._lock:
             self._upstream += len(requests)
-        self._fetcher.ask(requests)
-        self._writer.wait(shard, lambda: self._error is not None or self._stopped)
+        with self._span.running():
+            self._fetcher.ask(requests)
+            self._writer.wait(shard, lambda: self._error is not None or self._stopped)
         if self._error is not None:
             raise self._error
         if not shard.complete:
             raise Stopped("Stopped.")
         return Done(images=table.num_rows, failed=shard.failed)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast this Stage is, and where its time went so far."""
+        seconds, cpu = self._span.now()
+        decoding = sum(lane.cpu for lane in self._lanes)
+        threads = {"read": THREADS, "decode": len(self._lanes), "model": len(self._models), "write": 1}
+        with self._lock:
+            return replace(
+                self._pace,
+                busy={
+                    "read": self._fetcher.watch.seconds,
+                    "decode": sum(lane.seconds for lane in self._lanes),
+                    "model": self._inference.seconds,
+                    "write": self._writer.watch.seconds,
+                },
+                room={step: seconds * count for step, count in threads.items()},
+                cpu=cpu + decoding,
+                decoding=decoding,
+                cores=seconds * self._spec.cpus,
+            )
 
     def stop(self) -> None:
         """Drop what is in flight; rows that have an answer are committed by ``close``."""
@@ -196,7 +210,7 @@ class Stage:
     def _answered(self, count: int, failed: int) -> None:
         now = time.time()
         with self._lock:
-            pace = self.pace
+            pace = self._pace
             pace.answered += count
             pace.failed += failed
             if failed == 0:
@@ -217,11 +231,14 @@ class Stage:
         count = len(batch.tags)
         pixels = batch.pixels[:count]
         began = time.monotonic()
-        for start, columns in self._columns(pixels, 0):
+        with self._inference.running():
+            pieces = self._columns(pixels, 0)
+        took = time.monotonic() - began
+        for start, columns in pieces:
             length = len(columns.arrays[0])
             self._deliver(batch, start, length, columns)
         if count == len(batch.pixels):
-            self._size.timed(count, time.monotonic() - began)
+            self._size.timed(count, took)
 
     def _columns(self, pixels: Pixels, start: int) -> list[tuple[int, Columns]]:
         """Run the step; a batch that is too large for memory, or that fails, goes in smaller pieces."""

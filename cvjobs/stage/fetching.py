@@ -13,6 +13,7 @@ from cvjobs.decoding.lanes import Chunk, Fetched
 from cvjobs.errors import JobFailed
 from cvjobs.records import Failure
 from cvjobs.source import Source, Unreadable
+from cvjobs.stage.pace import Stopwatch
 
 IMAGES = 16
 CHUNK_BYTES = 8 << 20
@@ -83,6 +84,7 @@ class Fetcher:
         self._budget = Budget(BUDGET)
         self._stopped = threading.Event()
         self._in_a_row = 0
+        self.threads, self.watch = threads, Stopwatch()
         self._threads = [threading.Thread(target=self._run, name="fetch", daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -120,7 +122,9 @@ class Fetcher:
         images = []
         for tag, path, size, modified in requests:
             try:
-                images.append(Fetched(tag, self._source.read(path, size, modified)))
+                with self.watch.running():
+                    content = self._source.read(path, size, modified)
+                images.append(Fetched(tag, content))
                 self._in_a_row = 0
             except Unreadable as error:
                 self._in_a_row = self._in_a_row + 1 if error.failure.code == "read_io" else 0

@@ -13,6 +13,7 @@ import pyarrow as pa
 from cvjobs.dataset import layout, parts
 from cvjobs.decoding.lanes import Measured
 from cvjobs.records import CODES, Failure
+from cvjobs.stage.pace import Stopwatch
 from cvjobs.storage import Store
 
 FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the Stage has worked, within these
@@ -60,6 +61,7 @@ class Writer:
         broken: Callable[[BaseException], None],
     ) -> None:
         self._store, self._author, self._schema, self._check, self._broken = store, author, schema, check, broken
+        self.watch = Stopwatch()
         self._buffer = _Buffer()
         self._changed = threading.Condition()
         self._began: float | None = None
@@ -136,8 +138,9 @@ class Writer:
                         return
                     buffer, self._buffer = self._buffer, _Buffer()
                     self._changed.notify_all()
-                self._check()
-                parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
+                with self.watch.running():
+                    self._check()
+                    parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
                 with self._changed:
                     for shard, rows, _, _ in buffer.results:
                         shard.committed += len(rows)
