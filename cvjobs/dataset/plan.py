@@ -31,7 +31,9 @@ class Plan:
 
     ``todo`` are the key rows (and a list's own columns) to compute, ``failures`` those that already failed while
     listing and need an error row; ``reused`` counts the rows that stand. ``void`` and ``settled`` as in
-    ``fold.Change``; ``left`` counts images that ``--limit`` leaves for a later run.
+    ``fold.Change``; ``left`` counts images that ``--limit`` leaves for a later run. ``outdated`` are the ids of images
+    to compute that have a result of an older content, ``failed_before`` counts those that have an error, and ``gone``
+    the known images that are no longer wanted.
     """
 
     todo: pa.Table
@@ -40,6 +42,14 @@ class Plan:
     left: int
     void: pa.Array
     settled: pa.Array
+    outdated: pa.Array
+    failed_before: int
+    gone: int
+
+    @property
+    def new(self) -> int:
+        """Images to compute that the output has never heard of."""
+        return int(self.todo.num_rows) + int(self.failures.num_rows) - len(self.outdated) - self.failed_before
 
 
 def wanted(store: Store, listing: Listing, known: Known, *, keep: bool = False) -> Want:
@@ -144,14 +154,29 @@ def plan(
     failures = failures.take(pa.array(listed_failed[(chosen < 0) & (listed_failed >= 0)]))
     open_ = np.flatnonzero(~done & (listed_failed < 0))
     todo = open_ if limit is None else open_[:limit]
+    table = want.table.take(pa.array(todo))
+    outdated, failed_before = _before(known, table, failures)
     return Plan(
-        todo=want.table.take(pa.array(todo)),
+        outdated=outdated,
+        failed_before=failed_before,
+        gone=int((positions(pc.unique(known.ids), ids) < 0).sum()) if len(known.ids) else 0,
+        todo=table,
         failures=failures,
         reused=int((chosen >= 0).sum()) - int((chosen[todo] >= 0).sum()),
         left=int((chosen[open_] < 0).sum() - (chosen[todo] < 0).sum()),
         void=ids.take(pa.array(changed)),
         settled=ids.take(pa.array(settled)),
     )
+
+
+def _before(known: Known, todo: pa.Table, failures: pa.Table) -> tuple[pa.Array, int]:
+    """Return the ids of images to compute that have a result so far, and how many have only an error."""
+    ids = pa.concat_arrays([table["image_id"].combine_chunks() for table in (todo, failures)])
+    if not len(ids) or not len(known.ids):
+        return ids.slice(0, 0), 0
+    met = np.asarray(pc.is_in(known.ids, value_set=ids).to_numpy(zero_copy_only=False), np.bool_)
+    outdated = pc.unique(known.ids.filter(pa.array(met & ~known.failed)))
+    return outdated, len(pc.unique(known.ids.filter(pa.array(met)))) - len(outdated)
 
 
 def _hashes(store: Store, known: Known, rows: Ints) -> list[bytes | None]:

@@ -131,11 +131,11 @@ def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa
         return parquet.read(columns=columns, use_threads=False)
 
 
-def read_batches(store: Store, file: File) -> Iterator[pa.Table]:
-    """Yield a file's rows, one row group at a time; raises as ``read_table``."""
+def read_batches(store: Store, file: File, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Yield a file's rows (some of its columns), one row group at a time; raises as ``read_table``."""
     with _opened(store, file) as parquet:
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group, use_threads=False)
+            yield parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
 def read_groups(

@@ -75,9 +75,9 @@ class Outlet(Protocol):
 
 
 class Nursery:
-    """The preloaded process that forks decode children. Starting it takes seconds, so it may start before its use.
+    """The preloaded process that forks decode children; it takes seconds to be ready, so ``start`` it early.
 
-    Several ``Children`` may share it; a process that died after it was ready is replaced once.
+    It starts when first needed at the latest. Several ``Children`` may share it; a process that died after it was ready is replaced once.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,13 @@ class Nursery:
         self._ready = False
         self._replaced = False
         self._closed = False
-        self._start()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, unless it was started before."""
+        with self._lock:
+            if self._process is None and not self._closed:
+                self._start()
 
     def _start(self) -> None:
         self.control, theirs = socket.socketpair()
@@ -104,6 +110,7 @@ class Nursery:
 
     def fork(self, recipe: Recipe) -> Child:
         """Return a new child; waits for the process to be ready. Raises JobFailed where it cannot start."""
+        self.start()
         with self._lock:
             while True:
                 try:
@@ -138,7 +145,8 @@ class Nursery:
 
     def _replace(self) -> None:
         """Start a new process: the system may have killed the old one for memory, which is no image's fault."""
-        self._end()
+        assert self._process is not None
+        self._end(self._process)
         self._start()
         self._ready, self._replaced = False, True
 
@@ -152,15 +160,16 @@ class Nursery:
     def close(self) -> None:
         """End the process; children end when their sockets close."""
         self._closed = True
-        self._end()
+        if self._process is not None:
+            self._end(self._process)
 
-    def _end(self) -> None:
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
         self.control.close()
         try:
-            self._process.wait(5)
+            process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         self._log.close()
 
 
@@ -176,6 +185,7 @@ class Children:
     ) -> None:
         self._nursery = nursery or Nursery()
         self._ours = nursery is None
+        self._nursery.start()
         self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
 
     def fork(self) -> Child:
