@@ -5,14 +5,14 @@ A driver brings the command's name and a way to resolve its model; everything el
 
 from __future__ import annotations
 
-import time
+import sys
 from contextlib import ExitStack, closing
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs import crews, forecast, pool
+from cvjobs import crews, forecast, pool, report
 from cvjobs.context import DECODER, Context, Job, Resolved, libraries
 from cvjobs.dataset import known, layout, lease, parts, snapshot
 from cvjobs.dataset.parts import Author
@@ -20,14 +20,15 @@ from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import End, check_fingerprint, check_source, update
 from cvjobs.decoding.lanes import Nursery
-from cvjobs.errors import CvjobsError, WrongUse
+from cvjobs.errors import CvjobsError, OutputHeld, Stopped, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
 from cvjobs.options import BatchOptions
 from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
 from cvjobs.remote import parse_options
-from cvjobs.stage.pace import Pace, overall
+from cvjobs.report import Run, Speed
+from cvjobs.stage.pace import overall
 from cvjobs.stage.writing import error_rows
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import open_store
@@ -39,7 +40,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
     """
-    began = time.monotonic()
+    run = Run()
     if options.overwrite and options.limit:
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     storage = parse_options(options.storage_option)
@@ -53,8 +54,9 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
-        here = not base.version and options.workers in (None, 1) and not options.address
-        nursery = stack.enter_context(closing(Nursery())) if here else None
+        nursery = stack.enter_context(closing(Nursery()))
+        if not base.version and options.workers in (None, 1) and not options.address:
+            nursery.start()
         resolved = job.resolve(base.resolved)
         context = Context(
             options=options,
@@ -75,7 +77,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
             return forecast.run(context, base)
         held = lease.acquire(store)
         try:
-            return _run(context, held, progress, stop, began)
+            return _run(context, held, progress, stop, run)
         finally:
             held.release()
 
@@ -97,22 +99,44 @@ def _run(
     held: lease.Lease,
     progress: Progress,
     stop: Stop,
-    began: float,
+    run: Run,
 ) -> Summary:
     store = context.store
-    pace = Pace()
 
     def compute(author: Author, todo: Plan) -> End:
-        nonlocal pace
         stop.guarded = True
-        pace, error = _compute(context, held, author, todo, progress, stop)
+        run.plan = todo
+        run.mark("listing and comparing")
+        error = _compute(context, held, author, run, progress, stop)
         # Who stops a run while it publishes gets what is complete anyway.
         return End(error, stop.asked)
 
-    base, todo = update(store, held, context.order, compute, progress.say)
-    summary = _summary(context, base, todo, pace, began)
+    try:
+        base, todo = update(store, held, context.order, compute, progress.say)
+    except CvjobsError as error:
+        if run.plan is not None and not isinstance(error, OutputHeld):
+            run.status = "stopped" if isinstance(error, Stopped) else "failed"
+            run.reason = str(error)
+            _leave_page(context, run)
+        raise
+    summary = _summary(context, base, todo, run)
     store.write(layout.SUMMARY, lambda file: _put(file, layout.pack(summary.as_dict())))
+    _leave_page(context, run, base, summary)
     return summary
+
+
+def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summary: Summary | None = None) -> None:
+    """Write the run's page; a run is worth more than its page, so whatever goes wrong here costs the page alone."""
+    try:
+        run.mark("publishing")
+        base = base or snapshot.latest(context.store)
+        assert run.plan is not None
+        report.leave(context, run, base, summary or _summary(context, base, run.plan, run))
+    except Exception as error:  # noqa: BLE001 - see above
+        # A full disk ends the run with its own sentence already.
+        if run.status == "finished" or not isinstance(error, CvjobsError):
+            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            print(f"cvjobs: this run has no {layout.REPORT} ({why}).", file=sys.stderr)
 
 
 def _put(file: Any, content: bytes) -> None:
@@ -123,12 +147,13 @@ def _compute(
     context: Context,
     held: lease.Lease,
     author: Author,
-    todo: Plan,
+    run: Run,
     progress: Progress,
     stop: Stop,
-) -> tuple[Pace, CvjobsError | None]:
+) -> CvjobsError | None:
     """Commit the rows that are to be computed; an error is returned, so that what is done is folded first."""
-    store = context.store
+    store, todo = context.store, run.plan
+    assert todo is not None
     if todo.failures.num_rows:
         failures = [
             Failure("list", code, detail)
@@ -136,8 +161,12 @@ def _compute(
         ]
         parts.commit(store, author, None, error_rows(todo.failures, failures))
     if not todo.todo.num_rows:
-        return Pace(), None
+        return None
+    context.nursery.start()  # for the pictures in the report, where no Stage of this process needs it
     workers, distributed = context.staff()
+    run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
+    if context.options.address:
+        run.workers = f"{workers:,} of Ray, at {context.options.address}"
     spec = context.spec(author, held.epoch, store.place, workers)
 
     def uncommitted(table: pa.Table) -> pa.Table:
@@ -152,32 +181,39 @@ def _compute(
     total = todo.todo.num_rows
     shards = pool.Shards(todo.todo, workers)
     crew: crews.LocalCrew | crews.RayCrew | None = None
+    failed: CvjobsError | None = None
+    speed = Speed()
     try:
         with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
-            watcher = _Watcher(crew, progress, total)
+            watcher = _Watcher(crew, progress, total, speed)
             for _ in pool.work(crew, shards, uncommitted, give_up, lambda: watcher.look() or stop.asked):
                 continue
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
-        return overall(crew.paces() if crew else []), None if stop.asked else error
-    return overall(crew.paces()), None
+        failed = None if stop.asked else error
+    run.pace = overall(crew.paces() if crew else [])
+    run.rates = speed.rates()
+    run.mark_computed()
+    run.picture(context)
+    return failed
 
 
 class _Watcher:
     """Keeps the progress bar current while the loop waits."""
 
-    def __init__(self, crew: crews.LocalCrew | crews.RayCrew, progress: Progress, total: int) -> None:
-        self._crew, self._progress, self._total = crew, progress, total
+    def __init__(self, crew: crews.LocalCrew | crews.RayCrew, progress: Progress, total: int, speed: Speed) -> None:
+        self._crew, self._progress, self._total, self._speed = crew, progress, total, speed
 
     def look(self) -> bool:
         """Show the pace; False, so that the loop goes on."""
         pace = overall(self._crew.paces())
         if pace.answered:
+            self._speed.sample(pace.answered)
             self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
         return False
 
 
-def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: float) -> Summary:
+def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
     skipped = sum(context.listing.skipped.values())
     remaining = min(todo.left, base.wanted - base.ok - base.failed)
     codes: dict[str, int] = {}
@@ -193,8 +229,8 @@ def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: fl
         remaining=remaining,
         reused=todo.reused,
         computed=todo.todo.num_rows + todo.failures.num_rows,
-        seconds=round(time.monotonic() - began, 2),
-        images_per_second=round(pace.rate, 1),
+        seconds=round(run.seconds, 2),
+        images_per_second=round(run.pace.rate, 1),
         out=context.store.place,
         version=base.version,
         exit_code=exit_code(
@@ -206,4 +242,5 @@ def _summary(context: Context, base: Snapshot, todo: Plan, pace: Pace, began: fl
         model=context.resolved.title,
         failures=codes,
         skipped_by=context.listing.skipped,
+        report=f"{context.store.place}/{layout.REPORT}",
     )

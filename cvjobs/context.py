@@ -19,7 +19,7 @@ from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
 from cvjobs.options import BatchOptions
 from cvjobs.remote import Options, hidden
-from cvjobs.source import Unreadable, open_source
+from cvjobs.source import Source, Unreadable, open_source
 from cvjobs.stage import Opener, StageSpec
 from cvjobs.storage import Store
 
@@ -56,7 +56,7 @@ class Job(Protocol):
 class Context:
     """One run: its options, what it resolved to and what it found.
 
-    ``decoder`` is the ``module:name`` that the decode children run; ``nursery`` is theirs where one was started early.
+    ``decoder`` is the ``module:name`` that the decode children run; ``nursery`` is theirs on this machine.
     """
 
     options: BatchOptions
@@ -68,11 +68,16 @@ class Context:
     fingerprint: str
     schema: pa.Schema
     decoder: str
-    nursery: Nursery | None = None
+    nursery: Nursery
+
+    @property
+    def source(self) -> Source:
+        """Where the bytes of the listed images come from."""
+        return open_source(self.listing.root, self.listing.base, self.storage)
 
     def hasher(self, rows: pa.Table) -> list[bytes | None]:
         """Return the content hashes of listed images; None where one cannot be read."""
-        source = open_source(self.listing.root, self.listing.base, self.storage)
+        source = self.source
         stamps = rows["modified"].cast(pa.int64()).to_pylist()
 
         def one(path: str, size: int, stamp: int) -> bytes | None:

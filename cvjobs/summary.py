@@ -34,6 +34,7 @@ class Summary:
     model: str = ""
     failures: dict[str, int] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)
+    report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
@@ -58,6 +59,8 @@ class Summary:
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )
+        if self.report:
+            lines.append(self.report)
         return "\n".join(lines)
 
     @property

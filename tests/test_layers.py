@@ -30,6 +30,7 @@ LAYERS = {
         "progress",
         "remote",
         "retrieval",
+        "report",
         "source",
         "stage",
         "stopping",

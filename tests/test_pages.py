@@ -133,6 +133,7 @@ def test_a_missing_value_is_an_error_and_an_unknown_page_too() -> None:
         (words.size(999), "999 bytes"),
         (words.size(12_345_678), "12.3 MB"),
         (words.duration(0.423), "0.42 s"),
+        (words.duration(0.0004), "<0.01 s"),
         (words.duration(12.4), "12 s"),
         (words.duration(200), "3 min 20 s"),
         (words.duration(7500), "2 h 5 min"),

@@ -11,7 +11,8 @@ import pyarrow as pa
 DATA, ERRORS = "data", "errors"
 PARTS, RUNS, VERSIONS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/versions", "_cvjobs/lease"
 FORMAT = "_cvjobs/format.json"
-SUMMARY = "summary.json"
+SUMMARY, REPORT = "summary.json", "report.html"
+HISTORY = "_cvjobs/history.json"
 
 ID = pa.binary(16)
 MODIFIED = pa.timestamp("ns", tz="UTC")

@@ -77,7 +77,8 @@ class Outlet(Protocol):
 class Nursery:
     """The preloaded process that forks decode children; it takes seconds to be ready, so ``start`` it early.
 
-    It starts when first needed at the latest. Several ``Children`` may share it; a process that died after it was ready is replaced once.
+    It starts when first needed at the latest. Several ``Children`` may share it; a process that died after it was
+    ready is replaced once.
     """
 
     def __init__(self) -> None:
@@ -85,12 +86,13 @@ class Nursery:
         self._ready = False
         self._replaced = False
         self._closed = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._started = False
 
     def start(self) -> None:
         """Start the process, unless it was started before."""
         with self._lock:
-            if self._process is None and not self._closed:
+            if not self._started and not self._closed:
+                self._started = True
                 self._start()
 
     def _start(self) -> None:
@@ -145,8 +147,7 @@ class Nursery:
 
     def _replace(self) -> None:
         """Start a new process: the system may have killed the old one for memory, which is no image's fault."""
-        assert self._process is not None
-        self._end(self._process)
+        self._end()
         self._start()
         self._ready, self._replaced = False, True
 
@@ -160,16 +161,16 @@ class Nursery:
     def close(self) -> None:
         """End the process; children end when their sockets close."""
         self._closed = True
-        if self._process is not None:
-            self._end(self._process)
+        if self._started:
+            self._end()
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self) -> None:
         self.control.close()
         try:
-            process.wait(5)
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
         self._log.close()
 
 

@@ -72,15 +72,16 @@ def line(
         title=title,
         x_title=x_title,
         y_title=y_title,
-        x_ticks=[
-            Tick(place(x, 0)[0], words.duration(x) if clock and x else words.count(x))
-            for x in _multiples(first, final, x_step)
-        ],
+        x_ticks=[Tick(place(x, 0)[0], _time(x) if clock else words.count(x)) for x in _multiples(first, final, x_step)],
         y_ticks=[Tick(place(first, y)[1], words.count(y)) for y in _multiples(0, top, y_step)],
         path=path,
         area=f"{path} L{placed[-1][0]:g} {floor} L{placed[0][0]:g} {floor} Z",
         last=placed[-1],
     )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 60 else words.duration(seconds) if seconds >= 100 else "1 min"
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:

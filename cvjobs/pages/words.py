@@ -32,7 +32,7 @@ def size(number: float) -> str:
 def duration(seconds: float) -> str:
     """Return seconds as a person says them: 0.42 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+        return "<0.01 s" if 0 < seconds < 0.01 else f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

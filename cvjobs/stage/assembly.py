@@ -77,6 +77,7 @@ class Stage:
         self._upstream = 0
         self._pace = Pace()
         self._span = Span()
+        self._begun = False
         self._inference = Stopwatch()
         transform = spec.opener.transform
         self._children = Children(transform, spec.max_pixels, spec.decoder, nursery)
@@ -198,8 +199,11 @@ class Stage:
     def _arrived(self) -> None:
         """Count an image that left the decoders; after the last one no batch can grow any more."""
         with self._lock:
+            first, self._begun = not self._begun, True
             self._upstream -= 1
             last = self._upstream == 0
+        if first:
+            self._span.restart()
         if last:
             self._batcher.flush()
 

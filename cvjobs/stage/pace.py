@@ -102,6 +102,12 @@ class Span:
                     self._seconds += time.monotonic() - self._since
                     self._cpu += time.process_time() - self._cpu_since
 
+    def restart(self) -> None:
+        """Forget the time so far: it went into getting ready."""
+        with self._lock:
+            self._seconds = self._cpu = 0.0
+            self._since, self._cpu_since = time.monotonic(), time.process_time()
+
     def now(self) -> tuple[float, float]:
         """Return the seconds and the processor seconds so far."""
         with self._lock:
