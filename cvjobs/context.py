@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ DECODER = "cvjobs.images:decode"
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
 
+@cache
 def libraries() -> dict[str, str]:
     """Return the versions that a snapshot records."""
     return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
