@@ -207,8 +207,9 @@ class _Watcher:
     def look(self) -> bool:
         """Show the pace; False, so that the loop goes on."""
         pace = overall(self._crew.paces())
-        if pace.answered:
+        if pace.first:
             self._speed.sample(pace.answered)
+        if pace.answered:
             self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
         return False
 

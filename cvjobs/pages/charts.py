@@ -68,6 +68,8 @@ def line(
     path = "M" + " L".join(f"{x:g} {y:g}" for x, y in placed)
     floor = HEIGHT - BOTTOM
     x_step = _clock(final - first) if clock else _step((final - first) / 6)
+    if all(x == int(x) for x, _ in points):
+        x_step = math.ceil(x_step)
     return Line(
         title=title,
         x_title=x_title,

@@ -175,12 +175,12 @@ class Stage:
         """Take an image from a lane; see ``lanes.Outlet``."""
         if self._error is None and not self._stopped:
             self._batcher.put(tag, measured, pixels)
-        self._arrived()
+        self._arrived(ready=True)
 
     def failed(self, tag: tuple[Shard, int], failure: Failure) -> None:
         """Take an image that could not be read or decoded; see ``lanes.Outlet``."""
         self._fail(tag, failure)
-        self._arrived()
+        self._arrived(ready=failure.stage == "decode")
 
     def broken(self, error: BaseException) -> None:
         """Take the error that ends this Stage; every ``run`` raises the first one."""
@@ -196,10 +196,14 @@ class Stage:
                 chunk.done()
         self._writer.wake()
 
-    def _arrived(self) -> None:
-        """Count an image that left the decoders; after the last one no batch can grow any more."""
+    def _arrived(self, ready: bool) -> None:
+        """Count an image that left the decoders; after the last one no batch can grow any more.
+
+        ``ready``: the decoders stand; what was before the first such image is no work.
+        """
         with self._lock:
-            first, self._begun = not self._begun, True
+            first = ready and not self._begun
+            self._begun = self._begun or ready
             self._upstream -= 1
             last = self._upstream == 0
         if first:
