@@ -28,7 +28,9 @@ class Unreadable(Exception):
 
 
 class Source(Protocol):
-    """Where the bytes of a listed image come from; used by many threads at once."""
+    """Where the bytes of a listed image come from; used by many threads at once, best by so many."""
+
+    threads: int
 
     def read(self, path: str, size: int, modified: int) -> bytes:
         """Return an image's bytes as they were listed; raises Unreadable."""

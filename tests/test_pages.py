@@ -216,6 +216,8 @@ def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: 
     source, rows = folder(tmp_path)
 
     class Slow:
+        threads = 8
+
         def read(self, path: str, size: int, modified: int) -> bytes:
             if path == "b.png":
                 time.sleep(5)

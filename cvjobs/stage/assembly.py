@@ -23,7 +23,7 @@ from cvjobs.records import Failure
 from cvjobs.remote import Options
 from cvjobs.source import open_source
 from cvjobs.stage.batching import Batch, Batcher, BatchSize
-from cvjobs.stage.fetching import THREADS, Fetcher
+from cvjobs.stage.fetching import Fetcher
 from cvjobs.stage.pace import Pace, Span, Stopwatch
 from cvjobs.stage.steps import Columns, Opener, Step
 from cvjobs.stage.writing import Shard, Writer
@@ -139,7 +139,7 @@ class Stage:
         """How fast this Stage is, and where its time went so far."""
         seconds, cpu = self._span.now()
         decoding = sum(lane.cpu for lane in self._lanes)
-        threads = {"read": THREADS, "decode": len(self._lanes), "model": len(self._models), "write": 1}
+        threads = {"read": self._fetcher.threads, "decode": len(self._lanes), "model": len(self._models), "write": 1}
         with self._lock:
             return replace(
                 self._pace,
