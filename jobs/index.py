@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs index``."""
 
-    embeddings: Annotated[str, typer.Argument(help="The -o folder of `cvjobs embed`; of an index, with --info.")]
+    embeddings: Annotated[
+        str, typer.Argument(help="The -o folder of `cvjobs embed`; an index, with --info and --rollback.")
+    ]
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="The index's folder; the same one is brought up to date.")
     ] = None
@@ -31,7 +33,14 @@ class Config:
         float, typer.Option(min=0, max=1, help="The share of the true 10 nearest that must be found.")
     ] = 0.95
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build anew, even where an update would do.")] = False
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Make the generation before the newest one of an index count again.")
+    ] = False
     info: Annotated[bool, typer.Option("--info", help="Say what an index holds; change nothing.")] = False
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
+    ] = ()
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
 
 
@@ -48,10 +57,14 @@ def call(config: Config) -> Report:
     """Index, or look at an index, and return what was done."""
     from cvjobs.errors import WrongUse
     from cvjobs.progress import Progress
+    from cvjobs.remote import parse_options
     from cvjobs.retrieval import kinds, upkeep
 
-    if config.info:
-        return upkeep.info(config.out or config.embeddings)
+    storage = parse_options(config.storage_option)
+    if config.info and config.rollback:
+        raise WrongUse("--info and --rollback are two commands: give one of them.")
+    if config.info or config.rollback:
+        return (upkeep.info if config.info else upkeep.rollback)(config.out or config.embeddings, storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
     order = upkeep.Order(
@@ -59,6 +72,7 @@ def call(config: Config) -> Report:
         max_memory=kinds.parse_size(config.max_memory) if config.max_memory else None,
         target_recall=config.target_recall,
         rebuild=config.rebuild,
+        storage=storage,
     )
     with Progress("index") as progress:
         return upkeep.update(config.embeddings, config.out, order, progress.say)

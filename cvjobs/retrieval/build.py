@@ -1,24 +1,49 @@
-"""Building the base of a generation: all vectors of a snapshot, read once or twice as a stream."""
+"""Building the base of a generation: all vectors of a snapshot, streamed through an index of the chosen kind."""
 
 from __future__ import annotations
 
+import shutil
 import struct
-from dataclasses import dataclass
-from typing import BinaryIO
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import faiss
+import numpy as np
 import pyarrow as pa
 
 from cvjobs.dataset.layout import KEYS, MEASURED
 from cvjobs.dataset.parts import File, write_table
-from cvjobs.errors import WrongUse
-from cvjobs.retrieval import generation
-from cvjobs.retrieval.kinds import Kind
-from cvjobs.retrieval.vectors import COLUMNS, Embeddings
+from cvjobs.errors import JobFailed
+from cvjobs.retrieval import files, lists, recall, training
+from cvjobs.retrieval.generation import BASE, IDS, LISTS, VECTORS
+from cvjobs.retrieval.kinds import Kind, budget
+from cvjobs.retrieval.lists import Addition
+from cvjobs.retrieval.recall import Nearest, Setting
+from cvjobs.retrieval.shards import Lists
+from cvjobs.retrieval.training import Sample
+from cvjobs.retrieval.vectors import COLUMNS, Embeddings, Floats, ahead
 from cvjobs.storage import Store
 
 _FIELDS = {field.name: field for field in (*KEYS, *MEASURED)}
 SCHEMA = pa.schema([_FIELDS[name] for name in COLUMNS])
+
+# Does all additions, in this process or spread over workers.
+Add = Callable[[list[Addition]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where an index is built: a new ``folder`` of the store, within ``limit`` bytes, by so many ``workers``."""
+
+    store: Store
+    folder: str
+    limit: int
+    add: Add
+    workers: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,30 +51,92 @@ class Base:
     """What building came to: the files, and the search setting with the recall it reached on ``queries`` queries."""
 
     files: tuple[File, ...]
-    recall: float = 1.0
-    queries: int = 0
-    nprobe: int = 0
-    rerank: int = 0
+    setting: Setting
+    queries: int
 
 
-def build(store: Store, folder: str, embeddings: Embeddings, kind: Kind) -> Base:
-    """Build an index of a kind in a new folder of the store."""
-    if kind.name != "exact":
-        raise WrongUse(f"--kind {kind.name} is not there yet: take --kind exact and more --max-memory.")
-    ids = write_table(store, f"{folder}/{generation.IDS}", SCHEMA, embeddings.keys(COLUMNS))
-    return Base(files=(_flat(store, f"{folder}/{generation.BASE}", embeddings), ids))
+def build(site: Site, embeddings: Embeddings, kind: Kind, target: float, say: Callable[[str], object]) -> Base:
+    """Build an index of a kind; raises JobFailed where it cannot reach the target recall."""
+    store, folder = site.store, site.folder
+    ids = write_table(store, f"{folder}/{IDS}", SCHEMA, ahead(embeddings.keys(COLUMNS)))
+    if kind.name == "exact":
+        blocks = (vectors for _, vectors in embeddings.blocks())
+        file = publish_flat(store, f"{folder}/{BASE}", len(embeddings), embeddings.dim, blocks)
+        return Base(files=(file, ids), setting=Setting(nprobe=0, rerank=0, recall=1.0), queries=0)
+    say(f"training {kind.factory}")
+    drawn = training.sample(embeddings, kind, budget(kind.name, site.limit))
+    trained = training.train(kind, embeddings.dim, drawn.training)
+    lists.prepare(store, folder, trained, drawn.queries)
+    say("adding the vectors")
+    width = faiss.extract_index_ivf(trained).code_size + 24
+    tasks = [
+        Addition(
+            place=embeddings.store.place,
+            snapshot=embeddings.snapshot,
+            dim=embeddings.dim,
+            out=store.place,
+            folder=folder,
+            start=start,
+            end=end,
+            options=site.options,
+            writer=store.writer,
+        )
+        for start, end in lists.ranges(len(embeddings), site.limit // 2 // width // site.workers, site.workers)
+    ]
+    site.add(tasks)
+    say("merging the lists")
+    merged = lists.merge(store, f"{folder}/{LISTS}", tasks, trained)
+    written = [files.publish_index(store, f"{folder}/{BASE}", trained, len(embeddings)), merged]
+    if kind.name == "pq":
+        blocks = (vectors for _, vectors in embeddings.blocks())
+        written.append(publish_halves(store, f"{folder}/{VECTORS}", blocks, None))
+    nearest = lists.nearest_of(store, tasks, drawn.queries)
+    store.delete(f"{folder}/{lists.WORK}")
+    say("measuring recall")
+    setting = _tuned(store, tuple(written), kind, nearest.without(drawn.positions), drawn, target)
+    return Base(files=(*written, ids), setting=setting, queries=len(drawn.positions))
 
 
-def _flat(store: Store, name: str, embeddings: Embeddings) -> File:
+def in_turn(tasks: list[Addition]) -> None:
+    """Do all additions one after the other."""
+    for task in tasks:
+        lists.add(task)
+
+
+def _tuned(
+    store: Store, written: tuple[File, ...], kind: Kind, nearest: Nearest, drawn: Sample, target: float
+) -> Setting:
+    scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
+    try:
+        paths = files.fetch(store, written, scratch)
+        index = files.read_lists(paths[BASE], paths[LISTS])
+        shard = Lists(index, 0, None, (1, 0), files.read_halves(paths.get(VECTORS), index.d))
+
+        def search(queries: Floats, k: int, nprobe: int, rerank: int) -> Any:
+            shard.nprobe, shard.rerank = nprobe, rerank
+            return shard.search(queries, k)
+
+        setting = recall.tune(search, nearest, drawn.positions, kind.lists, kind.name == "pq", target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if setting.recall < target:
+        raise JobFailed(
+            f"Kind {kind.name} reaches recall@10 {setting.recall:.4f} here, and --target-recall is {target}: "
+            "take --kind exact, or a lower target; nothing was published."
+        )
+    return setting
+
+
+def publish_flat(store: Store, name: str, count: int, dim: int, blocks: Iterable[Floats]) -> File:
     """Publish FAISS's file of an ``IndexFlatIP``, without ever holding the vectors."""
 
     def fill(file: BinaryIO) -> None:
-        file.write(_header(embeddings.dim, len(embeddings)))
-        for _, vectors in embeddings.blocks():
+        file.write(_header(dim, count))
+        for vectors in blocks:
             file.write(vectors.data)
 
     written = store.write(name, fill)
-    return File(name=name, rows=len(embeddings), bytes=written.bytes, sha256=written.sha256)
+    return File(name=name, rows=count, bytes=written.bytes, sha256=written.sha256)
 
 
 def _header(dim: int, count: int) -> bytes:
@@ -57,3 +144,20 @@ def _header(dim: int, count: int) -> bytes:
     empty: bytes = faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes()
     # Four letters, d (int32), ntotal (int64), ...; last the number of floats (int64).
     return empty[:8] + struct.pack("<q", count) + empty[16:-8] + struct.pack("<q", count * dim)
+
+
+def publish_halves(store: Store, name: str, blocks: Iterable[Floats], old: Path | None) -> File:
+    """Publish vectors as half floats, row after row, after those of an ``old`` file."""
+    rows = 0
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal rows
+        if old is not None:
+            with old.open("rb") as before:
+                shutil.copyfileobj(before, file, files.BLOCK)
+        for vectors in blocks:
+            file.write(vectors.astype(np.float16).data)
+            rows += len(vectors)
+
+    written = store.write(name, fill)
+    return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 
 from cvjobs.dataset.parts import File
 from cvjobs.errors import JobFailed
-from cvjobs.retrieval.generation import Generation
 from cvjobs.storage import LocalStore, Store
 
-BLOCK = 1 << 20
+BLOCK = 4 << 20
 
 
 class Damaged(JobFailed):
@@ -38,14 +37,14 @@ def publish_index(store: Store, name: str, index: Any, rows: int) -> File:
     return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
 
 
-def fetch(store: Store, generation: Generation, scratch: Path) -> dict[str, Path]:
-    """Check every file of a generation and return local paths by the last part of the name.
+def fetch(store: Store, files: tuple[File, ...], scratch: Path) -> dict[str, Path]:
+    """Check files of a generation and return local paths by the last part of the name.
 
     Files of a local store stay where they are, those of another are fetched into ``scratch``. Raises JobFailed for a
     file that is gone or has another length or sha256 than what was written.
     """
     with ThreadPoolExecutor(4) as threads:
-        paths = list(threads.map(lambda file: _fetch(store, file, scratch), generation.files))
+        paths = list(threads.map(lambda file: _fetch(store, file, scratch), files))
     return {path.name: path for path in paths}
 
 
@@ -80,10 +79,28 @@ def read_index(path: Path, flags: int = 0) -> Any:
     faiss.set_deserialization_vector_byte_limit(size)
     faiss.set_deserialization_loop_limit(size)
     try:
-        return faiss.read_index(str(path), flags)
+        return faiss.read_index(str(path), flags | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
     finally:
         faiss.set_deserialization_vector_byte_limit(limits[0])
         faiss.set_deserialization_loop_limit(limits[1])
+
+
+def read_lists(path: Path, lists: Path | None) -> Any:
+    """Read an index of inverted lists, as ``read_index``, and map its file of ``lists``; without one it has none."""
+    # FAISS's own flag for a file beside prints a line.
+    index = read_index(path, faiss.IO_FLAG_SKIP_IVF_DATA | faiss.IO_FLAG_READ_ONLY)
+    ivf = faiss.extract_index_ivf(index)
+    if lists is None:
+        empty = faiss.ArrayInvertedLists(ivf.nlist, ivf.code_size)
+        ivf.replace_invlists(empty, True)
+        empty.this.disown()
+        ivf.ntotal = index.ntotal = 0
+    else:
+        mapped = faiss.downcast_InvertedLists(ivf.invlists)
+        mapped.filename = str(lists)
+        mapped.do_mmap()
+        mapped.prefetch_nthread = 0  # its threads would touch all that a search touches anyway
+    return index
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -95,3 +112,8 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
 def read_removed(path: Path) -> npt.NDArray[np.int64]:
     """Return the positions that are no longer live, sorted."""
     return np.asarray(read_rows(path)["row"].to_numpy(), np.int64)
+
+
+def read_halves(path: Path | None, dim: int) -> npt.NDArray[np.float16] | None:
+    """Return the half floats (n, dim) of a checked file, mapped."""
+    return None if path is None else np.memmap(path, np.float16, "r").reshape(-1, dim)

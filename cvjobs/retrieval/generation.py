@@ -23,11 +23,12 @@ _FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
 class Generation:
     """One published state of an index.
 
-    ``count`` vectors are live: the ``base``'s, which were built together, less ``removed`` ones, and the ``delta``'s,
-    which came later. ``fingerprint``, ``facts``, ``resolved``, ``source`` and ``root`` are those of the embeddings'
-    snapshot ``version``; ``listed_in`` is the folder that a list's relative paths start from. ``recall`` is recall@10
-    against exact search, as measured when the base was built, with ``queries`` queries; ``nprobe`` and ``rerank``
-    (candidates ÷ neighbours) are the search setting that reached it. ``max_memory`` in bytes.
+    ``count`` vectors are live: the ``base``'s, which were built together, and the ``delta``'s, which came later, less
+    ``removed`` ones; ``churn`` images were new, changed or gone since the base was built. ``fingerprint``, ``facts``,
+    ``resolved``, ``source`` and ``root`` are those of the embeddings' snapshot ``version``; ``listed_in`` is the folder
+    that a list's relative paths start from. ``recall`` is recall@10 against exact search, measured when the base was
+    built, with ``queries`` queries; ``nprobe`` and ``rerank`` (candidates ÷ neighbours) are the search setting that
+    reached it. It is searched in ``memory`` bytes, of ``max_memory`` that were allowed.
     """
 
     number: int
@@ -48,9 +49,11 @@ class Generation:
     target_recall: float
     recall: float
     queries: int
+    memory: int
     max_memory: int
     built: float
     seconds: float
+    churn: int = 0
     nprobe: int = 0
     rerank: int = 0
     metric: str = "cosine"
@@ -95,6 +98,14 @@ def latest(store: Store) -> Generation | None:
         raise JobFailed(
             f"{store.place}/{name} is damaged: delete it, and the generation before it counts again."
         ) from error
+
+
+def current(store: Store) -> Generation:
+    """Return the newest generation; raises as ``latest``, and WrongUse where there is none."""
+    newest = latest(store)
+    if newest is None:
+        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
+    return newest
 
 
 def kept(store: Store) -> list[Generation]:

@@ -12,7 +12,7 @@ from cvjobs.errors import WrongUse
 
 EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
 POINTS = 40  # a list's centroid is the mean of at least so many training vectors
-FEWEST = 16 * POINTS
+FEWEST = {"exact": 1, "ivf": 16 * POINTS, "pq": 11_000}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -47,24 +47,28 @@ def default_memory() -> int:
     return int(psutil.virtual_memory().available) // 2
 
 
-def kind_of(name: str, count: int, dim: int) -> Kind:
-    """Return a kind for ``count`` vectors; raises WrongUse where they are too few to train it."""
-    lists = max(1, min(round(4 * math.sqrt(count)), count // POINTS))
-    if name != "exact" and count < FEWEST:
-        raise WrongUse(f"{count:,} vectors are too few for --kind {name} (at least {FEWEST}): take --kind exact.")
+def kind_of(name: str, count: int, dim: int, limit: int) -> Kind:
+    """Return a kind for ``count`` vectors, trained within ``limit`` bytes; raises WrongUse where they are too few."""
     if name == "exact":
         return Kind(name=name, factory="Flat", lists=0, memory=4 * dim * count)
+    if count < FEWEST[name]:
+        raise WrongUse(f"{count:,} vectors are too few for --kind {name} ({FEWEST[name]:,}): take --kind exact.")
+    lists = max(1, min(round(4 * math.sqrt(count)), min(count, budget(name, limit) // (4 * dim)) // POINTS))
     if name == "ivf":
-        memory = (2 * dim + 8) * count + 4 * dim * lists
-        return Kind(name=name, factory=f"IVF{lists},SQfp16", lists=lists, memory=memory)
-    pieces = code_size(dim)
-    factory = f"OPQ{pieces}_{dim // pieces * pieces},IVF{lists},PQ{pieces}"
-    return Kind(name=name, factory=factory, lists=lists, memory=(pieces + 8) * count + 4 * dim * (lists + dim))
+        return Kind(
+            name=name, factory=f"IVF{lists},SQfp16", lists=lists, memory=(2 * dim + 8) * count + 4 * dim * lists
+        )
+    pieces = max(1, min(64, dim // 4))  # of a byte each
+    turned = dim // pieces * pieces
+    factory = (
+        f"OPQ{pieces}_{turned},IVF{lists},PQ{pieces}np"  # np: polysemous codes take minutes and are of no use here
+    )
+    return Kind(name=name, factory=factory, lists=lists, memory=(pieces + 8) * count + 4 * turned * (lists + dim))
 
 
-def code_size(dim: int) -> int:
-    """Return into how many pieces of a byte each a vector is coded: four numbers a byte, at most 64."""
-    return max(1, min(64, dim // 4))
+def budget(name: str, limit: int) -> int:
+    """Return how many bytes of vectors to train on; what PQ is trained on exists twice, as it is and rotated."""
+    return limit // 8 if name == "pq" else limit // 4
 
 
 def choose(name: str, count: int, dim: int, limit: int) -> Kind:
@@ -73,9 +77,9 @@ def choose(name: str, count: int, dim: int, limit: int) -> Kind:
     Raises WrongUse where it does not fit.
     """
     names = [name] if name != "auto" else ["exact", "ivf", "pq"] if count <= EXACT_UP_TO else ["ivf", "pq"]
-    if name == "auto" and count < FEWEST:
-        names = ["exact"]
-    kinds = [kind_of(each, count, dim) for each in names]
+    if name == "auto":
+        names = [each for each in names if count >= FEWEST[each]]
+    kinds = [kind_of(each, count, dim, limit) for each in names]
     for kind in kinds:
         if kind.memory <= limit:
             return kind

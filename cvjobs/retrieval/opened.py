@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import faiss
 import numpy as np
@@ -19,9 +18,10 @@ import pyarrow as pa
 from cvjobs.errors import WrongUse
 from cvjobs.remote import Options
 from cvjobs.retrieval import files, generation
+from cvjobs.retrieval.delta import dead_rows
 from cvjobs.retrieval.files import Damaged
 from cvjobs.retrieval.generation import Generation
-from cvjobs.retrieval.shards import Flat, Mask, Shard, join, merge
+from cvjobs.retrieval.shards import Flat, Lists, Mask, Shard, join, merge
 from cvjobs.retrieval.vectors import Floats, Ints, unit
 from cvjobs.storage import Store, open_store
 
@@ -104,44 +104,47 @@ def open_index(place: str, options: Options | None = None) -> Index:
     Raises WrongUse where there is none, JobFailed where a file is gone or not what was written.
     """
     store = open_store(place, options=options)
-    newest = generation.latest(store)
-    if newest is None:
-        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
-    return open_generation(store, newest)
+    return open_generation(store, generation.current(store))
 
 
 def open_generation(store: Store, opened: Generation) -> Index:
     """Open one generation; raises JobFailed where a file is gone or not what was written."""
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
-        paths = files.fetch(store, opened, scratch)
-        removed = np.zeros(0, np.int64)
-        if generation.REMOVED in paths:
-            removed = files.read_removed(paths[generation.REMOVED])
+        paths = files.fetch(store, opened.files, scratch)
+        removed = dead_rows(paths)
         live = None
         if len(removed):
-            live = np.ones(opened.base, np.bool_)
+            live = np.ones(opened.base + opened.delta, np.bool_)
             live[removed] = False
-        shards = [_shard(store, opened, paths[generation.BASE], 0, live)]
+        shards = [_shard(store, opened, paths, (generation.BASE, generation.VECTORS), live)]
         if generation.DELTA in paths:
-            shards.append(_shard(store, opened, paths[generation.DELTA], opened.base, None))
+            shards.append(_shard(store, opened, paths, (generation.DELTA, generation.DELTA_VECTORS), live))
         return Index(opened, paths, shards, removed).owns(scratch)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
-def _shard(store: Store, opened: Generation, path: Path, first: int, live: Mask | None) -> Shard:
-    index = _read(store, opened, path, opened.delta if first else opened.base, faiss.IO_FLAG_MMAP_IFC)
-    return Flat(index, first, live)
-
-
-def _read(store: Store, opened: Generation, path: Path, count: int, flags: int) -> Any:
+def _shard(
+    store: Store, opened: Generation, paths: dict[str, Path], names: tuple[str, str], live: Mask | None
+) -> Shard:
+    name, halves = names
+    first, count = (0, opened.base) if name == generation.BASE else (opened.base, opened.delta)
+    exact = opened.kind == "exact"
     try:
-        index = files.read_index(path, flags)
+        if exact:
+            index = files.read_index(paths[name], faiss.IO_FLAG_MMAP_IFC)
+        elif name == generation.BASE:
+            index = files.read_lists(paths[name], paths[generation.LISTS])
+        else:
+            index = files.read_index(paths[name])
     except RuntimeError as error:
-        raise Damaged(store.place, path.name, "FAISS cannot read it") from error
+        raise Damaged(store.place, name, "FAISS cannot read it") from error
     found = (index.ntotal, index.d, index.metric_type)
     if found != (count, opened.dim, faiss.METRIC_INNER_PRODUCT):
-        raise Damaged(store.place, path.name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
-    return index
+        raise Damaged(store.place, name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
+    if exact:
+        return Flat(index, first, None if live is None else live[first : first + count])
+    vectors = files.read_halves(paths.get(halves), opened.dim)
+    return Lists(index, first, live, (opened.nprobe, opened.rerank), vectors)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvjobs.retrieval.generation import Generation
-from cvjobs.retrieval.kinds import kind_of, size_text
+from cvjobs.retrieval.kinds import size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Report:
             nprobe=g.nprobe,
             rerank=g.rerank,
             bytes=g.bytes,
-            memory=kind_of(g.kind, g.base + g.delta, g.dim).memory,
+            memory=g.memory,
             embeddings=g.embeddings,
             version=g.version,
             fingerprint=g.fingerprint,

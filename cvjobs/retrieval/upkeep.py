@@ -3,67 +3,127 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
 
 from cvjobs.context import libraries
 from cvjobs.dataset import layout, lease, snapshot, versions
 from cvjobs.errors import OutputHeld, WrongUse
-from cvjobs.retrieval import build, generation, kinds
+from cvjobs.retrieval import build, delta, files, generation, kinds
+from cvjobs.retrieval.build import Add, Site
+from cvjobs.retrieval.delta import Difference, Update
 from cvjobs.retrieval.generation import Generation
 from cvjobs.retrieval.report import Report
 from cvjobs.retrieval.vectors import Embeddings, open_embeddings
 from cvjobs.storage import Store, open_store
 
-__all__ = ["Order", "info", "update"]
+CHURN = 0.2  # of the base: more, and a new build searches faster and measures its recall anew
+
+Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is asked of an index; ``max_memory`` in bytes, None for half of what is free."""
+    """What is asked of an index; ``max_memory`` in bytes, None for half of what is free.
+
+    ``rebuild`` builds anew where an update would do. ``add`` codes the vectors, spread over so many ``workers``.
+    """
 
     kind: str = "auto"
     max_memory: int | None = None
     target_recall: float = 0.95
     rebuild: bool = False
+    workers: int = 1
+    add: Add = build.in_turn
+    storage: Mapping[str, str] = field(default_factory=dict)
 
 
-def update(place: str, out: str, order: Order, say: Callable[[str], object]) -> Report:
+def update(place: str, out: str, order: Order, say: Say) -> Report:
     """Build the index of the embeddings at ``place``, or bring it up to date, and return what was done.
 
     Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
     """
     began = time.monotonic()
     say("reading the embeddings")
-    embeddings = open_embeddings(open_store(place))
-    store = open_store(out)
-    check_place(store, embeddings)
-    held = lease.acquire(store)
-    try:
+    embeddings = open_embeddings(open_store(place, options=order.storage))
+    store = open_store(out, options=order.storage)
+    _check_place(store, embeddings)
+    limit = order.max_memory or kinds.default_memory()
+    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
+    with _held(store) as held:
         record = {**generation.FORMAT, "source": embeddings.store.place}
         store.create(layout.FORMAT, layout.pack(record))
-        new, report = _update(store, embeddings, order, say)
-        if new is not None:
-            report = replace(report, seconds=round(time.monotonic() - began, 2))
-            held.check()
-            say("publishing")
-            if not generation.publish(store, replace(new, seconds=report.seconds)):
-                raise OutputHeld(f"Another run published {store.place} first: run the same command again.")
-            generation.sweep(store, new.number)
+        current = generation.latest(store)
+        if current is not None and _satisfies(current, order, embeddings):
+            say("comparing with the embeddings")
+            new, report = _brought_up(store, current, embeddings)
+        else:
+            new, report = None, None
+        if new is None or report is None:
+            new, report = _built(store, current, embeddings, (kind, limit), order, say)
         report = replace(report, seconds=round(time.monotonic() - began, 2))
-        content = layout.pack(report.as_dict())
-        store.write(layout.SUMMARY, lambda file: _put(file, content))
+        if new != current:
+            say("publishing")
+            _publish(store, held, replace(new, seconds=report.seconds))
+        _note(store, report)
         return report
+
+
+def rollback(out: str, storage: Mapping[str, str]) -> Report:
+    """Make the generation before the newest one count again, as a new one, and return what it holds."""
+    store = open_store(out, options=storage)
+    generation.current(store)
+    with _held(store) as held:
+        newest = generation.current(store)
+        before = next((g for g in generation.kept(store) if g.number == newest.previous), None)
+        if before is None:
+            raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+        again = replace(before, number=versions.following(store))
+        _publish(store, held, again)
+        report = Report.of(store.place, again, kept=again.count)
+        _note(store, report)
+        return report
+
+
+def info(out: str, storage: Mapping[str, str]) -> Report:
+    """Return what an index holds; raises WrongUse where there is none."""
+    store = open_store(out, options=storage)
+    current = generation.current(store)
+    return Report.of(store.place, current, kept=current.count)
+
+
+@contextmanager
+def _held(store: Store) -> Iterator[lease.Lease]:
+    held = lease.acquire(store)
+    try:
+        yield held
     finally:
         held.release()
 
 
-def _put(file: object, content: bytes) -> None:
-    file.write(content)  # type: ignore[attr-defined]
+def _publish(store: Store, held: lease.Lease, new: Generation) -> None:
+    held.check()
+    if not generation.publish(store, new):
+        raise OutputHeld(f"Another run published {store.place} first: run the same command again.")
+    generation.sweep(store, new.number)
 
 
-def check_place(store: Store, embeddings: Embeddings) -> None:
+def _note(store: Store, report: Report) -> None:
+    content = layout.pack(report.as_dict())
+
+    def fill(file: BinaryIO) -> None:
+        file.write(content)
+
+    store.write(layout.SUMMARY, fill)
+
+
+def _check_place(store: Store, embeddings: Embeddings) -> None:
     """Raise WrongUse for an output that holds something else than an index of these embeddings."""
     try:
         record = layout.unpack(store.read(layout.FORMAT)) or {}
@@ -75,18 +135,78 @@ def check_place(store: Store, embeddings: Embeddings) -> None:
         raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
 
 
-def _update(
-    store: Store, embeddings: Embeddings, order: Order, say: Callable[[str], object]
-) -> tuple[Generation | None, Report]:
-    current = generation.latest(store)
-    if current is not None and current.version == embeddings.snapshot.version and not order.rebuild:
-        return None, Report.of(store.place, current, kept=current.count)
+def _satisfies(current: Generation, order: Order, embeddings: Embeddings) -> bool:
+    """Return whether an update of a generation can give what is asked for."""
+    return (
+        not order.rebuild
+        and order.kind in ("auto", current.kind)
+        and (order.max_memory is None or current.memory <= order.max_memory)
+        and order.target_recall <= max(current.recall, current.target_recall)
+        and (current.fingerprint, current.dim) == (embeddings.snapshot.fingerprint, embeddings.dim)
+    )
+
+
+def _brought_up(
+    store: Store, current: Generation, embeddings: Embeddings
+) -> tuple[Generation, Report] | tuple[None, None]:
+    """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
+    of = embeddings.snapshot
+    if current.version == of.version:
+        return current, Report.of(store.place, current, kept=current.count)
+    scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
+    try:
+        paths = files.fetch(store, delta.known_files(current), scratch)
+        difference = delta.compare(paths, embeddings)
+        churn = current.churn + difference.count
+        if churn > CHURN * current.base:
+            return None, None
+        number = versions.following(store)
+        work = Update(store=store, current=current, paths=paths, embeddings=embeddings)
+        written = work.write(generation.new_folder(number), difference) if difference.count else current.files
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    more = len(difference.added) + len(difference.changed)
+    new = replace(
+        current,
+        number=number,
+        previous=current.number,
+        count=len(embeddings),
+        removed=current.removed + len(difference.dead),
+        delta=current.delta + more,
+        churn=churn,
+        version=of.version,
+        memory=current.memory * (current.base + current.delta + more) // (current.base + current.delta),
+        built=snapshot.now(),
+        files=written,
+    )
+    return new, _report(store, new, difference)
+
+
+def _report(store: Store, new: Generation, difference: Difference) -> Report:
+    added, changed = len(difference.added), len(difference.changed)
+    kept = new.count - added - changed
+    return Report.of(store.place, new, added=added, changed=changed, removed=difference.removed, kept=kept)
+
+
+def _built(
+    store: Store,
+    current: Generation | None,
+    embeddings: Embeddings,
+    chosen: tuple[kinds.Kind, int],
+    order: Order,
+    say: Say,
+) -> tuple[Generation, Report]:
+    kind, limit = chosen
     number = versions.following(store)
-    limit = order.max_memory or kinds.default_memory()
-    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
-    folder = generation.new_folder(number)
-    say(f"building ({kind.factory})")
-    base = build.build(store, folder, embeddings, kind)
+    site = Site(
+        store=store,
+        folder=generation.new_folder(number),
+        limit=limit,
+        add=order.add,
+        workers=order.workers,
+        options=order.storage,
+    )
+    base = build.build(site, embeddings, kind, order.target_recall, say)
     of = embeddings.snapshot
     new = Generation(
         number=number,
@@ -107,10 +227,11 @@ def _update(
         root=of.root,
         listed_in="" if of.root else os.path.dirname(of.source),
         target_recall=order.target_recall,
-        recall=base.recall,
+        recall=base.setting.recall,
         queries=base.queries,
-        nprobe=base.nprobe,
-        rerank=base.rerank,
+        nprobe=base.setting.nprobe,
+        rerank=base.setting.rerank,
+        memory=kind.memory,
         max_memory=limit,
         built=snapshot.now(),
         seconds=0.0,
@@ -118,12 +239,3 @@ def _update(
         files=base.files,
     )
     return new, Report.of(store.place, new, added=new.count, rebuilt=True)
-
-
-def info(out: str) -> Report:
-    """Return what an index holds; raises WrongUse where there is none."""
-    store = open_store(out)
-    current = generation.latest(store)
-    if current is None:
-        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
-    return Report.of(store.place, current, kept=current.count)

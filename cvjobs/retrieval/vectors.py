@@ -62,7 +62,8 @@ class Embeddings:
                         here = wanted[
                             np.searchsorted(wanted, positions[0]) : np.searchsorted(wanted, positions[-1] + 1)
                         ]
-                        positions, vectors = here, vectors[here - positions[0]]
+                        if len(here) < len(positions):
+                            positions, vectors = here, vectors[here - positions[0]]
                     yield positions, unit(vectors)
             start = end
 
