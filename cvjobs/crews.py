@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
@@ -247,6 +248,20 @@ def connect(address: str | None) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def connection(address: str | None) -> Iterator[Any]:
+    """Yield Ray, connected as ``connect`` does; a connection that was there before stays."""
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        connect(address)
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def _knock(address: str) -> None:

@@ -37,11 +37,16 @@ class Config:
         bool, typer.Option("--rollback", help="Make the generation before the newest one of an index count again.")
     ] = False
     info: Annotated[bool, typer.Option("--info", help="Say what an index holds; change nothing.")] = False
+    workers: Annotated[int, typer.Option(min=1, help="Ray workers that add the vectors, of kinds ivf and pq.")] = 1
     storage_option: Annotated[
         tuple[str, ...],
         typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
     ] = ()
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster (host:port or auto). Default: this machine."),
+    ] = None
 
 
 def run(config: Config) -> int:
@@ -55,10 +60,11 @@ def run(config: Config) -> int:
 
 def call(config: Config) -> Report:
     """Index, or look at an index, and return what was done."""
+    from cvjobs import adding
     from cvjobs.errors import WrongUse
     from cvjobs.progress import Progress
     from cvjobs.remote import parse_options
-    from cvjobs.retrieval import kinds, upkeep
+    from cvjobs.retrieval import build, kinds, upkeep
 
     storage = parse_options(config.storage_option)
     if config.info and config.rollback:
@@ -67,11 +73,14 @@ def call(config: Config) -> Report:
         return (upkeep.info if config.info else upkeep.rollback)(config.out or config.embeddings, storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
+    distributed = config.workers > 1 or bool(config.address)
     order = upkeep.Order(
         kind=config.kind,
         max_memory=kinds.parse_size(config.max_memory) if config.max_memory else None,
         target_recall=config.target_recall,
         rebuild=config.rebuild,
+        workers=config.workers,
+        add=adding.spread(config.workers, config.address) if distributed else build.in_turn,
         storage=storage,
     )
     with Progress("index") as progress:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import run, sentence
+from buckets import made
+from commands import CLI, kill, run, sentence, started, until
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
+from cvjobs import devices
 from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.retrieval.opened import open_index
 
@@ -168,3 +171,64 @@ def test_identical_vectors(tmp_path: Path) -> None:
     assert done.recall == 1.0
     scores, _ = neighbours(out, np.ones((1, 8), np.float32), 10)
     assert np.allclose(scores, 1, atol=1e-3)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
+@pytest.mark.parametrize("kind", ["ivf", "pq"])
+def test_workers_build_the_same_index(kind: str, tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "vectors", DIM)
+    fake.put(named(clustered(12_000, DIM)))
+    options = ("--kind", kind, "--target-recall", "0.8", "--max-memory", "1MB", "--json")
+    alone = run("index", fake.out, "-o", tmp_path / "alone", *options)
+    spread = run("index", fake.out, "-o", tmp_path / "spread", *options, "--workers", "2")
+    assert (alone.code, spread.code, spread.left) == (0, 0, []), spread
+    assert spread.err == ""
+    queries = clustered(200, DIM)
+    scores, found = neighbours(tmp_path / "alone", queries, 10)
+    others, same = neighbours(tmp_path / "spread", queries, 10)
+    assert np.allclose(scores, others, atol=1e-6, equal_nan=True)
+    assert np.mean([a == b for a, b in zip(found, same, strict=True)]) > 0.99
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("moment", ["trained.faiss", "lists.ivfdata", "vectors.f16"])
+def test_kill_9_while_building(moment: str, tmp_path: Path) -> None:
+    fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
+    fake.put(named(clustered(12_000, DIM)))
+    indexed(fake, out)
+    words = ["index", str(fake.out), "-o", str(out), "--kind", "pq", "--target-recall", "0.8", "--rebuild"]
+    with started([*CLI, *words]) as process:
+        until(lambda: list(out.glob(f"g000002-*/**/{moment}")) or process.poll() is not None)
+        kill(process, signal.SIGKILL)
+    with open_index(str(out)) as index:
+        assert (index.generation.number, index.generation.kind, len(index)) == (1, "exact", 12_000)
+    done = run(*words[:-1], "--json")
+    assert done.code == 0, done
+    assert json.loads(done.out)["kind"] == "pq"
+    assert len(list(out.glob("g*"))) == 2
+    assert not list(out.glob("**/.tmp-*"))
+
+
+def test_a_second_writer_is_refused_with_the_holder_named(tmp_path: Path) -> None:
+    fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
+    fake.put(named(clustered(12_000, DIM)))
+    with started([*CLI, "index", str(fake.out), "-o", str(out), "--kind", "pq", "--target-recall", "0.5"]) as process:
+        until(lambda: list(out.glob("g000001-*/ids.parquet")))
+        assert f"held by process {process.pid}" in sentence(run("index", fake.out, "-o", out), 5)
+
+
+def test_an_index_in_a_bucket(s3: str, tmp_path: Path) -> None:
+    bucket = made(s3, "indexes")
+    fake = Fake(tmp_path / "vectors", DIM)
+    fake.put(named(clustered(3000, DIM)))
+    place, options = bucket.url("one"), (f"endpoint={s3}",)
+    for kind in ("ivf", "exact"):
+        done = cvjobs.index(str(fake.out), out=place, kind=kind, target_recall=0.9, storage_option=options)
+        assert (done.kind, done.count) == (kind, 3000)
+        fake.put(named(clustered(30, DIM, seed=5), first=len(fake.vectors) + 10_000))
+        assert cvjobs.index(str(fake.out), out=place, target_recall=0.9, storage_option=options).added == 30
+        with open_index(place, bucket.settings) as index:
+            assert len(index) == 3030
+            assert index.search(clustered(5, DIM), 3)[1].shape == (5, 3)
+        fake.put({}, gone=tuple(list(fake.vectors)[-30:]))

@@ -38,7 +38,7 @@ LAYERS = {
         "summary",
         "weights",
     },
-    2: {"asking", "batch", "cluster", "crews", "forecast", "pool", "training"},
+    2: {"adding", "asking", "batch", "cluster", "crews", "forecast", "pool", "training"},
     4: {"", "__main__", "cli"},
 }
 DRIVER = 3
