@@ -7,7 +7,8 @@ new snapshot is published.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from cvjobs.storage import TEMPORARY, Store, in_flight
 
 SMALL = 16 << 20
 FULL = 128 << 20
+AHEAD = 8  # small files that are read at once from an object store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +56,9 @@ def fold(store: Store, base: Snapshot, parts: list[Part], known: Known, change: 
     number = snapshot.next_version(store)
     if snapshot.latest(store).version != base.version:
         raise _held(store)
-    for name in {name.removesuffix(".json") for name in store.names(layout.PARTS)} & set(base.folded):
-        # Left by a kill. The next snapshot will not name them, and must not take them for new rows.
-        store.delete(f"{layout.PARTS}/{name}.json")
+    # Left by a kill. The next snapshot will not name them, and must not take them for new rows.
+    left = {name.removesuffix(".json") for name in store.names(layout.PARTS)} & set(base.folded)
+    store.delete(*(f"{layout.PARTS}/{name}.json" for name in left))
     chosen = choose(known, change.want, change.void)
     keep = np.zeros(len(known.ids), np.bool_)
     keep[chosen[chosen >= 0]] = True
@@ -172,10 +174,19 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
     """
     known = rows.known
     starts = np.searchsorted(known.file, np.arange(len(known.files)))
-    for i in indices:
+
+    def read(i: int) -> Iterable[pa.Table]:
+        batches = snapshot.read_batches(rows.store, known.files[i])
+        if known.files[i].bytes >= SMALL:
+            return batches
+        with suppress(snapshot.Damaged):
+            return list(batches)
+        return []
+
+    for i, batches in zip(indices, in_flight(rows.store, read, indices, AHEAD), strict=True):
         row = int(starts[i])
         try:
-            for table in snapshot.read_batches(rows.store, known.files[i]):
+            for table in batches:
                 kept = table.filter(pa.array(rows.keep[row : row + table.num_rows]))
                 row += table.num_rows
                 stale = i in rows.patched or not set(schema.names) <= set(kept.schema.names)
@@ -197,15 +208,10 @@ def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> No
     before = {f.name for f in (*base.results, *base.errors)}
     for part in parts:
         before |= {f.name for f in (part.results, part.errors) if f}
-    _delete(store, sorted(before - current))
-    _delete(store, [f"{layout.PARTS}/{part.name}.json" for part in parts])
+    store.delete(*sorted(before - current))
+    store.delete(*(f"{layout.PARTS}/{part.name}.json" for part in parts))
     versions = [name for name in store.names(layout.VERSIONS) if name.startswith("v")]
-    _delete(store, [f"{layout.VERSIONS}/{name}" for name in versions if name < f"v{new.version:08d}.json"])
-
-
-def _delete(store: Store, names: list[str]) -> None:
-    for _ in in_flight(store, store.delete, names):
-        continue
+    store.delete(*(f"{layout.VERSIONS}/{name}" for name in versions if name < f"v{new.version:08d}.json"))
 
 
 def sweep(store: Store, run: str, epoch: int) -> None:
@@ -232,7 +238,7 @@ def sweep(store: Store, run: str, epoch: int) -> None:
         temporary = [name for name in store.names(folder) if name.startswith(TEMPORARY)]
         garbage += [f"{folder}/{name}" for name in temporary if (layout.epoch_of(name) or 0) <= epoch]
     garbage += [f"{layout.RUNS}/{n}" for n in store.names(layout.RUNS) if n not in (current.run, run) and ours(n)]
-    _delete(store, garbage)
+    store.delete(*garbage)
 
 
 def _runs(store: Store) -> list[str]:

@@ -143,9 +143,8 @@ def acquire(store: Store) -> Lease:
     }
     store.writer = f"r{epoch:06d}"
     if current is None and _take(store, epoch, record):
-        for name in store.names(layout.LEASE):
-            if name.startswith(("epoch-", "hb-")) and name.rsplit("-", 1)[1] < f"{epoch:06d}.json":
-                store.delete(f"{layout.LEASE}/{name}")
+        marks = [name for name in store.names(layout.LEASE) if name.startswith(("epoch-", "hb-"))]
+        store.delete(*(f"{layout.LEASE}/{n}" for n in marks if n.rsplit("-", 1)[1] < f"{epoch:06d}.json"))
         return Lease(store, epoch, record)
     current = current or holder(store) or record
     raise OutputHeld(

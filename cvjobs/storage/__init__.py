@@ -5,8 +5,9 @@ Everything that an output gets or loses goes through here: a file is complete un
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -55,8 +56,8 @@ class Store(Protocol):
     def size(self, name: str) -> int | None:
         """Return a file's length in bytes, None where it does not exist."""
 
-    def delete(self, name: str) -> None:
-        """Delete a file or a folder of files; nothing happens where it does not exist."""
+    def delete(self, *names: str) -> None:
+        """Delete files and folders of files; nothing happens where one does not exist."""
 
 
 def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | None = None) -> Store:
@@ -73,10 +74,25 @@ def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | 
     return LocalStore(root, writer)
 
 
-def in_flight(store: Store, ask: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
-    """Yield the answers for items in their order, asking for many at once where that is worth it."""
-    if store.flight == 1:
+def in_flight(
+    store: Store, ask: Callable[[Item], Answer], items: Iterable[Item], most: int | None = None
+) -> Iterator[Answer]:
+    """Yield the answers for items in their order, asking for many at once (at ``most`` so many) where that pays.
+
+    So many answers at most wait to be taken, too.
+    """
+    count = min(store.flight, most or store.flight)
+    if count == 1:
         yield from map(ask, items)
         return
-    with ThreadPoolExecutor(store.flight, thread_name_prefix="store") as threads:
-        yield from threads.map(ask, items)
+    waiting: deque[Future[Answer]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="store") as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(ask, item))
+                if len(waiting) == 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)

@@ -19,8 +19,9 @@ from cvjobs.storage.hashing import HashingFile, Written
 
 IN_MEMORY = 64 << 20
 PIECE = 16 << 20  # a larger file is uploaded in pieces of this size, and appears when the last one is there
-READ_WHOLE = 4 << 20
+TAIL = 1 << 20  # read with the first request: all of a small object, of a Parquet file what its reader wants first
 AHEAD = 1 << 20
+PLAIN = (".json", ".parquet")  # names of files, never of folders
 REQUESTS = 32
 
 
@@ -88,13 +89,19 @@ class BucketStore:
             return obstore.get(self._client, self._key(name)).bytes().to_bytes()
 
     def open(self, name: str) -> BinaryIO:
-        """See ``Store.open``; a small object is read at once, of a large one the ranges that are asked for."""
-        size = self.size(name)
-        if size is None:
-            raise FileNotFoundError(name)
-        if size <= READ_WHOLE:
-            return io.BytesIO(self.read(name))
-        return io.BufferedReader(_Ranges(lambda at, end: self._range(name, at, end), size), AHEAD)
+        """See ``Store.open``; a small object is read at once, of a large one its end and what is asked for."""
+        try:
+            with self._errors():
+                found = obstore.get(self._client, self._key(name), options={"range": {"suffix": TAIL}})
+                size, tail = found.meta["size"], found.bytes().to_bytes()
+        except (JobFailed, NotImplementedError):  # an empty object has no end, and Azure gives none
+            known = self.size(name)
+            if known is None:
+                raise FileNotFoundError(name) from None
+            size, tail = known, b""
+        if len(tail) == size:
+            return io.BytesIO(tail)
+        return io.BufferedReader(_Ranges(lambda at, end: self._range(name, at, end), size, tail), AHEAD)
 
     def _range(self, name: str, at: int, end: int) -> memoryview:
         with self._errors():
@@ -121,13 +128,18 @@ class BucketStore:
         except FileNotFoundError:
             return None
 
-    def delete(self, name: str) -> None:
-        """See ``Store.delete``."""
-        key = self._key(name)
+    def delete(self, *names: str) -> None:
+        """See ``Store.delete``; a thousand objects are one request."""
+        keys = []
         with self._errors():
-            below = [meta["path"] for batch in obstore.list(self._client, key, chunk_size=1000) for meta in batch]
+            for name in names:
+                keys.append(self._key(name))
+                if not name.endswith(PLAIN):
+                    found = obstore.list(self._client, keys[-1], chunk_size=1000)
+                    keys += [meta["path"] for page in found for meta in page]
             with suppress(FileNotFoundError):  # somebody was faster; what is left now, the next run cleans up
-                obstore.delete(self._client, below or [key])
+                if keys:
+                    obstore.delete(self._client, keys)
 
     def _key(self, name: str) -> str:
         return posixpath.normpath(f"{self.root.key}/{name}").strip("/")
@@ -151,10 +163,20 @@ class BucketStore:
 
 
 class _Ranges(io.RawIOBase):
-    """An object as a file, each read a request; ``fetch`` returns the bytes from one offset to before another."""
+    """An object as a file, each read a request: ``fetch`` returns the bytes from one offset to before another.
 
-    def __init__(self, fetch: Callable[[int, int], memoryview], size: int) -> None:
-        self._fetch, self._size, self._at = fetch, size, 0
+    ``tail`` are those at its end, which are known already.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], memoryview], size: int, tail: bytes) -> None:
+        self._fetch, self._size, self._tail, self._at = fetch, size, memoryview(tail), 0
+
+    def _get(self, end: int) -> memoryview:
+        begun = self._size - len(self._tail)
+        known = self._at >= begun
+        content = self._tail[self._at - begun : end - begun] if known else self._fetch(self._at, end)
+        self._at += len(content)
+        return content
 
     def readable(self) -> bool:
         return True
@@ -173,16 +195,13 @@ class _Ranges(io.RawIOBase):
         # Without this, Python asks for 8 KiB at a time.
         if self._at >= self._size:
             return b""
-        content = bytes(self._fetch(self._at, self._size))
-        self._at += len(content)
-        return content
+        return bytes(self._get(self._size))
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         end = min(self._at + len(view), self._size)
         if end <= self._at:
             return 0
-        content = self._fetch(self._at, end)
+        content = self._get(end)
         view[: len(content)] = content
-        self._at += len(content)
         return len(content)

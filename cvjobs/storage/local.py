@@ -121,13 +121,17 @@ class LocalStore:
         except FileNotFoundError:
             return None
 
-    def delete(self, name: str) -> None:
+    def delete(self, *names: str) -> None:
         """See ``Store.delete``."""
+        for name in names:
+            self._delete(name)
+
+    def _delete(self, name: str) -> None:
         path = self.root / name
         try:
             if path.is_dir() and not path.is_symlink():
                 for entry in os.listdir(path):
-                    self.delete(f"{name}/{entry}")
+                    self._delete(f"{name}/{entry}")
                 path.rmdir()
             else:
                 path.unlink(missing_ok=True)
