@@ -131,7 +131,7 @@ def _sample(tree: _Tree, ended: threading.Event) -> None:
         tree.sample()
 
 
-def embed(source: Path, out: Path, *options: str, memory: bool = False) -> Finished:
+def embed(source: str | Path, out: Path, *options: str, memory: bool = False) -> Finished:
     """Run ``cvjobs embed`` with ``--json``."""
     return run(*CVJOBS, "embed", source, "-o", out, "--json", *options, memory=memory)
 

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cloud
 import memory
 import million
 import photos
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     steps: list[Callable[[], list[Row]]] = [
         lambda: speed.rows(300 if quick else 3000, 1000 if quick else 20_000, options.full, cache),
         lambda: resume.rows(300 if quick else 3000, 300 if quick else 3000, cache),
+        lambda: cloud.rows(150 if quick else 600, cache),
         lambda: memory.rows(1000 if quick else 10_000, cache),
         lambda: million.rows(20_000 if quick else 1_000_000),
     ]

@@ -106,7 +106,9 @@ def main() -> None:
     import threading
 
     from moto.server import ThreadedMotoServer
+    from werkzeug.serving import WSGIRequestHandler
 
+    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections are kept, as a real one keeps them
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     serving = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     serving.start()

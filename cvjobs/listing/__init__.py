@@ -112,8 +112,11 @@ def _remote(source: str, remote: Remote, on_progress: Callable[[int], None]) -> 
         try:
             found = remote.look(uri)
             if suffix_of(uri.encode()) in TEXTS + TABLES:
+                content, now = remote.read(uri, found.size)
+                if now.size != found.size:
+                    raise WrongUse(f"The list {uri} has {now.size:,} bytes, not {found.size:,} as its server says.")
                 with tempfile.NamedTemporaryFile(prefix="cvjobs-") as copy:
-                    copy.write(remote.read(uri, found.size)[0])
+                    copy.write(content)
                     copy.flush()
                     return _list(uri.encode(), os.fsencode(copy.name), remote, on_progress)
             if found.size or place is None:

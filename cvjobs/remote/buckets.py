@@ -96,6 +96,8 @@ def connect(place: Address, options: Options) -> Client:
             return AzureStore(place.bucket, **shared)
         return S3Store(place.bucket, **shared)
     except (BaseError, ValueError) as error:
+        if "must be specified" in str(error):
+            raise _no_credentials(place) from error
         raise WrongUse(f"The storage options for {place} make no sense ({reason(error)}): correct them.") from error
 
 
@@ -121,7 +123,7 @@ def reason(error: Exception) -> str:
     ):
         if found := re.search(pattern, of, re.DOTALL):
             return " ".join(found[1].replace("TimedOut", "no answer").split()).rstrip(".")
-    return " ".join(text.removeprefix("Generic Config error: ").split())[:200].rstrip(".")
+    return re.sub(r"^Generic \S+ error: ", "", " ".join(text.split()))[:200].rstrip(".")
 
 
 def in_words(error: Exception, place: Address) -> CvjobsError:
@@ -133,12 +135,16 @@ def in_words(error: Exception, place: Address) -> CvjobsError:
     if re.search(r"PermanentRedirect|AuthorizationHeaderMalformed|301 Moved", text):
         return WrongUse(f"The bucket {bucket} is in another region ({why}): give --storage-option region=... .")
     if re.search(r"169\.254\.169\.254|169\.254\.170\.2|metadata\.google|[Cc]redential.* not (found|provided)", text):
-        return WrongUse(
-            f"There are no credentials for {bucket}: set {CREDENTIALS[place.scheme]}, "
-            "or --storage-option skip_signature=true for a public bucket."
-        )
+        return _no_credentials(place)
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or re.search("status code: 40[13]", text):
         return WrongUse(
             f"{place} refuses access ({why}): set {CREDENTIALS[place.scheme]} to credentials that may use it."
         )
     return JobFailed(f"{place} cannot be reached ({why}): when it works again, run the same command to continue.")
+
+
+def _no_credentials(place: Address) -> WrongUse:
+    return WrongUse(
+        f"There are no credentials for {place.scheme}://{place.bucket}: set {CREDENTIALS[place.scheme]}, "
+        "or --storage-option skip_signature=true for a public bucket."
+    )
