@@ -68,7 +68,7 @@ def test_the_same_rows_as_from_a_folder(bucket: Bucket, photos: Path, tmp_path: 
     assert ended.code == 0, ended
     assert ended.left == []
     assert ended.out.startswith("41 listed = 40 ok + 1 failed + 0 skipped, missing 0\n")
-    assert ended.out.endswith(f"{bucket.url('out')}/data (snapshot 1), errors in {bucket.url('out')}/errors\n")
+    assert f"\n{bucket.url('out')}/data (snapshot 1), errors in {bucket.url('out')}/errors\n" in ended.out
     assert run("verify", bucket.url("out"), "--source", bucket.url("photos"), *bucket.options).code == 0
     exact(bucket, 41)
     assert embed(source, tmp_path / "out").code == 0
