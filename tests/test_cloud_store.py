@@ -237,6 +237,14 @@ def test_storage_options_that_a_store_cannot_read() -> None:
         open_store("s3://bucket/out", options=parse_options(["connect_timeout=soon"]))
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+def test_an_endpoint_from_the_environment(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, bucket.endpoint)
+    store = open_store(bucket.url("out"), "w")
+    assert store.create("part.json", b"mine")
+    assert store.read("part.json") == b"mine"
+
+
 def test_an_answer_that_was_lost_counts_once(bucket: Bucket) -> None:
     store = open_store(bucket.url("out"), "w", bucket.settings)
     assert store.create("part.json", b"mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from datetime import timedelta
@@ -25,6 +26,7 @@ RETRIES: dict[str, Any] = {
     "retry_timeout": PATIENCE,
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3), "base": 2},
 }
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -80,7 +82,8 @@ def settings(scheme: str, options: Options) -> tuple[dict[str, Any], dict[str, A
     """Return the options that a scheme's store takes, and those of its HTTP client."""
     own = {key: value for key, value in options.items() if key in STORES[scheme]}
     client = {**TIMEOUTS, **{key: value for key, value in options.items() if key in CLIENT}}
-    if own.get("endpoint", own.get("base_url", "")).startswith("http://"):
+    named = own.get("endpoint") or own.get("base_url")
+    if (named or next(filter(None, map(os.environ.get, ENDPOINTS)), "")).startswith("http://"):
         client.setdefault("allow_http", "true")
     return own, client
 
