@@ -44,7 +44,7 @@ def bound(pace: Pace, device: str) -> Bound | None:
         count = round(pace.room[step] / span)
         waiting = duration(max(pace.room[step] - pace.busy[step], 0.0))
         threads = THREADS[step] if count > 1 else THREADS[step].removesuffix("es" if step == "decode" else "s")
-        text = f"{duration(pace.busy[step])} worked, {waiting} waited ({count} {threads})"
+        text = f"{duration(pace.busy[step])} worked, {waiting} waited ({count} {threads} a worker)"
         bars.append((NAMES[step], shares[step], text))
     top, words = _words(pace, shares, cores, device)
     return Bound(bars=bars, top=top, words=words)

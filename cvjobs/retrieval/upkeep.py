@@ -15,7 +15,7 @@ from typing import BinaryIO
 from cvjobs.context import libraries
 from cvjobs.dataset import layout, lease, snapshot, versions
 from cvjobs.errors import OutputHeld, WrongUse
-from cvjobs.retrieval import build, delta, files, generation, kinds
+from cvjobs.retrieval import build, delta, files, generation, kinds, page
 from cvjobs.retrieval.build import Add, Site
 from cvjobs.retrieval.delta import Difference, Update
 from cvjobs.retrieval.generation import Generation
@@ -70,7 +70,9 @@ def update(place: str, out: str, order: Order, say: Say) -> Report:
         report = replace(report, seconds=round(time.monotonic() - began, 2))
         if new != current:
             say("publishing")
-            _publish(store, held, replace(new, seconds=report.seconds))
+            new = replace(new, seconds=report.seconds)
+            _publish(store, held, new)
+            page.leave(store, new, report, order.storage)
         _note(store, report)
         return report
 
@@ -87,6 +89,7 @@ def rollback(out: str, storage: Mapping[str, str]) -> Report:
         again = replace(before, number=versions.following(store))
         _publish(store, held, again)
         report = Report.of(store.place, again, kept=again.count)
+        page.leave(store, again, report, storage)
         _note(store, report)
         return report
 
