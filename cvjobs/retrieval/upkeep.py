@@ -68,12 +68,14 @@ def update(place: str, out: str, order: Order, say: Say) -> Report:
         if new is None or report is None:
             new, report = _built(store, current, embeddings, (kind, limit), order, say)
         report = replace(report, seconds=round(time.monotonic() - began, 2))
-        if new != current:
+        changed = new != current
+        if changed:
             say("publishing")
             new = replace(new, seconds=report.seconds)
             _publish(store, held, new)
-            page.leave(store, new, report, order.storage)
         _note(store, report)
+        if changed:
+            page.leave(store, new, report, order.storage)
         return report
 
 
@@ -89,8 +91,8 @@ def rollback(out: str, storage: Mapping[str, str]) -> Report:
         again = replace(before, number=versions.following(store))
         _publish(store, held, again)
         report = Report.of(store.place, again, kept=again.count)
-        page.leave(store, again, report, storage)
         _note(store, report)
+        page.leave(store, again, report, storage)
         return report
 
 
