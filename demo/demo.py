@@ -1,4 +1,4 @@
-"""The main job on real photos with real weights: embed, look at what came out, run again, check."""
+"""The main jobs on real photos with real weights: embed, continue, check, index, find neighbours, look at pages."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ def main() -> None:
     """Run the demo; exits with the code of the first command that fails."""
     found = assets.fetch()
     os.environ["TORCH_HOME"] = str(found.torch_home)
-    out = assets.FOLDER / "vectors"
-    shutil.rmtree(out, ignore_errors=True)
-    photos, place = shown(found.photos), shown(out)
-    cvjobs("embed", photos, "-o", place, "--model", "torchvision/mobilenet_v2")
+    out, index, page = (assets.FOLDER / name for name in ("vectors", "index", "neighbours.html"))
+    for folder in (out, index):
+        shutil.rmtree(folder, ignore_errors=True)
+    photos, vectors, place = shown(found.photos), shown(out), shown(index)
+    cvjobs("embed", photos, "-o", vectors, "--model", "torchvision/mobilenet_v2", "--limit", "8")
+    cvjobs("embed", photos, "-o", vectors, "--model", "torchvision/mobilenet_v2")
     console.print(contents(out, found.weights))
-    cvjobs("embed", photos, "-o", place, "--model", "torchvision/mobilenet_v2")
-    cvjobs("verify", place, "--source", photos)
-    console.print(f"\nThe vectors are in [bold]{place}/data[/bold]: one row per photo. Read them with")
-    console.print(f'  [cyan]pandas.read_parquet("{place}/data")[/cyan]   or   [cyan]cvjobs.open("{place}")[/cyan]')
+    cvjobs("verify", vectors, "--source", photos)
+    cvjobs("index", vectors, "-o", place)
+    cvjobs("query", place, f"{photos}/chelsea.png", "-k", "3", "--exclude-self")
+    cvjobs("query", place, vectors, "-k", "5", "--exclude-self", "--html", shown(page))
+    console.print(f"\nThe vectors are in [bold]{vectors}/data[/bold]: one row per photo. Read them with")
+    console.print(f'  [cyan]pandas.read_parquet("{vectors}/data")[/cyan]   or   [cyan]cvjobs.open("{vectors}")[/cyan]')
+    console.print("Pages to open in a browser:")
+    for name in (out / "report.html", index / "report.html", page):
+        console.print(f"  [cyan]{shown(name)}[/cyan]")
 
 
 def shown(path: Path) -> str:
@@ -47,7 +54,7 @@ def cvjobs(*words: str) -> None:
 
 
 def contents(out: Path, weights: Path) -> Table:
-    """Return a table of the photos: what the model's own classifier says of each vector, and its nearest photo."""
+    """Return a table of the photos with what the model's own classifier says of each vector."""
     import torch
     from torchvision.models import MobileNet_V2_Weights
 
@@ -58,19 +65,9 @@ def contents(out: Path, weights: Path) -> Table:
     head = torch.load(weights, weights_only=True)
     logits = vectors @ head["classifier.1.weight"].numpy().T + head["classifier.1.bias"].numpy()
     names = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosine = unit @ unit.T
-    np.fill_diagonal(cosine, -1)
-    table = Table("photo", "pixels", "seen as", "nearest photo", "cosine", box=box.SIMPLE)
-    for i, row in enumerate(rows.select(["path", "width", "height"]).to_pylist()):
-        near = int(cosine[i].argmax())
-        table.add_row(
-            row["path"],
-            f"{row['width']} x {row['height']}",
-            names[int(logits[i].argmax())][:22],
-            rows["path"][near].as_py(),
-            f"{cosine[i, near]:.2f}",
-        )
+    table = Table("photo", "pixels", "seen as", box=box.SIMPLE)
+    for row, scores in zip(rows.select(["path", "width", "height"]).to_pylist(), logits, strict=True):
+        table.add_row(row["path"], f"{row['width']} x {row['height']}", names[int(scores.argmax())])
     return table
 
 
