@@ -24,6 +24,7 @@ import million
 import photos
 import psutil
 import resume
+import retrieval
 import speed
 from processes import CORES, ENVIRONMENT, two_cores
 from table import Row, markdown, show
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         lambda: resume.rows(300 if quick else 3000, 300 if quick else 3000, cache),
         lambda: cloud.rows(150 if quick else 600, cache),
         lambda: memory.rows(1000 if quick else 10_000, cache),
+        lambda: retrieval.rows(100_000 if quick else 1_000_000, cache),
         lambda: million.rows(20_000 if quick else 1_000_000),
     ]
     rows: list[Row] = []

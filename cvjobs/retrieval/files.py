@@ -6,7 +6,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -33,7 +33,23 @@ class Damaged(JobFailed):
 
 def publish_index(store: Store, name: str, index: Any, rows: int) -> File:
     """Publish a FAISS index as a file."""
-    written = store.write(name, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, BLOCK)))
+
+    def fill(file: BinaryIO) -> None:
+        failed: list[OSError] = []
+
+        def write(content: bytes) -> int:
+            try:
+                return file.write(content)
+            except OSError as error:  # FAISS would make a RuntimeError of it
+                failed.append(error)
+                raise
+
+        try:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(write, BLOCK))
+        except (RuntimeError, OSError) as error:
+            raise (failed or [error])[0] from error
+
+    written = store.write(name, fill)
     return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
 
 
