@@ -47,7 +47,7 @@ def publish_index(store: Store, name: str, index: Any, rows: int) -> File:
         try:
             faiss.write_index(index, faiss.PyCallbackIOWriter(write, BLOCK))
         except (RuntimeError, OSError) as error:
-            raise (failed or [error])[0] from error
+            raise (failed[0] if failed else error) from error
 
     written = store.write(name, fill)
     return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
