@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from buckets import made
 from commands import CLI, Ended, aged, kill, parts, run, sentence, some, started, until
 from PIL import Image
 from test_pages import harmless
@@ -355,3 +356,26 @@ def test_weights_that_are_gone_can_be_named(photos: Path, tmp_path: Path) -> Non
     torch.save(mobilenet_v3_small().state_dict(), weights)
     with pytest.raises(WrongUse, match="weights_sha256"):
         ask(tmp_path, folder, weights=str(weights))
+
+
+# In a bucket
+
+
+def test_everything_may_be_in_a_bucket(photos: Path, tmp_path: Path, s3: str) -> None:
+    bucket = made(s3, "query")
+    bucket.upload(some(photos, tmp_path / "photos", 12), "photos")
+    option = [f"endpoint={bucket.endpoint}"]
+    cvjobs.embed(bucket.url("photos"), bucket.url("vectors"), model="thumbnail/4", storage_option=option)
+    cvjobs.index(bucket.url("vectors"), out=bucket.url("index"), storage_option=option)
+    options: dict[str, Any] = {"k": 2, "exclude_self": True, "storage_option": option}
+    asked = (bucket.url("photos"), bucket.url("out"), bucket.url("page.html"))
+    answer = cvjobs.query(bucket.url("index"), asked[0], out=asked[1], html=asked[2], **options)
+    found = by_query(answer.to_arrow())
+    assert len(found) == 12
+    assert not [query for query, paths in found.items() if query in paths]
+    assert found == by_query(cvjobs.query(bucket.url("index"), bucket.url("vectors"), **options).to_arrow())
+    page = harmless(bucket.read("page.html").decode())
+    assert len([tag for tag, _ in page.elements if tag == "img"]) == 36
+    again = cvjobs.query(bucket.url("index"), duplicates=True, out=asked[1], storage_option=option)
+    assert again.groups == 0
+    assert bucket.keys("out/data") == ["out/data/duplicates.parquet"]
