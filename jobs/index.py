@@ -60,7 +60,6 @@ def run(config: Config) -> int:
 
 def call(config: Config) -> Report:
     """Index, or look at an index, and return what was done."""
-    from cvjobs import adding
     from cvjobs.errors import WrongUse
     from cvjobs.progress import Progress
     from cvjobs.remote import parse_options
@@ -73,14 +72,18 @@ def call(config: Config) -> Report:
         return (upkeep.info if config.info else upkeep.rollback)(config.out or config.embeddings, storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
-    distributed = config.workers > 1 or bool(config.address)
+    add: build.Add = build.in_turn
+    if config.workers > 1 or config.address:
+        from cvjobs import adding
+
+        add = adding.spread(config.workers, config.address)
     order = upkeep.Order(
         kind=config.kind,
         max_memory=kinds.parse_size(config.max_memory) if config.max_memory else None,
         target_recall=config.target_recall,
         rebuild=config.rebuild,
         workers=config.workers,
-        add=adding.spread(config.workers, config.address) if distributed else build.in_turn,
+        add=add,
         storage=storage,
     )
     with Progress("index") as progress:

@@ -55,8 +55,10 @@ def known_files(current: Generation) -> tuple[File, ...]:
 def compare(paths: dict[str, Path], embeddings: Embeddings) -> Difference:
     """Return what differs between an index, whose ids are at these paths, and its embeddings."""
     own = pa.concat_tables([files.read_rows(paths[name], _KEYS) for name in (IDS, DELTA_IDS) if name in paths])
-    live = np.delete(np.arange(own.num_rows), dead_rows(paths))
-    own = own.take(pa.array(live))
+    dead = dead_rows(paths)
+    live = np.delete(np.arange(own.num_rows), dead)
+    if len(dead):
+        own = own.take(pa.array(live))
     theirs = pa.concat_tables(embeddings.keys(_KEYS))
     found = positions_of(theirs["image_id"].combine_chunks(), own["image_id"].combine_chunks())
     there = np.flatnonzero(found >= 0)

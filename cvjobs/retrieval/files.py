@@ -53,18 +53,21 @@ def publish_index(store: Store, name: str, index: Any, rows: int) -> File:
     return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
 
 
-def fetch(store: Store, files: tuple[File, ...], scratch: Path) -> dict[str, Path]:
+def fetch(store: Store, files: tuple[File, ...], scratch: Path, ours: bool = False) -> dict[str, Path]:
     """Check files of a generation and return local paths by the last part of the name.
 
-    Files of a local store stay where they are, those of another are fetched into ``scratch``. Raises JobFailed for a
-    file that is gone or has another length or sha256 than what was written.
+    Files of a local store stay where they are, those of another are fetched into ``scratch``. Of local files that
+    are ``ours``, written or checked by this process, only the length is looked at. Raises JobFailed for a file that is
+    gone or has another length or sha256 than what was written.
     """
     with ThreadPoolExecutor(4) as threads:
-        paths = list(threads.map(lambda file: _fetch(store, file, scratch), files))
+        paths = list(threads.map(lambda file: _fetch(store, file, scratch, ours), files))
     return {path.name: path for path in paths}
 
 
-def _fetch(store: Store, file: File, scratch: Path) -> Path:
+def _fetch(store: Store, file: File, scratch: Path, ours: bool) -> Path:
+    if ours and isinstance(store, LocalStore) and store.size(file.name) == file.bytes:
+        return store.root / file.name
     last = file.name.rpartition("/")[2]
     here = isinstance(store, LocalStore)
     path = (store.root if isinstance(store, LocalStore) else scratch) / (file.name if here else last)

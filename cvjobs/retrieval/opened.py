@@ -107,11 +107,11 @@ def open_index(place: str, options: Options | None = None) -> Index:
     return open_generation(store, generation.current(store))
 
 
-def open_generation(store: Store, opened: Generation) -> Index:
+def open_generation(store: Store, opened: Generation, ours: bool = False) -> Index:
     """Open one generation; raises JobFailed where a file is gone or not what was written."""
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
-        paths = files.fetch(store, opened.files, scratch)
+        paths = files.fetch(store, opened.files, scratch, ours)
         removed = dead_rows(paths)
         live = None
         if len(removed):

@@ -17,11 +17,11 @@ from cvjobs.retrieval.generation import Generation
 from cvjobs.retrieval.opened import open_generation
 from cvjobs.retrieval.report import Report
 from cvjobs.source import Source, Unreadable, open_source
-from cvjobs.storage import Store
+from cvjobs.storage import LocalStore, Store
 
 QUERIES, NEIGHBOURS = 6, 7
 AMONG = 4096  # the queries are sampled from so many vectors: reading all of a large index costs more than the page
-LARGEST = 4 << 30  # bytes of an exact index that is searched for examples
+LARGEST = 1 << 30  # bytes of an exact index, or of one to be fetched, that is searched for examples
 BUDGET = 20.0
 TRIED = 3
 
@@ -43,9 +43,10 @@ def leave(store: Store, newest: Generation, report: Report, storage: Mapping[str
 
 def _examples(store: Store, newest: Generation, storage: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return images of the index, each with its neighbours; none where searching takes long or the images are gone."""
-    if newest.count < 2 or (newest.kind == "exact" and newest.bytes > LARGEST):
+    far = not isinstance(store, LocalStore)
+    if newest.count < 2 or (newest.bytes > LARGEST and (far or newest.kind == "exact")):
         return []
-    with open_generation(store, newest) as index:
+    with open_generation(store, newest, ours=True) as index:
         positions, vectors = next(iter(index.blocks(AMONG)))
         chosen = np.unique(np.linspace(0, len(positions) - 1, min(QUERIES, len(positions))).round().astype(np.int64))
         queries = positions[chosen]
