@@ -37,7 +37,8 @@ def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
     built = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.py")}
     assert built == library | drivers
     assert drivers
-    assert (unpacked / "cvjobs" / "py.typed").exists()
+    for name in ("py.typed", *(f"pages/templates/{path.name}" for path in (ROOT / "cvjobs/pages/templates").iterdir())):
+        assert (unpacked / "cvjobs" / name).exists()
 
 
 def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cvjobs.dataset import layout
 from cvjobs.retrieval.generation import Generation
 from cvjobs.retrieval.kinds import size_text
 
@@ -95,5 +96,6 @@ class Report:
                 f"recall@10 {self.recall:.3f} {measured}{setting}",
                 f"{size_text(self.bytes)} on disk, searched in {size_text(self.memory)} of memory",
                 f"{self.out} (generation {self.generation}) {done} in {self.seconds:,.1f} s",
+                f"{self.out}/{layout.REPORT}",
             ]
         )
