@@ -201,10 +201,10 @@ def test_speed_keeps_few_points_however_long_a_run_is(monkeypatch: pytest.Monkey
         clock[0] = 100.0 + step / 10
         speed.sample(5 * step)
     rates = speed.rates()
-    assert 50 <= len(rates) <= 120
+    assert 16 <= len(rates) <= 33
     assert all(abs(rate - 50) < 1 for _, rate in rates)
-    assert rates[0][0] < 200
-    assert rates[-1][0] > 9800
+    assert rates[0][0] < 400
+    assert rates[-1][0] > 9600
 
 
 def measured(seconds: float, cores: int, cpu: float, decoding: float = 0.0, **busy: float) -> Pace:

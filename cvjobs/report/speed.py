@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
-POINTS = 120
+SAMPLES = 120
+POINTS = 32  # wide enough spans that a batch does not show as a peak
 
 
 class Speed:
@@ -20,12 +22,13 @@ class Speed:
         if self._samples and now - self._samples[-1][0] < self._apart:
             return
         self._samples.append((now, answered))
-        if len(self._samples) > POINTS:
+        if len(self._samples) > SAMPLES:
             self._samples = self._samples[::2]
             self._apart *= 2
 
     def rates(self) -> list[tuple[float, float]]:
-        """Return (s since the first sample, images a second) in the middle of every two samples."""
-        pairs = zip(self._samples, self._samples[1:], strict=False)
+        """Return (s since the first sample, images a second) in the middle of each of at most ``POINTS`` spans."""
+        step = -(-len(self._samples) // POINTS) or 1
+        ends = [*self._samples[:-1:step], *self._samples[-1:]]
         start = self._samples[0][0] if self._samples else 0.0
-        return [((a + b) / 2 - start, (m - n) / (b - a)) for (a, n), (b, m) in pairs if b > a]
+        return [((a + b) / 2 - start, (m - n) / (b - a)) for (a, n), (b, m) in pairwise(ends) if b > a]
