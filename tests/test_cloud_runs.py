@@ -126,6 +126,7 @@ def test_a_week(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     assert len(bucket.keys(f"out/{layout.VERSIONS}")) == 1
 
 
+@pytest.mark.faults
 def test_killed_at_any_moment_the_same_command_continues(bucket: Bucket, slow_photos: Path) -> None:
     bucket.upload(slow_photos, "photos")
     words = [*CLI, "embed", bucket.url("photos"), "-o", bucket.url("out"), *MODEL, *bucket.options]
@@ -140,6 +141,7 @@ def test_killed_at_any_moment_the_same_command_continues(bucket: Bucket, slow_ph
     exact(bucket, 200)
 
 
+@pytest.mark.faults
 def test_a_second_writer_is_refused_and_an_overtaken_one_ends(bucket: Bucket, slow_photos: Path) -> None:
     bucket.upload(slow_photos, "photos")
     words = [*CLI, "embed", bucket.url("photos"), "-o", bucket.url("out"), *MODEL, *bucket.options]
@@ -169,6 +171,7 @@ def test_of_two_commands_at_once_one_works(bucket: Bucket, photos: Path, tmp_pat
     exact(bucket, 30)
 
 
+@pytest.mark.faults
 def test_images_that_change_while_they_are_read(bucket: Bucket, slow_photos: Path) -> None:
     bucket.upload(slow_photos, "photos")
     last = bucket.keys("photos")[-3:]
@@ -249,6 +252,7 @@ def test_the_forecast_of_an_output_on_a_bucket(bucket: Bucket, photos: Path, tmp
 
 @pytest.mark.ray
 @pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
+@pytest.mark.faults
 def test_two_workers(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 80)
     bucket.upload(source, "photos")
@@ -264,6 +268,7 @@ def test_two_workers(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.faults
 def test_results_as_a_ray_dataset(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     bucket.upload(some(photos, tmp_path / "photos", 12), "photos")
     embedded(bucket)

@@ -176,6 +176,7 @@ def test_identical_vectors(tmp_path: Path) -> None:
 @pytest.mark.ray
 @pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
 @pytest.mark.parametrize("kind", ["ivf", "pq"])
+@pytest.mark.faults
 def test_workers_build_the_same_index(kind: str, tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", DIM)
     fake.put(named(clustered(12_000, DIM)))

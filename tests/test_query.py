@@ -340,6 +340,7 @@ def test_options_that_make_no_sense(collection: Path, options: dict[str, Any], t
         cvjobs.query(str(collection / "index"), **options)
 
 
+@pytest.mark.faults
 def test_weights_that_are_gone_can_be_named(photos: Path, tmp_path: Path) -> None:
     import torch
     from torchvision.models import mobilenet_v3_small

@@ -146,6 +146,7 @@ def test_an_image_that_kills_its_worker_is_one_row(photos: Path, tmp_path: Path,
     exact(out, source, 20)
 
 
+@pytest.mark.faults
 def test_a_worker_that_cannot_start(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
     source = some(photos, tmp_path / "source", 20)
     ended = with_decoder("there_is_none", source, tmp_path / "out", 2, **cluster)
