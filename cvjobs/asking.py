@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cvjobs import batch, embedding
+from cvjobs import batch, embedding, resolving
 from cvjobs.context import Resolved
 from cvjobs.dataset import snapshot
 from cvjobs.dataset.snapshot import Snapshot
@@ -123,7 +123,7 @@ class _Embed:
         asked = made["asked"]
         weights = self._model.weights or asked["weights"]
         note = embedding.resolve(asked["model"], weights, asked["layer"], made["precision"], earlier or made)
-        facts = embedding.identity(note)
+        facts = resolving.identity(note)
         if digest(facts) != generation.fingerprint:
             raise WrongUse(
                 f"The index {self._model.index} was made otherwise than this machine embeds "
@@ -135,5 +135,5 @@ class _Embed:
             device=opener.device,
             facts=facts,
             note=note,
-            title=f"{note['facts']['model']} ({note['facts']['weights']}, {note['precision']})",
+            title=resolving.title(note),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,11 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvjobs import devices, models
-from cvjobs.errors import JobFailed
+from cvjobs import models, resolving
 from cvjobs.images import Pixels
 from cvjobs.models import Embedder, Network
-from cvjobs.records import Failure, Transform, facts
+from cvjobs.records import Failure, Transform
 from cvjobs.stage.steps import Columns
 
 COLUMN = "embedding"
@@ -42,8 +39,7 @@ class EmbedOpener:
     def open(self) -> Embed:
         """Load the model; raises JobFailed where its weights are not those that the run began with."""
         embedder = _embedder(self.model, self.weights, self.layer)
-        if embedder.facts["weights_sha256"] != self.sha256:
-            raise JobFailed(f"The weights of {self.model} differ between this machine and the driver: make them equal.")
+        resolving.check_weights(embedder, self.sha256)
         return Embed(embedder.load(self.device, self.precision))
 
 
@@ -73,28 +69,14 @@ def _embedder(model: str, weights: str, layer: str) -> Embedder:
 
 
 def resolve(model: str, weights: str, layer: str, precision: str, earlier: dict[str, Any]) -> dict[str, Any]:
-    """Return what a choice of model comes to: ``facts``, ``dim``, ``transform``, ``device`` and ``precision``.
-
-    ``earlier`` is what an earlier run on the same output resolved to: it is taken where the same was asked for, from
-    the same file and library versions, so that a run with nothing to do loads no model; and a precision of "auto"
-    means what it meant then.
-    """
-    device = "cuda" if not model.startswith("thumbnail/") and devices.gpus() else "cpu"
-    asked = {"model": model, "weights": weights, "layer": layer, "device": device, "versions": _versions()}
-    same = earlier.get("asked") == asked and earlier["file"] == _file(earlier["file"]["path"])
-    if same and precision in ("auto", earlier["precision"]):
-        return earlier
-    embedder = _embedder(model, weights, layer)
-    if precision == "auto" and "precision" in earlier:
-        precision = earlier["precision"]
-    return {
-        "asked": asked,
-        "file": _file(embedder.file),
-        "facts": dict(embedder.facts),
-        "dim": embedder.dim,
-        "transform": facts(embedder.transform),
-        "precision": models.resolve_precision(precision, device),
-    }
+    """Return the note on a choice of model, as ``resolving.resolve``, with ``dim``."""
+    return resolving.resolve(
+        {"model": model, "weights": weights, "layer": layer},
+        precision,
+        earlier,
+        lambda: _embedder(model, weights, layer),
+        lambda embedder: {"dim": embedder.dim},
+    )
 
 
 def opener(note: dict[str, Any]) -> EmbedOpener:
@@ -110,30 +92,3 @@ def opener(note: dict[str, Any]) -> EmbedOpener:
         device=asked["device"],
         precision=note["precision"],
     )
-
-
-def identity(note: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes two runs' vectors the same: model, weights by content, layer, preprocessing, precision.
-
-    Library versions and the device are recorded elsewhere; they are no part of it.
-    """
-    named = {name: value for name, value in note["facts"].items() if name != "weights"}
-    return {
-        **named,
-        "transform": note["transform"],
-        "scaled_decode": "twice the target",
-        "precision": note["precision"],
-    }
-
-
-def _file(path: str) -> dict[str, Any]:
-    """Return what tells whether a weights file is still the one that was hashed."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return {"path": path, "bytes": 0, "modified": 0}
-    return {"path": path, "bytes": state.st_size, "modified": state.st_mtime_ns}
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm")}

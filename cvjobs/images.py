@@ -300,17 +300,19 @@ def fit(pixels: Pixels, transform: Transform) -> Pixels:
     """Resize with antialiasing and crop the centre; uint8 (height, width, 3) to ``transform.size``.
 
     The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's offset rounded; where
-    the image is smaller than the crop it is padded with black.
+    the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing is cropped.
     """
+    if transform.fit == "native":
+        return pixels
     height, width = pixels.shape[:2]
-    if transform.fit == "exact":
+    if transform.fit == "exact" and transform.size:
         size = transform.size
     elif width <= height:
         size = (int(transform.resize * height / width), transform.resize)
     else:
         size = (transform.resize, int(transform.resize * width / height))
     pixels = _resize(pixels, (max(size[0], 1), max(size[1], 1)), transform.interpolation)
-    return _crop(pixels, transform.size)
+    return _crop(pixels, transform.size) if transform.size else pixels
 
 
 def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:

@@ -41,7 +41,7 @@ class TorchEmbedder:
     def load(self, device: str, precision: str) -> TorchNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
         on_cpu = torch.device(device).type == "cpu"
-        module = folded(self.module, self.transform.size) if on_cpu else copy.deepcopy(self.module)
+        module = folded(self.module, _size(self.transform)) if on_cpu else copy.deepcopy(self.module)
         return TorchNetwork(module, self.transform, torch.device(device), precision)
 
 
@@ -52,7 +52,7 @@ class TorchNetwork:
         self._device = device
         self._type = _TYPES[precision]
         self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._size = transform.size
+        self._size = _size(transform)
         std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
         self._scale = (1 / (255 * std)).to(device, torch.float32)
@@ -110,15 +110,20 @@ def embedder(
     pooled: Callable[[nn.Module], nn.Module],
 ) -> TorchEmbedder:
     """Return a model as an embedder: what ``pooled`` makes of it, or the pooled output of one of its layers."""
-    module = Tap(model, name, layer, transform.size) if layer else pooled(model)
+    module = Tap(model, name, layer, _size(transform)) if layer else pooled(model)
     return TorchEmbedder(
         name=name,
-        dim=vector_length(module, name, transform.size),
+        dim=vector_length(module, name, _size(transform)),
         transform=transform,
         facts={"model": name, **weights.facts, "layer": layer or "pooled"},
         module=module,
         file=str(weights.file or ""),
     )
+
+
+def _size(transform: Transform) -> tuple[int, int]:
+    assert transform.size is not None, "a model of vectors takes images of one size"
+    return transform.size
 
 
 def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:

@@ -55,7 +55,7 @@ class Embed:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its vectors."""
-        from cvjobs import embedding
+        from cvjobs import embedding, resolving
         from cvjobs.context import Resolved
 
         c = self._config
@@ -64,7 +64,7 @@ class Embed:
         return Resolved(
             opener=opener,
             device=opener.device,
-            facts=embedding.identity(note),
+            facts=resolving.identity(note),
             note=note,
-            title=f"{note['facts']['model']} ({note['facts']['weights']}, {note['precision']})",
+            title=resolving.title(note),
         )

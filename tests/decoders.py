@@ -25,4 +25,5 @@ def toy(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         bytearray(4 << 30)
     if b"SLOW" in content:
         time.sleep(0.02)
+    assert transform.size
     return Decoded(np.full((*transform.size, 3), len(content) % 256, np.uint8), len(content), 1, 1)

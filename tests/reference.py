@@ -20,6 +20,7 @@ TINY = "timm/test_resnet"
 
 
 def pixels(count: int, transform: Transform, seed: int = 0) -> Pixels:
+    assert transform.size
     return np.random.default_rng(seed).integers(0, 256, (count, *transform.size, 3), dtype=np.uint8)
 
 

@@ -122,6 +122,7 @@ class TestTimm:
         short = embedder("timm/resnet10t", weights="random").transform
         assert (short.size, short.resize, short.fit, short.interpolation) == ((176, 176), 201, "short", "bicubic")
         squashed = embedder("timm/vit_small_patch16_lingbot", weights="random").transform
+        assert squashed.size
         side = squashed.size[0]
         assert (squashed.size, squashed.fit, squashed.target) == ((side, side), "exact", side)
         for name in ("dm_nfnet_f0", "deepseek_vit_412m"):  # squashed then cropped; bordered

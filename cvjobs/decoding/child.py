@@ -111,6 +111,7 @@ def _answer(
         return [error.code, error.detail]
     except MemoryError:
         return ["decode_memory", "decoding needs more memory than one image may take"]
+    assert transform.size is not None
     height, width = transform.size
     slot = np.frombuffer(view, np.uint8, height * width * 3, out).reshape(height, width, 3)
     np.copyto(slot, decoded.pixels)

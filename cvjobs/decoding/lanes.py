@@ -243,6 +243,7 @@ class Lane(threading.Thread):
     ) -> None:
         super().__init__(name="decode", daemon=True)
         self._children, self._chunks, self._outlet = children, chunks, outlet
+        assert transform.size is not None
         self._shape = (*transform.size, 3)
         self._size = transform.size[0] * transform.size[1] * 3
         self._sent: deque[_Sent] = deque()

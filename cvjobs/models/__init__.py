@@ -1,13 +1,15 @@
 """Models by name: `family/model`, where the family is a file of this folder, or a bare name looked up across them.
 
-A family module offers ``names(task)`` and ``embedder(name, weights, layer)``; nothing here imports torch.
+A family module offers ``names(task)``, and for each task that it has models for a function that makes one; nothing
+here imports torch.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.records import Transform
@@ -29,28 +31,32 @@ class Network(Protocol):
         """Return the (B, dim) vectors of (B, height, width, 3) RGB pixels; ``MemoryError`` where they don't fit."""
 
 
-class Embedder(Protocol):
-    """A model as a maker of vectors: what it wants, what it gives, what identifies it. Not sent between processes."""
+class Model(Protocol):
+    """A model of any task: what it wants and what identifies it. Not sent between processes."""
 
     @property
     def name(self) -> str:
         """The full name, such as ``torchvision/mobilenet_v2``."""
 
     @property
-    def dim(self) -> int:
-        """The length of a vector."""
-
-    @property
     def transform(self) -> Transform:
         """How pixels reach the model, from its weights' metadata."""
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What identifies the vectors: ``model``, ``weights`` (in words), ``weights_sha256``, ``layer``."""
+    def facts(self) -> Mapping[str, Any]:
+        """What identifies its results, as JSON: ``model``, ``weights`` (in words), ``weights_sha256`` and more."""
 
     @property
     def file(self) -> str:
         """The file of its weights, empty where there is none."""
+
+
+class Embedder(Model, Protocol):
+    """A model as a maker of vectors; its facts hold the ``layer``."""
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
 
     def load(self, device: str, precision: str) -> Network:
         """Return the model on a device (``cpu``, ``cuda``, ``cuda:1``) in ``fp32``, ``bf16`` or ``fp16``."""
@@ -77,17 +83,30 @@ def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embe
     Raises:
         WrongUse: unknown name, layer or file; no weights here or on the network; weights that don't fit the model.
     """
+    family, model = find(name, "embed")
+    return family.embedder(model, weights, layer)
+
+
+def find(name: str, task: str) -> tuple[Family, str]:
+    """Return the family of a model by its full or bare name, and its name there; the family checks that it has it.
+
+    Raises:
+        WrongUse: there is no such family, it has no models for the task, or no family has a model of this bare name.
+    """
     family, slash, model = name.partition("/")
     if not slash:
-        family, model = _home(name), name
-    elif family not in families():
+        return _home(name, task), name
+    if family not in families():
         raise WrongUse(
             f"There is no model family {family!r}{nearest(family, families())}: choose from {', '.join(families())}."
         )
-    return _family(family).embedder(model, weights, layer)
+    found = _family(family)
+    if not found.names(task):
+        raise WrongUse(f"The family {family} has no models that {task}: `cvjobs models --task {task}` lists those.")
+    return found, model
 
 
-def names(task: str = "embed") -> dict[str, list[str]]:
+def names(task: str) -> dict[str, list[str]]:
     """Return the names of the models for a task by family; imports every family, which takes seconds."""
     return {family: _family(family).names(task) for family in families()}
 
@@ -121,12 +140,13 @@ def _family(name: str) -> Family:
     return cast(Family, importlib.import_module(f"{__name__}.{name}"))
 
 
-def _home(model: str) -> str:
+def _home(model: str, task: str) -> Family:
     """Return the family that has a model of this bare name; imports families only until it is found."""
     known: set[str] = set()
-    for family in families():
-        offered = _family(family).names("embed")
+    for name in families():
+        family = _family(name)
+        offered = family.names(task)
         if model in offered:
             return family
         known.update(offered)
-    raise WrongUse(f"There is no model {model!r}{nearest(model, known)}: `cvjobs models` lists them.")
+    raise WrongUse(f"There is no model {model!r}{nearest(model, known)}: `cvjobs models --task {task}` lists them.")

@@ -1,4 +1,4 @@
-"""`torchvision/NAME`: every torchvision classifier as an embedder, with the preprocessing of its weights."""
+"""torchvision's classifiers, as embedders, with the preprocessing of their weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cvjobs.weights import Weights
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
 
-def names(task: str) -> list[str]:
-    """Return the names of torchvision's classifiers for the task ``embed``."""
-    return list(models.list_models(module=models)) if task == "embed" else []
+def names() -> list[str]:
+    """Return the names of torchvision's classifiers."""
+    return list(models.list_models(module=models))
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
     full = f"torchvision/{name}"
-    if name not in names("embed"):
-        raise WrongUse(f"There is no model {full}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
+    if name not in names():
+        raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models` lists them.")
     entry, chosen = _weights(name, weights)
     return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _beheaded)
 
