@@ -22,6 +22,7 @@ LAYERS = {
         "embedding",
         "exports",
         "images",
+        "labels",
         "listing",
         "metrics",
         "models",
