@@ -12,7 +12,9 @@ import typer
 class Config:
     """The options of ``cvjobs models``."""
 
-    task: Annotated[Literal["embed"], typer.Option(help="What the models are for.")] = "embed"
+    task: Annotated[
+        Literal["embed", "classify", "detect", "segment"], typer.Option(help="What the models are for.")
+    ] = "embed"
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object: names by family.")] = False
 
 
