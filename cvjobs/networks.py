@@ -57,9 +57,7 @@ class TorchNetwork:
         mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
         self._scale = (1 / (255 * std)).to(device, torch.float32)
         self._shift = (-mean / std).to(device, torch.float32)
-        self._local = threading.local()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # the callers' streams do not wait for this thread's
+        self._streams = Streams(device)
 
     def batch(self, count: int) -> NDArray[np.uint8]:
         """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
@@ -78,14 +76,14 @@ class TorchNetwork:
         try:
             return self._vectors(pixels)
         except RuntimeError as error:
-            reason = str(error)
-            if not isinstance(error, torch.OutOfMemoryError) and not any(words in reason for words in _NO_MEMORY):
+            reason = out_of_memory(error)
+            if not reason:
                 raise
         # Raised out here because the traceback of the first error would keep the batch's tensors alive.
-        raise MemoryError(reason.partition("\n")[0])
+        raise MemoryError(reason)
 
     def _vectors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self._stream():
+        with torch.inference_mode(), self._streams.own():
             images = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             # Normalised in float32 whatever the precision: in bfloat16 the two roundings would cost a grey level.
             images = torch.addcmul(self._shift, images.float(), self._scale).to(self._type)
@@ -93,12 +91,30 @@ class TorchNetwork:
             vectors: NDArray[np.float32] = output.float().cpu().numpy()  # waits for this thread's stream
             return vectors
 
-    def _stream(self) -> AbstractContextManager[Any]:
+
+class Streams:
+    """A CUDA stream of its own for each calling thread, so that one's copies overlap another's work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._local = threading.local()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the callers' streams do not wait for this thread's, which loaded the model
+
+    def own(self) -> AbstractContextManager[Any]:
+        """Return the calling thread's stream as a context; on other devices nothing happens in it."""
         if self._device.type != "cuda":
             return nullcontext()
         if not hasattr(self._local, "stream"):
             self._local.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self._local.stream)
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """Return the first line of torch's error where it says that memory ran out, ``""`` for any other."""
+    reason = str(error)
+    ran_out = isinstance(error, torch.OutOfMemoryError) or any(words in reason for words in _NO_MEMORY)
+    return (reason.partition("\n")[0] or "out of memory") if ran_out else ""
 
 
 def embedder(
@@ -129,8 +145,8 @@ def _size(transform: Transform) -> tuple[int, int]:
 def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:
     """Return a copy of a module for inference, with batch norms folded into the convolutions before them.
 
-    On a CPU that is 1.2 to 1.8 times as fast. A module that cannot be traced, or whose results would change by more
-    than rounding, is copied as it is.
+    On a CPU that is 1.2 to 1.8 times as fast. A module that cannot be traced, or whose results (a tensor or a dict of
+    them) would change by more than rounding, is copied as it is.
     """
     if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         return copy.deepcopy(module)
@@ -139,13 +155,21 @@ def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fast = fuse(module.eval())
-            before, after = module(sample), fast(sample)
-            one = fast(sample[:1])
+            before, after, one = (_tensors(output) for output in (module(sample), fast(sample), fast(sample[:1])))
     except Exception:  # noqa: BLE001 - whatever tracing trips over, the module itself works
         return copy.deepcopy(module)
-    bound = 1e-4 * float(before.abs().max())
-    same = float((before - after).abs().max()) <= bound and float((before[:1] - one).abs().max()) <= bound
+    same = len(before) == len(after) and all(map(_close, before, after)) and all(map(_close, before, one))
     return fast if same else copy.deepcopy(module)
+
+
+def _tensors(output: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    return list(output.values()) if isinstance(output, dict) else [output]
+
+
+def _close(before: Tensor, after: Tensor) -> bool:
+    """Whether the results of the first images are the same but for rounding."""
+    first = before[: len(after)]
+    return float((first - after).abs().max()) <= 1e-4 * float(before.abs().max())
 
 
 class Tap(nn.Module):
