@@ -63,7 +63,7 @@ def harmless(content: str) -> Page:
     for tag, attributes in page.elements:
         assert not any(name.startswith("on") or name in ("href", "srcset", "action") for name in attributes)
         if "src" in attributes:
-            assert str(attributes["src"]).startswith("data:image/jpeg;base64,"), tag
+            assert str(attributes["src"]).startswith(("data:image/jpeg;base64,", "data:image/png;base64,")), tag
     policies = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
     style = content.partition("<style>")[2].partition("</style>")[0]
@@ -76,7 +76,9 @@ def macro(body: str, **values: object) -> str:
     """Render a page whose content is a call of a macro."""
     from cvjobs import pages
 
-    source = '{% extends "base.html" %}{% import "parts.html" as parts %}{% block content %}' + body + "{% endblock %}"
+    style = '{% block style %}{% include "overlays.css" %}{% endblock %}'
+    source = '{% extends "base.html" %}{% import "parts.html" as parts %}' + style
+    source += "{% block content %}" + body + "{% endblock %}"
     return pages._templates().from_string(source).render(**values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from cvjobs.pages import charts, words
+from cvjobs.pages import charts, palette, words
 
 
 @cache
@@ -31,7 +31,7 @@ def _templates() -> jinja2.Environment:
         "visible": words.visible,
         "shortened": words.shortened,
     }
-    environment.globals["line_chart"] = charts.line
+    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS}
     return environment
 
 
