@@ -199,7 +199,8 @@ def _centres(length: int, count: int) -> Ints:
 def _sampled(rle: str, places: Ints) -> npt.NDArray[np.bool_]:
     """Return whether pixels, counted down the columns, are in a mask; nothing is where the string is no mask."""
     ends = np.cumsum(_runs(rle))
-    return np.asarray(np.searchsorted(ends, places, side="right") & 1, np.bool_) & (places < ends[-1:].sum())
+    inside = (np.searchsorted(ends, places, side="right") & 1) > 0
+    return np.asarray(inside & (places < ends[-1:].sum()), np.bool_)
 
 
 def _runs(rle: str) -> Ints:
