@@ -34,6 +34,7 @@ LAYERS = {
         "resolving",
         "results",
         "retrieval",
+        "segmentation",
         "source",
         "stage",
         "stopping",
