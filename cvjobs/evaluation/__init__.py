@@ -1,0 +1,1 @@
+"""Predictions beside the truth: which images and classes are meant, the numbers of each task, and their page."""

@@ -1,0 +1,176 @@
+"""Predictions to evaluate: the newest snapshot of an output, or a file of COCO's results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvjobs import results
+from cvjobs.dataset import snapshot
+from cvjobs.dataset.parts import File
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.errors import WrongUse
+from cvjobs.metrics.objects import Detections, Floats, Ints, Rle
+from cvjobs.remote import Options
+from cvjobs.results import DETECTIONS, Category
+from cvjobs.storage import Store, in_flight, open_store
+from cvjobs.truths import coco
+
+COMMANDS = "`cvjobs detect`, `segment` or `classify`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model said about images: ``rows`` are the paths that have a result, ``failed`` those with an error.
+
+    ``categories`` are the classes that the model knows, none where only ids are known.
+    """
+
+    place: str
+    task: str
+    categories: list[Category]
+    rows: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Predictions):
+    """The newest snapshot of an output."""
+
+    store: Store
+    snapshot: Snapshot
+
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Yield these columns of all rows, file by file, in the order of ``rows``."""
+        read = self.snapshot.results
+        return in_flight(self.store, lambda file: snapshot.read_table(self.store, file, columns), read)
+
+    def detections(self) -> Detections:
+        """Return all detections; ``image`` counts ``rows``, ``category`` is the id."""
+        parts: list[Detections] = []
+        first = 0
+        for table in self.tables([DETECTIONS, "width", "height"] if self.task == "instance" else [DETECTIONS]):
+            parts.append(_detections(table, first, self.task == "instance"))
+            first += table.num_rows
+        names = ("image", "category", "boxes", "area", "score")
+        if not parts:
+            parts = [_detections(results.SCHEMAS["detect"].empty_table(), 0, False)]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        masks = [mask for part in parts for mask in part.masks or ()]
+        return Detections(**columns, masks=masks if self.task == "instance" else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsFile(Predictions):
+    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers."""
+
+    found: Detections
+    numbers: Ints
+
+    def detections(self) -> Detections:
+        """Return all detections; ``image`` counts ``numbers``, ``category`` is the id."""
+        return self.found
+
+
+def open_predictions(place: str, options: Options) -> Output | ResultsFile:
+    """Open an output (a folder or a bucket) or a JSON file; raises WrongUse where it is no prediction."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        return _file(path)
+    store = open_store(place, options=options)
+    base = snapshot.latest(store)
+    if base.version == 0:
+        raise WrongUse(f"{store.place} holds no finished predictions: name the -o folder of {COMMANDS}.")
+    task = results.task(base.facts)
+    if task not in results.SCHEMAS:
+        raise WrongUse(f"{store.place} holds vectors, no predictions: name the -o folder of {COMMANDS}.")
+
+    def paths(files: tuple[File, ...]) -> list[str]:
+        tables = in_flight(store, lambda file: snapshot.read_table(store, file, ["path"]), files)
+        return [path for table in tables for path in table["path"].to_pylist()]
+
+    return Output(
+        place=store.place,
+        task=task,
+        categories=results.categories(base.facts),
+        rows=paths(base.results),
+        failed=paths(base.errors),
+        store=store,
+        snapshot=base,
+    )
+
+
+def _detections(table: pa.Table, first: int, masked: bool) -> Detections:
+    """Return the detections of some rows, of which the first has the number ``first``."""
+    nested = table[DETECTIONS].combine_chunks()
+    inside = nested.flatten()
+    column = {field.name: inside.field(field.name) for field in inside.type}
+    image = np.repeat(np.arange(table.num_rows), pc.list_value_length(nested).fill_null(0).to_numpy())
+    x0, y0, x1, y1, score = (_numbers(column[name]) for name in ("x0", "y0", "x1", "y1", "score"))
+    boxes = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
+    masks: list[Rle] | None = None
+    if masked:
+        sizes = np.stack([_numbers(table["height"]), _numbers(table["width"])], axis=1).astype(np.int64)[image].tolist()
+        texts = column["rle"].to_pylist()
+        masks = [{"size": size, "counts": text.encode()} for size, text in zip(sizes, texts, strict=True)]
+    return Detections(
+        image=image + first,
+        category=_numbers(column["category_id"]).astype(np.int64),
+        boxes=boxes,
+        area=boxes[:, 2] * boxes[:, 3] if masks is None else coco.sizes(masks),
+        score=score,
+        masks=masks,
+    )
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray) -> Floats:
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)  # type: ignore[no-any-return]
+
+
+def _file(path: Path) -> ResultsFile:
+    content = coco.load(path)
+    images: list[Any] = []
+    categories: list[Category] = []
+    records = content
+    if isinstance(content, dict):
+        records, images = content.get("annotations"), content.get("images") or []
+        named = content.get("categories") or []
+        ids = coco.column(path, named, "category", "id", np.int64).tolist()
+        categories = [Category(i, str(c["name"])) for i, c in zip(ids, named, strict=True) if c.get("name")]
+    if not isinstance(records, list) or not isinstance(images, list):
+        raise WrongUse(f"{path} holds no predictions: name the -o folder of {COMMANDS}, or a COCO results file.")
+    ids = coco.column(path, records, "result", "image_id", np.int64)
+    numbers = np.unique(ids)
+    names: list[str] = []
+    if images:
+        numbers, _, names = coco.read_images(path, images)
+    masks = None
+    if records and all(record.get("segmentation") for record in records):
+        masks = [coco.rle(path, f"result {n + 1}", r["segmentation"], (0, 0)) for n, r in enumerate(records)]
+    boxes = coco.boxes(path, records, masks)
+    if isinstance(content, dict) or masks is None or not any(record.get("bbox") for record in records):
+        area = coco.areas(path, records, boxes, masks)
+    else:
+        area = boxes[:, 2] * boxes[:, 3]  # COCO's API takes the area of the box where a result has one
+    found = Detections(
+        image=coco.positions(path, numbers, ids, "image_id"),
+        category=coco.column(path, records, "result", "category_id", np.int64),
+        boxes=boxes,
+        area=area,
+        score=coco.column(path, records, "result", "score", np.float64),
+        masks=masks,
+    )
+    return ResultsFile(
+        place=str(path),
+        task="detect" if masks is None else "instance",
+        categories=categories,
+        rows=names,
+        found=found,
+        numbers=numbers,
+    )

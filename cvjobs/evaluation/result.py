@@ -1,0 +1,78 @@
+"""What an evaluation found, as JSON types and as the lines that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvjobs.pages.words import count, visible
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The numbers of one evaluation.
+
+    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images`` and ``notes`` say what was
+    evaluated and what was left out; ``more`` is the rest of ``eval.json`` (curves, confusion). ``headline`` and
+    ``columns`` name the metrics, and the columns of ``classes``, that a short table shows.
+    """
+
+    task: str
+    predictions: str
+    truth: str
+    truth_format: str
+    metrics: dict[str, float | None]
+    classes: list[dict[str, Any]]
+    images: dict[str, int]
+    notes: list[str]
+    headline: Sequence[str]
+    columns: Sequence[str]
+    more: dict[str, Any] = field(default_factory=dict)
+    version: int | None = None
+    out: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of ``eval.json``; ``version`` is that of the predictions' snapshot."""
+        names = ("task", "predictions", "version", "truth", "truth_format", "images", "metrics", "classes", "notes")
+        return {name: getattr(self, name) for name in names} | self.more
+
+    def __str__(self) -> str:
+        """Return the lines that the command prints."""
+        lines = [_columns([[name, figure(self.metrics[name])] for name in self.headline])]
+        shown = self.classes[:SHOWN]
+        if len(self.classes) > 1:
+            rows = [[visible(c["name"]), *(figure(c[name]) for name in self.columns)] for c in shown]
+            lines += ["", _columns([["class", *self.columns], *rows])]
+            if len(self.classes) > SHOWN:
+                lines.append(f"and {len(self.classes) - SHOWN:,} more classes")
+        lines += ["", self.about, *map(visible, self.notes), f"{self.out}/eval.json", f"{self.out}/eval.html"]
+        return "\n".join(lines)
+
+    @property
+    def about(self) -> str:
+        """Return how many images the numbers are about."""
+        known = self.images
+        left = [f"{known[what]:,} {what}" for what in ("failed", "missing") if known[what]]
+        counted = (
+            f"{known['truth']:,} image{'' if known['truth'] == 1 else 's'}, {known['evaluated']:,} with predictions"
+        )
+        return ", ".join([counted, *left])
+
+
+def figure(value: Any) -> str:
+    """Return a metric as text: a share with four digits, a count, or a dash for what is not defined."""
+    if value is None or value == -1:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else count(value) if isinstance(value, int) else str(value)
+
+
+def _columns(rows: list[list[str]]) -> str:
+    """Return rows as lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
