@@ -36,7 +36,9 @@ def read(path: str) -> list[str]:
     return names
 
 
-def for_head(classes: int, given: Sequence[str], published: Sequence[str], model: str) -> list[str]:
+def for_head(
+    classes: int, given: Sequence[str], published: Sequence[str], model: str, given_by: str = "--labels"
+) -> list[str]:
     """Return the names of a head of so many classes: those given with ``--labels``, or the published ones.
 
     ``classes`` and both lists are without a background class.
@@ -46,7 +48,7 @@ def for_head(classes: int, given: Sequence[str], published: Sequence[str], model
     """
     if given and len(given) != classes:
         raise WrongUse(
-            f"--labels has {len(given):,} names and the weights of {model} have {classes:,} classes: "
+            f"{given_by} has {len(given):,} names and the weights of {model} have {classes:,} classes: "
             "write one name a line, in the order of the model's classes."
         )
     if not given and len(published) != classes:

@@ -1,11 +1,11 @@
-"""Torch models as embedders: one copy on one device, called by several threads; and the pooled output of a layer."""
+"""Torch models as embedders and classifiers: one copy on one device, called by several threads; a layer's output."""
 
 from __future__ import annotations
 
 import copy
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from cvjobs import labels, results
+from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.records import Transform
-from cvjobs.weights import Weights
+from cvjobs.results import Category
+from cvjobs.weights import Activation, Weights
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -34,7 +37,7 @@ class TorchEmbedder:
     name: str
     dim: int
     transform: Transform
-    facts: dict[str, str]
+    facts: Mapping[str, Any]
     module: nn.Module = field(repr=False)
     file: str = ""
 
@@ -43,6 +46,14 @@ class TorchEmbedder:
         on_cpu = torch.device(device).type == "cpu"
         module = folded(self.module, _size(self.transform)) if on_cpu else copy.deepcopy(self.module)
         return TorchNetwork(module, self.transform, torch.device(device), precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchClassifier(TorchEmbedder):
+    """A model whose vectors are the logits of its classes, in the order of ``labels``."""
+
+    labels: tuple[str, ...]
+    activation: Activation
 
 
 class TorchNetwork:
@@ -134,6 +145,39 @@ def embedder(
         facts={"model": name, **weights.facts, "layer": layer or "pooled"},
         module=module,
         file=str(weights.file or ""),
+    )
+
+
+def classifier(
+    name: str,
+    transform: Transform,
+    weights: Weights,
+    model: nn.Module,
+    given: Sequence[str],
+    published: Sequence[str],
+) -> TorchClassifier:
+    """Return a model as a classifier; its classes are named by the user, its file of weights, or who published it."""
+    classes = vector_length(model, name, _size(transform))
+    head = files.head(weights)
+    if given or not head.labels:
+        named = labels.for_head(classes, given, published, name)
+    else:
+        named = labels.for_head(classes, head.labels, (), name, f"The metadata of the file {weights.file}")
+    categories = [Category(number, label) for number, label in enumerate(named)]
+    return TorchClassifier(
+        name=name,
+        dim=classes,
+        transform=transform,
+        facts={
+            "model": name,
+            **weights.facts,
+            "activation": head.activation,
+            **results.facts("classify", categories),
+        },
+        module=model,
+        file=str(weights.file or ""),
+        labels=tuple(named),
+        activation=head.activation,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import pickle
 import re
 import urllib.request
@@ -12,17 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from cvjobs.errors import WrongUse
+from cvjobs.errors import WrongUse, nearest
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
 Loaded = TypeVar("Loaded")
+Activation = Literal["softmax", "sigmoid"]
 _UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -148,6 +150,38 @@ def state(weights: Weights) -> dict[str, Any]:
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(key, str) for key in loaded):
         raise WrongUse(f"The weights file {file} holds no state dict: save the model's state_dict() as safetensors.")
     return loaded
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a safetensors file says of its classes: their names, and whether they exclude each other (softmax)."""
+
+    labels: tuple[str, ...] = ()
+    activation: Activation = "softmax"
+
+
+def head(weights: Weights) -> Head:
+    """Return what the file's metadata say: ``labels``, a JSON list, and ``activation``; both may be missing.
+
+    Raises:
+        WrongUse: they are there and make no sense.
+    """
+    if weights.file is None or weights.file.suffix != ".safetensors":
+        return Head()
+    with safe_open(weights.file, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    where = f"in the metadata of the weights file {weights.file}"
+    activation: Any = metadata.get("activation", "softmax")
+    if activation not in get_args(Activation):
+        near = nearest(activation, get_args(Activation))
+        raise WrongUse(f"There is no activation {activation!r}{near}, as named {where}: write softmax or sigmoid.")
+    try:
+        labels: Any = json.loads(metadata.get("labels", "[]"))
+    except ValueError:
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise WrongUse(f"The labels {where} are no JSON list of names: write them as one, or leave them out.")
+    return Head(tuple(labels), activation)
 
 
 def fitted(load: Callable[[], Loaded], model: str, weights: Weights) -> Loaded:

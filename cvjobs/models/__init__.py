@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.errors import WrongUse, nearest
@@ -17,6 +17,8 @@ from cvjobs.records import Transform
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from cvjobs.weights import Activation
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -62,6 +64,21 @@ class Embedder(Model, Protocol):
         """Return the model on a device (``cpu``, ``cuda``, ``cuda:1``) in ``fp32``, ``bf16`` or ``fp16``."""
 
 
+class Classifier(Model, Protocol):
+    """A model that names what an image shows; its facts hold the ``activation``, the task and the categories."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its classes."""
+
+    @property
+    def activation(self) -> Activation:
+        """``softmax`` where an image has one class, ``sigmoid`` where it may have several or none."""
+
+    def load(self, device: str, precision: str) -> Network:
+        """Return the model on a device; its vectors are the logits of the classes."""
+
+
 class Family(Protocol):
     """What a module of this folder offers."""
 
@@ -70,6 +87,9 @@ class Family(Protocol):
 
     def embedder(self, name: str, weights: str, layer: str) -> Embedder:
         """Return one of them; raise ``WrongUse`` for an unknown name or layer, or weights that don't fit."""
+
+    def classifier(self, name: str, weights: str, labels: Sequence[str]) -> Classifier:
+        """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes that nobody names."""
 
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
@@ -85,6 +105,21 @@ def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embe
     """
     family, model = find(name, "embed")
     return family.embedder(model, weights, layer)
+
+
+def classifier(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Classifier:
+    """Return the model of that name as a classifier.
+
+    Args:
+        name: ``family/model``, or a model's bare name.
+        weights: ``pretrained``, ``random`` (always the same ones) or the path of a file.
+        labels: the names of its classes; empty for those that the file or the model's publisher gives.
+
+    Raises:
+        WrongUse: as ``embedder``, and for a number of names that is not the number of classes.
+    """
+    family, model = find(name, "classify")
+    return family.classifier(model, weights, labels)
 
 
 def find(name: str, task: str) -> tuple[Family, str]:

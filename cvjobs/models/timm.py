@@ -1,14 +1,17 @@
-"""`timm/NAME` or `timm/NAME.TAG`: every timm model as an embedder, with the preprocessing of its weights."""
+"""`timm/NAME` or `timm/NAME.TAG`: timm's models as embedders and classifiers, with their weights' preprocessing."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import huggingface_hub
 import timm
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.data.config import resolve_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from cvjobs import networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
-from cvjobs.networks import TorchEmbedder
+from cvjobs.networks import TorchClassifier, TorchEmbedder
 from cvjobs.records import Transform
 from cvjobs.weights import Weights
 
@@ -26,21 +29,56 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def names(task: str) -> list[str]:
-    """Return the names of timm's models, and with each tag of their weights, for the task ``embed``."""
-    return sorted({*timm.list_models(), *timm.list_pretrained()}) if task == "embed" else []
+    """Return the names of timm's models, and with each tag of their weights; those that ``classify`` name classes."""
+    if task not in ("embed", "classify"):
+        return []
+    known = sorted({*timm.list_models(), *timm.list_pretrained()})
+    return known if task == "embed" else [name for name in known if infer_imagenet_subset(_config(name))]
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a model whose vector is the pooled features before its classifier, or a named layer's pooled output."""
+    full, config, transform, chosen = _chosen(name, weights)
+    return networks.embedder(full, transform, chosen, _model(full, name, config, chosen), layer, Pooled)
+
+
+def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
+    """Return a classifier; without other names its classes have those of the ImageNet that it was trained on.
+
+    timm's configurations say of no model that its classes do not exclude each other.
+    """
+    full, config, transform, chosen = _chosen(name, weights)
+    model = _model(full, name, config, chosen)
+    if not model.num_classes:
+        raise WrongUse(f"{full} has no classifier: choose another model, or --weights FILE of one that has.")
+    return networks.classifier(full, transform, chosen, model, labels, _published(config))
+
+
+def _chosen(name: str, weights: str) -> tuple[str, dict[str, Any], Transform, Weights]:
+    """Return a model's full name, timm's configuration of it, its preprocessing and its weights."""
     if name not in names("embed"):
         raise WrongUse(f"There is no model timm/{name}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
+    config = _config(name)
+    full = f"timm/{name.partition('.')[0]}" + (f".{config['tag']}" if config.get("tag") else "")
+    return full, config, _transform(full, config), _weights(full, config, weights)
+
+
+def _config(name: str) -> dict[str, Any]:
     registered = get_pretrained_cfg(name)
     assert registered is not None
     config: dict[str, Any] = registered.to_dict()  # type: ignore[no-untyped-call]
-    full = f"timm/{name.partition('.')[0]}" + (f".{config['tag']}" if config.get("tag") else "")
-    transform = _transform(full, config)
-    chosen = _weights(full, config, weights)
-    return networks.embedder(full, transform, chosen, _model(full, name, chosen), layer, Pooled)
+    return config
+
+
+def _published(config: dict[str, Any]) -> list[str]:
+    """Return the classes as timm describes them, with WordNet's own name where two have one description."""
+    subset = infer_imagenet_subset(config)
+    if subset is None:
+        return []
+    classes = ImageNetInfo(subset)
+    described = [*zip(classes.label_descriptions(), classes.label_names(), strict=True)]
+    often = Counter(description for description, _ in described)
+    return [description if often[description] == 1 else f"{description} ({name})" for description, name in described]
 
 
 class Pooled(nn.Module):
@@ -113,12 +151,17 @@ def _offers(repository: str, file: str) -> bool:
     return True
 
 
-def _model(full: str, name: str, weights: Weights) -> Any:
+def _model(full: str, name: str, config: dict[str, Any], weights: Weights) -> Any:
     """Return the model with its weights; timm itself adapts the names in files that are older than its modules."""
     if weights.file is None:
         with files.seeded():
             return timm.create_model(name).eval()
-    overlay = {"state_dict": files.state(weights)}
+    tensors = files.state(weights)
+    overlay = {"state_dict": tensors}
+    heads = config["classifier"]
+    head = tensors.get(f"{heads if isinstance(heads, str) else heads[0]}.weight") if heads else None
+    if head is not None:
+        overlay["num_classes"] = len(head)  # else timm would leave out a head of another size, and say nothing
     model: Any = files.fitted(
         lambda: timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay), full, weights
     )

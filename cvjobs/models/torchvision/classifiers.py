@@ -1,8 +1,9 @@
-"""torchvision's classifiers, as embedders, with the preprocessing of their weights."""
+"""torchvision's classifiers, as such and as embedders, with the preprocessing of their weights."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from torchvision import models
 from cvjobs import networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
-from cvjobs.networks import TorchEmbedder
+from cvjobs.networks import TorchClassifier, TorchEmbedder
 from cvjobs.records import Transform
 from cvjobs.weights import Weights
 
@@ -26,11 +27,23 @@ def names() -> list[str]:
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
+    full, entry, chosen = _chosen(name, weights)
+    return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _beheaded)
+
+
+def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
+    """Return a classifier; without other names its classes have those of the published weights."""
+    full, entry, chosen = _chosen(name, weights)
+    model = _model(name, entry, chosen)
+    return networks.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
+
+
+def _chosen(name: str, weights: str) -> tuple[str, Any, Weights]:
+    """Return a model's full name and what ``_weights`` does."""
     full = f"torchvision/{name}"
     if name not in names():
         raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models` lists them.")
-    entry, chosen = _weights(name, weights)
-    return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _beheaded)
+    return full, *_weights(name, weights)
 
 
 def _weights(name: str, weights: str) -> tuple[Any, Weights]:
@@ -83,6 +96,9 @@ def _model(name: str, entry: Any, weights: Weights) -> nn.Module:
         for key in list(tensors):
             tensors[_OLD_DENSENET.sub(r"\1\2", key)] = tensors.pop(key)
     model = _built(name, options)
+    head = tensors.get(f"{_last(model)}.weight")
+    if head is not None and len(head) != len(model.get_submodule(_last(model)).weight):
+        model = _built(name, {**options, "num_classes": len(head)})
     files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights)
     return model
 
@@ -94,7 +110,11 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
 
 def _beheaded(model: nn.Module) -> nn.Module:
     """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
-    path = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
-    parent, _, child = path.rpartition(".")
+    parent, _, child = _last(model).rpartition(".")
     setattr(model.get_submodule(parent), child, nn.Identity())
     return model
+
+
+def _last(model: nn.Module) -> str:
+    """Return where the last layer is, which has an output for each class."""
+    return [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]

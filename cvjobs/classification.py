@@ -1,0 +1,132 @@
+"""The step of ``classify``: the likeliest classes of an image as columns, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cvjobs import models, resolving
+from cvjobs.images import Pixels
+from cvjobs.models import Classifier, Network
+from cvjobs.records import Failure, Transform
+from cvjobs.results import GUESS, SCHEMAS
+from cvjobs.stage.steps import Columns
+
+SCHEMA = SCHEMAS["classify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOpener:
+    """Which model names the classes, on which device, and how many of them; loads it in a worker."""
+
+    model: str
+    weights: str
+    labels: tuple[str, ...]
+    top: int
+    sha256: str
+    transform: Transform
+    device: str
+    precision: str
+
+    @property
+    def results(self) -> pa.Schema:
+        """The columns of classification."""
+        return SCHEMA
+
+    def open(self) -> Classify:
+        """Load the model; raises JobFailed where its weights are not those that the run began with."""
+        classifier = _classifier(self.model, self.weights, self.labels)
+        resolving.check_weights(classifier, self.sha256)
+        return Classify(
+            classifier.load(self.device, self.precision),
+            classifier.labels,
+            classifier.activation == "sigmoid",
+            self.top,
+        )
+
+
+class Classify:
+    """A loaded network as a step of the Stage."""
+
+    def __init__(self, network: Network, labels: Sequence[str], several: bool, top: int) -> None:
+        self._network, self._several, self._top = network, several, top
+        self._labels = pa.array(labels, pa.string())
+
+    def batch(self, count: int) -> Pixels:
+        """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
+        return self._network.batch(count)
+
+    def __call__(self, pixels: Pixels) -> Columns:
+        """Return the likeliest classes of a batch; an image whose logits are not finite is a failure."""
+        logits = self._network(pixels)
+        finite = np.isfinite(logits).all(axis=1)
+        failure = Failure("infer", "infer_nonfinite", "the scores of the classes hold NaN or infinity")
+        return Columns(self._columns(logits), {int(i): failure for i in np.flatnonzero(~finite)})
+
+    def _columns(self, logits: NDArray[np.float32]) -> list[pa.Array]:
+        indices, scores = best(logits, self._top, several=self._several)
+        first = np.arange(0, indices.size + 1, self._top, dtype=np.int32)
+        labels, values = self._labels.take(pa.array(indices.ravel())), pa.array(scores.ravel())
+        guesses = pa.StructArray.from_arrays([labels, values], fields=list(GUESS))
+        top = pa.ListArray.from_arrays(pa.array(first), guesses, type=SCHEMA.field("top").type)
+        return [labels.take(pa.array(first[:-1])), values.take(pa.array(first[:-1])), top]
+
+
+def best(logits: NDArray[np.float32], count: int, *, several: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the classes (B, count) of the highest logits (B, K), best first, and their probabilities, float32.
+
+    Of equal ones the first class is the better. ``several``: each class has a probability of its own (sigmoid), else
+    those of all classes sum to 1 (softmax).
+    """
+    indices = np.sort(np.argpartition(-logits, count - 1, axis=1)[:, :count], axis=1)
+    chosen = np.take_along_axis(logits, indices, axis=1)
+    order = np.argsort(-chosen, axis=1, kind="stable")
+    indices, chosen = np.take_along_axis(indices, order, axis=1), np.take_along_axis(chosen, order, axis=1)
+    with np.errstate(invalid="ignore"):  # such an image is a failure
+        if several:
+            return indices, np.exp(-np.logaddexp(0, -chosen))
+        highest = chosen[:, :1]
+        return indices, np.exp(chosen - highest) / np.exp(logits - highest).sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=1)
+def _classifier(model: str, weights: str, labels: tuple[str, ...]) -> Classifier:
+    # The driver needs the model's facts before a worker in the same process loads it.
+    return models.classifier(model, weights=weights, labels=labels)
+
+
+def resolve(asked: dict[str, Any], precision: str, earlier: dict[str, Any]) -> dict[str, Any]:
+    """Return the note on a choice, as ``resolving.resolve``: ``asked`` are model, weights, labels (names) and top."""
+    return resolving.resolve(
+        asked,
+        precision,
+        earlier,
+        lambda: _classifier(asked["model"], asked["weights"], tuple(asked["labels"])),
+        lambda classifier: {"top": min(asked["top"], len(classifier.labels))},
+    )
+
+
+def identity(note: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes two runs' results the same, as ``resolving.identity``, with the number of classes kept."""
+    return {**resolving.identity(note), "top": note["top"]}
+
+
+def opener(note: dict[str, Any]) -> ClassifyOpener:
+    """Return the step that a resolved choice stands for."""
+    asked = note["asked"]
+    return ClassifyOpener(
+        model=asked["model"],
+        weights=asked["weights"],
+        labels=tuple(asked["labels"]),
+        top=note["top"],
+        sha256=note["facts"]["weights_sha256"],
+        transform=Transform.load(note["transform"]),
+        device=asked["device"],
+        precision=note["precision"],
+    )
