@@ -43,18 +43,14 @@ class ClassifyOpener:
         """Load the model; raises JobFailed where its weights are not those that the run began with."""
         classifier = _classifier(self.model, self.weights, self.labels)
         resolving.check_weights(classifier, self.sha256)
-        return Classify(
-            classifier.load(self.device, self.precision),
-            classifier.labels,
-            classifier.activation == "sigmoid",
-            self.top,
-        )
+        network = classifier.load(self.device, self.precision)
+        return Classify(network, classifier.labels, self.top, several=classifier.activation == "sigmoid")
 
 
 class Classify:
     """A loaded network as a step of the Stage."""
 
-    def __init__(self, network: Network, labels: Sequence[str], several: bool, top: int) -> None:
+    def __init__(self, network: Network, labels: Sequence[str], top: int, *, several: bool) -> None:
         self._network, self._several, self._top = network, several, top
         self._labels = pa.array(labels, pa.string())
 
@@ -67,6 +63,7 @@ class Classify:
         logits = self._network(pixels)
         finite = np.isfinite(logits).all(axis=1)
         failure = Failure("infer", "infer_nonfinite", "the scores of the classes hold NaN or infinity")
+        logits = np.where(finite.reshape(-1, 1), logits, np.float32(0))
         return Columns(self._columns(logits), {int(i): failure for i in np.flatnonzero(~finite)})
 
     def _columns(self, logits: NDArray[np.float32]) -> list[pa.Array]:
@@ -79,20 +76,22 @@ class Classify:
 
 
 def best(logits: NDArray[np.float32], count: int, *, several: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the classes (B, count) of the highest logits (B, K), best first, and their probabilities, float32.
+    """Return the classes (B, count) of the highest finite logits (B, K), best first, and their probabilities, float32.
 
     Of equal ones the first class is the better. ``several``: each class has a probability of its own (sigmoid), else
     those of all classes sum to 1 (softmax).
     """
-    indices = np.sort(np.argpartition(-logits, count - 1, axis=1)[:, :count], axis=1)
+    least = -np.partition(-logits, count - 1, axis=1)[:, count - 1 : count]
+    above, equal = logits > least, logits == least
+    equal &= equal.cumsum(axis=1) <= count - above.sum(axis=1, keepdims=True)
+    indices = np.nonzero(above | equal)[1].reshape(-1, count)
+    order = np.argsort(-np.take_along_axis(logits, indices, axis=1), axis=1, kind="stable")
+    indices = np.take_along_axis(indices, order, axis=1)
     chosen = np.take_along_axis(logits, indices, axis=1)
-    order = np.argsort(-chosen, axis=1, kind="stable")
-    indices, chosen = np.take_along_axis(indices, order, axis=1), np.take_along_axis(chosen, order, axis=1)
-    with np.errstate(invalid="ignore"):  # such an image is a failure
-        if several:
-            return indices, np.exp(-np.logaddexp(0, -chosen))
-        highest = chosen[:, :1]
-        return indices, np.exp(chosen - highest) / np.exp(logits - highest).sum(axis=1, keepdims=True)
+    if several:
+        return indices, np.exp(-np.logaddexp(0, -chosen))
+    highest = chosen[:, :1]
+    return indices, np.exp(chosen - highest) / np.exp(logits - highest).sum(axis=1, keepdims=True)
 
 
 @lru_cache(maxsize=1)

@@ -83,7 +83,12 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
     there, here = _flat(then), _flat(now)
     names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
     shown = ["model"] if "model" in names else names
-    return ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in shown)
+    return ", ".join(f"{name} {_brief(there.get(name))} there, {_brief(here.get(name))} here" for name in shown)
+
+
+def _brief(value: Any, length: int = 80) -> str:
+    text = str(value)
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _flat(facts: dict[str, Any]) -> dict[str, Any]:

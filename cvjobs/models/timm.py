@@ -11,8 +11,8 @@ from typing import Any, cast
 import huggingface_hub
 import timm
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.data.config import resolve_data_config
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
@@ -76,9 +76,10 @@ def _published(config: dict[str, Any]) -> list[str]:
     if subset is None:
         return []
     classes = ImageNetInfo(subset)
-    described = [*zip(classes.label_descriptions(), classes.label_names(), strict=True)]
-    often = Counter(description for description, _ in described)
-    return [description if often[description] == 1 else f"{description} ({name})" for description, name in described]
+    described = classes.label_descriptions(as_dict=True)
+    assert isinstance(described, dict)
+    often = Counter(described.values())
+    return [text if often[text] == 1 else f"{text} ({name})" for name, text in described.items()]
 
 
 class Pooled(nn.Module):
@@ -157,7 +158,7 @@ def _model(full: str, name: str, config: dict[str, Any], weights: Weights) -> An
         with files.seeded():
             return timm.create_model(name).eval()
     tensors = files.state(weights)
-    overlay = {"state_dict": tensors}
+    overlay: dict[str, Any] = {"state_dict": tensors}
     heads = config["classifier"]
     head = tensors.get(f"{heads if isinstance(heads, str) else heads[0]}.weight") if heads else None
     if head is not None:

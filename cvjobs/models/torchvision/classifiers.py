@@ -96,9 +96,9 @@ def _model(name: str, entry: Any, weights: Weights) -> nn.Module:
         for key in list(tensors):
             tensors[_OLD_DENSENET.sub(r"\1\2", key)] = tensors.pop(key)
     model = _built(name, options)
-    head = tensors.get(f"{_last(model)}.weight")
-    if head is not None and len(head) != len(model.get_submodule(_last(model)).weight):
-        model = _built(name, {**options, "num_classes": len(head)})
+    head = f"{_last(model)}.weight"
+    if head in tensors and len(tensors[head]) != len(model.get_parameter(head)):
+        model = _built(name, {**options, "num_classes": len(tensors[head])})
     files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights)
     return model
 
@@ -117,4 +117,5 @@ def _beheaded(model: nn.Module) -> nn.Module:
 
 def _last(model: nn.Module) -> str:
     """Return where the last layer is, which has an output for each class."""
-    return [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    paths: list[str] = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return paths[-1]
