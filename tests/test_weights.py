@@ -63,10 +63,11 @@ def test_file_that_does_not_fit(tmp_path: Path, name: str) -> None:
     assert "Missing" in sentence
 
 
-def test_file_of_another_number_of_classes(tmp_path: Path) -> None:
-    file = tmp_path / "ten.pth"
-    torch.save(models.squeezenet1_1(num_classes=10).state_dict(), file)
-    assert "size mismatch for classifier.1.weight" in refused("squeezenet1_1", weights=str(file))
+def test_file_of_another_width(tmp_path: Path) -> None:
+    file = tmp_path / "narrow.pth"
+    state = models.squeezenet1_1(num_classes=10).state_dict()
+    torch.save(state | {"features.0.weight": state["features.0.weight"][:32]}, file)
+    assert "size mismatch for features.0.weight" in refused("squeezenet1_1", weights=str(file))
 
 
 @pytest.mark.parametrize("name", [SMALL, TINY])
