@@ -13,7 +13,10 @@ from cvjobs.records import Transform
 
 
 def toy(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
-    """Return an image as wide as the content is long, every value its length modulo 256; some words do harm."""
+    """Return an image as wide as the content is long, every value its length modulo 256; some words do harm.
+
+    Without a size its pixels are as many as the content is long, or 75 MB.
+    """
     del max_pixels
     if b"POISON" in content:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -25,5 +28,5 @@ def toy(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         bytearray(4 << 30)
     if b"SLOW" in content:
         time.sleep(0.02)
-    assert transform.size
-    return Decoded(np.full((*transform.size, 3), len(content) % 256, np.uint8), len(content), 1, 1)
+    size = transform.size or ((5000, 5000) if b"LARGE" in content else (1, len(content)))
+    return Decoded(np.full((*size, 3), len(content) % 256, np.uint8), len(content), 1, 1)

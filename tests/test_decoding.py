@@ -16,11 +16,13 @@ import xxhash
 
 from cvjobs.decoding import lanes
 from cvjobs.decoding.lanes import Children, Chunk, Fetched, Lane, Measured
+from cvjobs.decoding.wire import KEPT, Memory
 from cvjobs.errors import JobFailed
 from cvjobs.images import Pixels
 from cvjobs.records import Failure, Transform
 
 TRANSFORM = Transform(size=(4, 4), fit="exact")
+FREE = Transform(fit="native")
 
 
 class Basket:
@@ -28,6 +30,7 @@ class Basket:
 
     def __init__(self) -> None:
         self.good: dict[Any, tuple[Measured, int]] = {}
+        self.shapes: dict[Any, tuple[int, ...]] = {}
         self.bad: dict[Any, Failure] = {}
         self.errors: list[BaseException] = []
         self.answers = 0
@@ -37,6 +40,7 @@ class Basket:
     def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
         assert (pixels == pixels[0, 0, 0]).all()
         self.good[tag] = (measured, int(pixels[0, 0, 0]))
+        self.shapes[tag] = pixels.shape
         self.answers += 1
         self.some.set()
 
@@ -58,7 +62,7 @@ class Rig:
     def __init__(self, children: Children, count: int) -> None:
         self.basket = Basket()
         self.chunks: queue.Queue[Chunk | None] = queue.Queue()
-        self.lanes = [Lane(children, self.chunks, self.basket, TRANSFORM) for _ in range(count)]
+        self.lanes = [Lane(children, self.chunks, self.basket) for _ in range(count)]
 
     def decode(self, contents: list[bytes], size: int = 16) -> Basket:
         self.start(contents, size)
@@ -79,10 +83,10 @@ class Rig:
             assert not lane.is_alive()
 
 
-def started(decoder: str) -> Children:
+def started(decoder: str, transform: Transform = TRANSFORM, max_pixels: int = 1000) -> Children:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
-        return Children(TRANSFORM, 1000, decoder)
+        return Children(transform, max_pixels, decoder)
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +253,43 @@ def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
     (error,) = one.basket.errors
     assert isinstance(error, JobFailed)
     assert "has no attribute 'nothing'" in str(error)
+
+
+# Images that keep a size of their own
+
+
+@pytest.mark.usefixtures("rig")
+def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> None:
+    free = Children(FREE, 25_000_000, "decoders:toy", shared._nursery)
+    for lane_count, size in ((1, 5), (2, 1)):
+        contents = [*numbered(40), b"LARGE", b"x" * 300, b"LARGE!", b"y"]
+        contents[3], contents[11], contents[17] = b"POISON", b"HANG", b"HOG"
+        one = Rig(free, lane_count)
+        basket = one.decode(contents, size)
+        check(basket, contents, {3: "decode_crash", 11: "decode_timeout", 17: "decode_memory"})
+        for tag, shape in basket.shapes.items():
+            assert shape == ((5000, 5000, 3) if b"LARGE" in contents[tag] else (1, len(contents[tag]), 3))
+
+
+@pytest.mark.usefixtures("rig")
+def test_an_image_that_is_resized_to_too_many_pixels_fails_alone(shared: Children) -> None:
+    one = Rig(Children(FREE, 100, "decoders:toy", shared._nursery), 1)
+    contents = numbered(150)
+    basket = one.decode(contents)
+    check(basket, contents, dict.fromkeys(range(100, 150), "too_many_pixels"))
+    assert basket.bad[100].detail == "resized to 101 x 1 it has more than 100 pixels (--max-pixels)"
+
+
+def test_memory_that_a_large_image_took_is_given_back() -> None:
+    ours = Memory()
+    theirs = Memory(os.dup(ours.descriptor))
+    ours.extend(1 << 40)  # costs nothing
+    for length in (100, KEPT + 1, 200):
+        ours.view(10)[:5] = b"first"
+        theirs.view(length)[length - 4 :] = b"last"
+        assert bytes(ours.view(length)[length - 4 :]) == b"last"
+        theirs.unmap()
+        ours.empty()
+        assert os.fstat(ours.descriptor).st_blocks * 512 < 1 << 20
+    ours.close()
+    theirs.close()

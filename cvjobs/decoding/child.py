@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -54,7 +53,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             control.close()
-            _serve(descriptors, decoder, Transform.load(recipe.transform), recipe.max_pixels)
+            _serve(descriptors, decoder, recipe)
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -78,10 +77,11 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def _serve(descriptors: list[int], decoder: Decoder, transform: Transform, max_pixels: int) -> None:
+def _serve(descriptors: list[int], decoder: Decoder, recipe: Recipe) -> None:
     connection = socket.socket(fileno=descriptors[0])
     progress = Progress(Memory(descriptors[1]))
     blocks = [Memory(descriptor) for descriptor in descriptors[2:]]
+    transform = Transform.load(recipe.transform)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # libraries print warnings about bad images; our answer says it better
     os.dup2(nowhere, 2)
@@ -91,31 +91,41 @@ def _serve(descriptors: list[int], decoder: Decoder, transform: Transform, max_p
             message, _ = receive(connection)
         except (EOFError, OSError):
             return
-        view = blocks[message["block"]].view(message["length"])
+        block, at = blocks[message["block"]], message["length"]
         began, cpu = time.monotonic(), time.process_time()
         answers = []
-        for number, (start, length, out) in enumerate(message["images"]):
+        for number, (start, length) in enumerate(message["images"]):
             progress.set(message["number"], number)
-            answers.append(_answer(bytes(view[start : start + length]), view, out, decoder, transform, max_pixels))
+            content = bytes(block.view(start + length)[start:])
+            try:
+                decoded = decoder(content, transform, recipe.max_pixels)
+                answers.append([*_put(decoded, block, at, recipe), xxhash.xxh3_128_hexdigest(content)])
+                at += -(-decoded.pixels.nbytes // 64) * 64
+                del decoded
+            except Undecodable as error:
+                answers.append([error.code, error.detail])
+            except MemoryError:
+                answers.append(["decode_memory", "decoding needs more memory than one image may take"])
+        block.unmap()
         took = {"seconds": time.monotonic() - began, "cpu": time.process_time() - cpu}
         send(connection, {"answers": answers, **took})
 
 
-def _answer(
-    content: bytes, view: memoryview, out: int, decoder: Decoder, transform: Transform, max_pixels: int
-) -> list[Any]:
-    """Decode one image into its slot: [width, height, frames, content hash], or [code, detail]."""
+def _put(decoded: Decoded, block: Memory, at: int, recipe: Recipe) -> list[int]:
+    """Copy pixels to a place of a block: [at, their height and width, the source's width and height, frames]."""
+    pixels = decoded.pixels
+    height, width = pixels.shape[:2]
+    if pixels.nbytes > recipe.room:
+        raise Undecodable(
+            "too_many_pixels",
+            f"resized to {width} x {height} it has more than {recipe.max_pixels:,} pixels (--max-pixels)",
+        )
     try:
-        decoded = decoder(content, transform, max_pixels)
-    except Undecodable as error:
-        return [error.code, error.detail]
-    except MemoryError:
-        return ["decode_memory", "decoding needs more memory than one image may take"]
-    assert transform.size is not None
-    height, width = transform.size
-    slot = np.frombuffer(view, np.uint8, height * width * 3, out).reshape(height, width, 3)
-    np.copyto(slot, decoded.pixels)
-    return [decoded.width, decoded.height, decoded.frames, xxhash.xxh3_128_hexdigest(content)]
+        view = block.view(at + pixels.nbytes)
+    except OSError as error:  # what mmap raises over the limit of memory
+        raise MemoryError from error
+    np.copyto(np.frombuffer(view, np.uint8, pixels.nbytes, at).reshape(pixels.shape), pixels)
+    return [at, height, width, decoded.width, decoded.height, decoded.frames]
 
 
 if __name__ == "__main__":

@@ -189,6 +189,11 @@ class Children:
         self._nursery.start()
         self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
 
+    @property
+    def room(self) -> int:
+        """The bytes that the pixels of one image may take."""
+        return self._recipe.room
+
     def fork(self) -> Child:
         """Return a new child; raises as ``Nursery.fork``."""
         return self._nursery.fork(self._recipe)
@@ -232,20 +237,14 @@ class _Sent:
     chunk: Chunk
     number: int
     block: int
-    slots: list[tuple[int, int, int]]
 
 
 class Lane(threading.Thread):
     """Feeds one child from a queue of chunks (None ends it) and delivers to an outlet."""
 
-    def __init__(
-        self, children: Children, chunks: queue.Queue[Chunk | None], outlet: Outlet, transform: Transform
-    ) -> None:
+    def __init__(self, children: Children, chunks: queue.Queue[Chunk | None], outlet: Outlet) -> None:
         super().__init__(name="decode", daemon=True)
         self._children, self._chunks, self._outlet = children, chunks, outlet
-        assert transform.size is not None
-        self._shape = (*transform.size, 3)
-        self._size = transform.size[0] * transform.size[1] * 3
         self._sent: deque[_Sent] = deque()
         self._again: deque[Chunk] = deque()
         self._number = 0
@@ -291,18 +290,20 @@ class Lane(threading.Thread):
             self._child = self._children.fork()
         used = {s.block for s in self._sent}
         block = next(b for b in range(2) if b not in used)
-        slots, at = [], 0
+        places, at = [], 0
         for image in chunk.images:
-            slots.append((at, len(image.content), 0))
+            places.append((at, len(image.content)))
             at += len(image.content)
+        # The contents come first; the child puts the pixels behind them, whose sizes it may be the first to know.
         at = -(-at // 64) * 64
-        slots = [(start, length, at + i * self._size) for i, (start, length, _) in enumerate(slots)]
-        view = self._child.blocks[block].view(at + len(slots) * self._size)
-        for image, (start, length, _) in zip(chunk.images, slots, strict=True):
+        memory = self._child.blocks[block]
+        memory.extend(at + len(places) * (-(-self._children.room // 64) * 64))
+        view = memory.view(at)
+        for image, (start, length) in zip(chunk.images, places, strict=True):
             view[start : start + length] = image.content
         self._number += 1
-        self._sent.append(_Sent(chunk, self._number, block, slots))
-        message = {"number": self._number, "block": block, "length": len(view), "images": slots}
+        self._sent.append(_Sent(chunk, self._number, block))
+        message = {"number": self._number, "block": block, "length": at, "images": places}
         # A child that just died is found when its answer is awaited.
         with contextlib.suppress(OSError):
             send(self._child.connection, message)
@@ -330,16 +331,18 @@ class Lane(threading.Thread):
 
     def _deliver(self, sent: _Sent, answers: list[list[Any]]) -> None:
         assert self._child is not None
-        view = self._child.blocks[sent.block].view(sent.slots[-1][2] + self._size)
-        for image, (_, _, out), answer in zip(sent.chunk.images, sent.slots, answers, strict=True):
+        memory = self._child.blocks[sent.block]
+        for image, answer in zip(sent.chunk.images, answers, strict=True):
             if len(answer) == 2:
                 error, detail = answer
                 self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
                 continue
-            width, height, frames, content_hash = answer
-            pixels = np.frombuffer(view, np.uint8, self._size, out).reshape(self._shape)
+            at, *shape, width, height, frames, content_hash = answer
+            size = 3 * shape[0] * shape[1]
+            pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(*shape, 3)
             measured = Measured(width=width, height=height, frames=frames, content_hash=bytes.fromhex(content_hash))
             self._outlet.decoded(image.tag, measured, pixels)
+        memory.empty()
         sent.chunk.done()
 
     def _lost(self, code: str) -> None:

@@ -7,12 +7,14 @@ import mmap
 import os
 import socket
 import struct
+import sys
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 _LENGTH = struct.Struct("<I")
 _AT = struct.Struct("<qq")
+KEPT = 64 << 20  # bytes of shared memory that stay with a process between two messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,12 @@ class Recipe:
     decoder: str
     transform: dict[str, Any]
     max_pixels: int
+
+    @property
+    def room(self) -> int:
+        """The bytes that the pixels of one image may take."""
+        height, width = self.transform["size"] or (1, self.max_pixels)
+        return int(3 * height * width)
 
 
 def send(connection: socket.socket, message: Any, descriptors: list[int] | None = None) -> None:
@@ -57,22 +65,36 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 
 class Memory:
-    """Shared memory that grows, without a name that a kill could leave behind."""
+    """Shared memory without a name that a kill could leave behind; it takes room where it was written to."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = _anonymous() if descriptor is None else descriptor
         self._map: mmap.mmap | None = None
-        self._length = 0
+
+    def extend(self, length: int) -> None:
+        """Make it at least so long, which costs nothing yet."""
+        if os.fstat(self.descriptor).st_size < length:
+            os.ftruncate(self.descriptor, length)
 
     def view(self, length: int) -> memoryview:
-        """Return the first ``length`` bytes, growing the memory (by doubling) where it is smaller."""
-        if length > self._length:
-            if os.fstat(self.descriptor).st_size < length:
-                os.ftruncate(self.descriptor, max(length, 2 * self._length, 1 << 16))
-            self._length = os.fstat(self.descriptor).st_size
-            self._map = mmap.mmap(self.descriptor, self._length)
-        assert self._map is not None
+        """Return the first ``length`` bytes of what it was extended to."""
+        mapped = 0 if self._map is None else len(self._map)
+        if self._map is None or mapped < length:
+            most = os.fstat(self.descriptor).st_size
+            self._map = mmap.mmap(self.descriptor, min(max(length, 2 * mapped, 1 << 16), most))
         return memoryview(self._map)[:length]
+
+    def unmap(self) -> None:
+        """Let go of a large view; what it holds stays for the other side."""
+        if self._map is not None and len(self._map) > KEPT:
+            self._map = None
+
+    def empty(self) -> None:
+        """Give the room of a large view back; what it held is gone."""
+        if self._map is not None and len(self._map) > KEPT:
+            if sys.platform == "linux":
+                self._map.madvise(mmap.MADV_REMOVE)
+            self._map = None
 
     def close(self) -> None:
         """Give the memory back; views that are still held keep their pages."""
@@ -91,6 +113,7 @@ class Progress:
     """Which image a child is at, where its parent can see it even after the child died."""
 
     def __init__(self, memory: Memory) -> None:
+        memory.extend(_AT.size)
         self._view = memory.view(_AT.size)
 
     def set(self, message: int, image: int) -> None:

@@ -56,7 +56,7 @@ def thumbnails(
     tray = _Tray(rows.num_rows, size)
     chunks: queue.Queue[Chunk | None] = queue.Queue()  # the fetcher bounds the bytes in it
     with closing(Children(transform, MAX_PIXELS, nursery=nursery)) as children:
-        lanes = [Lane(children, chunks, tray, transform) for _ in range(min(devices.cpus(), LANES, rows.num_rows))]
+        lanes = [Lane(children, chunks, tray) for _ in range(min(devices.cpus(), LANES, rows.num_rows))]
         fetcher = Fetcher(source, chunks, tray.failed, tray.broken, source.threads)
         stamps = rows["modified"].cast(pa.int64()).to_pylist()
         for row in zip(range(rows.num_rows), rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps, strict=True):

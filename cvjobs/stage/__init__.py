@@ -5,6 +5,6 @@ One Stage owns one GPU, or the CPUs of one machine or actor. Shards of key rows 
 
 from cvjobs.stage.assembly import Done, Stage, StageSpec
 from cvjobs.stage.pace import Pace
-from cvjobs.stage.steps import Columns, Opener, Step
+from cvjobs.stage.steps import Columns, Opener, Picture, PictureStep, Step
 
-__all__ = ["Columns", "Done", "Opener", "Pace", "Stage", "StageSpec", "Step"]
+__all__ = ["Columns", "Done", "Opener", "Pace", "Picture", "PictureStep", "Stage", "StageSpec", "Step"]

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,16 +22,20 @@ from cvjobs.images import Pixels
 from cvjobs.records import Failure
 from cvjobs.remote import Options
 from cvjobs.source import open_source
-from cvjobs.stage.batching import Batch, Batcher, BatchSize
-from cvjobs.stage.fetching import Fetcher
+from cvjobs.stage.batching import Batch, Batcher, BatchSize, Collector
+from cvjobs.stage.bins import Bins
+from cvjobs.stage.fetching import IMAGES, Fetcher
 from cvjobs.stage.pace import Pace, Span, Stopwatch
-from cvjobs.stage.steps import Columns, Opener, Step
+from cvjobs.stage.steps import Columns, Opener, PictureStep
 from cvjobs.stage.writing import Shard, Writer
 from cvjobs.storage import open_store
 
 CPU_BATCHES = (8, 64)
 GPU_BATCHES = (32, 1024)
+CPU_PIXELS = (1 << 20, 1 << 20)
+GPU_PIXELS = (4 << 20, 256 << 20)
 PATIENCE = 2.0
+HOPELESS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +83,11 @@ class Stage:
         self._span = Span()
         self._begun = False
         self._inference = Stopwatch()
+        self._alone = 0  # images that the model failed on in a batch of one, which does not say whose fault it is
         transform = spec.opener.transform
         self._children = Children(transform, spec.max_pixels, spec.decoder, nursery)
         try:
-            self._step: Step = spec.opener.open()
+            step = spec.opener.open()
         except BaseException:
             self._children.close()
             raise
@@ -96,14 +101,21 @@ class Stage:
                 raise OutputHeld(f"Another run took {spec.out} over while this one stood still: nothing is lost.")
 
         self._writer = Writer(store, spec.author, spec.schema, check, self.broken)
-        self._size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
-        self._batcher = Batcher(self._size, self._step.batch, models + 2)
+        self._step: Callable[[Any], Columns] = step
+        self._batcher: Collector
+        if isinstance(step, PictureStep):
+            self._batcher = Bins(step, spec.batch_size, GPU_PIXELS if gpu else CPU_PIXELS, models)
+        else:
+            size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
+            self._batcher = Batcher(size, step.batch, models + 2)
         lanes = max(spec.cpus - 1, 1) if gpu else spec.cpus
         self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
-        self._lanes = [Lane(self._children, self._decoders, self, transform) for _ in range(lanes)]
+        self._lanes = [Lane(self._children, self._decoders, self) for _ in range(lanes)]
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
         source = open_source(spec.root, spec.base, spec.storage)
-        self._fetcher = Fetcher(source, self._decoders, self.failed, self.broken, source.threads)
+        # A free image may be as large as they get, so each travels alone.
+        images = 1 if transform.size is None else IMAGES
+        self._fetcher = Fetcher(source, self._decoders, self.failed, self.broken, source.threads, images)
         for thread in (*self._lanes, *self._models):
             thread.start()
 
@@ -235,24 +247,25 @@ class Stage:
                 self.broken(error)
             self._batcher.release(batch)
 
-    def _compute(self, batch: Batch) -> None:
-        count = len(batch.tags)
-        pixels = batch.pixels[:count]
+    def _compute(self, batch: Batch[Any]) -> None:
         began = time.monotonic()
         with self._inference.running():
-            pieces = self._columns(pixels, 0)
+            pieces = self._columns(batch.images[: len(batch.tags)], 0, batch.size)
         took = time.monotonic() - began
         for start, columns in pieces:
             length = len(columns.arrays[0])
             self._deliver(batch, start, length, columns)
-        if count == len(batch.pixels):
-            self._size.timed(count, took)
+        batch.timed(took)
+        if len(pieces) == len(batch.tags) == 1 and (failure := pieces[0][1].failures.get(0)):
+            self._alone += failure.code == "infer_error"
+            if self._alone >= HOPELESS and self._pace.answered == self._pace.failed:
+                raise _useless(failure.detail)
 
-    def _columns(self, pixels: Pixels, start: int) -> list[tuple[int, Columns]]:
+    def _columns(self, images: Any, start: int, size: BatchSize) -> list[tuple[int, Columns]]:
         """Run the step; a batch that is too large for memory, or that fails, goes in smaller pieces."""
-        count = len(pixels)
+        count = len(images)
         try:
-            return [(start, self._step(pixels))]
+            return [(start, self._step(images))]
         except CvjobsError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a model raises, one image is to blame or the job
@@ -262,19 +275,19 @@ class Stage:
         if count == 1:
             return [(start, self._refused(code, detail))]
         if code == "oom":
-            self._size.too_large(count)
+            size.too_large(count)
             half = count // 2
-            return self._columns(pixels[:half], start) + self._columns(pixels[half:], start + half)
-        pieces = [piece for i in range(count) for piece in self._columns(pixels[i : i + 1], start + i)]
+            return self._columns(images[:half], start, size) + self._columns(images[half:], start + half, size)
+        pieces = [piece for i in range(count) for piece in self._columns(images[i : i + 1], start + i, size)]
         if all(columns.failures for _, columns in pieces):
-            raise JobFailed(f"The model fails on every image ({detail}): try another --model or device.")
+            raise _useless(detail)
         return pieces
 
     def _refused(self, code: str, detail: str) -> Columns:
         arrays = [pa.nulls(1, f.type) for f in self._spec.opener.results]
         return Columns(arrays, {0: Failure("infer", code, detail)})
 
-    def _deliver(self, batch: Batch, start: int, count: int, columns: Columns) -> None:
+    def _deliver(self, batch: Batch[Any], start: int, count: int, columns: Columns) -> None:
         """Hand rows to the writer, shard by shard (a batch may hold rows of several)."""
         rows: dict[Shard, tuple[list[int], list[int]]] = {}
         for i in range(count):
@@ -292,6 +305,10 @@ class Stage:
             whole = len(taken) == count
             arrays = columns.arrays if whole else [a.take(pa.array(taken)) for a in columns.arrays]
             self._writer.results(shard, own, [batch.measured[start + i] for i in taken], arrays)
+
+
+def _useless(detail: str) -> JobFailed:
+    return JobFailed(f"The model fails on every image ({detail}): try another --model or device.")
 
 
 def _end(threads: Sequence[threading.Thread], work: queue.Queue[Any], patience: float | None) -> None:

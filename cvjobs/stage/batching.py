@@ -1,4 +1,4 @@
-"""Collecting decoded images into batches, and finding the batch size by trial on the first real ones."""
+"""Collecting images of one size into batches, and finding the batch size by trial on the first real ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from cvjobs.images import Pixels
 
 TRIALS = 2
 GAIN = 0.95
+
+T = TypeVar("T")
 
 
 class BatchSize:
@@ -59,25 +61,51 @@ class BatchSize:
 
 
 @dataclass
-class Batch:
-    """Images that go through the model together; ``pixels`` is uint8 (capacity, height, width, 3)."""
+class Batch(Generic[T]):
+    """Images that go through the model together: uint8 (capacity, height, width, 3), or pictures of equal shape.
 
-    pixels: Pixels
+    ``size`` learns from how that goes, in time for ``weight``, which is 1 where all images are of one size.
+    """
+
+    images: T
+    capacity: int
+    size: BatchSize
+    weight: float = 1.0
     tags: list[Any] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     copied: int = 0
     sealed: bool = False
+
+    def timed(self, seconds: float) -> None:
+        """Learn how long it took, where that says something: only a full batch shows what its size is worth."""
+        if len(self.tags) == self.capacity:
+            self.size.timed(self.capacity, seconds / self.weight)
+
+
+class Collector(Protocol):
+    """Where decoded images wait for each other; lanes put them, model threads get batches from ``ready``."""
+
+    ready: queue.Queue[Batch[Any] | None]
+
+    def put(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
+        """Take a copy of one image, uint8 (height, width, 3); waits for room."""
+
+    def flush(self) -> None:
+        """Hand on what there is: no more images are on their way."""
+
+    def release(self, batch: Batch[Any]) -> None:
+        """Take back a batch that a model is done with."""
 
 
 class Batcher:
     """Fills batches from many threads and hands complete ones on; waits while too many are alive."""
 
     def __init__(self, size: BatchSize, allocate: Callable[[int], Pixels], alive: int) -> None:
-        self.ready: queue.Queue[Batch | None] = queue.Queue()
+        self.ready: queue.Queue[Batch[Any] | None] = queue.Queue()
         self._size, self._allocate = size, allocate
         self._room = alive
         self._free: list[Pixels] = []
-        self._open: Batch | None = None
+        self._open: Batch[Pixels] | None = None
         self._changed = threading.Condition()
 
     def put(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
@@ -90,9 +118,9 @@ class Batcher:
             at = len(batch.tags)
             batch.tags.append(tag)
             batch.measured.append(measured)
-            if len(batch.tags) == len(batch.pixels):
+            if len(batch.tags) == batch.capacity:
                 batch.sealed, self._open = True, None
-        np.copyto(batch.pixels[at], pixels)
+        np.copyto(batch.images[at], pixels)
         with self._changed:
             batch.copied += 1
             self._hand_on(batch)
@@ -105,19 +133,19 @@ class Batcher:
                 batch.sealed = True
                 self._hand_on(batch)
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: Batch[Pixels]) -> None:
         """Take a batch's buffer back for the next one."""
         with self._changed:
-            self._free.append(batch.pixels)
+            self._free.append(batch.images)
             self._room += 1
             self._changed.notify_all()
 
-    def _new(self) -> Batch:
+    def _new(self) -> Batch[Pixels]:
         self._room -= 1
         count = self._size.now
         self._free = [p for p in self._free if len(p) == count]
-        return Batch(self._free.pop() if self._free else self._allocate(count))
+        return Batch(self._free.pop() if self._free else self._allocate(count), count, self._size)
 
-    def _hand_on(self, batch: Batch) -> None:
+    def _hand_on(self, batch: Batch[Pixels]) -> None:
         if batch.sealed and batch.copied == len(batch.tags):
             self.ready.put(batch)

@@ -25,12 +25,12 @@ LOST = 1000
 Request = tuple[Any, str, int, int]
 
 
-def chunks(requests: list[Request]) -> Iterator[list[Request]]:
-    """Cut requests into chunks of at most 16 images and 8 MiB, so that big images spread over the decoders."""
+def chunks(requests: list[Request], images: int = IMAGES) -> Iterator[list[Request]]:
+    """Cut requests into chunks of so many images and 8 MiB at most, so that big images spread over the decoders."""
     chunk: list[Request] = []
     size = 0
     for request in requests:
-        if chunk and (len(chunk) == IMAGES or size + request[2] > CHUNK_BYTES):
+        if chunk and (len(chunk) == images or size + request[2] > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(request)
@@ -78,8 +78,10 @@ class Fetcher:
         failed: Callable[[Any, Failure], None],
         broken: Callable[[BaseException], None],
         threads: int = THREADS,
+        images: int = IMAGES,
     ) -> None:
         self._source, self._decoders, self._failed, self._broken = source, decoders, failed, broken
+        self._images = images
         self._requests: queue.Queue[list[Request] | None] = queue.Queue()
         self._budget = Budget(BUDGET)
         self._stopped = threading.Event()
@@ -91,7 +93,7 @@ class Fetcher:
 
     def ask(self, requests: list[Request]) -> None:
         """Queue images for reading."""
-        for chunk in chunks(requests):
+        for chunk in chunks(requests, self._images):
             self._requests.put(chunk)
 
     def stop(self) -> None:
