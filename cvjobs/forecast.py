@@ -20,7 +20,9 @@ from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import compare, subtract, unfolded
 from cvjobs.storage import open_store
 
-SAMPLE = 128  # images that are computed to predict the rest
+SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
+PROBE = 4  # images for each worker that show how long that takes
+ENOUGH = 10.0  # s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +72,17 @@ def run(context: Context, base: Snapshot) -> Forecast:
     count = todo.todo.num_rows
     chosen = sorted(np.random.default_rng(0).choice(count, min(count, SAMPLE), replace=False).tolist())
     workers, _ = context.staff()
-    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample(0.0, 0, 0)
-    rate = len(chosen) / sample.seconds if chosen else 0.0
+    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
     return Forecast(
         listed=len(want) + skipped,
         todo=count + todo.failures.num_rows,
         reused=todo.reused,
         skipped=skipped,
-        seconds=round(count / rate, 1) if rate else 0.0,
-        bytes=round(count * sample.bytes / len(chosen)) if chosen else 0,
-        images_per_second=round(rate, 1),
-        sample=len(chosen),
+        seconds=round(count / sample.rate, 1) if sample.images else 0.0,
+        bytes=round(count * sample.bytes / sample.images) if sample.images else 0,
+        images_per_second=round(sample.rate, 1),
+        sample=sample.images,
         sample_failed=sample.failed,
         workers=workers,
         out=store.place,
@@ -91,37 +92,44 @@ def run(context: Context, base: Snapshot) -> Forecast:
 
 @dataclass(frozen=True)
 class _Sample:
-    """How long a sample took (s), the size of its parts (bytes) and how many of its images failed."""
+    """How many images of a sample were computed, at how many a second, the size of their parts, and how many failed."""
 
-    seconds: float
-    bytes: int
-    failed: int
+    images: int = 0
+    rate: float = 0.0
+    bytes: int = 0
+    failed: int = 0
 
 
 def _try(context: Context, sample: pa.Table) -> _Sample:
-    """Compute a sample into a temporary folder; the first half warms up, the second is timed."""
+    """Compute a sample into a temporary folder: a few images tell for how many there is time; half are timed."""
     workers, distributed = context.staff()
     author = Author(run=layout.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers)
         with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
-            half = sample.num_rows // 2
-            _finish(crew, sample.slice(0, half), workers)
-            began = time.monotonic()
-            _finish(crew, sample.slice(half), workers)
-            seconds = (time.monotonic() - began) * sample.num_rows / (sample.num_rows - half)
+            probe = min(PROBE * workers, sample.num_rows)
+            rate = _finish(crew, sample.slice(0, probe), workers)
+            rest = sample.slice(probe, int(2 * rate * ENOUGH))
+            half = rest.num_rows // 2
+            if rest.num_rows:
+                _finish(crew, rest.slice(0, half), workers)
+                rate = _finish(crew, rest.slice(half), workers)
         done = parts.committed(open_store(folder))
     return _Sample(
-        seconds=seconds,
+        images=probe + rest.num_rows,
+        rate=rate,
         bytes=sum(part.results.bytes for part in done if part.results),
         failed=sum(part.errors.rows for part in done if part.errors),
     )
 
 
-def _finish(crew: pool.Crew, sample: pa.Table, workers: int) -> None:
-    shards = pool.Shards(sample, workers)
+def _finish(crew: pool.Crew, images: pa.Table, workers: int) -> float:
+    """Compute images and return how many a second that were."""
+    began = time.monotonic()
+    shards = pool.Shards(images, workers)
     for _ in pool.work(crew, shards, lambda lost: lost, lambda _: None, lambda: False):
         continue
+    return float(images.num_rows / (time.monotonic() - began))
 
 
 def _existing(path: str) -> Path:

@@ -32,7 +32,7 @@ from cvjobs.storage import open_store
 
 CPU_BATCHES = (8, 64)
 GPU_BATCHES = (32, 1024)
-CPU_PIXELS = (1 << 20, 1 << 20)
+CPU_PIXELS = (1 << 19, 1 << 19)
 GPU_PIXELS = (4 << 20, 256 << 20)
 PATIENCE = 2.0
 HOPELESS = 8
