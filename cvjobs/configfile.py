@@ -6,7 +6,7 @@ A value means what the same word means on the command line: YAML only gives text
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
     if file is None and not Path(NAME).exists():
         return {}
     file = file or NAME
-    document = _load(file)
+    document = load(file, "give --config a YAML file of commands and their options")
     if not isinstance(document, dict):
         raise WrongUse(f"{file} must map commands to their options, as in 'embed: {{workers: 2}}'.")
     for name in document:
@@ -35,7 +35,14 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
     given = document.get(command) or {}
     if not isinstance(given, dict):
         raise WrongUse(f"'{command}' in {file} must map options to values, as in 'embed: {{workers: 2}}'.")
-    place = f" under '{command}' in {file}"
+    return options(config, given, f" under '{command}' in {file}")
+
+
+def options(config: type, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the values of options given as text and lists of text, checked, by field name.
+
+    Raises ``WrongUse`` about ``place`` (" under 'embed' in cvjobs.yaml") for an unknown name and a wrong value.
+    """
     known = fields(config)
     values: dict[str, Any] = {}
     for key, node in given.items():
@@ -47,21 +54,25 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
     return values
 
 
-def _load(file: str) -> Any:
+def load(file: str, remedy: str) -> Any:
+    """Return the text, lists and mappings of a YAML file ({} for an empty one).
+
+    Raises ``WrongUse`` with the remedy where the file cannot be read or is too large, or with the line that is wrong.
+    """
     import yaml
 
     try:
         with Path(file).open("rb") as stream:
             text = stream.read(LIMIT + 1)
     except OSError as error:
-        raise WrongUse(f"Cannot read {file} ({error.strerror}): give --config a readable YAML file.") from error
+        raise WrongUse(f"Cannot read {file} ({error.strerror}): {remedy}.") from error
     if len(text) > LIMIT:
-        raise WrongUse(f"{file} is larger than 1 MiB: give --config a YAML file of commands and their options.")
+        raise WrongUse(f"{file} is larger than 1 MiB: {remedy}.")
     try:
         # BaseLoader is the strictest of the safe loaders: it makes nothing but text, lists and mappings.
         return yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506
     except RecursionError:
-        raise WrongUse(f"{file} is nested too deeply: it maps commands to options, no deeper.") from None
+        raise WrongUse(f"{file} is nested too deeply: no file of options is.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""

@@ -45,7 +45,7 @@ LAYERS = {
         "truths",
         "weights",
     },
-    2: {"adding", "asking", "batch", "cluster", "crews", "forecast", "pool", "training"},
+    2: {"adding", "asking", "batch", "cluster", "crews", "forecast", "pipeline", "pool", "training"},
     4: {"", "__main__", "cli"},
 }
 DRIVER = 3

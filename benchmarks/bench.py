@@ -1,6 +1,6 @@
 """Runs every benchmark and writes the dated table `benchmarks/results/YYYY-MM-DD.md`, and `.json` with raw numbers.
 
-python benchmarks/run.py [--quick] [--full] [--cache FOLDER]
+python benchmarks/bench.py [--quick] [--full] [--cache FOLDER]
 
 All of it takes about twenty minutes on two cores. ``--quick`` takes minutes, on fewer images, and writes its table
 beside the photos: it checks the benchmarks, its values are not those that the targets are about.

@@ -1,0 +1,150 @@
+"""One night from its first step to its last: what is done is skipped, the first failure ends it, a page shows it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cvjobs.dataset import layout, lease
+from cvjobs.errors import CvjobsError, Stopped, WrongUse, storage_failure
+from cvjobs.pipeline import nights, page, work
+from cvjobs.pipeline.nights import Night, Status, Try, Work
+from cvjobs.pipeline.outcome import Outcome
+from cvjobs.pipeline.plan import Pipeline, Step
+from cvjobs.remote import parse_options
+from cvjobs.stopping import Stop, stoppable
+from cvjobs.storage import LocalStore, open_store
+
+
+def preview(pipeline: Pipeline) -> Outcome:
+    """Return what a night would do, and change nothing."""
+    store = _store(pipeline)
+    earlier = nights.load(store)
+    return Outcome.of(pipeline, nights.tonight(store, pipeline, earlier))
+
+
+def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
+    """Run what is left of the night; a step that fails is in the outcome, a CvjobsError is about the night itself.
+
+    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
+    """
+    store = _store(pipeline)
+    held = lease.acquire(store)
+    try:
+        nights.tidy(store)
+        earlier = nights.load(store)
+        if earlier and earlier[-1].status == "running":
+            earlier[-1].bury()
+            nights.keep(store, earlier[-1])
+        night = nights.tonight(store, pipeline, earlier)
+        earlier = [other for other in earlier if other.number != night.number]
+        with stoppable() as stop:
+            stop.guarded = True
+            _Watch(pipeline, store, night, earlier, say).run(stop)
+        return Outcome.of(pipeline, night)
+    finally:
+        held.release()
+
+
+def _store(pipeline: Pipeline) -> LocalStore:
+    store = open_store(str(pipeline.state))
+    assert isinstance(store, LocalStore)
+    if store.size(layout.FORMAT) is not None:
+        raise WrongUse(
+            f"{pipeline.state} holds the output of a command: give the nights a 'state' folder of their own."
+        )
+    others = {night.pipeline for night in nights.load(store)} - {pipeline.name}
+    if others:
+        raise WrongUse(
+            f"{pipeline.state} holds the nights of '{min(others)}', not of '{pipeline.name}': "
+            "give each pipeline a 'state' folder of its own."
+        )
+    return store
+
+
+class _Watch:
+    """The run of a night: keeps its record and its page true while the steps run."""
+
+    def __init__(
+        self, pipeline: Pipeline, store: LocalStore, night: Night, earlier: list[Night], say: Callable[[str], None]
+    ) -> None:
+        self._pipeline, self._store, self._night, self._earlier, self._say = pipeline, store, night, earlier, say
+
+    def run(self, stop: Stop) -> None:
+        """Run the steps that are not done, up to the first that fails."""
+        night = self._night
+        now = time.time()
+        night.status = "running"
+        night.tries.append(Try(began=now, ended=now, status="running"))
+        try:
+            for number, (entry, step) in enumerate(zip(night.steps, self._pipeline.steps, strict=True), start=1):
+                if entry.status == "done":
+                    self._say(f"{step.name} ({number} of {len(night.steps)}): done before")
+                    continue
+                night.tries[-1].step = night.tries[-1].step or step.name
+                self._say(f"{step.name} ({number} of {len(night.steps)}): {step.line}")
+                status = self._step(number, entry, step, stop)
+                if status != "done":
+                    return self._end(status, f"{step.name}: {entry.reason}")
+                if stop.asked and number < len(night.steps):
+                    return self._end("stopped", f"it was stopped after {step.name}")
+            return self._end("done", "")
+        except KeyboardInterrupt:
+            for entry in night.steps:
+                if entry.status == "running":
+                    entry.status, entry.exit_code, entry.ended = "stopped", Stopped.exit_code, time.time()
+                    entry.reason = "it was stopped at once, by a second signal"
+            self._end("stopped", "it was stopped at once, by a second signal")
+
+    def _step(self, number: int, entry: Work, step: Step, stop: Stop) -> Status:
+        entry.status, entry.began, entry.ended, entry.tries = "running", time.time(), 0.0, entry.tries + 1
+        entry.exit_code, entry.reason = None, ""
+        self._keep()
+        files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
+        try:
+            ended = work.run(step, self._pipeline.folder, files, stop)
+        except OSError as error:
+            raise storage_failure(error, self._store.place) from error
+        entry.ended = time.time()
+        entry.exit_code, entry.reason, entry.summary = ended.code, ended.reason, ended.summary
+        entry.status = "done" if not ended.code else "stopped" if ended.code == Stopped.exit_code else "failed"
+        if stop.asked and entry.status == "failed":
+            entry.status, entry.exit_code = "stopped", Stopped.exit_code
+        entry.page = self._page_of(step, files, 0.0 if entry.status == "done" else entry.began)
+        self._keep()
+        return entry.status
+
+    def _page_of(self, step: Step, files: Path, since: float) -> str:
+        """Keep the page that a step's command left, which the next night's will replace; return its name.
+
+        A step that failed may have left the page of another night: one older than ``since`` is not its own.
+        """
+        out = step.values.get("out")
+        if not out:
+            return ""
+        try:
+            options = parse_options(step.values.get("storage_option", ()))
+            place = out if "://" in out else str(self._pipeline.folder / Path(out).expanduser())
+            store = open_store(place, options=options)
+            if since and not (isinstance(store, LocalStore) and (store.root / layout.REPORT).stat().st_mtime >= since):
+                return ""
+            files.with_name(f"{files.name}.html").write_bytes(store.read(layout.REPORT))
+        except (OSError, CvjobsError):
+            return ""  # a command without a page, or one that had no time to write it
+        return f"{files.name}.html"
+
+    def _end(self, status: Status, reason: str) -> None:
+        self._night.status = self._night.tries[-1].status = status
+        self._night.tries[-1].reason = reason
+        self._keep()
+
+    def _keep(self) -> None:
+        self._night.tries[-1].ended = time.time()
+        nights.keep(self._store, self._night)
+        try:
+            page.leave(self._store, self._pipeline, self._night, self._earlier)
+        except Exception as error:  # noqa: BLE001 - a night is worth more than its page
+            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            print(f"cvjobs: this night has no {layout.REPORT} ({why}).", file=sys.stderr)

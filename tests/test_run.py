@@ -1,0 +1,319 @@
+"""``cvjobs run``: nights that are continued, compared and never overlap, and files that are refused before any step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from commands import CLI, aged, exact, kill, parts, run, some, started, until
+from test_pages import ALLOWED, Page
+
+import cvjobs
+from cvjobs import cli, config, drivers
+from cvjobs.errors import OutputHeld, WrongUse
+from cvjobs.pipeline import nights, plan
+from cvjobs.pipeline.words import words
+from cvjobs.storage import LocalStore
+
+NIGHTLY = """
+state: state
+settings: {workers: 1}
+steps:
+  - name: vectors
+    embed: {source: photos, out: vectors, model: thumbnail/4}
+  - index: {embeddings: vectors, out: index}
+"""
+
+
+def page(file: Path) -> Page:
+    """A page that loads and runs nothing, and whose links are names of files that are there."""
+    found = Page(file.read_text())
+    assert {tag for tag, _ in found.elements} <= ALLOWED | {"a"}
+    for tag, attributes in found.elements:
+        assert not any(name.startswith("on") or name == "src" for name in attributes)
+        if tag == "a":
+            assert (file.parent / str(attributes["href"])).is_file()
+    return found
+
+
+def text(file: Path) -> str:
+    return " ".join(" ".join(page(file).text).split())
+
+
+@dataclass
+class Nights:
+    """Three nights on one pipeline: what each command answered, and what the page of the newest night said."""
+
+    folder: Path
+    answers: list[dict[str, Any]]
+    pages: list[str]
+
+
+@pytest.fixture(scope="module")
+def three(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    """Images come, change and go between the nights; the third one fails in its second step, and is continued."""
+    folder = tmp_path_factory.mktemp("nightly")
+    source = some(photos, folder / "photos", 12)
+    (folder / "nightly.yaml").write_text(NIGHTLY)
+    found = Nights(folder, [], [])
+    images = sorted(photos.rglob("*.jpg"))
+
+    def night() -> None:
+        aged(source)
+        found.answers.append(cvjobs.run(str(folder / "nightly.yaml")).as_dict())
+        found.pages.append(text(folder / "state" / "report.html"))
+
+    night()
+    sorted(source.rglob("*.jpg"))[0].unlink()
+    shutil.copy(images[100], source)
+    shutil.copy(images[101], source)
+    night()
+    (source / "<b>cut.jpg").write_bytes(images[0].read_bytes()[:300])
+    shutil.copy(images[102], source)
+    (folder / "index").rename(folder / "away")
+    (folder / "index").write_text("a file where a folder should be")
+    night()
+    (folder / "index").unlink()
+    (folder / "away").rename(folder / "index")
+    night()
+    return found
+
+
+def test_each_night_does_what_is_new_and_the_third_is_continued(three: Nights) -> None:
+    first, second, failed, continued = three.answers
+    assert [answer["night"] for answer in three.answers] == [1, 2, 3, 3]
+    assert [answer["status"] for answer in three.answers] == ["done", "done", "failed", "done"]
+    assert [answer["exit_code"] for answer in three.answers] == [0, 0, 2, 0]
+    computed = [answer["steps"][0]["summary"]["computed"] for answer in (first, second, failed)]
+    assert computed == [12, 2, 2]
+    assert [step["status"] for step in failed["steps"]] == ["done", "failed"]
+    assert "is a file" in failed["steps"][1]["reason"]
+    assert continued["steps"][0] == failed["steps"][0]  # it was not run again
+    summary = continued["steps"][1]["summary"]
+    assert (summary["count"], summary["added"], summary["removed"]) == (14, 1, 0)
+    exact(three.folder / "vectors", three.folder / "photos", 15)
+
+
+def test_the_page_shows_the_night_and_the_one_before(three: Nights) -> None:
+    first, second, failed, continued = three.pages
+    assert "night 1: 2 of 2 steps done" in first
+    assert "night before" in second
+    assert "ok 12 13 +1" in second
+    assert "night 3: 1 of 2 steps done; index failed" in failed
+    assert "The same command continues" in failed
+    assert "The command was run 2 times" in continued
+    assert "is a file" in continued  # why the first run ended is not forgotten
+    assert "failures: truncated 0 1 +1" in continued
+    assert "vectors 13 14 +1" in continued
+
+
+def test_each_night_keeps_the_pages_of_its_steps(three: Nights) -> None:
+    for number in (1, 2, 3):
+        folder = three.folder / "state" / "nights" / f"{number:04d}"
+        assert f"night {number}" in text(folder / "report.html")
+        assert {file.name for file in folder.glob("*.html")} == {"01-vectors.html", "02-index.html", "report.html"}
+
+
+def test_the_next_command_would_be_the_next_night(three: Nights) -> None:
+    before = sorted(three.folder.rglob("*"))
+    ended = run("run", "nightly.yaml", "--dry-run", cwd=three.folder)
+    assert ended.code == 0, ended
+    assert ended.out.splitlines() == [
+        "night 4 of nightly: 2 of 2 steps to run",
+        "  vectors: cvjobs embed photos --workers 1 --out vectors --model thumbnail/4",
+        "  index: cvjobs index vectors --workers 1 --out index",
+        "nothing was run, nothing was written",
+    ]
+    assert sorted(three.folder.rglob("*")) == before
+
+
+def test_what_a_night_is(three: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = plan.read(str(three.folder / "nightly.yaml"))
+    store = LocalStore(three.folder / "state")
+
+    def again(status: nights.Status = "failed", age: float = 0.0, steps: tuple[plan.Step, ...] = ()) -> list[Any]:
+        known = nights.load(store)
+        known[-1].status = known[-1].steps[1].status = status
+        monkeypatch.setattr(time, "time", lambda: known[-1].ended + age)
+        other = plan.Pipeline(**{**vars(pipeline), "steps": steps or pipeline.steps})
+        night = nights.tonight(store, other, known)
+        return [night.number, *(work.status for work in night.steps)]
+
+    vectors, index = pipeline.steps
+    changed = plan.Step(**{**vars(vectors), "words": (*vectors.words, "--overwrite")})
+    third = plan.Step(**{**vars(index), "name": "third"})
+    assert again("done") == [4, "waiting", "waiting"]
+    assert again("failed") == [3, "done", "failed"]
+    assert again("killed", age=11 * 3600) == [3, "done", "killed"]
+    assert again("killed", age=13 * 3600) == [4, "waiting", "waiting"]
+    assert again("failed", steps=(changed, index)) == [4, "waiting", "waiting"]
+    assert again("done", steps=(vectors, third, index))[0] == 4
+    assert again("failed", steps=(vectors, third, index)) == [3, "done", "waiting", "failed"]
+    known = nights.load(store)
+    known[-1].status = "failed"
+    monkeypatch.setattr(time, "time", lambda: known[-1].ended)
+    inserted = plan.Pipeline(**{**vars(pipeline), "steps": (vectors, third, index)})
+    assert [work.status for work in nights.tonight(store, inserted, known).steps] == ["done", "waiting", "waiting"]
+
+
+def test_a_night_is_never_overlapped_and_a_killed_one_leaves_nothing_and_is_continued(
+    three: Nights, slow_photos: Path, tmp_path: Path
+) -> None:
+    told = tmp_path / "told.json"
+    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read()); sys.exit(7)"
+    document = {
+        "name": "held",
+        "state": "state",
+        "variables": ["VECTORS"],
+        "notify-command": [sys.executable, "-c", script, str(told)],
+        "steps": [
+            {"name": "check", "verify": {"out": "${VECTORS}"}},
+            {"embed": {"source": str(slow_photos), "out": "out", "model": "thumbnail/4"}},
+        ],
+    }
+    file, out = tmp_path / "p.yaml", tmp_path / "out"
+    file.write_text(json.dumps(document))
+    vectors = str(three.folder / "vectors")
+    with started([*CLI, "run", str(file)], VECTORS=vectors) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VECTORS", vectors)
+            with pytest.raises(OutputHeld, match=rf"state is held by process {process.pid} on .*: wait for it"):
+                cvjobs.run(str(file))
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert any("embed" in child.cmdline() for child in below)
+        process.kill()  # the night's own process alone
+        process.wait()
+        until(lambda: not any(child.is_running() and child.status() != "zombie" for child in below), 10)
+    assert not told.exists()
+    assert "night 1: 1 of 2 steps done; embed is running" in text(tmp_path / "state" / "report.html")
+    ended = run("run", file, "--json", VECTORS=vectors)
+    assert ended.code == 0, ended
+    outcome = json.loads(ended.out)
+    assert (outcome["night"], [step["status"] for step in outcome["steps"]]) == (1, ["done", "done"])
+    assert "check (1 of 2): done before" in ended.err
+    assert outcome == json.loads(told.read_text())
+    assert "notify-command" in ended.err
+    assert "exit code 7" in ended.err
+    assert "the command was killed, or its machine went down" in text(tmp_path / "state" / "report.html")
+    exact(out, slow_photos, 200)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_night_leaves_its_output_at_rest(number: int, slow_photos: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "p.yaml", tmp_path / "out"
+    step = {"embed": {"source": str(slow_photos), "out": "out", "model": "thumbnail/4"}}
+    file.write_text(json.dumps({"state": "state", "steps": [step, {"verify": {"out": "out"}}]}))
+    with started([*CLI, "run", str(file)]) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        kill(process, number)
+        said, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "night 1 of p: stopped, 0 of 2 steps done" in said
+    assert not (out / "_cvjobs/parts").exists() or not parts(out)
+    ended = run("run", file)
+    assert ended.code == 0, ended
+    assert "night 1 of p: done, 2 of 2 steps done" in ended.out
+    exact(out, slow_photos, 200)
+
+
+STEP = "steps: [{embed: {source: a, out: b}}]"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("state: s\nsteps: []", "has no steps"),
+        ("[1]", "is no pipeline"),
+        ("state: s\nsteps: [{embed: {source: a, out: b}}, {embd: {}}]", "'embd' is no command (nearest: embed)"),
+        ("state: s\nsteps: [{run: {pipeline: p.yaml}}]", "'run' is no command"),
+        ("state: s\nsteps: [{embed: {source: a, out: b, worker: 2}}]", "no option 'worker' in step 'embed' of"),
+        ("state: s\nsteps: [{embed: {source: a, out: b, workers: 0}}]", "at least 1, not 0"),
+        ("state: s\nsteps: [{embed: {source: a, out: b, batch-size: 2, batch_size: 3}}]", "given twice"),
+        ("state: s\nsteps: [{embed: {source: a}}]", "'out' is missing in step 'embed'"),
+        ("state: s\nsteps: [{embed: {source: a, out: b, json: true}}]", "'json' in step 'embed'"),
+        ("state: s\nsteps: [{embed: {source: a, out: {b: c}}}]", "must be text"),
+        ('state: s\nsteps: [{embed: {source: a, out: "b\\0"}}]', "NUL"),
+        ("state: s\nsteps: [{embed: {source: a, out: s}}]", "give that its own folder"),
+        ("state: s\nsteps: [{embed: {source: a, out: b}}, {embed: {source: c, out: d}}]", "are named 'embed'"),
+        ("state: s\nsteps: [{name: ../x, embed: {source: a, out: b}}]", "must be a word"),
+        ("state: s\nsteps: [{name: x}]", "a name and one command"),
+        (f"state: s\nsettings: {{precison: bf16}}\n{STEP}", "setting 'precison' (nearest: precision"),
+        (f"state: s\nsettings: {{precision: bf61}}\n{STEP}", "one of auto, fp32, bf16, fp16, not 'bf61'"),
+        (f"state: s\nnotify: x\n{STEP}", "no key 'notify' in a pipeline (nearest: notify_command)"),
+        (f'state: s\nnotify-command: "a \'b"\n{STEP}', "cannot be split"),
+        (STEP, "'state' is missing"),
+        (f"state: s3://bucket/s\n{STEP}", "must be a folder on this machine"),
+        (f"state: s/${{HOME}}\n{STEP}", "${HOME}, which is not among its 'variables'"),
+        (f"state: s\nvariables: [CVJOBS_UNSET]\n{STEP}", "CVJOBS_UNSET of"),
+        (f"state: s\nvariables: DAY\n{STEP}", "must list names"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_runs(content: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(content)
+    with pytest.raises(WrongUse) as raised:
+        cvjobs.run(str(file))
+    assert sentence in str(raised.value)
+    assert os.listdir(tmp_path) == ["p.yaml"]
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match=r"Cannot read .*docs/nightly\.md"):
+        cvjobs.run(str(tmp_path / "none.yaml"))
+
+
+def test_a_variable_is_a_value_and_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "a b; touch x, out: c}\n- ${DAY} $(id)"
+    monkeypatch.setenv("DAY", evil)
+    (tmp_path / "p.yaml").write_text(
+        "state: s\nvariables: [DAY]\nsteps:\n"
+        "- embed: {source: '/data/${DAY}', out: b, storage-option: ['secret_key=${DAY}']}"
+    )
+    (step,) = plan.read(str(tmp_path / "p.yaml")).steps
+    assert step.words == ("embed", f"/data/{evil}", "--out", "b", "--storage-option", f"secret_key={evil}")
+    assert "secret_key=***" in step.line
+
+
+@pytest.mark.parametrize("name", sorted(drivers.files()))
+def test_a_command_line_says_the_same_as_its_options(name: str) -> None:
+    driver = drivers.load(name)
+    values = {}
+    for field in config.fields(driver.Config).values():
+        choices = getattr(field.kind, "__args__", ())
+        value = choices[-1] if choices else {str: "--x, 'y'", int: 3, float: 0.5, bool: True}[field.kind]
+        values[field.name] = (value, value) if field.many else value
+        assert field.kind is not bool or field.default is False  # there is no word for turning an option off
+    expected = config.build(driver.Config, **values)
+    assert cli._parse(cli._single(name, driver), words(name, driver.Config, values)) == expected
+
+
+def test_only_the_newest_nights_are_kept(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    step = nights.Work(name="a", command="embed", line="", digest="", status="done")
+    for number in range(1, nights.KEPT + 4):
+        tried = nights.Try(began=number, ended=number, status="done")
+        nights.keep(store, nights.Night(pipeline="p", number=number, steps=[step], tries=[tried]))
+    (tmp_path / "nights/0005/night.json").write_text("{")  # cut short
+    (tmp_path / "nights/0006/.tmp-r000001-x").write_text("{")
+    nights.tidy(store)
+    assert [night.number for night in nights.load(store)] == [4, *range(6, nights.KEPT + 4)]
+    assert os.listdir(tmp_path / "nights/0006") == ["night.json"]
+
+
+def test_a_folder_of_something_else_is_no_state_folder(three: Nights, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    for state, sentence in (("vectors", "holds the output of a command"), ("state", "the nights of 'nightly', not of")):
+        file.write_text(f"state: {three.folder / state}\n{STEP}")
+        with pytest.raises(WrongUse, match=sentence):
+            cvjobs.run(str(file))
