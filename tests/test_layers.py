@@ -30,6 +30,7 @@ LAYERS = {
         "models",
         "networks",
         "pages",
+        "plain",
         "progress",
         "remote",
         "report",

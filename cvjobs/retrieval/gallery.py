@@ -15,7 +15,7 @@ from cvjobs.remote import Options
 from cvjobs.retrieval.answers import Duplicates, Neighbours
 from cvjobs.retrieval.itself import Origin
 from cvjobs.source import open_source
-from cvjobs.storage import open_store
+from cvjobs.storage import write_file
 
 if TYPE_CHECKING:
     from cvjobs.retrieval.opened import Index
@@ -75,13 +75,12 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
 
 def write(file: str, page: str, options: Options) -> None:
     """Publish a page under the name of a file."""
-    folder, _, name = file.rpartition("/")
     content = page.encode()
 
     def fill(out: BinaryIO) -> None:
         out.write(content)
 
-    open_store(folder or ("/" if file.startswith("/") else "."), options=options).write(name, fill)
+    write_file(file, fill, options)
 
 
 def _origin(index: Index) -> Origin:

@@ -18,7 +18,7 @@ from cvjobs.storage.bucket import BucketStore
 from cvjobs.storage.hashing import Written
 from cvjobs.storage.local import TEMPORARY, LocalStore
 
-__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "in_flight", "open_store"]
+__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "in_flight", "open_store", "write_file"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -72,6 +72,17 @@ def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | 
     if root.exists() and not root.is_dir():
         raise WrongUse(f"The output {root} is a file: name a folder with -o.")
     return LocalStore(root, writer)
+
+
+def write_file(place: str, fill: Callable[[BinaryIO], None], options: Mapping[str, str] | None = None) -> Written:
+    """Publish one file, named as a user names it, atomically; ``fill`` writes its content.
+
+    Raises WrongUse where the name is a folder's or cannot be written to, JobFailed where writing fails.
+    """
+    folder, _, name = place.rpartition("/")
+    if not name or (not address(place) and Path(place).expanduser().is_dir()):
+        raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
+    return open_store(folder or ("/" if place.startswith("/") else "."), options=options).write(name, fill)
 
 
 def in_flight(

@@ -1,0 +1,214 @@
+"""A finished output in somebody else's format: `--format NAME` is a module of this folder.
+
+A format module has ``TASKS``, what it has a place for, ``UNIT``, what it counts, and ``write``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvjobs import results
+from cvjobs.dataset import layout, snapshot
+from cvjobs.dataset.snapshot import Damaged, Snapshot
+from cvjobs.errors import JobFailed, WrongUse, nearest
+from cvjobs.remote import Options, address
+from cvjobs.results import Category
+from cvjobs.storage import Store, open_store, write_file
+
+EMBED = "embed"
+AT_ONCE = 256  # images as Python's values
+
+HELD = {
+    EMBED: "vectors",
+    "classify": "labels",
+    "detect": "boxes",
+    "instance": "masks of objects",
+    "semantic": "class maps",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The newest snapshot of an output, streamed; ``task`` is ``embed`` where it has vectors.
+
+    ``contiguous`` asks for categories that count from the format's first number instead of the rows' own ids.
+    ``counting`` returns, for a pass over so many images, what is told how many it has seen.
+    """
+
+    store: Store
+    snapshot: Snapshot
+    task: str
+    categories: list[Category]
+    options: Options
+    contiguous: bool
+    counting: Callable[[int], Callable[[int], None]]
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield these columns of all rows, a few images at a time, always in the same order."""
+        seen, tell = 0, self.counting(self.snapshot.ok)
+        for file in self.snapshot.results:
+            for group in snapshot.read_batches(self.store, file, columns):
+                for first in range(0, group.num_rows, AT_ONCE):
+                    table = group.slice(first, AT_ONCE)
+                    yield table
+                    tell(seen := seen + table.num_rows)
+
+    def ranks(self) -> npt.NDArray[np.int64]:
+        """Return for each row, in the order of ``tables``, where its path is among all paths, from 1."""
+        files = self.snapshot.results
+        columns = [snapshot.read_table(self.store, file, ["path"])["path"] for file in files]
+        paths = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+        ranks = np.empty(len(paths), np.int64)
+        ranks[pc.sort_indices(paths).to_numpy()] = np.arange(1, len(paths) + 1)
+        return ranks
+
+    def carried(self) -> list[str]:
+        """Return the names of the columns that come from the source's own list."""
+        if not self.snapshot.results:
+            return []
+        known = {*layout.RESERVED, "embedding", *(results.SCHEMAS[self.task].names if self.task != EMBED else ())}
+        return [name for name in snapshot.read_schema(self.store, self.snapshot.results[0]).names if name not in known]
+
+    def origin(self) -> dict[str, Any]:
+        """Return what the export was made from, as JSON types."""
+        base = self.snapshot
+        return {
+            "output": self.store.place,
+            "snapshot": base.version,
+            "created": base.created,
+            "source": base.source,
+            "task": self.task,
+            "fingerprint": base.fingerprint,
+            "model": base.facts.get("model", ""),
+            "weights_sha256": base.facts.get("weights_sha256", ""),
+            "images": base.ok,
+            "failed": base.failed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written: ``written`` counts things of the format's own ``unit``, ``failed`` images are not in it."""
+
+    format: str
+    to: str
+    out: str
+    version: int
+    images: int
+    failed: int
+    written: int
+    unit: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        lines = [f"{self.images:,} images, {self.written:,} {self.unit}"]
+        if self.failed:
+            lines.append(f"  failed {self.failed:,}, which are not in it: {self.out}/errors")
+        lines.append(f"{self.to} from snapshot {self.version}")
+        return "\n".join(lines)
+
+
+class Format(Protocol):
+    """What a module of this folder offers."""
+
+    TASKS: tuple[str, ...]
+    UNIT: str
+
+    def write(self, output: Output, to: str) -> int:
+        """Write the output under that name, whole or not at all, and return how many things it has now."""
+
+
+def formats() -> list[str]:
+    """Return the formats, the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> Format:
+    """Return the module of a format; raises WrongUse with the nearest name where there is none."""
+    if name not in formats():
+        raise WrongUse(f"There is no format {name!r}{nearest(name, formats())}: choose from {', '.join(formats())}.")
+    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def open_output(
+    place: str, options: Options, *, contiguous: bool, counting: Callable[[int], Callable[[int], None]]
+) -> Output:
+    """Open the newest snapshot of an output; raises WrongUse where there is none."""
+    store = open_store(place, options=options)
+    base = snapshot.latest(store)
+    if base.version == 0:
+        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
+    return Output(
+        store=store,
+        snapshot=base,
+        task=results.task(base.facts) or EMBED,
+        categories=results.categories(base.facts),
+        options=options,
+        contiguous=contiguous,
+        counting=counting,
+    )
+
+
+def write(output: Output, name: str, to: str) -> Exported:
+    """Write an output in a format, whole or not at all.
+
+    Raises:
+        WrongUse: the format has no place for what the output holds, or nothing can be written there.
+        JobFailed: writing or reading failed, or another run replaced the snapshot meanwhile.
+    """
+    format_ = find(name)
+    if output.task not in format_.TASKS:
+        fitting = [other for other in formats() if output.task in find(other).TASKS]
+        raise WrongUse(
+            f"{output.store.place} holds {HELD.get(output.task, output.task)}, for which {name} has no place: "
+            f"choose --format {' or '.join(fitting)}."
+        )
+    _check_place(output, to)
+    try:
+        written = format_.write(output, to)
+    except Damaged as error:
+        newest = snapshot.latest(output.store).version
+        if newest == output.snapshot.version:
+            raise
+        superseded = f"Snapshot {output.snapshot.version} of {output.store.place} was replaced by {newest} meanwhile"
+        raise JobFailed(f"{superseded}: export again.") from error
+    return Exported(
+        format=name,
+        to=to,
+        out=output.store.place,
+        version=output.snapshot.version,
+        images=output.snapshot.ok,
+        failed=output.snapshot.failed,
+        written=written,
+        unit=format_.UNIT,
+    )
+
+
+def publish(output: Output, to: str, fill: Callable[[BinaryIO], None]) -> None:
+    """Write a file that has no room for its origin, and that beside it, with the file's sha256."""
+    written = write_file(to, fill, output.options)
+    origin = layout.pack({**output.origin(), "file": to.rpartition("/")[2], **vars(written)})
+    write_file(f"{to}.origin.json", lambda file: cast(None, file.write(origin)), output.options)
+
+
+def _check_place(output: Output, to: str) -> None:
+    """Refuse a place among the files that make up the output."""
+    own = [f"{output.store.place}/{folder}" for folder in (layout.DATA, layout.ERRORS, "_cvjobs")]
+    place = to if address(to) else os.path.realpath(os.path.expanduser(to))
+    for folder in own:
+        inside = folder if address(folder) else os.path.realpath(folder)
+        if place == inside or place.startswith(f"{inside}/"):
+            raise WrongUse(f"{to} is inside the output that is exported: choose another -o.")

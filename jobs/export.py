@@ -1,0 +1,62 @@
+"""Write the results of an output in somebody else's format: coco, csv, jsonl or yolo.
+
+It reads the newest snapshot, a few images at a time, and what it writes is whole or not there at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cvjobs.errors import WrongUse
+
+if TYPE_CHECKING:
+    from cvjobs.exports import Exported
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of ``cvjobs export``."""
+
+    results: Annotated[str, typer.Argument(metavar="OUT", help="The output folder of detect, segment, classify, ....")]
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The file to write; for yolo a folder.")]
+    format: Annotated[str, typer.Option(help="coco, csv, jsonl or yolo.")]
+    category_ids: Annotated[
+        Literal["coco", "contiguous"] | None,
+        typer.Option(help="For coco: the model's own numbers of the classes, or 1 to N.  [default: coco]"),
+    ] = None
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
+    ] = ()
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+
+
+def run(config: Config) -> int:
+    """Export, print what was written and return the exit code."""
+    import json
+
+    done = call(config)
+    print(json.dumps(done.as_dict()) if config.json else done)
+    return 0
+
+
+def call(config: Config) -> Exported:
+    """Export and return what was written."""
+    from cvjobs import exports
+    from cvjobs.progress import Progress
+    from cvjobs.remote import parse_options
+    from cvjobs.stopping import stoppable
+
+    if config.category_ids and config.format != "coco":
+        raise WrongUse(f"--category-ids is a matter of --format coco: leave it out with {config.format}.")
+    with Progress("export") as progress, stoppable():
+        output = exports.open_output(
+            config.results,
+            parse_options(config.storage_option),
+            contiguous=config.category_ids == "contiguous",
+            counting=progress.counting,
+        )
+        return exports.write(output, config.format, config.out)
