@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs export``."""
 
-    results: Annotated[str, typer.Argument(metavar="OUT", help="The output folder of detect, segment, classify, ....")]
+    results: Annotated[str, typer.Argument(help="The output folder of detect, segment, classify or embed.")]
     out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The file to write; for yolo a folder.")]
     format: Annotated[str, typer.Option(help="coco, csv, jsonl or yolo.")]
     category_ids: Annotated[
