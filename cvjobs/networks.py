@@ -23,7 +23,7 @@ from cvjobs.records import Transform
 from cvjobs.results import Category
 from cvjobs.weights import Activation, Weights
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
@@ -61,7 +61,7 @@ class TorchNetwork:
 
     def __init__(self, module: nn.Module, transform: Transform, device: torch.device, precision: str) -> None:
         self._device = device
-        self._type = _TYPES[precision]
+        self._type = TYPES[precision]
         self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._size = _size(transform)
         std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)

@@ -19,6 +19,7 @@ LAYERS = {
         "context",
         "dataset",
         "decoding",
+        "detection",
         "devices",
         "embedding",
         "evaluation",

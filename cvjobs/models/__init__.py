@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cvjobs.detection.detector import Detector
     from cvjobs.weights import Activation
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -91,6 +92,9 @@ class Family(Protocol):
     def classifier(self, name: str, weights: str, labels: Sequence[str]) -> Classifier:
         """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes that nobody names."""
 
+    def detector(self, name: str, weights: str, labels: Sequence[str]) -> Detector:
+        """Return one of them; raise ``WrongUse`` as ``classifier``."""
+
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
     """Return the model of that name as a maker of vectors.
@@ -120,6 +124,12 @@ def classifier(name: str, *, weights: str = "pretrained", labels: Sequence[str] 
     """
     family, model = find(name, "classify")
     return family.classifier(model, weights, labels)
+
+
+def detector(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Detector:
+    """Return the model of that name as a detector; arguments and errors as for ``classifier``."""
+    family, model = find(name, "detect")
+    return family.detector(model, weights, labels)
 
 
 def find(name: str, task: str) -> tuple[Family, str]:

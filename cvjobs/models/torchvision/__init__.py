@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from cvjobs.models.torchvision import classifiers
+from cvjobs.models.torchvision import classifiers, detectors
 from cvjobs.models.torchvision.classifiers import classifier, embedder
+from cvjobs.models.torchvision.detectors import detector
 
-__all__ = ["classifier", "embedder", "names"]
+__all__ = ["classifier", "detector", "embedder", "names"]
 
 
 def names(task: str) -> list[str]:
     """Return the names of torchvision's models for a task."""
+    if task == "detect":
+        return detectors.names()
     return classifiers.names() if task in ("embed", "classify") else []

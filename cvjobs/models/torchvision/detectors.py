@@ -1,0 +1,128 @@
+"""torchvision's detectors, with the classes, sizes and thresholds of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models import detection
+
+from cvjobs import labels as class_names
+from cvjobs import weights as files
+from cvjobs.detection.detector import Detector
+from cvjobs.detection.rules import Rules
+from cvjobs.errors import WrongUse, nearest
+from cvjobs.models.torchvision.architectures import OneStage, Ssd, TwoStages
+from cvjobs.records import Transform
+from cvjobs.results import Category
+from cvjobs.weights import Weights
+
+_NO_CLASSES = ("__background__", "N/A")
+# Published with batch norms that add nothing to the variance; torchvision builds them so for these weights only.
+_NO_EPSILON = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+
+
+def names(masks: bool = False) -> list[str]:
+    """Return the names of torchvision's detectors of boxes, or of those with masks alone."""
+    found = [name for name in models.list_models(module=detection) if not name.startswith("keypoint")]
+    return [name for name in found if name.startswith("maskrcnn")] if masks else found
+
+
+def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
+    """Return a detector whose categories have the ids 1..N of the model's classes, under the names in ``labels``.
+
+    Without ``labels`` they have their published names. Weights are ``pretrained``, ``random`` or a file.
+    """
+    full = f"torchvision/{name}"
+    if name not in names():
+        raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models --task detect` lists them.")
+    entry = models.get_model_weights(name).DEFAULT
+    published: list[str] = entry.meta["categories"][1:]
+    chosen = _weights(full, entry, weights)
+    if chosen.file is None:
+        with files.seeded():
+            module = _built(name, len(labels or published) + 1)
+        named = list(labels or published)
+    else:
+        tensors = files.state(chosen)
+        classes = _classes(name, tensors, len(published) + 1)
+        named = class_names.for_head(classes - 1, labels, published, full)
+        module = _loaded(name, classes, tensors, chosen)
+        if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):
+            for part in module.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eps = 0.0
+    return Detector(
+        name=full,
+        weights=chosen,
+        transform=_transform(module),
+        categories=[Category(i, label) for i, label in enumerate(named, 1) if labels or label not in _NO_CLASSES],
+        rules=_rules(module),
+        module=module,
+        architecture=_architecture(module),
+    )
+
+
+def _weights(name: str, entry: Any, weights: str) -> Weights:
+    if weights == "random":
+        return files.RANDOM
+    if weights == "pretrained":
+        return files.fetched(entry.url, name, entry.name)
+    given = files.given(weights)
+    published = given.sha256.startswith(files.named_hash(entry.url))
+    return Weights(entry.name, given.file, given.sha256) if published else given
+
+
+def _built(name: str, classes: int) -> nn.Module:
+    module: nn.Module = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+    return module.eval()
+
+
+def _loaded(name: str, classes: int, tensors: dict[str, Any], weights: Weights) -> nn.Module:
+    """Return the model with the tensors of a file as its own: making random ones first would take seconds."""
+    with torch.device("meta"):
+        module = _built(name, classes)
+    files.fitted(lambda: module.load_state_dict(tensors, assign=True), f"torchvision/{name}", weights)
+    return module.float()
+
+
+def _classes(name: str, tensors: dict[str, Any], published: int) -> int:
+    """Return how many classes, with the background, the head in a state dict has; the published number if in doubt."""
+    with torch.device("meta"):
+        expected = _built(name, published).state_dict()
+    last = [key for key in expected if ("cls_score" in key or "classification_head" in key) and key.endswith(".bias")][
+        -1
+    ]
+    rows = tensors.get(last)
+    if not isinstance(rows, torch.Tensor) or rows.ndim != 1:
+        return published
+    return len(rows) * published // len(expected[last]) or published
+
+
+def _transform(module: Any) -> Transform:
+    transform = module.transform
+    return Transform(fit="native", mean=tuple(transform.image_mean), std=tuple(transform.image_std))
+
+
+def _rules(module: Any) -> Rules:
+    """Return what torchvision does by default."""
+    transform, fixed = module.transform, module.transform.fixed_size
+    heads = getattr(module, "roi_heads", module)
+    short, long = (fixed[1], fixed[0]) if fixed else (transform.min_size[-1], transform.max_size)
+    return Rules(
+        conf=heads.score_thresh,
+        iou=heads.nms_thresh,
+        max_det=heads.detections_per_img,
+        short=short,
+        long=long,
+        fixed=bool(fixed),
+    )
+
+
+def _architecture(module: nn.Module) -> type[TwoStages | OneStage]:
+    if isinstance(module, detection.FasterRCNN):
+        return TwoStages
+    return Ssd if isinstance(module, detection.ssd.SSD) else OneStage
