@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +30,7 @@ CLI = [sys.executable, "-m", "cvjobs"]
 WITH_DECODER = [sys.executable, str(TESTS / "decoders_e2e.py")]
 STAMP = 1_700_000_000_000_000_000
 LONGEST = 240.0
+EMBED = ("embed", "--model", "thumbnail/4")
 
 
 @dataclass
@@ -108,7 +112,7 @@ def sentence(ended: Ended, code: int) -> str:
 
 def said(err: str) -> list[str]:
     """The lines of a command's stderr, without those of the progress."""
-    return [line for line in err.splitlines() if not line.startswith("embed: ")]
+    return [line for line in err.splitlines() if not re.match("(embed|detect|segment|classify): ", line)]
 
 
 def left(mark: str) -> list[str]:
@@ -173,6 +177,60 @@ def exact(out: Path, source: Path, count: int) -> None:
     names = [*rows(out)["path"].to_pylist(), *errors(out)["path"].to_pylist()]
     assert len(names) == len(set(names)) == count
     assert [path for path in out.rglob("*") if path.name.startswith(".tmp-")] == []
+
+
+def killed_often(
+    source: Path, out: Path, images: int, kills: int, longest: float, words: tuple[str, ...] = EMBED
+) -> list[Path]:
+    """Kill a command so many times, each at a random moment, and repeat it at once; a new output after each end.
+
+    Returns the outputs, of which all are exact and have the same rows.
+    """
+    moments = random.Random(kills)
+    name, *options = words
+    outs = [out / "0"]
+    for _ in range(kills):
+        with started([*CLI, name, str(source), "-o", str(outs[-1]), *options]) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0.0, longest))
+            kill(process, signal.SIGKILL)
+            process.wait()
+        if process.returncode == 0:
+            outs.append(out / str(len(outs)))
+    ended = run(name, source, "-o", outs[-1], *options)
+    assert ended.code == 0, ended
+    for one in outs:
+        exact(one, source, images)
+    assert all(rows(one).equals(rows(outs[0])) for one in outs)
+    return outs
+
+
+def week(photos: Path, source: Path) -> Iterator[tuple[int, int, int]]:
+    """Fill a folder with 40 photos, then add, change, delete, rename, touch, break and mend some, a step each night.
+
+    Yields how many images a run must compute, how many rows it must reuse, and how many images fail.
+    """
+    images = sorted(some(photos, source, 40).rglob("*.jpg"))[:40]
+    spare = sorted(photos.rglob("*.jpg"))[40:60]
+    yield 40, 0, 0
+    for image in spare[:5]:
+        shutil.copy2(image, source / image.name)
+    for image, other in zip(images[:4], spare[5:], strict=False):
+        image.write_bytes(other.read_bytes())
+        os.utime(image, ns=(10**18, 10**18))
+    yield 9, 36, 0
+    for image in images[4:7]:
+        image.unlink()
+    yield 0, 42, 0
+    images[7].rename(source / "renamed.jpg")
+    for image in images[8:10]:
+        os.utime(image, ns=(10**18 + 1, 10**18 + 1))
+    images[10].write_text("no image any more")
+    os.utime(images[10], ns=(10**18 + 2, 10**18 + 2))
+    yield 4, 38, 1
+    shutil.copy2(spare[10], images[10])
+    os.utime(images[10], ns=(10**18 + 3, 10**18 + 3))
+    yield 1, 41, 0
 
 
 def aged(root: Path) -> Path:

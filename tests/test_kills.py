@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from commands import CLI, aged, embed, exact, kill, parts, rows, said, some, started, until
+from commands import CLI, aged, embed, exact, killed_often, parts, said, some, started, until
 from PIL import Image
 
 
-def killed_often(source: Path, tmp_path: Path, kills: int, images: int, longest: float) -> None:
-    """Kill a command so many times, each at a random moment, and repeat it at once; a new output after each end."""
-    moments = random.Random(kills)
-    outs = [tmp_path / "out0"]
-    for _ in range(kills):
-        with started([*CLI, "embed", str(source), "-o", str(outs[-1]), "--model", "thumbnail/4"]) as process:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0.0, longest))
-            kill(process, signal.SIGKILL)
-            process.wait()
-        if process.returncode == 0:
-            outs.append(tmp_path / f"out{len(outs)}")
-    ended = embed(source, outs[-1])
-    assert ended.code == 0, ended
-    for out in outs:
-        exact(out, source, images)
-    assert all(rows(out).equals(rows(outs[0])) for out in outs)
-
-
 def test_four_kills(photos: Path, tmp_path: Path) -> None:
-    killed_often(photos, tmp_path, 4, 400, 4.0)
+    killed_often(photos, tmp_path / "outs", 400, 4, 4.0)
 
 
 @pytest.mark.faults
@@ -46,7 +23,7 @@ def test_twenty_kills_of_3000_images(tmp_path: Path) -> None:
     for number in range(3000):
         pixels = numbers.integers(0, 256, (24, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((320, 240)).save(source / f"{number:04}.jpg")
-    killed_often(aged(source), tmp_path, 20, 3000, 9.0)
+    killed_often(aged(source), tmp_path / "outs", 3000, 20, 9.0)
 
 
 def decoders(process: int) -> list[psutil.Process]:
