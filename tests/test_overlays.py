@@ -108,9 +108,10 @@ def test_a_large_mask_is_reduced_and_the_best_shape_is_on_top() -> None:
 
 
 @pytest.mark.parametrize("rle", ["~", "no mask", "0", "\x00\xff", "P" * 50, "é日", "1" * 5000, "oooooooooooooooo0"])
-def test_a_string_that_is_no_mask_draws_at_most_nonsense(rle: str) -> None:
+def test_a_string_that_is_no_mask_draws_none(rle: str) -> None:
     drawn = overlays.draw([shape(0, 0, 100, 50, rle=rle)], (50, 100), (50, 100))
     assert len(drawn.boxes) == 1
+    assert drawn.mask == ""
 
 
 def png(ids: npt.NDArray[np.integer]) -> bytes:

@@ -12,7 +12,7 @@ DATA, ERRORS = "data", "errors"
 PARTS, RUNS, VERSIONS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/versions", "_cvjobs/lease"
 FORMAT = "_cvjobs/format.json"
 SUMMARY, REPORT = "summary.json", "report.html"
-HISTORY = "_cvjobs/history.json"
+HISTORY, STATISTICS, PICTURES = "_cvjobs/history.json", "_cvjobs/statistics.json", "_cvjobs/pictures.json"
 
 ID = pa.binary(16)
 MODIFIED = pa.timestamp("ns", tz="UTC")

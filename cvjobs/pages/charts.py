@@ -1,4 +1,4 @@
-"""The geometry of line charts: scales with round ticks, and points as SVG coordinates."""
+"""The geometry of line charts and histograms: scales with round ticks, and places as SVG coordinates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cvjobs.pages import words
 
 WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+HALF = 480  # the width of a chart that has another one beside it
+NAMES = 13  # bins that are named
 _STEPS = (1, 2, 2.5, 5, 10)
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 
@@ -79,6 +81,74 @@ def line(
         path=path,
         area=f"{path} L{placed[-1][0]:g} {floor} L{placed[0][0]:g} {floor} Z",
         last=placed[-1],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A bin: a rectangle in SVG units, and what it says when it is pointed at."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """A chart of bins that is ready to draw: axes and bars."""
+
+    title: str
+    x_title: str
+    y_title: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    bars: list[Bar]
+    width: int = HALF
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = HALF - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def histogram(
+    counts: Sequence[float], names: Sequence[str], title: str, x_title: str, y_title: str, every: int = 0
+) -> Histogram | None:
+    """Return the chart of how many there are in each bin; None where there are none at all.
+
+    ``names`` are of the bins, or of the edges between and around them: one more than bins. One of ``every`` so many
+    is written; without it as many as there is room for.
+    """
+    highest = max(counts, default=0)
+    if highest <= 0:
+        return None
+    edges = len(names) > len(counts)
+    step = _step(highest / 4) if highest > 4 else 1.0
+    top = math.ceil(highest / step - 1e-9) * step
+    floor = HEIGHT - BOTTOM
+    across, down = (HALF - LEFT - RIGHT) / len(counts), floor - TOP
+
+    def hint(i: int) -> str:
+        name = f"{names[i]} to {names[i + 1]}" if edges else names[i]
+        return f"{name}: {words.count(counts[i])}"
+
+    bars = []
+    for i, number in enumerate(counts):
+        # What is little beside the highest is still to be seen.
+        tall = max(number / top * down, 1.0) if number else 0.0
+        x, y = round(LEFT + i * across + 0.5, 1), round(floor - tall, 1)
+        bars.append(Bar(x=x, y=y, width=round(max(across - 1, 0.5), 1), height=round(tall, 1), hint=hint(i)))
+    every = every or -(-len(names) // NAMES)
+    middle = 0.0 if edges else 0.5
+    return Histogram(
+        title=title,
+        x_title=x_title,
+        y_title=y_title,
+        x_ticks=[Tick(round(LEFT + (i + middle) * across, 1), name) for i, name in enumerate(names) if i % every == 0],
+        y_ticks=[Tick(round(floor - y / top * down, 1), words.brief(y)) for y in _multiples(0, top, step)],
+        bars=[bar for bar in bars if bar.height],
     )
 
 

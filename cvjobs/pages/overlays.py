@@ -17,6 +17,7 @@ from PIL import Image
 
 from cvjobs.pages import palette
 from cvjobs.pages.words import shortened, visible
+from cvjobs.segmentation import rle
 
 MOST = 50  # boxes in one picture
 LONGEST = 24  # characters of a tag
@@ -59,11 +60,14 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """A name with its score; ``left`` and ``top`` are where it begins, in percent of the picture."""
+    """A name with its score; ``left`` and ``top`` are where it begins, in percent of the picture.
+
+    ``colour`` is as in ``Box``; without one it is white.
+    """
 
     left: float
     top: float
-    colour: int
+    colour: int | None
     text: str
     figure: str
 
@@ -185,7 +189,7 @@ def _masks(shapes: Sequence[Shape], boxes: Sequence[Box], image: tuple[int, int]
         # A mask is inside its box, and pixels that are partly so belong to it.
         y = slice(int(box.y), int(box.y + box.height) + 1)
         x = slice(int(box.x), int(box.x + box.width) + 1)
-        inside = _sampled(shape.rle, rows[y, None] + columns[None, x] * image[0])
+        inside = _sampled(shape.rle, image, rows[y, None] + columns[None, x] * image[0])
         colours[y, x][inside] = 1 + box.colour
         owners[y, x][inside] = number
     return _png(colours, _edges(owners)) if owners.any() else ""
@@ -196,27 +200,13 @@ def _centres(length: int, count: int) -> Ints:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
-def _sampled(rle: str, places: Ints) -> npt.NDArray[np.bool_]:
-    """Return whether pixels, counted down the columns, are in a mask; nothing is where the string is no mask."""
-    ends = np.cumsum(_runs(rle))
-    inside = (np.searchsorted(ends, places, side="right") & 1) > 0
-    return np.asarray(inside & (places < ends[-1:].sum()), np.bool_)
-
-
-def _runs(rle: str) -> Ints:
-    """Return the run lengths, outside first, in COCO's compressed string."""
-    codes = np.frombuffer(rle.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((codes & 32) == 0)
-    if not len(last) or ((codes < 0) | (codes > 63)).any():
-        return np.zeros(0, np.int64)
-    codes = codes[: last[-1] + 1]
-    first = np.concatenate([[0], last[:-1] + 1])
-    shift = 5 * np.minimum(np.arange(len(codes)) - np.repeat(first, last - first + 1), 10)
-    runs = np.add.reduceat((codes & 31) << shift, first)
-    runs -= np.where(codes[last] & 16, 32 << shift[last], 0)
-    # From the fourth on they are differences to the one before the last.
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
-    return np.maximum(runs, 0)
+def _sampled(text: str, size: tuple[int, int], places: Ints) -> npt.NDArray[np.bool_]:
+    """Return whether pixels, counted down the columns, are in a mask; none is where the string is no mask."""
+    try:
+        begins, ends = rle.runs(text, *size)
+    except ValueError:
+        return np.zeros(places.shape, np.bool_)
+    return np.searchsorted(begins, places, side="right") > np.searchsorted(ends, places, side="right")
 
 
 def _edges(owners: Ints) -> npt.NDArray[np.bool_]:

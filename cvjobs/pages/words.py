@@ -20,6 +20,15 @@ def count(number: float) -> str:
     return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
 
 
+def brief(number: float) -> str:
+    """Return a number for an axis: 950, 12k, 2.5M."""
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < 1000 or unit == "G":
+            break
+        number /= 1000
+    return f"{number:,.4g}{unit}"
+
+
 def size(number: float) -> str:
     """Return a number of bytes in decimal units."""
     for unit in ("bytes", "KB", "MB", "GB"):

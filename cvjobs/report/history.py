@@ -15,7 +15,8 @@ LONGEST = 60
 class Record:
     """One run: its counts of the whole output, what it computed itself, and how it ended.
 
-    ``status`` is finished, stopped or failed; ``new``, ``changed`` and ``gone`` count images of the source.
+    ``status`` is finished, stopped or failed; ``new``, ``changed`` and ``gone`` count images of the source;
+    ``numbers`` and ``by_class`` are what ``findings.Findings`` counts.
     """
 
     version: int
@@ -33,6 +34,8 @@ class Record:
     seconds: float
     images_per_second: float
     failures: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    by_class: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Record:

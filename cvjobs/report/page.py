@@ -8,27 +8,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from cvjobs import results
 from cvjobs.context import Context
 from cvjobs.dataset import layout
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.pages import render
 from cvjobs.pages.thumbnails import Thumbnail, thumbnails
-from cvjobs.report import failures, history
+from cvjobs.report import failures, findings, history, sheet
 from cvjobs.report.bounds import bound
 from cvjobs.report.failures import Reason
+from cvjobs.report.findings import Findings
 from cvjobs.report.history import Record
 from cvjobs.report.machine import machine
+from cvjobs.report.sheet import BUDGET, Sheet
 from cvjobs.stage.pace import Pace
 from cvjobs.summary import Summary
 
-SHEET = 36
 PICTURED = 12
 RUNS = 8
-BUDGET = 0.6
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,7 @@ class Run:
     marks: list[tuple[str, float]] = field(default_factory=list)
     workers: str = "none: there was nothing to compute"
     _clock: float = field(default_factory=time.monotonic)
-    _sheet: Future[list[tuple[Thumbnail, str]]] | None = None
+    _sheet: Future[Sheet] | None = None
 
     @property
     def seconds(self) -> float:
@@ -66,38 +66,34 @@ class Run:
         self.mark("computing")
 
     def picture(self, context: Context) -> None:
-        """Begin the contact sheet, in a thread of its own: images sampled evenly from those that were computed."""
+        """Begin the contact sheet of vectors, in a thread of its own; other results have pictures of their own."""
         assert self.plan is not None
-        done = self.plan.todo.slice(0, self.pace.answered)
-        self._sheet = ThreadPoolExecutor(1, "pictures").submit(_sheet, context, done)
+        if not results.task(context.resolved.facts):
+            done = self.plan.todo.slice(0, self.pace.answered)
+            self._sheet = ThreadPoolExecutor(1, "pictures").submit(sheet.sample, context, done)
 
     @property
-    def sheet(self) -> list[tuple[Thumbnail, str]]:
-        """The contact sheet: pictures and the names of their images; waits for it."""
-        return self._sheet.result() if self._sheet else []
-
-
-def _sheet(context: Context, done: pa.Table) -> list[tuple[Thumbnail, str]]:
-    if not done.num_rows:
-        return []
-    chosen = np.unique(np.linspace(0, done.num_rows - 1, min(SHEET, done.num_rows)).round().astype(np.int64))
-    rows = done.take(pa.array(chosen))
-    images = thumbnails(context.source, rows, BUDGET, nursery=context.nursery)
-    pairs = zip(images, rows["path"].to_pylist(), strict=True)
-    return [(image, path) for image, path in pairs if image.uri]
+    def sheet(self) -> Sheet:
+        """The contact sheet; waits for it."""
+        return self._sheet.result() if self._sheet else Sheet([])
 
 
 def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     """Write the page and add the run to the history; raises what the store raises."""
     assert run.plan is not None
     earlier = history.load(context.store)
-    record = _record(run, summary)
+    previous = earlier[-1] if earlier else None
+    idle, stopped = not run.pace.answered, run.status != "finished"
+    before = previous.by_class if previous else {}
+    found = findings.find(context, base, run.seconds, stopped, idle, before)
+    record = _record(run, summary, found)
     reasons = failures.reasons(context.store, base, run.plan.outdated)
     values = {
         "title": f"cvjobs {context.job.command}: {context.store.place}",
         "command": context.job.command,
         "run": run,
-        "sheet": run.sheet,
+        "sheet": _sheet(context, run, record, found),
+        "findings": found,
         "summary": summary,
         "record": record,
         "headline": _headline(run, summary, record),
@@ -105,14 +101,14 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "reasons": reasons,
         "pictures": _pictures(context, reasons),
         "skipped": sorted(summary.skipped_by.items(), key=lambda item: (-item[1], item[0])),
-        "previous": earlier[-1] if earlier else None,
-        "changes": _changes(earlier[-1], record) if earlier else [],
+        "previous": previous,
+        "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],
         "grown": [(float(i), float(r.ok)) for i, r in enumerate([*earlier, record], start=1)],
         "phases": _phases(run.marks),
         "facts": _facts(context, run, base),
     }
-    page = render("report.html", **values).encode(errors="replace")
+    page = render("findings.html" if found else "report.html", **values).encode(errors="replace")
     history.keep(context.store, [*earlier, record])
     context.store.write(layout.REPORT, lambda file: _put(file, page))
 
@@ -121,7 +117,18 @@ def _put(file: Any, content: bytes) -> None:
     file.write(content)
 
 
-def _record(run: Run, summary: Summary) -> Record:
+def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -> Sheet:
+    """Return the run's own contact sheet, or for a run that computed nothing the one that is kept."""
+    if found:
+        return Sheet([])
+    if not run.pace.answered:
+        return sheet.load(context.store, context.listing.images)
+    if run.sheet.images:
+        sheet.keep(context.store, run.sheet, record.ended)
+    return run.sheet
+
+
+def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
     assert run.plan is not None
     return Record(
         version=summary.version,
@@ -139,6 +146,8 @@ def _record(run: Run, summary: Summary) -> Record:
         seconds=summary.seconds,
         images_per_second=summary.images_per_second,
         failures=dict(summary.failures),
+        numbers=found.numbers if found else {},
+        by_class=found.by_class if found else {},
     )
 
 
@@ -147,8 +156,10 @@ def _headline(run: Run, summary: Summary, record: Record) -> str:
     images = summary.listed - summary.skipped
     if run.status != "finished":
         left = images - summary.ok - summary.failed
+        if not images:
+            return "No image has a result yet"
         return f"{summary.ok:,} of {images:,} images have a result; {summary.failed:,} failed, {left:,} still to do"
-    state = f"{images:,} images: {summary.ok:,} ok, {summary.failed:,} failed, {summary.missing:,} missing"
+    state = f"{images:,} image{'' if images == 1 else 's'}: {summary.ok:,} ok, {summary.failed:,} failed, {summary.missing:,} missing"
     if summary.remaining:
         state += f", {summary.remaining:,} left for later runs"
     again = record.computed - record.new - record.changed
@@ -169,6 +180,7 @@ def _changes(previous: Record, now: Record) -> list[tuple[str, float, float]]:
     ]
     if previous.images_per_second and now.images_per_second:
         rows.append(("images a second", previous.images_per_second, now.images_per_second))
+    rows += [(what, previous.numbers[what], now.numbers[what]) for what in now.numbers if what in previous.numbers]
     for code in sorted({*previous.failures, *now.failures}):
         rows.append((f"failed: {code}", previous.failures.get(code, 0), now.failures.get(code, 0)))
     return rows
