@@ -159,7 +159,8 @@ def _headline(run: Run, summary: Summary, record: Record) -> str:
         if not images:
             return "No image has a result yet"
         return f"{summary.ok:,} of {images:,} images have a result; {summary.failed:,} failed, {left:,} still to do"
-    state = f"{images:,} image{'' if images == 1 else 's'}: {summary.ok:,} ok, {summary.failed:,} failed, {summary.missing:,} missing"
+    state = f"{images:,} image{'' if images == 1 else 's'}: {summary.ok:,} ok, {summary.failed:,} failed, "
+    state += f"{summary.missing:,} missing"
     if summary.remaining:
         state += f", {summary.remaining:,} left for later runs"
     again = record.computed - record.new - record.changed

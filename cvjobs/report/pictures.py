@@ -30,7 +30,7 @@ from cvjobs.storage import Store
 FORMAT = 1
 WITHOUT = 4
 SIZE = 320  # pixels
-READING, DRAWING, STARTING = 4.0, 1.5, 4.0  # s; the last where decoders have to be started for the pictures alone
+READING, DRAWING, STARTING = 4.0, 3.0, 5.0  # s; the last where decoders have to be started for the pictures alone
 GUESSES = 3
 Place = tuple[str, int]  # a file and a row
 

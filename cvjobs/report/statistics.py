@@ -130,7 +130,8 @@ def _detect(found: Statistics, table: pa.Table) -> Floats:
     x0, y0, x1, y1, score = (values[name] for name in ("x0", "y0", "x1", "y1", "score"))
     found.things += len(score)
     found.scores += _binned(score)
-    side = np.sqrt(np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0))
+    with np.errstate(invalid="ignore"):  # infinite sides
+        side = np.sqrt(np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0))
     found.sides += _counted(side, SIDES)
     found.counts += _counted(lengths, COUNTS)
     _count_classes(found, values["category_id"], None)
@@ -169,15 +170,15 @@ def _classify(found: Statistics, table: pa.Table, names: Mapping[str, int]) -> F
 
 
 def _lists(column: pa.ChunkedArray) -> tuple[Ints, dict[str, npt.NDArray[Any]]]:
-    """Return how many structs each row has, and the fields of all of them; what is null is NaN, an id is -1."""
+    """Return how many structs each row has, and the numbers in all of them; what is null is NaN, an id is -1."""
     lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     values = lists.flatten()
     fields = {}
     for at, kind in enumerate(values.type):
-        array = pc.struct_field(values, at)
-        missing = -1 if pa.types.is_integer(kind.type) else float("nan")
-        fields[kind.name] = pc.fill_null(array, missing).to_numpy()
+        if pa.types.is_primitive(kind.type):
+            missing = -1 if pa.types.is_integer(kind.type) else float("nan")
+            fields[kind.name] = pc.fill_null(pc.struct_field(values, at), missing).to_numpy()
     return lengths, fields
 
 

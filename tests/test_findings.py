@@ -1,0 +1,385 @@
+"""The page of detections, masks and labels: what is counted, which images are shown, and what a quiet night costs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from commands import aged
+from PIL import Image
+from predictions import Rows, output
+from pycocotools import mask as coco
+from test_pages import Page, harmless
+
+from cvjobs import batch, results
+from cvjobs.context import Context, Resolved
+from cvjobs.dataset import layout, snapshot
+from cvjobs.dataset.plan import Plan
+from cvjobs.decoding.lanes import Nursery
+from cvjobs.images import Pixels
+from cvjobs.listing import list_source
+from cvjobs.options import BatchOptions
+from cvjobs.records import Transform, digest
+from cvjobs.report import Run, leave, pictures, statistics
+from cvjobs.report.statistics import COUNTS, SIDES, Statistics
+from cvjobs.results import Category
+from cvjobs.stage.pace import Pace
+from cvjobs.stage.steps import Columns
+from cvjobs.storage import LocalStore
+
+CATEGORIES = [Category(1, "cat"), Category(2, "<script>dog</script>"), Category(7, "line\nbreak")]
+
+
+def detection(x0: float, y0: float, x1: float, y1: float, score: float, category_id: int = 1) -> dict[str, Any]:
+    label = {c.id: c.name for c in CATEGORIES}.get(category_id, "?")
+    return {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "score": score, "category_id": category_id, "label": label}
+
+
+def detections(*images: Sequence[dict[str, Any]] | None) -> pa.Table:
+    return pa.table({"detections": pa.array(images, results.SCHEMAS["detect"].field(0).type)})
+
+
+# What is counted.
+
+
+def test_detections_are_counted_by_score_class_size_and_image() -> None:
+    one = [detection(0, 0, 10, 10, 0.9), detection(0, 0, 96, 96, 0.5, 2), detection(5, 5, 5, 9, 0.1, 99)]
+    found = statistics.of("detect", CATEGORIES, [detections(one, [], None), detections([detection(0, 0, 50, 50, 1.0)])])
+    assert (found.images, found.empty, found.things) == (4, 2, 4)
+    assert found.classes == {1: 2, 2: 1, 99: 1}
+    assert found.scores.sum() == 4
+    assert found.scores[-1] == found.scores[45] == found.scores[25] == found.scores[5] == 1
+    sides = {SIDES[i]: n for i, n in enumerate(found.sides.tolist()) if n}
+    assert sides == {0: 1, 8: 1, 32: 1, 96: 1}
+    assert {COUNTS[i]: n for i, n in enumerate(found.counts.tolist()) if n} == {0: 2, 1: 1, 3: 1}
+    assert [(pick.row, round(pick.score, 2)) for pick in found.lowest] == [(0, 0.9), (3, 1.0)]
+    assert [pick.row for pick in found.without] == [1, 2]
+    assert Statistics.load(json.loads(json.dumps(found.record()))).record() == found.record()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, 7.0])
+def test_numbers_that_make_no_sense_are_no_error(bad: float) -> None:
+    rows = [[detection(bad, 0, 10, bad, bad, -5)], [{**detection(0, 0, 1, 1, 0.5), "score": None, "category_id": None}]]
+    found = statistics.of("detect", CATEGORIES, [detections(*rows)])
+    assert (found.images, found.things) == (2, 2)
+    assert statistics.of("detect", [], [detections()]).images == 0
+    assert statistics.of("detect", [], []).images == 0
+
+
+def test_pixels_of_known_classes_are_counted_and_the_background_is_not() -> None:
+    def image(*areas: tuple[int, int]) -> list[dict[str, Any]]:
+        return [{"category_id": i, "label": "x", "pixels": n} for i, n in areas]
+
+    classes = pa.array([image((0, 60), (1, 40)), image((0, 100)), image((1, 50), (7, 50))])
+    classes = classes.cast(results.SCHEMAS["semantic"].field("classes").type)
+    table = pa.table({"width": pa.array([10] * 3), "height": pa.array([10] * 3), "classes": classes})
+    found = statistics.of("semantic", CATEGORIES, [table])
+    assert (found.images, found.empty, found.things, found.pixels) == (3, 1, 140, 300)
+    assert found.classes == {1: 90, 7: 50}
+    assert [(pick.row, pick.score) for pick in found.lowest] == [(0, 0.4), (2, 1.0)]
+
+
+def test_labels_are_counted_by_name() -> None:
+    table = pa.table({"label": ["cat", None, "cat", "line\nbreak", "never heard of"], "score": [0.5, None, 0.7, 1, 0]})
+    found = statistics.of("classify", CATEGORIES, [table])
+    assert (found.images, found.empty, found.things) == (5, 1, 4)
+    assert found.classes == {1: 2, 7: 1, -1: 1}
+
+
+def scored(scores: Sequence[float]) -> Statistics:
+    rows = [[detection(0, 0, 9, 9, s)] if np.isfinite(s) else [] for s in scores]
+    return statistics.of("detect", CATEGORIES, [detections(*rows)])
+
+
+def test_the_lowest_median_and_highest_of_all_files_are_chosen() -> None:
+    random = np.random.default_rng(0)
+    scores = {"a": random.random(900), "b": random.random(90), "c": random.random(10) / 100}
+    chosen = pictures.choose({name: scored(list(s)) for name, s in scores.items()})
+    ranked = sorted((float(np.float32(s)), (name, i)) for name, all_ in scores.items() for i, s in enumerate(all_))
+    places = [place for _, place in ranked]
+    assert chosen["lowest"] == places[:8]
+    assert chosen["highest"] == places[-8:][::-1]
+    assert len(chosen["median"]) == 8
+    assert all(400 < places.index(place) < 600 for place in chosen["median"])
+    assert chosen["without"] == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 24, 25, 30])
+def test_few_images_are_shown_once_each(count: int) -> None:
+    chosen = pictures.choose({"a": scored([i / 100 for i in range(count)] + [float("nan")] * 6)})
+    places = [place for row in chosen.values() for place in row]
+    assert len(places) == len(set(places)) == min(count, 24) + 4
+    assert len(chosen["without"]) == 4
+    if count <= 24:
+        assert [row for _, row in chosen["all"]] == list(range(count))
+
+
+# The page itself.
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time enough for every picture, however busy the machine is."""
+    monkeypatch.setattr(pictures, "DRAWING", 60.0)
+    monkeypatch.setattr(pictures, "READING", 60.0)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with closing(Nursery()) as warm:
+        warm.start()
+        yield warm
+
+
+def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = False, status: str = "finished") -> Page:
+    """Leave the page of a run on an output, and take it apart."""
+    store = LocalStore(out)
+    base, listing = snapshot.latest(store), list_source(str(source))
+    facts = base.facts or {"model": "toy", **results.facts(task, CATEGORIES)}
+    context = Context(
+        options=BatchOptions(source=str(source), out=str(out)),
+        storage={},
+        job=Toy(task),
+        resolved=Resolved(opener=ToyOpener(task), device="cpu", facts=facts, note={}, title="toy"),
+        store=store,
+        listing=listing,
+        fingerprint=digest(facts),
+        schema=pa.schema([]),
+        decoder="cvjobs.images:decode",
+        nursery=nursery,
+    )
+    none = listing.images["image_id"].combine_chunks().slice(0, 0)
+    run = Run(status=status, pace=Pace(answered=0 if idle else base.wanted))
+    run.plan = Plan(
+        todo=listing.images.slice(0, 0 if idle else None),
+        failures=listing.failures.slice(0, 0),
+        reused=0,
+        left=0,
+        void=none,
+        settled=none,
+        outdated=none,
+        failed_before=0,
+        gone=0,
+    )
+    leave(context, run, base, batch._summary(context, base, run.plan, run))
+    return harmless((out / layout.REPORT).read_text())
+
+
+def folder(root: Path, count: int, size: tuple[int, int] = (64, 48)) -> Path:
+    root.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", size, (number * 3 % 256, 99, 150)).save(root / f"{number:04}.png")
+    return aged(root)
+
+
+def drawn(page: Page, tag: str) -> int:
+    return sum(name == tag and "column" not in str(a.get("class")) for name, a in page.elements)
+
+
+def after(page: Page, text: str) -> str:
+    return page.text[page.text.index(text) - 1]
+
+
+def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: Nursery) -> None:
+    source = folder(tmp_path / "photos", 3)
+    mask = np.zeros((48, 64), np.uint8, order="F")
+    mask[10:30, 10:40] = 1
+    rle = coco.encode(mask)["counts"].decode()
+    shapes = [{**detection(10, 10, 40, 30, 0.8, 2), "rle": rle}, {**detection(0, 0, 5, 5, 0.3, 7), "rle": "garbage~"}]
+    rows: Rows = [
+        {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": shapes if n else []} for n in range(3)
+    ]
+    page = report(output(tmp_path / "out", "instance", CATEGORIES, rows, source=source), source, "instance", nursery)
+    assert after(page, "detections") == "4"
+    assert after(page, "without a detection") == "1"
+    assert after(page, "classes seen") == "2 of 3"
+    assert drawn(page, "rect") == 4
+    assert sum("data:image/png" in str(a.get("src")) for _, a in page.elements) == 2
+    assert {"<script>dog</script>", "line\\x0abreak"} <= set(page.text)
+
+
+def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path, nursery: Nursery) -> None:
+    source = folder(tmp_path / "photos", 3)
+    ids = np.zeros((48, 64), np.uint8)
+    ids[24:] = 7
+    file = io.BytesIO()
+    Image.fromarray(ids).save(file, "PNG")
+    areas = [{"category_id": i, "label": "x", "pixels": 1536} for i in (0, 7)]
+    maps = [file.getvalue(), file.getvalue()[:60], b""]
+    rows: Rows = [
+        {"path": f"{n:04}.png", "width": 64, "height": 48, "class_map": png, "classes": areas}
+        for n, png in enumerate(maps)
+    ]
+    page = report(output(tmp_path / "out", "semantic", CATEGORIES, rows, source=source), source, "semantic", nursery)
+    assert after(page, "of all pixels have a class") == "50%"
+    assert page.text.count("50% · 1 class") == 3
+    assert sum("data:image/png" in str(a.get("src")) for _, a in page.elements) == 1
+    assert page.text[page.text.index("Share of all pixels by class") :][1:3] == ["line\\x0abreak", "50.0%"]
+
+
+def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: Nursery) -> None:
+    source = folder(tmp_path / "photos", 2)
+    top = [{"label": "<script>dog</script>", "score": 0.75}, {"label": "cat", "score": 0.2}]
+    rows: Rows = [
+        {"path": "0000.png", "width": 64, "height": 48, "label": top[0]["label"], "score": 0.75, "top": top},
+        {"path": "0001.png", "width": 64, "height": 48, "label": None, "score": None, "top": []},
+    ]
+    page = report(output(tmp_path / "out", "classify", CATEGORIES, rows, source=source), source, "classify", nursery)
+    assert "<script>dog</script> 0.75" in page.text
+    assert "cat 0.20 ·" in page.text
+    assert after(page, "without a label") == "1"
+    assert "no label" in page.text
+
+
+def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
+    slow_photos: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    originals = sorted(slow_photos.iterdir())[:8]
+    for number in range(1000):
+        os.link(originals[number % 8], source / f"{number:04}.png")
+    random = np.random.default_rng(0)
+    rows: Rows = [
+        {
+            "path": f"{number:04}.png",
+            "width": 640,
+            "height": 480,
+            "detections": [
+                detection(x, y, x + 90, y + 60, s, int(c))
+                for x, y, s, c in random.uniform((0, 0, 0, 1), (550, 420, 1, 91), (100, 4)).tolist()
+            ],
+        }
+        for number in range(1000)
+    ]
+    categories = [Category(i, f"class number {i}") for i in range(1, 91)]
+    page = report(output(tmp_path / "out", "detect", categories, rows, source=source), source, "detect", nursery)
+    assert (tmp_path / "out" / layout.REPORT).stat().st_size < 3_000_000
+    assert after(page, "detections") == "100,000"
+    assert after(page, "classes seen") == "90 of 90"
+    assert any(text.startswith("and 70 more classes: ") for text in page.text)
+
+
+def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery: Nursery) -> None:
+    source = folder(tmp_path / "photos", 4)
+    rows: Rows = [
+        {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}
+        for n in range(4)
+    ]
+    out = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source)
+    for image in list(source.iterdir())[:3]:
+        image.unlink()
+    page = report(out, source, "detect", nursery)
+    assert page.text.count("read vanished") == 3
+    assert after(page, "detections") == "4"
+    assert drawn(page, "rect") == 1
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "finished"])
+def test_a_run_without_any_result_has_a_page(tmp_path: Path, nursery: Nursery, status: str) -> None:
+    page = report(tmp_path / "out", folder(tmp_path / "photos", 1), "detect", nursery, status=status)
+    assert "No image has a result yet." in page.text
+
+
+# Nights, through the whole command.
+
+
+@dataclass(frozen=True)
+class ToyOpener:
+    """One detection for every image that is bright enough: over all of it, its score the brightness of its red."""
+
+    task: str
+
+    @property
+    def transform(self) -> Transform:
+        return Transform(size=(4, 4), fit="exact")
+
+    @property
+    def results(self) -> pa.Schema:
+        return results.SCHEMAS[self.task]
+
+    def open(self) -> ToyStep:
+        return ToyStep()
+
+
+class ToyStep:
+    """See ``ToyOpener``."""
+
+    def batch(self, count: int) -> Pixels:
+        return np.empty((count, 4, 4, 3), np.uint8)
+
+    def __call__(self, pixels: Pixels) -> Columns:
+        scores = (pixels[..., 0].mean(axis=(1, 2)) / 255).tolist()
+        found = [[detection(4, 4, 60, 44, s, 1 + (s > 0.5))] if s > 0.1 else [] for s in scores]
+        return Columns([pa.array(found, results.SCHEMAS["detect"].field(0).type)], {})
+
+
+@dataclass
+class Toy:
+    """The job of ``ToyOpener``."""
+
+    command: str
+
+    def resolve(self, earlier: Mapping[str, Any]) -> Resolved:
+        del earlier
+        facts = {"model": "toy", **results.facts("detect", CATEGORIES)}
+        return Resolved(opener=ToyOpener("detect"), device="cpu", facts=facts, note={}, title="toy")
+
+
+def kept(out: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / name).read_text())
+    return found
+
+
+def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(tmp_path: Path) -> None:
+    source, out = folder(tmp_path / "photos", 60), tmp_path / "out"
+    pages = []
+    for night in range(3):
+        if night == 1:
+            for number in range(5):
+                Image.new("RGB", (64, 48), (250, 9, 9)).save(source / f"new{number}.png")
+            (source / "0059.png").unlink()
+            aged(source)
+        if night == 2:
+            before = (out / layout.STATISTICS).stat().st_mtime_ns, (out / layout.PICTURES).stat().st_mtime_ns
+        batch.run(BatchOptions(source=str(source), out=str(out)), Toy("detect"))
+        pages.append(harmless((out / layout.REPORT).read_text()))
+    first, second, third = pages
+    assert after(first, "detections") == "51"
+    assert after(first, "without a detection") == "9"
+    assert drawn(first, "img") == 28
+    assert after(second, "detections") == "55"
+    at = second.text.index("<script>dog</script>", second.text.index("Detections by class"))
+    assert second.text[at + 1 : at + 3] == ["21", "+4"]
+    row = second.text.index("detections", second.text.index("Since the run before"))
+    assert second.text[row + 1 : row + 4] == ["51", "55", "+4"]
+    assert drawn(third, "img") == drawn(second, "img") == 28
+    assert "0059.png" not in third.text
+    assert before == ((out / layout.STATISTICS).stat().st_mtime_ns, (out / layout.PICTURES).stat().st_mtime_ns)
+    files = {file.name for file in snapshot.latest(LocalStore(out)).results}
+    assert set(kept(out, layout.STATISTICS)["files"]) == files
+    assert {picture["file"] for picture in kept(out, layout.PICTURES)["pictures"]} <= files
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
+def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: Nursery, content: str) -> None:
+    source = folder(tmp_path / "photos", 2)
+    rows: Rows = [
+        {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}
+        for n in range(2)
+    ]
+    out = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source)
+    for name in (layout.STATISTICS, layout.PICTURES):
+        (out / name).write_text(content)
+    page = report(out, source, "detect", nursery)
+    assert drawn(page, "rect") == 2
+    assert kept(out, layout.STATISTICS)["files"].keys() == {f.name for f in snapshot.latest(LocalStore(out)).results}
