@@ -28,6 +28,9 @@ class Config:
         str | None,
         typer.Option(metavar="FILE", help="The names of the truth's classes, one a line."),
     ] = None
+    ignore: Annotated[
+        int, typer.Option(min=0, max=65535, help="The class id of pixels that do not count, in a truth of masks.")
+    ] = 255
     storage_option: Annotated[
         tuple[str, ...],
         typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
@@ -53,5 +56,12 @@ def call(config: Config) -> Evaluation:
 
     names = labels.read(config.labels) if config.labels else []
     with Progress("eval") as progress:
-        options = parse_options(config.storage_option)
-        return evaluate(config.predictions, config.truth, config.out, names, options, progress.say)
+        return evaluate(
+            config.predictions,
+            config.truth,
+            out=config.out,
+            names=names,
+            ignore=config.ignore,
+            options=parse_options(config.storage_option),
+            say=progress.say,
+        )

@@ -1,4 +1,4 @@
-"""One evaluation from its two sides to its numbers, its files and its page."""
+"""One evaluation: the predictions, the truth that fits them, the numbers, and the two files that are left behind."""
 
 from __future__ import annotations
 
@@ -8,74 +8,80 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvjobs.errors import WrongUse
-from cvjobs.evaluation import objects
+from cvjobs.evaluation import classify, detect, semantic
+from cvjobs.evaluation.page import Show, page
 from cvjobs.evaluation.predictions import Output, ResultsFile, open_predictions
-from cvjobs.evaluation.result import Evaluation
-from cvjobs.metrics.detection import METRICS
+from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.remote import Options
-from cvjobs.storage import open_store
+from cvjobs.storage import Store, open_store
 from cvjobs.truths import reading
-from cvjobs.truths.kinds import ObjectTruth
+from cvjobs.truths.kinds import LabelTruth, ObjectTruth, PixelTruth, Truth
+
+NUMBERS, PAGE = "eval.json", "eval.html"
 
 
 def evaluate(
     predictions: str,
     truth: str,
+    *,
     out: str | None,
     names: Sequence[str],
+    ignore: int,
     options: Options,
     say: Callable[[str], None],
 ) -> Evaluation:
-    """Evaluate, leave ``eval.json`` and ``eval.html`` in ``out``, and return the numbers."""
+    """Evaluate, leave ``eval.json`` and ``eval.html`` in ``out``, and return the numbers.
+
+    ``names`` are those of the truth's classes, ``ignore`` is the class id of pixels that do not count; ``say`` is told
+    what is going on. Raises CvjobsError.
+    """
     say("reading")
     given = open_predictions(predictions, options)
     known = reading.read(truth, given.task, names)
+    store = open_store(out or _beside(given), options=options)
+    sides = Sides(
+        task=given.task,
+        predictions=given.place,
+        version=given.snapshot.version if isinstance(given, Output) else None,
+        truth=truth,
+        truth_format=known.format,
+        out=store.place,
+    )
     say("evaluating")
-    assert isinstance(known, ObjectTruth)
-    found = _objects(given, known, truth, out or _beside(given))
+    found, show = _judged(given, known, sides, ignore, options)
     say("writing")
-    store = open_store(found.out, options=options)
-    content = json.dumps(found.as_dict(), indent=1).encode() + b"\n"
-
-    def fill(file: BinaryIO) -> None:
-        file.write(content)
-
-    store.write("eval.json", fill)
+    _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
+    _write(store, PAGE, page(found, show))
     return found
 
 
+def _judged(
+    given: Output | ResultsFile, known: Truth, sides: Sides, ignore: int, options: Options
+) -> tuple[Evaluation, Show]:
+    if isinstance(known, ObjectTruth):
+        return detect.evaluate(given, known, sides, options)
+    assert isinstance(given, Output), "a file of results has boxes or masks"
+    if isinstance(known, PixelTruth):
+        return semantic.evaluate(given, known, sides, ignore, options)
+    assert isinstance(known, LabelTruth)
+    return classify.evaluate(given, known, sides, options)
+
+
 def _beside(given: Output | ResultsFile) -> str:
+    """Return where the files go by default: into a folder of the output, or beside the file."""
     if isinstance(given, Output):
         return f"{given.place}/eval"
     file = Path(given.place)
     return str(file.with_name(f"{file.stem}_eval").absolute())
 
 
-def _objects(given: Output | ResultsFile, known: ObjectTruth, truth: str, out: str) -> Evaluation:
-    if given.task not in ("detect", "instance"):
-        raise WrongUse(f"{given.place} holds no boxes.")
-    met = objects.meet(known, given)
-    scores = objects.score(known, met)
-    masks = met.detections.masks is not None
-    more = {
-        "iou": "masks" if masks else "boxes",
-        "curves": objects.curves(scores),
-        "best_f1": objects.operating_point(scores.found, int(scores.counted.sum())),
-    }
-    if masks:
-        more["boxes"] = objects.metrics(objects.score(known, objects.boxes_of(met)))
-    return Evaluation(
-        task=given.task,
-        predictions=given.place,
-        version=given.snapshot.version if isinstance(given, Output) else None,
-        truth=truth,
-        truth_format=known.format,
-        metrics=objects.metrics(scores),
-        classes=objects.classes(known, met, scores),
-        images=met.images.counts,
-        notes=met.notes,
-        headline=(*METRICS, "VOC_AP50"),
-        columns=objects.COLUMNS,
-        more=more,
-        out=out,
-    )
+def _write(store: Store, name: str, text: str) -> None:
+    content = text.encode(errors="replace")
+
+    def fill(file: BinaryIO) -> None:
+        file.write(content)
+
+    try:
+        store.write(name, fill)
+    except OSError as error:
+        raise WrongUse(f"Cannot write to {store.place} ({error.strerror}): name another folder with -o.") from error

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation.pairing import Classes, Images, pair_classes, pair_images
+from cvjobs.errors import WrongUse
+from cvjobs.evaluation.pairing import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.predictions import Output, ResultsFile
 from cvjobs.metrics import detection
 from cvjobs.metrics.detection import METRICS, RECALLS, Found, Scores
+from cvjobs.metrics.matching import match
 from cvjobs.metrics.objects import Detections, Ints, Truths
+from cvjobs.metrics.overlaps import overlapping
 from cvjobs.truths.kinds import ObjectTruth
 
-COLUMNS = ("truths", "predictions", "AP", "AP50", "AP75", "AR_100")
 CURVES = {"IoU 0.50": 0, "IoU 0.75": 5}
 
 
@@ -35,10 +37,10 @@ class Met:
         if self.images.counts["unknown"]:
             said.append(f"left out: {self.images.counts['unknown']:,} images that the truth does not know")
         if self.classes.unknown and self.left_out:
-            names = _named(self.classes.unknown)
+            names = named(self.classes.unknown)
             said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
         if self.classes.unpredicted:
-            said.append(f"classes that the model does not know: {_named(self.classes.unpredicted)}")
+            said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.truths.unnumbered.any():
             said.append("the annotation with the id 0 counts as not found, as in COCO's API: number them from 1")
         return said
@@ -57,11 +59,12 @@ def meet(truth: ObjectTruth, predictions: Output | ResultsFile) -> Met:
     known = image >= 0
     kept = np.flatnonzero(known & (category >= 0))
     some = replace(found, image=image, category=category).take(kept)
+    given = _in_pixels(truth, images, predictions) if truth.relative else truth.objects
     return Met(
         images=images,
         classes=classes,
-        truths=truth.objects,
-        detections=some if truth.objects.masks is not None else replace(some, masks=None, area=_box_areas(some)),
+        truths=given,
+        detections=some if given.masks is not None else replace(some, masks=None, area=_box_areas(some)),
         left_out=int(known.sum()) - len(kept),
     )
 
@@ -125,9 +128,43 @@ def operating_point(found: Found, counted: int) -> dict[str, float]:
     }
 
 
+def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
+    """Return what is found as what (K + 1, K + 1), of detections with at least this score at IoU 0.5 of any class.
+
+    Rows are the truth and at last nothing; columns are detections and at last nothing.
+    """
+    count = len(truth.categories)
+    some = np.flatnonzero(met.detections.score >= least)
+    found = met.detections.take(some[np.lexsort((-met.detections.score[some], met.detections.image[some]))])
+    pairs = overlapping(met.truths, found, (met.truths.image, found.image), 0.5)
+    matches = match(pairs, found.image, met.truths, met.truths.ignored[:, None], np.array([0.5]))
+    mate = np.full(len(found), -1)
+    mate[matches.detection] = matches.truth
+    given = np.append(met.truths.category, count)[mate]
+    counts = np.zeros((count + 1, count + 1), np.int64)
+    real = ~np.append(met.truths.ignored, False)[mate]
+    np.add.at(counts, (given[real], found.category[real]), 1)
+    missed = ~met.truths.ignored
+    missed[mate[mate >= 0]] = False
+    counts[:count, count] += np.bincount(met.truths.category[missed], minlength=count)
+    return counts
+
+
 def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     at = _places(predictions.numbers, {number: at for at, number in enumerate(truth.numbers)})
     return Images(place=at, truth=len(truth), failed=0)
+
+
+def _in_pixels(truth: ObjectTruth, images: Images, predictions: Output | ResultsFile) -> Truths:
+    """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
+    if isinstance(predictions, ResultsFile):
+        raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
+    sizes = predictions.sizes()
+    of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
+    known = np.flatnonzero(images.place >= 0)
+    of[images.place[known]] = sizes[known]
+    boxes = truth.objects.boxes * np.tile(of, 2)[truth.objects.image]
+    return replace(truth.objects, boxes=boxes, area=boxes[:, 2] * boxes[:, 3])
 
 
 def _places(ids: Ints, place: dict[int, int]) -> Ints:
@@ -142,7 +179,3 @@ def _places(ids: Ints, place: dict[int, int]) -> Ints:
 
 def _box_areas(found: Detections) -> Any:
     return found.boxes[:, 2] * found.boxes[:, 3]
-
-
-def _named(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -101,8 +101,10 @@ class Classes:
 def pair_classes(truth: list[Category], named: bool, predicted: list[Category]) -> Classes:
     """Pair classes by name, or by id where one side has no names; raises WrongUse where none fits."""
     if named and predicted:
-        names = {_plain(category.name): at for at, category in reversed(list(enumerate(truth)))}
-        place = {c.id: names[_plain(c.name)] for c in predicted if _plain(c.name) in names}
+        names = {category.name: at for at, category in enumerate(truth)}
+        spelt = {_plain(category.name): at for at, category in enumerate(truth)}
+        found = [(c.id, names.get(c.name, spelt.get(_plain(c.name)))) for c in predicted]
+        place = {id_: at for id_, at in found if at is not None}
     else:
         ids = {category.id: at for at, category in enumerate(truth)}
         place = {c.id: ids[c.id] for c in predicted if c.id in ids} if predicted else ids
@@ -125,3 +127,8 @@ def _plain(name: str) -> str:
 
 def _title(category: Category, named: bool = True) -> str:
     return category.name if named and category.name else str(category.id)
+
+
+def named(names: Sequence[str], most: int = 6) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,25 @@ class Output(Predictions):
         """Yield these columns of all rows, file by file, in the order of ``rows``."""
         read = self.snapshot.results
         return in_flight(self.store, lambda file: snapshot.read_table(self.store, file, columns), read)
+
+    def cells(self, column: str, rows: Sequence[int]) -> dict[int, Any]:
+        """Return the values of a column in some rows."""
+        found: dict[int, Any] = {}
+        wanted = np.unique(np.asarray(rows, np.int64))
+        first = 0
+        for file in self.snapshot.results:
+            here = wanted[(wanted >= first) & (wanted < first + file.rows)]
+            if len(here):
+                values = snapshot.read_table(self.store, file, [column])[column].take(here - first).to_pylist()
+                found |= dict(zip(here.tolist(), values, strict=True))
+            first += file.rows
+        return found
+
+    def sizes(self) -> Floats:
+        """Return the width and height of each image (rows, 2) in pixels."""
+        tables = [np.zeros((0, 2))]
+        tables += [np.stack([_numbers(t["width"]), _numbers(t["height"])], 1) for t in self.tables(["width", "height"])]
+        return np.concatenate(tables)
 
     def detections(self) -> Detections:
         """Return all detections; ``image`` counts ``rows``, ``category`` is the id."""

@@ -12,6 +12,18 @@ SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sides:
+    """What is compared, and where the files go; ``version`` is that of the predictions' snapshot."""
+
+    task: str
+    predictions: str
+    version: int | None
+    truth: str
+    truth_format: str
+    out: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The numbers of one evaluation.
 
@@ -20,10 +32,7 @@ class Evaluation:
     ``columns`` name the metrics, and the columns of ``classes``, that a short table shows.
     """
 
-    task: str
-    predictions: str
-    truth: str
-    truth_format: str
+    sides: Sides
     metrics: dict[str, float | None]
     classes: list[dict[str, Any]]
     images: dict[str, int]
@@ -31,13 +40,11 @@ class Evaluation:
     headline: Sequence[str]
     columns: Sequence[str]
     more: dict[str, Any] = field(default_factory=dict)
-    version: int | None = None
-    out: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``eval.json``; ``version`` is that of the predictions' snapshot."""
-        names = ("task", "predictions", "version", "truth", "truth_format", "images", "metrics", "classes", "notes")
-        return {name: getattr(self, name) for name in names} | self.more
+        """Return the content of ``eval.json``."""
+        names = ("images", "metrics", "classes", "notes")
+        return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more}
 
     def __str__(self) -> str:
         """Return the lines that the command prints."""
@@ -48,7 +55,13 @@ class Evaluation:
             lines += ["", _columns([["class", *self.columns], *rows])]
             if len(self.classes) > SHOWN:
                 lines.append(f"and {len(self.classes) - SHOWN:,} more classes")
-        lines += ["", self.about, *map(visible, self.notes), f"{self.out}/eval.json", f"{self.out}/eval.html"]
+        lines += [
+            "",
+            self.about,
+            *map(visible, self.notes),
+            f"{self.sides.out}/eval.json",
+            f"{self.sides.out}/eval.html",
+        ]
         return "\n".join(lines)
 
     @property

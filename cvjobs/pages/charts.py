@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cvjobs.pages import words
@@ -172,3 +172,27 @@ def _clock(span: float) -> float:
     if span < 6:
         return _step(span / 6)
     return next((step for step in _CLOCK if span / step <= 7), _step(span / 6 / 86_400) * 86_400)
+
+
+SIDE = 360
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a square chart: its name, its path, and its colour as ``palette.place`` says."""
+
+    name: str
+    path: str
+    colour: int
+
+
+def square(curves: Mapping[str, Sequence[tuple[float, float]]], colours: Sequence[int]) -> list[Curve]:
+    """Return curves of (x, y) points, both from 0 to 1, in a square of SIDE inside margins of LEFT and TOP."""
+
+    def place(x: float, y: float) -> str:
+        return f"{LEFT + x * SIDE:.1f} {TOP + (1 - y) * SIDE:.1f}"
+
+    return [
+        Curve(name=name, path="M" + " L".join(place(x, y) for x, y in points), colour=colours[at % len(colours)])
+        for at, (name, points) in enumerate(curves.items())
+    ]

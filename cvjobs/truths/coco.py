@@ -160,9 +160,9 @@ def rle(path: Path, what: str, outline: Any, size: tuple[int, int]) -> Rle:
     """Return a mask, given as polygons or as run lengths, for an image of (height, width); raises BadTruth."""
     try:
         if isinstance(outline, list) and outline and min(size) > 0 and max(size) <= MAX_SIDE:
-            points = np.concatenate([np.array(polygon, np.float64) for polygon in outline])
-            if not (np.abs(points) <= 2 * MAX_SIDE).all():  # the outline is walked pixel by pixel
-                raise ValueError("a point far outside of its image")
+            points = [np.array(polygon, np.float64) for polygon in outline]
+            if any(len(p) < 4 or len(p) % 2 or not (np.abs(p) <= 2 * MAX_SIDE).all() for p in points):
+                raise ValueError("a polygon without points, or with one far away")  # it is walked pixel by pixel
             merged: Rle = rles.merge(rles.frPyObjects(outline, *size))
             return merged
         if isinstance(outline, dict):

@@ -38,13 +38,14 @@ class Truth:
 class ObjectTruth(Truth):
     """Objects in images; ``named`` tells whether the categories have names beside their ids.
 
-    ``numbers`` are the ids of the images, where they have any.
+    ``numbers`` are the ids of the images, where they have any. ``relative`` boxes are in shares of their image.
     """
 
     objects: Truths
     categories: list[Category]
     named: bool = True
     numbers: Sequence[int] = ()
+    relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,67 @@
+"""What is said and shown of labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cvjobs.evaluation import labels, pictures
+from cvjobs.evaluation.page import Sheet, Show
+from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.evaluation.tables import confusions, heat
+from cvjobs.remote import Options
+from cvjobs.truths.kinds import LabelTruth
+
+MOST = 24
+SIZE = 360
+MATRIX = 200  # classes whose matrix is in eval.json
+
+
+def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -> tuple[Evaluation, Show]:
+    """Return top-1, top-5 and so on, and what the page shows."""
+    met = labels.meet(known, given)
+    matrix = labels.confusion(met)
+    rows, columns = met.names, [*met.names, "another, or nothing"]
+    pairs = confusions(matrix.counts, rows, columns)
+    more: dict[str, Any] = {"confusions": pairs}
+    if len(rows) <= MATRIX:
+        more["confusion"] = {"rows": rows, "columns": columns, "counts": matrix.counts.tolist()}
+    found = Evaluation(
+        sides=sides,
+        metrics=labels.metrics(met, matrix),
+        classes=labels.classes(met, matrix),
+        images=met.images.counts,
+        notes=met.notes,
+        headline=labels.HEADLINE,
+        columns=labels.COLUMNS,
+        more=more,
+    )
+    return found, Show(
+        primary="accuracy",
+        matrix_words="Labels in rows, what the images are taken for in columns",
+        heat=heat(matrix.counts, rows, columns),
+        confusions=pairs,
+        sheets=[_worst(given, met, options)],
+    )
+
+
+def _worst(given: Output, met: labels.Labelled, options: Options) -> Sheet:
+    wrong = np.flatnonzero((met.row >= 0) & (met.top[:, 0] != met.truth))
+    wrong = wrong[np.argsort(-met.score[wrong], kind="stable")][:MOST]
+    shown = pictures.read(given, met.row[wrong].tolist(), SIZE, options)
+    said = labels.said(given, met.row[wrong].tolist())
+    return Sheet(
+        title="Surest mistakes",
+        words="The highest scores of a wrong label",
+        pictures=[
+            {
+                "path": shown[row].path,
+                "image": shown[row].picture,
+                "over": None,
+                "note": f"{said[row]} {met.score[at]:.2f}: it is {met.names[met.truth[at]]}",
+            }
+            for at, row in zip(wrong.tolist(), met.row[wrong].tolist(), strict=True)
+        ],
+    )

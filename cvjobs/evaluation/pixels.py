@@ -1,0 +1,168 @@
+"""The evaluation of class maps: what pixels are taken for what, image by image and in all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cvjobs import devices
+from cvjobs.dataset import snapshot
+from cvjobs.errors import JobFailed
+from cvjobs.evaluation.pairing import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.predictions import Output
+from cvjobs.metrics.confusion import Confusion, mean
+from cvjobs.metrics.objects import Floats, Ints
+from cvjobs.results import CLASS_MAP, Category
+from cvjobs.truths import masks
+from cvjobs.truths.kinds import BadTruth, PixelTruth
+
+HEADLINE = ("mIoU", "pixel accuracy", "mean class accuracy")
+COLUMNS = ("pixels", "IoU", "accuracy")
+IDS = 1 << 16
+VOID = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """Class maps beside the truth: ``matrix`` counts pixels of ``categories``.
+
+    ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
+    and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
+    """
+
+    images: Images
+    classes: Classes
+    categories: list[Category]
+    matrix: Confusion
+    right: Floats
+    row: Ints
+    other_size: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """Return sentences on what was left out."""
+        said = []
+        if self.images.counts["unknown"]:
+            said.append(f"left out: {self.images.counts['unknown']:,} images that the truth does not know")
+        if self.other_size:
+            count = len(self.other_size)
+            said.append(f"left out: {count:,} images whose mask has another size ({named(self.other_size, 3)})")
+        if self.classes.unpredicted:
+            said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
+        return said
+
+
+def evaluate(truth: PixelTruth, predictions: Output, ignore: int) -> Mapped:
+    """Compare each class map with its mask; pixels of ``ignore`` in the truth do not count, whatever is there.
+
+    Classes fit by name where the truth has names, else by id. Raises BadTruth, JobFailed or WrongUse.
+    """
+    images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
+    known = list(truth.categories) or _by_id(predictions.categories)
+    classes = pair_classes(known, True, predictions.categories) if truth.categories else pair_classes(known, False, [])
+    there = _table({c.id: at for at, c in enumerate(known)}, VOID - 1)
+    there[ignore] = VOID
+    said = _table(classes.place, len(known))
+    matrix = Confusion.empty(len(known))
+    right, row, other = np.full(len(truth), -1.0), np.full(len(truth), -1), []
+
+    def compare(at: int, content: bytes | None) -> tuple[Confusion, bool]:
+        given = there[masks.load(truth.files[at])]
+        found = Confusion.empty(len(known))
+        if (given == VOID - 1).any():
+            raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --ignore")
+        if content is None:
+            counts = given[given >= 0]
+            found.add(counts, np.full(len(counts), len(known)))
+            return found, True
+        try:
+            predicted = masks.pixels(content)
+        except masks.NoMask as error:
+            raise JobFailed(f"A class map of {predictions.place} {error}: run `cvjobs verify` on it.") from error
+        if predicted.shape != given.shape:
+            return found, False
+        counted = given >= 0
+        found.add(given[counted], said[predicted[counted]])
+        return found, True
+
+    with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
+        for numbers, contents in _work(predictions, images, len(truth)):
+            places = [at for at, _ in numbers]
+            for (at, number), (found, same) in zip(numbers, threads.map(compare, places, contents), strict=True):
+                row[at] = number
+                matrix.counts[:] += found.counts
+                right[at] = found.accuracy
+                if not same:
+                    other.append(truth.names[at])
+    return Mapped(
+        images=images, classes=classes, categories=known, matrix=matrix, right=right, row=row, other_size=other
+    )
+
+
+def _work(
+    predictions: Output, images: Images, count: int
+) -> Iterator[tuple[list[tuple[int, int]], list[bytes | None]]]:
+    """Yield images of the truth, (place, row of the predictions), with their class maps; at last those without."""
+    first = 0
+    left = np.ones(count, np.bool_)
+    for file in predictions.snapshot.results:
+        for table in snapshot.read_batches(predictions.store, file, [CLASS_MAP]):
+            rows = np.flatnonzero(images.place[first : first + table.num_rows] >= 0)
+            places = images.place[first + rows]
+            left[places] = False
+            column = table[CLASS_MAP].combine_chunks()
+            yield list(zip(places.tolist(), (first + rows).tolist(), strict=True)), column.take(rows).to_pylist()
+            first += table.num_rows
+    rest = np.flatnonzero(left).tolist()
+    yield [(at, -1) for at in rest], [None] * len(rest)
+
+
+def _by_id(predicted: list[Category]) -> list[Category]:
+    """Return the classes of ids 0..255, with the names that the predictions have for them."""
+    names = {category.id: category.name for category in predicted}
+    return [Category(at, names.get(at, f"class {at}")) for at in range(max(256, *(at + 1 for at in names), 0))]
+
+
+def _table(place: dict[int, int], other: int) -> Ints:
+    table = np.full(IDS, other)
+    for id_, at in place.items():
+        if 0 <= id_ < IDS:
+            table[id_] = at
+    return table
+
+
+def truth_png(truth: PixelTruth, met: Mapped, at: int, ignore: int) -> bytes:
+    """Return the mask of an image of the truth as a PNG of the ids that its classes have in the predictions."""
+    to = {place: id_ for id_, place in met.classes.place.items()}
+    ids = {category.id: to.get(at, IDS - 1) for at, category in enumerate(met.categories)}
+    table = _table(ids, IDS - 1)
+    table[ignore] = IDS - 1
+    file = io.BytesIO()
+    Image.fromarray(table[masks.load(truth.files[at])].astype(np.uint16)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def metrics(met: Mapped) -> dict[str, float | None]:
+    """Return mIoU (over the classes that are there or predicted), pixel accuracy and mean class accuracy."""
+    return {
+        "mIoU": mean(met.matrix.iou),
+        "pixel accuracy": met.matrix.accuracy,
+        "mean class accuracy": mean(met.matrix.recall),
+    }
+
+
+def classes(met: Mapped) -> list[dict[str, Any]]:
+    """Return one record for each class that is there or predicted."""
+    matrix = met.matrix
+    columns = zip(met.categories, matrix.truths, matrix.iou, matrix.recall, matrix.precision, strict=True)
+    return [
+        {"id": c.id, "name": c.name, "pixels": int(n), "IoU": float(i), "accuracy": float(a), "precision": float(p)}
+        for c, n, i, a, p in columns
+        if i >= 0
+    ]

@@ -1,0 +1,69 @@
+"""What is said and shown of class maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cvjobs.evaluation import pictures, pixels
+from cvjobs.evaluation.page import Sheet, Show
+from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.evaluation.tables import confusions, heat
+from cvjobs.pages import overlays
+from cvjobs.remote import Options
+from cvjobs.results import CLASS_MAP
+from cvjobs.truths.kinds import PixelTruth
+
+MOST = 8
+SIZE = 480
+
+
+def evaluate(given: Output, known: PixelTruth, sides: Sides, ignore: int, options: Options) -> tuple[Evaluation, Show]:
+    """Return mIoU and so on, and what the page shows."""
+    met = pixels.evaluate(known, given, ignore)
+    there = np.flatnonzero(met.matrix.iou >= 0)
+    names = [met.categories[at].name for at in there.tolist()]
+    counts = met.matrix.counts[np.ix_(there, np.append(there, len(met.categories)))]
+    columns = [*names, "none of these"]
+    found = Evaluation(
+        sides=sides,
+        metrics=pixels.metrics(met),
+        classes=pixels.classes(met),
+        images=met.images.counts,
+        notes=met.notes,
+        headline=pixels.HEADLINE,
+        columns=pixels.COLUMNS,
+        more={"confusion": {"rows": names, "columns": columns, "counts": counts.tolist()}},
+    )
+    return found, Show(
+        primary="IoU",
+        matrix_words="Classes of pixels in rows, what they are taken for in columns",
+        heat=heat(counts, names, columns),
+        confusions=confusions(counts, names, columns),
+        sheets=[_worst(given, known, met, ignore, options)],
+    )
+
+
+def _worst(given: Output, known: PixelTruth, met: pixels.Mapped, ignore: int, options: Options) -> Sheet:
+    judged = np.flatnonzero((met.row >= 0) & (met.right >= 0))
+    judged = judged[np.argsort(met.right[judged], kind="stable")][:MOST]
+    rows = met.row[judged].tolist()
+    shown = pictures.read(given, rows, SIZE, options)
+    ids = list(met.classes.place)
+    maps = given.cells(CLASS_MAP, rows)
+    sheet: list[dict[str, Any]] = []
+    for at, row in zip(judged.tolist(), rows, strict=True):
+        image = shown[row]
+        size = image.picture.height, image.picture.width
+        share = f"{met.right[at]:.1%} right"
+        for content, words in ((pixels.truth_png(known, met, at, ignore), "the truth"), (maps[row], share)):
+            drawable = image.picture.uri and content
+            over = overlays.colour_map(content, ids, size) if drawable else None
+            sheet.append({"path": image.path, "image": image.picture, "over": over, "note": words})
+    return Sheet(
+        title="Worst images",
+        words="The smallest shares of right pixels: the truth, then what was predicted",
+        pictures=sheet,
+    )
