@@ -47,7 +47,7 @@ LAYERS = {
         "truths",
         "weights",
     },
-    2: {"adding", "asking", "batch", "cluster", "crews", "forecast", "pipeline", "pool", "training"},
+    2: {"adding", "asking", "batch", "cluster", "crews", "forecast", "pipeline", "pool", "schedules", "training"},
     4: {"", "__main__", "cli"},
 }
 DRIVER = 3
