@@ -21,6 +21,7 @@ import typer
 import cvjobs
 from cvjobs import config, configfile, drivers
 from cvjobs.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.options import Wish, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
 
@@ -50,7 +51,15 @@ def _run(words: list[str]) -> int:
     parsed = _parse(_single(words[0], driver), words)
     if isinstance(parsed, int):
         return parsed
-    return driver.run(parsed) or 0
+    given, job = parsed
+    if job is not None:
+        from cvjobs.submission import sending
+
+        return sending.send(words[0], given, job)
+    from cvjobs.submission import inside
+
+    with inside.job(given):
+        return driver.run(given) or 0
 
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:
@@ -103,24 +112,43 @@ def _single(name: str, driver: ModuleType) -> typer.Typer:
 
 
 def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
-    """Return the function from whose signature Typer makes the options; it returns the driver's Config."""
+    """Return the function from whose signature Typer makes the options; it returns the driver's Config, and a Wish."""
+    known = config.fields(driver.Config)
+    sendable = "address" in known and known["address"].optional
 
-    def command(context_: typer.Context, config_: str | None, **values: Any) -> Any:
+    def command(
+        context_: typer.Context, config_: str | None = None, id_: str = "", detach_: bool = False, **values: Any
+    ) -> Any:
         given = configfile.section(driver.Config, name, drivers.files(), config_)
-        for key, field in config.fields(driver.Config).items():
+        for key, field in known.items():
             source = context_.get_parameter_source(key)
             if source is not None and source.name != "DEFAULT":
                 given[key] = config.from_text(field, values[key], field.spelt)
-        return config.complete(driver.Config, given, lambda field: _missing(field, name, config_))
+        complete = config.complete(driver.Config, given, lambda field: _missing(field, name, config_))
+        wish = Wish(id=id_, detach=detach_)
+        if sendable and is_cluster(complete.address):
+            return complete, wish
+        if wish != Wish():
+            raise WrongUse("--id and --detach are for jobs on a cluster: give its --address http://HOST:8265, too.")
+        return complete, None
 
     own = inspect.signature(command).parameters
     context = own["context_"].replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY)
-    hint = Annotated[
-        str | None,
-        typer.Option("--config", metavar="FILE", help=f"Read options from FILE instead of {configfile.NAME}."),
+    hints = {
+        "config_": Annotated[
+            str | None, typer.Option("--config", metavar="FILE", help=f"Read options from FILE, not {configfile.NAME}.")
+        ],
+        "id_": Annotated[
+            str, typer.Option("--id", metavar="ID", help="The job's id on a cluster; a known one is attached to.")
+        ],
+        "detach_": Annotated[bool, typer.Option("--detach", help="Do not wait for the job on a cluster.")],
+    }
+    more = [
+        own[key].replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+        for key, hint in hints.items()
+        if sendable or key == "config_"
     ]
-    file = own["config_"].replace(annotation=hint, default=None, kind=inspect.Parameter.KEYWORD_ONLY)
-    parameters = [context, *config.command_signature(driver.Config).parameters.values(), file]
+    parameters = [context, *config.command_signature(driver.Config).parameters.values(), *more]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command

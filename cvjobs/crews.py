@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -13,12 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cvjobs import devices
+from cvjobs import devices, tokens
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.pool import DEPTH, WorkerDied
@@ -229,7 +227,7 @@ def connect(address: str | None) -> None:
         raise WrongUse(f"--address {address} is no host:port: give the address that `ray start` printed, or auto.")
     ray = _ray()
     if not address:
-        _ensure_token()
+        tokens.ensure()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
@@ -303,19 +301,6 @@ def _ray() -> Any:
     import ray
 
     return ray
-
-
-def _ensure_token() -> None:
-    """Make Ray's authentication token readable by its owner only; Ray itself would make it readable by all."""
-    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        return
-    token = Path.home() / ".ray" / "auth_token"
-    try:
-        token.parent.mkdir(mode=0o700, exist_ok=True)
-        with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    except FileExistsError:
-        token.chmod(0o600)
 
 
 def crew(

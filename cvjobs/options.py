@@ -1,4 +1,4 @@
-"""The options that every batch job shares; a driver's Config adds its own."""
+"""The options that every batch job shares, a driver's Config adds its own; and how any command is sent to a cluster."""
 
 from __future__ import annotations
 
@@ -56,5 +56,21 @@ class BatchOptions:
     ] = ()
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster (host:port or auto). Default: this machine."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster: http://HOST:8265 sends it the command, host:port and auto only its workers.",
+        ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """How a command is sent to a cluster: as the job of which id ("" for a new one), and whether to follow it."""
+
+    id: str = ""
+    detach: bool = False
+
+
+def is_cluster(address: str | None) -> bool:
+    """Return whether an address is a cluster's Jobs API, to which a command is sent, and not Ray's own."""
+    return bool(address) and str(address).startswith(("http://", "https://"))

@@ -45,7 +45,10 @@ class Config:
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster (host:port or auto). Default: this machine."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster: http://HOST:8265 sends it the command, host:port and auto only its workers.",
+        ),
     ] = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cvjobs.submission.travel import package
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -19,7 +22,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content, built from a copy so that nothing of an earlier build gets into it."""
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("cvjobs", "jobs"):
+    for name in ("cvjobs", "jobs", "cluster"):
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
@@ -39,6 +42,16 @@ def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
     assert drivers
     for name in ("py.typed", *(f"pages/templates/{path.name}" for path in (ROOT / "cvjobs/pages/templates").iterdir())):
         assert (unpacked / "cvjobs" / name).exists()
+    for path in (ROOT / "cluster").iterdir():
+        assert (unpacked / "cvjobs" / "cluster" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_travels_to_a_cluster_is_what_is_in_the_wheel(unpacked: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(package())) as archive:
+        sent = {name: archive.read(name) for name in archive.namelist()}
+    built = {str(path.relative_to(unpacked)): path.read_bytes() for path in unpacked.rglob("*") if path.is_file()}
+    assert sent == {name: content for name, content in built.items() if ".dist-info/" not in name}
+    assert package() == package()
 
 
 def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -> None:

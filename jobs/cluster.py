@@ -1,0 +1,48 @@
+"""Start, end and look at a place to run: `cvjobs cluster up local`, then --address http://127.0.0.1:8265.
+
+`local` is this machine: a Ray head that stays until `down`, reached from this machine only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from cvjobs.clusters import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of ``cvjobs cluster``."""
+
+    action: Annotated[Literal["up", "down", "status"], typer.Argument(help="up, down or status.")]
+    name: Annotated[str, typer.Argument(help="The name of a file in cluster/: local.")] = "local"
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
+
+
+def run(config: Config) -> None:
+    """Do it and say how the cluster is."""
+    import json
+
+    status = call(config)
+    print(json.dumps(status.as_dict()) if config.json else status)
+
+
+def call(config: Config) -> Status:
+    """Do it and return how the cluster is."""
+    import importlib
+
+    from cvjobs import clusters
+    from cvjobs.progress import Progress
+
+    file = clusters.described(config.name)
+    kind = importlib.import_module(f"cvjobs.clusters.{file['kind']}")
+    if config.action == "status":
+        found: Status = kind.status(config.name, file)
+        return found
+    with Progress("cluster") as progress:
+        changed: Status = getattr(kind, config.action)(config.name, file, progress.say)
+    return changed

@@ -1,0 +1,81 @@
+"""List, follow and stop the jobs of a cluster: `cvjobs jobs list`, `status ID`, `logs ID`, `wait ID`, `stop ID`.
+
+`wait` shows the job's log from its beginning and ends with the job's own exit code. `stop` lets the job publish what it
+has done; after 20 s it is killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cvjobs.errors import WrongUse
+
+if TYPE_CHECKING:
+    from cvjobs.submission.server import Job, Server
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of ``cvjobs jobs``."""
+
+    action: Annotated[
+        Literal["list", "status", "logs", "wait", "stop"], typer.Argument(help="list, status, logs, wait or stop.")
+    ]
+    id: Annotated[str | None, typer.Argument(help="The job's id, for all but list.")] = None
+    address: Annotated[str, typer.Option(envvar="RAY_ADDRESS", help="The cluster, as http://HOST:8265.")] = (
+        "http://127.0.0.1:8265"
+    )
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False
+
+
+def run(config: Config) -> int:
+    """Do it, print the answer and return the exit code: for ``wait`` that of the job."""
+    import json
+
+    from cvjobs.submission import following, table
+
+    if config.action == "wait":
+        return following.follow(_server(config), _id(config))
+    if config.action == "logs":
+        following.show(_server(config), _id(config))
+        return 0
+    found = call(config)
+    if config.json:
+        print(json.dumps([job.as_dict() for job in found] if isinstance(found, list) else found.as_dict()))
+    else:
+        print(table.text(found if isinstance(found, list) else [found]))
+    return 0
+
+
+def call(config: Config) -> list[Job] | Job:
+    """Do it and return the jobs of the cluster, or the one asked for."""
+    from cvjobs.submission import following, stopping
+
+    server = _server(config)
+    if config.action == "list":
+        return server.jobs()
+    if config.action == "stop":
+        return stopping.stop(server, _id(config))
+    if config.action == "wait":
+        following.follow(server, _id(config))
+    return following.known(server, _id(config))
+
+
+def _server(config: Config) -> Server:
+    from cvjobs.options import is_cluster
+    from cvjobs.submission.server import Server
+
+    if not is_cluster(config.address):
+        raise WrongUse(f"--address {config.address} has no jobs: give http://HOST:8265.")
+    server = Server(config.address)
+    server.greet()
+    return server
+
+
+def _id(config: Config) -> str:
+    if config.id is None:
+        raise WrongUse(f"ID is missing: give a job's id, as in 'cvjobs jobs {config.action} ID'.")
+    return config.id
