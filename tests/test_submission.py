@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,11 +133,12 @@ def test_a_path_is_the_clients_and_so_is_the_configuration(head: dict[str, str],
     assert list((tmp_path / "sub").iterdir()) == []
 
 
+@pytest.mark.faults
 def test_a_stopped_embed_is_consistent_and_the_same_command_ends_exact(
     head: dict[str, str], slow_photos: Path, tmp_path: Path
 ) -> None:
     out, alone = tmp_path / "out", tmp_path / "alone"
-    words = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4", "--workers", "2"]
+    words = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]
     with started([*words, "--id", "stopped"], **head) as process:
         until(lambda: list(out.glob("_cvjobs/runs/*")) or process.poll() is not None, 120)
         began = time.monotonic()
@@ -188,7 +189,7 @@ def test_nothing_of_the_cluster_answers_without_the_token(head: dict[str, str]) 
             try:
                 with urllib.request.urlopen(f"http://{host}:{number}{path}", timeout=5) as answer:
                     pytest.fail(f"{ip}:{number}{path} answers {answer.status} without a token")
-            except (OSError, ValueError, urllib.error.HTTPError):
+            except (OSError, ValueError, http.client.HTTPException):
                 continue  # refused, not HTTP, or 401
 
 

@@ -63,6 +63,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
             _end(name)
             raise JobFailed(f"Ray did not start on this machine: {log} says why.")
         time.sleep(0.5)
+    head.returncode = 0  # it outlives whoever started it: Python must not wait for it
     return found
 
 
