@@ -291,7 +291,7 @@ def test_a_command_line_says_the_same_as_its_options(name: str) -> None:
     values = {}
     for field in config.fields(driver.Config).values():
         choices = getattr(field.kind, "__args__", ())
-        value = choices[-1] if choices else {str: "--x, 'y'", int: 3, float: 0.5, bool: True}[field.kind]
+        value: Any = choices[-1] if choices else {str: "--x, 'y'", int: 3, float: 0.5, bool: True}[field.kind]
         value = max(value, field.info.min) if field.info.min is not None else value
         values[field.name] = (value, value) if field.many else value
         assert field.kind is not bool or field.default is False  # there is no word for turning an option off
