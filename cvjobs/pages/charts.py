@@ -10,7 +10,7 @@ from cvjobs.pages import words
 
 WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
-HALF = 480  # the width of a chart that has another one beside it
+HALF, MARGIN = 480, 20  # the width of a chart that has another one beside it; half a name at its right
 NAMES = 13  # bins that are named
 _STEPS = (1, 2, 2.5, 5, 10)
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -108,7 +108,7 @@ class Histogram:
     width: int = HALF
     height: int = HEIGHT
     left: int = LEFT
-    right: int = HALF - RIGHT
+    right: int = HALF - MARGIN
     top: int = TOP
     bottom: int = HEIGHT - BOTTOM
 
@@ -128,7 +128,7 @@ def histogram(
     step = _step(highest / 4) if highest > 4 else 1.0
     top = math.ceil(highest / step - 1e-9) * step
     floor = HEIGHT - BOTTOM
-    across, down = (HALF - LEFT - RIGHT) / len(counts), floor - TOP
+    across, down = (HALF - LEFT - MARGIN) / len(counts), floor - TOP
 
     def hint(i: int) -> str:
         name = f"{names[i]} to {names[i + 1]}" if edges else names[i]

@@ -18,7 +18,7 @@ from cvjobs.report.statistics import COUNTS, SCORES, SIDES, Statistics
 
 CLASSES = 20  # as bars
 REMEMBERED = 100
-LEGEND = 24
+LEGEND = 20
 LEAST, SHARE, STOPPED = 10.0, 0.01, 2.0  # s for statistics: at least, of the run's time, and after a stop
 
 
@@ -107,6 +107,7 @@ class Findings:
     figures: list[tuple[str, str]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     legend: list[tuple[int, str, str]] = field(default_factory=list)
+    unnamed: int = 0
     charts: list[Histogram] = field(default_factory=list)
     sizes: str = ""
     classes: list[Class] = field(default_factory=list)
@@ -139,6 +140,7 @@ def find(
     shown = pictures.of(context, base, places, name, idle)
     names = {c.id: c.name for c in categories}
     by_class = _by_class(total, names, name == "semantic")
+    legend = _legend(shown.values(), names)
     ordered = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
     return Findings(
         task=task,
@@ -146,7 +148,8 @@ def find(
         counted=total.images,
         figures=_figures(task, total, len(by_class), len(categories)),
         rows=_rows(task, chosen, shown, total),
-        legend=_legend(shown.values(), names),
+        legend=legend[:LEGEND],
+        unnamed=max(len(legend) - LEGEND, 0),
         charts=_charts(task, total),
         sizes=_sizes(total),
         classes=_classes(
@@ -218,7 +221,7 @@ def _legend(shown: Iterable[Picture], names: Mapping[int, str]) -> list[tuple[in
         for category_id in picture.seen:
             seen[category_id] = seen.get(category_id, 0) + 1
     most = sorted(seen, key=lambda i: (-seen[i], i))
-    return [(palette.place(i), names.get(i, f"class {i}"), "") for i in most[:LEGEND]]
+    return [(palette.place(i), names.get(i, f"class {i}"), "") for i in most]
 
 
 def _charts(task: Task, total: Statistics) -> list[Histogram]:

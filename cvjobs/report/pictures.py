@@ -193,7 +193,8 @@ def _classify(image: Thumbnail, row: dict[str, Any], categories: list[Category])
     colour = palette.place(ids[label]) if label in ids and len(categories) <= len(palette.COLOURS) else None
     tag = Tag(left=0, top=0, colour=colour, text=shortened(label, LONGEST), figure=f"{score:.2f}")
     over = Overlay(width=image.width, height=image.height, tags=(tag,)) if image.uri else None
-    return Picture(image=image, path=row["path"], note=f"{label} {score:.2f}", more=", ".join(others), over=over)
+    note = "" if over and len(label) <= LONGEST else f"{label} {score:.2f}"
+    return Picture(image=image, path=row["path"], note=note, more=", ".join(others), over=over)
 
 
 def _load(store: Store) -> dict[Place, Picture]:
