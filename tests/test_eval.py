@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from buckets import made
 from commands import run, sentence
 from PIL import Image
 from predictions import output
@@ -222,6 +223,15 @@ def test_the_page_shows_the_worst_mistakes_and_is_harmless(tmp_path: Path) -> No
     for text in ("cat 0.80: nothing is there", f"{evil[:12]}", "not found", "read vanished", "Worst false alarms"):
         assert text in page.text
     assert page.tags.count("rect") > 0
+
+
+def test_an_output_in_a_bucket(classified: Path, folders: Path, s3: str) -> None:
+    bucket = made(s3, "evaluated")
+    bucket.upload(classified, "out")
+    got = cvjobs.eval(bucket.url("out"), str(folders), storage_option=[f"endpoint={s3}"])
+    assert got.metrics["top-1"] == pytest.approx(2 / 7)
+    assert json.loads(bucket.read("out/eval/eval.json"))["metrics"] == got.metrics
+    assert b"top-1" in bucket.read("out/eval/eval.html")
 
 
 def test_an_output_without_any_detection(tmp_path: Path) -> None:

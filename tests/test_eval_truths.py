@@ -17,6 +17,7 @@ from predictions import output
 import cvjobs
 from cvjobs.errors import WrongUse
 from cvjobs.results import Category
+from cvjobs.segmentation import rle
 from cvjobs.truths import reading
 from cvjobs.truths.kinds import ObjectTruth
 
@@ -174,7 +175,10 @@ def test_a_malformed_truth_of_boxes_is_one_sentence(tmp_path: Path, name: str, c
     ],
 )
 def test_a_malformed_mask_is_one_sentence(tmp_path: Path, outline: Any, said: str) -> None:
-    truth = write(tmp_path, "t.json", changed(segmentation=outline))
+    (annotation,) = coco()["annotations"]
+    whole = {**annotation, "id": 2, "segmentation": [[10, 20, 60, 20, 60, 80]]}
+    both = coco(annotations=[{**annotation, "segmentation": outline}, whole])
+    truth = write(tmp_path, "t.json", json.dumps(both).encode())
     with pytest.raises(WrongUse, match=said):
         reading.read(str(truth), "instance")
     assert isinstance(reading.read(str(truth), "detect"), ObjectTruth)  # boxes alone do not need it
@@ -196,6 +200,20 @@ def test_a_malformed_table_is_one_sentence(tmp_path: Path, content: bytes, said:
     with pytest.raises(WrongUse) as error:
         reading.read(str(truth), "classify")
     assert said in str(error.value)
+
+
+def test_masks_beside_a_truth_without_any_are_evaluated_by_their_boxes(tmp_path: Path) -> None:
+    size = {"width": 100, "height": 200}
+    row = {
+        "path": "a.jpg",
+        **size,
+        "detections": [{**BOX, "rle": rle.encode(np.ones((9, 9), bool), (0, 0), (200, 100))}],
+    }
+    given = output(tmp_path / "given", "instance", CATEGORIES, [row])
+    (tmp_path / "truth.json").write_text(json.dumps(coco()))
+    got = evaluated(given, tmp_path / "truth.json", tmp_path)
+    assert got.metrics["AP"] == pytest.approx(1.0)
+    assert got.notes == ["the truth has no masks: these are the numbers of the boxes"]
 
 
 def bomb() -> bytes:

@@ -13,6 +13,7 @@ from cvjobs.truths.kinds import ObjectTruth
 
 HEADLINE = (*METRICS, "VOC_AP50")
 COLUMNS = ("truths", "predictions", "AP", "AP50", "AP75", "AR_100")
+NO_MASKS = "the truth has no masks: these are the numbers of the boxes"
 
 
 def evaluate(
@@ -30,7 +31,7 @@ def evaluate(
         metrics=objects.metrics(scores),
         classes=objects.classes(known, met, scores),
         images=met.images.counts,
-        notes=met.notes,
+        notes=[*met.notes, *([NO_MASKS] if given.task == "instance" and not masks else [])],
         headline=HEADLINE,
         columns=COLUMNS,
         more={

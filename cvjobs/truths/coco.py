@@ -25,7 +25,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # noqa: ARG001 - the file has names
-    """Return the objects of a file, with their masks where they are asked for; raises BadTruth.
+    """Return the objects of a file, with their masks where they are asked for and any has one; raises BadTruth.
 
     Annotations are in the order of the file, images and categories in that of their ids.
     """
@@ -40,8 +40,8 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
     category = positions(path, ids[order], column(path, annotations, "annotation", "category_id", np.int64), "category")
     crowd = column(path, annotations, "annotation", "iscrowd", np.int64, 0).astype(np.bool_)
     shapes = None
-    if masks:
-        outlines = [annotation.get("segmentation") for annotation in annotations]
+    outlines = [annotation.get("segmentation") for annotation in annotations] if masks else []
+    if any(outlines):
         of = image.tolist()
         shapes = [rle(path, f"annotation {n + 1}", outline, shape[of[n]]) for n, outline in enumerate(outlines)]
     corners = boxes(path, annotations, shapes)
