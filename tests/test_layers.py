@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"config", "configfile", "drivers", "errors", "jobs", "options", "paths", "records"},
     1: {
+        "checkup",
         "classification",
         "context",
         "dataset",

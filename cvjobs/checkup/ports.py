@@ -1,0 +1,70 @@
+"""Which ports of a Ray on this machine can be reached from other machines."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+import psutil
+
+from cvjobs.checkup.finding import Finding
+
+# Words of the command lines of Ray's own processes, and what listens there.
+_PARTS = {
+    "gcs_server": "the GCS",
+    "raylet": "the raylet",
+    "dashboard/dashboard.py": "the dashboard and the Jobs API",
+    "dashboard/agent.py": "the agent and its metrics",
+    "runtime_env/agent": "the agent of runtime environments",
+    "autoscaler/_private/monitor.py": "the autoscaler's metrics",
+    "ray.util.client.server": "the client server",
+}
+# They ask for no token, or show everything to who has one, in clear text.
+_CLOSED = ("dashboard", "metrics")
+
+
+def check() -> Iterator[Finding]:
+    """Look at what Ray's processes of this user (of all users, for root) listen on."""
+    seen = False
+    found: dict[str, set[int]] = {}
+    for process in psutil.process_iter():
+        try:
+            if part := _part(process):
+                seen = True
+                found.setdefault(part, set()).update(_open(process))
+        except psutil.Error:
+            continue
+    for part, ports in found.items():
+        if ports:
+            yield _finding(part, sorted(ports))
+    if not any(found.values()):
+        what = "the Ray on this machine is reached from here alone" if seen else "no Ray is running on this machine"
+        yield Finding.ok("ports", what)
+
+
+def _part(process: psutil.Process) -> str | None:
+    words = process.cmdline()[:3]
+    return next((what for mark, what in _PARTS.items() if any(mark in word for word in words)), None)
+
+
+def _open(process: psutil.Process) -> set[int]:
+    """Return the ports that a process listens on and that other machines may reach."""
+    listening = [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return {port for address, port in listening if not _loopback(address)}
+
+
+def _loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
+
+
+def _finding(part: str, ports: list[int]) -> Finding:
+    where = f"port{'s' * (len(ports) > 1)} {', '.join(map(str, ports))}"
+    what = f"other machines can reach {part} of Ray ({where})"
+    if any(word in part for word in _CLOSED):
+        fix = (
+            "Start Ray with --dashboard-host=127.0.0.1, RAY_enable_metrics_collection=0 and RAY_DISABLE_METRICS=1, "
+            f"or close {where} to other machines with a firewall."
+        )
+        return Finding.broken("ports", what, fix)
+    return Finding.warning("ports", what, f"Let a firewall close {where} to all but the cluster's own machines.")

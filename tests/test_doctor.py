@@ -1,0 +1,152 @@
+"""``cvjobs doctor``: each setting is broken on purpose, and found with what to do."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cvjobs.checkup import decoders, faiss, gpus, machine, ports, switches, token, versions
+from cvjobs.checkup.finding import Finding
+from cvjobs.cli import main
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home without a token, and an environment without Ray's settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", *switches.UNSAFE):
+        monkeypatch.delenv(name, raising=False)
+
+
+def bad(found: Iterator[Finding]) -> list[Finding]:
+    """What is not as it should be; each has a sentence of what to do."""
+    wrong = [finding for finding in found if finding.level != "ok"]
+    assert all(finding.fix.endswith(".") and finding.what for finding in wrong)
+    return wrong
+
+
+def only(found: Iterator[Finding]) -> Finding:
+    (finding,) = bad(found)
+    return finding
+
+
+def test_this_environment_is_as_cvjobs_wants_it() -> None:
+    for subject in (versions, switches, token, gpus, faiss, decoders):
+        assert bad(subject.check()) == []
+
+
+@pytest.mark.parametrize("name", switches.UNSAFE)
+def test_an_unsafe_switch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "0")
+    assert bad(switches.check()) == []
+    monkeypatch.setenv(name, "1")
+    finding = only(switches.check())
+    assert finding.level == "broken"
+    assert name in finding.what
+    assert f"unset {name}" in finding.fix
+
+
+def test_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bad(token.check()) == []
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("secret")
+    file.chmod(0o600)
+    assert bad(token.check()) == []
+    for mode in (0o644, 0o620, 0o604):
+        file.chmod(mode)
+        finding = only(token.check())
+        assert (finding.level, finding.fix) == ("broken", f"Run: chmod 600 {file}.")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    assert "Correct RAY_AUTH_TOKEN_PATH" in only(token.check()).fix
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    finding = only(token.check())
+    assert finding.level == "warning"
+    assert "secret" not in finding.what
+
+
+def test_authentication_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert only(token.check()).fix == "Run: export RAY_AUTH_MODE=token."
+
+
+LISTEN = (
+    "import socket, sys; s = socket.create_server((sys.argv[1], 0)); print(s.getsockname()[1], flush=True); input()"
+)
+
+
+@pytest.mark.parametrize(("address", "open_"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_a_dashboard_that_others_reach(address: str, open_: bool, tmp_path: Path) -> None:
+    program = tmp_path / "dashboard" / "dashboard.py"
+    program.parent.mkdir()
+    program.write_text(LISTEN)
+    words = [sys.executable, str(program), address]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        found = [finding for finding in bad(ports.check()) if str(port) in finding.what]
+        process.communicate("")
+    assert bool(found) is open_
+    assert all(finding.level == "broken" and "--dashboard-host=127.0.0.1" in finding.fix for finding in found)
+
+
+def test_versions_that_do_not_work_or_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, version in (("torch", "2.9.1"), ("ray", "3.0.0")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = [finding.what for finding in bad(versions.check())]
+    assert "torch 2.9.1 is installed and cvjobs needs >=2.11" in found
+    assert any(what.startswith("ray 3.0.0 is installed and cvjobs needs") for what in found)
+    assert any(what.startswith("torch 2.9.1 and torchvision") for what in found)
+    assert "torch 2.9.1 has a known hole" in found
+
+
+def test_a_package_that_is_not_installed() -> None:
+    assert bad(versions._one("no-such-package-of-ours>=1.0; extra == 'dev'")) == []
+    assert "pip install 'no-such-package-of-ours>=1.0'" in only(versions._one("no-such-package-of-ours>=1.0")).fix
+
+
+def test_a_faiss_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert "FAISS does not work" in only(faiss.check()).what
+
+
+def test_a_format_that_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.SAVE, "AVIF")
+    finding = only(decoders.check())
+    assert finding.level == "broken"
+    assert "AVIF is not decoded" in finding.what
+
+
+def test_too_few_files_and_too_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
+    try:
+        monkeypatch.setattr(machine, "DISK", 1 << 60)
+        found = bad(machine.check())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(finding.level == "warning" for finding in found)
+    assert any("only 1,000 files" in finding.what and "ulimit -n" in finding.fix for finding in found)
+    assert any("GiB free" in finding.what for finding in found)
+
+
+def test_the_command_says_it_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    assert main(["doctor", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["broken"] >= 1
+    assert len(answer["findings"]) == answer["ok"] + answer["warning"] + answer["broken"]
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "broken   switches  TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set" in said
+    assert "Unset it: 'unset TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'." in said
