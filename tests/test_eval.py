@@ -144,7 +144,7 @@ def test_class_maps(maps: dict[str, Any], tmp_path: Path, palette: bool) -> None
     iou, accuracy = expected(maps, list(maps))
     assert got.metrics["mIoU"] == pytest.approx(iou, abs=1e-12)
     assert got.metrics["pixel accuracy"] == pytest.approx(accuracy, abs=1e-12)
-    assert got.notes == ["left out: 1 images whose mask has another size (tall)"]
+    assert got.notes == ["left out, images whose mask has another size: 1 (tall)"]
     assert [c["name"] for c in got.classes] == LABELS
 
 

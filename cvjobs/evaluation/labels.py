@@ -44,7 +44,7 @@ class Labelled:
         """Return sentences on what was left out."""
         said = []
         if self.images.counts["unknown"]:
-            said.append(f"left out: {self.images.counts['unknown']:,} images that the truth does not know")
+            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
         if self.most < TOP:

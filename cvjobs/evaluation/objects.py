@@ -35,7 +35,7 @@ class Met:
         """Return sentences on what was left out."""
         said = []
         if self.images.counts["unknown"]:
-            said.append(f"left out: {self.images.counts['unknown']:,} images that the truth does not know")
+            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
             said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")

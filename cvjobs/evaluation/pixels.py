@@ -49,10 +49,10 @@ class Mapped:
         """Return sentences on what was left out."""
         said = []
         if self.images.counts["unknown"]:
-            said.append(f"left out: {self.images.counts['unknown']:,} images that the truth does not know")
+            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
         if self.other_size:
             count = len(self.other_size)
-            said.append(f"left out: {count:,} images whose mask has another size ({named(self.other_size, 3)})")
+            said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         return said
