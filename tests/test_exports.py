@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from commands import run
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -429,3 +431,21 @@ def test_an_output_of_nothing(tmp_path: Path) -> None:
         assert (done.images, done.failed, done.written) == (0, 1, 0)
     assert not COCO(str(tmp_path / "coco")).imgs
     assert (tmp_path / "csv").read_text().count("\n") == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["coco", "csv", "jsonl", "yolo"])
+def test_memory_does_not_grow_with_the_images(tmp_path: Path, name: str) -> None:
+    peaks = []
+    code = (
+        "import resource, sys, cvjobs\n"
+        "cvjobs.export(sys.argv[1], sys.argv[2], format=sys.argv[3])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for count in (2_000, 20_000):
+        rows = [{"path": f"{n}.jpg", "width": 640, "height": 480, "detections": masked(n % 7)} for n in range(count)]
+        out = output(tmp_path / f"{count}", "instance", CLASSES, rows)
+        ended = run(out, tmp_path / f"{count}.{name}", name, program=[sys.executable, "-c", code])
+        assert ended.code == 0, ended
+        peaks.append(int(ended.out))
+    assert peaks[1] < 1.15 * peaks[0]

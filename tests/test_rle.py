@@ -48,7 +48,7 @@ def test_a_crop_has_the_string_of_the_whole_mask(case: tuple[Mask, tuple[int, in
     text = rle.encode(*case)
     assert text == reference(mask)
     assert np.array_equal(rle.decode(text, *mask.shape), mask)
-    assert rle.area(text) == mask.sum()
+    assert rle.areas([text, "", text]).tolist() == [mask.sum(), 0, mask.sum()]
     crop, offset = rle.decode_crop(text, *mask.shape)
     assert np.array_equal(whole(crop, offset, case[2]), mask)
     if mask.any():

@@ -70,12 +70,12 @@ def _ranked(output: Output) -> list[str]:
 
 
 def _listed(row: Row, column: str, names: list[str]) -> Iterator[list[Any]]:
-    for found in row[column] or ():
-        if "area" in names:
-            found["area"] = rle.area(found["rle"])
-        yield [found[name] for name in names]
-    if not row[column]:
-        yield [None] * len(names)
+    listed = row[column] or [{}]
+    if "area" in names and row[column]:
+        areas = rle.areas([found["rle"] for found in listed]).tolist()
+        listed = [{**found, "area": area} for found, area in zip(listed, areas, strict=True)]
+    for found in listed:
+        yield [found.get(name) for name in names]
 
 
 def _best(row: Row, column: str, names: list[str]) -> Iterator[list[Any]]:

@@ -7,6 +7,8 @@ and plus 48; the last group's highest bit is the sign. (After maskApi.c of COCO'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,9 +63,18 @@ def decode_crop(rle: str, height: int, width: int) -> tuple[Mask, tuple[int, int
     return columns[:, top:bottom].T, (top, left)
 
 
-def area(rle: str) -> int:
-    """Return how many pixels the mask of a string has."""
-    return int(_counts(rle)[1::2].sum())
+def areas(rles: Sequence[str]) -> Ints:
+    """Return how many pixels the masks of n strings have, (n,); ValueError where one is none."""
+    lengths = np.fromiter(map(len, rles), np.int64, len(rles))
+    values, ends = _values("".join(rles))
+    # Which string a value is of, and its place there.
+    within = np.searchsorted(ends, np.cumsum(lengths), "left")
+    counts = np.diff(within, prepend=0)
+    string = np.repeat(np.arange(len(rles)), counts)
+    place = np.arange(len(values)) - np.repeat(within - counts, counts)
+    # A count of ones is told as the difference to the one before it, so a value is in every later one.
+    later = counts[string] // 2 - place // 2
+    return np.bincount(string, np.where(place % 2, values * later, 0), len(rles)).astype(np.int64)
 
 
 def runs(rle: str, height: int, width: int) -> tuple[Ints, Ints]:
@@ -92,12 +103,20 @@ def _text(counts: Ints) -> str:
 
 
 def _counts(rle: str) -> Ints:
+    counts, _ = _values(rle)
+    counts[1::2] = np.cumsum(counts[1::2])
+    counts[2::2] = np.cumsum(counts[2::2])
+    return counts
+
+
+def _values(rle: str) -> tuple[Ints, Ints]:
+    """Return the numbers in a string as they are told, and where their last groups are."""
     try:
         groups = np.frombuffer(rle.encode("ascii"), np.uint8).astype(np.int64) - _FIRST
     except UnicodeEncodeError:
         raise ValueError("a run-length string has only ASCII characters") from None
     if not len(groups):
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     last = groups & _MORE == 0
     if groups.min() < 0 or groups.max() >= 2 * _MORE or not last[-1]:
         raise ValueError("this is no run-length string of COCO's")
@@ -109,7 +128,4 @@ def _counts(rle: str) -> Ints:
     place = np.arange(len(groups)) - np.repeat(begins, lengths)
     values = np.add.reduceat((groups & _MORE - 1) << _BITS * place, begins)
     negative = groups[ends] & _MORE // 2 != 0
-    counts = values - np.where(negative, 1 << _BITS * lengths, 0)
-    counts[1::2] = np.cumsum(counts[1::2])
-    counts[2::2] = np.cumsum(counts[2::2])
-    return counts
+    return values - np.where(negative, 1 << _BITS * lengths, 0), ends
