@@ -15,13 +15,18 @@ from typing import Any
 import psutil
 import pytest
 from commands import CLI, aged, exact, kill, parts, run, some, started, until
+from predictions import output
 from test_pages import ALLOWED, Page
 
 import cvjobs
 from cvjobs import cli, config, drivers
+from cvjobs.dataset import snapshot
 from cvjobs.errors import OutputHeld, WrongUse
-from cvjobs.pipeline import nights, plan
+from cvjobs.pipeline import nights, plan, scores
+from cvjobs.pipeline.page import leave
 from cvjobs.pipeline.words import words
+from cvjobs.report import statistics
+from cvjobs.results import Category
 from cvjobs.storage import LocalStore
 
 NIGHTLY = """
@@ -318,3 +323,38 @@ def test_a_folder_of_something_else_is_no_state_folder(three: Nights, tmp_path: 
         file.write_text(f"state: {three.folder / state}\n{STEP}")
         with pytest.raises(WrongUse, match=sentence):
             cvjobs.run(str(file))
+
+
+def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("state: s\nsteps: [{name: <b>, embed: {source: a, out: b}}]".replace("<b>", "seen"))
+    pipeline = plan.read(str(file))
+    store = LocalStore(pipeline.state)
+    known: list[nights.Night] = []
+    for number, found in enumerate([[0.1, 0.6, 0.7], [0.6, 0.2, 0.9, 0.91]], start=1):
+        rows = [
+            {"path": f"{i}.jpg", "width": 8, "height": 8, "label": "<i>", "score": score, "top": []}
+            for i, score in enumerate(found)
+        ]
+        out = LocalStore(output(tmp_path / f"out{number}", "classify", [Category(0, "<i>")], rows))
+        base = snapshot.latest(out)
+        statistics.gather(out, base.results, "classify", [Category(0, "<i>")], 10.0)
+        held = scores.of(out)
+        assert held is not None
+        assert sum(held.counts) == len(found)
+        step = nights.tonight(store, pipeline, []).steps[0]
+        step.status, step.scores, step.titles = "done", list(held.counts), list(held.titles)
+        step.summary = {"ok": len(found), "found": {"images with a label": len(found)}}
+        tried = nights.Try(began=number, ended=number + 1, status="done")
+        night = nights.Night(pipeline="p", number=number, status="done", steps=[step], tries=[tried])
+        nights.keep(store, night)
+        leave(store, pipeline, night, known)
+        known = nights.load(store)
+    shown = text(pipeline.state / "report.html")
+    assert "Images by score, the night before" in shown
+    assert "Images by score, this night" in shown
+    assert "images with a label 3 4 +1" in shown
+
+
+def test_an_output_without_scores_has_none(three: Nights) -> None:
+    assert scores.of(LocalStore(three.folder / "vectors")) is None

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from cvjobs.dataset import layout, lease
 from cvjobs.errors import CvjobsError, Stopped, WrongUse, storage_failure
-from cvjobs.pipeline import nights, page, work
+from cvjobs.pipeline import nights, page, scores, work
 from cvjobs.pipeline.nights import Night, Status, Try, Work
 from cvjobs.pipeline.outcome import Outcome
 from cvjobs.pipeline.plan import Pipeline, Step
 from cvjobs.remote import parse_options
 from cvjobs.stopping import Stop, stoppable
-from cvjobs.storage import LocalStore, open_store
+from cvjobs.storage import LocalStore, Store, open_store
 
 
 def preview(pipeline: Pipeline) -> Outcome:
@@ -62,6 +62,10 @@ def _store(pipeline: Pipeline) -> LocalStore:
             "give each pipeline a 'state' folder of its own."
         )
     return store
+
+
+def _newer(store: Store, since: float) -> bool:
+    return isinstance(store, LocalStore) and (store.root / layout.REPORT).stat().st_mtime >= since
 
 
 class _Watch:
@@ -113,6 +117,8 @@ class _Watch:
         if stop.asked and entry.status == "failed":
             entry.status, entry.exit_code = "stopped", Stopped.exit_code
         entry.page = self._page_of(step, files, 0.0 if entry.status == "done" else entry.began)
+        if entry.status == "done":
+            self._note_scores(entry, step)
         self._keep()
         return entry.status
 
@@ -121,19 +127,39 @@ class _Watch:
 
         A step that failed may have left the page of another night: one older than ``since`` is not its own.
         """
-        out = step.values.get("out")
-        if not out:
-            return ""
+        store = self._store_of(step)
         try:
-            options = parse_options(step.values.get("storage_option", ()))
-            place = out if "://" in out else str(self._pipeline.folder / Path(out).expanduser())
-            store = open_store(place, options=options)
-            if since and not (isinstance(store, LocalStore) and (store.root / layout.REPORT).stat().st_mtime >= since):
+            if store is None or (since and not _newer(store, since)):
                 return ""
             files.with_name(f"{files.name}.html").write_bytes(store.read(layout.REPORT))
         except (OSError, CvjobsError):
             return ""  # a command without a page, or one that had no time to write it
         return f"{files.name}.html"
+
+    def _store_of(self, step: Step) -> Store | None:
+        """Return where a step's output is, None for a step without one."""
+        out = step.values.get("out")
+        if not out:
+            return None
+        try:
+            place = out if "://" in out else str(self._pipeline.folder / Path(out).expanduser())
+            return open_store(place, options=parse_options(step.values.get("storage_option", ())))
+        except CvjobsError:
+            return None
+
+    def _note_scores(self, entry: Work, step: Step) -> None:
+        """Note what the output holds beyond the command's counts; a night is worth more than that."""
+        store = self._store_of(step)
+        try:
+            found = scores.of(store) if store else None
+        except CvjobsError:
+            return  # an index, or rows of a query: neither has scores
+        except Exception as error:  # noqa: BLE001 - see above
+            print(f"cvjobs: the scores of {step.name} cannot be compared ({error}).", file=sys.stderr)
+            return
+        if found:
+            entry.scores, entry.titles = list(found.counts), list(found.titles)
+            entry.summary["found"] = found.numbers
 
     def _end(self, status: Status, reason: str) -> None:
         self._night.status = self._night.tries[-1].status = status

@@ -24,7 +24,10 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 
 @dataclass(kw_only=True)
 class Work:
-    """One step of a night: how its last try went; ``summary`` holds the plain values of the command's JSON."""
+    """One step of a night: how its last try went.
+
+    ``summary`` holds the plain values of the command's JSON, ``scores`` and ``titles`` are as in ``scores.Scores``.
+    """
 
     name: str
     command: str
@@ -38,6 +41,8 @@ class Work:
     page: str = ""
     tries: int = 0
     summary: dict[str, Any] = field(default_factory=dict)
+    scores: list[int] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:

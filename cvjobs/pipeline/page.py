@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvjobs.dataset import layout
-from cvjobs.pages import render
+from cvjobs.pages import charts, render
+from cvjobs.pages.charts import Histogram
 from cvjobs.pipeline.nights import Night, Work
 from cvjobs.pipeline.outcome import did
 from cvjobs.pipeline.plan import Pipeline
@@ -29,6 +30,7 @@ class Compared:
     did: str
     before: Work | None
     rows: list[tuple[str, float | None, float]]
+    charts: list[Histogram]
 
 
 def leave(store: Store, pipeline: Pipeline, night: Night, earlier: list[Night]) -> None:
@@ -78,7 +80,24 @@ def _compared(work: Work, previous: Night | None) -> Compared:
     now |= {name: _ABSENT for name in then if ": " in name and name not in now}
     names = list(now) if work.summary else []
     rows = [(_WORDS.get(name, name), then.get(name, _ABSENT if ": " in name else None), now[name]) for name in names]
-    return Compared(work=work, did=did(work), before=before, rows=[row for row in rows if row[1] or row[2]])
+    return Compared(
+        work=work,
+        did=did(work),
+        before=before,
+        rows=[row for row in rows if row[1] or row[2]],
+        charts=[*_chart(before, "the night before"), *_chart(work, "this night")],
+    )
+
+
+def _chart(work: Work | None, when: str) -> list[Histogram]:
+    """Return the distribution of a step's scores, drawn; none where there are none."""
+    if work is None or not any(work.scores):
+        return []
+    bins = len(work.scores)
+    title, across, up = work.titles
+    edges = [f"{i / bins:g}" for i in range(bins + 1)]
+    drawn = charts.histogram(work.scores, edges, f"{title}, {when}", across, up, every=max(bins // 10, 1))
+    return [drawn] if drawn else []
 
 
 def _numbers(work: Work) -> dict[str, float]:
@@ -87,7 +106,8 @@ def _numbers(work: Work) -> dict[str, float]:
     for key, value in {**work.summary, "seconds": work.seconds}.items():
         name = key if key in _WORDS else key.replace("_", " ")
         if isinstance(value, dict):
-            found |= {f"{name}: {inner.replace('_', ' ')}": float(number) for inner, number in value.items()}
+            own = "" if key == "found" else f"{name}: "
+            found |= {f"{own}{inner.replace('_', ' ')}": float(number) for inner, number in value.items()}
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and key not in _SETTINGS:
             found[name] = float(value)
     return found

@@ -1,0 +1,40 @@
+"""What a step's output holds beyond its counts: numbers of what was found, and how the scores are distributed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cvjobs import results
+from cvjobs.dataset import snapshot
+from cvjobs.report import findings, history, statistics
+from cvjobs.report.statistics import Statistics
+from cvjobs.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """``counts`` is how many scores there are in each of equal bins from 0 to 1, ``titles`` of a chart and its axes."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    titles: tuple[str, str, str] = ("", "", "")
+    counts: tuple[int, ...] = ()
+
+
+def of(store: Store) -> Scores | None:
+    """Return what the command that has just ended counted for its own page; None for outputs without scores.
+
+    Raises a CvjobsError where the output cannot be read; no result is read for it.
+    """
+    base = snapshot.latest(store)
+    task = results.task(base.facts) if base.version else None
+    if task not in findings.TASKS:
+        return None
+    total = Statistics()
+    for found in statistics.gather(store, base.results, task, results.categories(base.facts), 0.0).values():
+        total.add(found)
+    runs = history.load(store)
+    return Scores(
+        numbers=runs[-1].numbers if runs else {},
+        titles=findings.TASKS[task].scores,
+        counts=tuple(int(count) for count in total.scores),
+    )
