@@ -85,7 +85,7 @@ def _compared(work: Work, previous: Night | None) -> Compared:
         did=did(work),
         before=before,
         rows=[row for row in rows if row[1] or row[2]],
-        charts=[*_chart(before, "the night before"), *_chart(work, "this night")],
+        charts=[*_chart(before, "the night before"), *_chart(work, "this night")] if work.scores else [],
     )
 
 
