@@ -104,6 +104,8 @@ def _numbers(work: Work) -> dict[str, float]:
     """Return what a step's summary counts and measures, by its name."""
     found: dict[str, float] = {}
     for key, value in {**work.summary, "seconds": work.seconds}.items():
+        if key == "images_per_second" and not value:
+            continue  # nothing was computed, or too little to have a speed
         name = key if key in _WORDS else key.replace("_", " ")
         if isinstance(value, dict):
             own = "" if key == "found" else f"{name}: "
