@@ -92,6 +92,11 @@ def plain(small: Path) -> DetectorNetwork:
     return loaded(SMALL, small)
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return calibrated.weights(FIXED, tmp_path_factory, classes=4)
+
+
 def one(network: DetectorNetwork, image: Any) -> Found:
     (found,) = network([image])
     assert found is not None
@@ -326,10 +331,6 @@ def test_half_precision_leaves_boxes_in_float32(small: Path) -> None:
 
 class TestClasses:
     """A file of weights with classes of its own."""
-
-    @pytest.fixture(scope="class")
-    def three(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return calibrated.weights(FIXED, tmp_path_factory, classes=4)
 
     def test_they_have_the_names_that_are_given(self, three: Path) -> None:
         model = detector(FIXED, weights=str(three), labels=["cell", "=cell", "<b>"])
