@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cvjobs import devices, tokens
+from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.paths import path_bytes
 from cvjobs.pool import DEPTH, WorkerDied
+from cvjobs.remote import is_remote
 from cvjobs.stage import Done, Pace, Stage, StageSpec
 
 if TYPE_CHECKING:
@@ -80,7 +83,8 @@ class Actor:
         self._stage: Stage | None = None
 
     def start(self, spec: StageSpec) -> None:
-        """Build the Stage."""
+        """Build the Stage; raises WrongUse where this machine sees another file system than the command."""
+        _check_sight(spec)
         self._stage = Stage(spec)
 
     def run(self, table: pa.Table) -> Done:
@@ -97,6 +101,19 @@ class Actor:
         if self._stage is not None:
             self._stage.close()
         return self.pace()
+
+
+def _check_sight(spec: StageSpec) -> None:
+    if not spec.lease:
+        return  # a dry run, whose OUT is a temporary folder of each machine
+    out = os.path.join(os.fsencode(spec.out), layout.FORMAT.encode())
+    root = path_bytes(spec.root)
+    for place, needed, seen in ((spec.out, out, os.path.exists), (spec.root, root, os.path.isdir)):
+        if needed and not is_remote(needed) and not seen(needed):
+            raise WrongUse(
+                f"A worker on {socket.gethostname()} does not see {place}: "
+                "use folders that every machine of the cluster shares, or a bucket."
+            )
 
 
 class RayCrew:
@@ -224,7 +241,10 @@ class RayCrew:
 def connect(address: str | None) -> None:
     """Connect to the Ray cluster at an address, or start a Ray on this machine that ends with this process."""
     if address and "://" in address and not address.startswith("ray://"):
-        raise WrongUse(f"--address {address} is no host:port: give the address that `ray start` printed, or auto.")
+        raise WrongUse(
+            f"--address {address} is no host:port: give the address that `ray start` printed, or auto; "
+            "http://HOST:8265 is for the command line."
+        )
     ray = _ray()
     if not address:
         tokens.ensure()

@@ -56,6 +56,13 @@ class Config:
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with the rows unless -o has them.")] = (
         False
     )
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster: http://HOST:8265 sends it the command; host:port and auto embed queries there, with -o.",
+        ),
+    ] = None
 
 
 def run(config: Config) -> int:
@@ -116,7 +123,12 @@ def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
     began = time.monotonic()
     assert config.source is not None
     model = asking.Model(index=out.index, generation=index.generation, weights=config.weights)
-    options = {"max_error_rate": config.max_error_rate, "storage_option": config.storage_option}
+    options = {
+        "max_error_rate": config.max_error_rate,
+        "storage_option": config.storage_option,
+        # Without -o the vectors go to a folder of this machine, which others need not see.
+        "address": config.address if config.out else None,
+    }
     asked = asking.ask(config.source, model, out, options)
     wish = queries.Wish(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
     with Progress("query") as progress:

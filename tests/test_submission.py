@@ -41,8 +41,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             patch.delenv(variable, raising=False)
         try:
             up = local.up(name, file, print)
+            assert local.up(name, file, print).address == up.address  # it is up already
             yield {"RAY_ADDRESS": up.address, "HOME": os.environ["HOME"], "CLUSTER": name}
-            assert local.up(name, file, print).address == up.address
         finally:
             assert local.down(name, file, print).processes == 0
         shutil.rmtree(local._folder(name))
@@ -227,3 +227,19 @@ def test_a_dashboard_that_restarts_costs_no_line(head: dict[str, str]) -> None:
     assert ("/through 0\n" + out, body(err)) == said("/through", 300)
     new.terminate()
     new.wait()
+
+
+@pytest.mark.faults
+def test_a_cluster_that_dies_is_said_and_leaves_no_driver(head: dict[str, str]) -> None:
+    """The last test of the file: the cluster is gone afterwards."""
+    words = [*TOYS, "toil", "/dies", "--lines", "4000", "--pause", "0.1", "--id", "dies"]
+    with started(words, **head) as process:
+        until(lambda: process.stdout is not None and process.stdout.readline() == "/dies 0\n", 60)
+        (gcs,) = [p for p in local._processes(head["CLUSTER"]) if p.name() == "gcs_server"]
+        gcs.kill()
+        began = time.monotonic()
+        _, err = process.communicate(timeout=120)
+    assert time.monotonic() - began < 90
+    assert process.returncode == 1
+    assert "has not answered for 60 s: when it does, follow it with 'cvjobs jobs wait dies'" in err
+    until(lambda: not local._processes(head["CLUSTER"]), 120 - (time.monotonic() - began))

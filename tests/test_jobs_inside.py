@@ -1,0 +1,121 @@
+"""What a command does as a job, and what is sent of it, without a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from commands import environment
+from test_submission import TOYS, said
+
+from cvjobs import config, crews, drivers
+from cvjobs.dataset import layout
+from cvjobs.dataset.parts import Author
+from cvjobs.errors import WrongUse
+from cvjobs.stage import StageSpec
+from cvjobs.submission import commandline, inside
+
+EMBED, QUERY = (drivers.load(name).Config for name in ("embed", "query"))
+
+
+def as_job(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a toy as Ray runs a job: both streams into one log."""
+    command = [*TOYS, *map(str, words)]
+    env = environment(CVJOBS_JOB="job", **more)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.run(command, env=env, text=True, timeout=60, check=False, **streams)  # type: ignore[call-overload, no-any-return]
+
+
+def test_lines_of_stdout_are_marked_and_stay_in_their_order() -> None:
+    ended = as_job("toil", "/word", "--lines", 5)
+    assert ended.stdout == "\x1e/word 0\n/word 1\n\x1e/word 2\n/word 3\n\x1e/word 4\n"
+    assert said("/word", 5)[1] == "/word 1\n/word 3\n"
+
+
+def test_an_out_that_the_cluster_sees_loses_its_marker_and_another_is_refused(tmp_path: Path) -> None:
+    marker = inside.mark("job", str(tmp_path / "out"))
+    assert marker is not None
+    assert marker.exists()
+    ended = as_job("toil", "/word", "-o", tmp_path / "out", CVJOBS_MARKER=str(marker))
+    assert ended.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    ended = as_job("toil", "/word", "-o", tmp_path / "out", CVJOBS_MARKER=str(marker))
+    assert ended.returncode == 2
+    assert ended.stdout.startswith(f"cvjobs: The cluster does not see the {tmp_path}/out of the machine that sent")
+    ended = as_job("toil", "/word", "-o", tmp_path / "a" / "b")
+    assert ended.returncode == 2
+    assert f"There is no {tmp_path}/a on the cluster" in ended.stdout
+    assert inside.mark("job", str(tmp_path / "a" / "b")) is None
+    assert inside.mark("job", "s3://bucket/out") is None
+
+
+def test_the_command_line_means_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = config.build(
+        EMBED,
+        "-photos",
+        "out",
+        weights="random",
+        overwrite=True,
+        max_error_rate=0.5,
+        address="http://x:1",
+        storage_option=("endpoint=http://y", "region=z"),
+    )
+    words = commandline.words("embed", given)
+    assert words == [
+        "embed", "--config=/dev/null", f"--out={tmp_path}/out", "--overwrite", "--max-error-rate=0.5",
+        "--storage-option=endpoint=http://y", "--storage-option=region=z", "--weights=random", "--",
+        f"{tmp_path}/-photos",
+    ]  # fmt: skip
+    assert (
+        commandline.entrypoint(["embed", "--", "a b;$(c)\n'd"]) == "exec python -m cvjobs embed -- 'a b;$(c)\n'\"'\"'d'"
+    )
+    (tmp_path / "random").touch()
+    assert f"--weights={tmp_path}/random" in commandline.words("embed", given)
+    given = config.build(QUERY, "s3://b/index", source="https://host/a.jpg", html="page.html")
+    assert commandline.words("query", given) == [
+        "query", "--config=/dev/null", f"--html={tmp_path}/page.html", "--", "s3://b/index", "https://host/a.jpg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["secret_access_key=hunter2", "sas_key=hunter2", "proxy_url=http://me:hunter2@x"])
+def test_no_secret_is_sent(option: str) -> None:
+    given = config.build(EMBED, "s3://b/photos", "s3://b/out", storage_option=(option,))
+    with pytest.raises(WrongUse, match="is not sent to a cluster") as refused:
+        commandline.words("embed", given)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_path_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(WrongUse, match="not UTF-8"):
+        commandline.entrypoint(["embed", os.fsdecode(b"\xff")])
+
+
+@pytest.mark.parametrize("missing", ["out", "source"])
+def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing: str) -> None:
+    for folder in {"out", "source"} - {missing}:
+        (tmp_path / folder / "_cvjobs").mkdir(parents=True)
+        (tmp_path / folder / layout.FORMAT).touch()
+    spec = StageSpec(
+        out=str(tmp_path / "out"),
+        storage={},
+        author=Author(run="r000001-0", epoch=0, fingerprint="", listed=0),
+        lease=1,
+        root=str(tmp_path / "source"),
+        base="",
+        schema=pa.schema([]),
+        opener=None,  # type: ignore[arg-type]
+        device="cpu",
+        cpus=1,
+    )
+    with pytest.raises(WrongUse, match=f"does not see {tmp_path}/{missing}: use folders that every machine"):
+        crews.Actor().start(spec)
+
+
+def test_following_and_sending_import_no_ray() -> None:
+    program = "import sys, cvjobs.submission.sending, cvjobs.submission.stopping; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
