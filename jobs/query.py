@@ -60,7 +60,7 @@ class Config:
         str | None,
         typer.Option(
             envvar="RAY_ADDRESS",
-            help="A Ray cluster: http://HOST:8265 sends it the command; host:port and auto embed queries there, with -o.",
+            help="A Ray cluster: http://HOST:8265 sends it the command; host:port embeds queries there, with -o.",
         ),
     ] = None
 
