@@ -20,7 +20,7 @@ from cvjobs.submission.inside import STDOUT
 from cvjobs.submission.server import Job, Server, Unreachable
 
 PATIENCE = 60.0  # seconds that a cluster may be silent: its dashboard starts again in less
-SHARE = 20  # of the time goes to reading the log, at most one part in so many
+SHARE, LONGEST = 20, 10.0  # at most one part in so many of the time goes to reading the log; seconds between two looks
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")  # str.splitlines would also split at the mark of stdout
 _SETUP = re.compile(r"\A\S+ \S+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
 
@@ -81,7 +81,7 @@ class Log:
 def _watch(server: Server, name: str, log: Log) -> Job:
     answered = time.monotonic()
     while True:
-        began = time.monotonic()
+        began, took = time.monotonic(), 0.0
         try:
             # The status first: a log that is read after the end is whole.
             job = server.job(name)
@@ -99,9 +99,11 @@ def _watch(server: Server, name: str, log: Log) -> Job:
                 ) from error
         else:
             answered = time.monotonic()
+            took = answered - began
             if job.over:
                 return job
-        time.sleep(max(1.0, SHARE * (time.monotonic() - began)))
+        # A long log takes long to read: then it is read less often.
+        time.sleep(min(max(1.0, SHARE * took), LONGEST))
 
 
 def _death(job: Job) -> str:

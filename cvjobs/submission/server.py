@@ -14,7 +14,7 @@ from cvjobs.errors import JobFailed, WrongUse
 
 DEFAULT = "http://127.0.0.1:8265"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-_TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
+ASKING, DOING = urllib3.Timeout(connect=5.0, read=20.0), urllib3.Timeout(connect=5.0, read=60.0)
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _BAD, _UNAUTHORIZED, _FORBIDDEN, _MISSING = 400, 401, 403, 404
 
@@ -67,7 +67,7 @@ class Server:
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
-        self._pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+        self._pool = urllib3.PoolManager(retries=False)
         self._token = ""
 
     def greet(self) -> str:
@@ -135,8 +135,9 @@ class Server:
 
     def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        place, timeout = self.address + path, ASKING if method == "GET" else DOING
         try:
-            answer = self._pool.request(method, self.address + path, body=body, headers=headers, redirect=False)
+            answer = self._pool.request(method, place, body=body, headers=headers, redirect=False, timeout=timeout)
         except urllib3.exceptions.LocationValueError:
             raise WrongUse(f"--address {self.address} is no address: give http://HOST:8265.") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
