@@ -1,4 +1,4 @@
-"""The main jobs on real photos with real weights: embed, continue, check, index, find neighbours, look at pages."""
+"""The main jobs on real photos with real weights: classify, export, embed, continue, check, index, find neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import assets
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,13 +21,16 @@ def main() -> None:
     """Run the demo; exits with the code of the first command that fails."""
     found = assets.fetch()
     os.environ["TORCH_HOME"] = str(found.torch_home)
-    out, index, page = (assets.FOLDER / name for name in ("vectors", "index", "neighbours.html"))
-    for folder in (out, index):
+    names = ("labels", "labels.csv", "vectors", "index", "neighbours.html")
+    labels, table, out, index, page = (assets.FOLDER / name for name in names)
+    for folder in (labels, out, index):
         shutil.rmtree(folder, ignore_errors=True)
     photos, vectors, place = shown(found.photos), shown(out), shown(index)
+    cvjobs("classify", photos, "-o", shown(labels), "--model", "torchvision/mobilenet_v2")
+    console.print(contents(labels))
+    cvjobs("export", shown(labels), "--format", "csv", "-o", shown(table))
     cvjobs("embed", photos, "-o", vectors, "--model", "torchvision/mobilenet_v2", "--limit", "8")
     cvjobs("embed", photos, "-o", vectors, "--model", "torchvision/mobilenet_v2")
-    console.print(contents(out, found.weights))
     cvjobs("verify", vectors, "--source", photos)
     cvjobs("index", vectors, "-o", place)
     cvjobs("query", place, f"{photos}/chelsea.png", "-k", "3", "--exclude-self")
@@ -36,7 +38,7 @@ def main() -> None:
     console.print(f"\nThe vectors are in [bold]{vectors}/data[/bold]: one row per photo. Read them with")
     console.print(f'  [cyan]pandas.read_parquet("{vectors}/data")[/cyan]   or   [cyan]cvjobs.open("{vectors}")[/cyan]')
     console.print("Pages to open in a browser:")
-    for name in (out / "report.html", index / "report.html", page):
+    for name in (labels / "report.html", out / "report.html", index / "report.html", page):
         console.print(f"  [cyan]{shown(name)}[/cyan]")
 
 
@@ -53,21 +55,14 @@ def cvjobs(*words: str) -> None:
         sys.exit(code)
 
 
-def contents(out: Path, weights: Path) -> Table:
-    """Return a table of the photos with what the model's own classifier says of each vector."""
-    import torch
-    from torchvision.models import MobileNet_V2_Weights
-
+def contents(labels: Path) -> Table:
+    """Return a table of the photos with the likeliest class of each."""
     import cvjobs as library
 
-    rows = library.open(str(out)).to_arrow().sort_by("path")
-    vectors = np.stack(rows["embedding"].to_numpy())
-    head = torch.load(weights, weights_only=True)
-    logits = vectors @ head["classifier.1.weight"].numpy().T + head["classifier.1.bias"].numpy()
-    names = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
-    table = Table("photo", "pixels", "seen as", box=box.SIMPLE)
-    for row, scores in zip(rows.select(["path", "width", "height"]).to_pylist(), logits, strict=True):
-        table.add_row(row["path"], f"{row['width']} x {row['height']}", names[int(scores.argmax())])
+    table = Table("photo", "pixels", "label", "score", box=box.SIMPLE)
+    rows = library.open(str(labels)).to_arrow().sort_by("path")
+    for row in rows.select(["path", "width", "height", "label", "score"]).to_pylist():
+        table.add_row(row["path"], f"{row['width']} x {row['height']}", row["label"], f"{row['score']:.2f}")
     return table
 
 
