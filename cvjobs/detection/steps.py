@@ -64,9 +64,10 @@ class Detect:
         """Return the detections of each picture; one whose scores or boxes are not finite is a failure."""
         found = self._network([picture.pixels for picture in pictures])
         failures = {i: NONFINITE for i, one in enumerate(found) if one is None}
-        return Columns([self._column([one or NOTHING for one in found])], failures)
+        return Columns([self.column([one or NOTHING for one in found])], failures)
 
-    def _column(self, found: list[Found]) -> pa.Array:
+    def column(self, found: list[Found]) -> pa.ListArray:
+        """Return the detections of each picture as a column."""
         boxes = np.concatenate([one.boxes for one in found])
         scores = np.concatenate([one.scores for one in found])
         classes = np.concatenate([one.classes for one in found])

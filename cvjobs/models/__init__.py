@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cvjobs.detection.detector import Detector
+    from cvjobs.segmentation.semantic import Segmenter
     from cvjobs.weights import Activation
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -95,6 +96,9 @@ class Family(Protocol):
     def detector(self, name: str, weights: str, labels: Sequence[str]) -> Detector:
         """Return one of them; raise ``WrongUse`` as ``classifier``."""
 
+    def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
+        """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
+
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
     """Return the model of that name as a maker of vectors.
@@ -130,6 +134,15 @@ def detector(name: str, *, weights: str = "pretrained", labels: Sequence[str] = 
     """Return the model of that name as a detector; arguments and errors as for ``classifier``."""
     family, model = find(name, "detect")
     return family.detector(model, weights, labels)
+
+
+def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Segmenter | Detector:
+    """Return the model of that name: a segmenter, or a detector of objects with masks.
+
+    Arguments and errors are as for ``classifier``. ``labels`` are without the background.
+    """
+    family, model = find(name, "segment")
+    return family.segmenter(model, weights, labels)
 
 
 def find(name: str, task: str) -> tuple[Family, str]:

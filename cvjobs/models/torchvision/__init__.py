@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from cvjobs.models.torchvision import classifiers, detectors
+from collections.abc import Sequence
+
+from cvjobs.detection.detector import Detector
+from cvjobs.models.torchvision import classifiers, detectors, segmenters
 from cvjobs.models.torchvision.classifiers import classifier, embedder
 from cvjobs.models.torchvision.detectors import detector
+from cvjobs.segmentation.semantic import Segmenter
 
-__all__ = ["classifier", "detector", "embedder", "names"]
+__all__ = ["classifier", "detector", "embedder", "names", "segmenter"]
 
 
 def names(task: str) -> list[str]:
     """Return the names of torchvision's models for a task."""
     if task == "detect":
         return detectors.names()
+    if task == "segment":
+        return [*segmenters.names(), *detectors.names(masks=True)]
     return classifiers.names() if task in ("embed", "classify") else []
+
+
+def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
+    """Return a model that gives each pixel a class, or a detector with masks."""
+    if name in detectors.names(masks=True):
+        return detector(name, weights, labels, masks=True)
+    return segmenters.segmenter(name, weights, labels)

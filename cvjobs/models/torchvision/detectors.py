@@ -31,10 +31,11 @@ def names(masks: bool = False) -> list[str]:
     return [name for name in found if name.startswith("maskrcnn")] if masks else found
 
 
-def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
+def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False) -> Detector:
     """Return a detector whose categories have the ids 1..N of the model's classes, under the names in ``labels``.
 
-    Without ``labels`` they have their published names. Weights are ``pretrained``, ``random`` or a file.
+    Without ``labels`` they have their published names. Weights are ``pretrained``, ``random`` or a file. With
+    ``masks`` it finds a mask for each box.
     """
     full = f"torchvision/{name}"
     if name not in names():
@@ -63,6 +64,7 @@ def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
         rules=_rules(module),
         module=module,
         architecture=_architecture(module),
+        masks=masks,
     )
 
 

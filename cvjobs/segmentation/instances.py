@@ -1,0 +1,81 @@
+"""The step of ``segment`` for models that find objects: their boxes, scores, classes and masks as a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate, pad
+
+from cvjobs.detection.network import DetectorNetwork
+from cvjobs.detection.steps import NONFINITE, NOTHING, Detect
+from cvjobs.results import DETECTIONS, INSTANCE, SCHEMAS, Category
+from cvjobs.segmentation import rle
+from cvjobs.stage.steps import Columns, Picture
+
+SCHEMA = SCHEMAS["instance"]
+LEAST = 0.5  # the probability from which on a pixel belongs to the object
+BORDER = 1  # cells of probability 0 around a mask, so that it fades out at the edge of its box
+
+
+class Instances:
+    """A loaded detector with masks as a step of the Stage."""
+
+    def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
+        self._network = network
+        self._boxes = Detect(network, categories)
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the model sees an image of that size."""
+        return self._network.shape(height, width)
+
+    def __call__(self, pictures: Sequence[Picture]) -> Columns:
+        """Return the objects of each picture; one whose scores, boxes or masks are not finite is a failure."""
+        found = self._network([picture.pixels for picture in pictures])
+        masks = [
+            text
+            for one, picture in zip(found, pictures, strict=True)
+            if one is not None and one.masks is not None
+            for text in outlined(one.masks, one.boxes, (picture.height, picture.width))
+        ]
+        boxes = self._boxes.column([one or NOTHING for one in found])
+        items = pa.StructArray.from_arrays(
+            [*boxes.values.flatten(), pa.array(masks, pa.string())], fields=list(INSTANCE)
+        )
+        column = pa.ListArray.from_arrays(boxes.offsets, items, type=SCHEMA.field(DETECTIONS).type)
+        return Columns([column], {i: NONFINITE for i, one in enumerate(found) if one is None})
+
+
+def outlined(masks: NDArray[np.float32], boxes: NDArray[np.float32], size: tuple[int, int]) -> list[str]:
+    """Return the run-length strings of masks of objects, for an image of that (height, width).
+
+    The masks are pasted as torchvision's ``paste_masks_in_image`` does it and cut off at a probability of 0.5, but
+    one at a time and no larger than its box.
+
+    Args:
+        masks: (N, M, M) the probabilities in the cells of each box.
+        boxes: (N, 4) float32, in pixels of the image.
+        size: the image's (height, width).
+    """
+    cells = pad(torch.from_numpy(masks), (BORDER,) * 4)
+    corners = _grown(torch.from_numpy(boxes), cells.shape[-1] / (cells.shape[-1] - 2 * BORDER)).tolist()
+    texts = []
+    for mask, (x0, y0, x1, y1) in zip(cells, corners, strict=True):
+        height, width = max(y1 - y0 + 1, 1), max(x1 - x0 + 1, 1)
+        pasted = interpolate(mask[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+        top, left = max(-y0, 0), max(-x0, 0)
+        shown = pasted[top : max(size[0] - y0, 0), left : max(size[1] - x0, 0)] >= LEAST
+        texts.append(rle.encode(shown.numpy(), (min(y0 + top, size[0]), min(x0 + left, size[1])), size))
+    return texts
+
+
+def _grown(boxes: torch.Tensor, factor: float) -> torch.Tensor:
+    """Return boxes grown about their centres, cut to whole pixels; in torchvision's order of operations."""
+    x0, y0, x1, y1 = boxes.unbind(1)
+    half_width, half_height = (x1 - x0) * 0.5, (y1 - y0) * 0.5
+    x, y = (x1 + x0) * 0.5, (y1 + y0) * 0.5
+    half_width, half_height = half_width * factor, half_height * factor
+    return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], 1).to(torch.int64)
