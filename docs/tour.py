@@ -58,16 +58,16 @@ for path, width, height, classes in areas[["path", "width", "height", "classes"]
 
 # %%
 print(cvjobs.export(folder / "boxes", folder / "boxes.json", "coco"))
-print(cvjobs.eval(folder / "boxes", folder / "boxes.json", folder / "score"))  # against itself: everything is right
+print(cvjobs.eval(folder / "boxes", folder / "boxes.json", out=folder / "score"))  # against itself: all but empty boxes
 
 # %% [markdown]
 # ## Which photos look alike?
 
 # %%
 cvjobs.embed(photos, folder / "vectors", weights=weights)
-cvjobs.index(folder / "vectors", folder / "index")
-cvjobs.query(folder / "index", folder / "vectors", out=folder / "neighbours.parquet", k=2, exclude_self=True)
-near = pd.read_parquet(folder / "neighbours.parquet")
+cvjobs.index(folder / "vectors", out=folder / "index")
+cvjobs.query(folder / "index", folder / "vectors", out=folder / "neighbours", k=2, exclude_self=True)
+near = pd.read_parquet(folder / "neighbours" / "data")
 print(near[near["rank"] == 1].sort_values("score", ascending=False).head(5).to_string(index=False))
 
 # %% [markdown]

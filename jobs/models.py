@@ -24,7 +24,7 @@ def run(config: Config) -> None:
 
     from cvjobs.models import names
 
-    found = names(config.task)
+    found = {family: offered for family, offered in names(config.task).items() if offered}
     if config.json:
         print(json.dumps(found))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -233,13 +234,13 @@ class Dataset:
         return ray.data.read_parquet(files, filesystem=filesystem(place, self._options))
 
 
-def open_dataset(out: str, storage_options: Mapping[str, str] | None = None) -> Dataset:
+def open_dataset(out: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> Dataset:
     """Open an output's newest snapshot; raises WrongUse where there is none.
 
     ``storage_options`` are those of ``--storage-option``, as in ``{"endpoint": "http://127.0.0.1:9000"}``.
     """
     options = parse_options(storage_options or {})
-    store = open_store(out, options=options)
+    store = open_store(os.fspath(out), options=options)
     snapshot = latest(store)
     if snapshot.version == 0:
         raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
