@@ -15,10 +15,10 @@ from cvjobs import weights as files
 from cvjobs.detection.detector import Detector
 from cvjobs.detection.rules import Rules
 from cvjobs.errors import WrongUse, nearest
+from cvjobs.models.torchvision import loading
 from cvjobs.models.torchvision.architectures import OneStage, Ssd, TwoStages
 from cvjobs.records import Transform
 from cvjobs.results import Category
-from cvjobs.weights import Weights
 
 _NO_CLASSES = ("__background__", "N/A")
 # Published with batch norms that add nothing to the variance; torchvision builds them so for these weights only.
@@ -42,16 +42,16 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
         raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models --task detect` lists them.")
     entry = models.get_model_weights(name).DEFAULT
     published: list[str] = entry.meta["categories"][1:]
-    chosen = _weights(full, entry, weights)
+    chosen = loading.chosen(full, entry, weights)
     if chosen.file is None:
         with files.seeded():
-            module = _built(name, len(labels or published) + 1)
+            module = loading.built(name, len(labels or published) + 1)
         named = list(labels or published)
     else:
         tensors = files.state(chosen)
         classes = _classes(name, tensors, len(published) + 1)
         named = class_names.for_head(classes - 1, labels, published, full)
-        module = _loaded(name, classes, tensors, chosen)
+        module = loading.loaded(name, classes, tensors, chosen)
         if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):
             for part in module.modules():
                 if isinstance(part, nn.BatchNorm2d):
@@ -68,33 +68,10 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
     )
 
 
-def _weights(name: str, entry: Any, weights: str) -> Weights:
-    if weights == "random":
-        return files.RANDOM
-    if weights == "pretrained":
-        return files.fetched(entry.url, name, entry.name)
-    given = files.given(weights)
-    published = given.sha256.startswith(files.named_hash(entry.url))
-    return Weights(entry.name, given.file, given.sha256) if published else given
-
-
-def _built(name: str, classes: int) -> nn.Module:
-    module: nn.Module = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
-    return module.eval()
-
-
-def _loaded(name: str, classes: int, tensors: dict[str, Any], weights: Weights) -> nn.Module:
-    """Return the model with the tensors of a file as its own: making random ones first would take seconds."""
-    with torch.device("meta"):
-        module = _built(name, classes)
-    files.fitted(lambda: module.load_state_dict(tensors, assign=True), f"torchvision/{name}", weights)
-    return module.float()
-
-
 def _classes(name: str, tensors: dict[str, Any], published: int) -> int:
     """Return how many classes, with the background, the head in a state dict has; the published number if in doubt."""
     with torch.device("meta"):
-        expected = _built(name, published).state_dict()
+        expected = loading.built(name, published).state_dict()
     last = [key for key in expected if ("cls_score" in key or "classification_head" in key) and key.endswith(".bias")][
         -1
     ]

@@ -13,10 +13,10 @@ from torchvision.models import segmentation
 from cvjobs import labels as class_names
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
+from cvjobs.models.torchvision import loading
 from cvjobs.records import Transform
 from cvjobs.results import Category
 from cvjobs.segmentation.semantic import Segmenter
-from cvjobs.weights import Weights
 
 _AUXILIARY = "aux_classifier."
 
@@ -37,17 +37,17 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
         raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models --task segment` lists them.")
     entry = models.get_model_weights(name).DEFAULT
     background, *published = entry.meta["categories"]
-    chosen = _weights(full, entry, weights)
+    chosen = loading.chosen(full, entry, weights)
     if chosen.file is None:
         named = list(labels or published)
         with files.seeded():
-            module = _built(name, len(named) + 1)
+            module = loading.built(name, len(named) + 1)
     else:
         tensors = files.state(chosen)
         tensors = {key: value for key, value in tensors.items() if not key.startswith(_AUXILIARY)}
         classes = _classes(name, tensors, len(published) + 1)
         named = class_names.for_head(classes - 1, labels, published, full)
-        module = _loaded(name, classes, tensors, chosen)
+        module = loading.loaded(name, classes, tensors, chosen)
     return Segmenter(
         name=full,
         weights=chosen,
@@ -72,33 +72,10 @@ class Logits(nn.Module):
         return logits
 
 
-def _weights(name: str, entry: Any, weights: str) -> Weights:
-    if weights == "random":
-        return files.RANDOM
-    if weights == "pretrained":
-        return files.fetched(entry.url, name, entry.name)
-    given = files.given(weights)
-    published = given.sha256.startswith(files.named_hash(entry.url))
-    return Weights(entry.name, given.file, given.sha256) if published else given
-
-
-def _built(name: str, classes: int) -> nn.Module:
-    model: nn.Module = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
-    return model.eval()
-
-
-def _loaded(name: str, classes: int, tensors: dict[str, Any], weights: Weights) -> nn.Module:
-    """Return the model with the tensors of a file as its own: making random ones first would take seconds."""
-    with torch.device("meta"):
-        model = _built(name, classes)
-    files.fitted(lambda: model.load_state_dict(tensors, assign=True), f"torchvision/{name}", weights)
-    return model.float()
-
-
 def _classes(name: str, tensors: dict[str, Any], published: int) -> int:
     """Return how many classes, with the background, the head in a state dict has; the published number if in doubt."""
     with torch.device("meta"):
-        key = [key for key in _built(name, published).state_dict() if key.startswith("classifier.")][-1]
+        key = [key for key in loading.built(name, published).state_dict() if key.startswith("classifier.")][-1]
     head = tensors.get(key)
     return len(head) if isinstance(head, Tensor) and head.ndim == 1 and len(head) > 1 else published
 
