@@ -59,11 +59,11 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     return f" (nearest: {', '.join(found)})" if found else ""
 
 
-def storage_failure(error: OSError, place: str) -> CvjobsError:
-    """Turn an operating-system error on the output into the sentence a user needs."""
+def storage_failure(error: OSError, place: str, option: str = "-o") -> CvjobsError:
+    """Turn an operating-system error on what an option names into the sentence a user needs."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobFailed(f"No space left in {place}: make room, then run the same command again to continue.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return WrongUse(f"Cannot write to {place} ({error.strerror}): choose another -o, or fix its permissions.")
+        return WrongUse(f"Cannot write to {place} ({error.strerror}): choose another {option}, or fix its permissions.")
     reason = error.strerror or str(error)
     return JobFailed(f"Writing to {place} failed ({reason}): when it works again, run the same command to continue.")

@@ -45,6 +45,9 @@ class Config(BatchOptions):
         int | None, typer.Option(min=1, help="Objects: keep so many an image, best first.  [default: the model's own]")
     ] = None
     classes: Annotated[str, typer.Option(metavar="NAME,...", help="Objects: look for these only, names or ids.")] = ""
+    masks_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Also keep a folder of masks, a PNG an image, as the results are.")
+    ] = None
 
 
 def run(config: Config) -> int:
@@ -60,7 +63,14 @@ def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
     from cvjobs import batch
 
-    return batch.run(config, Segment(config))
+    if not config.masks_dir:
+        return batch.run(config, Segment(config))
+    from cvjobs.segmentation import folder
+    from cvjobs.summary import Summary
+
+    masks = folder.check(config.masks_dir, config.source, config.out)
+    done = batch.run(config, Segment(config))
+    return folder.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
 
 
 class Segment:

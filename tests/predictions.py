@@ -46,7 +46,8 @@ def output(
         task: ``detect``, ``instance``, ``semantic`` or ``classify``.
         categories: the classes that the model knows.
         rows: one image each: ``path``, ``width``, ``height`` and the task's columns as Python values; one with
-            ``error`` (a code of ``records.CODES``) is a failed image instead.
+            ``error`` (a code of ``records.CODES``) is a failed image instead; ``content`` are bytes of its own for
+            the hash of its content.
         source: the folder of the images, where they are to be seen; without one nothing is read.
         facts: more of what identifies the results.
         carried: columns of a list that the rows have too.
@@ -107,7 +108,9 @@ def _listing(rows: Rows, source: Path | None) -> Listing:
 def _table(keys: pa.Table, rows: Rows, schema: pa.Schema) -> pa.Table:
     """The rows of a part."""
     columns = {
-        "content_hash": pa.array([path_bytes(row["path"]).ljust(16)[:16] for row in rows], layout.ID),
+        "content_hash": pa.array(
+            [(row.get("content") or path_bytes(row["path"])).ljust(16)[:16] for row in rows], layout.ID
+        ),
         "frames": pa.array(np.ones(len(rows), np.int32)),
     }
     columns |= {name: keys[name] for name in keys.schema.names}
