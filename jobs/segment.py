@@ -63,7 +63,7 @@ def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
     from cvjobs import batch
 
-    if not config.masks_dir:
+    if config.masks_dir is None:
         return batch.run(config, Segment(config))
     from cvjobs.segmentation import folder
     from cvjobs.summary import Summary

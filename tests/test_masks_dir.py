@@ -301,6 +301,7 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
     source.mkdir()
     (tmp_path / "file").touch()
     for place, why in (
+        ("", "is empty"),
         ("s3://bucket/masks", "is no folder of this machine"),
         (tmp_path / "file", "is a file"),
         (tmp_path / "file" / "below", "is a file"),

@@ -52,6 +52,8 @@ class Masked(Summary):
 
 def check(place: str, source: str, out: str) -> Path:
     """Return the folder that masks can go to; raises WrongUse, before anything is computed, where they cannot."""
+    if not place:
+        raise WrongUse("--masks-dir is empty: name a folder.")
     if "://" in place:
         raise WrongUse(f"--masks-dir {place} is no folder of this machine: name one, and copy it from there.")
     folder = Path(os.path.realpath(Path(place).expanduser()))
