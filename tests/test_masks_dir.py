@@ -59,7 +59,7 @@ def semantic(names: Iterable[str], seed: int = 0) -> list[dict[str, Any]]:
     rows = []
     for number, path in enumerate(names):
         random = np.random.default_rng((seed, number))
-        pixels = random.integers(0, 2, (9, 12)).astype(np.uint8 if number % 2 else np.uint16)
+        pixels: NDArray[Any] = random.integers(0, 2, (9, 12)).astype(np.uint8 if number % 2 else np.uint16)
         pixels[3] *= 300 if number % 2 == 0 else 1
         content = f"{seed}/{number}".encode()
         rows.append({"path": path, "width": 12, "height": 9, "class_map": png.encode(pixels), "content": content})
@@ -73,7 +73,7 @@ def maps(place: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def complete(out: Path, place: Path) -> int:
     """How many masks were written after a run on an output."""
     base = snapshot.latest(LocalStore(out))
-    counts = {"listed": base.wanted, "ok": base.ok, "failed": base.failed}
+    counts: dict[str, Any] = {"listed": base.wanted, "ok": base.ok, "failed": base.failed}
     done = Summary(
         **counts, skipped=0, remaining=0, reused=0, computed=0, seconds=0, images_per_second=0, out=str(out),
         version=base.version, exit_code=0,
@@ -151,8 +151,8 @@ def test_objects_are_numbered_from_1_the_best_on_top(count: int) -> None:
 def test_a_folder_of_objects(tmp_path: Path) -> None:
     box = {"x0": 0, "y0": 0, "x1": 9, "y1": 9, "score": 0.5, "category_id": 1, "label": "cat"}
     one = [{**box, "rle": rle.encode(np.ones((3, 4), bool), (2, left), (20, 30))} for left in (5, 7)]
-    about = {"width": 30, "height": 20}
-    rows = [
+    about: dict[str, Any] = {"width": 30, "height": 20}
+    rows: list[dict[str, Any]] = [
         {"path": "two.jpg", **about, "detections": one},
         {"path": "none.jpg", **about, "detections": []},
         {"path": "many.jpg", **about, "detections": one * 150},
@@ -162,7 +162,9 @@ def test_a_folder_of_objects(tmp_path: Path) -> None:
     assert pngs(tmp_path / "masks") == {"two.jpg.png", "none.jpg.png", "many.jpg.png"}
     two, many = values(tmp_path / "masks" / "two.jpg.png"), values(tmp_path / "masks" / "many.jpg.png")
     assert two[2:5, 4:12].tolist() == [[0, 1, 1, 1, 1, 2, 2, 0]] * 3
-    assert (two.dtype, two.shape, two[5:].any()) == (np.uint8, (20, 30), False)
+    assert two.dtype == np.uint8
+    assert two.shape == (20, 30)
+    assert not two[5:].any()
     assert np.array_equal(many, two)
     assert many.dtype != np.uint8
     assert not values(tmp_path / "masks" / "none.jpg.png").any()
