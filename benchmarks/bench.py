@@ -23,6 +23,7 @@ import evaluation
 import memory
 import million
 import photos
+import prediction
 import psutil
 import resume
 import retrieval
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         lambda: resume.rows(300 if quick else 3000, 300 if quick else 3000, cache),
         lambda: cloud.rows(150 if quick else 600, cache),
         lambda: memory.rows(1000 if quick else 10_000, cache),
+        lambda: prediction.rows(80 if quick else 400, cache),
         lambda: evaluation.rows(500 if quick else 5000, cache),
         lambda: retrieval.rows(100_000 if quick else 1_000_000, cache),
         lambda: million.rows(20_000 if quick else 1_000_000),

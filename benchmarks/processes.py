@@ -131,9 +131,14 @@ def _sample(tree: _Tree, ended: threading.Event) -> None:
         tree.sample()
 
 
+def job(command: str, source: str | Path, out: Path, *options: str | Path, memory: bool = False) -> Finished:
+    """Run a batch job of cvjobs with ``--json``."""
+    return run(*CVJOBS, command, source, "-o", out, "--json", *options, memory=memory)
+
+
 def embed(source: str | Path, out: Path, *options: str, memory: bool = False) -> Finished:
     """Run ``cvjobs embed`` with ``--json``."""
-    return run(*CVJOBS, "embed", source, "-o", out, "--json", *options, memory=memory)
+    return job("embed", source, out, *options, memory=memory)
 
 
 def script(name: str, *options: str | Path) -> Finished:

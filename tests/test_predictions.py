@@ -24,7 +24,7 @@ Words = tuple[str, ...]
 DETECTOR = "ssdlite320_mobilenet_v3_large"
 SINGLE = ("--batch-size", "1")
 SEGMENT = ("segment", "--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--imgsz", "96", *SINGLE)
-BOTH = pytest.mark.parametrize("command", ["detect"])
+BOTH = pytest.mark.parametrize("command", ["detect", "segment"])
 ODD = (b"<script>alert(1).jpg", b"new\nline.jpg", b"not utf-8 \xff.jpg", b"=1+1.jpg", "ünï 🦆.jpg".encode())
 BAD = {"not_an_image": 1, "truncated": 1, "too_many_pixels": 1, "empty_file": 1, "list_vanished": 1}
 
@@ -88,6 +88,10 @@ def a_week(words: Words, photos: Path, tmp_path: Path) -> None:
         exact(out, source, found["ok"] + found["failed"])
     function(words, source, tmp_path / "fresh")
     assert rows(out).equals(rows(tmp_path / "fresh"))
+
+
+def test_a_week_of_segment(photos: Path, tmp_path: Path) -> None:
+    a_week(SEGMENT, photos, tmp_path)
 
 
 @pytest.mark.faults

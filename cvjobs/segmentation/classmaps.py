@@ -120,8 +120,10 @@ def _winners(
     # Interpolated are the differences to the first class, for they are one less than the classes.
     best = torch.zeros((), device=logits.device)
     winner = names[0].to(kind)[:, None, None].expand(-1, TILE, TILE)
-    for name, patch in zip(names[1:], patches, strict=True):
+    last = len(names) - 1
+    for number, (name, patch) in enumerate(zip(names[1:], patches, strict=True), 1):
         value = left @ (patch - first) @ right
         winner = torch.where(value > best, name.to(kind)[:, None, None], winner)
-        best = torch.maximum(best, value)
+        if number < last:
+            best = torch.maximum(best, value)
     return winner

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate, pad
 
 from cvjobs.detection.network import DetectorNetwork
 from cvjobs.detection.steps import NONFINITE, NOTHING, Detect
@@ -52,24 +51,41 @@ class Instances:
 def outlined(masks: NDArray[np.float32], boxes: NDArray[np.float32], size: tuple[int, int]) -> list[str]:
     """Return the run-length strings of masks of objects, for an image of that (height, width).
 
-    The masks are pasted as torchvision's ``paste_masks_in_image`` does it and cut off at a probability of 0.5, but
-    one at a time and no larger than its box.
+    The masks are pasted as torchvision's ``paste_masks_in_image`` does it and cut off at a probability of 0.5, but no
+    pixels are made: down a column of the image the probability is a straight line from cell to cell, so it passes 0.5
+    once at most between two. Time and memory are those of the box's width alone.
 
     Args:
         masks: (N, M, M) the probabilities in the cells of each box.
         boxes: (N, 4) float32, in pixels of the image.
         size: the image's (height, width).
     """
-    cells = pad(torch.from_numpy(masks), (BORDER,) * 4)
+    cells = np.pad(masks.astype(np.float64), ((0, 0), (BORDER, BORDER), (BORDER, BORDER)))
     corners = _grown(torch.from_numpy(boxes), cells.shape[-1] / (cells.shape[-1] - 2 * BORDER)).tolist()
-    texts = []
-    for mask, (x0, y0, x1, y1) in zip(cells, corners, strict=True):
-        height, width = max(y1 - y0 + 1, 1), max(x1 - x0 + 1, 1)
-        pasted = interpolate(mask[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
-        top, left = max(-y0, 0), max(-x0, 0)
-        shown = pasted[top : max(size[0] - y0, 0), left : max(size[1] - x0, 0)] >= LEAST
-        texts.append(rle.encode(shown.numpy(), (min(y0 + top, size[0]), min(x0 + left, size[1])), size))
-    return texts
+    return [
+        rle.written(_turns(mask, corner, size), size[0] * size[1]) for mask, corner in zip(cells, corners, strict=True)
+    ]
+
+
+def _turns(cells: NDArray[np.float64], box: tuple[int, int, int, int], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Return where the mask begins and ends in turn, as column * height + row; its border cells are 0."""
+    x0, y0, x1, y1 = box
+    height, width, count = max(y1 - y0 + 1, 1), max(x1 - x0 + 1, 1), len(cells)
+    columns = np.arange(max(x0, 0), min(x0 + width, size[1]))
+    place = np.clip((columns - x0 + 0.5) * count / width - 0.5, 0, count - 1)
+    left = np.minimum(place.astype(np.int64), count - 2)
+    share = place - left
+    down = (cells[:, left] * (1 - share) + cells[:, left + 1] * share).T
+    inside = down >= LEAST
+    column, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    before, after = down[column, cell], down[column, cell + 1]
+    row = (cell + (LEAST - before) / (after - before) + 0.5) * height / count - 0.5
+    # The pixel that lies on the line belongs to the object.
+    first = np.where(after > before, np.ceil(row), np.floor(row) + 1).astype(np.int64)
+    turns = columns[column] * size[0] + np.clip(y0 + first, max(y0, 0), max(min(y0 + height, size[0]), 0))
+    places, times = np.unique(turns, return_counts=True)
+    kept: NDArray[np.int64] = places[times % 2 == 1]  # a run of no pixels begins and ends at one place
+    return kept
 
 
 def _grown(boxes: torch.Tensor, factor: float) -> torch.Tensor:

@@ -35,7 +35,12 @@ def encode(crop: NDArray[np.bool_] | Mask, offset: tuple[int, int], size: tuple[
     flat[1:-1].reshape(w, stride)[:, :h] = crop.T
     column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), max(stride, 1))
     turns = (left + column) * height + top + row
-    counts = np.diff(turns, prepend=0, append=height * width)
+    return written(turns, height * width)
+
+
+def written(turns: Ints, pixels: int) -> str:
+    """Return the string of a mask of so many pixels that begins and ends, in turn, at column * height + row."""
+    counts = np.diff(turns, prepend=0, append=pixels)
     return _text(counts if counts[-1] else counts[:-1])
 
 

@@ -138,9 +138,12 @@ class Ssd(OneStage):
         features = model.backbone(images)
         heads = {name: output.float() for name, output in model.head(list(features.values())).items()}
         probabilities = heads["cls_logits"].softmax(-1)
-        image, anchor, label = torch.where(probabilities[..., 1:] > conf)
+        # Few anchors see anything: only in those is a class looked for.
+        image, anchor = torch.where(probabilities[..., 1:].amax(-1) > conf)
+        seen = probabilities[image, anchor, 1:]
+        row, label = torch.where(seen > conf)
+        image, anchor, scores = image[row], anchor[row], seen[row, label]
         label += 1
-        scores = probabilities[image, anchor, label]
         best = best_of_groups(scores, image * probabilities.shape[-1] + label, model.topk_candidates)
         image, anchor = image[best], anchor[best]
         anchors = _anchors(model.anchor_generator, images, features)[anchor]
@@ -169,5 +172,7 @@ def _clipped(boxes: Tensor, image: Tensor, sizes: Sizes) -> Tensor:
 
 
 def _finite(outputs: Tensor) -> Tensor:
-    """Return for each row whether it has neither NaN nor infinity."""
-    return outputs.isfinite().all(1)
+    """Return for each row whether it has neither NaN nor infinity; both pass through a least and a greatest."""
+    if not outputs.shape[1]:
+        return outputs.new_ones(len(outputs), dtype=torch.bool)
+    return torch.stack(outputs.aminmax(dim=1)).isfinite().all(0)
