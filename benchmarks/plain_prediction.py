@@ -50,7 +50,9 @@ def segmenter(model: Any, name: str) -> Callable[[list[torch.Tensor]], list[dict
     def segment(batch: list[torch.Tensor]) -> list[dict[str, Any]]:
         found = []
         for image in batch:
-            logits = model(prepare(image)[None])["out"]
+            # Not as a tensor, which torchvision resizes a little differently.
+            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+            logits = model(prepare(picture)[None])["out"]
             logits = torch.nn.functional.interpolate(logits, image.shape[1:], mode="bilinear", align_corners=False)
             file = io.BytesIO()
             Image.fromarray(logits[0].argmax(0).to(torch.uint8).numpy()).save(file, "PNG")
