@@ -79,7 +79,7 @@ def run(context: Context, base: Snapshot) -> Forecast:
         todo=count + todo.failures.num_rows,
         reused=todo.reused,
         skipped=skipped,
-        seconds=round(count / sample.rate, 1) if sample.images else 0.0,
+        seconds=round(count / sample.rate, 2) if sample.images else 0.0,
         bytes=round(count * sample.bytes / sample.images) if sample.images else 0,
         images_per_second=round(sample.rate, 1),
         sample=sample.images,

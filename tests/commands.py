@@ -112,7 +112,8 @@ def sentence(ended: Ended, code: int) -> str:
 
 def said(err: str) -> list[str]:
     """The lines of a command's stderr, without those of the progress."""
-    return [line for line in err.splitlines() if not re.match("(embed|detect|segment|classify|masks): ", line)]
+    progress = re.compile("(classify|detect|embed|eval|export|index|masks|query|segment): ")
+    return [line for line in err.splitlines() if not progress.match(line)]
 
 
 def left(mark: str) -> list[str]:

@@ -23,13 +23,14 @@ from cvjobs.records import Transform
 
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 FIXED = "ssdlite320_mobilenet_v3_large"
-KINDS = [SMALL, "retinanet_resnet50_fpn", "fcos_resnet50_fpn", FIXED, "maskrcnn_resnet50_fpn"]
+KINDS = [SMALL, "retinanet_resnet50_fpn", "fcos_resnet50_fpn", FIXED]
 OTHERS = [
     "ssd300_vgg16",
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_resnet50_fpn_v2",
     "fasterrcnn_mobilenet_v3_large_fpn",
     "retinanet_resnet50_fpn_v2",
+    "maskrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn_v2",
 ]
 SIZES = [(150, 200), (150, 200), (120, 260)]

@@ -216,6 +216,7 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path: Path) -> Non
     fake.put(named(clustered(12_000, DIM)))
     with started([*CLI, "index", str(fake.out), "-o", str(out), "--kind", "pq", "--target-recall", "0.5"]) as process:
         until(lambda: list(out.glob("g000001-*/ids.parquet")))
+        process.send_signal(signal.SIGSTOP)  # it holds the index until the second one is there
         assert f"held by process {process.pid}" in sentence(run("index", fake.out, "-o", out), 5)
 
 

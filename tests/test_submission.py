@@ -98,7 +98,7 @@ def test_a_killed_client_and_ctrl_c_leave_the_job_alone_and_a_stop_is_graceful(h
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/long 0\n", 60)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "cvjobs: Job long goes on: follow it with 'cvjobs jobs wait long', stop it with" in err
     assert "Traceback" not in err
