@@ -15,6 +15,7 @@ import pyarrow as pa
 DETECTIONS = "detections"
 CLASS_MAP = "class_map"
 CLASSES = "classes"
+BACKGROUND = "__background__"  # what a class map has where there is nothing to see, by the name in the weights
 
 _BOX = [pa.field(name, pa.float32()) for name in ("x0", "y0", "x1", "y1", "score")]
 _CLASS = [pa.field("category_id", pa.int32()), pa.field("label", pa.string())]
@@ -66,3 +67,8 @@ def task(facts: Mapping[str, Any]) -> str:
 def categories(facts: Mapping[str, Any]) -> list[Category]:
     """Return the classes that an output's model knows, by its facts."""
     return [Category(id_, name) for id_, name in facts.get("categories", [])]
+
+
+def things(facts: Mapping[str, Any]) -> list[Category]:
+    """Return the classes of what there is to see: all but the background of a class map."""
+    return [category for category in categories(facts) if category.name != BACKGROUND]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import functional
 
+import cvjobs
 from cvjobs.segmentation import png
 from cvjobs.segmentation.classmaps import class_map
 
@@ -142,6 +143,18 @@ def test_the_columns_say_what_there_is(out: Path) -> None:
         assert {c["category_id"]: c["pixels"] for c in row["classes"]} == {i: n for i, n in enumerate(counts) if n}
         assert [c["pixels"] for c in row["classes"]] == sorted(counts[counts > 0], reverse=True)
         assert all(c["label"] == names[c["category_id"]] for c in row["classes"])
+
+
+def test_the_background_is_nothing_to_see_on_the_page_and_in_an_export(out: Path, tmp_path: Path) -> None:
+    page = (out / "report.html").read_text()
+    assert "of all pixels have a class" in page
+    assert "__background__" not in page
+    cvjobs.export(out, tmp_path / "found.json", "coco")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [category["id"] for category in found["categories"]] == list(range(1, CLASSES))
+    assert {0} | {each["category_id"] for each in found["annotations"]} == set(
+        opened(out).to_pandas()["classes"].explode().map(lambda area: area["category_id"])
+    )
 
 
 def test_a_batch_of_one_gives_the_same_and_a_bad_image_is_an_error(

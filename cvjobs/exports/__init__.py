@@ -155,7 +155,7 @@ def open_output(
         store=store,
         snapshot=base,
         task=results.task(base.facts) or EMBED,
-        categories=results.categories(base.facts),
+        categories=results.things(base.facts),
         options=options,
         contiguous=contiguous,
         counting=counting,

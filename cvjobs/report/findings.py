@@ -127,7 +127,7 @@ def find(
     name = results.task(context.resolved.facts)
     if name not in TASKS:
         return None
-    task, categories = TASKS[name], results.categories(context.resolved.facts)
+    task, categories = TASKS[name], results.things(context.resolved.facts)
     allowed = STOPPED if stopped else max(LEAST, SHARE * seconds)
     files = statistics.gather(context.store, base.results, name, categories, allowed)
     total = Statistics()

@@ -120,7 +120,7 @@ def _draw(context: Context, base: Snapshot, places: list[Place], task: str, budg
         return {}
     keys = pa.concat_tables(table.select(["path", "bytes", "modified"]) for table in rows.values())
     images = thumbnails(context.source, keys, budget, SIZE, context.nursery)
-    categories = results.categories(context.resolved.facts)
+    categories = results.things(context.resolved.facts)
     paint = {"semantic": _semantic, "classify": _classify}.get(task, _detect)
     return {
         place: paint(image, table.drop_columns(["bytes", "modified"]).to_pylist()[0], categories)
