@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -171,9 +172,10 @@ def test_what_is_wrong_is_said_in_a_sentence(head: dict[str, str], tmp_path: Pat
 def listening(name: str) -> set[tuple[str, int]]:
     found = set()
     for process in local._processes(name):
-        for connection in process.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN:
-                found.add((connection.laddr.ip, connection.laddr.port))
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker of Ray's may just have ended
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((connection.laddr.ip, connection.laddr.port))
     return found
 
 
