@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shlex
 from pathlib import Path
 
-from cvjobs import drivers
+import pytest
+import typer
+
+from cvjobs import cli, drivers
 from cvjobs.dataset import layout
 from cvjobs.errors import CvjobsError
+from cvjobs.pipeline import plan
 from cvjobs.records import CODES
 
 ROOT = Path(__file__).parent.parent
 OUTPUTS = (ROOT / "docs" / "outputs.md").read_text()
 README = (ROOT / "README.md").read_text()
+PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in (ROOT / "docs").glob("*.md")}
+PAGES |= {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 
 
 def test_every_error_code_is_documented_with_its_remedy() -> None:
@@ -33,3 +41,60 @@ def test_every_exit_code_is_in_the_readme() -> None:
 def test_every_command_is_in_the_readme() -> None:
     for name in drivers.files():
         assert f"cvjobs {name}" in README
+
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def fenced(page: str, language: str = "") -> list[str]:
+    """The blocks of a page in a language, those of the shell by default."""
+    return [text for name, text in FENCE.findall(page) if name == language]
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """The options of every command, as one types them."""
+    found = {}
+    for name in drivers.files():
+        command = typer.main.get_group(cli._single(name, drivers.load(name))).commands[name]
+        found[name] = {"--help"}.union(*(parameter.opts for parameter in command.params))
+    return found
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "command_reference.py"))["page"]()
+    assert PAGES["docs/commands.md"] == made, "run: python docs/command_reference.py"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_command_line_that_is_shown_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^\$ (?:\w+=\S+ )*cvjobs (.*)$", "\n".join(fenced(PAGES[page])), re.MULTILINE):
+        words = shlex.split(re.split(r" (?:[|>]|&&) ", line)[0], comments=True)
+        cli._parse(cli._single(words[0], drivers.load(words[0])), words)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_option_that_is_named_in_a_sentence_is_one(page: str, options: dict[str, set[str]]) -> None:
+    every = set().union(*options.values())
+    for text in re.findall(r"`((?:cvjobs |-)[^`\n]+)`", FENCE.sub("", PAGES[page])):
+        words = text.replace("[", "").replace("]", "").split()
+        known = options.get(words[1], every) if words[0] == "cvjobs" else every
+        assert words[0] != "cvjobs" or words[1] in options or not re.fullmatch("[a-z]+", words[1]), text
+        assert {word for word in words if re.match("--?[a-z]", word)} <= known, text
+
+
+def test_the_pipelines_that_are_shown_are_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAY", "2026-11-22")
+    shown = [text for page in PAGES.values() for text in fenced(page, "yaml")]
+    pipelines = [text for text in shown if re.search("^steps:", text, re.MULTILINE)]
+    assert pipelines
+    for text in pipelines:
+        (tmp_path / "nightly.yaml").write_text(text)
+        plan.read(str(tmp_path / "nightly.yaml"))
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for page, text in PAGES.items():
+        for place in re.findall(r"\]\(([^)#]+)[^)]*\)", FENCE.sub("", text)):
+            assert "://" in place or (ROOT / page).parent.joinpath(place).is_file(), (page, place)

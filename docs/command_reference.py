@@ -1,0 +1,93 @@
+"""The command reference: `python docs/command_reference.py` makes docs/commands.md from the commands' own options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from cvjobs import config, drivers
+from cvjobs.config import Field
+from cvjobs.options import BatchOptions
+
+PAGE = Path(__file__).with_name("commands.md")
+HEAD = """\
+# Commands
+
+Made from the commands themselves by `python docs/command_reference.py`; `cvjobs COMMAND --help` says the same. In
+Python a command is a function: `cvjobs.embed("photos", "vectors", batch_size=8)`.
+
+Besides its own options every command has `--help` and `--config FILE`, which names the file that is read instead of
+`cvjobs.yaml`. A command with `--address` also has `--id ID`, its name as a job on a cluster, and `--detach`, which does
+not wait for that job ([clusters](cluster.md)). The README lists the [exit codes](../README.md#options-and-settings).
+"""
+BATCH = """\
+## Options of every batch job
+
+Those of `embed`, `classify`, `detect` and `segment`, beside their own. Precedence: defaults, then the command's section
+in `cvjobs.yaml`, then the command line.
+"""
+_DEFAULT = re.compile(r"\s*(?:\[default: (.+?)\]|Default: ([^:]+?)\.)$")
+_LETTERS = {int: "N", float: "X"}
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    shared = config.fields(BatchOptions)
+    commands = drivers.described()
+    links = " · ".join(f"[{name}](#cvjobs-{name})" for name in commands) + "\n"
+    sections = [_section(name, text, shared) for name, text in commands.items()]
+    return "\n".join([HEAD, links, f"{BATCH}\n{_table(shared.values())}", *sections])
+
+
+def _section(name: str, text: str, shared: dict[str, Field]) -> str:
+    kind = drivers.load(name).Config
+    fields = config.fields(kind).values()
+    line = " ".join(["cvjobs", name, *(word for field in fields for word in _usage(field)), "[OPTIONS]"])
+    batch = issubclass(kind, BatchOptions)
+    own = [field for field in fields if not batch or field.name not in shared]
+    more = ["And the [options of every batch job](#options-of-every-batch-job).\n"] * batch
+    return "\n".join([f"## cvjobs {name}\n", f"{text}\n", f"```\n{line}\n```\n", _table(own), *more])
+
+
+def _usage(field: Field) -> Iterator[str]:
+    """Yield what of a command line every call has."""
+    if field.positional:
+        yield field.spelt if field.required else f"[{field.spelt}]"
+    elif field.required:
+        yield f"{field.spelt.partition('/')[0]} {_value(field)}"
+
+
+def _table(fields: Iterable[Field]) -> str:
+    rows = ["| option | default | |", "|---|---|---|", *map(_row, fields)]
+    return "\n".join(rows) + "\n"
+
+
+def _row(field: Field) -> str:
+    words, default = field.info.help or "", _shown(field.default)
+    if found := _DEFAULT.search(words):
+        words, default = words[: found.start()], found[1] or found[2]
+    if field.info.envvar:
+        default = f"`{field.info.envvar}`{', else ' * bool(default)}{default}"
+    spelt = field.spelt.replace("/", "`, `")
+    option = f"`{spelt}`" if field.positional or field.kind is bool else f"`{spelt} {_value(field)}`"
+    cells = (option, "required" if field.required else default, words)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _value(field: Field) -> str:
+    """Return what stands for the value of an option."""
+    if get_origin(field.kind) is Literal:
+        return "|".join(get_args(field.kind))
+    return str(field.info.metavar or _LETTERS.get(field.kind) or field.name.replace("_", "-").upper())
+
+
+def _shown(default: Any) -> str:
+    if default in (None, False, "", ()):
+        return ""
+    return f"{default:,}" if isinstance(default, int) else f"`{default}`" if isinstance(default, str) else str(default)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
