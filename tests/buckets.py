@@ -1,6 +1,6 @@
-"""An S3 for the tests: moto's server on loopback in a process of its own, and what a test does there as a user would.
+"""An S3 for the tests: moto's server in a process of its own, and what a test does there as a user would.
 
-Run as a program it prints its port and serves until it is killed.
+Run as a program, with an address of this machine, it prints its port and serves until it is killed.
 """
 
 from __future__ import annotations
@@ -82,12 +82,13 @@ class Bucket:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server(host: str = "127.0.0.1") -> Iterator[str]:
     """Run moto's server and yield its endpoint."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    words = [sys.executable, __file__, host]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield f"http://{host}:{int(process.stdout.readline())}"
     finally:
         process.kill()
         process.communicate()
@@ -110,7 +111,7 @@ def main() -> None:
 
     WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections are kept, as a real one keeps them
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    serving = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    serving = ThreadedMotoServer(sys.argv[1], 0, verbose=False)
     serving.start()
     print(serving.get_host_and_port()[1], flush=True)
     threading.Event().wait()

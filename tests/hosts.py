@@ -1,0 +1,250 @@
+"""Several machines on this one: each has a network, processes, mounts and a name of its own, all on one bridge.
+
+A machine is what its first process holds. That one ends with this process, however this ends, and the kernel then ends
+all others of the machine and removes its network: nothing has to be cleaned up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from commands import environment, until
+
+import cvjobs
+from cvjobs.paths import shipped
+
+# Ends with the thread that starts it: a machine does not outlive the tests.
+HELD = ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]
+MACHINE = ["--net", "--pid", "--mount", "--uts", "--ipc", "--mount-proc"]
+# Its first process also takes leave of those whose parent has ended.
+FIRST = (
+    "set -e; hostname $0; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs -o mode=0700 tmpfs /mnt; "
+    "ip link set lo up; echo ready; sleep infinity & wait"
+)
+SWITCH = (
+    "set -e; ip link add bridge type bridge; ip link set bridge up; ip link set lo up; echo ready; exec sleep infinity"
+)
+# Prints the status and the body of an answer, or 0 and why there is none.
+FETCH = """
+import sys, urllib.error, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + sys.argv[2]} if sys.argv[2] else {})
+try:
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        print(answer.status, answer.read().decode(errors="replace"))
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode(errors="replace"))
+except (OSError, ValueError) as error:
+    print(0, error)
+"""
+PORT, API = 6379, "http://127.0.0.1:8265"
+RAY = shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"
+
+
+def refusal() -> str:
+    """Why there can be no such machines here, "" where they can."""
+    if missing := [name for name in ("setpriv", "unshare", "nsenter", "ip") if not shutil.which(name)]:
+        return f"this machine has no {missing[0]}"
+    probe = "mount -t tmpfs tmpfs /mnt && ip link add one type bridge && ip link add two type veth peer name three"
+    ended = subprocess.run(["unshare", *MACHINE, "--fork", "sh", "-c", probe], capture_output=True, check=False)
+    return f"this user may not make namespaces ({ended.stderr.decode().strip()})" if ended.returncode else ""
+
+
+class Holder:
+    """A process whose namespaces others enter."""
+
+    def __init__(self, *words: str) -> None:
+        self._outer = subprocess.Popen([*HELD, *words], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        assert self._outer.stdout is not None
+        assert self._outer.stdout.readline() == "ready\n", "no machine was made"
+        (inner,) = psutil.Process(self._outer.pid).children()
+        self.pid = inner.pid
+
+    def words(self, *words: object) -> list[str]:
+        """The command line that runs a program in there."""
+        return ["nsenter", "--target", str(self.pid), "--all", *map(str, words)]
+
+    def do(self, *words: object) -> str:
+        """Run a program in there and return what it printed; it must succeed."""
+        ended = subprocess.run(self.words(*words), capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, (words, ended)
+        return ended.stdout
+
+    def on(self) -> bool:
+        """Whether it has not ended."""
+        return self._outer.poll() is None
+
+    def end(self) -> None:
+        """End everything in there, as when the power fails."""
+        self._outer.kill()
+        self._outer.communicate()
+
+
+class Host(Holder):
+    """A machine; ``ray`` is what holds Ray there."""
+
+    def __init__(self, name: str, switch: Holder, address: str) -> None:
+        super().__init__(*MACHINE, "bash", "-c", FIRST, name)
+        self.name, self.address, self._switch = name, address, switch
+        self.ray: subprocess.Popen[bytes] | None = None
+        switch.do("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", self.pid)
+        switch.do("ip", "link", "set", name, "master", "bridge", "up")
+        self.do("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        self.do("ip", "link", "set", "eth0", "up")
+
+    def cut(self) -> None:
+        """Pull the cable."""
+        self._switch.do("ip", "link", "set", self.name, "down")
+
+    def heal(self) -> None:
+        """Put the cable in again."""
+        self._switch.do("ip", "link", "set", self.name, "up")
+
+    def processes(self, *names: str) -> list[psutil.Process]:
+        """The processes of the machine whose command lines hold one of the words, or all."""
+        own, found = os.readlink(f"/proc/{self.pid}/ns/pid"), []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                line = " ".join(process.cmdline())
+                here = os.readlink(f"/proc/{process.pid}/ns/pid") == own and process.pid != self.pid
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if here and alive and (not names or any(name in line for name in names)):
+                    found.append(process)
+        return found
+
+    def start(self, words: list[str], variables: dict[str, str], log: Path) -> None:
+        """Start Ray; what it says goes into a file."""
+        with log.open("ab") as output:
+            self.ray = subprocess.Popen(
+                self.words(*words),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(**variables),
+            )
+
+    def runs(self) -> bool:
+        """Whether Ray is there."""
+        return self.ray is not None and self.ray.poll() is None
+
+    def end(self) -> None:
+        """See ``Holder``."""
+        super().end()
+        if self.ray:
+            self.ray.wait()
+
+    def fetch(self, url: str, token: str = "") -> tuple[int, str]:
+        """The status and the body that a URL answers there; status 0 where nothing answers."""
+        status, _, body = self.do(sys.executable, "-c", FETCH, url, token).partition(" ")
+        return int(status), body
+
+
+class Cluster:
+    """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self._folder = folder
+        self._net = f"10.77.{os.getpid() % 256}"
+        self.here = f"{self._net}.254"
+        self.token = "a" * 64
+        secret = folder / ".ray" / "auth_token"
+        secret.parent.mkdir(mode=0o700)
+        secret.touch(0o600)
+        secret.write_text(self.token)
+        file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "local.yaml").read_text())
+        self.variables = {name: str(value) for name, value in file["environment"].items()}
+        self.variables |= {"HOME": str(folder), **variables}
+        self.variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        with ExitStack() as stack:
+            self._switch = Holder("--net", "bash", "-c", SWITCH)
+            stack.callback(self._switch.end)
+            cable = f"cvjobs{os.getpid()}"
+            subprocess.run(
+                ["ip", "link", "add", cable, "type", "veth", "peer", "name", "out", "netns", str(self._switch.pid)],
+                check=True,
+            )
+            subprocess.run(["ip", "address", "add", f"{self.here}/24", "dev", cable], check=True)
+            subprocess.run(["ip", "link", "set", cable, "up"], check=True)
+            self._switch.do("ip", "link", "set", "out", "master", "bridge", "up")
+            self.hosts = [self._host(number) for number in range(3)]
+            self.outsider = self._host(9)
+            self._stack = stack.pop_all()
+
+    def _host(self, number: int) -> Host:
+        return Host(f"host{number}", self._switch, f"{self._net}.{number + 1}")
+
+    @property
+    def head(self) -> Host:
+        """The machine with the Jobs API."""
+        return self.hosts[0]
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The variables of a command that runs on the head and is sent to the cluster."""
+        return {**self.variables, "RAY_ADDRESS": API}
+
+    def close(self) -> None:
+        """End everything."""
+        for host in (*self.hosts, self.outsider):
+            host.end()
+        self._stack.close()
+
+    def up(self) -> None:
+        """Put a new machine in place of each that is gone, start Ray where it does not run, and wait until it does."""
+        for number, host in enumerate(self.hosts):
+            if host.on():
+                host.heal()
+            else:
+                host = self.hosts[number] = self._host(number)  # noqa: PLW2901
+            if not host.runs():
+                host.start(self._start(number), self.variables, self._folder / f"{host.name}.log")
+        until(lambda: len(self.alive()) == 3, 120)
+
+    def _start(self, number: int) -> list[str]:
+        role = [f"--address={self.head.address}:{PORT}"]
+        if number == 0:
+            role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
+        options = ["--block", "--disable-usage-stats", "--num-cpus=1", "--object-store-memory=80000000"]
+        own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
+        return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
+
+    def alive(self) -> dict[str, str]:
+        """The ids of Ray's nodes by the address of their machine; {} where the head does not answer."""
+        status, body = self.head.fetch(f"{API}/api/v0/nodes?detail=true", self.token)
+        nodes = json.loads(body)["data"]["result"]["result"] if status == 200 else []
+        return {node["node_ip"]: node["node_id"] for node in nodes if node["state"] == "ALIVE"}
+
+    def drain(self, host: Host, seconds: int) -> None:
+        """Tell Ray that a machine will be taken away."""
+        words = [RAY, "drain-node", f"--address={self.head.address}:{PORT}", "--node-id", self.alive()[host.address]]
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+        ended = subprocess.run(
+            self.head.words(*words, *reason, "--deadline-remaining-seconds", seconds),
+            capture_output=True,
+            env=environment(**self.variables),
+            check=False,
+        )
+        assert ended.returncode == 0, ended
+
+
+@contextmanager
+def cluster(folder: Path, **variables: str) -> Iterator[Cluster]:
+    """Three machines with Ray and these variables, whose home is a folder; skips the test where there can be none."""
+    if reason := refusal():
+        pytest.skip(reason)
+    made = Cluster(folder, variables)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.close()

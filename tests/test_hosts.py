@@ -1,0 +1,118 @@
+"""Three hosts: the same rows as on one, whatever becomes of a host meanwhile, and nothing for who is not of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import hosts
+import numpy as np
+import pyarrow as pa
+import pytest
+from buckets import KEYS, made, server
+from commands import CLI, Ended, aged, embed, exact, rows, run
+from hosts import Cluster
+from PIL import Image
+
+from cvjobs import clusters
+from cvjobs.clusters import local
+
+pytestmark = pytest.mark.faults
+THREE = ("--workers", "3")
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with hosts.cluster(tmp_path_factory.mktemp("hosts"), **KEYS) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(machines: Cluster) -> Cluster:
+    """The three hosts, all of them there."""
+    machines.up()
+    return machines
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,000 different JPEGs of 64x48 in three folders, and one file that is none."""
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(6)
+    for number in range(3000):
+        image = root / f"night{number % 3}" / f"photo{number:04}.jpg"
+        image.parent.mkdir(exist_ok=True)
+        pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC).save(image)
+    (root / "night0" / "none.jpg").write_text("no image")
+    return aged(root)
+
+
+@pytest.fixture(scope="module")
+def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """The rows of the pictures, made by one process without Ray."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    assert embed(pictures, out).code == 0
+    exact(out, pictures, 3001)
+    return rows(out)
+
+
+def same(found: pa.Table, wanted: pa.Table) -> None:
+    """The same rows, and the same vectors but for what rounding may do."""
+    for name in ("path", "image_id", "bytes", "content_hash", "width", "height", "frames"):
+        assert found[name].equals(wanted[name]), name
+    vectors, others = (
+        table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in (found, wanted)
+    )
+    assert vectors.size == others.size
+    assert np.abs(vectors - others).max() < 1e-5
+
+
+def sent(cluster: Cluster, source: object, out: object, *words: object) -> Ended:
+    """Embed on three hosts, as a job that is sent from the head."""
+    line = ("embed", source, "-o", out, "--model", "thumbnail/4", *THREE, *words)
+    return run(*line, program=cluster.head.words(*CLI), cwd=None, **cluster.client)
+
+
+def test_three_hosts_give_the_same_rows(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
+    ended = sent(cluster, pictures, tmp_path / "out")
+    assert ended.code == 0, ended
+    assert ended.left == []
+    assert ended.out.startswith("3,001 listed = 3,000 ok + 1 failed + 0 skipped, missing 0\n")
+    same(rows(tmp_path / "out"), alone)
+    exact(tmp_path / "out", pictures, 3001)
+
+
+def test_three_hosts_and_a_bucket_give_the_same_rows(cluster: Cluster, pictures: Path, alone: pa.Table) -> None:
+    with pytest.MonkeyPatch.context() as patch, server(cluster.here) as endpoint:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        bucket = made(endpoint, "hosts")
+        bucket.upload(pictures, "pictures")
+        ended = sent(cluster, bucket.url("pictures"), bucket.url("out"), *bucket.options)
+        assert ended.code == 0, ended
+        assert ended.out.startswith("3,001 listed = 3,000 ok + 1 failed + 0 skipped, missing 0\n")
+        same(bucket.table("out/data"), alone)
+        checked = run("verify", bucket.url("out"), "--source", bucket.url("pictures"), *bucket.options)
+        assert checked.code == 0, checked
+
+
+def test_the_cluster_of_this_machine_gives_the_same_rows(
+    pictures: Path, alone: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"alone{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        file = {**clusters.described("local"), "port": free.getsockname()[1]}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    try:
+        up = local.up(name, file, print)
+        ended = embed(pictures, tmp_path / "out", "--workers", 2, "--address", up.address)
+    finally:
+        local.down(name, file, print)
+        shutil.rmtree(local._folder(name))
+    assert ended.code == 0, ended
+    same(rows(tmp_path / "out"), alone)
+    exact(tmp_path / "out", pictures, 3001)
