@@ -34,6 +34,7 @@ LAYERS = {
         "pages",
         "plain",
         "progress",
+        "recipes",
         "remote",
         "report",
         "resolving",
