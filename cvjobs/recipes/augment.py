@@ -24,7 +24,8 @@ def generator(*position: int) -> torch.Generator:
     """
     import numpy as np
 
-    (seed,) = np.random.SeedSequence(position).generate_state(1, np.uint64)
+    # With its length, for a sequence is seeded as the same one without its last zeros.
+    (seed,) = np.random.SeedSequence((len(position), *position)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(seed >> 1))
 
 

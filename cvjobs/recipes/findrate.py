@@ -10,6 +10,7 @@ import numpy as np
 
 _SMOOTHING = 0.9
 _HOPELESS = 4.0  # times the lowest loss
+_FALLEN = 0.99  # of the first loss; above that it did not fall but wavered
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def find(step: Callable[[float], float], low: float = 1e-6, high: float = 1.0, s
 def _steepest(rates: list[float], losses: list[float]) -> float | None:
     """Return the rate where the loss falls fastest before its lowest point."""
     lowest = int(np.argmin(losses)) if losses else 0
-    if lowest < 2:
+    if lowest < 2 or losses[lowest] > _FALLEN * losses[0]:
         return None
     slopes = np.gradient(losses[: lowest + 1], np.log(rates[: lowest + 1]))
     return rates[int(np.argmin(slopes))]

@@ -96,6 +96,59 @@ class Recipe:
             raise WrongUse("--logit-adjustment is for classes that exclude each other: leave it out with --loss bce.")
 
 
+_RANGES: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
+    (lambda value: 0 < value < math.inf, "more than 0", ("epochs", "lr", "lr_base_size", "accumulate", "decay_epochs")),
+    (
+        lambda value: 0 <= value <= 1,
+        "from 0 to 1",
+        ("layer_decay", "decay_rate", "min_lr", "hflip", "vflip", "color_jitter", "erasing", "swa"),
+    ),
+    (lambda value: 0 <= value < 1, "from 0 to below 1", ("momentum", "smoothing", "ema")),
+    (
+        lambda value: 0 <= value < math.inf,
+        "at least 0",
+        (
+            "weight_decay",
+            "clip_grad",
+            "warmup_epochs",
+            "patience",
+            "focal_gamma",
+            "logit_adjustment",
+            "mixup",
+            "cutmix",
+        ),
+    ),
+)
+_CHOICES = {
+    "opt": Optimizer, "clip_mode": ClipMode, "sched": Schedule, "loss": Loss, "class_weights": ClassWeights,
+    "sampling": Sampling, "aa": Policy,
+}  # fmt: skip
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    for good, wanted, names in _RANGES:
+        for name in names:
+            if not good(getattr(recipe, name)):
+                raise WrongUse(f"{_option(name)} must be {wanted}, not {getattr(recipe, name):g}.")
+    for name, choices in _CHOICES.items():
+        value = getattr(recipe, name)
+        if value not in get_args(choices):
+            hint = nearest(value, get_args(choices), 1)
+            raise WrongUse(f"{_option(name)} must be one of {', '.join(get_args(choices))}, not {value!r}{hint}.")
+    for name in ("scale", "ratio"):
+        pair = getattr(recipe, name)
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] < float("inf"):
+            raise WrongUse(f"{_option(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
+    if recipe.scale[1] > 1:
+        raise WrongUse(f"--scale is a share of the image's area: {recipe.scale[1]:g} is more than all of it.")
+    if len(recipe.img_size) > 2 or any(side < 8 or side != int(side) for side in recipe.img_size):
+        raise WrongUse("--img-size must be a whole number of at least 8 pixels, or two as in 128:224.")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 NAMED: dict[Name, Recipe] = {
     "finetune": Recipe(
         epochs=10,
@@ -157,56 +210,3 @@ def span(text: str, option: str) -> tuple[float, ...]:
     if len(numbers) not in (1, 2):
         raise WrongUse(f"{option} must be a number, or two as in 0.5:1, not {text!r}.")
     return numbers
-
-
-_RANGES: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
-    (lambda value: 0 < value < math.inf, "more than 0", ("epochs", "lr", "lr_base_size", "accumulate", "decay_epochs")),
-    (
-        lambda value: 0 <= value <= 1,
-        "from 0 to 1",
-        ("layer_decay", "decay_rate", "min_lr", "hflip", "vflip", "color_jitter", "erasing", "swa"),
-    ),
-    (lambda value: 0 <= value < 1, "from 0 to below 1", ("momentum", "smoothing", "ema")),
-    (
-        lambda value: 0 <= value < math.inf,
-        "at least 0",
-        (
-            "weight_decay",
-            "clip_grad",
-            "warmup_epochs",
-            "patience",
-            "focal_gamma",
-            "logit_adjustment",
-            "mixup",
-            "cutmix",
-        ),
-    ),
-)
-_CHOICES = {
-    "opt": Optimizer, "clip_mode": ClipMode, "sched": Schedule, "loss": Loss, "class_weights": ClassWeights,
-    "sampling": Sampling, "aa": Policy,
-}  # fmt: skip
-
-
-def _check_numbers(recipe: Recipe) -> None:
-    for good, wanted, names in _RANGES:
-        for name in names:
-            if not good(getattr(recipe, name)):
-                raise WrongUse(f"{_option(name)} must be {wanted}, not {getattr(recipe, name):g}.")
-    for name, choices in _CHOICES.items():
-        value = getattr(recipe, name)
-        if value not in get_args(choices):
-            hint = nearest(value, get_args(choices), 1)
-            raise WrongUse(f"{_option(name)} must be one of {', '.join(get_args(choices))}, not {value!r}{hint}.")
-    for name in ("scale", "ratio"):
-        pair = getattr(recipe, name)
-        if len(pair) != 2 or not 0 < pair[0] <= pair[1] < float("inf"):
-            raise WrongUse(f"{_option(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
-    if recipe.scale[1] > 1:
-        raise WrongUse(f"--scale is a share of the image's area: {recipe.scale[1]:g} is more than all of it.")
-    if len(recipe.img_size) > 2 or any(side < 8 or side != int(side) for side in recipe.img_size):
-        raise WrongUse("--img-size must be a whole number of at least 8 pixels, or two as in 128:224.")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
