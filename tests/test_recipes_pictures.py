@@ -148,7 +148,7 @@ def test_without_mixing_a_batch_is_the_same() -> None:
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
 def test_the_targets_are_mixed_as_the_images_are(way: str) -> None:
     for seed in range(20):
-        out, shares, images = mixed(seed, **{way: 1.0})
+        out, shares, _ = mixed(seed, **{way: 1.0})
         assert shares.sum(1).tolist() == pytest.approx([1.0] * 10)
         expected = (shares * torch.arange(10)).sum(1)
         assert torch.allclose(out.mean((1, 2, 3)), expected, atol=1e-3)
