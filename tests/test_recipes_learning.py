@@ -234,6 +234,14 @@ def test_the_focal_loss_forgets_what_is_easy() -> None:
     assert ratios == pytest.approx([(1 - p) ** 2 for p in probability], rel=1e-4)
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_focal_loss_of_a_sure_prediction_has_a_gradient(multilabel: bool) -> None:
+    logits = torch.tensor([[200.0, -200.0, -200.0]], requires_grad=True)
+    losses.build(recipe(loss="focal", focal_gamma=0.5), COUNTS, multilabel)(logits, torch.eye(3)[:1]).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_binary_losses_are_those_of_several_labels() -> None:
     several = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 1, 1]])
     expected = float(F.binary_cross_entropy_with_logits(LOGITS, several.float()))

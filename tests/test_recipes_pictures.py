@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvjobs.recipes.augment import Augment, generator
+from cvjobs.recipes.augment import Augment, Boxes, crop_at_once, crop_one_by_one, generator
 from cvjobs.recipes.mixing import mix
 from cvjobs.recipes.settings import Policy, Recipe
 
@@ -70,6 +70,16 @@ def test_a_crop_is_a_share_of_the_area_of_these_proportions() -> None:
     left = crops[:, 0, 0, 0] - images[:, 0, 0, 0]
     assert float(left.std()) > 10, "boxes lie anywhere"
     assert float(crops.min()) >= 19, "and inside the image"
+
+
+def test_a_gpu_cuts_the_boxes_that_a_cpu_does() -> None:
+    count = 64
+    draw = generator(0)
+    places = {name: torch.rand(count, generator=draw) for name in ("across", "down")}
+    flips = {name: torch.rand(count, generator=draw) < 0.5 for name in ("mirrored", "upturned")}
+    sides = {name: 0.5 + torch.rand(count, generator=draw) / 2 for name in ("wide", "high")}
+    images, boxes = pictures(count, 64), Boxes(**places, **flips, **sides)
+    assert float((crop_at_once(images, boxes, 48) - crop_one_by_one(images, boxes, 48)).abs().mean()) < 1.5
 
 
 def test_colours_change_by_up_to_their_share() -> None:

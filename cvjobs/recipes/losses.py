@@ -76,7 +76,7 @@ class _Softmax(nn.Module):
         shares = _shares(targets, logits.shape[1])
         shares = shares * (1 - self._smoothing) + self._smoothing / logits.shape[1]
         if self._gamma:
-            logs = (1 - logs.exp()) ** self._gamma * logs
+            logs = _doubt(1 - logs.exp()) ** self._gamma * logs
         return -(self.get_buffer("_weights") * shares * logs).sum(1).mean()
 
 
@@ -97,8 +97,12 @@ class _Binary(nn.Module):
         shares = shares * (1 - self._smoothing) + self._smoothing * towards
         losses = F.binary_cross_entropy_with_logits(logits, shares, reduction="none")
         if self._gamma:
-            losses = (shares - logits.sigmoid()).abs() ** self._gamma * losses
+            losses = _doubt((shares - logits.sigmoid()).abs()) ** self._gamma * losses
         return (self.get_buffer("_weights") * losses).mean(1).mean()
+
+
+def _doubt(chance: Tensor) -> Tensor:
+    return chance.clamp(min=1e-6)  # at 0 the gradient of a power below 1 is infinite
 
 
 def _shares(targets: Tensor, classes: int) -> Tensor:
