@@ -20,7 +20,8 @@ Python a command is a function: `cvjobs.embed("photos", "vectors", batch_size=8)
 
 Besides its own options every command has `--help` and `--config FILE`, which names the file that is read instead of
 `cvjobs.yaml`. A command with `--address` also has `--id ID`, its name as a job on a cluster, and `--detach`, which does
-not wait for that job ([clusters](cluster.md)). The README lists the [exit codes](../README.md#options-and-settings).
+not wait for that job ([clusters](cluster.md)). The exit codes are those of
+[faults](faults.md#exit-codes).
 """
 BATCH = """\
 ## Options of every batch job
