@@ -1,6 +1,7 @@
 """Start, end and look at a place to run: `cvjobs cluster up local`, then --address http://127.0.0.1:8265.
 
-`local` is this machine: a Ray head that stays until `down`, reached from this machine only.
+`local` is this machine: a Ray head that stays until `down`, reached from this machine only. The others are filled in
+first: copy `hosts` (machines over SSH), `aws` or `kuberay` and name the copy, as in `cvjobs cluster up ./hosts.yaml`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ class Config:
     """The options of ``cvjobs cluster``."""
 
     action: Annotated[Literal["up", "down", "status"], typer.Argument(help="up, down or status.")]
-    name: Annotated[str, typer.Argument(help="The name of a file in cluster/: local.")] = "local"
+    name: Annotated[
+        str,
+        typer.Argument(help="A file of cluster/ by its name (aws, hosts, kuberay, local), or your own: ./NAME.yaml."),
+    ] = "local"
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
 
 
@@ -38,11 +42,11 @@ def call(config: Config) -> Status:
     from cvjobs import clusters
     from cvjobs.progress import Progress
 
-    file = clusters.described(config.name)
+    name, file = clusters.called(config.name), clusters.described(config.name)
     kind = importlib.import_module(f"cvjobs.clusters.{file['kind']}")
     if config.action == "status":
-        found: Status = kind.status(config.name, file)
+        found: Status = kind.status(name, file)
         return found
     with Progress("cluster") as progress:
-        changed: Status = getattr(kind, config.action)(config.name, file, progress.say)
+        changed: Status = getattr(kind, config.action)(name, file, progress.say)
     return changed

@@ -23,7 +23,7 @@ import pytest
 from commands import CLI, Ended, embed, exact, rows, run, sentence, started, until
 
 from cvjobs import clusters
-from cvjobs.clusters import local
+from cvjobs.clusters import host, local
 from cvjobs.errors import CvjobsError
 
 TOYS = [sys.executable, str(Path(__file__).parent / "with_toys.py")]
@@ -46,7 +46,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             yield {"RAY_ADDRESS": up.address, "HOME": os.environ["HOME"], "CLUSTER": name}
         finally:
             assert local.down(name, file, print).processes == 0
-        shutil.rmtree(local._folder(name))
+        shutil.rmtree(host.folder(name))
 
 
 def toil(head: dict[str, str], *words: object, cwd: Path | None = None) -> Ended:
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_said_in_a_sentence(head: dict[str, str], tmp_path: Pat
 
 def listening(name: str) -> set[tuple[str, int]]:
     found = set()
-    for process in local._processes(name):
+    for process in host.processes(name):
         with contextlib.suppress(psutil.NoSuchProcess):  # a worker of Ray's may just have ended
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
@@ -216,9 +216,7 @@ def test_a_dashboard_that_restarts_costs_no_line(head: dict[str, str]) -> None:
     words = [*TOYS, "toil", "/through", "--lines", "300", "--pause", "0.1", "--id", "through"]
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/through 0\n", 60)
-        (dashboard,) = [
-            p for p in local._processes(head["CLUSTER"]) if "dashboard/dashboard.py" in " ".join(p.cmdline())
-        ]
+        (dashboard,) = [p for p in host.processes(head["CLUSTER"]) if "dashboard/dashboard.py" in " ".join(p.cmdline())]
         line, variables = dashboard.cmdline(), dashboard.environ()
         dashboard.terminate()
         dashboard.wait(30)
@@ -239,11 +237,11 @@ def test_a_cluster_that_dies_is_said_and_leaves_no_driver(head: dict[str, str]) 
     words = [*TOYS, "toil", "/dies", "--lines", "4000", "--pause", "0.1", "--id", "dies"]
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/dies 0\n", 60)
-        (gcs,) = [p for p in local._processes(head["CLUSTER"]) if p.name() == "gcs_server"]
+        (gcs,) = [p for p in host.processes(head["CLUSTER"]) if p.name() == "gcs_server"]
         gcs.kill()
         began = time.monotonic()
         _, err = process.communicate(timeout=120)
     assert time.monotonic() - began < 90
     assert process.returncode == 1
     assert "has not answered for 60 s: when it does, follow it with 'cvjobs jobs wait dies'" in err
-    until(lambda: not local._processes(head["CLUSTER"]), 120 - (time.monotonic() - began))
+    until(lambda: not host.processes(head["CLUSTER"]), 120 - (time.monotonic() - began))

@@ -1,0 +1,189 @@
+"""The files of clusters against the schemas of those who read them, and what a user gets wrong about them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import run, sentence
+
+from cvjobs import clusters, paths
+from cvjobs.clusters import host, launcher
+from cvjobs.errors import WrongUse
+from cvjobs.submission import wheel
+
+ANSWERS = {"head_ip": "10.0.0.1", "worker_ips": "10.0.0.2", "region": "us-east-1", "ImageId": "ami-12c6146b"}
+
+
+def filled(tree: Any, key: str = "") -> Any:
+    """A cluster's file as a user fills it in."""
+    if isinstance(tree, dict):
+        return {name: filled(value, name) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [filled(value, key) for value in tree]
+    blank = isinstance(tree, str) and re.fullmatch("<[^<>]+>", tree)
+    return ANSWERS.get(key, "answer") if blank else tree
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """A shipped file, filled in."""
+    found: dict[str, Any] = filled(yaml.safe_load(clusters.files()[name].read_text()))
+    return found
+
+
+def prepared(name: str, tmp_path: Path) -> dict[str, Any]:
+    """What Ray's launcher makes of a file; it ends the process where the file is against its schema."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    document = launcher.document("night", shipped(name), tmp_path)
+    assert yaml.safe_load(yaml.safe_dump(document)) == document
+    found: dict[str, Any] = prepare_config(document)
+    validate_config(found)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(clusters.files()))
+def test_a_file_begins_with_two_lines_about_it_and_is_refused_until_it_is_filled_in(name: str) -> None:
+    lines = clusters.files()[name].read_text().splitlines()
+    assert [line.startswith("# ") for line in lines[:3]] == [True, True, False]
+    if shipped(name) == yaml.safe_load("\n".join(lines)):
+        assert clusters.described(name) == shipped(name)
+    else:
+        with pytest.raises(WrongUse, match=f"{name}.yaml is not filled in at .*: copy it, .* 'cvjobs cluster up ./"):
+            clusters.described(name)
+
+
+def test_every_file_closes_metrics_and_asks_for_the_token() -> None:
+    safe = clusters.described("local")["environment"]
+    assert safe["RAY_AUTH_MODE"] == "token"
+    for name in ("hosts", "aws"):
+        assert shipped(name)["environment"] == safe
+
+
+def test_hosts_as_rays_launcher_reads_it(tmp_path: Path) -> None:
+    found = prepared("hosts", tmp_path)
+    assert found["cluster_name"] == "night"
+    assert found["file_mounts"] == {"~/.cvjobs/setup": str(tmp_path)}
+    assert found["available_node_types"]["local.cluster.node"]["min_workers"] == 1
+    for commands in (found["head_start_ray_commands"], found["worker_start_ray_commands"]):
+        assert "--labels=cvjobs=" in commands[0]
+        for setting in ("RAY_AUTH_MODE=token", "RAY_DISABLE_METRICS=1", "CVJOBS_CLUSTER=night"):
+            assert f"export {setting};" in commands[0]
+        subprocess.run(["bash", "-n", "-c", commands[0]], check=True)
+    assert "--dashboard-host=127.0.0.1" in found["head_start_ray_commands"][0]
+    assert any(".whl" in command for command in found["setup_commands"])
+
+
+def test_aws_as_rays_launcher_reads_it(tmp_path: Path) -> None:
+    found = prepared("aws", tmp_path)
+    assert found["available_node_types"]["worker"]["min_workers"] == found["max_workers"]
+    assert found["available_node_types"]["head"]["max_workers"] == 0
+
+
+@pytest.mark.faults
+def test_aws_as_ec2_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that Ray asks of EC2 until the machines run, of moto's EC2."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ID", "KEY"):
+        monkeypatch.setenv(f"AWS_{'ACCESS_KEY' if name == 'ID' else 'SECRET_ACCESS'}_{name}", "none")
+    import boto3
+    from moto import mock_aws
+
+    with mock_aws():
+        boto3.client("iam").create_instance_profile(InstanceProfileName="answer")
+        from ray.autoscaler._private.aws.config import bootstrap_aws
+        from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+        found = bootstrap_aws(prepared("aws", tmp_path))
+        provider = AWSNodeProvider(found["provider"], "night")
+        tags = {"ray-node-type": "head", "ray-user-node-type": "head", "ray-node-name": "head"}
+        head = found["available_node_types"]["head"]["node_config"] | found["head_node"]
+        provider.create_node(head, tags, 1)
+        worker = found["available_node_types"]["worker"]["node_config"]
+        provider.create_node(worker, tags | {"ray-node-type": "worker", "ray-user-node-type": "worker"}, 1)
+        machines = list(boto3.resource("ec2", "us-east-1").instances.all())
+    lives = {(machine.instance_type, machine.instance_lifecycle) for machine in machines}
+    assert lives == {("m6i.large", None), ("c6i.2xlarge", "spot")}
+    assert len(machines) == 2
+
+
+def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
+    wrong = {
+        "none.yaml": (None, "none.yaml cannot be read"),
+        "garbage.yaml": ("a: [", "garbage.yaml is no YAML in line 1"),
+        "list.yaml": ("- a", "list.yaml describes no cluster: its 'kind' must be one of"),
+        "kind.yaml": ("kind: ../os", "'kind' must be one of"),
+        "empty.yaml": ("kind: launcher", "no mapping 'launcher.provider'"),
+        "port.yaml": ("{kind: local, port: x}", "names no 'port'"),
+        "two words.yaml": ("kind: local", "rename it"),
+        "mine.yaml": ("{kind: launcher, launcher: {provider: {type: local}}}", "no machine: add head_ip"),
+    }
+    for name, (content, said) in wrong.items():
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(WrongUse, match=re.escape(said)) as raised:
+            _status(str(tmp_path / name))
+        assert str(raised.value).endswith(".")
+    with pytest.raises(WrongUse, match=r"no cluster 'host' \(nearest: hosts\).*\./NAME\.yaml"):
+        clusters.described("host")
+    with pytest.raises(WrongUse, match="'file_mounts' under 'launcher' is written by cvjobs"):
+        launcher.document("x", {"launcher": {"file_mounts": {}, "provider": {}}}, tmp_path)
+
+
+def _status(name: str) -> None:
+    from cvjobs.jobs.cluster import Config, call
+
+    call(Config(action="status", name=name))
+
+
+def test_a_host_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    file = shipped("hosts")
+    file["launcher"]["provider"]["head_ip"] = "127.0.0.1"
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host 127.0.0.1 port 22: Connection refused' >&2; exit 255\n")
+    ssh.chmod(0o755)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(file))
+    ended = run(
+        "cluster", "status", tmp_path / "mine.yaml", PATH=f"{tmp_path}:{os.environ['PATH']}", HOME=str(tmp_path)
+    )
+    assert "127.0.0.1 cannot be used over SSH (ssh: connect to host" in sentence(ended, 1)
+
+
+def test_the_processes_of_a_cluster_end_and_no_others() -> None:
+    name = f"marks{os.getpid()}"
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        subprocess.Popen(sleeper, env={**os.environ, host.MARK: name}) as ours,
+        subprocess.Popen(sleeper, env={**os.environ, host.MARK: f"{name}-2"}) as other,
+    ):
+        assert [process.pid for process in host.processes(name)] == [ours.pid]
+        ended = subprocess.run([sys.executable, "-m", "cvjobs.clusters.host", name], check=False)
+        assert (ended.returncode, ours.wait(10), other.poll()) == (0, -15, None)
+        other.kill()
+    folder = host.folder(name)
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+
+
+def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_path: Path) -> None:
+    name, content = wheel.build()
+    (tmp_path / name).write_bytes(content)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", tmp_path / "in"]
+    subprocess.run([*pip, tmp_path / name], check=True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {name for name in archive.namelist() if not (tmp_path / "in" / name).is_file()} == set()
+    assert (tmp_path / "in" / "bin" / "cvjobs").exists()
+    assert (tmp_path / "in" / "cvjobs" / "cluster" / "hosts.yaml").read_bytes() == (
+        paths.shipped("cluster") / "hosts.yaml"
+    ).read_bytes()
+    pins = dict(line.split("==") for line in wheel.constraints().splitlines())
+    assert {"ray", "torch", "numpy", "timm"} <= pins.keys()
+    assert not any("+" in version for version in pins.values())
