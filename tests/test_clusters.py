@@ -15,7 +15,7 @@ import pytest
 import yaml
 from commands import run, sentence
 
-from cvjobs import clusters, paths
+from cvjobs import clusters, drivers, paths
 from cvjobs.clusters import host, launcher
 from cvjobs.errors import WrongUse
 from cvjobs.submission import wheel
@@ -94,7 +94,7 @@ def test_aws_as_ec2_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("ID", "KEY"):
         monkeypatch.setenv(f"AWS_{'ACCESS_KEY' if name == 'ID' else 'SECRET_ACCESS'}_{name}", "none")
-    import boto3
+    import boto3  # type: ignore[import-untyped]
     from moto import mock_aws
 
     with mock_aws():
@@ -102,8 +102,8 @@ def test_aws_as_ec2_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         from ray.autoscaler._private.aws.config import bootstrap_aws
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-        found = bootstrap_aws(prepared("aws", tmp_path))
-        provider = AWSNodeProvider(found["provider"], "night")
+        found = bootstrap_aws(prepared("aws", tmp_path))  # type: ignore[no-untyped-call]
+        provider = AWSNodeProvider(found["provider"], "night")  # type: ignore[no-untyped-call]
         tags = {"ray-node-type": "head", "ray-user-node-type": "head", "ray-node-name": "head"}
         head = found["available_node_types"]["head"]["node_config"] | found["head_node"]
         provider.create_node(head, tags, 1)
@@ -139,9 +139,8 @@ def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
 
 
 def _status(name: str) -> None:
-    from cvjobs.jobs.cluster import Config, call
-
-    call(Config(action="status", name=name))
+    driver = drivers.load("cluster")
+    driver.call(driver.Config(action="status", name=name))
 
 
 def test_a_host_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
@@ -176,8 +175,18 @@ def test_the_processes_of_a_cluster_end_and_no_others() -> None:
 def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_path: Path) -> None:
     name, content = wheel.build()
     (tmp_path / name).write_bytes(content)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", tmp_path / "in"]
-    subprocess.run([*pip, tmp_path / name], check=True)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(tmp_path / "in"),
+    ]
+    subprocess.run([*pip, str(tmp_path / name)], check=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name for name in archive.namelist() if not (tmp_path / "in" / name).is_file()} == set()
     assert (tmp_path / "in" / "bin" / "cvjobs").exists()

@@ -18,7 +18,7 @@ from hosts import Cluster
 from PIL import Image
 
 from cvjobs import clusters
-from cvjobs.clusters import local
+from cvjobs.clusters import host, local
 
 pytestmark = pytest.mark.faults
 THREE = ("--workers", "3")
@@ -112,7 +112,7 @@ def test_the_cluster_of_this_machine_gives_the_same_rows(
         ended = embed(pictures, tmp_path / "out", "--workers", 2, "--address", up.address)
     finally:
         local.down(name, file, print)
-        shutil.rmtree(local._folder(name))
+        shutil.rmtree(host.folder(name))
     assert ended.code == 0, ended
     same(rows(tmp_path / "out"), alone)
     exact(tmp_path / "out", pictures, 3001)
