@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
+import json
 import os
 import re
 import subprocess
@@ -15,11 +17,13 @@ import pytest
 import yaml
 from commands import run, sentence
 
+import cvjobs
 from cvjobs import clusters, drivers, paths
 from cvjobs.clusters import host, launcher
 from cvjobs.errors import WrongUse
 from cvjobs.submission import wheel
 
+ROOT = Path(__file__).parent.parent
 ANSWERS = {"head_ip": "10.0.0.1", "worker_ips": "10.0.0.2", "region": "us-east-1", "ImageId": "ami-12c6146b"}
 
 
@@ -130,7 +134,7 @@ def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / name).write_text(content)
         with pytest.raises(WrongUse, match=re.escape(said)) as raised:
-            _status(str(tmp_path / name))
+            call("status", tmp_path / name)
         assert str(raised.value).endswith(".")
     with pytest.raises(WrongUse, match=r"no cluster 'host' \(nearest: hosts\).*\./NAME\.yaml"):
         clusters.described("host")
@@ -138,9 +142,9 @@ def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
         launcher.document("x", {"launcher": {"file_mounts": {}, "provider": {}}}, tmp_path)
 
 
-def _status(name: str) -> None:
+def call(action: str, name: Path) -> Any:
     driver = drivers.load("cluster")
-    driver.call(driver.Config(action="status", name=name))
+    return driver.call(driver.Config(action=action, name=str(name)))
 
 
 def test_a_host_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_a_host_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     ended = run(
         "cluster", "status", tmp_path / "mine.yaml", PATH=f"{tmp_path}:{os.environ['PATH']}", HOME=str(tmp_path)
     )
-    assert "127.0.0.1 cannot be used over SSH (ssh: connect to host" in sentence(ended, 1)
+    assert "127.0.0.1 over SSH cannot be used (ssh: connect to host" in sentence(ended, 1)
 
 
 def test_the_processes_of_a_cluster_end_and_no_others() -> None:
@@ -196,3 +200,152 @@ def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_p
     pins = dict(line.split("==") for line in wheel.constraints().splitlines())
     assert {"ray", "torch", "numpy", "timm"} <= pins.keys()
     assert not any("+" in version for version in pins.values())
+
+
+def closed(required: str, **properties: Any) -> dict[str, Any]:
+    """The schema of a mapping that has these keys and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "required": required.split(),
+    }
+
+
+TEXT, COUNT, YES = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+LIMITS = closed("", requests=TEXTS, limits=TEXTS)
+SECURE = closed(
+    "allowPrivilegeEscalation capabilities seccompProfile",
+    allowPrivilegeEscalation={"const": False},
+    capabilities=closed("drop", drop={"const": ["ALL"]}),
+    seccompProfile=closed("type", type={"const": "RuntimeDefault"}),
+)
+CONTAINER = closed(
+    "name image securityContext resources",
+    name=TEXT,
+    image=TEXT,
+    env={"type": "array", "items": closed("name value", name=TEXT, value=TEXT)},
+    resources=LIMITS,
+    securityContext=SECURE,
+    volumeMounts={"type": "array", "items": closed("name mountPath", name=TEXT, mountPath=TEXT)},
+)
+POD = closed(
+    "containers restartPolicy securityContext",
+    automountServiceAccountToken=YES,
+    containers={"type": "array", "minItems": 1, "items": CONTAINER},
+    restartPolicy={"const": "Never"},  # what the second autoscaler demands
+    securityContext=closed(
+        "runAsNonRoot", runAsNonRoot={"const": True}, runAsUser=COUNT, runAsGroup=COUNT, fsGroup=COUNT
+    ),
+    volumes={"type": "array", "items": {"type": "object", "required": ["name"]}},
+)
+# The types of KubeRay 1.6's ray.io/v1, as far as the manifests use them.
+GROUP = {"rayStartParams": TEXTS, "template": closed("spec", spec=POD), "labels": TEXTS, "resources": TEXTS}
+SCALED = {"minReplicas": COUNT, "maxReplicas": COUNT, "replicas": COUNT, "groupName": TEXT}
+CLUSTER = closed(
+    "headGroupSpec rayVersion authOptions",
+    rayVersion={"pattern": r"^\d+\.\d+\.\d+$"},
+    authOptions=closed("mode secretName", mode={"const": "token"}, secretName=TEXT),
+    enableInTreeAutoscaling=YES,
+    autoscalerOptions=closed(
+        "", version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=COUNT, resources=LIMITS, securityContext=SECURE
+    ),
+    headGroupSpec=closed("rayStartParams template", **GROUP),
+    workerGroupSpecs={"type": "array", "items": closed("groupName rayStartParams template", **GROUP, **SCALED)},
+)
+JOB = closed(
+    "entrypoint rayClusterSpec",
+    suspend=YES,
+    shutdownAfterJobFinishes={"const": True},  # or it must not be suspended
+    ttlSecondsAfterFinished=COUNT,
+    submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
+    entrypoint=TEXT,
+    rayClusterSpec=CLUSTER,
+    submitterPodTemplate=closed("spec", spec=POD),
+)
+NIGHT = closed("schedule jobTemplate", schedule=TEXT, timeZone=TEXT, suspend=YES, jobTemplate=JOB)
+
+
+def test_the_manifests_are_what_kuberay_knows() -> None:
+    import jsonschema  # type: ignore[import-untyped]
+
+    from cvjobs.schedules import expression
+
+    kinds = {"RayCluster": CLUSTER, "RayJob": JOB, "RayCronJob": NIGHT}
+    manifests = shipped("kuberay")["manifests"]
+    assert [manifest["kind"] for manifest in manifests] == list(kinds)
+    for manifest in manifests:
+        about = {"apiVersion": {"const": "ray.io/v1"}, "kind": TEXT, "metadata": closed("name", name=TEXT)}
+        jsonschema.validate(manifest, closed("apiVersion kind metadata spec", **about, spec=kinds[manifest["kind"]]))
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", manifest["metadata"]["name"])
+    cluster, job, night = (manifest["spec"] for manifest in manifests)
+    pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert cluster["rayVersion"] == pinned[1]
+    assert (job["suspend"], night["suspend"], night["jobTemplate"]["suspend"]) == (True, True, False)
+    expression.parse(night["schedule"])
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    safe = clusters.described("local")["environment"]
+    for group in groups:
+        assert "labels" not in group["rayStartParams"]  # KubeRay refuses it there
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "RAY_AUTH_MODE", "value": "token"} not in container["env"]  # KubeRay's own
+        assert {one["name"]: one["value"] for one in container["env"]} | {"RAY_AUTH_MODE": "token"} == safe
+        names = {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} <= names
+
+
+KUBECTL = """#!{python}
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+verb = next(word for word in sys.argv[1:] if not word.startswith("-"))
+with open(here / "calls", "a") as calls:
+    print(*sys.argv[1:], file=calls)
+if verb in ("apply", "delete"):
+    (here / "given").write_text(sys.stdin.read())
+    (here / "up").touch() if verb == "apply" else (here / "up").unlink(missing_ok=True)
+if verb == "get" and (here / "up").exists():
+    conditions = [{{"type": "HeadPodReady", "status": "True"}}]
+    print(json.dumps({{"status": {{"conditions": conditions, "availableWorkerReplicas": 2}}}}))
+if verb == "port-forward":
+    sys.exit("error: unable to forward port")
+"""
+
+
+def test_kuberay_goes_up_and_down_and_the_token_is_on_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a program in place of kubectl: there is no Kubernetes here."""
+    kubectl, given, calls = (tmp_path / name for name in ("kubectl", "given", "calls"))
+    kubectl.write_text(KUBECTL.format(python=sys.executable))
+    kubectl.chmod(0o755)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(shipped("kuberay")))
+    for name, value in {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RAY_AUTH_TOKEN": "hunter2"}.items():
+        monkeypatch.setenv(name, value)
+    up = call("up", mine)
+    line = "kubectl --namespace=default port-forward service/cvjobs-head-svc 8265:8265"
+    assert str(up) == f"mine is up with 2 workers: run '{line}', then use --address http://127.0.0.1:8265"
+    secret, *manifests = json.loads(given.read_text())["items"]
+    assert manifests == shipped("kuberay")["manifests"]
+    assert (secret["metadata"]["name"], secret["stringData"]) == ("cvjobs-token", {"auth_token": "hunter2"})
+    assert str(call("down", mine)) == "mine is down"
+    assert "hunter2" not in calls.read_text() + "".join(capfd.readouterr())
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(WrongUse, match="no program 'kubectl'"):
+        call("status", mine)
+    mine.write_text("{kind: kuberay, manifests: [1, {kind: RayCluster}]}")
+    with pytest.raises(WrongUse, match="no RayCluster with a name and authOptions"):
+        call("status", mine)
+
+
+def test_the_image_holds_what_is_built_and_nothing_else() -> None:
+    lines = re.sub(r"\\\n\s*", "", (ROOT / "cluster" / "Dockerfile").read_text()).splitlines()
+    sources = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    allowed = (ROOT / ".dockerignore").read_text().split("\n*\n")[1].split()
+    assert sorted(f"!{source}" for source in sources) == sorted(allowed)
+    assert fnmatch.fnmatch(f"dist/{wheel.build()[0]}", "dist/cvjobs-*.whl")
+    assert f"ARG VERSION={cvjobs.__version__}" in lines
+    assert "USER 1000:1000" in lines
+    assert not [line for line in lines if re.search("(?i)token|secret|password|^ADD ", line)]

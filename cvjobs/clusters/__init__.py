@@ -68,10 +68,11 @@ def described(name: str) -> dict[str, Any]:
         raise WrongUse(f"{file} is no YAML{f' in line {where.line + 1}' if where else ''}: correct it.") from error
     if not isinstance(document, dict) or document.get("kind") not in KINDS:
         raise WrongUse(f"{file} describes no cluster: its 'kind' must be one of {', '.join(KINDS)}.")
-    if blanks := [place for place, value in _values(document) if isinstance(value, str) and _BLANK.fullmatch(value)]:
+    blanks = [key for key, value in _values(document) if isinstance(value, str) and _BLANK.fullmatch(value)]
+    if blanks:
         raise WrongUse(
-            f"{file} is not filled in at {', '.join(blanks)}: copy it, replace what is in <>, and name the copy, as in "
-            f"'cvjobs cluster up ./{file.name}'."
+            f"{file} is not filled in at {', '.join(dict.fromkeys(blanks))}: copy it, replace what is in <>, and name "
+            f"the copy, as in 'cvjobs cluster up ./{file.name}'."
         )
     return document
 
@@ -90,12 +91,12 @@ def _own(name: str) -> bool:
     return "/" in name or name.endswith(".yaml")
 
 
-def _values(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def _values(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _values(value, f"{place}.{key}" if place else str(key))
+        for name, value in tree.items():
+            yield from _values(value, str(name))
     elif isinstance(tree, list):
         for value in tree:
-            yield from _values(value, place)
+            yield from _values(value, key)
     else:
-        yield place, tree
+        yield key, tree

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.submission import stopping, wheel
 from cvjobs.submission.server import Server, Unreachable
 from cvjobs.submission.travel import LABEL
+from cvjobs.submission.tunnel import free, through, unusable
 
 PORT = 8265  # of the Jobs API and the dashboard, on the head's 127.0.0.1
 SETUP = "~/.cvjobs/setup"
@@ -96,22 +96,10 @@ def status(name: str, file: dict[str, Any]) -> Status:
 @contextmanager
 def tunnel(name: str, file: dict[str, Any], head: str) -> Iterator[Server]:
     """Reach the Jobs API of the head through SSH; raises Unreachable where nobody listens there."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free()
     argv = _ssh(name, file, head, "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{port}:127.0.0.1:{PORT}")
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            deadline = time.monotonic() + 2 * CONNECTING
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise JobFailed(_reason(head, process.communicate()[1]))
-                time.sleep(0.1)
-            yield Server(f"http://127.0.0.1:{port}")
-        finally:
-            process.terminate()
+    with through(argv, port, f"{head} over SSH") as server:
+        yield server
 
 
 def document(name: str, file: dict[str, Any], cargo: Path) -> dict[str, Any]:
@@ -221,12 +209,7 @@ def _end(name: str, file: dict[str, Any], machine: str) -> None:
             f"{machine} has not ended Ray in {ENDING:.0f} s: look there, then repeat the command."
         ) from None
     if ended.returncode:
-        raise JobFailed(_reason(machine, ended.stderr))
-
-
-def _reason(machine: str, said: str) -> str:
-    lines = said.strip().splitlines() or ["no answer"]
-    return f"{machine} cannot be used over SSH ({lines[-1][:200]}): correct that, then repeat the command."
+        raise unusable(f"{machine} over SSH", ended.stderr)
 
 
 def _ssh(name: str, file: dict[str, Any], machine: str, *words: str) -> list[str]:
