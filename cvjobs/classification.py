@@ -102,6 +102,7 @@ def _classifier(model: str, weights: str, labels: tuple[str, ...]) -> Classifier
 
 def resolve(asked: dict[str, Any], precision: str, earlier: dict[str, Any]) -> dict[str, Any]:
     """Return the note on a choice, as ``resolving.resolve``: ``asked`` are model, weights, labels (names) and top."""
+    asked = {**asked, "model": models.settled(asked["model"])}
     return resolving.resolve(
         asked,
         precision,

@@ -70,6 +70,7 @@ def _embedder(model: str, weights: str, layer: str) -> Embedder:
 
 def resolve(model: str, weights: str, layer: str, precision: str, earlier: dict[str, Any]) -> dict[str, Any]:
     """Return the note on a choice of model, as ``resolving.resolve``, with ``dim``."""
+    model = models.settled(model)
     return resolving.resolve(
         {"model": model, "weights": weights, "layer": layer},
         precision,

@@ -74,3 +74,60 @@ class Wish:
 def is_cluster(address: str | None) -> bool:
     """Return whether an address is a cluster's Jobs API, to which a command is sent, and not Ray's own."""
     return bool(address) and str(address).startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """How to train. What is not given is the recipe's own; ``cvjobs.recipes.settings`` knows the choices."""
+
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="finetune, from-scratch or quick; the rest replaces settings of it.  [default: by --weights]"
+        ),
+    ] = None
+    epochs: Annotated[int | None, typer.Option(min=1, help="Times that every image is seen.")] = None
+    img_size: Annotated[
+        str | None, typer.Option(metavar="SIDE[:SIDE]", help="Pixels; two for the first to the last epoch's.")
+    ] = None
+    opt: Annotated[str | None, typer.Option(help="sgd, rmsprop, adam, adamw, nadamw, lamb, lars or lion.")] = None
+    lr: Annotated[float | None, typer.Option(help="The highest rate at 64 images a step; grows with those.")] = None
+    momentum: Annotated[float | None, typer.Option(help="Of optimizers that have one.")] = None
+    weight_decay: Annotated[float | None, typer.Option(help="Not of biases and norms.")] = None
+    layer_decay: Annotated[float | None, typer.Option(help="A layer's rate as a share of the next one's.")] = None
+    freeze_until: Annotated[str | None, typer.Option(metavar="LAYER", help="The first layer that learns.")] = None
+    clip_grad: Annotated[float | None, typer.Option(help="Clip gradients at this; 0 does not.")] = None
+    clip_mode: Annotated[str | None, typer.Option(help="norm, value or agc.")] = None
+    accumulate: Annotated[int | None, typer.Option(min=1, help="Parts that a step is computed in, to save memory.")] = (
+        None
+    )
+    sched: Annotated[str | None, typer.Option(help="constant, step, cosine, onecycle, cyclic, linear or plateau.")] = (
+        None
+    )
+    warmup_epochs: Annotated[float | None, typer.Option(help="In which the rate grows from nothing.")] = None
+    decay_epochs: Annotated[float | None, typer.Option(help="Between decays of step, plateau and cyclic.")] = None
+    decay_rate: Annotated[float | None, typer.Option(help="What step and plateau multiply the rate by.")] = None
+    min_lr: Annotated[float | None, typer.Option(help="The share of --lr that no schedule falls below.")] = None
+    patience: Annotated[int | None, typer.Option(min=0, help="Stop after so many epochs without a better one.")] = None
+    loss: Annotated[str | None, typer.Option(help="auto, ce, focal or bce.")] = None
+    smoothing: Annotated[float | None, typer.Option(help="Of labels.")] = None
+    focal_gamma: Annotated[float | None, typer.Option(help="Of --loss focal.")] = None
+    class_weights: Annotated[str | None, typer.Option(help="none, inverse or effective (number of images).")] = None
+    logit_adjustment: Annotated[float | None, typer.Option(help="Times the log of the classes' frequencies.")] = None
+    sampling: Annotated[str | None, typer.Option(help="shuffle, or balanced over the classes.")] = None
+    drop_last: Annotated[
+        bool | None, typer.Option("--drop-last/--keep-last", help="Leave out images that fill no whole step.")
+    ] = None
+    scale: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="Of random crops, as shares of the area.")] = (
+        None
+    )
+    ratio: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="Of random crops, width over height.")] = None
+    hflip: Annotated[float | None, typer.Option(help="The share of images mirrored left to right.")] = None
+    vflip: Annotated[float | None, typer.Option(help="The share of images turned upside down.")] = None
+    color_jitter: Annotated[float | None, typer.Option(help="How much brightness, contrast and colour vary.")] = None
+    aa: Annotated[str | None, typer.Option(help="none, autoaugment, randaugment, trivialaugment or augmix.")] = None
+    erasing: Annotated[float | None, typer.Option(help="The share of images of which a box is blanked.")] = None
+    mixup: Annotated[float | None, typer.Option(help="Alpha of mixing images; 0 does not.")] = None
+    cutmix: Annotated[float | None, typer.Option(help="Alpha of pasting boxes of images; 0 does not.")] = None
+    ema: Annotated[float | None, typer.Option(help="The decay of a moving average of the weights; 0: none.")] = None
+    swa: Annotated[float | None, typer.Option(help="The share of epochs, the last, whose weights are averaged.")] = None

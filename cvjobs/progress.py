@@ -61,16 +61,18 @@ class Progress:
 
     def update(self, answered: int, total: int, failed: int, rate: float) -> None:
         """Show how far the run is; ``rate`` in images per second."""
-        left = (total - answered) / rate if rate else 0.0
-        text = f"{rate:,.0f} img/s, {failed:,} failed, {_clock(left)} left" if rate else f"{failed:,} failed"
+        text = f"{rate:,.0f} img/s, {failed:,} failed" if rate else f"{failed:,} failed"
+        self.show(answered, total, "images", text, (total - answered) / rate if rate else None)
+
+    def show(self, done: int, total: int, what: str, text: str, left: float | None) -> None:
+        """Show how far the run is in images or the like, a text beside it, and the seconds that are left."""
+        text = text if left is None else f"{text}, {_clock(left)} left"
         if self._bar is not None:
-            count = f"{answered:,}/{total:,}"
-            self._bar.update(
-                self._task, description=self._title, total=total, completed=answered, rate=text, count=count
-            )
+            count = f"{done:,}/{total:,}"
+            self._bar.update(self._task, description=self._title, total=total, completed=done, rate=text, count=count)
         elif time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
-            print(f"{self._title}: {answered:,}/{total:,} images, {text}", file=sys.stderr, flush=True)
+            print(f"{self._title}: {done:,}/{total:,} {what}, {text}", file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

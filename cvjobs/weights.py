@@ -203,8 +203,8 @@ def _shortened(line: str, length: int = 160) -> str:
 
 
 @contextmanager
-def seeded() -> Iterator[None]:
+def seeded(seed: int = 0) -> Iterator[None]:
     """Make the random weights of models built inside the same every time, and leave the generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(seed)
         yield

@@ -47,6 +47,7 @@ LAYERS = {
         "storage",
         "summary",
         "tokens",
+        "trainees",
         "truths",
         "weights",
     },

@@ -7,8 +7,10 @@ here imports torch.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.errors import WrongUse, nearest
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from cvjobs.detection.detector import Detector
     from cvjobs.segmentation.semantic import Segmenter
+    from cvjobs.trainees import Trainee
     from cvjobs.weights import Activation
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -99,6 +102,9 @@ class Family(Protocol):
     def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
         """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
 
+    def trainee(self, name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+        """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have."""
+
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
     """Return the model of that name as a maker of vectors.
@@ -145,14 +151,47 @@ def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] =
     return family.segmenter(model, weights, labels)
 
 
+def trainee(name: str, *, weights: str = "pretrained", classes: int, side: int | None = None, seed: int = 0) -> Trainee:
+    """Return the model of that name with a new head, to be trained.
+
+    Args:
+        name: ``family/model``, or a model's bare name.
+        weights: what all but the head begins with: ``pretrained``, ``random`` or the path of a file.
+        classes: how many the new head has.
+        side: of the square images that it is to take, in pixels; None for what its weights want.
+        seed: of the weights that are random.
+
+    Raises:
+        WrongUse: as ``embedder``, and for a model that takes no images of that side.
+    """
+    family, model = find(name, "train")
+    return family.trainee(model, weights, classes, side, seed)
+
+
+def settled(name: str) -> str:
+    """Return a name that means the same model in every working directory: a run's absolute path, others as they are."""
+    return os.path.abspath(name) if _is_run(name) else name
+
+
+def _is_run(name: str) -> bool:
+    family, slash, _ = name.partition("/")
+    if slash and family in families():
+        return False
+    return any((Path(name) / entry).exists() for entry in ("model.safetensors", "checkpoints"))
+
+
 def find(name: str, task: str) -> tuple[Family, str]:
     """Return the family of a model by its full or bare name, and its name there; the family checks that it has it.
+
+    The folder of a training run is a name, too; one below a folder that is named like a family begins with ``./``.
 
     Raises:
         WrongUse: there is no such family, it has no models for the task, or no family has a model of this bare name.
     """
     family, slash, model = name.partition("/")
-    if not slash:
+    if _is_run(name):
+        family, model = "run", name
+    elif not slash:
         return _home(name, task), name
     if family not in families():
         raise WrongUse(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import huggingface_hub
@@ -21,6 +22,7 @@ from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.networks import TorchClassifier, TorchEmbedder
 from cvjobs.records import Transform
+from cvjobs.trainees import Trainee, resized
 from cvjobs.weights import Weights
 
 # OSError and the HTTP client's own error: which client it is differs between versions of the hub's library.
@@ -30,10 +32,10 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 def names(task: str) -> list[str]:
     """Return the names of timm's models, and with each tag of their weights; those that ``classify`` name classes."""
-    if task not in ("embed", "classify"):
+    if task not in ("embed", "classify", "train"):
         return []
     known = sorted({*timm.list_models(), *timm.list_pretrained()})
-    return known if task == "embed" else [name for name in known if infer_imagenet_subset(_config(name))]
+    return known if task != "classify" else [name for name in known if infer_imagenet_subset(_config(name))]
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
@@ -52,6 +54,18 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     if not model.num_classes:
         raise WrongUse(f"{full} has no classifier: choose another model, or --weights FILE of one that has.")
     return networks.classifier(full, transform, chosen, model, labels, _published(config))
+
+
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+    """Return a model with a new head; one whose input has a fixed size is built for images of ``side``."""
+    full, config, transform, chosen = _chosen(name, weights)
+    if not config["num_classes"] or not config["classifier"]:
+        raise WrongUse(f"{full} has no classifier to train: choose another model.")
+    options = {"img_size": side} if side and config["fixed_input_size"] else {}
+    model = _model(full, name, config, chosen, options, seed)
+    with files.seeded(seed):
+        model.reset_classifier(classes)
+    return Trainee(name=full, transform=resized(transform, side), weights=chosen, module=model, pooled=Pooled)
 
 
 def _chosen(name: str, weights: str) -> tuple[str, dict[str, Any], Transform, Weights]:
@@ -152,11 +166,18 @@ def _offers(repository: str, file: str) -> bool:
     return True
 
 
-def _model(full: str, name: str, config: dict[str, Any], weights: Weights) -> Any:
+def _model(
+    full: str,
+    name: str,
+    config: dict[str, Any],
+    weights: Weights,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    seed: int = 0,
+) -> Any:
     """Return the model with its weights; timm itself adapts the names in files that are older than its modules."""
     if weights.file is None:
-        with files.seeded():
-            return timm.create_model(name).eval()
+        with files.seeded(seed):
+            return timm.create_model(name, **options).eval()
     tensors = files.state(weights)
     overlay: dict[str, Any] = {"state_dict": tensors}
     heads = config["classifier"]
@@ -164,7 +185,7 @@ def _model(full: str, name: str, config: dict[str, Any], weights: Weights) -> An
     if head is not None:
         overlay["num_classes"] = len(head)  # else timm would leave out a head of another size, and say nothing
     model: Any = files.fitted(
-        lambda: timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay), full, weights
+        lambda: timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options), full, weights
     )
     model.pretrained_cfg.pop("state_dict")  # a second copy of every tensor
     return model.eval()

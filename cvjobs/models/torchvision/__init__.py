@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from cvjobs.detection.detector import Detector
 from cvjobs.models.torchvision import classifiers, detectors, segmenters
-from cvjobs.models.torchvision.classifiers import classifier, embedder
+from cvjobs.models.torchvision.classifiers import classifier, embedder, trainee
 from cvjobs.models.torchvision.detectors import detector
 from cvjobs.segmentation.semantic import Segmenter
 
-__all__ = ["classifier", "detector", "embedder", "names", "segmenter"]
+__all__ = ["classifier", "detector", "embedder", "names", "segmenter", "trainee"]
 
 
 def names(task: str) -> list[str]:
@@ -19,7 +19,7 @@ def names(task: str) -> list[str]:
         return detectors.names()
     if task == "segment":
         return [*segmenters.names(), *detectors.names(masks=True)]
-    return classifiers.names() if task in ("embed", "classify") else []
+    return classifiers.names() if task in ("embed", "classify", "train") else []
 
 
 def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:

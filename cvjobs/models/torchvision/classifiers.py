@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,7 @@ from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.networks import TorchClassifier, TorchEmbedder
 from cvjobs.records import Transform
+from cvjobs.trainees import Trainee, resized
 from cvjobs.weights import Weights
 
 # The published densenet files are older than a renaming of their modules: norm.1 became norm1.
@@ -36,6 +38,34 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     full, entry, chosen = _chosen(name, weights)
     model = _model(name, entry, chosen)
     return networks.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
+
+
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+    """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
+    full, entry, chosen = _chosen(name, weights)
+    transform = _transform(entry)
+    fixed = name.startswith("maxvit") or (name.startswith("vit_") and chosen.file is not None)
+    if fixed and side and transform.size != (side, side):
+        raise WrongUse(f"{full} takes images of {min(transform.size or (0,))} pixels: leave out --img-size.")
+    options: dict[str, Any] = {"image_size": side} if side and name.startswith("vit_") else {}
+    if name in ("googlenet", "inception_v3"):
+        # Said here, for a state dict does not tell: the inputs are what the published weights want.
+        options["transform_input"] = True
+    model: Any = _model(name, entry, chosen, options, seed)
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(model, auxiliary):
+            setattr(model, auxiliary, None)
+            model.aux_logits = False
+    with files.seeded(seed):
+        _put_last(model, _like(model.get_submodule(_last(model)), classes))
+    return Trainee(name=full, transform=resized(transform, side), weights=chosen, module=model, pooled=_beheaded)
+
+
+def _like(layer: nn.Module, classes: int) -> nn.Module:
+    if isinstance(layer, nn.Conv2d):
+        return nn.Conv2d(layer.in_channels, classes, layer.kernel_size)  # type: ignore[arg-type]
+    assert isinstance(layer, nn.Linear)
+    return nn.Linear(layer.in_features, classes)
 
 
 def _chosen(name: str, weights: str) -> tuple[str, Any, Weights]:
@@ -79,15 +109,18 @@ def _transform(entry: Any) -> Transform:
     )
 
 
-def _model(name: str, entry: Any, weights: Weights) -> nn.Module:
-    """Return the classifier with its weights, built as torchvision builds it for that entry."""
+def _model(
+    name: str, entry: Any, weights: Weights, given: Mapping[str, Any] = MappingProxyType({}), seed: int = 0
+) -> nn.Module:
+    """Return the classifier with its weights, built as torchvision builds it for that entry but for what is given."""
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options["image_size"] = entry.meta["min_size"][0]
     if name in ("googlenet", "inception_v3"):
         options = {"init_weights": False, "aux_logits": False, "transform_input": weights.file is not None}
+    options |= given
     if weights.file is None:
-        with files.seeded():
+        with files.seeded(seed):
             return _built(name, options)
     tensors = files.state(weights)
     if "aux_logits" in options:
@@ -110,9 +143,13 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
 
 def _beheaded(model: nn.Module) -> nn.Module:
     """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
-    parent, _, child = _last(model).rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity())
+    _put_last(model, nn.Identity())
     return model
+
+
+def _put_last(model: nn.Module, layer: nn.Module) -> None:
+    parent, _, child = _last(model).rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
 
 
 def _last(model: nn.Module) -> str:

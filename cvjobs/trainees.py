@@ -1,0 +1,34 @@
+"""A model that is about to be trained, or that was: the module with a head of its classes, and how it sees images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from torch import nn
+
+from cvjobs.records import Transform
+from cvjobs.weights import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """A classifier from normalised (B, 3, H, W) floats to (B, classes) logits, on the CPU.
+
+    ``transform`` is how it is evaluated; ``weights`` are those that it begins with, all but the head;
+    ``pooled`` turns the module into one that gives the features before the head.
+    """
+
+    name: str
+    transform: Transform
+    weights: Weights
+    module: nn.Module = field(repr=False)
+    pooled: Callable[[nn.Module], nn.Module] = field(repr=False)
+
+
+def resized(transform: Transform, side: int | None) -> Transform:
+    """Return a preprocessing for square images of another side, which crops as much of them as before."""
+    assert transform.size is not None
+    if side is None or transform.size == (side, side):
+        return transform
+    return replace(transform, size=(side, side), resize=round(transform.resize * side / min(transform.size)))

@@ -1,0 +1,1 @@
+"""Training: labelled images, their decoded cache, the loop over epochs, checkpoints, and who runs it."""

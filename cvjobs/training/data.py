@@ -1,0 +1,199 @@
+"""Labelled images: from folders named like classes, or a CSV or Parquet file of path and label; in splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cvjobs.errors import WrongUse
+from cvjobs.listing import Listing, nothing_found
+
+SPLITS = ("train", "val", "test")
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}  # fmt: skip
+_KEYS = ["path", "image_id", "bytes", "modified", "version"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The images of one split: key rows, and what they show, int64 (n,) or, of several labels, uint8 (n, classes)."""
+
+    rows: pa.Table
+    labels: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> Split:
+        """Return some of the images."""
+        return Split(rows=self.rows.take(pa.array(rows)), labels=self.labels[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A listing with labels. ``unlabelled`` counts the images that have none, or belong to no split."""
+
+    listing: Listing
+    classes: tuple[str, ...]
+    several: bool
+    splits: dict[str, Split]
+    unlabelled: int
+
+    @property
+    def identity(self) -> str:
+        """What tells whether the same images, in the same splits and with the same labels, are trained on."""
+        hasher = hashlib.sha256(json.dumps([self.listing.root, self.classes, list(self.splits)]).encode())
+        for split in self.splits.values():
+            ids = b"".join(split.rows["image_id"].to_pylist())
+            for part in (ids, split.rows["version"].to_numpy().tobytes(), split.labels.tobytes()):
+                hasher.update(len(part).to_bytes(8, "little") + part)
+        return hasher.hexdigest()
+
+    def counts(self, split: str) -> list[int]:
+        """Return how many images of a split show each class."""
+        labels = self.splits[split].labels
+        if self.several:
+            return [int(count) for count in labels.sum(0)]
+        return [int(count) for count in np.bincount(labels, minlength=len(self.classes))]
+
+
+def label(listing: Listing, share: float) -> Labelled:
+    """Return the images of a listing with their labels.
+
+    A list has a column ``label``, or ``labels`` (separated by ``|``, or a list of strings), and may have ``split``.
+    In a folder the label is the folder's name: below ``train``, ``val`` and ``test``, or right at the top. Without a
+    val split, ``share`` of the training images are it, chosen by a hash of their path.
+
+    Raises:
+        WrongUse: there are no labels, fewer than two classes, or no images in a split that needs some.
+    """
+    images = listing.images
+    if not images.num_rows:
+        raise WrongUse(nothing_found(listing))
+    if listing.root:
+        names, splits = _folders(images["path"].to_pylist())
+        several = False
+    else:
+        names, splits, several = _columns(listing)
+    classes = sorted({name for own in names for name in own})
+    if len(classes) < 2:
+        raise WrongUse(
+            f"{listing.source} has {'one class, ' + classes[0] if classes else 'no classes'}: "
+            "training needs at least two, as folders of their names or in a column `label`."
+        )
+    ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)
+    chosen = _split(splits, ids, share)
+    number = {name: i for i, name in enumerate(classes)}
+    labelled = np.array([bool(own) for own in names])
+    found = {}
+    for name in SPLITS:
+        rows = np.flatnonzero((chosen == name) & labelled)
+        if len(rows):
+            found[name] = Split(
+                rows=images.select(_KEYS).take(pa.array(rows)), labels=_numbers(names, rows, number, several)
+            )
+    for name in ("train", "val"):
+        if name not in found:
+            raise WrongUse(
+                f"{listing.source} has no images to {'train on' if name == 'train' else 'validate with'}: "
+                f"give it a folder or split `{name}`{', or more images' if name == 'val' else ''}."
+            )
+    used = sum(map(len, found.values()))
+    return Labelled(
+        listing=listing, classes=tuple(classes), several=several, splits=found, unlabelled=images.num_rows - used
+    )
+
+
+def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the class (none, or one) and the split ("": not said, "-": none) of each image by its folders."""
+    parts = [path.split("/") for path in paths]
+    split = any(len(own) > 2 and _NAMES.get(own[0].lower()) == "train" for own in parts)
+    if not split:
+        return [tuple(own[:1]) if len(own) > 1 else () for own in parts], [""] * len(parts)
+    names = [(own[1],) if len(own) > 2 else () for own in parts]
+    return names, [_NAMES.get(own[0].lower(), "-") for own in parts]
+
+
+def _columns(listing: Listing) -> tuple[list[tuple[str, ...]], list[str], bool]:
+    """Return the classes and the split of each image by the columns of a list, and whether they may be several."""
+    images = listing.images
+    several = "labels" in images.schema.names
+    column = "labels" if several else "label"
+    if column not in images.schema.names:
+        raise WrongUse(
+            f"The list {listing.source} has no column `label` (or `labels`): training needs to know what images show."
+        )
+    names = [_names(value, several) for value in images[column].to_pylist()]
+    if "split" not in images.schema.names:
+        return names, [""] * len(names), several
+    said = [str(value or "").strip().lower() for value in images["split"].to_pylist()]
+    unknown = Counter(value for value in said if value and value not in _NAMES)
+    if unknown:
+        raise WrongUse(
+            f"The list {listing.source} has the split {next(iter(unknown))!r}: write train, val or test, or leave "
+            "the column out."
+        )
+    return names, [_NAMES.get(value, "") for value in said], several
+
+
+def _names(value: object, several: bool) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if not several:
+        return (str(value),)
+    each = value.split("|") if isinstance(value, str) else value
+    assert isinstance(each, list)
+    return tuple(dict.fromkeys(str(name).strip() for name in each if str(name).strip()))
+
+
+def _split(said: Sequence[str], ids: NDArray[np.uint8], share: float) -> NDArray[np.str_]:
+    """Return the split of each image; where nobody names a val split it is drawn from the training images."""
+    splits = np.array(["train" if name == "" else name for name in said])
+    if not (splits == "val").any():
+        place = ids[:, :8].copy().view("<u8").ravel() / 2.0**64
+        splits[(splits == "train") & (place < share)] = "val"
+    return splits
+
+
+def _numbers(
+    names: Sequence[tuple[str, ...]], rows: NDArray[np.int64], number: dict[str, int], several: bool
+) -> NDArray[np.integer]:
+    if not several:
+        return np.array([number[names[row][0]] for row in rows.tolist()], np.int64)
+    labels = np.zeros((len(rows), len(number)), np.uint8)
+    for at, row in enumerate(rows.tolist()):
+        labels[at, [number[name] for name in names[row]]] = 1
+    return labels
+
+
+def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[tuple[str, str, str, str]]:
+    """Return the images whose content is in the training split, too: (split, path, training path, hash).
+
+    Args:
+        splits: The paths and content hashes of each split.
+    """
+    paths, hashes = splits["train"]
+    first: dict[bytes, str] = {}
+    for path, content in zip(paths, hashes, strict=True):
+        first.setdefault(content, path)
+    return [
+        (name, path, first[content], content.hex())
+        for name, (others, contents) in splits.items()
+        if name != "train"
+        for path, content in zip(others, contents, strict=True)
+        if content in first
+    ]

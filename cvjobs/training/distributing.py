@@ -1,0 +1,179 @@
+"""The loop on several workers of Ray Train: started, watched and stopped through small files in the run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvjobs import crews, errors
+from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.training.loop import Loop, State, Watch
+from cvjobs.training.plan import Plan
+from cvjobs.training.team import Together
+
+FAILURES = 3
+POLL = 0.5
+TOLD = 0.5  # seconds between two notes of where training is
+FOLDER = "_cvjobs/team"
+_STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staff:
+    """How many workers there are, and what each of them has."""
+
+    workers: int
+    cpus: int
+    gpu: bool
+    address: str | None
+
+
+def train(plan: Plan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
+    """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
+
+    Raises:
+        JobFailed: it cannot go on, or workers died too often.
+        WrongUse: a worker does not see the run's folder.
+        Stopped: ``watch`` asked for it.
+    """
+    with crews.connection(staff.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
+        failed: list[BaseException] = []
+        fit = threading.Thread(target=_fit, args=(plan, staff, board, scratch, failed), name="ray train", daemon=True)
+        fit.start()
+        while fit.is_alive():
+            fit.join(POLL)
+            _pass_on(board, watch)
+        for line in _lines(board / _WARNINGS):
+            warn(line)
+        ended = _ended(board)
+        if ended is not None:
+            raise ended
+        if failed:
+            raise JobFailed(
+                f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
+                "the same command continues from the last checkpoint."
+            ) from failed[0]
+
+
+def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if staff.gpu else {})}
+    try:
+        TorchTrainer(
+            _work,
+            train_loop_config={"plan": plan, "board": str(board), "cpus": staff.cpus},
+            scaling_config=ScalingConfig(num_workers=staff.workers, use_gpu=staff.gpu, resources_per_worker=resources),
+            torch_config=TorchConfig(backend="nccl" if staff.gpu else "gloo"),
+            run_config=RunConfig(
+                name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=FAILURES),
+            ),
+        ).fit()
+    except Exception as error:  # noqa: BLE001 - raised by ``train``, in the thread that waits
+        failed.append(error)
+
+
+def _work(config: dict[str, Any]) -> None:
+    """Run the loop in a worker; what ends it for good is noted, for Ray would try it again."""
+    from ray.train.torch import get_device
+
+    plan, board = config["plan"], Path(config["board"])
+    device = get_device()
+    assert isinstance(device, torch.device)
+    torch.set_num_threads(config["cpus"])
+    team = Together(device)
+    try:
+        if not board.is_dir():
+            raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
+        Loop(plan, team, _Notes(board, team.rank), lambda text: _warn(board, text)).run()
+    except CvjobsError as error:
+        with contextlib.suppress(OSError):
+            _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
+
+
+class _Notes:
+    """Tells the command where training is, and is told whether to stop."""
+
+    def __init__(self, board: Path, rank: int) -> None:
+        self._board, self._rank = board, rank
+        self._told = 0.0
+
+    def __call__(self, state: State) -> bool:
+        if self._rank:
+            return False
+        if time.monotonic() - self._told > TOLD:
+            self._told = time.monotonic()
+            _put(self._board / _STATE, asdict(state))
+        return (self._board / _STOP).exists()
+
+
+@contextmanager
+def _board(run: str) -> Iterator[Path]:
+    """Yield a folder for notes between the command and the workers, without any of an earlier run."""
+    board = Path(run) / FOLDER
+    board.mkdir(parents=True, exist_ok=True)
+    _clear(board)
+    try:
+        yield board
+    finally:
+        _clear(board)
+        with contextlib.suppress(OSError):
+            board.rmdir()
+
+
+def _clear(board: Path) -> None:
+    for file in board.iterdir():
+        file.unlink(missing_ok=True)
+
+
+def _pass_on(board: Path, watch: Watch) -> None:
+    try:
+        state = State(**json.loads((board / _STATE).read_bytes()))
+    except (OSError, ValueError):
+        return
+    if watch(state):
+        (board / _STOP).touch()
+
+
+def _ended(board: Path) -> CvjobsError | None:
+    try:
+        record = json.loads((board / _ENDED).read_bytes())
+    except (OSError, ValueError):
+        return None
+    kind = getattr(errors, record["kind"], JobFailed)
+    return kind(record["sentence"])
+
+
+def _put(file: Path, record: dict[str, Any]) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record))
+    temporary.replace(file)
+
+
+def _warn(board: Path, text: str) -> None:
+    with (board / _WARNINGS).open("a") as file:
+        print(text.replace("\n", " "), file=file)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]

@@ -1,0 +1,80 @@
+"""What a training run came to, as a record, as JSON and as the lines that a person reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cvjobs.storage import LocalStore
+
+FILE = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A finished run. ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
+
+    ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
+    content is in train, too.
+    """
+
+    model: str
+    weights: str
+    classes: int
+    images: dict[str, int]
+    failed: int
+    unlabelled: int
+    leaks: int
+    metric_name: str
+    epochs: int
+    best_epoch: int
+    metric: float
+    test_metric: float | None
+    train_loss: float
+    val_loss: float
+    final_loss: float
+    images_per_second: float
+    seconds: float
+    stopped_early: bool
+    out: str
+    up_to_date: bool = False
+
+    @classmethod
+    def read(cls, store: LocalStore) -> Summary | None:
+        """Return the summary that a finished run left, None where it has not finished."""
+        try:
+            record = json.loads(store.read(FILE))
+            return cls(**{**record, "out": store.place, "up_to_date": True})
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} to {name}" for name, count in self.images.items())
+        notes = [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.failed, "failed (errors.parquet)"),
+                (self.unlabelled, "without a label or split"),
+                (self.leaks, "of val and test are in train, too (leaks.parquet)"),
+            )
+            if count
+        ]
+        test = f", test {self.metric_name} {self.test_metric:.4f}" if self.test_metric is not None else ""
+        ended = " (stopped early)" if self.stopped_early else ""
+        lines = [
+            f"{counts}; {self.classes:,} classes",
+            *([f"  {', '.join(notes)}"] if notes else []),
+            f"{self.metric_name} {self.metric:.4f} in epoch {self.best_epoch} of {self.epochs}{ended}"
+            f", val loss {self.val_loss:.4f}{test}",
+            "up to date: nothing to train"
+            if self.up_to_date
+            else f"{self.seconds:,.1f} s, {self.images_per_second:,.0f} img/s",
+            f"{self.out} ({self.model}; --model {self.out})",
+            f"{self.out}/report.html",
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""Who shares a step: this process alone, or the processes of torch.distributed, each with its share of the images."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Team(Protocol):
+    """The workers of one training, which do everything that is said of the team together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return a module whose gradients are the mean over the team's."""
+
+    def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Return a context in which gradients of a wrapped module are kept to oneself."""
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return the sum of the team's values."""
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return everybody's value, in the order of their ranks."""
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give everybody the running statistics of the first worker."""
+
+
+class Alone:
+    """A team of one; see ``Team``."""
+
+    rank, size = 0, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """See ``Team``."""
+        return module
+
+    def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """See ``Team``."""
+        return nullcontext()
+
+    def sums(self, values: Tensor) -> Tensor:
+        """See ``Team``."""
+        return values
+
+    def gathered(self, value: Any) -> list[Any]:
+        """See ``Team``."""
+        return [value]
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """See ``Team``."""
+
+
+class Together:
+    """The default group of torch.distributed, which somebody else has set up; see ``Team``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """See ``Team``."""
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
+
+    def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """See ``Team``."""
+        assert isinstance(module, DistributedDataParallel)
+        return module.no_sync()
+
+    def sums(self, values: Tensor) -> Tensor:
+        """See ``Team``."""
+        values = values.clone()
+        distributed.all_reduce(values)
+        return values
+
+    def gathered(self, value: Any) -> list[Any]:
+        """See ``Team``."""
+        everybody: list[Any] = [None] * self.size
+        distributed.all_gather_object(everybody, value)
+        return everybody
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """See ``Team``."""
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)

@@ -1,0 +1,113 @@
+"""Train a classifier on labelled images, on one machine or N workers; the run is a model for every other command.
+
+DATA is a folder of class folders, alone or below train, val and test, or a CSV or Parquet file with the columns path
+and label, or labels, and perhaps split. Killed at any moment, the same command continues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cvjobs.options import RecipeOptions
+
+if TYPE_CHECKING:
+    from cvjobs.recipes.settings import Recipe
+    from cvjobs.training.summary import Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RecipeOptions):
+    """The options of ``cvjobs train``."""
+
+    data: Annotated[str, typer.Argument(help="A folder of class folders, or a list (.csv, .tsv, .parquet).")]
+    out: Annotated[str, typer.Option("-o", "--out", help="The run's folder; the same one continues.")]
+    model: Annotated[str, typer.Option(help="family/name, or a name; `cvjobs models --task train` lists them.")] = (
+        "torchvision/mobilenet_v2"
+    )
+    weights: Annotated[str, typer.Option(help="To begin with: pretrained, random, or a file of weights.")] = (
+        "pretrained"
+    )
+    batch_size: Annotated[int, typer.Option(min=2, help="Images a step, over all workers.")] = 64
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers.  [default: this process]")] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 on GPUs that have it, else fp32.")
+    ] = "auto"
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0
+    val: Annotated[
+        float, typer.Option(min=0.001, max=0.9, help="The share to validate with, where the data have no val split.")
+    ] = 0.2
+    cache: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep decoded images there, for other runs.  [default: not]"),
+    ] = None
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail without being decoded.")] = 80_000_000
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever the run's folder has.")] = False
+    storage_option: Annotated[
+        tuple[str, ...],
+        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
+    ] = ()
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster: http://HOST:8265 sends it the command, host:port and auto only its workers.",
+        ),
+    ] = None
+
+
+def run(config: Config) -> int:
+    """Train, print what came of it and return the exit code."""
+    import json
+
+    summary = call(config)
+    print(json.dumps(summary.as_dict()) if config.json else summary)
+    return 0
+
+
+def call(config: Config) -> Summary:
+    """Train and return what came of it."""
+    from cvjobs.remote import parse_options
+    from cvjobs.training import session
+
+    return session.train(
+        session.Order(
+            data=config.data,
+            out=config.out,
+            model=config.model,
+            weights=config.weights,
+            recipe=_recipe(config),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            precision=config.precision,
+            val=config.val,
+            workers=config.workers,
+            cache=config.cache,
+            max_pixels=config.max_pixels,
+            overwrite=config.overwrite,
+            storage=parse_options(config.storage_option),
+            address=config.address,
+        )
+    )
+
+
+def _recipe(config: Config) -> Recipe:
+    """Return the named recipe with what was asked for; without a name, what suits the weights."""
+    from dataclasses import fields
+
+    from cvjobs.recipes import settings
+
+    scratch = config.weights == "random" or config.model.startswith("small/")
+    name = config.recipe or ("from-scratch" if scratch else "finetune")
+    given = {
+        field.name: getattr(config, field.name) for field in fields(settings.Recipe) if hasattr(config, field.name)
+    }
+    for pair in ("scale", "ratio"):
+        if given[pair] is not None:
+            given[pair] = settings.span(given[pair], f"--{pair}")
+    if given["img_size"] is not None:
+        given["img_size"] = tuple(int(side) for side in settings.span(given["img_size"], "--img-size"))
+    return settings.named(name, **given)
