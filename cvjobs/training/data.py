@@ -122,9 +122,10 @@ def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
     """Return the class (none, or one) and the split ("": not said, "-": none) of each image by its folders."""
     parts = [path.split("/") for path in paths]
     split = any(len(own) > 2 and _NAMES.get(own[0].lower()) == "train" for own in parts)
+    at = 1 if split else 0
+    names = [tuple(own[at : at + 1]) if len(own) > at + 1 else () for own in parts]
     if not split:
-        return [tuple(own[:1]) if len(own) > 1 else () for own in parts], [""] * len(parts)
-    names = [(own[1],) if len(own) > 2 else () for own in parts]
+        return names, [""] * len(parts)
     return names, [_NAMES.get(own[0].lower(), "-") for own in parts]
 
 

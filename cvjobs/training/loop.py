@@ -78,6 +78,7 @@ class Loop:
         self._rate = 0.0
         self._began = self._saved = time.monotonic()
         self._cost = 0.0
+        self._asked = False
         self._checkpoints = Checkpoints(plan.run)
         self._restore(warn)
 
@@ -123,6 +124,7 @@ class Loop:
             while not schedules.finished(self._recipe, self._metrics):
                 self._epoch(len(self._history))
                 self._end_epoch()
+                self._stop_if(self._asked and not schedules.finished(self._recipe, self._metrics))
             self._checkpoints.wait()
         finally:
             self._checkpoints.close()
@@ -217,10 +219,15 @@ class Loop:
             rate=images / max(now - self._began, 1e-9),
         )
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
-        stop = any(asked for asked, _ in wishes)
-        if (stop or wishes[0][1]) and not ends:
+        self._asked = any(asked for asked, _ in wishes)
+        if ends:  # and is saved anyway
+            return
+        if self._asked or wishes[0][1]:
             self._save([loss, count], now - self._began)
-        if stop and not ends:
+        self._stop_if(self._asked)
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
             self._checkpoints.wait()
             raise Stopped("Stopped: the same command continues.")
 

@@ -222,6 +222,7 @@ class _Session:
             self._together(plan, staff)
         else:
             device = torch.device(staff.device)
+            torch.set_num_threads(devices.cpus())  # of which sums, and so the last bits of a result, depend
             Loop(plan, Alone(device), self._watch, _warn).run()
         self._progress.say("writing the report")
         test = self._test(plan, parts["test"], torch.device(staff.device)) if "test" in parts else None

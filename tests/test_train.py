@@ -1,0 +1,179 @@
+"""`cvjobs train` from a folder or a list to a run: what it counts, refuses, continues and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from training import CLASSES, SIDE, folder
+
+import cvjobs
+from cvjobs import cli, devices
+from cvjobs.errors import WrongUse
+from cvjobs.listing import list_source
+from cvjobs.training import data
+from cvjobs.training.summary import Summary
+
+OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 3, "img_size": str(SIDE), "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 24 images, one of them damaged, and a copy of a training image in the val split."""
+    root = tmp_path_factory.mktemp("images")
+    folder(root / "train", 20)
+    folder(root / "val", 4, seed=1)
+    (root / "train" / "red" / "bad <b>.png").write_bytes(b"no image")
+    shutil.copy(root / "train" / "blue" / "000.png", root / "val" / "blue" / "copy.png")
+    (root / "train" / "loose.png").write_bytes(b"of no class")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    """A finished run."""
+    summary: Summary = cvjobs.train(images, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
+    return summary
+
+
+def test_every_image_is_counted(trained: Summary) -> None:
+    assert trained.images == {"train": 60, "val": 13}
+    assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (1, 1, 1, 3)
+    errors = pd.read_parquet(Path(trained.out) / "errors.parquet")
+    assert errors[["path", "split", "code"]].to_numpy().tolist() == [["train/red/bad <b>.png", "train", "not_an_image"]]
+    leaks = pd.read_parquet(Path(trained.out) / "leaks.parquet")
+    assert leaks[["path", "train_path"]].to_numpy().tolist() == [["val/blue/copy.png", "train/blue/000.png"]]
+
+
+def test_what_a_run_leaves(trained: Summary) -> None:
+    out = Path(trained.out)
+    history = pd.read_parquet(out / "history.parquet")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert trained.metric == history["metric"].max()
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    assert len(predictions) == 13
+    assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(trained.metric)
+    assert not (out / "cache").exists()
+    page = (out / "report.html").read_text()
+    for text in ("Loss of validation", "bad &lt;b&gt;.png", "Learning rate", *CLASSES):
+        assert text in page
+    assert "<b>.png" not in page
+
+
+def test_the_same_command_is_up_to_date(images: Path, trained: Summary) -> None:
+    before = (Path(trained.out) / "model.safetensors").stat().st_mtime_ns
+    again = cvjobs.train(images, trained.out, **OPTIONS)
+    assert again.up_to_date
+    assert "up to date" in str(again)
+    assert (Path(trained.out) / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_command_is_refused_with_the_difference(images: Path, trained: Summary) -> None:
+    with pytest.raises(WrongUse, match=r"begun with lr 0.001, not 0.5: .*--overwrite"):
+        cvjobs.train(images, trained.out, **OPTIONS, lr=0.5)
+
+
+def test_other_images_are_refused(trained: Summary, tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="begun with other images or labels"):
+        cvjobs.train(folder(tmp_path / "others", 10), trained.out, **OPTIONS)
+
+
+def test_a_run_is_a_model_for_classify_and_embed(
+    images: Path, trained: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(trained.out).parent)
+    cvjobs.classify(images / "val", tmp_path / "labels", model="run")
+    found = cvjobs.open(tmp_path / "labels").to_pandas().set_index("path")["label"]
+    said = pd.read_parquet(Path(trained.out) / "predictions.parquet")
+    assert {f"val/{path}": label for path, label in found.items()} == dict(
+        zip(said["path"], said["predicted"], strict=True)
+    )
+    monkeypatch.chdir(tmp_path)
+    again = cvjobs.classify(images / "val", tmp_path / "labels", model=trained.out)
+    assert again.computed == 0  # it is the same model wherever it is named from
+
+
+def test_with_a_section_of_cvjobs_yaml_and_more_workers_than_cores(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cvjobs.yaml").write_text(f"train:\n  data: {images}\n  out: run\n  model: small/cnn\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--workers", "4096"]) == 2
+    cores = devices.cpus()
+    assert capsys.readouterr().err == (
+        f"cvjobs: --workers 4096 needs 4096 cores and this machine has {cores}: "
+        f"use at most --workers {cores}, or --address of a cluster.\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_gone_does_not_start_over(images: Path, trained: Summary, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained.out, copy)
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "summary.json").unlink()
+    with pytest.raises(WrongUse, match="does not silently start over"):
+        cvjobs.train(images, copy, **OPTIONS)
+    again = cvjobs.train(images, copy, **OPTIONS, overwrite=True)
+    assert again.metric == trained.metric
+    assert again.final_loss == trained.final_loss
+
+
+class TestLabels:
+    """Where labels and splits come from; nothing is decoded."""
+
+    def test_of_class_folders_without_a_split_a_share_validates_by_the_hash_of_the_path(self, tmp_path: Path) -> None:
+        listing = list_source(str(folder(tmp_path / "all", 40)))
+        found = data.label(listing, 0.25)
+        assert len(found.splits["train"]) + len(found.splits["val"]) == 120
+        assert 15 <= len(found.splits["val"]) <= 45
+        shutil.rmtree(tmp_path / "all" / "red")
+        fewer = data.label(list_source(str(tmp_path / "all")), 0.25)
+        kept = [path for path in found.splits["val"].rows["path"].to_pylist() if not path.startswith("red/")]
+        assert fewer.splits["val"].rows["path"].to_pylist() == kept
+
+    def test_a_csv_with_splits(self, tmp_path: Path) -> None:
+        folder(tmp_path, 2)
+        lines = ["path,label,split"]
+        for name in CLASSES:
+            lines += [f"{name}/000.png,{name},training", f"{name}/001.png,{name},Valid"]
+        (tmp_path / "list.csv").write_text("\n".join(lines))
+        found = data.label(list_source(str(tmp_path / "list.csv")), 0.2)
+        assert found.classes == CLASSES
+        assert found.splits["val"].rows["path"].to_pylist() == [f"{name}/001.png" for name in CLASSES]
+        assert found.counts("train") == [1, 1, 1]
+
+    def test_several_labels(self, tmp_path: Path) -> None:
+        folder(tmp_path, 2)
+        text = "path,labels,split\nred/000.png,a|b,train\nred/001.png,b,val\nblue/000.png,,train\n"
+        (tmp_path / "list.csv").write_text(text)
+        found = data.label(list_source(str(tmp_path / "list.csv")), 0.2)
+        assert found.several
+        assert found.classes == ("a", "b")
+        assert found.splits["train"].labels.tolist() == [[1, 1]]
+        assert found.unlabelled == 1
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("path\nred/000.png\n", "has no column `label`"),
+            ("path,label,split\nred/000.png,a,dev\n", "has the split 'dev'"),
+            ("path,label\nred/000.png,a\n", "has one class, a"),
+            ("path,label,split\nred/000.png,a,val\nred/001.png,b,val\n", "no images to train on"),
+        ],
+    )
+    def test_lists_that_cannot_be_trained_on(self, tmp_path: Path, text: str, said: str) -> None:
+        folder(tmp_path, 2)
+        (tmp_path / "list.csv").write_text(text)
+        listing = list_source(str(tmp_path / "list.csv"))
+        with pytest.raises(WrongUse, match=said):
+            data.label(listing, 0.2)
+
+
+def test_one_json_object(trained: Summary, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert cli.main(["train", str(images), "-o", trained.out, *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["up_to_date"] is True

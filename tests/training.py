@@ -1,0 +1,89 @@
+"""What the tests of training share: small images of three colours, and plans of the loop that need no decoding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cvjobs import models
+from cvjobs.recipes import settings
+from cvjobs.training.cache import PIXELS, Decoded
+from cvjobs.training.loop import Loop, State
+from cvjobs.training.plan import Part, Plan
+from cvjobs.training.team import Alone
+
+CLASSES = ("blue", "green", "red")
+SIDE = 8
+
+
+def pixels(label: int, random: np.random.Generator) -> Any:
+    """An image of noise in which one channel is brighter."""
+    image = random.integers(0, 120, (SIDE, SIDE, 3))
+    image[..., 2 - label] += random.integers(10, 80)
+    return image.astype(np.uint8)
+
+
+def folder(root: Path, count: int, *, seed: int = 0) -> Path:
+    """Return a folder of class folders with so many PNGs each."""
+    random = np.random.default_rng(seed)
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.fromarray(pixels(label, random)).save(root / name / f"{number:03}.png")
+    return root
+
+
+def plan(place: Path, run: str, *, images: int = 60, batch: int = 16, several: bool = False, **recipe: Any) -> Plan:
+    """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
+    random = np.random.default_rng(1)
+
+    def part(name: str, count: int) -> Part:
+        labels = np.arange(count) % len(CLASSES)
+        chunk = place / name
+        if not chunk.exists():
+            chunk.mkdir()
+            np.save(chunk / PIXELS, np.stack([pixels(int(label), random) for label in labels]))
+        decoded = Decoded(folders=(str(chunk),), length=count, rows=np.arange(count))
+        shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if several else labels
+        return Part(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
+
+    train, val = part(f"train{images}", images), part("val", 31)
+    trainee = models.trainee("small/cnn", weights="random", classes=len(CLASSES), side=SIDE)
+    (place / run).mkdir(exist_ok=True)
+    return Plan(
+        run=str(place / run),
+        model="small/cnn",
+        weights="random",
+        weights_sha256=trainee.weights.sha256,
+        classes=CLASSES,
+        several=several,
+        side=SIDE,
+        seed=0,
+        recipe=settings.named("quick", **{"epochs": 2, **recipe}),
+        batch=batch,
+        precision="fp32",
+        transform=trainee.transform,
+        train=train,
+        val=val,
+    )
+
+
+def loop(plan: Plan, watch: Any = None, warn: Any = None) -> Loop:
+    """Return the loop of a plan, alone on the CPU."""
+    import torch
+
+    def nothing(_: State) -> bool:
+        return False
+
+    return Loop(plan, Alone(torch.device("cpu")), watch or nothing, warn or (lambda _: None))
+
+
+def copied(plan: Plan, run: str) -> Plan:
+    """Return the same plan with a run's folder of its own."""
+    place = Path(plan.run).parent / run
+    place.mkdir(exist_ok=True)
+    return replace(plan, run=str(place))
