@@ -116,8 +116,8 @@ class RecipeOptions:
     logit_adjustment: Annotated[float | None, typer.Option(help="Times the log of the classes' frequencies.")] = None
     sampling: Annotated[str | None, typer.Option(help="shuffle, or balanced over the classes.")] = None
     drop_last: Annotated[
-        bool | None, typer.Option("--drop-last/--keep-last", help="Leave out images that fill no whole step.")
-    ] = None
+        bool, typer.Option("--drop-last", help="Leave out images that fill no whole step at an epoch's end.")
+    ] = False
     scale: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="Of random crops, as shares of the area.")] = (
         None
     )

@@ -24,7 +24,14 @@ from cvjobs.training.loop import State
 from cvjobs.training.plan import Plan
 from cvjobs.training.scoring import mean_average_precision, scores
 
-EVERYTHING: dict[str, Any] = {"mixup": 0.2, "erasing": 0.2, "scale": (0.5, 1.0), "accumulate": 2, "ema": 0.9, "opt": "adamw"}
+MIXED: dict[str, Any] = {
+    "mixup": 0.2,
+    "erasing": 0.2,
+    "scale": (0.5, 1.0),
+    "accumulate": 2,
+    "ema": 0.9,
+    "opt": "adamw",
+}
 
 
 class Killed(Exception):
@@ -89,7 +96,7 @@ def test_it_continues_to_the_same_end_from_any_position(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
 ) -> None:
     monkeypatch.setattr(looping, "LOOK", 1)
-    whole = plan(tmp_path, "whole", several=several, **EVERYTHING)
+    whole = plan(tmp_path, "whole", several=several, **MIXED)
     loop(whole).run()
     stopped = copied(whole, "stopped")
     for step in (0, 1, 0, 1):  # after 1, 3, 4 and 6 of the 8 steps, 4 of them an epoch
@@ -104,7 +111,7 @@ def test_a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint(
     monkeypatch.setattr(looping, "LOOK", 1)
     monkeypatch.setattr(looping, "EVERY", 0.0)
     monkeypatch.setattr(looping, "SHARE", 1e9)
-    whole = plan(tmp_path, "whole", **EVERYTHING)
+    whole = plan(tmp_path, "whole", **MIXED)
     loop(whole).run()
     killed = copied(whole, "killed")
     broken_off(killed, 3, kill=True)
