@@ -37,14 +37,14 @@ SWITCH = (
 )
 # Prints the status and the body of an answer, or 0 and why there is none.
 FETCH = """
-import sys, urllib.error, urllib.request
+import http.client, sys, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + sys.argv[2]} if sys.argv[2] else {})
 try:
     with urllib.request.urlopen(request, timeout=5) as answer:
         print(answer.status, answer.read().decode(errors="replace"))
 except urllib.error.HTTPError as error:
     print(error.code, error.read().decode(errors="replace"))
-except (OSError, ValueError) as error:
+except (OSError, ValueError, http.client.HTTPException) as error:  # HTTPException: it is no HTTP
     print(0, error)
 """
 PORT, API = 6379, "http://127.0.0.1:8265"
