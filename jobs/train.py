@@ -15,6 +15,7 @@ from cvjobs.options import RecipeOptions
 
 if TYPE_CHECKING:
     from cvjobs.recipes.settings import Recipe
+    from cvjobs.training.rates import Found
     from cvjobs.training.summary import Summary
 
 
@@ -45,6 +46,12 @@ class Config(RecipeOptions):
     ] = None
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail without being decoded.")] = 80_000_000
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever the run's folder has.")] = False
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr", help="Try rates for 100 steps in this process, suggest one for --lr, and train nothing."
+        ),
+    ] = False
     storage_option: Annotated[
         tuple[str, ...],
         typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
@@ -68,8 +75,8 @@ def run(config: Config) -> int:
     return 0
 
 
-def call(config: Config) -> Summary:
-    """Train and return what came of it."""
+def call(config: Config) -> Summary | Found:
+    """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from cvjobs.remote import parse_options
     from cvjobs.training import session
 
@@ -88,6 +95,7 @@ def call(config: Config) -> Summary:
             cache=config.cache,
             max_pixels=config.max_pixels,
             overwrite=config.overwrite,
+            find_lr=config.find_lr,
             storage=parse_options(config.storage_option),
             address=config.address,
         )

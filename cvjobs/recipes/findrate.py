@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LOW, HIGH, STEPS = 1e-6, 1.0, 100
 _SMOOTHING = 0.9
 _HOPELESS = 4.0  # times the lowest loss
 _FALLEN = 0.99  # of the first loss; above that it did not fall but wavered
@@ -22,7 +23,7 @@ class Curve:
     suggestion: float | None
 
 
-def find(step: Callable[[float], float], low: float = 1e-6, high: float = 1.0, steps: int = 100) -> Curve:
+def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Curve:
     """Train with rates that grow evenly on a log scale, and stop where the loss explodes (Smith 2017).
 
     Args:

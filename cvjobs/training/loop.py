@@ -6,10 +6,12 @@ by one. What one epoch leaves in the run is in ``leaving``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cvjobs.errors import JobFailed, Stopped, WrongUse
-from cvjobs.recipes import losses, optimizers, sampling, schedules
+from cvjobs.recipes import findrate, losses, optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
 from cvjobs.recipes.averaging import Average
 from cvjobs.recipes.mixing import mix
@@ -129,18 +131,60 @@ class Loop:
         finally:
             self._checkpoints.close()
 
-    def _epoch(self, epoch: int) -> None:
-        plan, team = self._plan, self._team
-        side = schedules.size(self._recipe, epoch, min(plan.transform.size or (0,)))
-        augment = Augment(self._recipe, side, plan.transform.mean, plan.transform.std)
+    def find_rate(self) -> findrate.Curve:
+        """Make steps at ever higher rates, in terms of ``--lr``, which is the end of this training; nothing is kept.
+
+        Raises:
+            Stopped: whoever watches wants it.
+        """
+        augment = self._prepared(0)
+        seen: list[float] = []
+
+        def step(rate: float) -> float:
+            epoch, number, (which, pixels) = next(stream)
+            before = self._sum.clone()
+            self._step(epoch, number, which, pixels, augment, rate / self._recipe.lr)
+            loss, count = (self._sum - before).tolist()
+            seen.append(loss / count)
+            state = State(
+                epoch=1,
+                epochs=1,
+                done=len(seen),
+                total=findrate.STEPS,
+                loss=seen[-1],
+                metric=None,
+                rate=len(seen) * self._plan.batch / (time.monotonic() - self._began),
+            )
+            if self._watch(state):
+                raise Stopped("Stopped: the same command starts the search for a rate again.")
+            return seen[-1]
+
+        self._began = time.monotonic()
+        with closing(self._forever()) as stream:
+            return findrate.find(step)
+
+    def _forever(self) -> Generator[tuple[int, int, tuple[NDArray[np.int64], Tensor]], None, None]:
+        for epoch in itertools.count():
+            yield from ((epoch, step, batch) for step, batch in enumerate(self._batches(epoch, 0)))
+
+    def _prepared(self, epoch: int) -> Augment:
+        """Bring the network into its state for training, and return the augmentation of an epoch."""
+        transform = self._plan.transform
         self._network.train()
         optimizers.set_training(self._model, self._recipe.freeze_until)
+        side = schedules.size(self._recipe, epoch, min(transform.size or (0,)))
+        return Augment(self._recipe, side, transform.mean, transform.std)
+
+    def _epoch(self, epoch: int) -> None:
+        plan, team = self._plan, self._team
+        augment = self._prepared(epoch)
         self._began = self._saved = time.monotonic()
         self._cost = 0.0
         first = self._in_epoch
         images = 0
         for step, (which, pixels) in enumerate(self._batches(epoch, first), first):
-            self._step(epoch, step, which, pixels, augment)
+            share = schedules.rate(self._recipe, self._done, self._steps, self._metrics)
+            self._step(epoch, step, which, pixels, augment, share)
             images += min(plan.batch, len(plan.train) - step * plan.batch)
             if (step + 1) % LOOK == 0 or step + 1 == self._steps:
                 self._look(epoch, images, step + 1 == self._steps)
@@ -169,10 +213,11 @@ class Loop:
                 following = thread.submit(read, step + 1) if step + 1 < self._steps else None
                 yield batch
 
-    def _step(self, epoch: int, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment) -> None:
+    def _step(
+        self, epoch: int, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment, share: float
+    ) -> None:
         plan, team, recipe = self._plan, self._team, self._recipe
         whole = min(plan.batch, len(plan.train) - step * plan.batch)
-        share = schedules.rate(recipe, self._done, self._steps, self._metrics)
         schedules.set_rate(self._optimizer, share)
         # Everything random follows from the position: a checkpoint need not know of generators.
         random = generator(plan.seed, epoch, step, team.rank)

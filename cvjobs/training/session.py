@@ -29,7 +29,7 @@ from cvjobs.source import open_source
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import LocalStore, open_store
 from cvjobs.trainees import Trainee
-from cvjobs.training import cache, data, leaving, page
+from cvjobs.training import cache, data, leaving, page, rates
 from cvjobs.training.data import Labelled, Split
 from cvjobs.training.loop import Loop, State
 from cvjobs.training.plan import ERRORS, HISTORY, LEAKS, MODEL, PREDICTIONS, Part, Plan, kind
@@ -58,12 +58,13 @@ class Order:
     cache: str | None
     max_pixels: int
     overwrite: bool
+    find_lr: bool
     storage: Mapping[str, str] = field(repr=False)
     address: str | None
 
 
-def train(order: Order) -> Summary:
-    """Train, or continue, or say that there is nothing to do.
+def train(order: Order) -> Summary | rates.Found:
+    """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
     """
@@ -82,25 +83,32 @@ def train(order: Order) -> Summary:
             earlier.get("precision", "auto") if order.precision == "auto" else order.precision, staff.device
         )
         identity = _identity(order, labelled, trainee, precision)
-        if earlier and not order.overwrite:
+        if earlier and not order.overwrite and not order.find_lr:
             _check(store, earlier, identity)
             if (done := Summary.read(store)) is not None:
                 return done
         held = lease.acquire(store)
         try:
-            if order.overwrite:
-                store.delete("checkpoints", SUMMARY, HISTORY, CONFIG)
-            _write(store, CONFIG, {"identity": identity, "command": "train", "libraries": context.libraries()})
-            if store.size(HISTORY) and not store.names("checkpoints"):
-                raise WrongUse(
-                    f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "
-                    "bring them back, or give --overwrite."
-                )
             stop.guarded = True
             found = _Found(order=order, store=store, labelled=labelled, trainee=trainee, precision=precision)
-            return _Session(found, nursery, progress, stop).run(staff, began)
+            session = _Session(found, nursery, progress, stop)
+            if order.find_lr:
+                return session.find_rate(staff)
+            _begin(order, store, identity)
+            return session.run(staff, began)
         finally:
             held.release()
+
+
+def _begin(order: Order, store: LocalStore, identity: dict[str, Any]) -> None:
+    if order.overwrite:
+        store.delete("checkpoints", SUMMARY, HISTORY, CONFIG)
+    _write(store, CONFIG, {"identity": identity, "command": "train", "libraries": context.libraries()})
+    if store.size(HISTORY) and not store.names("checkpoints"):
+        raise WrongUse(
+            f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "
+            "bring them back, or give --overwrite."
+        )
 
 
 @dataclass(frozen=True)
@@ -212,9 +220,7 @@ class _Session:
 
     def run(self, staff: _Staff, began: float) -> Summary:
         """Decode, train, score the test split, and leave the page and the summary."""
-        parts = {name: self._part(name, split) for name, split in self._labelled.splits.items()}
-        for name, part in parts.items():
-            cache.checked(part.decoded, f"{name} with", 1)
+        parts = self._parts(self._labelled.splits)
         leaks = self._note()
         plan = self._plan(parts)
         self._progress.say(f"starting {plan.model}")
@@ -232,6 +238,19 @@ class _Session:
         if self._order.cache is None:
             cache.clear(self._cache)
         return summary
+
+    def find_rate(self, staff: _Staff) -> rates.Found:
+        """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
+        splits = self._labelled.splits
+        plan = self._plan(self._parts({name: splits[name] for name in ("train", "val")}))
+        self._progress.say(f"starting {plan.model}")
+        return rates.find(plan, torch.device(staff.device), self._watch)
+
+    def _parts(self, splits: Mapping[str, Split]) -> dict[str, Part]:
+        parts = {name: self._part(name, split) for name, split in splits.items()}
+        for name, part in parts.items():
+            cache.checked(part.decoded, f"{name} with", 1)
+        return parts
 
     @property
     def _cache(self) -> str:
