@@ -117,5 +117,5 @@ def _recipe(config: Config) -> Recipe:
         if given[pair] is not None:
             given[pair] = settings.span(given[pair], f"--{pair}")
     if given["img_size"] is not None:
-        given["img_size"] = tuple(int(side) for side in settings.span(given["img_size"], "--img-size"))
+        given["img_size"] = settings.sides(given["img_size"])
     return settings.named(name, **given)

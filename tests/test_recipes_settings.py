@@ -9,7 +9,7 @@ import pytest
 
 from cvjobs.errors import WrongUse
 from cvjobs.recipes import sampling
-from cvjobs.recipes.settings import NAMED, named, span
+from cvjobs.recipes.settings import NAMED, named, sides, span
 
 
 def test_an_override_replaces_one_setting_and_none_leaves_it() -> None:
@@ -57,10 +57,14 @@ def test_an_unknown_recipe_is_a_sentence() -> None:
 
 
 def test_a_span_is_one_number_or_two() -> None:
-    assert (span("224", "--img-size"), span("128:224", "--img-size")) == ((224,), (128, 224))
-    for text in ("", "a", "1:2:3", "1:"):
+    assert (span("0.5", "--scale"), span("0.5:1", "--scale")) == ((0.5,), (0.5, 1))
+    assert (sides("224"), sides("128:224")) == ((224,), (128, 224))
+    for text in ("", "a", "1:2:3", "1:", "inf", "nan:1"):
+        with pytest.raises(WrongUse, match="--scale must be"):
+            span(text, "--scale")
+    for text in ("64.5", "1e400", "-"):
         with pytest.raises(WrongUse, match="--img-size must be"):
-            span(text, "--img-size")
+            sides(text)
 
 
 LABELS = np.repeat([0, 1, 2], [90, 9, 2])

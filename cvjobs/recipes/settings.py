@@ -141,8 +141,8 @@ def _check_numbers(recipe: Recipe) -> None:
             raise WrongUse(f"{_option(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
     if recipe.scale[1] > 1:
         raise WrongUse(f"--scale is a share of the image's area: {recipe.scale[1]:g} is more than all of it.")
-    if len(recipe.img_size) > 2 or any(side < 8 or side != int(side) for side in recipe.img_size):
-        raise WrongUse("--img-size must be a whole number of at least 8 pixels, or two as in 128:224.")
+    if len(recipe.img_size) > 2 or any(side < 8 for side in recipe.img_size):
+        raise WrongUse("--img-size must be at least 8 pixels, or two sizes as in 128:224.")
 
 
 def _option(name: str) -> str:
@@ -207,6 +207,14 @@ def span(text: str, option: str) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.split(":"))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 2):
+    if len(numbers) not in (1, 2) or not all(map(math.isfinite, numbers)):
         raise WrongUse(f"{option} must be a number, or two as in 0.5:1, not {text!r}.")
     return numbers
+
+
+def sides(text: str) -> tuple[int, ...]:
+    """Return the one or two sides in pixels of an ``--img-size``; see ``span``."""
+    numbers = span(text, "--img-size")
+    if any(side != int(side) for side in numbers):
+        raise WrongUse(f"--img-size must be whole pixels, as in 224 or 128:224, not {text!r}.")
+    return tuple(map(int, numbers))
