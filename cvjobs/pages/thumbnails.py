@@ -122,7 +122,11 @@ def _encode(pixels: Pixels, measured: Measured, size: int) -> Thumbnail:
     """Bring squashed pixels, uint8 (size, size, 3), to the shape of their image and encode them."""
     scale = min(size / max(measured.width, measured.height), 1.0)
     shape = max(round(measured.width * scale), 1), max(round(measured.height * scale), 1)
+    return encoded(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
+
+
+def encoded(image: Image.Image) -> Thumbnail:
+    """Return an RGB image as a thumbnail of its own size."""
     file = io.BytesIO()
-    image = Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC)
     image.save(file, "JPEG", quality=QUALITY, optimize=True)
-    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *shape)
+    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)

@@ -56,8 +56,9 @@ def _clipped(middle: float, length: float, limit: int) -> tuple[int, int]:
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
-    """Draw from Beta(alpha, alpha)."""
+    """Draw from Beta(alpha, alpha), of the share and its rest the larger: an image is mostly itself."""
     import numpy as np
 
     seed = int(torch.randint(2**62, (), generator=generator))
-    return float(np.random.default_rng(seed).beta(alpha, alpha))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    return max(share, 1 - share)

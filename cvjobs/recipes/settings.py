@@ -31,7 +31,7 @@ class Recipe:
         layer_decay: Each layer learns at this share of the rate of the layer after it.
         freeze_until: The first layer that learns; those before it stay as they are.
         clip_grad: Clip gradients to this norm, value, or share of the weights' norm (``clip_mode``).
-        accumulate: Batches whose gradients make one step.
+        accumulate: Parts that a step is computed in, to save memory.
         decay_epochs: ``step``: epochs between decays; ``plateau``: epochs without a better metric before one;
             ``cyclic``: epochs of half a cycle.
         decay_rate: ``step`` and ``plateau``: what a decay multiplies the rate by.

@@ -24,6 +24,7 @@ from cvjobs.storage import LocalStore
 from cvjobs.training import leaving
 from cvjobs.training.data import Labelled
 from cvjobs.training.plan import ERRORS, HISTORY, PREDICTIONS, Plan
+from cvjobs.training.samples import samples
 from cvjobs.training.summary import Summary
 
 MISTAKES = 24
@@ -77,6 +78,7 @@ def _page(
         classes=[] if confusion is None else _classes(plan, confusion),
         more_classes=max(len(plan.classes) - CLASSES, 0),
         mistakes=[] if plan.several else _mistakes(labelled, found, storage, nursery),
+        samples=samples(plan),
         errors=errors.slice(0, NAMED).to_pylist(),
         more_errors=max(errors.num_rows - NAMED, 0),
         made=time.time(),
