@@ -93,30 +93,50 @@ def test_aws_as_rays_launcher_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_aws_as_ec2_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that Ray asks of EC2 until the machines run, of moto's EC2."""
+def test_aws_as_ec2_reads_it_and_gets_its_machines_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that Ray asks of EC2 until the machines run, and to end them, of moto's EC2."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'no route to host' >&2; exit 255\n")
+    ssh.chmod(0o755)
+    mine = tmp_path / "night.yaml"
+    mine.write_text(yaml.safe_dump(shipped("aws")))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("ID", "KEY"):
-        monkeypatch.setenv(f"AWS_{'ACCESS_KEY' if name == 'ID' else 'SECRET_ACCESS'}_{name}", "none")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
     import boto3  # type: ignore[import-untyped]
-    from moto import mock_aws
+    from moto.server import ThreadedMotoServer
 
-    with mock_aws():
-        boto3.client("iam").create_instance_profile(InstanceProfileName="answer")
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        assert run("cluster", "status", mine).out == "night is down\n"
+        boto3.client("iam", "us-east-1").create_instance_profile(InstanceProfileName="answer")
         from ray.autoscaler._private.aws.config import bootstrap_aws
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
         found = bootstrap_aws(prepared("aws", tmp_path))  # type: ignore[no-untyped-call]
         provider = AWSNodeProvider(found["provider"], "night")  # type: ignore[no-untyped-call]
-        tags = {"ray-node-type": "head", "ray-user-node-type": "head", "ray-node-name": "head"}
-        head = found["available_node_types"]["head"]["node_config"] | found["head_node"]
-        provider.create_node(head, tags, 1)
-        worker = found["available_node_types"]["worker"]["node_config"]
-        provider.create_node(worker, tags | {"ray-node-type": "worker", "ray-user-node-type": "worker"}, 1)
+        for kind in ("head", "worker"):
+            tags = {
+                "ray-node-type": kind,
+                "ray-user-node-type": kind,
+                "ray-node-name": kind,
+                "ray-node-status": "up-to-date",
+            }
+            provider.create_node(found["available_node_types"][kind]["node_config"], tags, 1)
         machines = list(boto3.resource("ec2", "us-east-1").instances.all())
-    lives = {(machine.instance_type, machine.instance_lifecycle) for machine in machines}
-    assert lives == {("m6i.large", None), ("c6i.2xlarge", "spot")}
-    assert len(machines) == 2
+        lives = {(machine.instance_type, machine.instance_lifecycle) for machine in machines}
+        assert lives == {("m6i.large", None), ("c6i.2xlarge", "spot")}
+        assert "over SSH cannot be used (no route to host)" in sentence(run("cluster", "status", mine), 1)
+        down = run("cluster", "down", mine)
+        assert (down.code, down.out) == (0, "night is down\n"), down
+        assert {machine.state["Name"] for machine in boto3.resource("ec2", "us-east-1").instances.all()} == {
+            "terminated"
+        }
+    finally:
+        server.stop()
 
 
 def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
@@ -128,7 +148,13 @@ def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
         "empty.yaml": ("kind: launcher", "no mapping 'launcher.provider'"),
         "port.yaml": ("{kind: local, port: x}", "names no 'port'"),
         "two words.yaml": ("kind: local", "rename it"),
-        "mine.yaml": ("{kind: launcher, launcher: {provider: {type: local}}}", "no machine: add head_ip"),
+        "mine.yaml": ("{kind: launcher, launcher: {provider: {type: local}}}", "names no machine"),
+        "text.yaml": ("{kind: launcher, launcher: {provider: {type: local, head_ip: a, worker_ips: b}}}", "names no"),
+        "twice.yaml": (
+            "{kind: launcher, launcher: {provider: {type: local, head_ip: a, worker_ips: [a]}}}",
+            "one twice",
+        ),
+        "user.yaml": ("{kind: launcher, launcher: {provider: {type: local, head_ip: a}, auth: {}}}", "who logs in"),
     }
     for name, (content, said) in wrong.items():
         if content is not None:

@@ -6,6 +6,7 @@ wheel, and the commands that start Ray. Ray's launcher checks no host keys, so i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -225,7 +226,10 @@ def _key(file: dict[str, Any]) -> list[str]:
 
 
 def _login(file: dict[str, Any], machine: str) -> str:
-    return f"{part(file, 'launcher', 'auth').get('ssh_user')}@{machine}"
+    user = part(file, "launcher", "auth").get("ssh_user")
+    if not isinstance(user, str) or not _MACHINE.fullmatch(user):
+        raise WrongUse("The cluster's file does not say who logs in: give 'auth' an ssh_user.")
+    return f"{user}@{machine}"
 
 
 def _checks(name: str, file: dict[str, Any]) -> list[str]:
@@ -248,10 +252,11 @@ def _listed(file: dict[str, Any]) -> bool:
 def _machines(file: dict[str, Any]) -> list[str]:
     """Return the machines of a list of hosts, the head first, as they are reached from here."""
     provider = part(file, "launcher", "provider")
-    head = provider.get("external_head_ip", provider.get("head_ip"))
-    found = [head, *(provider.get("worker_ips") or [])]
-    if not all(isinstance(machine, str) and _MACHINE.fullmatch(machine) for machine in found):
-        raise WrongUse("The cluster's file names no machine: add head_ip, and a list of worker_ips, under 'provider'.")
+    head, others = provider.get("external_head_ip", provider.get("head_ip")), provider.get("worker_ips", [])
+    found = [head, *others] if isinstance(others, list) else []
+    named = all(isinstance(machine, str) and _MACHINE.fullmatch(machine) for machine in found)
+    if not found or not named or len(set(found)) < len(found):
+        raise WrongUse("The cluster's file names no machine, or one twice: give 'provider' a head_ip and worker_ips.")
     return found
 
 
@@ -263,8 +268,10 @@ def _head(name: str, file: dict[str, Any]) -> str:
     """Return where the head is, "" where a cloud has none."""
     if _listed(file):
         return _machines(file)[0]
+    if part(file, "launcher", "provider").get("type") == "aws" and importlib.util.find_spec("boto3") is None:
+        raise WrongUse("Amazon's machines need boto3, which is not installed: run 'pip install boto3'.")
     asked = _launch(name, file, "get-head-ip")
-    if asked.returncode and "not found" not in asked.stdout + asked.stderr:
+    if asked.returncode and "Head node of cluster" not in asked.stdout + asked.stderr:  # ... not found
         raise JobFailed(f"The cloud does not say where the head is: {host.folder(name) / 'launcher.log'} says why.")
     return "" if asked.returncode else asked.stdout.strip().splitlines()[-1]
 
