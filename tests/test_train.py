@@ -58,7 +58,14 @@ def test_what_a_run_leaves(trained: Summary) -> None:
     assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(trained.metric)
     assert not (out / "cache").exists()
     page = (out / "report.html").read_text()
-    for text in ("Loss of validation", "bad &lt;b&gt;.png", "Learning rate", *CLASSES):
+    for text in (
+        "Loss of validation",
+        "bad &lt;b&gt;.png",
+        "Learning rate",
+        "calibration error",
+        "as augmentation makes",
+        *CLASSES,
+    ):
         assert text in page
     assert "<b>.png" not in page
 

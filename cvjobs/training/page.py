@@ -17,6 +17,7 @@ from cvjobs import pages
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.evaluation import tables
+from cvjobs.metrics import calibration
 from cvjobs.metrics.confusion import UNDEFINED, Confusion
 from cvjobs.pages.thumbnails import thumbnails
 from cvjobs.source import open_source
@@ -63,6 +64,7 @@ def _page(
     found = found.filter(pc.equal(found["split"], "test" if summary.test_metric is not None else "val"))
     errors = pq.read_table(Path(store.place) / ERRORS)
     confusion = None if plan.several else _confusion(plan, found)
+    bins = [] if plan.several else _bins(found)
     return pages.render(
         "train.html",
         summary=summary,
@@ -79,6 +81,8 @@ def _page(
         more_classes=max(len(plan.classes) - CLASSES, 0),
         mistakes=[] if plan.several else _mistakes(labelled, found, storage, nursery),
         samples=samples(plan),
+        bins=bins,
+        calibration_error=calibration.error(bins),
         errors=errors.slice(0, NAMED).to_pylist(),
         more_errors=max(errors.num_rows - NAMED, 0),
         made=time.time(),
@@ -93,6 +97,11 @@ def _confusion(plan: Plan, found: pa.Table) -> Confusion:
     )
     confusion.add(truth, said)
     return confusion
+
+
+def _bins(found: pa.Table) -> list[calibration.Bin]:
+    right = pc.equal(found["label"], found["predicted"])
+    return calibration.bins(np.asarray(found["score"]), np.asarray(right, bool))
 
 
 def _classes(plan: Plan, confusion: Confusion) -> list[tuple[str, int, int, str, str, float]]:
