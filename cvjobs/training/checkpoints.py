@@ -51,8 +51,11 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, of copies made now, while training goes on; raises what the one before met."""
+    def save(self, checkpoint: Checkpoint, then: Callable[[], None] | None = None) -> None:
+        """Write a checkpoint, of copies made now, and ``then`` what it is the ground of, while training goes on.
+
+        Raises what the one before met.
+        """
         self.wait()
         copied = Checkpoint(
             model=_copied(checkpoint.model),
@@ -60,7 +63,7 @@ class Checkpoints:
             optimizer=_copied(checkpoint.optimizer),
             meta=json.loads(json.dumps(checkpoint.meta)),
         )
-        self._writing = self._thread.submit(self._write, copied)
+        self._writing = self._thread.submit(self._write, copied, then)
 
     def wait(self) -> None:
         """Return when the last checkpoint is on disk; raises JobFailed or WrongUse where it cannot be written."""
@@ -75,7 +78,7 @@ class Checkpoints:
         """Finish what is being written."""
         self._thread.shutdown()
 
-    def _write(self, checkpoint: Checkpoint) -> None:
+    def _write(self, checkpoint: Checkpoint, then: Callable[[], None] | None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f".tmp-{secrets.token_hex(6)}"
         temporary.mkdir()
@@ -97,6 +100,8 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        if then is not None:
+            then()
         for old in self._names()[KEPT:]:
             shutil.rmtree(self._folder / old, ignore_errors=True)
 

@@ -81,6 +81,7 @@ class Loop:
         self._began = self._saved = time.monotonic()
         self._cost = 0.0
         self._asked = False
+        self._identity = plan.identity
         self._checkpoints = Checkpoints(plan.run)
         self._restore(warn)
 
@@ -89,7 +90,7 @@ class Loop:
         found = self._checkpoints.newest(warn if first else lambda _: None)
         if found is None:
             return
-        if found.meta["identity"] != self._plan.identity:
+        if found.meta["identity"] != self._identity:
             raise WrongUse(
                 f"The checkpoints in {self._plan.run} are of other images or settings than these: "
                 "bring the images back, or give --overwrite."
@@ -123,6 +124,8 @@ class Loop:
         try:
             if self._team.rank == 0:
                 self._checkpoints.clean()
+                if self._history:  # a kill may have come between the two
+                    leaving.history(self._plan, self._history)
             while not schedules.finished(self._recipe, self._metrics):
                 self._epoch(len(self._history))
                 self._end_epoch()
@@ -276,7 +279,7 @@ class Loop:
             self._checkpoints.wait()
             raise Stopped("Stopped: the same command continues.")
 
-    def _save(self, loss: list[float], seconds: float) -> None:
+    def _save(self, loss: list[float], seconds: float, then: Callable[[], None] | None = None) -> None:
         if self._team.rank:
             return
         began = time.monotonic()
@@ -286,14 +289,15 @@ class Loop:
                 average=self._average.module.state_dict() if self._average else {},
                 optimizer=self._optimizer.state_dict(),
                 meta={
-                    "identity": self._plan.identity,
+                    "identity": self._identity,
                     "done": self._done,
                     "history": self._history,
                     "loss": loss,
                     "seconds": self._seconds + seconds,
                     "workers": self._team.size,
                 },
-            )
+            ),
+            then,
         )
         self._saved = time.monotonic()
         self._cost = self._saved - began
@@ -324,8 +328,9 @@ class Loop:
         if team.rank == 0:
             if best:
                 leaving.best(plan, network, len(self._history), found)
-            self._save([0.0, 0.0], 0.0)
-            leaving.history(plan, self._history)
+            rows = list(self._history)
+            # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
+            self._save([0.0, 0.0], 0.0, lambda: leaving.history(plan, rows))
 
 
 def _steps(images: int, batch: int, drop_last: bool, workers: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -228,7 +229,8 @@ class _Session:
             self._together(plan, staff)
         else:
             device = torch.device(staff.device)
-            torch.set_num_threads(devices.cpus())  # of which sums, and so the last bits of a result, depend
+            # The last bits of a sum depend on the threads, of which another job in this process may have left others.
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
             Loop(plan, Alone(device), self._watch, _warn).run()
         self._progress.say("writing the report")
         test = self._test(plan, parts["test"], torch.device(staff.device)) if "test" in parts else None
