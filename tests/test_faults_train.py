@@ -20,7 +20,7 @@ from training import SIDE, folder
 pytestmark = pytest.mark.faults
 
 WORDS = ["--model", "small/cnn", "--img-size", str(SIDE), "--batch-size", "16", "--recipe", "quick", "--mixup", "0.2"]
-ONE = {"OMP_NUM_THREADS": "1"}
+ONE: dict[str, Any] = {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
