@@ -71,7 +71,7 @@ def test_objects_are_those_of_torchvision(folder: Path, weights: Path, tmp_path:
         "segment", folder, "-o", tmp_path, "--model", NAME, "--weights", weights, "--imgsz", 96, "--batch-size", 3
     )
     assert ended.code == 0, ended
-    exact(tmp_path, folder, 8)
+    exact(tmp_path, folder, 9)
     assert opened(tmp_path).snapshot.facts["task"] == "instance"
     assert compare(tmp_path, expected(model, folder)) >= 200
     refused = sentence(run("segment", folder, "-o", tmp_path, "--model", "lraspp_mobilenet_v3_large", "--conf", 0.5), 2)
