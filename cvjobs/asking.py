@@ -129,11 +129,4 @@ class _Embed:
                 f"The index {self._model.index} was made otherwise than this machine embeds "
                 f"({differences(generation.facts, facts)}): name the same weights with --weights."
             )
-        opener = embedding.opener(note)
-        return Resolved(
-            opener=opener,
-            device=opener.device,
-            facts=facts,
-            note=note,
-            title=resolving.title(note),
-        )
+        return resolving.resolved(embedding.opener(note), note, facts)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cvjobs import devices, models
+from cvjobs.context import Resolved
 from cvjobs.errors import JobFailed
 from cvjobs.models import Model
 from cvjobs.records import facts
+from cvjobs.stage import Opener
 
 Loaded = TypeVar("Loaded", bound=Model)
 
@@ -45,6 +47,17 @@ def resolve(
         "precision": models.resolve_precision(precision, device),
         **more(model),
     }
+
+
+def resolved(opener: Opener, note: dict[str, Any], facts: dict[str, Any] | None = None) -> Resolved:
+    """Return what a noted choice comes to; ``facts`` identify its results where it is not ``identity(note)``."""
+    return Resolved(
+        opener=opener,
+        device=note["asked"]["device"],
+        facts=identity(note) if facts is None else facts,
+        note=note,
+        title=title(note),
+    )
 
 
 def identity(note: dict[str, Any]) -> dict[str, Any]:

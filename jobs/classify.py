@@ -59,17 +59,9 @@ class Classify:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs import classification, labels, resolving
-        from cvjobs.context import Resolved
 
         c = self._config
         named = labels.read(c.labels) if c.labels else []
         asked = {"model": c.model, "weights": c.weights, "labels": named, "top": c.top}
         note = classification.resolve(asked, c.precision, earlier)
-        opener = classification.opener(note)
-        return Resolved(
-            opener=opener,
-            device=opener.device,
-            facts=classification.identity(note),
-            note=note,
-            title=resolving.title(note),
-        )
+        return resolving.resolved(classification.opener(note), note, classification.identity(note))

@@ -84,7 +84,6 @@ class Detect:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs import labels, resolving
-        from cvjobs.context import Resolved
         from cvjobs.detection import steps
         from cvjobs.detection.rules import Settings
 
@@ -102,11 +101,4 @@ class Detect:
             tta=c.tta,
         )
         note = steps.resolve(c.model, c.weights, named, settings, c.precision, earlier)
-        opener = steps.opener(note)
-        return Resolved(
-            opener=opener,
-            device=opener.device,
-            facts=resolving.identity(note),
-            note=note,
-            title=resolving.title(note),
-        )
+        return resolving.resolved(steps.opener(note), note)

@@ -56,15 +56,7 @@ class Embed:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its vectors."""
         from cvjobs import embedding, resolving
-        from cvjobs.context import Resolved
 
         c = self._config
         note = embedding.resolve(c.model, c.weights, c.layer, c.precision, earlier)
-        opener = embedding.opener(note)
-        return Resolved(
-            opener=opener,
-            device=opener.device,
-            facts=resolving.identity(note),
-            note=note,
-            title=resolving.title(note),
-        )
+        return resolving.resolved(embedding.opener(note), note)

@@ -84,7 +84,6 @@ class Segment:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs import labels, resolving
-        from cvjobs.context import Resolved
         from cvjobs.detection.rules import Settings
         from cvjobs.segmentation import choice
 
@@ -92,11 +91,4 @@ class Segment:
         named = labels.read(c.labels) if c.labels else []
         settings = Settings(conf=c.conf, iou=c.iou, max_det=c.max_det, imgsz=c.imgsz, classes=c.classes)
         note = choice.resolve(c.model, c.weights, named, settings, c.precision, earlier)
-        opener = choice.opener(note)
-        return Resolved(
-            opener=opener,
-            device=opener.device,
-            facts=resolving.identity(note),
-            note=note,
-            title=resolving.title(note),
-        )
+        return resolving.resolved(choice.opener(note), note)
