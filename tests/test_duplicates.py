@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import run, sentence, some
+from commands import here, sentence, some
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -181,7 +181,7 @@ def test_the_command_lists_groups_of_photos(photos: Path, tmp_path: Path) -> Non
     cvjobs.embed(str(folder), str(tmp_path / "vectors"), model="thumbnail/4")
     cvjobs.index(str(tmp_path / "vectors"), out=str(tmp_path / "index"))
     words = ["--duplicates", "--min-score", "0.999"]
-    ended = run("query", tmp_path / "index", *words, "-o", tmp_path / "out", "--html", tmp_path / "page.html")
+    ended = here("query", tmp_path / "index", *words, "-o", tmp_path / "out", "--html", tmp_path / "page.html")
     assert ended.code == 0, ended
     assert "2 groups of 5 images that score at least 0.999 among 33 images" in ended.out
     assert "1 exact copy," in ended.out
@@ -194,9 +194,9 @@ def test_the_command_lists_groups_of_photos(photos: Path, tmp_path: Path) -> Non
     page = harmless((tmp_path / "page.html").read_text())
     assert len([tag for tag, _ in page.elements if tag == "img"]) == 5
     assert {"keep", "exact"} <= set(page.text)
-    plain = run("query", tmp_path / "index", *words)
+    plain = here("query", tmp_path / "index", *words)
     assert plain.out.splitlines()[1].split("\t")[:4] == ["0", "large.png", "1.0000", "true"]
-    found = json.loads(run("query", tmp_path / "index", *words, "--json").out)
+    found = json.loads(here("query", tmp_path / "index", *words, "--json").out)
     assert (found["groups"], found["members"], found["exact"]) == (2, 5, 1)
     assert found["surplus"] == sum(row["bytes"] for row in (rows[1], rows[2], rows[4]))
 
@@ -209,4 +209,4 @@ def test_a_folder_of_neighbours_may_become_one_of_duplicates(tmp_path: Path) -> 
     cvjobs.query(index, str(fake.out), out=out)
     cvjobs.query(index, duplicates=True, min_score=0.9, out=out)
     assert [path.name for path in (tmp_path / "out/data").iterdir()] == ["duplicates.parquet"]
-    assert "another command" in sentence(run("query", index, "--duplicates", "-o", index), 2)
+    assert "another command" in sentence(here("query", index, "--duplicates", "-o", index), 2)

@@ -1,36 +1,16 @@
-"""``cvjobs embed`` from end to end in one process: rows, counts, exit codes, sentences, and what a stop leaves."""
+"""``cvjobs embed`` from end to end: rows, counts, exit codes, and what the next run does."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import xxhash
-from commands import (
-    CLI,
-    Ended,
-    codes,
-    embed,
-    errors,
-    exact,
-    kill,
-    opened,
-    parts,
-    rows,
-    run,
-    said,
-    sentence,
-    some,
-    started,
-    until,
-    verify,
-    week,
-)
+from commands import Ended, codes, embed, errors, exact, opened, rows, run, some, verify, week
 from PIL import Image
 
 import cvjobs
@@ -40,7 +20,6 @@ from cvjobs.paths import image_id
 
 COMPARED = ("image_id", "bytes", "modified", "content_hash", "width", "height", "frames", "embedding")
 KEYS = {"listed", "ok", "failed", "skipped", "reused", "seconds", "images_per_second", "out", "version"}
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -75,11 +54,8 @@ def plain(folder: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-# What comes out
-
-
 def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
-    ended = embed(photos, out)
+    ended = run("embed", photos, "-o", out, "--model", "thumbnail/4")
     assert ended.code == 0, ended
     assert ended.left == []
     assert "400 listed = 400 ok + 0 failed + 0 skipped, missing 0\n" in ended.out
@@ -94,7 +70,7 @@ def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
 def test_json_is_one_object_and_nothing_else(source: Path, out: Path) -> None:
     (source / "notes.txt").write_text("no image")
     (source / "broken.jpg").write_text("no image either")
-    found = counts(embed(source, out, "--json"))
+    found = counts(run("embed", source, "-o", out, "--model", "thumbnail/4", "--json"))
     assert found.keys() >= KEYS
     assert (found["listed"], found["ok"], found["failed"], found["skipped"], found["reused"]) == (26, 24, 1, 1, 0)
     assert found["out"] == str(out)
@@ -190,109 +166,6 @@ def test_overwrite_computes_all_again_with_another_model(source: Path, out: Path
     exact(out, source, 24)
 
 
-# Wrong use: one sentence
-
-
-def test_no_such_folder(tmp_path: Path, out: Path) -> None:
-    assert f"There is no {tmp_path}/nowhere" in sentence(embed(tmp_path / "nowhere", out), 2)
-    assert not out.exists()
-
-
-def test_an_empty_folder_says_what_was_skipped_and_why(tmp_path: Path, out: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    assert "it is empty" in sentence(embed(folder, out), 2)
-    (folder / "notes.txt").touch()
-    (folder / ".hidden.jpg").touch()
-    told = sentence(embed(folder, out), 2)
-    assert "skipped: 1 " in told
-    assert "hidden" in told
-    assert not out.exists()
-
-
-def test_an_unknown_model_has_near_names(source: Path, out: Path) -> None:
-    told = sentence(embed(source, out, model="torchvision/resnet5"), 2)
-    assert "(nearest: resnet50, " in told
-    assert not out.exists()
-
-
-def test_weights_that_cannot_be_had(source: Path, out: Path, tmp_path: Path) -> None:
-    dead = "http://127.0.0.1:9"
-    network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead)
-    empty = {"HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    told = sentence(embed(source, out, model="torchvision/resnet50", **network, **empty), 2)
-    assert "resnet50-11ad3fa6.pth" in told
-    assert "--weights" in told
-    assert not out.exists()
-
-
-def test_another_model_on_the_same_output(source: Path, out: Path) -> None:
-    embed(source, out)
-    before = rows(out)
-    told = sentence(embed(source, out, model="thumbnail/2"), 2)
-    assert "thumbnail/4 there" in told
-    assert "thumbnail/2 here" in told
-    assert "--overwrite" in told
-    assert rows(out).equals(before)
-
-
-def test_another_source_on_the_same_output(source: Path, photos: Path, out: Path) -> None:
-    embed(source, out)
-    before = rows(out)
-    told = sentence(embed(photos, out), 2)
-    assert str(source) in told
-    assert str(photos) in told
-    assert rows(out).equals(before)
-
-
-def test_a_source_that_lost_most_of_its_images(source: Path, out: Path) -> None:
-    embed(source, out)
-    before = rows(out)
-    for image in sorted(source.rglob("*.jpg"))[:12]:
-        image.unlink()
-    told = sentence(embed(source, out), 2)
-    assert "12 of the 24" in told
-    assert "--allow-deletions" in told
-    for image in source.rglob("*.jpg"):
-        image.unlink()
-    assert "24 of the 24" in sentence(embed(source, out), 2)
-    assert rows(out).equals(before)
-    assert embed(source, out, "--allow-deletions").code == 0
-    assert rows(out).num_rows == 0
-
-
-def test_an_output_that_cannot_be_written(source: Path) -> None:
-    assert "Cannot write to /sys/cvjobs" in sentence(embed(source, "/sys/cvjobs"), 2)
-
-
-def test_an_output_that_is_a_file(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    assert "is a file" in sentence(embed(source, tmp_path / "file"), 2)
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_more_workers_than_cores(source: Path, out: Path) -> None:
-    told = sentence(embed(source, out, "--workers", 4096), 2)
-    assert "--workers 4096 needs 4096 cores" in told
-    assert not out.exists()
-
-
-def test_a_full_disk(source: Path, small_disk: Path) -> None:
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes((1 << 20) - 150_000))
-    out = small_disk / "out"
-    # 24 vectors of 3,072 floats are 295 kB: the run's own small files find room, its results do not.
-    told = sentence(embed(source, out, model="thumbnail/32"), 1)
-    assert "No space left" in told
-    assert "the same command" in told
-    ballast.unlink()
-    assert embed(source, out, model="thumbnail/32").code == 0
-    exact(out, source, 24)
-
-
-# Nights
-
-
 def test_a_week(photos: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     for computed, reused, failed in week(photos, source):
@@ -325,56 +198,6 @@ def test_a_list_carries_its_columns(source: Path, out: Path, tmp_path: Path) -> 
     found = dict(zip(rows(out)["path"].to_pylist(), rows(out)["sku"].to_pylist(), strict=True))
     assert found == {str(image): f"s{number}" for number, image in enumerate(images)}
     exact(out, table, 24)
-
-
-# Stops
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_in_the_middle(slow_photos: Path, out: Path, number: int) -> None:
-    command = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]
-    with started(command) as process:
-        until(lambda: parts(out) or process.poll() is not None)
-        kill(process, number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "cvjobs: Stopped" in err
-    assert len(said(err)) == 1
-    kept = rows(out).num_rows
-    assert 0 < kept < 200
-    assert opened(out).to_arrow().num_rows == kept
-    found = counts(embed(slow_photos, out, "--json"))
-    assert (found["reused"], found["computed"]) == (kept, 200 - kept)
-    exact(out, slow_photos, 200)
-
-
-def test_a_stop_before_anything_was_computed(slow_photos: Path, out: Path) -> None:
-    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]) as process:
-        until((out / "_cvjobs/format.json").exists)
-        kill(process, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert len(said(err)) == 1
-    assert embed(slow_photos, out).code == 0
-    exact(out, slow_photos, 200)
-
-
-def test_a_second_writer_is_refused_and_one_that_stood_still_is_overtaken(slow_photos: Path, out: Path) -> None:
-    with started([*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]) as process:
-        until(lambda: parts(out) or process.poll() is not None)
-        kill(process, signal.SIGSTOP)
-        assert f"is held by process {process.pid} on " in sentence(embed(slow_photos, out), 5)
-        for beat in out.glob("_cvjobs/lease/*.json"):
-            record = json.loads(beat.read_text())
-            beat.write_text(json.dumps({**record, "heartbeat": record["heartbeat"] - 3600}))
-        assert embed(slow_photos, out).code == 0
-        kill(process, signal.SIGCONT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 5, err
-    assert len(said(err)) == 1
-    assert rows(out).num_rows == 200
-    assert embed(slow_photos, out).code == 0
-    exact(out, slow_photos, 200)
 
 
 def test_an_image_larger_than_allowed_is_a_row(source: Path, out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from buckets import made
-from commands import run, sentence
+from commands import here, sentence
 from PIL import Image
 from predictions import output
 from vectors import Fake, clustered
@@ -68,7 +68,7 @@ def test_labels_by_folder(classified: Path, folders: Path, tmp_path: Path) -> No
 def test_labels_by_table_on_the_command_line(classified: Path, tmp_path: Path) -> None:
     lines = ["path,label", "cat/1.jpg,cat", "cat/2.jpg,cat", "dog/1.jpg,dog", "dog/2.jpg,dog", "else/1.jpg,bird"]
     (tmp_path / "truth.csv").write_text("\n".join(lines))
-    ended = run("eval", classified, tmp_path / "truth.csv", "-o", tmp_path / "out")
+    ended = here("eval", classified, tmp_path / "truth.csv", "-o", tmp_path / "out")
     assert ended.code == 0, ended
     assert ended.left == []
     said = [line.split() for line in ended.out.splitlines()]
@@ -77,7 +77,7 @@ def test_labels_by_table_on_the_command_line(classified: Path, tmp_path: Path) -
     assert ["dog", "2", "2", "0.5000", "0.3333"] not in said
     assert "5 images, 5 with predictions" in ended.out
     assert ended.out.splitlines()[-2:] == [f"{tmp_path}/out/eval.json", f"{tmp_path}/out/eval.html"]
-    ended = run("eval", classified, tmp_path / "truth.csv", "--json", "-o", tmp_path / "out")
+    ended = here("eval", classified, tmp_path / "truth.csv", "--json", "-o", tmp_path / "out")
     assert json.loads(ended.out) == json.loads((tmp_path / "out" / "eval.json").read_text())
     assert json.loads(ended.out)["metrics"]["top-1"] == 0.4
 
@@ -169,7 +169,7 @@ def test_embeddings_and_missing_outputs_are_refused(tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", 4)
     fake.put(vectors_named(clustered(3, 4)))
     (tmp_path / "truth.csv").write_text("path,label\na,b\n")
-    said = sentence(run("eval", tmp_path / "vectors", tmp_path / "truth.csv"), 2)
+    said = sentence(here("eval", tmp_path / "vectors", tmp_path / "truth.csv"), 2)
     assert "holds vectors, no predictions" in said
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import embed, run, sentence
+from commands import embed, here, run, sentence
 from vectors import Fake, clustered, exact, named
 
 import cvjobs
@@ -41,48 +41,48 @@ def test_photos_are_embedded_and_indexed(photos: Path, tmp_path: Path) -> None:
 
 def test_the_same_command_again_has_nothing_to_do(fake: Fake, tmp_path: Path) -> None:
     out = tmp_path / "index"
-    first = json.loads(run("index", fake.out, "-o", out, "--json").out)
+    first = json.loads(here("index", fake.out, "-o", out, "--json").out)
     before = {path: path.stat().st_mtime_ns for path in out.glob("g*/*")}
-    second = json.loads(run("index", fake.out, "-o", out, "--json").out)
+    second = json.loads(here("index", fake.out, "-o", out, "--json").out)
     assert (first["added"], first["kept"], first["generation"]) == (2500, 0, 1)
     assert (second["added"], second["kept"], second["generation"]) == (0, 2500, 1)
     assert {path: path.stat().st_mtime_ns for path in out.glob("g*/*")} == before
-    shown = json.loads(run("index", out, "--info", "--json").out)
+    shown = json.loads(here("index", out, "--info", "--json").out)
     assert {**second, "seconds": shown["seconds"]} == shown
 
 
 def test_what_is_no_embeddings_output_is_refused(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    words = sentence(run("index", tmp_path / "empty", "-o", tmp_path / "index"), 2)
+    words = sentence(here("index", tmp_path / "empty", "-o", tmp_path / "index"), 2)
     assert "holds no finished embeddings" in words
     cvjobs.index(str(fake.out), out=str(tmp_path / "index"))
-    assert "holds an index" in sentence(run("index", tmp_path / "index", "-o", tmp_path / "other"), 2)
-    assert "is missing" in sentence(run("index", fake.out), 2)
-    assert "holds embeddings, no index" in sentence(run("index", fake.out, "--info"), 2)
-    assert "holds no index" in sentence(run("index", tmp_path / "empty", "--info"), 2)
+    assert "holds an index" in sentence(here("index", tmp_path / "index", "-o", tmp_path / "other"), 2)
+    assert "is missing" in sentence(here("index", fake.out), 2)
+    assert "holds embeddings, no index" in sentence(here("index", fake.out, "--info"), 2)
+    assert "holds no index" in sentence(here("index", tmp_path / "empty", "--info"), 2)
 
 
 def test_an_output_of_something_else_is_refused(fake: Fake, photos: Path, tmp_path: Path) -> None:
     other = Fake(tmp_path / "other", 16)
     other.put(named(clustered(20, 16)))
     cvjobs.index(str(fake.out), out=str(tmp_path / "index"))
-    assert "holds the index of" in sentence(run("index", other.out, "-o", tmp_path / "index"), 2)
-    assert "holds images' results" in sentence(run("index", fake.out, "-o", other.out), 2)
+    assert "holds the index of" in sentence(here("index", other.out, "-o", tmp_path / "index"), 2)
+    assert "holds images' results" in sentence(here("index", fake.out, "-o", other.out), 2)
     assert "holds an index" in sentence(embed(photos, tmp_path / "index"), 2)
 
 
 def test_embeddings_without_a_vector_are_refused(tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", 16)
     fake.put({})
-    assert "holds no vector" in sentence(run("index", fake.out, "-o", tmp_path / "index"), 2)
+    assert "holds no vector" in sentence(here("index", fake.out, "-o", tmp_path / "index"), 2)
 
 
 def test_more_memory_than_allowed_is_refused_before_anything_is_written(fake: Fake, tmp_path: Path) -> None:
-    ended = run("index", fake.out, "-o", tmp_path / "index", "--kind", "exact", "--max-memory", "100kB")
+    ended = here("index", fake.out, "-o", tmp_path / "index", "--kind", "exact", "--max-memory", "100kB")
     assert "160.0 kB" in sentence(ended, 2)
     assert "100.0 kB" in ended.err
     assert not list((tmp_path / "index").glob("g*"))
-    assert "is no size" in sentence(run("index", fake.out, "-o", tmp_path / "index", "--max-memory", "much"), 2)
+    assert "is no size" in sentence(here("index", fake.out, "-o", tmp_path / "index", "--max-memory", "much"), 2)
 
 
 def test_a_flipped_byte_is_refused(fake: Fake, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands import aged, run, some
+from commands import aged, here, some
 from test_pages import Page, harmless
 from vectors import Fake, clustered, named
 
@@ -37,7 +37,7 @@ def test_the_page_shows_images_with_their_neighbours(photos: Path, tmp_path: Pat
 def test_images_that_are_gone_cost_the_page_its_pictures_alone(tmp_path: Path) -> None:
     fake, out = Fake(tmp_path / "vectors", 16), tmp_path / "index"
     fake.put(named(clustered(50, 16)))
-    done = run("index", fake.out, "-o", out)
+    done = here("index", fake.out, "-o", out)
     assert (done.code, done.err) == (0, "")
     shown = page(out)
     assert "50 vectors of 16 numbers, exact; recall@10 1.000" in shown.text
@@ -48,7 +48,7 @@ def test_a_page_that_cannot_be_written_costs_the_index_one_line(tmp_path: Path) 
     fake, out = Fake(tmp_path / "vectors", 16), tmp_path / "index"
     fake.put(named(clustered(50, 16)))
     (out / layout.REPORT / "in the way").mkdir(parents=True)
-    done = run("index", fake.out, "-o", out)
+    done = here("index", fake.out, "-o", out)
     assert done.code == 0
     assert done.err.startswith("cvjobs: this index has no report.html (")
     assert len(done.err.splitlines()) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from buckets import made
-from commands import CLI, kill, run, sentence, started, until
+from commands import CLI, here, kill, run, sentence, started, until
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
@@ -114,14 +114,14 @@ def test_rollback(tmp_path: Path) -> None:
     fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
     fake.put(named(clustered(300, DIM)))
     indexed(fake, out)
-    assert "keeps no generation before" in sentence(run("index", out, "--rollback"), 2)
+    assert "keeps no generation before" in sentence(here("index", out, "--rollback"), 2)
     fake.put(named(clustered(20, DIM, seed=3), first=300))
     assert indexed(fake, out).count == 320
     (file,) = out.glob("g000002-*/delta.faiss")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(JobFailed, match=r"has 1,\d+ bytes instead of"):
         open_index(str(out))
-    back = json.loads(run("index", out, "--rollback", "--json").out)
+    back = json.loads(here("index", out, "--rollback", "--json").out)
     assert (back["generation"], back["count"]) == (3, 300)
     with open_index(str(out)) as index:
         assert len(index) == 300
@@ -149,7 +149,7 @@ def test_an_unreachable_recall_is_refused_and_the_generation_before_stays(tmp_pa
     # So close together that half floats cannot tell them apart.
     fake.put(named(np.asarray(1 + 1e-2 * random.normal(size=(1000, 8)), np.float32)))
     indexed(fake, out)
-    words = sentence(run("index", fake.out, "-o", out, "--kind", "ivf", "--target-recall", "1"), 1)
+    words = sentence(here("index", fake.out, "-o", out, "--kind", "ivf", "--target-recall", "1"), 1)
     assert "take --kind exact" in words
     with open_index(str(out)) as index:
         assert index.generation.kind == "exact"
@@ -161,7 +161,7 @@ def test_an_unreachable_recall_is_refused_and_the_generation_before_stays(tmp_pa
 def test_too_few_vectors_for_a_kind(kind: str, count: int, tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", 4)
     fake.put(named(clustered(count, 4)))
-    assert "too few" in sentence(run("index", fake.out, "-o", tmp_path / "index", "--kind", kind), 2)
+    assert "too few" in sentence(here("index", fake.out, "-o", tmp_path / "index", "--kind", kind), 2)
 
 
 def test_identical_vectors(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_workers_build_the_same_index(kind: str, tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", DIM)
     fake.put(named(clustered(12_000, DIM)))
     options = ("--kind", kind, "--target-recall", "0.8", "--max-memory", "1MB", "--json")
-    alone = run("index", fake.out, "-o", tmp_path / "alone", *options)
+    alone = here("index", fake.out, "-o", tmp_path / "alone", *options)
     spread = run("index", fake.out, "-o", tmp_path / "spread", *options, "--workers", "2")
     assert (alone.code, spread.code, spread.left) == (0, 0, []), spread
     assert spread.err == ""
@@ -217,7 +217,7 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path: Path) -> Non
     with started([*CLI, "index", str(fake.out), "-o", str(out), "--kind", "pq", "--target-recall", "0.5"]) as process:
         until(lambda: list(out.glob("g000001-*/ids.parquet")))
         process.send_signal(signal.SIGSTOP)  # it holds the index until the second one is there
-        assert f"held by process {process.pid}" in sentence(run("index", fake.out, "-o", out), 5)
+        assert f"held by process {process.pid}" in sentence(here("index", fake.out, "-o", out), 5)
 
 
 def test_an_index_in_a_bucket(s3: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from buckets import made
-from commands import CLI, Ended, aged, kill, parts, run, sentence, some, started, until
+from commands import CLI, Ended, aged, here, kill, parts, run, sentence, some, started, until
 from PIL import Image
 from test_pages import harmless
 from vectors import Fake, clustered, exact, named
@@ -42,7 +42,7 @@ def ask(collection: Path, source: object, **options: Any) -> Neighbours:
 
 
 def query(collection: Path, *words: object) -> Ended:
-    return run("query", collection / "index", *words)
+    return here("query", collection / "index", *words)
 
 
 def by_query(table: pa.Table) -> dict[str, list[str]]:
@@ -223,7 +223,7 @@ def test_bad_images_are_counted_and_named(collection: Path, photos: Path, tmp_pa
     folder = some(photos, tmp_path / "queries", 8)
     (folder / "text.jpg").write_text("no image")
     (folder / "empty.png").touch()
-    ended = run("query", collection / "index", folder, "-o", tmp_path / "out")
+    ended = here("query", collection / "index", folder, "-o", tmp_path / "out")
     assert ended.code == 3, ended
     assert "8 queries" in ended.out
     assert "failed 1  not_an_image: the content is no image: remove or replace the file (text.jpg)" in ended.out
@@ -233,7 +233,7 @@ def test_bad_images_are_counted_and_named(collection: Path, photos: Path, tmp_pa
         ("empty.png", "empty_file"),
         ("text.jpg", "not_an_image"),
     ]
-    assert run("query", collection / "index", folder, "--max-error-rate", 0.3).code == 0
+    assert here("query", collection / "index", folder, "--max-error-rate", 0.3).code == 0
 
 
 def test_one_bad_image_is_a_sentence(collection: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_names_cannot_touch_the_terminal_or_the_columns(collection: Path, tmp_pa
     folder.mkdir()
     for name in (b"a\tb\n\x1b[31m.jpg", b"\xff.jpg"):
         Image.new("RGB", (8, 8), "red").save(os.fsencode(folder) + b"/" + name)
-    ended = run("query", collection / "index", folder, "-k", 1)
+    ended = here("query", collection / "index", folder, "-k", 1)
     assert ended.code == 0, ended
     assert [spelt(line)[0] for line in ended.out.splitlines()[1:]] == [r"\xff.jpg", r"a\x09b\x0a\x1b[31m.jpg"]
 

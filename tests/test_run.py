@@ -345,7 +345,8 @@ def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
         assert sum(held.counts) == len(found)
         step = nights.tonight(store, pipeline, []).steps[0]
         step.status, step.scores, step.titles = "done", list(held.counts), list(held.titles)
-        step.summary = {"ok": len(found), "found": {"images with a label": len(found)}}
+        classes = {"class: <i>": 2.0, "class: old": 1.0} if number == 1 else {"class: <i>": 4.0}
+        step.summary = {"ok": len(found), "found": {"images with a label": len(found)}, "classes": classes}
         tried = nights.Try(began=number, ended=number + 1, status="done")
         night = nights.Night(pipeline="p", number=number, status="done", steps=[step], tries=[tried])
         nights.keep(store, night)
@@ -355,6 +356,7 @@ def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
     assert "Images by score, the night before" in shown
     assert "Images by score, this night" in shown
     assert "images with a label 3 4 +1" in shown
+    assert "class: <i> 2 4 +2 class: old 1 0 -1" in shown
 
 
 def test_an_output_without_scores_has_none(three: Nights) -> None:

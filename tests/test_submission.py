@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from commands import CLI, Ended, embed, exact, rows, run, sentence, started, until
+from commands import CLI, Ended, embed, exact, parts, rows, run, sentence, started, until
 
 from cvjobs import clusters
 from cvjobs.clusters import host, local
@@ -132,6 +132,31 @@ def test_a_path_is_the_clients_and_so_is_the_configuration(head: dict[str, str],
     assert ended.out == f"{tmp_path}/word 0\n{tmp_path}/word 2\n{tmp_path}/word 4\n"
     assert f"--out={tmp_path}/sub/out --lines=5 -- {tmp_path}/word" in state(head, "paths")["entrypoint"]
     assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_a_stopped_night_stops_its_job_and_the_same_command_ends_exact(
+    head: dict[str, str], slow_photos: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "p.yaml"
+    step = {"source": str(slow_photos), "out": "out", "model": "thumbnail/4", "address": head["RAY_ADDRESS"]}
+    file.write_text(json.dumps({"state": "state", "steps": [{"embed": step}]}))
+
+    def ended(status: str) -> bool:
+        found = json.loads(jobs(head, "list", "--json").out)
+        return status in [job["status"] for job in found if job["id"].startswith("embed-")]
+
+    with started([*CLI, "run", str(file)], **head) as process:
+        until(lambda: parts(out) or process.poll() is not None)
+        process.terminate()
+        said, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "night 1 of p: stopped, 0 of 1 steps done" in said
+    assert ended("STOPPED")
+    assert 0 < rows(out).num_rows < 200
+    again = run("run", file, **head)
+    assert again.code == 0, again
+    assert ended("SUCCEEDED")
+    exact(out, slow_photos, 200)
 
 
 @pytest.mark.faults

@@ -159,7 +159,7 @@ class _Watch:
             return
         if found:
             entry.scores, entry.titles = list(found.counts), list(found.titles)
-            entry.summary["found"] = found.numbers
+            entry.summary |= {"found": found.numbers, "classes": found.classes}
 
     def _end(self, status: Status, reason: str) -> None:
         self._night.status = self._night.tries[-1].status = status

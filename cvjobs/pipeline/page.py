@@ -11,9 +11,11 @@ from cvjobs.pages.charts import Histogram
 from cvjobs.pipeline.nights import Night, Work
 from cvjobs.pipeline.outcome import did
 from cvjobs.pipeline.plan import Pipeline
+from cvjobs.report.findings import REMEMBERED
 from cvjobs.storage import Store
 
 NIGHTS = 14
+CLASSES = 12
 _ABSENT = 0.0  # how often something happened that a night does not mention
 # Numbers that say how a command was set or named, not what the night was like.
 _SETTINGS = frozenset(
@@ -84,9 +86,18 @@ def _compared(work: Work, previous: Night | None) -> Compared:
         work=work,
         did=did(work),
         before=before,
-        rows=[row for row in rows if row[1] or row[2]],
+        rows=[row for row in [*rows, *_classes(work, before)] if row[1] or row[2]],
         charts=[*_chart(before, "the night before"), *_chart(work, "this night")] if work.scores else [],
     )
+
+
+def _classes(work: Work, before: Work | None) -> list[tuple[str, float | None, float]]:
+    """Return the most frequent classes of both nights; one that a full record does not mention is not known."""
+    now, then = work.summary.get("classes", {}), before.summary.get("classes", {}) if before else {}
+    absent = _ABSENT if len(then) < REMEMBERED else None
+    names = {**now, **then} if len(now) < REMEMBERED else now
+    most = sorted(names, key=lambda name: (-max(now.get(name, 0.0), then.get(name, 0.0)), name))
+    return [(name, then.get(name, absent), now.get(name, _ABSENT)) for name in most[:CLASSES]]
 
 
 def _chart(work: Work | None, when: str) -> list[Histogram]:
@@ -104,8 +115,8 @@ def _numbers(work: Work) -> dict[str, float]:
     """Return what a step's summary counts and measures, by its name."""
     found: dict[str, float] = {}
     for key, value in {**work.summary, "seconds": work.seconds}.items():
-        if key == "images_per_second" and not value:
-            continue  # nothing was computed, or too little to have a speed
+        if key == "classes" or (key == "images_per_second" and not value):
+            continue  # the classes have rows of their own; nothing was computed, or too little to have a speed
         name = key if key in _WORDS else key.replace("_", " ")
         if isinstance(value, dict):
             own = "" if key == "found" else f"{name}: "

@@ -1,4 +1,4 @@
-"""What a step's output holds beyond its counts: numbers of what was found, and how the scores are distributed."""
+"""What a step's output holds beyond its counts: numbers of what was found, classes, and the distribution of scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from cvjobs.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """``counts`` is how many scores there are in each of equal bins from 0 to 1, ``titles`` of a chart and its axes."""
+    """``counts`` is how many scores there are in each of equal bins from 0 to 1, ``titles`` of a chart and its axes.
+
+    ``classes`` counts detections or images (of class maps: percent of all pixels) by class, the most frequent ones.
+    """
 
     numbers: dict[str, float] = field(default_factory=dict)
+    classes: dict[str, float] = field(default_factory=dict)
     titles: tuple[str, str, str] = ("", "", "")
     counts: tuple[int, ...] = ()
 
@@ -33,8 +37,10 @@ def of(store: Store) -> Scores | None:
     for found in statistics.gather(store, base.results, task, results.categories(base.facts), 0.0).values():
         total.add(found)
     runs = history.load(store)
+    what = "percent of pixels" if task == "semantic" else "class"
     return Scores(
         numbers=runs[-1].numbers if runs else {},
+        classes={f"{what}: {name}": round(number, 2) for name, number in runs[-1].by_class.items()} if runs else {},
         titles=findings.TASKS[task].scores,
         counts=tuple(int(count) for count in total.scores),
     )

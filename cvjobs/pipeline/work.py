@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from cvjobs.pipeline import child
 from cvjobs.pipeline.plan import Step
 from cvjobs.stopping import Stop
+from cvjobs.submission.inside import NIGHT
 
 LOOK = 0.1
 LONGEST = 1 << 20  # bytes of an answer: rows of a query are longer and no summary
@@ -47,6 +48,7 @@ def run(step: Step, folder: Path, files: Path, stop: Stop) -> Ended:
         process = subprocess.Popen(
             [sys.executable, "-P", child.__file__, str(os.getpid()), *words],
             cwd=folder,
+            env={**os.environ, NIGHT: "1"},
             stdin=subprocess.DEVNULL,
             stdout=answered,
             stderr=said,

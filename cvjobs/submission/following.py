@@ -25,13 +25,20 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")  # str.splitlines would also split at the
 _SETUP = re.compile(r"\A\S+ \S+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
 
 
-def follow(server: Server, name: str) -> int:
-    """Show a job's log until it ends and return its exit code; Ctrl-C leaves the job alone and raises Stopped."""
+def follow(server: Server, name: str, together: bool = False) -> int:
+    """Show a job's log until it ends and return its exit code.
+
+    Ctrl-C leaves the job alone and raises Stopped; with ``together`` it stops the job, whose last lines are shown.
+    """
+    log = Log()
     try:
         with _sigterm():
-            job = _watch(server, name, Log())
+            job = _watch(server, name, log)
     except KeyboardInterrupt:
-        raise Stopped(f"Job {name} goes on: {attach_line(server, name)}.") from None
+        if not together:
+            raise Stopped(f"Job {name} goes on: {attach_line(server, name)}.") from None
+        server.stop(name)
+        job = _watch(server, name, log)
     if job.status == "FAILED" and job.returned != job.exit_code:
         raise JobFailed(f"Job {name} {_death(job)}: the same command with another --id continues.")
     assert job.exit_code is not None

@@ -17,6 +17,7 @@ from typing import Any
 from cvjobs.errors import WrongUse
 
 JOB, MARKER = "CVJOBS_JOB", "CVJOBS_MARKER"
+NIGHT = "CVJOBS_NIGHT"  # set for a command that is a step of a night: its job ends with it
 STDOUT = "\x1e"
 
 

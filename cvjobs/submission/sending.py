@@ -53,7 +53,7 @@ def send(command: str, config: Any, wish: Wish) -> int:
         print(f"cvjobs: {following.attach_line(server, name)}", file=sys.stderr, flush=True)
         return 0
     try:
-        return following.follow(server, name)
+        return following.follow(server, name, together=inside.NIGHT in os.environ)
     finally:
         _remove(marker)
 
