@@ -153,7 +153,7 @@ def test_a_stopped_night_stops_its_job_and_the_same_command_ends_exact(
     assert "night 1 of p: stopped, 0 of 1 steps done" in said
     assert ended("STOPPED")
     assert 0 < rows(out).num_rows < 200
-    again = run("run", file, **head)
+    again = run("run", file, program=CLI, cwd=None, **head)
     assert again.code == 0, again
     assert ended("SUCCEEDED")
     exact(out, slow_photos, 200)
