@@ -197,7 +197,7 @@ def named(recipe: str, **overrides: Any) -> Recipe:
     return Recipe(**values)
 
 
-def span(text: str, option: str) -> tuple[float, ...]:
+def span(text: str, option: str, example: str = "0.5:1") -> tuple[float, ...]:
     """Return the one or two numbers of ``224``, ``128:224`` or ``0.5:1``.
 
     Raises:
@@ -208,13 +208,13 @@ def span(text: str, option: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 2) or not all(map(math.isfinite, numbers)):
-        raise WrongUse(f"{option} must be a number, or two as in 0.5:1, not {text!r}.")
+        raise WrongUse(f"{option} must be a number, or two as in {example}, not {text!r}.")
     return numbers
 
 
 def sides(text: str) -> tuple[int, ...]:
     """Return the one or two sides in pixels of an ``--img-size``; see ``span``."""
-    numbers = span(text, "--img-size")
+    numbers = span(text, "--img-size", "128:224")
     if any(side != int(side) for side in numbers):
         raise WrongUse(f"--img-size must be whole pixels, as in 224 or 128:224, not {text!r}.")
     return tuple(map(int, numbers))
