@@ -87,7 +87,9 @@ class Holder:
     def end(self) -> None:
         """End everything in there, as when the power fails."""
         self._outer.kill()
-        self._outer.communicate()
+        self._outer.wait()
+        if self._outer.stdout:
+            self._outer.stdout.close()
 
 
 class Host(Holder):
@@ -142,6 +144,9 @@ class Host(Holder):
         super().end()
         if self.ray:
             self.ray.wait()
+        # The kernel takes its time to remove the network, and the next machine of this name needs its place.
+        if self._switch.on():
+            subprocess.run(self._switch.words("ip", "link", "delete", self.name), capture_output=True, check=False)
 
     def fetch(self, url: str, token: str = "") -> tuple[int, str]:
         """The status and the body that a URL answers there; status 0 where nothing answers."""
@@ -165,7 +170,8 @@ class Cluster:
         self.variables = {name: str(value) for name, value in file["environment"].items()}
         self.variables |= {"HOME": str(folder), **variables}
         self.variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        with ExitStack() as stack:
+        self._stack = ExitStack()
+        with self._stack as stack:
             self._switch = Holder("--net", "bash", "-c", SWITCH)
             stack.callback(self._switch.end)
             cable = f"cvjobs{os.getpid()}"
@@ -181,7 +187,9 @@ class Cluster:
             self._stack = stack.pop_all()
 
     def _host(self, number: int) -> Host:
-        return Host(f"host{number}", self._switch, f"{self._net}.{number + 1}")
+        host = Host(f"host{number}", self._switch, f"{self._net}.{number + 1}")
+        self._stack.callback(host.end)
+        return host
 
     @property
     def head(self) -> Host:
@@ -195,20 +203,22 @@ class Cluster:
 
     def close(self) -> None:
         """End everything."""
-        for host in (*self.hosts, self.outsider):
-            host.end()
         self._stack.close()
 
     def up(self) -> None:
-        """Put a new machine in place of each that is gone, start Ray where it does not run, and wait until it does."""
+        """Return when all three are there and run Ray: a new machine stands in for one that is gone."""
         for number, host in enumerate(self.hosts):
             if host.on():
                 host.heal()
             else:
-                host = self.hosts[number] = self._host(number)  # noqa: PLW2901
-            if not host.runs():
+                self.hosts[number] = self._host(number)
+        until(self._whole, 180)
+
+    def _whole(self) -> bool:
+        for number, host in enumerate(self.hosts):
+            if not host.runs():  # it ends by itself on a machine that the head has given up
                 host.start(self._start(number), self.variables, self._folder / f"{host.name}.log")
-        until(lambda: len(self.alive()) == 3, 120)
+        return len(self.alive()) == len(self.hosts)
 
     def _start(self, number: int) -> list[str]:
         role = [f"--address={self.head.address}:{PORT}"]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hosts
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from buckets import KEYS, made, server
-from commands import CLI, Ended, aged, embed, exact, rows, run
+from commands import CLI, LONGEST, Ended, aged, embed, exact, parts, rows, run, started, until
 from hosts import Cluster
 from PIL import Image
 
@@ -21,6 +26,7 @@ from cvjobs import clusters
 from cvjobs.clusters import host, local
 
 pytestmark = pytest.mark.faults
+TOYS = [sys.executable, str(Path(__file__).parent / "with_toys.py")]
 THREE = ("--workers", "3")
 
 
@@ -77,6 +83,37 @@ def sent(cluster: Cluster, source: object, out: object, *words: object) -> Ended
     return run(*line, program=cluster.head.words(*CLI), cwd=None, **cluster.client)
 
 
+def drowse(cluster: Cluster, source: Path, out: Path) -> list[str]:
+    """The command line of a job on three hosts that takes a while."""
+    words = ["drowse", str(source), "-o", str(out), "--model", "thumbnail/4", *THREE]
+    return cluster.head.words(*TOYS, *words)
+
+
+def ours(cluster: Cluster) -> list[psutil.Process]:
+    """The processes of cvjobs on the hosts: commands and workers."""
+    return [process for host in cluster.hosts for process in host.processes("cvjobs", "ray::Actor")]
+
+
+@contextmanager
+def drowsing(cluster: Cluster, source: Path, out: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    """A job that all three hosts are at."""
+    with started([*drowse(cluster, source, out), "--id", name], **cluster.client) as process:
+
+        def busy() -> bool:
+            return parts(out) > 0 and all(host.processes("ray::Actor") for host in cluster.hosts)
+
+        until(lambda: busy() or process.poll() is not None, 120)
+        assert process.poll() is None, process.communicate()
+        yield process
+
+
+def exits(process: subprocess.Popen[str], seconds: float = LONGEST) -> tuple[int, str]:
+    """The exit code of a job and what its client said on stderr."""
+    _, err = process.communicate(timeout=seconds)
+    assert "Traceback" not in err, err
+    return process.returncode, err
+
+
 def test_three_hosts_give_the_same_rows(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
     ended = sent(cluster, pictures, tmp_path / "out")
     assert ended.code == 0, ended
@@ -116,3 +153,58 @@ def test_the_cluster_of_this_machine_gives_the_same_rows(
     assert ended.code == 0, ended
     same(rows(tmp_path / "out"), alone)
     exact(tmp_path / "out", pictures, 3001)
+
+
+def test_a_host_that_dies(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with drowsing(cluster, pictures, out, "dies") as process:
+        cluster.hosts[1].end()
+        code, err = exits(process)
+    assert code == 0, err
+    same(rows(out), alone)
+    exact(out, pictures, 3001)
+
+
+def test_a_host_that_is_cut_off_for_a_minute(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
+    out, host = tmp_path / "out", cluster.hosts[1]
+    with drowsing(cluster, pictures, out, "cut") as process:
+        host.cut()
+        time.sleep(60)
+        assert process.poll() is None, "the job ended before the host came back"
+        host.heal()
+        code, err = exits(process)
+    assert code == 0, err
+    same(rows(out), alone)
+    exact(out, pictures, 3001)
+
+
+def test_a_host_that_is_drained(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
+    out, host = tmp_path / "out", cluster.hosts[1]
+    with drowsing(cluster, pictures, out, "drained") as process:
+        cluster.drain(host, 20)
+        time.sleep(20)
+        host.end()
+        code, err = exits(process)
+    assert code == 0, err
+    same(rows(out), alone)
+    exact(out, pictures, 3001)
+
+
+def test_a_head_whose_gcs_dies(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with drowsing(cluster, pictures, out, "gcs") as process:
+        (gcs,) = cluster.head.processes("gcs_server")
+        gcs.kill()
+        began = time.monotonic()
+        code, err = exits(process, 120)
+    assert time.monotonic() - began < 90
+    assert code == 1
+    assert "has not answered for 60 s" in err
+    until(lambda: not ours(cluster), 120 - (time.monotonic() - began), must=False)
+    assert [" ".join(process.cmdline()) for process in ours(cluster)] == []
+    cluster.up()
+    with started(drowse(cluster, pictures, out), **cluster.client) as process:
+        code, err = exits(process)
+    assert code == 0, err
+    same(rows(out), alone)
+    exact(out, pictures, 3001)

@@ -1,0 +1,20 @@
+"""Embeds as slowly on every machine: what a cluster does for a while, whatever else the machine does.
+
+It is a driver for tests, which `with_toys` adds to the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cvjobs import batch, drivers
+
+embed = drivers.load("embed")
+Config = embed.Config
+
+
+def run(config: Any) -> int:
+    """Embed with a decoder that sleeps."""
+    summary = batch.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")
+    print(summary)
+    return summary.exit_code
