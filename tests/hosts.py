@@ -124,6 +124,16 @@ class Host(Holder):
                     found.append(process)
         return found
 
+    def listening(self) -> set[int]:
+        """The ports on which other machines may reach this one."""
+        lines = self.do("ss", "--listening", "--tcp", "--numeric", "--no-header").splitlines()
+        places = [line.split()[3].rpartition(":") for line in lines]
+        return {
+            int(port)
+            for ip, _, port in places
+            if ip.strip("[]").removeprefix("::ffff:") in ("*", "0.0.0.0", "::", self.address)
+        }
+
     def start(self, words: list[str], variables: dict[str, str], log: Path) -> None:
         """Start Ray; what it says goes into a file."""
         with log.open("ab") as output:
@@ -166,7 +176,7 @@ class Cluster:
         secret.parent.mkdir(mode=0o700)
         secret.touch(0o600)
         secret.write_text(self.token)
-        file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "local.yaml").read_text())
+        file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "hosts.yaml").read_text())
         self.variables = {name: str(value) for name, value in file["environment"].items()}
         self.variables |= {"HOME": str(folder), **variables}
         self.variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -212,19 +222,22 @@ class Cluster:
                 host.heal()
             else:
                 self.hosts[number] = self._host(number)
-        until(self._whole, 180)
+        until(self._whole, 240)
 
     def _whole(self) -> bool:
+        alive = self.alive()
         for number, host in enumerate(self.hosts):
-            if not host.runs():  # it ends by itself on a machine that the head has given up
+            # Ray ends by itself on a machine that the head has given up; it starts where the head is ready.
+            if not host.runs() and (number == 0 or self.head.address in alive):
                 host.start(self._start(number), self.variables, self._folder / f"{host.name}.log")
-        return len(self.alive()) == len(self.hosts)
+        return len(alive) == len(self.hosts)
 
     def _start(self, number: int) -> list[str]:
         role = [f"--address={self.head.address}:{PORT}"]
         if number == 0:
             role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
         options = ["--block", "--disable-usage-stats", "--num-cpus=1", "--object-store-memory=80000000"]
+        options.append("--include-log-monitor=false")
         own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
         return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,12 +20,14 @@ import psutil
 import pyarrow as pa
 import pytest
 from buckets import KEYS, made, server
-from commands import CLI, LONGEST, Ended, aged, embed, exact, parts, rows, run, started, until
-from hosts import Cluster
+from commands import CLI, LONGEST, Ended, aged, embed, exact, kill, parts, rows, run, started, until
+from hosts import API, Cluster, Host
 from PIL import Image
 
 from cvjobs import clusters
-from cvjobs.clusters import host, local
+from cvjobs.clusters import host as machine
+from cvjobs.clusters import local
+from cvjobs.paths import shipped
 
 pytestmark = pytest.mark.faults
 TOYS = [sys.executable, str(Path(__file__).parent / "with_toys.py")]
@@ -102,8 +106,10 @@ def drowsing(cluster: Cluster, source: Path, out: Path, name: str) -> Iterator[s
         def busy() -> bool:
             return parts(out) > 0 and all(host.processes("ray::Actor") for host in cluster.hosts)
 
-        until(lambda: busy() or process.poll() is not None, 120)
-        assert process.poll() is None, process.communicate()
+        until(lambda: busy() or process.poll() is not None, 180, must=False)
+        if not busy():
+            kill(process, signal.SIGINT)
+            pytest.fail(f"{process.communicate()} {parts(out)} {ours(cluster)} {cluster.alive()}")
         yield process
 
 
@@ -149,10 +155,73 @@ def test_the_cluster_of_this_machine_gives_the_same_rows(
         ended = embed(pictures, tmp_path / "out", "--workers", 2, "--address", up.address)
     finally:
         local.down(name, file, print)
-        shutil.rmtree(host.folder(name))
+        shutil.rmtree(machine.folder(name))
     assert ended.code == 0, ended
     same(rows(tmp_path / "out"), alone)
     exact(tmp_path / "out", pictures, 3001)
+
+
+def test_who_is_not_of_the_cluster(cluster: Cluster, photos: Path, tmp_path: Path) -> None:
+    outsider, head = cluster.outsider, cluster.head
+    # Without a firewall: no dashboard, no Jobs API, no metrics; whatever speaks HTTP asks for the token.
+    assert 8265 not in head.listening()
+    assert outsider.fetch(f"http://{head.address}:8265/api/jobs/")[0] == 0
+    assert head.fetch(f"{API}/api/jobs/")[0] == 401
+    assert head.fetch(f"{API}/api/jobs/", "b" * 64)[0] == 403
+    assert head.fetch(f"{API}/api/jobs/", cluster.token)[0] == 200
+    for host in cluster.hosts:
+        ports = host.listening()
+        assert ports
+        for port in ports:
+            for path in ("api/jobs/", "api/job_agent/jobs/", "metrics", "logs/", "api/healthz"):
+                status, body = outsider.fetch(f"http://{host.address}:{port}/{path}")
+                assert status in (0, 401), (host.name, port, path, status, body)
+    # The rules that the documentation gives close everything to others, and nothing to the cluster.
+    if not shutil.which("nft"):
+        pytest.skip("this machine has no nft")
+    rules = (shipped("cluster") / "firewall.nft").read_text()
+    closed = tmp_path / "firewall.nft"
+    closed.write_text(rules.replace("{ 127.0.0.1 }", f"{{ {', '.join(host.address for host in cluster.hosts)} }}"))
+    assert closed.read_text() != rules
+    for host in cluster.hosts:
+        host.do("nft", "-f", closed)
+        host.do("nft", "-f", closed)  # twice is as good as once
+        for port in host.listening():
+            assert "refused" in outsider.fetch(f"http://{host.address}:{port}/")[1]
+    out = tmp_path / "out"
+    ended = sent(cluster, photos, out)
+    assert ended.code == 0, ended
+    exact(out, photos, 400)
+
+
+def doctor(cluster: Cluster, host: Host, **more: str) -> list[tuple[str, str]]:
+    """The subjects and the words of what a doctor finds broken on a host."""
+    ended = run("doctor", "--json", program=host.words(*CLI), cwd=None, **{**cluster.variables, **more})
+    found = [finding for finding in json.loads(ended.out)["findings"] if finding["level"] == "broken"]
+    assert ended.code == (1 if found else 0), ended
+    return [(finding["subject"], finding["what"]) for finding in found]
+
+
+def test_doctor_finds_nothing_broken_on_a_host_and_everything_that_is_made_so(cluster: Cluster, tmp_path: Path) -> None:
+    assert doctor(cluster, cluster.head) == []
+    host, home = cluster.outsider, tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").touch(0o644)
+    open_ = {"PATH": cluster.variables["PATH"], "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+    words = [hosts.RAY, "start", "--head", "--block", "--num-cpus=1", "--object-store-memory=80000000"]
+    own = [f"--node-ip-address={host.address}", "--temp-dir=/mnt/ray", "--disable-usage-stats"]
+    host.start([*words, *own, "--dashboard-host=0.0.0.0", "--metrics-export-port=9090"], open_, tmp_path / "log")
+    until(lambda: host.fetch(f"http://{host.address}:9090/metrics")[0] == 200, 120)
+    until(lambda: host.fetch(f"{API}/api/jobs/")[0] == 200, 120)
+    found = doctor(cluster, host, **open_, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+    for process in host.processes():
+        process.kill()
+    told = "\n".join(f"{subject}: {what}" for subject, what in found)
+    assert "token: RAY_AUTH_MODE is disabled" in told
+    assert "auth_token has mode 0644" in told
+    assert "switches: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set" in told
+    assert "ports: other machines can reach the dashboard and the Jobs API of Ray (ports 8265" in told
+    assert "ports: other machines can reach the agent's metrics of Ray (port 9090)" in told
 
 
 def test_a_host_that_dies(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:
