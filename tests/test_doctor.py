@@ -97,6 +97,32 @@ def test_a_dashboard_that_others_reach(address: str, open_: bool, tmp_path: Path
     assert all(finding.level == "broken" and "--dashboard-host=127.0.0.1" in finding.fix for finding in found)
 
 
+METRICS = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[1])), self.end_headers()
+server = http.server.HTTPServer(("0.0.0.0", 0), Handler)
+print(server.server_port, flush=True)
+server.handle_request()
+"""
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "broken"), (401, "warning")])
+def test_an_agent_that_others_reach(status: int, level: str, tmp_path: Path) -> None:
+    program = tmp_path / "dashboard" / "agent.py"
+    program.parent.mkdir()
+    program.write_text(METRICS)
+    words = [sys.executable, str(program), str(status)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        finding = only(finding for finding in ports.check() if str(port) in finding.what)
+        process.kill()
+    assert finding.level == level
+    assert ("the agent's metrics" in finding.what) is (level == "broken")
+
+
 def test_versions_that_do_not_work_or_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, version in (("torch", "2.9.1"), ("ray", "3.0.0")):
         folder = tmp_path / f"{name}-{version}.dist-info"
