@@ -13,7 +13,6 @@ from buckets import KEYS, server
 from commands import aged
 from PIL import Image
 
-
 BEGAN = time.monotonic()
 
 
