@@ -14,7 +14,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 from commands import CLI, kill, run, started, until
+from safetensors.torch import load_file
 from training import SIDE, folder
 
 pytestmark = pytest.mark.faults
@@ -62,7 +64,8 @@ def test_ten_kills_of_everything(images: Path, tmp_path: Path) -> None:
     again = trained(images, killed, *epochs)
     assert again["final_loss"] == pytest.approx(whole["final_loss"], abs=1e-6)
     assert curve(killed) == pytest.approx(curve(tmp_path / "whole"), abs=1e-6)
-    assert (killed / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    one, other = (load_file(place / "model.safetensors") for place in (killed, tmp_path / "whole"))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_ctrl_c_and_the_same_command(images: Path, tmp_path: Path) -> None:
@@ -95,7 +98,7 @@ def test_two_workers_are_as_good_as_one(images: Path, tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_a_worker_that_is_killed_and_then_all_of_them_continued_by_one(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = [*WORDS, "--epochs", "300"]
+    words = [*WORDS, "--epochs", "60"]
     with started([*CLI, "train", str(images), "-o", str(out), *words, "--workers", "2"]) as process:
         for _ in range(2):
             before = checkpoints(out)
@@ -113,7 +116,7 @@ def test_a_worker_that_is_killed_and_then_all_of_them_continued_by_one(images: P
                 child.kill()
     ended = run("train", images, "-o", out, *words, **ONE)
     assert ended.code == 0, ended
-    assert [row[0] for row in curve(out)] == list(range(1, 301))
+    assert [row[0] for row in curve(out)] == list(range(1, 61))
 
 
 def workers(process: int) -> list[psutil.Process]:
