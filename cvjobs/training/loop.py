@@ -60,7 +60,7 @@ class Loop:
         self._plan, self._team, self._watch = plan, team, watch
         recipe = self._recipe = plan.recipe
         self._train, self._val = Pictures(plan.train.decoded), Pictures(plan.val.decoded)
-        self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last, team.size)
+        self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last)
         trainee = plan.trainee()
         if trainee.weights.sha256 != plan.weights_sha256:
             raise JobFailed(f"The weights of {plan.model} differ between this machine and the driver: make them equal.")
@@ -204,7 +204,8 @@ class Loop:
         order = sampling.order(plan.train.labels, self._recipe, plan.seed, epoch)
 
         def read(step: int) -> tuple[NDArray[np.int64], Tensor]:
-            which = order[step * plan.batch : (step + 1) * plan.batch][team.rank :: team.size]
+            which = order[step * plan.batch : (step + 1) * plan.batch]
+            which = which[team.rank :: team.size] if self._shared(len(which)) else which
             pixels = torch.from_numpy(self._train.gather(which))
             return which, pixels.pin_memory() if team.device.type == "cuda" else pixels
 
@@ -237,14 +238,19 @@ class Loop:
                     logits = self._network(mixed.contiguous(memory_format=torch.channels_last))
                 loss = self._criterion(logits.float(), shares)
                 # The mean over the team of these is the mean over the images of the step.
-                (loss * (len(piece) * team.size / whole)).backward()
-            self._sum += torch.stack([loss.detach().double() * len(piece), loss.new_tensor(len(piece)).double()])
+                weight = len(piece) if self._shared(whole) else len(piece) / team.size
+                (loss * (weight * team.size / whole)).backward()
+            self._sum += torch.stack([loss.detach().double() * weight, loss.new_tensor(weight).double()])
         optimizers.clip(self._model, recipe)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._done += 1
         if self._average is not None:
             self._average.update(self._model, self._done)
+
+    def _shared(self, images: int) -> bool:
+        """Whether the workers share a step of so many images: batch norms need two each, or all compute all of it."""
+        return images >= 2 * self._team.size
 
     def _look(self, epoch: int, images: int, ends: bool) -> None:
         """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
@@ -333,15 +339,11 @@ class Loop:
             self._save([0.0, 0.0], 0.0, lambda: leaving.history(plan, rows))
 
 
-def _steps(images: int, batch: int, drop_last: bool, workers: int) -> int:
-    """Return the steps of an epoch; a last one with fewer than two images a worker is left out.
-
-    Batch norms need two, and every worker has to take part.
-    """
+def _steps(images: int, batch: int, drop_last: bool) -> int:
+    """Return the steps of an epoch, the same for any number of workers; a last one of a single image is left out."""
     steps = sampling.steps(images, batch, drop_last)
-    rest = images - (steps - 1) * batch
-    if rest >= 2 * workers:
+    if images - (steps - 1) * batch >= 2:
         return steps
     if steps == 1:
-        raise WrongUse(f"{images} training images are too few for {workers} workers: use fewer --workers.")
+        raise WrongUse("One training image is too few: batch norms need two.")
     return steps - 1
