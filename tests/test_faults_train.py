@@ -104,9 +104,7 @@ def test_a_worker_that_is_killed_and_then_all_of_them_continued_by_one(images: P
             before = checkpoints(out)
             until(lambda: checkpoints(out) != before or process.poll() is not None)  # noqa: B023
             assert process.poll() is None, process.communicate()
-            victims = workers(process.pid)
-            if victims:
-                victims[0].kill()
+            workers(process.pid)[0].kill()
         until(lambda: checkpoints(out) != before or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         everything = psutil.Process(process.pid).children(recursive=True)
