@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from cvjobs.errors import WrongUse
 from cvjobs.submission.travel import EPOCH, package
 
-KEPT = ("METADATA", "entry_points.txt")
+METADATA = ("METADATA", "PKG-INFO")  # as a wheel calls it, and as a checkout does
 TAG = "Wheel-Version: 1.0\nGenerator: cvjobs\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -22,7 +22,9 @@ def build() -> tuple[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(package())) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     info = f"cvjobs-{about.version}.dist-info"
-    content |= {f"{info}/{name}": (about.read_text(name) or "").encode() for name in KEPT}
+    metadata = next(filter(None, map(about.read_text, METADATA)))
+    content[f"{info}/METADATA"] = metadata.encode()
+    content[f"{info}/entry_points.txt"] = (about.read_text("entry_points.txt") or "").encode()
     content[f"{info}/WHEEL"] = TAG.encode()
     rows = [f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in content.items()]
     content[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"]).encode()
