@@ -181,7 +181,7 @@ def test_workers_build_the_same_index(kind: str, tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", DIM)
     fake.put(named(clustered(12_000, DIM)))
     options = ("--kind", kind, "--target-recall", "0.8", "--max-memory", "1MB", "--json")
-    alone = here("index", fake.out, "-o", tmp_path / "alone", *options)
+    alone = run("index", fake.out, "-o", tmp_path / "alone", *options)
     spread = run("index", fake.out, "-o", tmp_path / "spread", *options, "--workers", "2")
     assert (alone.code, spread.code, spread.left) == (0, 0, []), spread
     assert spread.err == ""
