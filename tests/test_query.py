@@ -352,7 +352,7 @@ def test_weights_that_are_gone_can_be_named(photos: Path, tmp_path: Path) -> Non
     cvjobs.embed(str(folder), str(tmp_path / "vectors"), **model)
     cvjobs.index(str(tmp_path / "vectors"), out=str(tmp_path / "index"))
     moved = weights.rename(tmp_path / "moved.pth")
-    assert "There is no weights file" in sentence(query(tmp_path, folder), 2)
+    assert "There is no weights file" in sentence(run("query", tmp_path / "index", folder), 2)  # nothing is loaded yet
     assert ask(tmp_path, folder, k=1, weights=str(moved)).neighbours == 4
     torch.save(mobilenet_v3_small().state_dict(), weights)
     with pytest.raises(WrongUse, match="weights_sha256"):
