@@ -83,7 +83,7 @@ class RecipeOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="finetune, from-scratch or quick; the rest replaces settings of it.  [default: by --weights]"
+            help="finetune, from-scratch, quick or autoencoder; the rest replaces settings of it. [default: fitting]"
         ),
     ] = None
     epochs: Annotated[int | None, typer.Option(min=1, help="Times that every image is seen.")] = None
@@ -109,7 +109,7 @@ class RecipeOptions:
     decay_rate: Annotated[float | None, typer.Option(help="What step and plateau multiply the rate by.")] = None
     min_lr: Annotated[float | None, typer.Option(help="The share of --lr that no schedule falls below.")] = None
     patience: Annotated[int | None, typer.Option(min=0, help="Stop after so many epochs without a better one.")] = None
-    loss: Annotated[str | None, typer.Option(help="auto, ce, focal or bce.")] = None
+    loss: Annotated[str | None, typer.Option(help="ce, focal or bce; of pictures mse, l1 or ssim; or auto.")] = None
     smoothing: Annotated[float | None, typer.Option(help="Of labels.")] = None
     focal_gamma: Annotated[float | None, typer.Option(help="Of --loss focal.")] = None
     class_weights: Annotated[str | None, typer.Option(help="none, inverse or effective (number of images).")] = None
@@ -129,5 +129,6 @@ class RecipeOptions:
     erasing: Annotated[float | None, typer.Option(help="The share of images of which a box is blanked.")] = None
     mixup: Annotated[float | None, typer.Option(help="Alpha of mixing images; 0 does not.")] = None
     cutmix: Annotated[float | None, typer.Option(help="Alpha of pasting boxes of images; 0 does not.")] = None
+    denoise: Annotated[float | None, typer.Option(help="Noise that an autoencoder removes, as a share of 1.")] = None
     ema: Annotated[float | None, typer.Option(help="The decay of a moving average of the weights; 0: none.")] = None
     swa: Annotated[float | None, typer.Option(help="The share of epochs, the last, whose weights are averaged.")] = None

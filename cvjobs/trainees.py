@@ -1,4 +1,4 @@
-"""A model that is about to be trained, or that was: the module with a head of its classes, and how it sees images."""
+"""A model that is about to be trained, or that was: the module with the head that was asked for, how it sees images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cvjobs.weights import Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Trainee:
-    """A classifier from normalised (B, 3, H, W) floats to (B, classes) logits, on the CPU.
+    """A module on the CPU, from normalised (B, 3, H, W) floats to (B, classes) logits or, an autoencoder, to images.
 
     ``transform`` is how it is evaluated; ``weights`` are those that it begins with, all but the head;
-    ``pooled`` turns the module into one that gives the features before the head.
+    ``pooled`` turns the module into one that gives vectors: the features before the head, or the bottleneck.
     """
 
     name: str

@@ -13,7 +13,8 @@ class Config:
     """The options of ``cvjobs models``."""
 
     task: Annotated[
-        Literal["embed", "classify", "detect", "segment", "train"], typer.Option(help="What the models are for.")
+        Literal["embed", "classify", "detect", "segment", "train", "autoencoder"],
+        typer.Option(help="What the models are for."),
     ] = "embed"
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object: names by family.")] = False
 

@@ -1,7 +1,8 @@
-"""Train a classifier on labelled images, on one machine or N workers; the run is a model for every other command.
+"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for every other command.
 
 DATA is a folder of class folders, alone or below train, val and test, or a CSV or Parquet file with the columns path
-and label, or labels, and perhaps split. Killed at any moment, the same command continues.
+and label, or labels, and perhaps split; an autoencoder needs no labels. Killed at any moment, the same command
+continues.
 """
 
 from __future__ import annotations
@@ -23,11 +24,22 @@ if TYPE_CHECKING:
 class Config(RecipeOptions):
     """The options of ``cvjobs train``."""
 
-    data: Annotated[str, typer.Argument(help="A folder of class folders, or a list (.csv, .tsv, .parquet).")]
+    data: Annotated[
+        str, typer.Argument(help="A folder of class folders, or a list (.csv, .tsv, .parquet); or any images.")
+    ]
     out: Annotated[str, typer.Option("-o", "--out", help="The run's folder; the same one continues.")]
-    model: Annotated[str, typer.Option(help="family/name, or a name; `cvjobs models --task train` lists them.")] = (
-        "torchvision/mobilenet_v2"
-    )
+    task: Annotated[
+        Literal["classify", "autoencoder"],
+        typer.Option(help="Name what images show, or make vectors that they can be painted from again."),
+    ] = "classify"
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="family/name, or a name; `cvjobs models --task train` lists them.  "
+            "[default: torchvision/mobilenet_v2, or small/autoencoder]"
+        ),
+    ] = None
+    dim: Annotated[int, typer.Option(min=1, help="Numbers in an autoencoder's vectors.")] = 128
     weights: Annotated[str, typer.Option(help="To begin with: pretrained, random, or a file of weights.")] = (
         "pretrained"
     )
@@ -80,13 +92,17 @@ def call(config: Config) -> Summary | Found:
     from cvjobs.remote import parse_options
     from cvjobs.training import session
 
+    model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
+
     return session.train(
         session.Order(
             data=config.data,
             out=config.out,
-            model=config.model,
+            task=config.task,
+            model=model,
+            dim=config.dim,
             weights=config.weights,
-            recipe=_recipe(config),
+            recipe=_recipe(config, model),
             batch_size=config.batch_size,
             seed=config.seed,
             precision=config.precision,
@@ -102,14 +118,15 @@ def call(config: Config) -> Summary | Found:
     )
 
 
-def _recipe(config: Config) -> Recipe:
-    """Return the named recipe with what was asked for; without a name, what suits the weights."""
+def _recipe(config: Config, model: str) -> Recipe:
+    """Return the named recipe with what was asked for; without a name, what suits the task and the weights."""
     from dataclasses import fields
 
     from cvjobs.recipes import settings
 
-    scratch = config.weights == "random" or config.model.startswith("small/")
-    name = config.recipe or ("from-scratch" if scratch else "finetune")
+    classes = config.task == "classify"
+    scratch = config.weights == "random" or model.startswith("small/")
+    name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
     given = {
         field.name: getattr(config, field.name) for field in fields(settings.Recipe) if hasattr(config, field.name)
     }
@@ -118,4 +135,4 @@ def _recipe(config: Config) -> Recipe:
             given[pair] = settings.span(given[pair], f"--{pair}")
     if given["img_size"] is not None:
         given["img_size"] = settings.sides(given["img_size"])
-    return settings.named(name, **given)
+    return settings.named(name, classes=classes, **given)

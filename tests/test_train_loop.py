@@ -22,7 +22,7 @@ from cvjobs.training import loop as looping
 from cvjobs.training.checkpoints import Checkpoints
 from cvjobs.training.loop import State
 from cvjobs.training.plan import Plan
-from cvjobs.training.scoring import mean_average_precision, scores
+from cvjobs.training.tasks.classify import mean_average_precision, scores
 
 MIXED: dict[str, Any] = {
     "mixup": 0.2,
@@ -197,7 +197,7 @@ def test_frozen_layers_do_not_move_and_patience_ends_a_run(tmp_path: Path) -> No
     frozen = plan(tmp_path, "run", freeze_until="head", epochs=9, patience=2, lr=0.0000001)
     loop(frozen).run()
     assert len(history(frozen)) < 9
-    begun = frozen.trainee().module.state_dict()
+    begun = frozen.subject.trainee().module.state_dict()
     assert all(
         torch.equal(tensor, begun[name]) for name, tensor in tensors(frozen).items() if not name.startswith("head.")
     )

@@ -78,7 +78,7 @@ def test_the_head_depends_on_the_seed_and_the_rest_begins_with_the_weights(tmp_p
         ("small/cnn", {"weights": "own.pth"}, "leave out --weights"),
         ("small/cnn", {"side": 2}, "at least 4"),
         ("torchvision/maxvit_t", {"side": 64, "weights": "random"}, "leave out --img-size"),
-        ("thumbnail/8", {}, "no models that train"),
+        ("thumbnail/8", {}, "no models for that"),
         ("mobilenet_v22", {}, "mobilenet_v2"),
     ],
 )

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvjobs import models
 from cvjobs.recipes import settings
 from cvjobs.training.cache import PIXELS, Decoded
 from cvjobs.training.loop import Loop, State
-from cvjobs.training.plan import Part, Plan
+from cvjobs.training.plan import Part, Plan, Subject
 from cvjobs.training.team import Alone
 
 CLASSES = ("blue", "green", "red")
@@ -52,17 +51,14 @@ def plan(place: Path, run: str, *, images: int = 60, batch: int = 16, several: b
         return Part(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
-    trainee = models.trainee("small/cnn", weights="random", classes=len(CLASSES), side=SIDE)
+    subject = Subject(task="classify", model="small/cnn", weights="random", classes=CLASSES, dim=0, side=SIDE, seed=0)
+    trainee = subject.trainee()
     (place / run).mkdir(exist_ok=True)
     return Plan(
         run=str(place / run),
-        model="small/cnn",
-        weights="random",
+        subject=subject,
         weights_sha256=trainee.weights.sha256,
-        classes=CLASSES,
         several=several,
-        side=SIDE,
-        seed=0,
         recipe=settings.named("quick", **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",

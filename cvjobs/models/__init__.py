@@ -105,6 +105,9 @@ class Family(Protocol):
     def trainee(self, name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
         """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have."""
 
+    def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:
+        """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainee``."""
+
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
     """Return the model of that name as a maker of vectors.
@@ -168,6 +171,15 @@ def trainee(name: str, *, weights: str = "pretrained", classes: int, side: int |
     return family.trainee(model, weights, classes, side, seed)
 
 
+def autoencoder(name: str, *, weights: str = "pretrained", dim: int, side: int | None = None, seed: int = 0) -> Trainee:
+    """Return the autoencoder of that name, to be trained; ``dim`` is the length of its vectors.
+
+    The other arguments and what is raised are as for ``trainee``.
+    """
+    family, model = find(name, "autoencoder")
+    return family.autoencoder(model, weights, dim, side, seed)
+
+
 def settled(name: str) -> str:
     """Return a name that means the same model in every working directory: a run's absolute path, others as they are."""
     return os.path.abspath(name) if _is_run(name) else name
@@ -199,7 +211,7 @@ def find(name: str, task: str) -> tuple[Family, str]:
         )
     found = _family(family)
     if not found.names(task):
-        raise WrongUse(f"The family {family} has no models that {task}: `cvjobs models --task {task}` lists those.")
+        raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
     return found, model
 
 

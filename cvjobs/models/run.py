@@ -37,11 +37,14 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
     """Return the run's model; its classes have the names of the training data, or those given."""
     opened = _open(name, weights)
+    if opened.task == "autoencoder":
+        raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
     return networks.classifier(opened.trainee.name, opened.transform, opened.weights, opened.trainee.module, labels, ())
 
 
 @dataclass(frozen=True)
 class _Opened:
+    task: str
     trainee: Trainee
     transform: Transform
     weights: Weights
@@ -57,14 +60,18 @@ def _open(name: str, weights: str) -> _Opened:
     about = _about(file)
     transform = Transform.load(about["transform"])
     assert transform.size is not None
-    trainee = models.trainee(about["model"], weights="random", classes=about["classes"], side=transform.size[0])
+    task, model, side = about.get("task", "classify"), about["model"], transform.size[0]
+    if task == "autoencoder":
+        trainee = models.autoencoder(model, weights="random", dim=about["dim"], side=side)
+    else:
+        trainee = models.trainee(model, weights="random", classes=about["classes"], side=side)
     files.fitted(lambda: trainee.module.load_state_dict(files.state(found)), trainee.name, found)
     trainee.module.eval()
-    return _Opened(trainee, transform, found)
+    return _Opened(task, trainee, transform, found)
 
 
 def _about(file: Path) -> dict[str, Any]:
-    """Return what the run wrote of its model: ``model``, ``classes`` (how many) and ``transform``."""
+    """Return what the run wrote of its model: ``task``, ``model``, ``classes`` (a number), ``dim``, ``transform``."""
     try:
         with safe_open(file, "pt") as opened:
             about: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])

@@ -9,16 +9,18 @@ from typing import Any, Literal, get_args
 
 from cvjobs.errors import WrongUse, nearest
 
-Name = Literal["finetune", "from-scratch", "quick"]
+Name = Literal["finetune", "from-scratch", "quick", "autoencoder"]
 Optimizer = Literal["sgd", "rmsprop", "adam", "adamw", "nadamw", "lamb", "lars", "lion"]
 Schedule = Literal["constant", "step", "cosine", "onecycle", "cyclic", "linear", "plateau"]
-Loss = Literal["auto", "ce", "focal", "bce"]
+Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim"]
 ClassWeights = Literal["none", "inverse", "effective"]
 Sampling = Literal["shuffle", "balanced"]
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"]
 ClipMode = Literal["norm", "value", "agc"]
 
 CLIMBING = ("onecycle", "cyclic")  # schedules that start low by themselves
+RECONSTRUCTION = ("mse", "l1", "ssim")  # losses of an autoencoder
+OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Recipe:
         scale, ratio: Share of the area, and the width over the height, of the box that is cut out of an image.
         ema: The decay of an exponential moving average of the weights.
         swa: The share of the epochs, the last ones, whose weights are averaged equally.
+        denoise: The deviation of the noise that an autoencoder is to remove, as a share of the range of pixels.
         img_size: Side in pixels, one or from the first to the last epoch's; empty is the model's own.
         drop_last: Leave out the images that fill no whole step at the end of an epoch.
     """
@@ -82,6 +85,7 @@ class Recipe:
     cutmix: float = 0.0
     ema: float = 0.0
     swa: float = 0.0
+    denoise: float = 0.0
     img_size: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,7 +105,7 @@ _RANGES: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
     (
         lambda value: 0 <= value <= 1,
         "from 0 to 1",
-        ("layer_decay", "decay_rate", "min_lr", "hflip", "vflip", "color_jitter", "erasing", "swa"),
+        ("layer_decay", "decay_rate", "min_lr", "hflip", "vflip", "color_jitter", "erasing", "swa", "denoise"),
     ),
     (lambda value: 0 <= value < 1, "from 0 to below 1", ("momentum", "smoothing", "ema")),
     (
@@ -171,11 +175,14 @@ NAMED: dict[Name, Recipe] = {
         ema=0.9998,
     ),
     "quick": Recipe(epochs=3, sched="linear", warmup_epochs=0.2, clip_grad=1.0),
+    "autoencoder": Recipe(epochs=30, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
 }
 
 
-def named(recipe: str, **overrides: Any) -> Recipe:
+def named(recipe: str, *, classes: bool = True, **overrides: Any) -> Recipe:
     """Return a named recipe with some settings replaced; one that is None stays the recipe's own.
+
+    Without ``classes`` to learn, a recipe's settings that are about those are off.
 
     A warm-up that was not asked for is shortened to a tenth of fewer epochs, and left out where the schedule starts
     low by itself.
@@ -190,6 +197,12 @@ def named(recipe: str, **overrides: Any) -> Recipe:
     for name in given:
         if name not in own:
             raise WrongUse(f"A recipe has no setting {name}{nearest(name, own)}.")
+    if not classes:
+        if wrong := [name for name in OF_CLASSES if name in given]:
+            raise WrongUse(f"{_option(wrong[0])} is about classes, which --task autoencoder has none of: leave it out.")
+        own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
+    elif given.get("denoise"):
+        raise WrongUse("--denoise is for --task autoencoder: leave it out.")
     values = own | given
     if "warmup_epochs" not in given:
         climbs = values["sched"] in CLIMBING

@@ -1,11 +1,11 @@
-"""Labelled images: from folders named like classes, or a CSV or Parquet file of path and label; in splits."""
+"""Images to train on, in splits: labelled by folders named like classes or by a column of a list, or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """A listing with labels. ``unlabelled`` counts the images that have none, or belong to no split."""
+    """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
+
+    ``unlabelled`` counts the images that have no label or belong to no split.
+    """
 
     listing: Listing
     classes: tuple[str, ...]
@@ -88,34 +91,66 @@ def label(listing: Listing, share: float) -> Labelled:
         names, splits = _folders(images["path"].to_pylist())
         several = False
     else:
-        names, splits, several = _columns(listing)
+        names, several = _labels(listing)
+        splits = _said(listing)
     classes = sorted({name for own in names for name in own})
     if len(classes) < 2:
         raise WrongUse(
             f"{listing.source} has {'one class, ' + classes[0] if classes else 'no classes'}: "
             "training needs at least two, as folders of their names or in a column `label`."
         )
-    ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)
-    chosen = _split(splits, ids, share)
     number = {name: i for i, name in enumerate(classes)}
-    labelled = np.array([bool(own) for own in names])
+    found = _parted(
+        listing,
+        _split(splits, images, share),
+        np.array([bool(own) for own in names]),
+        lambda rows: _numbers(names, rows, number, several),
+    )
+    used = sum(map(len, found.values()))
+    return Labelled(
+        listing=listing, classes=tuple(classes), several=several, splits=found, unlabelled=images.num_rows - used
+    )
+
+
+def unlabelled(listing: Listing, share: float) -> Labelled:
+    """Return the images of a listing without labels, whatever folders they are in; splits as in ``label``.
+
+    Raises:
+        WrongUse: there are no images in a split that needs some.
+    """
+    images = listing.images
+    if not images.num_rows:
+        raise WrongUse(nothing_found(listing))
+    if listing.root:
+        tops = [path.partition("/")[0].lower() for path in images["path"].to_pylist()]
+        splits = [_NAMES.get(top, "-") for top in tops] if "train" in map(_NAMES.get, tops) else [""] * len(tops)
+    else:
+        splits = _said(listing)
+    chosen = _split(splits, images, share)
+    found = _parted(listing, chosen, np.ones(len(chosen), bool), lambda rows: np.zeros(len(rows), np.int64))
+    used = sum(map(len, found.values()))
+    return Labelled(listing=listing, classes=(), several=False, splits=found, unlabelled=images.num_rows - used)
+
+
+def _parted(
+    listing: Listing,
+    chosen: NDArray[np.str_],
+    usable: NDArray[np.bool_],
+    labels: Callable[[NDArray[np.int64]], NDArray[np.integer]],
+) -> dict[str, Split]:
+    """Return the splits that some usable images were chosen for."""
     found = {}
     for name in SPLITS:
-        rows = np.flatnonzero((chosen == name) & labelled)
+        rows = np.flatnonzero((chosen == name) & usable)
         if len(rows):
-            found[name] = Split(
-                rows=images.select(_KEYS).take(pa.array(rows)), labels=_numbers(names, rows, number, several)
-            )
+            found[name] = Split(rows=listing.images.select(_KEYS).take(pa.array(rows)), labels=labels(rows))
     for name in ("train", "val"):
         if name not in found:
             raise WrongUse(
                 f"{listing.source} has no images to {'train on' if name == 'train' else 'validate with'}: "
                 f"give it a folder or split `{name}`{', or more images' if name == 'val' else ''}."
             )
-    used = sum(map(len, found.values()))
-    return Labelled(
-        listing=listing, classes=tuple(classes), several=several, splits=found, unlabelled=images.num_rows - used
-    )
+    return found
 
 
 def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
@@ -129,8 +164,8 @@ def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
     return names, [_NAMES.get(own[0].lower(), "-") for own in parts]
 
 
-def _columns(listing: Listing) -> tuple[list[tuple[str, ...]], list[str], bool]:
-    """Return the classes and the split of each image by the columns of a list, and whether they may be several."""
+def _labels(listing: Listing) -> tuple[list[tuple[str, ...]], bool]:
+    """Return the classes of each image by the column of a list, and whether they may be several."""
     images = listing.images
     several = "labels" in images.schema.names
     column = "labels" if several else "label"
@@ -138,9 +173,14 @@ def _columns(listing: Listing) -> tuple[list[tuple[str, ...]], list[str], bool]:
         raise WrongUse(
             f"The list {listing.source} has no column `label` (or `labels`): training needs to know what images show."
         )
-    names = [_names(value, several) for value in images[column].to_pylist()]
+    return [_names(value, several) for value in images[column].to_pylist()], several
+
+
+def _said(listing: Listing) -> list[str]:
+    """Return the split of each image by the column of a list; "" where nothing is said."""
+    images = listing.images
     if "split" not in images.schema.names:
-        return names, [""] * len(names), several
+        return [""] * images.num_rows
     said = [str(value or "").strip().lower() for value in images["split"].to_pylist()]
     unknown = Counter(value for value in said if value and value not in _NAMES)
     if unknown:
@@ -148,7 +188,7 @@ def _columns(listing: Listing) -> tuple[list[tuple[str, ...]], list[str], bool]:
             f"The list {listing.source} has the split {next(iter(unknown))!r}: write train, val or test, or leave "
             "the column out."
         )
-    return names, [_NAMES.get(value, "") for value in said], several
+    return [_NAMES.get(value, "") for value in said]
 
 
 def _names(value: object, several: bool) -> tuple[str, ...]:
@@ -161,10 +201,11 @@ def _names(value: object, several: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name).strip() for name in each if str(name).strip()))
 
 
-def _split(said: Sequence[str], ids: NDArray[np.uint8], share: float) -> NDArray[np.str_]:
+def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.str_]:
     """Return the split of each image; where nobody names a val split it is drawn from the training images."""
     splits = np.array(["train" if name == "" else name for name in said])
     if not (splits == "val").any():
+        ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)
         place = ids[:, :8].copy().view("<u8").ravel() / 2.0**64
         splits[(splits == "train") & (place < share)] = "val"
     return splits

@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cvjobs.errors import JobFailed, Stopped, WrongUse
-from cvjobs.recipes import findrate, losses, optimizers, sampling, schedules
+from cvjobs.recipes import findrate, optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
 from cvjobs.recipes.averaging import Average
-from cvjobs.recipes.mixing import mix
-from cvjobs.training import leaving
+from cvjobs.training import leaving, tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.plan import Plan, kind
-from cvjobs.training.scoring import autocast, score
+from cvjobs.training.scoring import autocast
 from cvjobs.training.team import Team
 
 LOOK = 8  # steps between two looks at the loss, and at the clock
@@ -61,16 +60,18 @@ class Loop:
         recipe = self._recipe = plan.recipe
         self._train, self._val = Pictures(plan.train.decoded), Pictures(plan.val.decoded)
         self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last)
-        trainee = plan.trainee()
+        self._task = tasks.of(plan)
+        trainee = plan.subject.trainee()
         if trainee.weights.sha256 != plan.weights_sha256:
-            raise JobFailed(f"The weights of {plan.model} differ between this machine and the driver: make them equal.")
+            raise JobFailed(
+                f"The weights of {trainee.name} differ between this machine and the driver: make them equal."
+            )
         model = trainee.module
         if recipe.freeze_until:
             optimizers.freeze(model, recipe.freeze_until)
         self._model = model.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = Average(model, recipe, self._steps) if recipe.ema or recipe.swa else None
         self._optimizer = optimizers.build(model, recipe, plan.batch)
-        self._criterion = losses.build(recipe, plan.counts, plan.several).to(team.device)
         self._network = team.wrap(self._model)
         self._kind = kind(plan.precision)
         self._done = 0
@@ -230,13 +231,12 @@ class Loop:
         for number, piece in enumerate(pieces):
             last = number + 1 == len(pieces)
             images = pixels[piece[0] : piece[-1] + 1].to(team.device, non_blocking=True).permute(0, 3, 1, 2)
-            targets = torch.from_numpy(plan.train.labels[which[piece]]).to(team.device)
             with torch.no_grad():
-                mixed, shares = mix(augment(images, random), targets, len(plan.classes), recipe, random)
+                inputs, targets = self._task.prepared(augment(images, random), which[piece], random)
             with torch.enable_grad() if last else team.accumulating(self._network):
                 with autocast(team.device, self._kind):
-                    logits = self._network(mixed.contiguous(memory_format=torch.channels_last))
-                loss = self._criterion(logits.float(), shares)
+                    outputs = self._network(inputs.contiguous(memory_format=torch.channels_last))
+                loss: Any = self._task.loss(outputs.float(), targets)
                 # The mean over the team of these is the mean over the images of the step.
                 weight = len(piece) if self._shared(whole) else len(piece) / team.size
                 (loss * (weight * team.size / whole)).backward()
@@ -313,7 +313,7 @@ class Loop:
         plan, team = self._plan, self._team
         loss, count = team.sums(self._sum).tolist()
         network = self._average.module if self._average else self._model
-        found = score(network, self._val, plan.val.labels, plan.transform, team, self._kind)
+        found = self._task.scores(network, self._val, plan.val, team)
         best = not self._history or found.metric > max(self._metrics)
         self._history.append(
             asdict(
@@ -333,7 +333,7 @@ class Loop:
         self._seconds = 0.0
         if team.rank == 0:
             if best:
-                leaving.best(plan, network, len(self._history), found)
+                leaving.best(plan, self._task, network, len(self._history), found)
             rows = list(self._history)
             # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
             self._save([0.0, 0.0], 0.0, lambda: leaving.history(plan, rows))

@@ -1,14 +1,15 @@
-"""The page of a training run: its curves, what it takes for what, each class, and where it is most wrongly sure."""
+"""The page of a training run: its curves, what it was trained on and with, and what a task has found."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,128 +17,75 @@ import pyarrow.parquet as pq
 from cvjobs import pages
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
-from cvjobs.evaluation import tables
-from cvjobs.metrics import calibration
-from cvjobs.metrics.confusion import UNDEFINED, Confusion
-from cvjobs.pages.thumbnails import thumbnails
-from cvjobs.source import open_source
 from cvjobs.storage import LocalStore
 from cvjobs.training import leaving
 from cvjobs.training.data import Labelled
-from cvjobs.training.plan import ERRORS, HISTORY, PREDICTIONS, Plan
+from cvjobs.training.plan import ERRORS, HISTORY, Part, Plan
 from cvjobs.training.samples import samples
 from cvjobs.training.summary import Summary
 
-MISTAKES = 24
-BUDGET = 20.0
-CLASSES = 200
 NAMED = 12
+SECTIONS = {"classify": "verdicts", "autoencoder": "reconstructions"}  # modules beside this one
 
 
-def leave(
-    store: LocalStore,
-    labelled: Labelled,
-    plan: Plan,
-    summary: Summary,
-    storage: Mapping[str, str],
-    nursery: Nursery,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
+
+    store: LocalStore
+    labelled: Labelled
+    plan: Plan
+    summary: Summary
+    split: str
+    part: Part
+    file: str
+    storage: Mapping[str, str] = field(repr=False)
+    nursery: Nursery = field(repr=False)
+
+    @property
+    def found(self) -> pa.Table:
+        """The task's row for each image of the split."""
+        table = pq.read_table(Path(self.store.place) / self.file)
+        return table.filter(pc.equal(table["split"], self.split))
+
+
+class Section(Protocol):
+    """A module with what a task has to show; its template is ``train-TASK.html``."""
+
+    def values(self, ended: Ended) -> dict[str, Any]:
+        """Return what the template needs beside what every page of a training has."""
+
+
+def leave(ended: Ended) -> None:
     """Write the page; a run is worth more than its page, so whatever goes wrong here costs the page alone."""
     try:
-        html = _page(store, labelled, plan, summary, storage, nursery)
-        leaving.content(store.place, layout.REPORT, html.encode(errors="replace"))
+        leaving.content(ended.store.place, layout.REPORT, _page(ended).encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         print(f"cvjobs: this run has no {layout.REPORT} ({why}).", file=sys.stderr)
 
 
-def _page(
-    store: LocalStore,
-    labelled: Labelled,
-    plan: Plan,
-    summary: Summary,
-    storage: Mapping[str, str],
-    nursery: Nursery,
-) -> str:
-    history = pq.read_table(Path(store.place) / HISTORY).to_pylist()
-    found = pq.read_table(Path(store.place) / PREDICTIONS)
-    found = found.filter(pc.equal(found["split"], "test" if summary.test_metric is not None else "val"))
-    errors = pq.read_table(Path(store.place) / ERRORS)
-    confusion = None if plan.several else _confusion(plan, found)
-    bins = [] if plan.several else _bins(found)
+def _page(ended: Ended) -> str:
+    task = ended.plan.subject.task
+    section = cast(Section, importlib.import_module(f"cvjobs.training.{SECTIONS[task]}"))
+    history = pq.read_table(Path(ended.store.place) / HISTORY).to_pylist()
+    errors = pq.read_table(Path(ended.store.place) / ERRORS)
     return pages.render(
-        "train.html",
-        summary=summary,
-        data=labelled.listing.source,
+        f"train-{task}.html",
+        summary=ended.summary,
+        data=ended.labelled.listing.source,
         curves={
             name: [(row["epoch"], row[name]) for row in history]
             for name in ("train_loss", "val_loss", "metric", "lr", "images_per_second")
         },
-        settings=_settings(plan),
-        split=found["split"][0].as_py(),
-        heat=None if confusion is None else tables.heat(confusion.counts, plan.classes, [*plan.classes, ""]),
-        confusions=[] if confusion is None else tables.confusions(confusion.counts, plan.classes, [*plan.classes, ""]),
-        classes=[] if confusion is None else _classes(plan, confusion),
-        more_classes=max(len(plan.classes) - CLASSES, 0),
-        mistakes=[] if plan.several else _mistakes(labelled, found, storage, nursery),
-        samples=samples(plan),
-        bins=bins,
-        calibration_error=calibration.error(bins),
+        settings=_settings(ended.plan),
+        split=ended.split,
+        samples=samples(ended.plan),
         errors=errors.slice(0, NAMED).to_pylist(),
         more_errors=max(errors.num_rows - NAMED, 0),
         made=time.time(),
+        **section.values(ended),
     )
-
-
-def _confusion(plan: Plan, found: pa.Table) -> Confusion:
-    numbers = {name: number for number, name in enumerate(plan.classes)}
-    confusion = Confusion.empty(len(plan.classes))
-    truth, said = (
-        np.array([numbers[name] for name in found[column].to_pylist()], np.int64) for column in ("label", "predicted")
-    )
-    confusion.add(truth, said)
-    return confusion
-
-
-def _bins(found: pa.Table) -> list[calibration.Bin]:
-    right = pc.equal(found["label"], found["predicted"])
-    return calibration.bins(np.asarray(found["score"]), np.asarray(right, bool))
-
-
-def _classes(plan: Plan, confusion: Confusion) -> list[tuple[str, int, int, str, str, float]]:
-    """Return name, images in train and here, recall and precision of each class, the lowest recall first."""
-    recall, precision = confusion.recall, confusion.precision
-    order = np.argsort(np.where(recall == UNDEFINED, 2.0, recall), kind="stable")[:CLASSES]
-
-    def share(value: float) -> str:
-        return "–" if value == UNDEFINED else f"{value:.4f}"
-
-    return [
-        (
-            plan.classes[i],
-            plan.counts[i],
-            int(confusion.truths[i]),
-            share(recall[i]),
-            share(precision[i]),
-            max(float(recall[i]), 0.0),
-        )
-        for i in order.tolist()
-    ]
-
-
-def _mistakes(
-    labelled: Labelled, found: pa.Table, storage: Mapping[str, str], nursery: Nursery
-) -> list[dict[str, Any]]:
-    """Return the images that are taken for another class with the highest scores, as pictures."""
-    wrong = found.filter(pc.not_equal(found["label"], found["predicted"]))
-    wrong = wrong.sort_by([("score", "descending"), ("path", "ascending")]).slice(0, MISTAKES)
-    if not wrong.num_rows:
-        return []
-    listing = labelled.listing
-    at = pc.index_in(wrong["path"], value_set=listing.images["path"].combine_chunks())
-    source = open_source(listing.root, listing.base, dict(storage))
-    images = thumbnails(source, listing.images.take(at), BUDGET, nursery=nursery)
-    return [{"image": image, **row} for image, row in zip(images, wrong.to_pylist(), strict=True)]
 
 
 def _settings(plan: Plan) -> list[tuple[str, str]]:

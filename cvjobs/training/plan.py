@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,13 +17,9 @@ from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
 from cvjobs.training.cache import Decoded
 
-MODEL, HISTORY, PREDICTIONS, ERRORS, LEAKS = (
-    "model.safetensors",
-    "history.parquet",
-    "predictions.parquet",
-    "errors.parquet",
-    "leaks.parquet",
-)
+MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
+
+Task = Literal["classify", "autoencoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +35,38 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One training. ``batch`` is the images of a step over all workers; ``side`` None is the model's own size."""
+class Subject:
+    """What is trained: a model by name, what it begins with, and what it is to end in.
 
-    run: str
+    ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
+    in pixels, None for the model's own.
+    """
+
+    task: Task
     model: str
     weights: str
-    weights_sha256: str
     classes: tuple[str, ...]
-    several: bool
+    dim: int
     side: int | None
     seed: int
+
+    def trainee(self) -> Trainee:
+        """Return the model as training begins with it; raises WrongUse as ``models.trainee``."""
+        if self.task == "autoencoder":
+            return models.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
+        return models.trainee(
+            self.model, weights=self.weights, classes=len(self.classes), side=self.side, seed=self.seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes."""
+
+    run: str
+    subject: Subject
+    weights_sha256: str
+    several: bool
     recipe: Recipe
     batch: int
     precision: str
@@ -56,11 +74,15 @@ class Plan:
     train: Part
     val: Part
 
-    def trainee(self) -> Trainee:
-        """Return the model as training begins with it."""
-        return models.trainee(
-            self.model, weights=self.weights, classes=len(self.classes), side=self.side, seed=self.seed
-        )
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of a classifier."""
+        return self.subject.classes
+
+    @property
+    def seed(self) -> int:
+        """What everything random follows from."""
+        return self.subject.seed
 
     @property
     def counts(self) -> list[int]:
@@ -86,15 +108,26 @@ class Plan:
 
     def metadata(self, epoch: int, metric: float) -> dict[str, str]:
         """Return the metadata of the model's file, by which it is a model everywhere."""
+        subject = self.subject
         about = {
-            "model": self.model,
-            "classes": len(self.classes),
+            "task": subject.task,
+            "model": subject.model,
+            "classes": len(subject.classes),
+            "dim": subject.dim,
             "transform": facts(self.transform),
             "epoch": epoch,
             "metric": metric,
         }
+        if not subject.classes:
+            return {"cvjobs": json.dumps(about)}
         activation: weights.Activation = "sigmoid" if self.several else "softmax"
-        return {"labels": json.dumps(list(self.classes)), "activation": activation, "cvjobs": json.dumps(about)}
+        return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
+
+
+def identified(subject: Subject) -> dict[str, Any]:
+    """Return what a run notes of its subject beside the model's full name and the sha256 of its weights."""
+    own = {"dim": subject.dim} if subject.task == "autoencoder" else {"classes": list(subject.classes)}
+    return {"task": subject.task, **own, "seed": subject.seed}
 
 
 def kind(precision: str) -> torch.dtype:

@@ -51,7 +51,7 @@ def find(plan: Plan, device: torch.device, watch: Watch) -> Found:
         "find-lr.html",
         found=found,
         now=plan.recipe.lr,
-        model=plan.model,
+        model=plan.subject.model,
         curve=[(math.log10(rate), loss) for rate, loss in zip(curve.rates, curve.losses, strict=True)],
         settings=[("opt", plan.recipe.opt), ("batch-size", str(plan.batch)), ("loss", plan.recipe.loss)],
         made=time.time(),

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from cvjobs.pages.thumbnails import Thumbnail, encoded
 from cvjobs.recipes import sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
-from cvjobs.recipes.mixing import mix
+from cvjobs.training import tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import Plan
 
@@ -36,20 +35,11 @@ def samples(plan: Plan) -> list[Sample]:
     side = schedules.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
     augmented = Augment(recipe, side, transform.mean, transform.std)(pixels, random)
-    mixed, targets = mix(augmented, torch.from_numpy(plan.train.labels[which]), len(plan.classes), recipe, random)
+    task = tasks.of(plan)
+    inputs, targets = task.prepared(augmented, which, random)
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
-    shown = ((mixed * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return [
-        Sample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], _named(plan, target))
-        for image, number, target in zip(shown, which.tolist(), targets, strict=True)
+        Sample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
+        for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
     ]
-
-
-def _named(plan: Plan, target: Tensor) -> str:
-    """Return ``cat`` for a class number, ``cat, dog`` for several labels, ``cat 0.70, dog 0.30`` for shares."""
-    if target.ndim == 0:
-        return plan.classes[int(target)]
-    order = target.argsort(descending=True, stable=True).tolist()
-    parts = [(plan.classes[number], float(target[number])) for number in order if target[number] >= 0.005]
-    whole = all(share == 1 for _, share in parts)
-    return ", ".join(name if whole else f"{name} {share:.2f}" for name, share in parts[:3])

@@ -13,12 +13,15 @@ FILE = "summary.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A finished run. ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
+    """A finished run. ``classes`` are those of a classifier, 0 of an autoencoder.
+
+    ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
 
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too.
     """
 
+    task: str
     model: str
     weights: str
     classes: int
@@ -59,7 +62,7 @@ class Summary:
             f"{count:,} {what}"
             for count, what in (
                 (self.failed, "failed (errors.parquet)"),
-                (self.unlabelled, "without a label or split"),
+                (self.unlabelled, "without a label or split" if self.classes else "of no split"),
                 (self.leaks, "of val and test are in train, too (leaks.parquet)"),
             )
             if count
@@ -67,7 +70,7 @@ class Summary:
         test = f", test {self.metric_name} {self.test_metric:.4f}" if self.test_metric is not None else ""
         ended = " (stopped early)" if self.stopped_early else ""
         lines = [
-            f"{counts}; {self.classes:,} classes",
+            f"{counts}; {self.classes:,} classes" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
             f"{self.metric_name} {self.metric:.4f} in epoch {self.best_epoch} of {self.epochs}{ended}"
             f", val loss {self.val_loss:.4f}{test}",

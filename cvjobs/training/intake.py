@@ -1,0 +1,86 @@
+"""The images of a training, from listed to decoded: those that failed and those that are in two splits are noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from cvjobs.decoding.lanes import Nursery
+from cvjobs.progress import Progress
+from cvjobs.records import Transform
+from cvjobs.source import open_source
+from cvjobs.stopping import Stop
+from cvjobs.training import cache, data, leaving
+from cvjobs.training.data import Labelled, Split
+from cvjobs.training.plan import ERRORS, LEAKS, Part
+
+Leak = tuple[str, str, str, str]
+
+
+@dataclass(kw_only=True)
+class Intake:
+    """Decodes the splits of one training into a folder of chunks."""
+
+    labelled: Labelled
+    transform: Transform
+    folder: str
+    max_pixels: int
+    storage: Mapping[str, str]
+    nursery: Nursery
+    progress: Progress
+    stop: Stop
+    _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
+
+    def parts(self, names: tuple[str, ...] = data.SPLITS) -> dict[str, Part]:
+        """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
+        parts = {name: self._part(name, self.labelled.splits[name]) for name in names if name in self.labelled.splits}
+        for name, part in parts.items():
+            cache.checked(part.decoded, f"{name} with", 1)
+        return parts
+
+    def _part(self, name: str, split: Split) -> Part:
+        """Decode a split; the training images keep the borders that random crops reach for."""
+        transform = self.transform
+        assert transform.size is not None
+        if name == "train" and transform.fit == "short":
+            side = max(transform.resize, *transform.size)
+            transform = Transform(size=(side, side), resize=side, fit="short", interpolation=transform.interpolation)
+        else:
+            transform = Transform(
+                size=transform.size, resize=transform.resize, fit=transform.fit, interpolation=transform.interpolation
+            )
+        listing = self.labelled.listing
+        order = cache.Order(
+            rows=split.rows,
+            root=listing.root or listing.base,
+            transform=transform,
+            max_pixels=self.max_pixels,
+            folder=self.folder,
+        )
+        source = open_source(listing.root, listing.base, dict(self.storage))
+        self.progress.say(f"decoding {len(split):,} images to {name} with")
+        tell = self.progress.counting(len(split))
+        self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
+        decoded, table = cache.decode(order, source, self.nursery, tell)
+        self.stop.guarded = True
+        self._tables[name] = table
+        paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
+        return Part(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
+
+    def note(self, run: str) -> list[Leak]:
+        """Write the images that failed, and those that are in two splits; return the latter."""
+        failed = [
+            table.filter(table["code"].is_valid())
+            .drop_columns(["content_hash"])
+            .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
+            for name, table in self._tables.items()
+        ]
+        leaving.table(run, ERRORS, pa.concat_tables(failed))
+        good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
+        leaks = data.leaks({name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()})
+        columns = ["split", "path", "train_path", "content_hash"]
+        rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
+        leaving.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
+        return leaks

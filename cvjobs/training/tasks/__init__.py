@@ -1,0 +1,68 @@
+"""What a training can be of: a file a task. A task turns images into inputs and targets, and outputs into scores."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvjobs.training.cache import Pictures
+from cvjobs.training.plan import Part, Plan
+from cvjobs.training.team import Team
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's."""
+
+    loss: float
+    metric: float
+    each: NDArray[np.float32]
+
+
+class Task(Protocol):
+    """The task of one plan, on one worker.
+
+    ``metric`` is the name of what the best model has the most of; ``file`` is the table of a run with a row for each
+    image of ``val`` and ``test``.
+    """
+
+    metric: str
+    file: str
+
+    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return what the network is given, and what its output is compared with.
+
+        Args:
+            images: augmented and normalised, (N, 3, H, W) float32.
+            which: their numbers among the training images.
+            random: where everything random comes from, on the CPU.
+        """
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over the images, a scalar, of float32 outputs."""
+
+    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
+        """Return how a network does on every image of a split, each once, the same on every worker."""
+
+    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
+        """Return a row for each image, beginning with path and split."""
+
+    def captions(self, targets: Tensor) -> list[str]:
+        """Return what the targets are, in words, one for each; empty where nothing is to be said."""
+
+
+def of(plan: Plan) -> Task:
+    """Return the task of a plan.
+
+    Raises:
+        WrongUse: the recipe has settings that it, or its data, cannot be trained with.
+    """
+    module = importlib.import_module(f"{__name__}.{plan.subject.task}")
+    return cast(Task, module.build(plan))

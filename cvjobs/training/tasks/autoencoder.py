@@ -1,0 +1,92 @@
+"""Painting images again from a few numbers each: what makes vectors of images that nobody has labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvjobs.recipes import reconstruction
+from cvjobs.recipes.augment import generator
+from cvjobs.training.cache import Pictures
+from cvjobs.training.plan import Part, Plan, kind
+from cvjobs.training.scoring import answers
+from cvjobs.training.tasks import Scores
+from cvjobs.training.team import Team
+
+
+def build(plan: Plan) -> Autoencoder:
+    """Return the task of a plan; raises WrongUse for a loss that does not suit it."""
+    return Autoencoder(plan)
+
+
+class Autoencoder:
+    """See ``tasks.Task``; ``Scores.each`` are the loss, the mean squared error and the PSNR of each image, (n, 3).
+
+    The metric is the mean over the images of the peak signal-to-noise ratio in decibels, whatever the loss. With
+    ``--denoise`` the network is given noisy images, in validation always with the same noise.
+    """
+
+    metric = "PSNR"
+    file = "reconstructions.parquet"
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._recipe = plan.recipe
+        reconstruction.check(plan.recipe.loss, min(plan.transform.size or (0,)))
+
+    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """See ``tasks.Task``; what is to be painted are the images without their noise."""
+        clean = images.clamp(0, 1)  # a change of colour may leave the range
+        if not self._recipe.denoise:
+            return clean, clean
+        noise = torch.randn(clean.shape, generator=random).to(clean.device)
+        return noisy(clean, noise, self._recipe.denoise), clean
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See ``tasks.Task``."""
+        return reconstruction.losses(self._recipe.loss, outputs, targets).mean()
+
+    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:  # noqa: ARG002
+        """See ``tasks.Task``."""
+
+        def errors(images: Tensor, which: NDArray[np.int64]) -> Tensor:
+            made = network(self.shown(images, which)).float()
+            squared = (made - images).square().flatten(1).mean(1)
+            each = reconstruction.losses(self._recipe.loss, made, images)
+            return torch.stack([each, squared, reconstruction.noise_ratio(squared)], 1)
+
+        plan = self._plan
+        found = answers(network, errors, pictures, plan.transform, team, kind(plan.precision))
+        loss, _, psnr = found.mean(0, dtype=np.float64).tolist()
+        return Scores(loss=loss, metric=psnr, each=found)
+
+    def shown(self, images: Tensor, which: NDArray[np.int64]) -> Tensor:
+        """Return clean images, known by their numbers in their split, as the network is given them in validation."""
+        if not self._recipe.denoise:
+            return images
+        noise = torch.stack(
+            [torch.randn(images.shape[1:], generator=generator(self._plan.seed, number)) for number in which.tolist()]
+        )
+        return noisy(images, noise.to(images.device), self._recipe.denoise)
+
+    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
+        """See ``tasks.Task``: the errors of each image."""
+        return pa.table(
+            {
+                "path": pa.array(part.paths, pa.string()),
+                "split": [split] * len(part.paths),
+                **{name: found.each[:, number] for number, name in enumerate(("loss", "mse", "psnr"))},
+            }
+        )
+
+    def captions(self, targets: Tensor) -> list[str]:
+        """See ``tasks.Task``."""
+        return [""] * len(targets)
+
+
+def noisy(images: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """Return images from 0 to 1 with some of a standard normal noise, clipped to the range (Vincent et al. 2008)."""
+    return (images + strength * noise).clamp(0, 1)

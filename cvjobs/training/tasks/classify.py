@@ -1,0 +1,126 @@
+"""Naming what images show: one class each, by softmax, or any number of them, by sigmoids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cvjobs.errors import WrongUse
+from cvjobs.recipes import losses
+from cvjobs.recipes.mixing import mix
+from cvjobs.recipes.settings import RECONSTRUCTION
+from cvjobs.training.cache import Pictures
+from cvjobs.training.plan import Part, Plan, kind
+from cvjobs.training.scoring import answers
+from cvjobs.training.tasks import Scores
+from cvjobs.training.team import Team
+
+
+def build(plan: Plan) -> Classify:
+    """Return the task of a plan; raises WrongUse for a loss that does not suit its labels."""
+    return Classify(plan)
+
+
+class Classify:
+    """See ``tasks.Task``; ``Scores.each`` are probabilities of the classes, (n, classes).
+
+    The metric is top-1, of several labels the mean over the classes of the average precision.
+    """
+
+    file = "predictions.parquet"
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.recipe.loss in RECONSTRUCTION:
+            raise WrongUse(f"--loss {plan.recipe.loss} is for --task autoencoder: leave it out.")
+        self._plan = plan
+        self._criterion = losses.build(plan.recipe, plan.counts, plan.several)
+        self.metric = "mAP" if plan.several else "top-1"
+
+    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See ``tasks.Task``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
+        targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
+        return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See ``tasks.Task``."""
+        loss: Tensor = self._criterion.to(outputs.device)(outputs, targets)
+        return loss
+
+    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
+        """See ``tasks.Task``."""
+        plan = self._plan
+        dtype = kind(plan.precision)
+        logits = answers(network, lambda images, _: network(images), pictures, plan.transform, team, dtype)
+        return scores(logits, part.labels, several=plan.several)
+
+    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
+        """See ``tasks.Task``: what each image shows, what the model says, and with which probability."""
+        first = found.each.argmax(1)
+        names = np.array(self._plan.classes, object)
+        if self._plan.several:
+            truth: list[Any] = [names[np.flatnonzero(row)].tolist() for row in part.labels]
+            said: list[Any] = [names[np.flatnonzero(row > 0.5)].tolist() for row in found.each]
+        else:
+            truth, said = names[part.labels].tolist(), names[first].tolist()
+        return pa.table(
+            {
+                "path": pa.array(part.paths, pa.string()),
+                "split": [split] * len(part.paths),
+                "label": truth,
+                "predicted": said,
+                "score": found.each[np.arange(len(first)), first],
+            }
+        )
+
+    def captions(self, targets: Tensor) -> list[str]:
+        """See ``tasks.Task``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
+        return [self._caption(target) for target in targets]
+
+    def _caption(self, target: Tensor) -> str:
+        classes = self._plan.classes
+        if target.ndim == 0:
+            return classes[int(target)]
+        order = target.argsort(descending=True, stable=True).tolist()
+        parts = [(classes[number], float(target[number])) for number in order if target[number] >= 0.005]
+        whole = all(share == 1 for _, share in parts)
+        return ", ".join(name if whole else f"{name} {share:.2f}" for name, share in parts[:3])
+
+
+def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several: bool) -> Scores:
+    """Return the scores of logits (n, classes) against labels; the loss is the cross-entropy, binary of sigmoids."""
+    found = torch.from_numpy(logits).double()
+    truth = torch.from_numpy(labels)
+    if several:
+        loss = functional.binary_cross_entropy_with_logits(found, truth.double())
+        probabilities = found.sigmoid()
+        metric = mean_average_precision(probabilities.numpy(), labels)
+    else:
+        loss = functional.cross_entropy(found, truth)
+        probabilities = found.softmax(1)
+        metric = float((found.argmax(1) == truth).double().mean())
+    return Scores(each=probabilities.float().numpy(), loss=float(loss), metric=metric)
+
+
+def mean_average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
+    """Return the mean over the classes that are there of the average precision (area under precision over recall).
+
+    Images of equal score are taken together, as in scikit-learn's ``average_precision_score``.
+    """
+    precisions = [average_precision(scores[:, column], labels[:, column]) for column in np.flatnonzero(labels.any(0))]
+    return float(np.mean(precisions)) if precisions else 0.0
+
+
+def average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
+    """Return the average precision of one class that some of the images show; see ``mean_average_precision``."""
+    order = np.argsort(-scores, kind="stable")
+    found = scores[order]
+    ends = np.append(np.flatnonzero(np.diff(found)), len(found) - 1)
+    hits = labels[order].cumsum()[ends]
+    recall = np.diff(hits, prepend=0) / hits[-1]
+    return float((recall * hits / (ends + 1)).sum())
