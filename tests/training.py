@@ -19,9 +19,9 @@ CLASSES = ("blue", "green", "red")
 SIDE = 8
 
 
-def pixels(label: int, random: np.random.Generator) -> Any:
+def pixels(label: int, random: np.random.Generator, side: int = SIDE) -> Any:
     """An image of noise in which one channel is brighter."""
-    image = random.integers(0, 120, (SIDE, SIDE, 3))
+    image = random.integers(0, 120, (side, side, 3))
     image[..., 2 - label] += random.integers(10, 80)
     return image.astype(np.uint8)
 
@@ -36,22 +36,31 @@ def folder(root: Path, count: int, *, seed: int = 0) -> Path:
     return root
 
 
-def plan(place: Path, run: str, *, images: int = 60, batch: int = 16, several: bool = False, **recipe: Any) -> Plan:
+def plan(
+    place: Path,
+    run: str,
+    *,
+    images: int = 60,
+    batch: int = 16,
+    several: bool = False,
+    side: int = SIDE,
+    **recipe: Any,
+) -> Plan:
     """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
     random = np.random.default_rng(1)
 
     def part(name: str, count: int) -> Part:
         labels = np.arange(count) % len(CLASSES)
-        chunk = place / name
+        chunk = place / (name if side == SIDE else f"{name}-{side}")
         if not chunk.exists():
             chunk.mkdir()
-            np.save(chunk / PIXELS, np.stack([pixels(int(label), random) for label in labels]))
+            np.save(chunk / PIXELS, np.stack([pixels(int(label), random, side) for label in labels]))
         decoded = Decoded(folders=(str(chunk),), length=count, rows=np.arange(count))
         shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if several else labels
         return Part(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
-    subject = Subject(task="classify", model="small/cnn", weights="random", classes=CLASSES, dim=0, side=SIDE, seed=0)
+    subject = Subject(task="classify", model="small/cnn", weights="random", classes=CLASSES, dim=0, side=side, seed=0)
     trainee = subject.trainee()
     (place / run).mkdir(exist_ok=True)
     return Plan(
@@ -59,7 +68,7 @@ def plan(place: Path, run: str, *, images: int = 60, batch: int = 16, several: b
         subject=subject,
         weights_sha256=trainee.weights.sha256,
         several=several,
-        recipe=settings.named("quick", **{"epochs": 2, **recipe}),
+        recipe=settings.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",
         transform=trainee.transform,
@@ -76,6 +85,16 @@ def loop(plan: Plan, watch: Any = None, warn: Any = None) -> Loop:
         return False
 
     return Loop(plan, Alone(torch.device("cpu")), watch or nothing, warn or (lambda _: None))
+
+
+def reconstructing(plan: Plan, dim: int = 4) -> Plan:
+    """Return the plan of an autoencoder on the same pictures."""
+    side = min(plan.transform.size or (0,))
+    subject = Subject(
+        task="autoencoder", model="small/autoencoder", weights="random", classes=(), dim=dim, side=side, seed=0
+    )
+    trainee = subject.trainee()
+    return replace(plan, subject=subject, weights_sha256=trainee.weights.sha256, transform=trainee.transform)
 
 
 def copied(plan: Plan, run: str) -> Plan:

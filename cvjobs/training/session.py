@@ -85,6 +85,8 @@ def train(order: Order) -> Summary | rates.Found:
         trainee = subject.trainee()
         subject = replace(subject, model=trainee.name)  # in full
         _check_sizes(order, trainee)
+        side = min(trainee.transform.size or (0,))
+        tasks.named(order.task).check(order.recipe, subject, side, labelled.several)
         precision = models.resolve_precision(
             earlier.get("precision", "auto") if order.precision == "auto" else order.precision, staff.device
         )

@@ -52,6 +52,10 @@ class Summary:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
+    def figure(self, metric: float) -> str:
+        """Return a value of the metric as a person reads it."""
+        return f"{metric:.2f} dB" if self.metric_name == "PSNR" else f"{metric:.4f}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return dict(vars(self))
@@ -67,12 +71,12 @@ class Summary:
             )
             if count
         ]
-        test = f", test {self.metric_name} {self.test_metric:.4f}" if self.test_metric is not None else ""
+        test = f", test {self.metric_name} {self.figure(self.test_metric)}" if self.test_metric is not None else ""
         ended = " (stopped early)" if self.stopped_early else ""
         lines = [
             f"{counts}; {self.classes:,} classes" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
-            f"{self.metric_name} {self.metric:.4f} in epoch {self.best_epoch} of {self.epochs}{ended}"
+            f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"
             f", val loss {self.val_loss:.4f}{test}",
             "up to date: nothing to train"
             if self.up_to_date

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan
+from cvjobs.training.plan import Part, Plan, Subject
 from cvjobs.training.team import Team
 
 
@@ -58,11 +59,21 @@ class Task(Protocol):
         """Return what the targets are, in words, one for each; empty where nothing is to be said."""
 
 
-def of(plan: Plan) -> Task:
-    """Return the task of a plan.
+class Module(Protocol):
+    """What a file of this folder offers."""
 
-    Raises:
-        WrongUse: the recipe has settings that it, or its data, cannot be trained with.
-    """
-    module = importlib.import_module(f"{__name__}.{plan.subject.task}")
-    return cast(Task, module.build(plan))
+    def build(self, plan: Plan) -> Task:
+        """Return the task of a plan."""
+
+    def check(self, recipe: Recipe, subject: Subject, side: int, several: bool) -> None:
+        """Raise WrongUse for settings that the task, its images of so many pixels or its labels cannot have."""
+
+
+def of(plan: Plan) -> Task:
+    """Return the task of a plan."""
+    return named(plan.subject.task).build(plan)
+
+
+def named(task: str) -> Module:
+    """Return the file of a task."""
+    return cast(Module, importlib.import_module(f"{__name__}.{task}"))

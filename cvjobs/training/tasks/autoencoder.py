@@ -10,16 +10,22 @@ from torch import Tensor, nn
 
 from cvjobs.recipes import reconstruction
 from cvjobs.recipes.augment import generator
+from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan, kind
+from cvjobs.training.plan import Part, Plan, Subject, kind
 from cvjobs.training.scoring import answers
 from cvjobs.training.tasks import Scores
 from cvjobs.training.team import Team
 
 
 def build(plan: Plan) -> Autoencoder:
-    """Return the task of a plan; raises WrongUse for a loss that does not suit it."""
+    """See ``tasks.Module``."""
     return Autoencoder(plan)
+
+
+def check(recipe: Recipe, subject: Subject, side: int, several: bool) -> None:  # noqa: ARG001
+    """See ``tasks.Module``."""
+    reconstruction.check(recipe.loss, side)
 
 
 class Autoencoder:
@@ -35,7 +41,6 @@ class Autoencoder:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._recipe = plan.recipe
-        reconstruction.check(plan.recipe.loss, min(plan.transform.size or (0,)))
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See ``tasks.Task``; what is to be painted are the images without their noise."""

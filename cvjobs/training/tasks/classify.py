@@ -14,17 +14,24 @@ from torch.nn import functional
 from cvjobs.errors import WrongUse
 from cvjobs.recipes import losses
 from cvjobs.recipes.mixing import mix
-from cvjobs.recipes.settings import RECONSTRUCTION
+from cvjobs.recipes.settings import RECONSTRUCTION, Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan, kind
+from cvjobs.training.plan import Part, Plan, Subject, kind
 from cvjobs.training.scoring import answers
 from cvjobs.training.tasks import Scores
 from cvjobs.training.team import Team
 
 
 def build(plan: Plan) -> Classify:
-    """Return the task of a plan; raises WrongUse for a loss that does not suit its labels."""
+    """See ``tasks.Module``."""
     return Classify(plan)
+
+
+def check(recipe: Recipe, subject: Subject, side: int, several: bool) -> None:  # noqa: ARG001
+    """See ``tasks.Module``."""
+    if recipe.loss in RECONSTRUCTION:
+        raise WrongUse(f"--loss {recipe.loss} is for --task autoencoder: leave it out.")
+    losses.build(recipe, [1] * len(subject.classes), several)
 
 
 class Classify:
@@ -36,8 +43,6 @@ class Classify:
     file = "predictions.parquet"
 
     def __init__(self, plan: Plan) -> None:
-        if plan.recipe.loss in RECONSTRUCTION:
-            raise WrongUse(f"--loss {plan.recipe.loss} is for --task autoencoder: leave it out.")
         self._plan = plan
         self._criterion = losses.build(plan.recipe, plan.counts, plan.several)
         self.metric = "mAP" if plan.several else "top-1"
