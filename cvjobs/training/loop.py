@@ -24,7 +24,7 @@ from cvjobs.errors import JobFailed, Stopped, WrongUse
 from cvjobs.recipes import findrate, optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
 from cvjobs.recipes.averaging import Average
-from cvjobs.training import leaving, tasks
+from cvjobs.training import leaving, residence, tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.plan import Plan, kind
@@ -58,7 +58,8 @@ class Loop:
     def __init__(self, plan: Plan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
         self._plan, self._team, self._watch = plan, team, watch
         recipe = self._recipe = plan.recipe
-        self._train, self._val = Pictures(plan.train.decoded), Pictures(plan.val.decoded)
+        self._train = residence.settled(Pictures(plan.train.decoded), team.device)
+        self._val = Pictures(plan.val.decoded)
         self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last)
         self._task = tasks.of(plan)
         trainee = plan.subject.trainee()
@@ -207,8 +208,7 @@ class Loop:
         def read(step: int) -> tuple[NDArray[np.int64], Tensor]:
             which = order[step * plan.batch : (step + 1) * plan.batch]
             which = which[team.rank :: team.size] if self._shared(len(which)) else which
-            pixels = torch.from_numpy(self._train.gather(which))
-            return which, pixels.pin_memory() if team.device.type == "cuda" else pixels
+            return which, self._train.take(which)
 
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
             following = thread.submit(read, first) if first < self._steps else None

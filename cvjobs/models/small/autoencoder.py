@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WIDTHS = (32, 64, 128, 256)
+PAINT = 16  # maps of the full size, where convolutions cost the most
 SMALLEST = 4  # pixels of a map that is not halved any more
 
 
@@ -22,22 +23,21 @@ class Autoencoder(nn.Module):
         sides = [side]
         while sides[-1] > SMALLEST:
             sides.append((sides[-1] + 1) // 2)
-        widths = [WIDTHS[min(level, len(WIDTHS) - 1)] for level in range(len(sides) - 1)] or [WIDTHS[0]]
-        levels = list(zip([3, *widths], widths, strict=False))
+        levels = max(len(sides) - 1, 1)
+        widths = [WIDTHS[min(level, len(WIDTHS) - 1)] for level in range(levels)]
         self.sides, self.width = sides, widths[-1]
         flat = self.width * sides[-1] ** 2
         stride = 2 if len(sides) > 1 else 1
+        into = zip([3, *widths], widths, strict=False)
+        back = reversed(list(zip([PAINT, *widths], widths, strict=False)))
         self.encoder = nn.Sequential(
-            *(layer for before, after in levels for layer in (*_block(before, after, stride), *_block(after, after))),
+            *(layer for before, after in into for layer in _block(before, after, stride)),
             nn.Flatten(),
             nn.Linear(flat, dim),
         )
         self.opening = nn.Linear(dim, flat)
-        self.decoder = nn.ModuleList(
-            nn.Sequential(*_block(after, after), *_block(after, before if before > 3 else after))
-            for before, after in reversed(levels)
-        )
-        self.painter = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.decoder = nn.ModuleList(nn.Sequential(*_block(after, before)) for before, after in back)
+        self.painter = nn.Conv2d(PAINT, 3, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return reconstructions, float32 (B, 3, side, side) from 0 to 1."""

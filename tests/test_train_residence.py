@@ -1,0 +1,42 @@
+"""Where the images of a training are: mapped from files, or all on the device; what a step is given is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training import SIDE, plan
+
+from cvjobs.training import residence
+from cvjobs.training.cache import Pictures
+
+CPU = torch.device("cpu")
+WHICH = np.array([59, 0, 7, 7])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    return Pictures(plan(tmp_path, "run").train.decoded)
+
+
+def test_images_are_the_same_wherever_they_are(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residence, "BLOCK", 7)  # the last block is not full
+    found = residence.Resident(pictures, CPU).take(WHICH)
+    assert found.shape == (4, SIDE, SIDE, 3)
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found.numpy(), pictures.gather(WHICH))
+    assert torch.equal(found, residence.Mapped(pictures, pinned=False).take(WHICH))
+
+
+def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
+    assert isinstance(residence.settled(pictures, CPU), residence.Mapped)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_they_move_there_where_there_is_room(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda")
+    assert residence.settled(pictures, device).take(WHICH).device.type == "cuda"
+    monkeypatch.setattr(residence, "SHARE", 0.0)
+    assert residence.settled(pictures, device).take(WHICH).is_pinned()
