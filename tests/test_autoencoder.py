@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from training import CLASSES, SIDE, folder, loop, plan, reconstructing
 
 import cvjobs
 from cvjobs import models
-from cvjobs.errors import WrongUse
+from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.listing import list_source
 from cvjobs.recipes import reconstruction, settings
 from cvjobs.recipes.augment import generator
@@ -227,3 +228,12 @@ class TestUnlabelled:
 
 def test_one_json_object_says_which_task(trained: Summary) -> None:
     assert json.loads(json.dumps(trained.as_dict()))["task"] == "autoencoder"
+
+
+def test_without_room_for_the_decoded_images_nothing_is_decoded(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
+    with pytest.raises(JobFailed, match=r"need 11.7 KB in .*cache, where 5 KB are free: make room, name a larger disk"):
+        cvjobs.train(images, tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run" / "cache").exists()

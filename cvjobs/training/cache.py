@@ -28,6 +28,7 @@ from cvjobs import devices
 from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
 from cvjobs.errors import JobFailed, storage_failure
 from cvjobs.images import Pixels
+from cvjobs.pages import words
 from cvjobs.records import Failure, Transform, digest, facts
 from cvjobs.source import Source
 from cvjobs.stage.fetching import Fetcher
@@ -57,6 +58,12 @@ class Order:
         """How many images a chunk has."""
         height, width = self.transform.size or (0, 0)
         return max(CHUNK_BYTES // (3 * height * width), 64)
+
+    def absent(self) -> int:
+        """Return how many bytes the chunks take that are not there yet."""
+        missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
+        height, width = self.transform.size or (0, 0)
+        return sum(table.num_rows for table in missing) * 3 * height * width
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
@@ -264,6 +271,20 @@ class _Tray:
                 raise error
             if not left:
                 return
+
+
+def check_room(orders: Sequence[Order], folder: str) -> None:
+    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet."""
+    place = Path(folder)
+    while not place.exists():
+        place = place.parent
+    wanted = sum(order.absent() for order in orders)
+    free = shutil.disk_usage(place).free
+    if wanted > free:
+        raise JobFailed(
+            f"The decoded images need {words.size(wanted)} in {folder}, where {words.size(free)} are free: make room, "
+            "name a larger disk with --cache, or lower --img-size."
+        )
 
 
 def clear(folder: str) -> None:

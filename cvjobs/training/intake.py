@@ -35,13 +35,16 @@ class Intake:
 
     def parts(self, names: tuple[str, ...] = data.SPLITS) -> dict[str, Part]:
         """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
-        parts = {name: self._part(name, self.labelled.splits[name]) for name in names if name in self.labelled.splits}
+        splits = {name: self.labelled.splits[name] for name in names if name in self.labelled.splits}
+        orders = {name: self._order(name, split) for name, split in splits.items()}
+        cache.check_room(list(orders.values()), self.folder)
+        parts = {name: self._part(name, split, orders[name]) for name, split in splits.items()}
         for name, part in parts.items():
             cache.checked(part.decoded, f"{name} with", 1)
         return parts
 
-    def _part(self, name: str, split: Split) -> Part:
-        """Decode a split; the training images keep the borders that random crops reach for."""
+    def _order(self, name: str, split: Split) -> cache.Order:
+        """Return how a split is decoded; the training images keep the borders that random crops reach for."""
         transform = self.transform
         assert transform.size is not None
         if name == "train" and transform.fit == "short":
@@ -52,13 +55,16 @@ class Intake:
                 size=transform.size, resize=transform.resize, fit=transform.fit, interpolation=transform.interpolation
             )
         listing = self.labelled.listing
-        order = cache.Order(
+        return cache.Order(
             rows=split.rows,
             root=listing.root or listing.base,
             transform=transform,
             max_pixels=self.max_pixels,
             folder=self.folder,
         )
+
+    def _part(self, name: str, split: Split, order: cache.Order) -> Part:
+        listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage))
         self.progress.say(f"decoding {len(split):,} images to {name} with")
         tell = self.progress.counting(len(split))
