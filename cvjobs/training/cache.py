@@ -63,7 +63,8 @@ class Order:
         """Return how many bytes the chunks take that are not there yet."""
         missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
         height, width = self.transform.size or (0, 0)
-        return sum(table.num_rows for table in missing) * 3 * height * width
+        count: int = sum(table.num_rows for table in missing)
+        return count * 3 * height * width
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
