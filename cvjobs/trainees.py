@@ -16,7 +16,9 @@ class Trainee:
     """A module on the CPU, from normalised (B, 3, H, W) floats to (B, classes) logits or, an autoencoder, to images.
 
     ``transform`` is how it is evaluated; ``weights`` are those that it begins with, all but the head;
-    ``pooled`` turns the module into one that gives vectors: the features before the head, or the bottleneck.
+    ``pooled`` turns the module into one that gives vectors: the features before the head, or the bottleneck;
+    ``inherited`` is how many classes of the head begin with the weights' own rows of classes of their names, None where
+    that was not asked for.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Trainee:
     weights: Weights
     module: nn.Module = field(repr=False)
     pooled: Callable[[nn.Module], nn.Module] = field(repr=False)
+    inherited: int | None = None
 
 
 def resized(transform: Transform, side: int | None) -> Transform:

@@ -43,6 +43,12 @@ class Config(RecipeOptions):
     weights: Annotated[str, typer.Option(help="To begin with: pretrained, random, or a file of weights.")] = (
         "pretrained"
     )
+    init_head_from_labels: Annotated[
+        bool,
+        typer.Option(
+            "--init-head-from-labels", help="Begin classes that the weights know by name with the weights' own rows."
+        ),
+    ] = False
     batch_size: Annotated[int, typer.Option(min=2, help="Images a step, over all workers.")] = 64
     workers: Annotated[int | None, typer.Option(min=1, help="Ray workers.  [default: this process]")] = None
     precision: Annotated[
@@ -63,6 +69,9 @@ class Config(RecipeOptions):
         typer.Option(
             "--find-lr", help="Try rates for 100 steps in this process, suggest one for --lr, and train nothing."
         ),
+    ] = False
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too, to RUN/tensorboard.")
     ] = False
     storage_option: Annotated[
         tuple[str, ...],
@@ -102,6 +111,7 @@ def call(config: Config) -> Summary | Found:
             model=model,
             dim=config.dim,
             weights=config.weights,
+            init_head_from_labels=config.init_head_from_labels,
             recipe=_recipe(config, model),
             batch_size=config.batch_size,
             seed=config.seed,
@@ -112,6 +122,7 @@ def call(config: Config) -> Summary | Found:
             max_pixels=config.max_pixels,
             overwrite=config.overwrite,
             find_lr=config.find_lr,
+            tensorboard=config.tensorboard,
             storage=parse_options(config.storage_option),
             address=config.address,
         )

@@ -25,6 +25,7 @@ LAYERS = {
         "embedding",
         "evaluation",
         "exports",
+        "heads",
         "images",
         "labels",
         "listing",

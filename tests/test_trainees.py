@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from cvjobs import models
+from cvjobs import heads, models
 from cvjobs.errors import WrongUse
 from cvjobs.records import facts
 from cvjobs.trainees import Trainee
@@ -71,12 +71,114 @@ def test_the_head_depends_on_the_seed_and_the_rest_begins_with_the_weights(tmp_p
     assert not torch.equal(two["fc.weight"], source.module.state_dict()["fc.weight"])  # as many classes, not the same
 
 
+ANIMALS = ("Sea lion", "tabby, tabby cat", "crane", "crane, crane bird", "great white-shark")
+
+
+@pytest.mark.parametrize(
+    ("label", "row"),
+    [
+        ("sea_lion", 0),
+        ("SEALION", 0),
+        ("Tabby Cat", 1),
+        ("tabby", 1),
+        ("tabby, tabby cat", 1),
+        ("crane bird", 3),
+        ("great-white_shark", 4),
+        ("crane", None),  # of two classes
+        ("lion", None),
+        ("", None),
+    ],
+)
+def test_which_class_a_name_is_of(label: str, row: int | None) -> None:
+    assert heads.matches((label, "else"), [(name,) for name in ANIMALS]).get(0) == row
+
+
+def test_two_names_of_one_class_are_left_out() -> None:
+    assert heads.matches(("tabby", "tabby cat", "sea lion"), [(name,) for name in ANIMALS]) == {2: 0}
+
+
+@pytest.fixture(scope="module", params=["timm/test_resnet", "torchvision/squeezenet1_1"])
+def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A model and the file of its weights, which knows ``ANIMALS``."""
+    file = tmp_path_factory.mktemp("expert") / "own.safetensors"
+    source = models.trainee(request.param, weights="random", classes=len(ANIMALS), seed=1)
+    save_file(source.module.state_dict(), file, {"labels": json.dumps(ANIMALS)})
+    return request.param, str(file)
+
+
+def test_a_head_begins_with_the_rows_of_its_classes_and_else_as_it_would_without(expert: tuple[str, str]) -> None:
+    name, file = expert
+    labels = ("Tabby_Cat", "ape", "sea-lion")
+    plain, begun = (models.trainee(name, weights=file, classes=3, seed=5, labels=given) for given in ((), labels))
+    assert (plain.inherited, begun.inherited) == (None, 2)
+    theirs, without, own = load_file(file), plain.module.state_dict(), begun.module.state_dict()
+    changed = [key for key in own if not torch.equal(own[key], without[key])]
+    assert len(changed) == 2
+    for key in changed:
+        assert torch.equal(own[key][0], theirs[key][1])
+        assert torch.equal(own[key][1], without[key][1])
+        assert torch.equal(own[key][2], theirs[key][0])
+
+
+def test_classes_that_match_are_told_apart_before_any_step(expert: tuple[str, str]) -> None:
+    name, file = expert
+    labels = ("great white shark", "sea lion", "tabby")
+    begun = models.trainee(name, weights=file, classes=3, side=64, labels=labels).module.eval()
+    whole = models.trainee(name, weights=file, classes=5, side=64, labels=ANIMALS[:2] + ("a", "b", ANIMALS[4]))
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(begun(images).argmax(1), whole.module.eval()(images)[:, [4, 0, 1]].argmax(1))
+
+
+def test_a_distilled_model_has_two_heads_that_begin_so(tmp_path: Path) -> None:
+    source = models.trainee("timm/deit_tiny_distilled_patch16_224", weights="random", classes=3, side=32, seed=1)
+    save_file(source.module.state_dict(), tmp_path / "own.safetensors", {"labels": json.dumps(CLASSES)})
+    begun = models.trainee(
+        source.name, weights=str(tmp_path / "own.safetensors"), classes=2, side=32, labels=("cow", "dog")
+    )
+    for key in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
+        assert torch.equal(begun.module.state_dict()[key][0], source.module.state_dict()[key][2])
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/squeezenet1_1"])
+def test_names_of_imagenet_by_wordnet(tmp_path: Path, name: str) -> None:
+    source = models.trainee(name, weights="random", classes=1000)
+    save_file(source.module.state_dict(), tmp_path / "own.safetensors")
+    begun = models.trainee(
+        name, weights=str(tmp_path / "own.safetensors"), classes=2, labels=("n02123045", "Egyptian_cat")
+    )
+    assert begun.inherited == 2
+    head = [key for key in begun.module.state_dict() if key.endswith("bias")][-1]
+    assert torch.equal(begun.module.state_dict()[head], source.module.state_dict()[head][[281, 285]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("sea_lions", "bee"), r"nearest: Sea lion\): name classes as those are, or leave out --init-head-from-labels"),
+        (("xyz", "bee"), r"such as Sea lion, tabby, tabby cat, crane\)"),
+    ],
+)
+def test_no_class_of_the_weights_own(expert: tuple[str, str], labels: tuple[str, ...], said: str) -> None:
+    with pytest.raises(WrongUse, match=said):
+        models.trainee(expert[0], weights=expert[1], classes=2, labels=labels)
+
+
+def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
+    source = models.trainee("timm/test_resnet", weights="random", classes=7)
+    save_file(source.module.state_dict(), tmp_path / "own.safetensors")
+    with pytest.raises(WrongUse, match=r"have 7 classes and .*own.safetensors does not name them: write `labels`"):
+        models.trainee(source.name, weights=str(tmp_path / "own.safetensors"), classes=3, labels=CLASSES)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
         ("small/rnn", {}, "There is no model small/rnn"),
         ("small/cnn", {"weights": "own.pth"}, "leave out --weights"),
         ("small/cnn", {"side": 2}, "at least 4"),
+        ("small/cnn", {"labels": CLASSES}, "leave out --init-head-from-labels"),
+        ("timm/test_resnet", {"labels": CLASSES, "weights": "random"}, "Random weights know no classes"),
         ("torchvision/maxvit_t", {"side": 64, "weights": "random"}, "leave out --img-size"),
         ("thumbnail/8", {}, "no models for that"),
         ("mobilenet_v22", {}, "mobilenet_v2"),

@@ -60,7 +60,16 @@ def plan(
         return Part(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
-    subject = Subject(task="classify", model="small/cnn", weights="random", classes=CLASSES, dim=0, side=side, seed=0)
+    subject = Subject(
+        task="classify",
+        model="small/cnn",
+        weights="random",
+        classes=CLASSES,
+        dim=0,
+        side=side,
+        seed=0,
+        init_head=False,
+    )
     trainee = subject.trainee()
     (place / run).mkdir(exist_ok=True)
     return Plan(
@@ -68,6 +77,7 @@ def plan(
         subject=subject,
         weights_sha256=trainee.weights.sha256,
         several=several,
+        tensorboard=False,
         recipe=settings.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",

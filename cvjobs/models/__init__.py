@@ -102,8 +102,13 @@ class Family(Protocol):
     def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
         """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
 
-    def trainee(self, name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
-        """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have."""
+    def trainee(
+        self, name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
+    ) -> Trainee:
+        """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have.
+
+        Where there are ``labels``, the names of the classes, the head begins as ``heads.inherit`` says.
+        """
 
     def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:
         """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainee``."""
@@ -154,7 +159,15 @@ def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] =
     return family.segmenter(model, weights, labels)
 
 
-def trainee(name: str, *, weights: str = "pretrained", classes: int, side: int | None = None, seed: int = 0) -> Trainee:
+def trainee(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    classes: int,
+    side: int | None = None,
+    seed: int = 0,
+    labels: Sequence[str] = (),
+) -> Trainee:
     """Return the model of that name with a new head, to be trained.
 
     Args:
@@ -163,12 +176,15 @@ def trainee(name: str, *, weights: str = "pretrained", classes: int, side: int |
         classes: how many the new head has.
         side: of the square images that it is to take, in pixels; None for what its weights want.
         seed: of the weights that are random.
+        labels: the names of the classes, where the head is to begin with the rows that the weights have for classes
+            of the same names; empty for a head that is all random.
 
     Raises:
-        WrongUse: as ``embedder``, and for a model that takes no images of that side.
+        WrongUse: as ``embedder``, for a model that takes no images of that side, and for labels none of which is one
+            of the weights' own.
     """
     family, model = find(name, "train")
-    return family.trainee(model, weights, classes, side, seed)
+    return family.trainee(model, weights, classes, side, seed, labels)
 
 
 def autoencoder(name: str, *, weights: str = "pretrained", dim: int, side: int | None = None, seed: int = 0) -> Trainee:

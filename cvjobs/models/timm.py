@@ -17,7 +17,7 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from cvjobs import networks
+from cvjobs import heads, networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.networks import TorchClassifier, TorchEmbedder
@@ -56,16 +56,36 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return networks.classifier(full, transform, chosen, model, labels, _published(config))
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+def trainee(
+    name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
+) -> Trainee:
     """Return a model with a new head; one whose input has a fixed size is built for images of ``side``."""
     full, config, transform, chosen = _chosen(name, weights)
     if not config["num_classes"] or not config["classifier"]:
         raise WrongUse(f"{full} has no classifier to train: choose another model.")
     options = {"img_size": side} if side and config["fixed_input_size"] else {}
     model = _model(full, name, config, chosen, options, seed)
+    before, known = _head(model), model.num_classes
     with files.seeded(seed):
         model.reset_classifier(classes)
-    return Trainee(name=full, transform=resized(transform, side), weights=chosen, module=model, pooled=Pooled)
+    inherited = None
+    if labels:
+        named = heads.names(chosen, _synonyms(config), known, full)
+        inherited = heads.inherit(_head(model), before, labels, named, full)
+    return Trainee(
+        name=full,
+        transform=resized(transform, side),
+        weights=chosen,
+        module=model,
+        pooled=Pooled,
+        inherited=inherited,
+    )
+
+
+def _head(model: Any) -> nn.Module:
+    """Return what makes logits of the pooled features; a distilled model has two of it."""
+    head = model.get_classifier()
+    return head if isinstance(head, nn.Module) else nn.ModuleList(head)
 
 
 def _chosen(name: str, weights: str) -> tuple[str, dict[str, Any], Transform, Weights]:
@@ -86,14 +106,19 @@ def _config(name: str) -> dict[str, Any]:
 
 def _published(config: dict[str, Any]) -> list[str]:
     """Return the classes as timm describes them, with WordNet's own name where two have one description."""
+    described = _synonyms(config)
+    often = Counter(text for text, _ in described)
+    return [text if often[text] == 1 else f"{text} ({name})" for text, name in described]
+
+
+def _synonyms(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the description and WordNet's own name of each class that a published model was trained with."""
     subset = infer_imagenet_subset(config)
     if subset is None:
         return []
-    classes = ImageNetInfo(subset)
-    described = classes.label_descriptions(as_dict=True)
+    described = ImageNetInfo(subset).label_descriptions(as_dict=True)
     assert isinstance(described, dict)
-    often = Counter(described.values())
-    return [text if often[text] == 1 else f"{text} ({name})" for name, text in described.items()]
+    return [(text, name) for name, text in described.items()]
 
 
 class Pooled(nn.Module):

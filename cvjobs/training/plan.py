@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from cvjobs import models, weights
+from cvjobs.errors import WrongUse
+from cvjobs.heads import OPTION
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
@@ -39,7 +41,7 @@ class Subject:
     """What is trained: a model by name, what it begins with, and what it is to end in.
 
     ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
-    in pixels, None for the model's own.
+    in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
     """
 
     task: Task
@@ -49,13 +51,21 @@ class Subject:
     dim: int
     side: int | None
     seed: int
+    init_head: bool
 
     def trainee(self) -> Trainee:
         """Return the model as training begins with it; raises WrongUse as ``models.trainee``."""
         if self.task == "autoencoder":
+            if self.init_head:
+                raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return models.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
         return models.trainee(
-            self.model, weights=self.weights, classes=len(self.classes), side=self.side, seed=self.seed
+            self.model,
+            weights=self.weights,
+            classes=len(self.classes),
+            side=self.side,
+            seed=self.seed,
+            labels=self.classes if self.init_head else (),
         )
 
 
@@ -67,6 +77,7 @@ class Plan:
     subject: Subject
     weights_sha256: str
     several: bool
+    tensorboard: bool
     recipe: Recipe
     batch: int
     precision: str
@@ -102,6 +113,7 @@ class Plan:
                 "batch": self.batch,
                 "seed": self.seed,
                 "weights": self.weights_sha256,
+                "init_head": self.subject.init_head,
                 "precision": self.precision,
             }
         )
@@ -126,7 +138,9 @@ class Plan:
 
 def identified(subject: Subject) -> dict[str, Any]:
     """Return what a run notes of its subject beside the model's full name and the sha256 of its weights."""
-    own = {"dim": subject.dim} if subject.task == "autoencoder" else {"classes": list(subject.classes)}
+    own: dict[str, Any] = {"dim": subject.dim}
+    if subject.task == "classify":
+        own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
     return {"task": subject.task, **own, "seed": subject.seed}
 
 

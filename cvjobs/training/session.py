@@ -51,6 +51,7 @@ class Order:
     model: str
     dim: int
     weights: str
+    init_head_from_labels: bool
     recipe: Recipe
     batch_size: int
     seed: int
@@ -61,6 +62,7 @@ class Order:
     max_pixels: int
     overwrite: bool
     find_lr: bool
+    tensorboard: bool
     storage: Mapping[str, str] = field(repr=False)
     address: str | None
 
@@ -140,6 +142,7 @@ def _subject(order: Order, labelled: Labelled) -> Subject:
         dim=order.dim,
         side=sizes[-1] if sizes else None,
         seed=order.seed,
+        init_head=order.init_head_from_labels,
     )
 
 
@@ -253,6 +256,7 @@ class _Session:
             subject=self._subject,
             weights_sha256=trainee.weights.sha256,
             several=self._labelled.several,
+            tensorboard=order.tensorboard,
             recipe=order.recipe,
             batch=order.batch_size,
             precision=self._precision,
@@ -288,6 +292,7 @@ class _Session:
             model=self._trainee.name,
             weights=self._trainee.weights.label,
             classes=len(plan.classes),
+            inherited=self._trainee.inherited,
             images={name: len(part) for name, part in parts.items()},
             failed=sum(len(self._labelled.splits[name]) - len(part) for name, part in parts.items()),
             unlabelled=self._labelled.unlabelled,

@@ -18,7 +18,8 @@ class Summary:
     ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
 
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
-    content is in train, too.
+    content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
+    was not asked for.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Summary:
     seconds: float
     stopped_early: bool
     out: str
+    inherited: int | None = None
     up_to_date: bool = False
 
     @classmethod
@@ -73,8 +75,9 @@ class Summary:
         ]
         test = f", test {self.metric_name} {self.figure(self.test_metric)}" if self.test_metric is not None else ""
         ended = " (stopped early)" if self.stopped_early else ""
+        inherited = f", {self.inherited:,} of them begun as the weights' own" if self.inherited is not None else ""
         lines = [
-            f"{counts}; {self.classes:,} classes" if self.classes else counts,
+            f"{counts}; {self.classes:,} classes{inherited}" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
             f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"
             f", val loss {self.val_loss:.4f}{test}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cvjobs import heads
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.models.small.autoencoder import Autoencoder
@@ -19,9 +22,13 @@ def names(task: str) -> list[str]:
     return _NAMES.get(task, [])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+def trainee(
+    name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
+) -> Trainee:
     """Return the classifier with random weights, for images squashed to 32x32 or to ``side``."""
     _check(name, "train", weights, side)
+    if labels:
+        raise WrongUse(f"small/{name} is trained from scratch: leave out {heads.OPTION}.")
     with files.seeded(seed):
         module = Cnn(classes)
     size = side or _SIDE

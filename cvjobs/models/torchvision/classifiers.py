@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from cvjobs import networks
+from cvjobs import heads, networks
 from cvjobs import weights as files
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.networks import TorchClassifier, TorchEmbedder
@@ -40,7 +40,9 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return networks.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) -> Trainee:
+def trainee(
+    name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
+) -> Trainee:
     """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
     full, entry, chosen = _chosen(name, weights)
     transform = _transform(entry)
@@ -56,9 +58,29 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int) 
         if hasattr(model, auxiliary):
             setattr(model, auxiliary, None)
             model.aux_logits = False
+    before = model.get_submodule(_last(model))
     with files.seeded(seed):
-        _put_last(model, _like(model.get_submodule(_last(model)), classes))
-    return Trainee(name=full, transform=resized(transform, side), weights=chosen, module=model, pooled=_beheaded)
+        head = _like(before, classes)
+    _put_last(model, head)
+    inherited = None
+    if labels:
+        named = heads.names(chosen, _synonyms(entry), len(before.weight), full)
+        inherited = heads.inherit(head, before, labels, named, full)
+    return Trainee(
+        name=full,
+        transform=resized(transform, side),
+        weights=chosen,
+        module=model,
+        pooled=_beheaded,
+        inherited=inherited,
+    )
+
+
+def _synonyms(entry: Any) -> list[tuple[str, str]]:
+    """Return the category and WordNet's own name of each of ImageNet's classes, which torchvision has in its order."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return list(zip(entry.meta["categories"], ImageNetInfo().label_names(), strict=True))
 
 
 def _like(layer: nn.Module, classes: int) -> nn.Module:
