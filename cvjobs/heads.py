@@ -112,9 +112,9 @@ def _copy(new: nn.Module, old: nn.Module, rows: Mapping[int, int], classes: tupl
     found = False
     for path, module in new.named_modules():
         source = before.get(path)
-        if type(source) is not type(module) or source is module:
+        if source is None or type(source) is not type(module):
             continue
-        own, theirs = module.state_dict(), source.state_dict() if source is not None else {}
+        own, theirs = module.state_dict(), source.state_dict()
         linear = isinstance(module, nn.Linear | nn.Conv2d)
         if linear and (len(own["weight"]), len(theirs["weight"])) == classes:
             found = True

@@ -44,6 +44,7 @@ def plan(
     batch: int = 16,
     several: bool = False,
     side: int = SIDE,
+    tensorboard: bool = False,
     **recipe: Any,
 ) -> Plan:
     """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
@@ -77,7 +78,7 @@ def plan(
         subject=subject,
         weights_sha256=trainee.weights.sha256,
         several=several,
-        tensorboard=False,
+        tensorboard=tensorboard,
         recipe=settings.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,11 +66,12 @@ def trainee(
         raise WrongUse(f"{full} has no classifier to train: choose another model.")
     options = {"img_size": side} if side and config["fixed_input_size"] else {}
     model = _model(full, name, config, chosen, options, seed)
-    before, known = _head(model), model.num_classes
+    before = copy.deepcopy(_head(model)) if labels else None  # some models change theirs in its place
+    known = model.num_classes if labels else 0
     with files.seeded(seed):
         model.reset_classifier(classes)
     inherited = None
-    if labels:
+    if before is not None:
         named = heads.names(chosen, _synonyms(config), known, full)
         inherited = heads.inherit(_head(model), before, labels, named, full)
     return Trainee(

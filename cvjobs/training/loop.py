@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from cvjobs.training.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.plan import Plan, kind
 from cvjobs.training.scoring import autocast
 from cvjobs.training.team import Team
+
+if TYPE_CHECKING:
+    from cvjobs.training.events import Events
 
 LOOK = 8  # steps between two looks at the loss, and at the clock
 EVERY = 30.0  # seconds between two checkpoints within an epoch, at least
@@ -85,6 +88,7 @@ class Loop:
         self._asked = False
         self._identity = plan.identity
         self._checkpoints = Checkpoints(plan.run)
+        self._events: Events | None = None
         self._restore(warn)
 
     def _restore(self, warn: Callable[[str], None]) -> None:
@@ -128,6 +132,7 @@ class Loop:
                 self._checkpoints.clean()
                 if self._history:  # a kill may have come between the two
                     leaving.history(self._plan, self._history)
+                self._events = _events(self._plan, self._task.metric, self._history)
             while not schedules.finished(self._recipe, self._metrics):
                 self._epoch(len(self._history))
                 self._end_epoch()
@@ -135,6 +140,8 @@ class Loop:
             self._checkpoints.wait()
         finally:
             self._checkpoints.close()
+            if self._events:
+                self._events.close()
 
     def find_rate(self) -> findrate.Curve:
         """Make steps at ever higher rates, in terms of ``--lr``, which is the end of this training; nothing is kept.
@@ -336,7 +343,21 @@ class Loop:
                 leaving.best(plan, self._task, network, len(self._history), found)
             rows = list(self._history)
             # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
-            self._save([0.0, 0.0], 0.0, lambda: leaving.history(plan, rows))
+            self._save([0.0, 0.0], 0.0, lambda: self._leave(rows))
+
+    def _leave(self, rows: list[dict[str, Any]]) -> None:
+        leaving.history(self._plan, rows)
+        if self._events:
+            self._events.add(rows[-1])
+
+
+def _events(plan: Plan, metric: str, history: list[dict[str, Any]]) -> Events | None:
+    """Return where the curves go for TensorBoard, None where nobody asked for that."""
+    if not plan.tensorboard:
+        return None
+    from cvjobs.training import events  # half a second of imports
+
+    return events.Events(plan.run, metric, events.settings(plan), history)
 
 
 def _steps(images: int, batch: int, drop_last: bool) -> int:
