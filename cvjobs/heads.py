@@ -19,9 +19,7 @@ ASKED = 5  # classes for which near names are looked for: of 21,000 names that t
 _ALIKE = re.compile(r"[\s_-]+")
 
 
-def inherit(
-    new: nn.Module, old: nn.Module, labels: Sequence[str], known: Sequence[Sequence[str]], model: str
-) -> int:
+def inherit(new: nn.Module, old: nn.Module, labels: Sequence[str], known: Sequence[Sequence[str]], model: str) -> int:
     """Let a head begin with the rows (weights and biases) of another one's classes of the same names.
 
     Args:
@@ -94,12 +92,12 @@ def _plain(name: str) -> str:
 
 def _near(labels: Sequence[str], known: Sequence[Sequence[str]]) -> str:
     """Return names of old classes that are like those of the new ones, in brackets; without any, the first ones."""
-    choices = {part.casefold(): part for own in known for part in _parts(own)}
-    near = [
-        choices[found]
-        for label in labels[:ASKED]
-        for found in difflib.get_close_matches(label.replace("_", " ").casefold(), choices, 1)
-    ]
+    choices = {f" {part.casefold()} ": part for own in known for part in _parts(own)}
+    near = []
+    for label in labels[:ASKED]:
+        name = f" {_ALIKE.sub(' ', label).casefold()} "
+        having = [choice for choice in choices if name in choice]
+        near += [choices[found] for found in (having or difflib.get_close_matches(name, choices, 1))[:2]]
     if near:
         return f" (nearest: {', '.join(dict.fromkeys(near))})"
     return f" (such as {', '.join(own[0] for own in known[:3])})"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cvjobs
 
@@ -49,7 +50,6 @@ def rows(found: assets.Assets, tmp_path_factory: pytest.TempPathFactory) -> list
 def theirs(found: assets.Assets) -> dict[str, tuple[Any, Any]]:
     """The pooled features and the probabilities of the classes of every photo, by torchvision's own pipeline."""
     import torch
-    from PIL import Image
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
     model = mobilenet_v2()
@@ -114,3 +114,24 @@ def test_every_label_and_score_is_that_of_torchvisions_own_pipeline(
 def test_a_cat_is_called_one(classified: list[dict[str, Any]]) -> None:
     (cat,) = [row for row in classified if row["path"] == "chelsea.png"]
     assert {guess["label"] for guess in cat["top"][:3]} == CATS
+
+
+def test_a_head_that_begins_as_imagenets_knows_its_classes_before_any_step(found: assets.Assets) -> None:
+    import torch
+    from torchvision.models import MobileNet_V2_Weights
+
+    from cvjobs import models
+
+    names = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
+    labels = ("espresso", "Tiger_Cat", "n02124075", "moon landing")  # n02124075 is the Egyptian cat
+    trainee = models.trainee("torchvision/mobilenet_v2", weights=str(found.weights), classes=4, labels=labels)
+    assert trainee.inherited == 3
+    own, theirs = trainee.module.state_dict(), torch.load(found.weights, weights_only=True)
+    for number, name in enumerate(("espresso", "tiger cat", "Egyptian cat")):
+        for part in ("classifier.1.weight", "classifier.1.bias"):
+            assert torch.equal(own[part][number], theirs[part][names.index(name)])
+    module = trainee.module.eval()
+    for file, expected in (("coffee.png", {0}), ("chelsea.png", {1, 2})):
+        with Image.open(found.photos / file) as image, torch.inference_mode():
+            pixels = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))
+            assert int(module(pixels[None]).argmax()) in expected

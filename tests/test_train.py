@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from event_files import curves, expected
+from safetensors.torch import save_file
 from training import CLASSES, SIDE, folder
 
 import cvjobs
-from cvjobs import cli, devices
+from cvjobs import cli, devices, models
 from cvjobs.errors import WrongUse
 from cvjobs.listing import list_source
 from cvjobs.training import data
@@ -68,6 +71,49 @@ def test_what_a_run_leaves(trained: Summary) -> None:
     ):
         assert text in page
     assert "<b>.png" not in page
+
+
+def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "epochs": 1, "lr": 1e-9}  # which learns nothing
+    summary = cvjobs.train(images, tmp_path / "run", **options)
+    predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
+    wrong = int((predictions["label"] != predictions["predicted"]).sum())
+    page = Path(summary.out, "report.html")
+    assert 0 < wrong == page.read_text().count('class="beside"')
+    assert "Grad-CAM" in page.read_text()
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"<garbage>")
+    cvjobs.train(images, tmp_path / "run", **options)
+    text = page.read_text()
+    assert re.search(r"Without maps of what speaks for a class: WrongUse: The weights file .* cannot be read", text)
+    assert 'class="beside"' not in text
+    assert text.count("is red") + text.count("is blue") + text.count("is green") == wrong
+
+
+def test_a_head_that_begins_as_the_weights_own_is_another_run(images: Path, tmp_path: Path) -> None:
+    source = models.trainee("timm/test_resnet", weights="random", classes=3, seed=1)
+    file = tmp_path / "own.safetensors"
+    save_file(source.module.state_dict(), file, {"labels": json.dumps(["Red", "violet", "green"])})
+    options = {**OPTIONS, "model": "timm/test_resnet", "img_size": "32", "weights": str(file), "epochs": 1}
+    begun = cvjobs.train(images, tmp_path / "run", **options, init_head_from_labels=True)
+    assert begun.inherited == 2
+    assert "3 classes, 2 of them begun as the weights' own" in str(begun)
+    assert "2 of 3 classes" in Path(begun.out, "report.html").read_text()
+    with pytest.raises(WrongUse, match=r"begun with init-head-from-labels true, not false: .*--overwrite"):
+        cvjobs.train(images, begun.out, **options)
+    with pytest.raises(WrongUse, match="is about classes, which --task autoencoder has none of"):
+        cvjobs.train(images, tmp_path / "other", task="autoencoder", init_head_from_labels=True)
+
+
+def test_events_of_a_run_that_has_ended(images: Path, trained: Summary, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(trained.out, out)
+    for _ in range(2):
+        assert cvjobs.train(images, out, **OPTIONS, tensorboard=True).up_to_date
+    assert curves(str(out)) == expected(str(out))
+    begun = cvjobs.train(images, out, **{**OPTIONS, "epochs": 1}, overwrite=True)
+    assert begun.epochs == 1
+    assert not (out / "tensorboard").exists()
 
 
 def test_the_same_command_is_up_to_date(images: Path, trained: Summary) -> None:

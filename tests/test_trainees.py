@@ -124,7 +124,7 @@ def test_classes_that_match_are_told_apart_before_any_step(expert: tuple[str, st
     name, file = expert
     labels = ("great white shark", "sea lion", "tabby")
     begun = models.trainee(name, weights=file, classes=3, side=64, labels=labels).module.eval()
-    whole = models.trainee(name, weights=file, classes=5, side=64, labels=ANIMALS[:2] + ("a", "b", ANIMALS[4]))
+    whole = models.trainee(name, weights=file, classes=5, side=64, labels=(*ANIMALS[:2], "a", "b", ANIMALS[4]))
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(begun(images).argmax(1), whole.module.eval()(images)[:, [4, 0, 1]].argmax(1))

@@ -31,7 +31,7 @@ def _templates() -> jinja2.Environment:
         "visible": words.visible,
         "shortened": words.shortened,
     }
-    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS}
+    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
     return environment
 
 

@@ -25,6 +25,9 @@ ACROSS, DOWN = 240.0, 280.0  # CSS pixels in which a picture is shown, about: th
 LINE, LETTER = 17.0, 6.8  # height of a tag and width of a letter, CSS pixels
 COVERED = 0.2  # of a picture, by tags
 MAX_PIXELS = 400_000_000
+SMOOTH = 160  # pixels of the longer side that heat has at least, however small the picture
+LEVELS = 96  # of heat
+DENSEST, DARK = 190, 110  # how opaque the most of it is, and what is outside, of 255
 
 Plane = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -147,6 +150,26 @@ def colour_map(png: bytes, known: Sequence[int], picture: tuple[int, int]) -> Ov
     return Overlay(width=width, height=height, mask=_png(colours, _edges(ids)))
 
 
+def heat_map(heat: npt.NDArray[np.float32], part: tuple[float, float], picture: tuple[int, int]) -> Overlay:
+    """Return the overlay of heat, (h, w) from 0 to 1 and of any size, for a picture of (height, width).
+
+    It lies over the ``part`` of the picture's height and width in its middle; what is outside is darkened.
+    """
+    zoom = max(SMOOTH / max(picture), 1.0)
+    height, width = (max(round(side * zoom), 1) for side in picture)
+    inside = max(round(part[0] * height), 1), max(round(part[1] * width), 1)
+    smooth = Image.fromarray(heat.astype(np.float32)).resize((inside[1], inside[0]), Image.Resampling.BICUBIC)
+    levels = (np.asarray(smooth).clip(0, 1) * (LEVELS - 1)).round().astype(np.uint8)
+    top, left = (height - inside[0]) // 2, (width - inside[1]) // 2
+    colours = np.full((height, width), LEVELS, np.uint8)
+    colours[top : top + inside[0], left : left + inside[1]] = levels
+    image = Image.fromarray(colours, "P")
+    image.putpalette([*palette.heat(LEVELS).ravel().tolist(), 0, 0, 0])
+    # The picture is to be seen below all but the most of it.
+    opaque = [round(DENSEST * (level / (LEVELS - 1)) ** 1.5) for level in range(LEVELS)]
+    return Overlay(width=width, height=height, mask=_uri(image, bytes([*opaque, DARK])))
+
+
 def _figure(score: float | None) -> str:
     return "" if score is None else f"{score:.2f}"
 
@@ -223,6 +246,11 @@ def _png(colours: Plane, edges: npt.NDArray[np.bool_]) -> str:
     image = Image.fromarray(np.where(edges & (colours > 0), colours + count, colours).astype(np.uint8), "P")
     inks = [value for place in range(count) for value in palette.rgb(place)]
     image.putpalette([0, 0, 0, *inks, *inks])
+    return _uri(image, bytes([0, *[120] * count, *[235] * count]))
+
+
+def _uri(image: Image.Image, alphas: bytes) -> str:
+    """Return an image with a palette, and how opaque each colour of it is, as the ``data:`` URI of a PNG."""
     file = io.BytesIO()
-    image.save(file, "PNG", optimize=True, transparency=bytes([0, *[120] * count, *[235] * count]))
+    image.save(file, "PNG", optimize=True, transparency=alphas)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

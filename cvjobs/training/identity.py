@@ -48,7 +48,7 @@ def note(store: LocalStore, identity: dict[str, Any], *, anew: bool) -> None:
         WrongUse: the run has a history and no checkpoints.
     """
     if anew:
-        store.delete("checkpoints", SUMMARY, HISTORY, CONFIG)
+        store.delete("checkpoints", "tensorboard", SUMMARY, HISTORY, CONFIG)
     leaving.record(store.place, CONFIG, {"identity": identity, "command": "train", "libraries": context.libraries()})
     if store.size(HISTORY) and not store.names("checkpoints"):
         raise WrongUse(

@@ -78,7 +78,7 @@ def _page(ended: Ended) -> str:
             name: [(row["epoch"], row[name]) for row in history]
             for name in ("train_loss", "val_loss", "metric", "lr", "images_per_second")
         },
-        settings=_settings(ended.plan),
+        settings=_settings(ended.plan, ended.summary),
         split=ended.split,
         samples=samples(ended.plan),
         errors=errors.slice(0, NAMED).to_pylist(),
@@ -88,9 +88,11 @@ def _page(ended: Ended) -> str:
     )
 
 
-def _settings(plan: Plan) -> list[tuple[str, str]]:
+def _settings(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
     values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
+    if summary.inherited is not None:
+        values["init-head-from-labels"] = f"{summary.inherited} of {summary.classes} classes"
     recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 

@@ -96,6 +96,8 @@ def train(order: Order) -> Summary | rates.Found:
         if earlier and not order.overwrite and not order.find_lr:
             identity.check(store, earlier, now)
             if (done := Summary.read(store)) is not None:
+                if order.tensorboard:
+                    _complete(done, now)
                 return done
         held = lease.acquire(store)
         try:
@@ -110,6 +112,15 @@ def train(order: Order) -> Summary | rates.Found:
             return session.run(staff, began)
         finally:
             held.release()
+
+
+def _complete(done: Summary, identity: dict[str, Any]) -> None:
+    """Write TensorBoard's files of a run that ended without them."""
+    from cvjobs.training import events
+
+    history = pq.read_table(Path(done.out) / HISTORY).to_pylist()
+    settings = {name: value for name, value in identity.items() if name not in ("data", "classes", "transform")}
+    events.complete(done.out, done.metric_name, settings, history)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
 
+from cvjobs import weights as files
 from cvjobs.evaluation import tables
 from cvjobs.metrics import calibration
 from cvjobs.metrics.confusion import UNDEFINED, Confusion
-from cvjobs.pages.thumbnails import thumbnails
+from cvjobs.pages import overlays
+from cvjobs.pages.overlays import Overlay
+from cvjobs.pages.thumbnails import Thumbnail, thumbnails
+from cvjobs.records import Transform
 from cvjobs.source import open_source
+from cvjobs.training import maps
+from cvjobs.training.cache import Pictures
 from cvjobs.training.page import Ended
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import MODEL, Plan
+from cvjobs.training.scoring import normalised
 
 MISTAKES = 24
 BUDGET = 20.0
@@ -26,6 +36,7 @@ def values(ended: Ended) -> dict[str, Any]:
     plan, found = ended.plan, ended.found
     confusion = None if plan.several else _confusion(plan, found)
     bins = [] if plan.several else _bins(found)
+    mistakes, why = ([], "") if plan.several else _mistakes(ended, found)
     return {
         "heat": None if confusion is None else tables.heat(confusion.counts, plan.classes, [*plan.classes, ""]),
         "confusions": []
@@ -33,7 +44,8 @@ def values(ended: Ended) -> dict[str, Any]:
         else tables.confusions(confusion.counts, plan.classes, [*plan.classes, ""]),
         "classes": [] if confusion is None else _classes(plan, confusion),
         "more_classes": max(len(plan.classes) - CLASSES, 0),
-        "mistakes": [] if plan.several else _mistakes(ended, found),
+        "mistakes": mistakes,
+        "no_maps": why,
         "bins": bins,
         "calibration_error": calibration.error(bins),
     }
@@ -75,14 +87,45 @@ def _classes(plan: Plan, confusion: Confusion) -> list[tuple[str, int, int, str,
     ]
 
 
-def _mistakes(ended: Ended, found: pa.Table) -> list[dict[str, Any]]:
-    """Return the images that are taken for another class with the highest scores, as pictures."""
-    wrong = found.filter(pc.not_equal(found["label"], found["predicted"]))
+def _mistakes(ended: Ended, found: pa.Table) -> tuple[list[dict[str, Any]], str]:
+    """Return the images that are taken for another class with the highest scores, as pictures, and why without maps."""
+    numbered = found.append_column("number", pa.array(range(found.num_rows)))
+    wrong = numbered.filter(pc.not_equal(found["label"], found["predicted"]))
     wrong = wrong.sort_by([("score", "descending"), ("path", "ascending")]).slice(0, MISTAKES)
     if not wrong.num_rows:
-        return []
+        return [], ""
     listing = ended.labelled.listing
     at = pc.index_in(wrong["path"], value_set=listing.images["path"].combine_chunks())
     source = open_source(listing.root, listing.base, dict(ended.storage))
     images = thumbnails(source, listing.images.take(at), BUDGET, nursery=ended.nursery)
-    return [{"image": image, **row} for image, row in zip(images, wrong.to_pylist(), strict=True)]
+    over, why = _maps(ended, wrong, images)
+    rows = zip(images, over, wrong.to_pylist(), strict=True)
+    return [{"image": image, "map": own, **row} for image, own, row in rows], why
+
+
+def _maps(ended: Ended, wrong: pa.Table, images: Sequence[Thumbnail]) -> tuple[list[Overlay | None], str]:
+    """Return what speaks for the class that each image is taken for, to lie over its picture, or why there is none."""
+    plan = ended.plan
+    numbers = {name: number for number, name in enumerate(plan.classes)}
+    taken = np.array([numbers[name] for name in wrong["predicted"].to_pylist()], np.int64)
+    try:
+        module = plan.subject.trainee().module.eval()
+        module.load_state_dict(files.state(files.given(f"{plan.run}/{MODEL}")))
+        pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(np.asarray(wrong["number"])))
+        seen = normalised(pixels.permute(0, 3, 1, 2), plan.transform.mean, plan.transform.std)
+        found = maps.heat(module, seen, taken, BUDGET)
+    except Exception as error:  # noqa: BLE001 - a page is worth more than its maps
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return [None] * len(images), why.partition("\n")[0]
+    return [_over(heat, image, plan.transform) for heat, image in zip(found, images, strict=True)], ""
+
+
+def _over(heat: NDArray[np.float32] | None, image: Thumbnail, transform: Transform) -> Overlay | None:
+    if heat is None or not image.uri:
+        return None
+    height, width = 1.0, 1.0
+    if transform.fit == "short" and transform.size is not None:  # and cropped in the middle
+        scale = transform.resize / min(image.height, image.width)
+        height = min(transform.size[0] / (scale * image.height), 1.0)
+        width = min(transform.size[1] / (scale * image.width), 1.0)
+    return overlays.heat_map(heat, (height, width), (image.height, image.width))

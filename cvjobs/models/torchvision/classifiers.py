@@ -40,9 +40,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return networks.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
 
 
-def trainee(
-    name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
-) -> Trainee:
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainee:
     """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
     full, entry, chosen = _chosen(name, weights)
     transform = _transform(entry)
@@ -80,7 +78,8 @@ def _synonyms(entry: Any) -> list[tuple[str, str]]:
     """Return the category and WordNet's own name of each of ImageNet's classes, which torchvision has in its order."""
     from timm.data.imagenet_info import ImageNetInfo
 
-    return list(zip(entry.meta["categories"], ImageNetInfo().label_names(), strict=True))
+    ids: list[str] = ImageNetInfo().label_names()  # type: ignore[no-untyped-call]
+    return list(zip(entry.meta["categories"], ids, strict=True))
 
 
 def _like(layer: nn.Module, classes: int) -> nn.Module:
