@@ -102,7 +102,14 @@ def reconstructing(plan: Plan, dim: int = 4) -> Plan:
     """Return the plan of an autoencoder on the same pictures."""
     side = min(plan.transform.size or (0,))
     subject = Subject(
-        task="autoencoder", model="small/autoencoder", weights="random", classes=(), dim=dim, side=side, seed=0
+        task="autoencoder",
+        model="small/autoencoder",
+        weights="random",
+        classes=(),
+        dim=dim,
+        side=side,
+        seed=0,
+        init_head=False,
     )
     trainee = subject.trainee()
     return replace(plan, subject=subject, weights_sha256=trainee.weights.sha256, transform=trainee.transform)
