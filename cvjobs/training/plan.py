@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cvjobs import models, weights
+from cvjobs.networks import TYPES
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
@@ -130,6 +131,11 @@ def identified(subject: Subject) -> dict[str, Any]:
     return {"task": subject.task, **own, "seed": subject.seed}
 
 
+def resolved(precision: str, device: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``, as ``models.resolve_precision``; float16 trains on a CPU, too, slowly."""
+    return precision if precision == "fp16" else models.resolve_precision(precision, device)
+
+
 def kind(precision: str) -> torch.dtype:
     """Return the type that a network computes in."""
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return TYPES[precision]
