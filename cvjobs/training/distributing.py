@@ -25,6 +25,7 @@ from cvjobs.training.team import Together
 
 FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
+PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
 TOLD = 0.5  # seconds between two notes of where training is
 FOLDER = "_cvjobs/team"
@@ -68,6 +69,7 @@ def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseE
     resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if gpu else {})}
     scaling: dict[str, Any] = {"num_workers": staff.most}
     if elastic:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
         scaling = {"num_workers": (staff.least, staff.most), "elastic_resize_monitor_interval_s": RESIZE}
     try:
         TorchTrainer(

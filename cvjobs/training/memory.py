@@ -25,7 +25,7 @@ from cvjobs.training.scoring import autocast
 
 PROCESS = 500 << 20  # what a worker takes beside its tensors: torch's libraries on a CPU, its context on a GPU
 _ASKED = 2  # images; batch norms need two
-_STATES = {"rmsprop": 2, "adam": 2, "adamw": 2, "nadamw": 2, "lamb": 2, "lion": 1}  # tensors a weight; see ``_states``
+_STATES = {"rmsprop": 2, "adam": 2, "adamw": 2, "nadamw": 2, "lamb": 2, "lion": 1}  # tensors a weight; see ``states``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +123,12 @@ def _fixed(module: nn.Module, recipe: Recipe, *, together: bool, on_cpu: bool) -
     """Return the bytes of weights, gradients, the optimizer's state, the average, the buckets and a checkpoint."""
     weights = _bytes(module.parameters()) + _bytes(module.buffers())
     learning = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
-    state = learning * _states(recipe)
+    state = learning * states(recipe)
     average = weights * bool(recipe.ema or recipe.swa)
     return weights + learning * (2 if together else 1) + state + average + (weights + state + average if on_cpu else 0)
 
 
-def _states(recipe: Recipe) -> int:
+def states(recipe: Recipe) -> int:
     """Return how many numbers an optimizer remembers for each weight."""
     return _STATES.get(recipe.opt, 1 if recipe.momentum else 0)
 
