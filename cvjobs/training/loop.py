@@ -58,7 +58,7 @@ class Loop:
     def __init__(self, plan: Plan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
         self._plan, self._team, self._watch = plan, team, watch
         recipe = self._recipe = plan.recipe
-        self._train = residence.settled(Pictures(plan.train.decoded), team.device)
+        self._train = residence.settled(Pictures(plan.train.decoded), team.device, plan.memory)
         self._val = Pictures(plan.val.decoded)
         self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last)
         self._task = tasks.of(plan)

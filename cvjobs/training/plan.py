@@ -62,7 +62,10 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes."""
+    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes.
+
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where nobody could tell.
+    """
 
     run: str
     subject: Subject
@@ -74,6 +77,7 @@ class Plan:
     transform: Transform
     train: Part
     val: Part
+    memory: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -243,6 +243,7 @@ class _Session:
             transform=trainee.transform,
             train=parts["train"],
             val=parts["val"],
+            memory=self._case.need(order.batch_size) or 0,
         )
 
     def _together(self, plan: Plan, staff: Staff) -> None:
