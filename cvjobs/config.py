@@ -3,6 +3,7 @@
 The frozen keyword-only dataclass is the only place where an option is named, typed, explained and given its default:
 ``workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 1``. A type is str, int, float, bool, a Literal
 of strings, or a tuple[one of them, ...], each with or without ``| None``; a field without a default is required.
+``int | str`` is a whole number or words of which the driver knows the meaning.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One option of a Config: ``annotation`` as written, ``kind`` the type of a single value of it."""
+    """One option of a Config: ``annotation`` as written, ``kind`` the type of a single value of it.
+
+    One that is ``worded`` may be text as well.
+    """
 
     name: str
     annotation: Any
@@ -38,6 +42,7 @@ class Field:
     many: bool
     optional: bool
     default: Any
+    worded: bool = False
 
     @property
     def required(self) -> bool:
@@ -65,7 +70,8 @@ class Field:
             return f"one of {', '.join(get_args(self.kind))}"
         low, high = self.info.min, self.info.max
         between = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
-        return " ".join([_WORDS[self.kind], " and ".join(between)]).strip()
+        parts = (_WORDS[self.kind], " and ".join(between), "or text" * self.worded)
+        return " ".join(part for part in parts if part)
 
 
 def fields(config: type) -> dict[str, Field]:
@@ -76,10 +82,9 @@ def fields(config: type) -> dict[str, Field]:
 
 def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
     annotation, info = get_args(hint)
-    kind = annotation
-    optional = get_origin(kind) in (Union, UnionType)
-    if optional:
-        (kind,) = [choice for choice in get_args(kind) if choice is not NoneType]
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    optional, worded = NoneType in choices, {int, str} <= set(choices)
+    (kind,) = [choice for choice in choices if choice is not NoneType and not (worded and choice is str)]
     many = get_origin(kind) is tuple
     return Field(
         name=field.name,
@@ -89,6 +94,7 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
         many=many,
         optional=optional,
         default=field.default,
+        worded=worded,
     )
 
 
@@ -158,6 +164,8 @@ def _one(field: Field, value: Any, place: str) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     kind = field.kind
+    if field.worded and isinstance(value, str):
+        return value
     if get_origin(kind) is Literal:
         good = value in get_args(kind)
     elif kind in (bool, str) or isinstance(value, bool):  # True is a number to Python, not to a user

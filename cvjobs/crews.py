@@ -157,7 +157,7 @@ class RayCrew:
                 with contextlib.suppress(Exception):  # one that cannot close any more has nothing left to commit
                     self._paces[closing[handle]] = self._result(handle)
         if self._ours:
-            self._ray.shutdown()
+            disconnect()
         else:
             for worker in (*self._ready, *self._starting.values()):
                 self._ray.kill(worker)
@@ -257,6 +257,7 @@ def connect(address: str | None) -> None:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20
         options["address"] = address
     handler = signal.getsignal(signal.SIGTERM)
+    _let_print(ray, False)
     try:
         ray.init(**options)
     except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
@@ -279,7 +280,19 @@ def connection(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         if ours:
-            ray.shutdown()
+            disconnect()
+
+
+def disconnect() -> None:
+    """End a connection that ``connect`` made."""
+    ray = _ray()
+    ray.shutdown()
+    _let_print(ray, True)
+
+
+def _let_print(ray: Any, may: bool) -> None:
+    """Let Ray print of machines that are lost, or not: it does so on stdout, whatever ``log_to_driver`` says."""
+    ray._private.worker._worker_logs_enabled = may  # Ray's debugger does the same
 
 
 def _knock(address: str) -> None:

@@ -18,6 +18,30 @@ def cpus() -> int:
     return max(count, 1)
 
 
+# What limits a control group's memory, what it uses of it, and its statistics: version 2, then version 1.
+_GROUPS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+_RECLAIMABLE = ("inactive_file", "active_file")
+
+
+def memory() -> int:
+    """Return how many bytes of memory this process may still take: what the machine has left, and its control group."""
+    import psutil
+
+    left = int(psutil.virtual_memory().available)
+    for names in _GROUPS:
+        try:
+            limit, used, statistics = (Path("/sys/fs/cgroup", name).read_text() for name in names)
+            entries = dict(line.split() for line in statistics.splitlines())
+            files = sum(int(entries.get(f"total_{name}", entries.get(name, 0))) for name in _RECLAIMABLE)
+            left = min(left, int(limit) - int(used) + files)  # the limit is "max" where there is none
+        except (OSError, ValueError):
+            continue
+    return max(left, 0)
+
+
 def gpus() -> int:
     """Return how many CUDA GPUs torch can use here."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):

@@ -49,10 +49,20 @@ class Config(RecipeOptions):
             "--init-head-from-labels", help="Begin classes that the weights know by name with the weights' own rows."
         ),
     ] = False
-    batch_size: Annotated[int, typer.Option(min=2, help="Images a step, over all workers.")] = 64
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers.  [default: this process]")] = None
+    batch_size: Annotated[
+        int | str,
+        typer.Option(
+            min=2, metavar="N|auto", help="Images a step, over all workers; auto: 256 or the power of two that fits."
+        ),
+    ] = 64
+    workers: Annotated[
+        int | str | None,
+        typer.Option(
+            min=1, metavar="N|MIN:MAX", help="Ray workers; MIN:MAX: as many as there are.  [default: this process]"
+        ),
+    ] = None
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 on GPUs that have it, else fp32.")
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 on GPUs that have it, else fp32.")
     ] = "auto"
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0
     val: Annotated[
@@ -99,7 +109,7 @@ def run(config: Config) -> int:
 def call(config: Config) -> Summary | Found:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from cvjobs.remote import parse_options
-    from cvjobs.training import session
+    from cvjobs.training import session, sizing
 
     model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
 
@@ -113,7 +123,7 @@ def call(config: Config) -> Summary | Found:
             weights=config.weights,
             init_head_from_labels=config.init_head_from_labels,
             recipe=_recipe(config, model),
-            batch_size=config.batch_size,
+            batch_size=sizing.batch(config.batch_size),
             seed=config.seed,
             precision=config.precision,
             val=config.val,

@@ -21,6 +21,7 @@ class Toy:
     out: Annotated[str, typer.Option("-o", "--out", help="Output.")]
     batch_size: Annotated[str, typer.Option(help="Images at once.")] = "auto"
     workers: Annotated[int, typer.Option(min=1, max=99, help="Ray workers.")] = 1
+    crew: Annotated[int | str | None, typer.Option(min=2, metavar="N|MIN:MAX", help="Workers.")] = None
     rate: Annotated[float, typer.Option(help="A share.")] = 0.1
     limit: Annotated[int | None, typer.Option(help="At most.")] = None
     precision: Annotated[Literal["auto", "off", "fp32"], typer.Option(help="Numbers.")] = "auto"
@@ -54,6 +55,8 @@ def test_python_values_become_the_declared_types() -> None:
         ({"workers": 100}, "workers must be a whole number at least 1 and at most 99, not 100."),
         ({"workers": True}, "workers must be a whole number at least 1 and at most 99, not True."),
         ({"workers": None}, "workers must be a whole number at least 1 and at most 99, not None."),
+        ({"crew": 1}, "crew must be a whole number at least 2 or text, not 1."),
+        ({"crew": 2.5}, "crew must be a whole number at least 2 or text, not 2.5."),
         ({"rate": "half"}, "rate must be a number, not 'half'."),
         ({"overwrite": 1}, "overwrite must be true or false, not 1."),
         ({"precision": "fp23"}, "precision must be one of auto, off, fp32, not 'fp23' (nearest: fp32)."),
@@ -66,6 +69,14 @@ def test_a_wrong_python_value_is_one_sentence(options: dict[str, Any], sentence:
     with pytest.raises(WrongUse) as caught:
         config.build(Toy, "photos", **({"out": "o"} | options))
     assert str(caught.value) == sentence
+
+
+def test_a_whole_number_or_words(tmp_path: Path) -> None:
+    for written, value in (("4", 4), ("1:4", "1:4"), ("null", None)):
+        assert read(tmp_path, f"toy: {{crew: {written!r}}}") == {"crew": value}
+        assert config.build(Toy, "photos", "o", crew=value).crew == value
+    with pytest.raises(WrongUse, match="must be a whole number at least 2 or text, not 1"):
+        read(tmp_path, "toy: {crew: 1}")
 
 
 def test_missing_and_surplus_values() -> None:

@@ -96,6 +96,15 @@ def test_two_workers_are_as_good_as_one(images: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+def test_two_workers_in_float16(images: Path, tmp_path: Path) -> None:
+    words = ("--epochs", "6", "--mixup", "0", "--precision", "fp16", "--accumulate", "2", "--ema", "0.9")
+    one = trained(images, tmp_path / "alone", *words)
+    both = trained(images, tmp_path / "two", *words, "--workers", "2")
+    assert both["metric"] == pytest.approx(one["metric"], abs=0.1)
+    assert curve(tmp_path / "two")[-1][1] == pytest.approx(curve(tmp_path / "alone")[-1][1], abs=0.1)
+
+
+@pytest.mark.ray
 def test_a_worker_that_is_killed_and_then_all_of_them_continued_by_one(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [*WORDS, "--epochs", "60"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,45 @@ def test_checkpoints_of_other_images_or_settings_are_refused(tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_ends_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="lower --lr"):
         loop(plan(tmp_path, "run", opt="sgd", lr=1e30, clip_grad=0.0, warmup_epochs=0.0)).run()
+
+
+class TestHalf:
+    """Training in float16, whose gradients are scaled."""
+
+    def test_it_learns_and_continues_to_the_same_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(looping, "LOOK", 1)
+        whole = replace(plan(tmp_path, "whole", epochs=3, **MIXED), precision="fp16")
+        loop(whole).run()
+        rows = history(whole)
+        assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+        stopped = copied(whole, "stopped")
+        broken_off(stopped, 2, kill=False)
+        found = Checkpoints(stopped.run).newest(print)
+        assert found is not None
+        assert (found.meta["scaler"]["scale"], found.meta["scaler"]["_growth_tracker"]) == (65536.0, 3)
+        loop(stopped).run()
+        assert_same(whole, stopped)
+
+    def test_it_computes_in_float16_and_scores_alike(self, tmp_path: Path) -> None:
+        full = plan(tmp_path, "full")
+        half = replace(copied(full, "half"), precision="fp16")
+        for one in (full, half):
+            loop(one).run()
+        (before, *_), (after, *_) = history(full), history(half)
+        assert before["train_loss"] != after["train_loss"] == pytest.approx(before["train_loss"], rel=0.01)
+
+    def test_a_step_whose_gradients_overflow_is_skipped(self, tmp_path: Path) -> None:
+        half = replace(plan(tmp_path, "run", ema=0.9), precision="fp16")
+        made = loop(half)
+        made._scaler.load_state_dict({**made._scaler.state_dict(), "scale": 2.0**120})
+        made.run()
+        found = Checkpoints(half.run).newest(print)
+        assert found is not None
+        assert found.meta["done"] == 8
+        assert found.meta["scaler"]["scale"] == 2.0**112  # halved by each of the steps, none of which was made
+        begun = half.subject.trainee().module.state_dict()
+        assert all(torch.equal(found.model[name], tensor) for name, tensor in begun.items() if name.endswith("weight"))
+        assert all(np.isfinite(row["train_loss"]) for row in history(half))
 
 
 def test_frozen_layers_do_not_move_and_patience_ends_a_run(tmp_path: Path) -> None:

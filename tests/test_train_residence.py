@@ -31,12 +31,12 @@ def test_images_are_the_same_wherever_they_are(pictures: Pictures, monkeypatch: 
 
 
 def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
-    assert isinstance(residence.settled(pictures, CPU), residence.Mapped)
+    assert isinstance(residence.settled(pictures, CPU, 0), residence.Mapped)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_gpu_they_move_there_where_there_is_room(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda")
-    assert residence.settled(pictures, device).take(WHICH).device.type == "cuda"
+    assert residence.settled(pictures, device, 0).take(WHICH).device.type == "cuda"
     monkeypatch.setattr(residence, "SHARE", 0.0)
-    assert residence.settled(pictures, device).take(WHICH).is_pinned()
+    assert residence.settled(pictures, device, 0).take(WHICH).is_pinned()

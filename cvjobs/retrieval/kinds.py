@@ -6,8 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-import psutil
-
+from cvjobs import devices
 from cvjobs.errors import WrongUse
 
 EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
@@ -44,7 +43,7 @@ def size_text(size: int) -> str:
 
 def default_memory() -> int:
     """Return half of the memory that is free on this machine, in bytes."""
-    return int(psutil.virtual_memory().available) // 2
+    return devices.memory() // 2
 
 
 def kind_of(name: str, count: int, dim: int, limit: int) -> Kind:

@@ -10,33 +10,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cvjobs import crews, errors
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.training.loop import Loop, State, Watch
 from cvjobs.training.plan import Plan
+from cvjobs.training.staffing import Staff
 from cvjobs.training.team import Together
 
-FAILURES = 3
+FAILURES = 3  # a machine that is taken away with notice is none
+RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
+PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
 TOLD = 0.5  # seconds between two notes of where training is
 FOLDER = "_cvjobs/team"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staff:
-    """How many workers there are, and what each of them has."""
-
-    workers: int
-    cpus: int
-    gpu: bool
-    address: str | None
 
 
 def train(plan: Plan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
@@ -71,13 +64,19 @@ def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseE
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if staff.gpu else {})}
+    gpu = staff.device != "cpu"
+    elastic = staff.least < staff.most
+    resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if gpu else {})}
+    scaling: dict[str, Any] = {"num_workers": staff.most}
+    if elastic:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
+        scaling = {"num_workers": (staff.least, staff.most), "elastic_resize_monitor_interval_s": RESIZE}
     try:
         TorchTrainer(
             _work,
             train_loop_config={"plan": plan, "board": str(board), "cpus": staff.cpus},
-            scaling_config=ScalingConfig(num_workers=staff.workers, use_gpu=staff.gpu, resources_per_worker=resources),
-            torch_config=TorchConfig(backend="nccl" if staff.gpu else "gloo"),
+            scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=resources, **scaling),
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             run_config=RunConfig(
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
                 storage_path=scratch,
@@ -89,10 +88,12 @@ def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseE
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Run the loop in a worker; what ends it for good is noted, for Ray would try it again."""
+    """Run the loop in a worker; what ends it for good is noted, for Ray tries again whatever was raised."""
     from ray.train.torch import get_device
 
     plan, board = config["plan"], Path(config["board"])
+    if (board / _ENDED).exists():
+        return
     device = get_device()
     assert isinstance(device, torch.device)
     torch.set_num_threads(config["cpus"])
@@ -104,6 +105,8 @@ def _work(config: dict[str, Any]) -> None:
     except CvjobsError as error:
         with contextlib.suppress(OSError):
             _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
+        if team.size > 1 and not isinstance(error, Stopped):
+            raise  # or the others, which may not have met it, would wait for this one
 
 
 class _Notes:

@@ -28,6 +28,7 @@ class Epoch:
     metric: float
     images_per_second: float
     seconds: float
+    workers: int
 
 
 def table(run: str, name: str, rows: pa.Table) -> None:

@@ -24,7 +24,7 @@ from cvjobs.errors import JobFailed, Stopped, WrongUse
 from cvjobs.recipes import findrate, optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
 from cvjobs.recipes.averaging import Average
-from cvjobs.training import leaving, residence, tasks
+from cvjobs.training import leaving, residence, sizing, tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.plan import Plan, kind
@@ -61,7 +61,7 @@ class Loop:
     def __init__(self, plan: Plan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
         self._plan, self._team, self._watch = plan, team, watch
         recipe = self._recipe = plan.recipe
-        self._train = residence.settled(Pictures(plan.train.decoded), team.device)
+        self._train = residence.settled(Pictures(plan.train.decoded), team.device, plan.memory)
         self._val = Pictures(plan.val.decoded)
         self._steps = _steps(len(plan.train), plan.batch, recipe.drop_last)
         self._task = tasks.of(plan)
@@ -78,6 +78,8 @@ class Loop:
         self._optimizer = optimizers.build(model, recipe, plan.batch)
         self._network = team.wrap(self._model)
         self._kind = kind(plan.precision)
+        # Without float16 it does nothing: gradients of that are lost below 6e-8 unless they are scaled.
+        self._scaler = torch.amp.GradScaler(team.device.type, enabled=self._kind == torch.float16)
         self._done = 0
         self._history: list[dict[str, Any]] = []
         self._sum = torch.zeros(2, dtype=torch.float64, device=team.device)  # of the epoch's losses, and their count
@@ -105,6 +107,8 @@ class Loop:
         if self._average is not None:
             self._average.module.load_state_dict(found.average)
         self._optimizer.load_state_dict(dict(found.optimizer))
+        if found.meta["scaler"]:
+            self._scaler.load_state_dict(found.meta["scaler"])
         self._done = found.meta["done"]
         self._history = found.meta["history"]
         self._seconds = found.meta["seconds"]
@@ -124,9 +128,13 @@ class Loop:
         """Train to the end.
 
         Raises:
-            JobFailed: the loss is no number any more, or a checkpoint cannot be written.
+            JobFailed: the loss is no number any more, the memory does not suffice, or a checkpoint cannot be written.
             Stopped: whoever watches wants it; a checkpoint is made first.
         """
+        with sizing.explained(self._plan):
+            self._run()
+
+    def _run(self) -> None:
         try:
             if self._team.rank == 0:
                 self._checkpoints.clean()
@@ -172,7 +180,7 @@ class Loop:
             return seen[-1]
 
         self._began = time.monotonic()
-        with closing(self._forever()) as stream:
+        with sizing.explained(self._plan), closing(self._forever()) as stream:
             return findrate.find(step)
 
     def _forever(self) -> Generator[tuple[int, int, tuple[NDArray[np.int64], Tensor]], None, None]:
@@ -246,10 +254,12 @@ class Loop:
                 loss: Any = self._task.loss(outputs.float(), targets)
                 # The mean over the team of these is the mean over the images of the step.
                 weight = len(piece) if self._shared(whole) else len(piece) / team.size
-                (loss * (weight * team.size / whole)).backward()
+                self._scaler.scale(loss * (weight * team.size / whole)).backward()
             self._sum += torch.stack([loss.detach().double() * weight, loss.new_tensor(weight).double()])
+        self._scaler.unscale_(self._optimizer)
         optimizers.clip(self._model, recipe)
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)  # not where a gradient overflowed, on any worker: its scale was too large
+        self._scaler.update()
         self._optimizer.zero_grad()
         self._done += 1
         if self._average is not None:
@@ -308,6 +318,7 @@ class Loop:
                     "loss": loss,
                     "seconds": self._seconds + seconds,
                     "workers": self._team.size,
+                    "scaler": self._scaler.state_dict(),
                 },
             ),
             then,
@@ -333,6 +344,7 @@ class Loop:
                     metric=found.metric,
                     images_per_second=self._rate,
                     seconds=self._seconds,
+                    workers=team.size,
                 )
             )
         )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from cvjobs import pages
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
+from cvjobs.pages.words import size
 from cvjobs.storage import LocalStore
 from cvjobs.training import leaving
 from cvjobs.training.data import Labelled
@@ -78,7 +79,7 @@ def _page(ended: Ended) -> str:
             name: [(row["epoch"], row[name]) for row in history]
             for name in ("train_loss", "val_loss", "metric", "lr", "images_per_second")
         },
-        settings=_settings(ended.plan, ended.summary),
+        settings=[*_settings(ended.plan, ended.summary), *_sizes(ended.summary)],
         split=ended.split,
         samples=samples(ended.plan),
         errors=errors.slice(0, NAMED).to_pylist(),
@@ -95,6 +96,11 @@ def _settings(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         values["init-head-from-labels"] = f"{summary.inherited} of {summary.classes} classes"
     recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
+
+
+def _sizes(summary: Summary) -> list[tuple[str, str]]:
+    need = [("memory", f"about {size(summary.memory)} a worker")] if summary.memory else []
+    return [("parameters", f"{summary.parameters / 1e6:,.1f} M"), *need]
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cvjobs import models, weights
 from cvjobs.errors import WrongUse
 from cvjobs.heads import OPTION
+from cvjobs.networks import TYPES
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
@@ -71,7 +72,10 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes."""
+    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes.
+
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where nobody could tell.
+    """
 
     run: str
     subject: Subject
@@ -84,6 +88,7 @@ class Plan:
     transform: Transform
     train: Part
     val: Part
+    memory: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,6 +149,11 @@ def identified(subject: Subject) -> dict[str, Any]:
     return {"task": subject.task, **own, "seed": subject.seed}
 
 
+def resolved(precision: str, device: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``, as ``models.resolve_precision``; float16 trains on a CPU, too, slowly."""
+    return precision if precision == "fp16" else models.resolve_precision(precision, device)
+
+
 def kind(precision: str) -> torch.dtype:
     """Return the type that a network computes in."""
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return TYPES[precision]

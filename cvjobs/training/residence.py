@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cvjobs.training.cache import Pictures
 
-SHARE = 0.5  # of the memory that is free, for the network needs the rest
+SHARE = 0.5  # of the memory that is free beside what the network needs, for estimates are no promises
 BLOCK = 1024  # images copied at once
 
 
@@ -22,12 +22,12 @@ class Images(Protocol):
         """Return some by their number, uint8 (n, height, width, 3), on the device or ready to be copied there."""
 
 
-def settled(pictures: Pictures, device: torch.device) -> Images:
-    """Return the images on a GPU where they leave room for the network, else where they are mapped from."""
+def settled(pictures: Pictures, device: torch.device, needed: int) -> Images:
+    """Return the images on a GPU where they leave the network the bytes it needs, else where they are mapped from."""
     if device.type != "cuda":
         return Mapped(pictures, pinned=False)
     free, _ = torch.cuda.mem_get_info(device)
-    if len(pictures) * int(np.prod(pictures.shape)) > SHARE * free:
+    if len(pictures) * int(np.prod(pictures.shape)) > SHARE * (free - needed):
         return Mapped(pictures, pinned=True)
     return Resident(pictures, device)
 

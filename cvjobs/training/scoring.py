@@ -54,5 +54,6 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def autocast(device: torch.device, kind: torch.dtype) -> torch.autocast:
-    """Return the context in which a network computes in bfloat16, or, for float32, in what it is."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=kind == torch.bfloat16)
+    """Return the context in which a network computes in bfloat16 or float16, or, for float32, in what it is."""
+    low = kind != torch.float32
+    return torch.autocast(device.type, kind if low else torch.bfloat16, enabled=low)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cvjobs import devices, models, networks
+from cvjobs import devices, networks
 from cvjobs import weights as files
 from cvjobs.dataset import lease
 from cvjobs.decoding.lanes import Nursery
@@ -29,12 +29,14 @@ from cvjobs.records import facts
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import LocalStore, open_store
 from cvjobs.trainees import Trainee
-from cvjobs.training import cache, data, identity, leaving, page, rates, tasks
+from cvjobs.training import cache, data, identity, leaving, page, rates, staffing, tasks
 from cvjobs.training import plan as plans
 from cvjobs.training.data import Labelled
 from cvjobs.training.intake import Intake, Leak
 from cvjobs.training.loop import Loop, State
 from cvjobs.training.plan import HISTORY, MODEL, Part, Plan, Subject
+from cvjobs.training.sizing import Case
+from cvjobs.training.staffing import Staff
 from cvjobs.training.summary import FILE, Summary
 from cvjobs.training.team import Alone
 
@@ -53,11 +55,11 @@ class Order:
     weights: str
     init_head_from_labels: bool
     recipe: Recipe
-    batch_size: int
+    batch_size: int  # ``sizing.AUTO``: as many as fit
     seed: int
     precision: str
     val: float
-    workers: int | None
+    workers: int | str | None
     cache: str | None
     max_pixels: int
     overwrite: bool
@@ -76,7 +78,8 @@ def train(order: Order) -> Summary | rates.Found:
     store = open_store(order.out)
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
-    staff = _staff(order)
+    # A search for a rate is made in this process.
+    staff = staffing.staff(*((1, None) if order.find_lr else (order.workers, order.address)))
     with Progress("train") as progress, stoppable() as stop, closing(Nursery()) as nursery:
         progress.say(f"listing {order.data}")
         listing = list_source(order.data, dict(order.storage))
@@ -89,9 +92,12 @@ def train(order: Order) -> Summary | rates.Found:
         _check_sizes(order, trainee)
         side = min(trainee.transform.size or (0,))
         tasks.named(order.task).check(order.recipe, subject, side, labelled.several)
-        precision = models.resolve_precision(
+        precision = plans.resolved(
             earlier.get("precision", "auto") if order.precision == "auto" else order.precision, staff.device
         )
+        images = len(labelled.splits["train"])
+        case = Case(trainee=trainee, recipe=order.recipe, precision=precision, staff=staff, images=images)
+        order = replace(order, batch_size=case.batch(order.batch_size, {} if order.overwrite else earlier))
         now = _identity(order, labelled, subject, trainee, precision)
         if earlier and not order.overwrite and not order.find_lr:
             identity.check(store, earlier, now)
@@ -99,12 +105,11 @@ def train(order: Order) -> Summary | rates.Found:
                 if order.tensorboard:
                     _complete(done, now)
                 return done
+        case.check(order.batch_size)
         held = lease.acquire(store)
         try:
             stop.guarded = True
-            found = _Found(
-                order=order, store=store, labelled=labelled, subject=subject, trainee=trainee, precision=precision
-            )
+            found = _Found(order=order, store=store, labelled=labelled, subject=subject, case=case)
             session = _Session(found, nursery, progress, stop)
             if order.find_lr:
                 return session.find_rate(staff)
@@ -121,26 +126,6 @@ def _complete(done: Summary, identity: dict[str, Any]) -> None:
     history = pq.read_table(Path(done.out) / HISTORY).to_pylist()
     settings = {name: value for name, value in identity.items() if name not in ("data", "classes", "transform")}
     events.complete(done.out, done.metric_name, settings, history)
-
-
-@dataclass(frozen=True)
-class _Staff:
-    workers: int
-    distributed: bool
-    device: str
-
-
-def _staff(order: Order) -> _Staff:
-    gpus = devices.gpus()
-    workers = order.workers or 1
-    cores = gpus or devices.cpus()
-    if not order.address and workers > cores:
-        what = "GPU" if gpus else "core"
-        raise WrongUse(
-            f"--workers {workers} needs {workers} {what}s and this machine has {cores}: "
-            f"use at most --workers {cores}, or --address of a cluster."
-        )
-    return _Staff(workers, workers > 1 or bool(order.address), "cuda" if gpus else "cpu")
 
 
 def _subject(order: Order, labelled: Labelled) -> Subject:
@@ -196,8 +181,7 @@ class _Found:
     store: LocalStore
     labelled: Labelled
     subject: Subject
-    trainee: Trainee
-    precision: str
+    case: Case
 
 
 class _Session:
@@ -205,11 +189,11 @@ class _Session:
 
     def __init__(self, found: _Found, nursery: Nursery, progress: Progress, stop: Stop) -> None:
         self._order, self._store, self._labelled = found.order, found.store, found.labelled
-        self._subject, self._trainee, self._precision = found.subject, found.trainee, found.precision
+        self._subject, self._case, self._trainee = found.subject, found.case, found.case.trainee
         self._nursery, self._progress, self._stop = nursery, progress, stop
         self._intake = Intake(
             labelled=found.labelled,
-            transform=found.trainee.transform,
+            transform=self._trainee.transform,
             folder=found.order.cache or f"{found.store.place}/{CACHE}",
             max_pixels=found.order.max_pixels,
             storage=found.order.storage,
@@ -218,14 +202,14 @@ class _Session:
             stop=stop,
         )
 
-    def run(self, staff: _Staff, began: float) -> Summary:
+    def run(self, staff: Staff, began: float) -> Summary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
         plan = self._plan(parts)
         task = tasks.of(plan)
-        self._progress.say(f"starting {plan.subject.model}")
-        if staff.distributed:
+        self._progress.say(f"starting {plan.subject.model}{self._case.words(plan.batch)}")
+        if not staff.alone:
             self._together(plan, staff)
         else:
             device = torch.device(staff.device)
@@ -254,7 +238,7 @@ class _Session:
             cache.clear(self._intake.folder)
         return summary
 
-    def find_rate(self, staff: _Staff) -> rates.Found:
+    def find_rate(self, staff: Staff) -> rates.Found:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._plan(self._intake.parts(("train", "val")))
         self._progress.say(f"starting {plan.subject.model}")
@@ -270,19 +254,17 @@ class _Session:
             tensorboard=order.tensorboard,
             recipe=order.recipe,
             batch=order.batch_size,
-            precision=self._precision,
+            precision=self._case.precision,
             transform=trainee.transform,
             train=parts["train"],
             val=parts["val"],
+            memory=self._case.need(order.batch_size) or 0,
         )
 
-    def _together(self, plan: Plan, staff: _Staff) -> None:
+    def _together(self, plan: Plan, staff: Staff) -> None:
         from cvjobs.training import distributing
 
-        gpu = staff.device != "cpu"
-        each = max(devices.cpus() // staff.workers, 1) if not self._order.address else 1
-        people = distributing.Staff(workers=staff.workers, cpus=each, gpu=gpu, address=self._order.address)
-        distributing.train(plan, people, self._watch, _warn)
+        distributing.train(plan, staff, self._watch, _warn)
 
     def _watch(self, state: State) -> bool:
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
@@ -319,6 +301,8 @@ class _Session:
             images_per_second=round(history[-1]["images_per_second"], 1),
             seconds=round(seconds, 2),
             stopped_early=len(history) < plan.recipe.epochs,
+            parameters=sum(parameter.numel() for parameter in self._trainee.module.parameters()),
+            memory=self._case.need(plan.batch),
             out=plan.run,
         )
 

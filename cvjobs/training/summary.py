@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from cvjobs.pages.words import size
 from cvjobs.storage import LocalStore
 
 FILE = "summary.json"
@@ -19,7 +20,7 @@ class Summary:
 
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
-    was not asked for.
+    was not asked for. ``memory`` is the estimate for a worker in bytes, None where nobody could tell.
     """
 
     task: str
@@ -43,6 +44,8 @@ class Summary:
     stopped_early: bool
     out: str
     inherited: int | None = None
+    parameters: int = 0
+    memory: int | None = None
     up_to_date: bool = False
 
     @classmethod
@@ -57,6 +60,11 @@ class Summary:
     def figure(self, metric: float) -> str:
         """Return a value of the metric as a person reads it."""
         return f"{metric:.2f} dB" if self.metric_name == "PSNR" else f"{metric:.4f}"
+
+    @property
+    def _size(self) -> str:
+        need = f", about {size(self.memory)} of memory" if self.memory else ""
+        return f", {self.parameters / 1e6:,.1f} M parameters{need}" if self.parameters else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
@@ -84,7 +92,7 @@ class Summary:
             "up to date: nothing to train"
             if self.up_to_date
             else f"{self.seconds:,.1f} s, {self.images_per_second:,.0f} img/s",
-            f"{self.out} ({self.model}; --model {self.out})",
+            f"{self.out} ({self.model}{self._size}; --model {self.out})",
             f"{self.out}/report.html",
         ]
         return "\n".join(lines)

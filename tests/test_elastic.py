@@ -1,0 +1,103 @@
+"""Training on MIN:MAX workers while a machine comes and goes: every epoch once, on as many workers as there are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from commands import said, started, until
+from hosts import RAY
+from training import SIDE, folder
+
+from cvjobs import devices
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.ray,
+    pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores"),
+]
+
+# What looks for machines more often than a user's command.
+PROGRAM = (
+    "import sys; from cvjobs import cli; from cvjobs.training import distributing; "
+    "distributing.RESIZE = 3.0; sys.exit(cli.main(sys.argv[1:]))"
+)
+OPTIONS = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
+EPOCHS = 120
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    """What everything of a cluster needs in its environment."""
+    token = tmp_path / "token"
+    token.write_text("b" * 64)
+    token.chmod(0o600)
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    return own | {"RAY_enable_metrics_collection": "0", "RAY_DISABLE_METRICS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def node(variables: dict[str, str], *words: str) -> Iterator[str]:
+    """A machine of one core in a cluster, which is lost in the end; the cluster's address, where it is the head."""
+    with started([RAY, "start", *words, *OPTIONS], **variables) as process:
+        assert process.stdout is not None
+        found = None
+        while not found and (line := process.stdout.readline()):
+            found = re.search(r"--address='([^']+)'" if "--head" in words else "Ray runtime (started)", line)
+        assert found, "ray start did not start"
+        try:
+            yield found[1]
+        finally:
+            lost(process)
+
+
+def lost(process: subprocess.Popen[str]) -> None:
+    """End everything of a machine at once, as when the power fails."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in everything:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+
+
+def workers(out: Path) -> list[int]:
+    """On how many workers each epoch so far ended."""
+    with contextlib.suppress(FileNotFoundError):
+        found: list[int] = pq.read_table(out / "history.parquet")["workers"].to_pylist()
+        return found
+    return []
+
+
+def test_a_machine_comes_and_goes(tmp_path: Path, variables: dict[str, str]) -> None:
+    images, out = folder(tmp_path / "images", 200), tmp_path / "run"
+    words = ["train", str(images), "-o", str(out), "--model", "small/cnn", "--img-size", str(SIDE), "--recipe", "quick"]
+    words += ["--batch-size", "16", "--epochs", str(EPOCHS), "--workers", "1:2", "--json"]
+    with ExitStack() as stack:
+        address = stack.enter_context(node(variables, "--head", "--port=0", "--include-dashboard=false"))
+        command = [sys.executable, "-c", PROGRAM, *words, "--address", address]
+        process = stack.enter_context(started(command, **variables))
+
+        def comes_to(count: int) -> None:
+            until(lambda: workers(out)[-1:] == [count] or process.poll() is not None)
+            assert process.poll() is None, process.communicate()
+
+        comes_to(1)
+        with node(variables, f"--address={address}"):
+            comes_to(2)
+        comes_to(1)
+        printed, err = process.communicate(timeout=300)
+        assert (process.returncode, said(err)) == (0, []), err
+    assert json.loads(printed)["epochs"] == EPOCHS
+    history = pq.read_table(out / "history.parquet")
+    assert history["epoch"].to_pylist() == list(range(1, EPOCHS + 1))
+    assert set(workers(out)) == {1, 2}
