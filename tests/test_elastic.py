@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import subprocess
@@ -32,7 +33,7 @@ PROGRAM = (
     "distributing.RESIZE = 3.0; sys.exit(cli.main(sys.argv[1:]))"
 )
 OPTIONS = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
-EPOCHS = 120
+EPOCHS = 80
 
 
 @pytest.fixture
@@ -73,7 +74,9 @@ def lost(process: subprocess.Popen[str]) -> None:
 def workers(out: Path) -> list[int]:
     """On how many workers each epoch so far ended."""
     with contextlib.suppress(FileNotFoundError):
-        found: list[int] = pq.read_table(out / "history.parquet")["workers"].to_pylist()
+        # At once: by its name it is opened twice, and another may have taken its place meanwhile.
+        file = io.BytesIO((out / "history.parquet").read_bytes())
+        found: list[int] = pq.read_table(file)["workers"].to_pylist()
         return found
     return []
 
