@@ -49,6 +49,12 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the images, a scalar, of float32 outputs."""
 
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return which images of a batch the outputs are right for, (N,) bool; all of them where that means nothing."""
+
+    def goal(self, targets: Tensor) -> float:
+        """Return the loss from which on a batch counts as learnt by heart, where all of its images are right."""
+
     def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
