@@ -73,13 +73,14 @@ def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
 def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     batch = _Batch(plan, device, parts)
     first = loss = math.inf
-    right = 0
+    goal, right = 0.0, 0
     for step in range(STEPS):
         loss, right = batch.step(min((step + 1) / RISE, 1.0))
-        first = loss if step == 0 else first
+        if step == 0:
+            first, goal = loss, batch.goal(loss)
         if not math.isfinite(loss):
             break
-        if right == batch.count and loss <= batch.goal:
+        if right == batch.count and loss <= goal:
             return Learnt(images=batch.count, steps=step, before=first, after=loss)
         if tell(step + 1, STEPS, loss):
             raise Stopped("Stopped: the same command checks the first batch again.")
@@ -113,9 +114,6 @@ class _Batch:
                 module.eval()
         self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = optimizers.build(model, plan.recipe, plan.batch)
-        self.goal = self._mean(
-            [(self._task.goal(targets), len(targets)) for _, targets in map(self._given, self._parts)]
-        )
 
     @property
     def count(self) -> int:
@@ -131,6 +129,10 @@ class _Batch:
         if not differing:
             return "labels that contradict each other"
         return f"the labels of {visible(differing[0][1])} and {visible(differing[0][0])}, which are the same picture"
+
+    def goal(self, first: float) -> float:
+        """Return the loss that is asked for, of a first one."""
+        return self._mean([(self._task.goal(first, self._given(part)[1]), len(part)) for part in self._parts])
 
     def step(self, share: float) -> tuple[float, int]:
         """Return the loss and how many images are right, and learn from them at a share of the highest rate."""
