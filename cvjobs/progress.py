@@ -50,6 +50,13 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, description=what)
 
+    def note(self, what: str) -> None:
+        """Print a line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self._title}: {what}", markup=False, highlight=False)
+        else:
+            print(f"{self._title}: {what}", file=sys.stderr, flush=True)
+
     def counting(self, total: int) -> Callable[[int], None]:
         """Return what shows how many of ``total`` images are done, and how fast, whenever it is told."""
         began = time.monotonic()

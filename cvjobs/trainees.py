@@ -28,6 +28,11 @@ class Trainee:
     pooled: Callable[[nn.Module], nn.Module] = field(repr=False)
     inherited: int | None = None
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the module has to learn, or has frozen."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
 
 def resized(transform: Transform, side: int | None) -> Transform:
     """Return a preprocessing for square images of another side, which crops as much of them as before."""

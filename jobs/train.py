@@ -83,6 +83,10 @@ class Config(RecipeOptions):
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too, to RUN/tensorboard.")
     ] = False
+    overfit_check: Annotated[
+        bool,
+        typer.Option("--overfit-check", help="Before training, see whether a copy learns the first batch by heart."),
+    ] = False
     storage_option: Annotated[
         tuple[str, ...],
         typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
@@ -133,6 +137,7 @@ def call(config: Config) -> Summary | Found:
             overwrite=config.overwrite,
             find_lr=config.find_lr,
             tensorboard=config.tensorboard,
+            overfit_check=config.overfit_check,
             storage=parse_options(config.storage_option),
             address=config.address,
         )

@@ -25,6 +25,8 @@ _NAMES = {
     "test": "test",
     "testing": "test",
 }  # fmt: skip
+Leak = tuple[str, str, str, str]  # split, path, the training path, hash
+Double = tuple[str, str, bool]  # path, the path that has the same content, whether their labels differ
 _KEYS = ["path", "image_id", "bytes", "modified", "version"]
 
 
@@ -222,8 +224,8 @@ def _numbers(
     return labels
 
 
-def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[tuple[str, str, str, str]]:
-    """Return the images whose content is in the training split, too: (split, path, training path, hash).
+def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[Leak]:
+    """Return the images whose content is in the training split, too.
 
     Args:
         splits: The paths and content hashes of each split.
@@ -239,3 +241,14 @@ def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[tupl
         for path, content in zip(others, contents, strict=True)
         if content in first
     ]
+
+
+def doubles(paths: Sequence[str], hashes: Sequence[bytes | None], labels: NDArray[np.integer]) -> list[Double]:
+    """Return the images of a split whose content is that of an image before them; without a hash one has none."""
+    first: dict[bytes, int] = {}
+    found = []
+    for number, content in enumerate(hashes):
+        before = number if content is None else first.setdefault(content, number)
+        if before != number:
+            found.append((paths[number], paths[before], bool((labels[number] != labels[before]).any())))
+    return found

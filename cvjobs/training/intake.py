@@ -13,10 +13,8 @@ from cvjobs.records import Transform
 from cvjobs.source import open_source
 from cvjobs.stopping import Stop
 from cvjobs.training import cache, data, leaving
-from cvjobs.training.data import Labelled, Split
+from cvjobs.training.data import Double, Labelled, Leak, Split
 from cvjobs.training.plan import ERRORS, LEAKS, Part
-
-Leak = tuple[str, str, str, str]
 
 
 @dataclass(kw_only=True)
@@ -90,3 +88,8 @@ class Intake:
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
         leaving.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
+
+    def doubles(self) -> list[Double]:
+        """Return the training images that are there before, by their content."""
+        table, labels = self._tables["train"], self.labelled.splits["train"].labels
+        return data.doubles(table["path"].to_pylist(), table["content_hash"].to_pylist(), labels)

@@ -1,11 +1,11 @@
-"""The page of a training run: its curves, what it was trained on and with, and what a task has found."""
+"""The page of a training run: its curves, what it is trained on and with, and, at its end, what a task has found."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,25 +17,45 @@ import pyarrow.parquet as pq
 from cvjobs import pages
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
+from cvjobs.pages.thumbnails import Thumbnail, thumbnails
 from cvjobs.pages.words import size
+from cvjobs.source import open_source
 from cvjobs.storage import LocalStore
-from cvjobs.training import leaving
+from cvjobs.trainees import Trainee
+from cvjobs.training import leaving, tasks
 from cvjobs.training.data import Labelled
 from cvjobs.training.plan import ERRORS, HISTORY, Part, Plan
-from cvjobs.training.samples import samples
+from cvjobs.training.samples import Sample
 from cvjobs.training.summary import Summary
+from cvjobs.training.survey import OPEN, Survey
 
 NAMED = 12
+BUDGET = 20.0
 SECTIONS = {"classify": "verdicts", "autoencoder": "reconstructions"}  # modules beside this one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
+class Begun:
+    """A run from its first step on, with what it begins with, and images as augmentation makes them."""
 
     store: LocalStore
     labelled: Labelled
     plan: Plan
+    trainee: Trainee
+    survey: Survey
+    samples: Sequence[Sample]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs that have ended, as ``leaving.Epoch``."""
+        file = Path(self.store.place) / HISTORY
+        return pq.read_table(file).to_pylist() if file.exists() else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Begun):
+    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
+
     summary: Summary
     split: str
     part: Part
@@ -49,6 +69,13 @@ class Ended:
         table = pq.read_table(Path(self.store.place) / self.file)
         return table.filter(pc.equal(table["split"], self.split))
 
+    def pictures(self, paths: pa.Array | pa.ChunkedArray) -> list[Thumbnail]:
+        """Return thumbnails of listed images."""
+        listing = self.labelled.listing
+        at = pc.index_in(paths, value_set=listing.images["path"].combine_chunks())
+        source = open_source(listing.root, listing.base, dict(self.storage))
+        return thumbnails(source, listing.images.take(at), BUDGET, nursery=self.nursery)
+
 
 class Section(Protocol):
     """A module with what a task has to show; its template is ``train-TASK.html``."""
@@ -58,49 +85,61 @@ class Section(Protocol):
 
 
 def leave(ended: Ended) -> None:
-    """Write the page; a run is worth more than its page, so whatever goes wrong here costs the page alone."""
+    """Write the page of a run that has ended; see ``put``."""
+    task = ended.plan.subject.task
+
+    def page() -> str:
+        section = cast(Section, importlib.import_module(f"cvjobs.training.{SECTIONS[task]}"))
+        values = {"summary": ended.summary, "split": ended.split, **section.values(ended)}
+        return pages.render(f"train-{task}.html", **shown(ended), **values)
+
+    put(ended.store, page)
+
+
+def put(store: LocalStore, page: Callable[[], str]) -> bool:
+    """Write a page, and tell whether it was; a run is worth more than its page, which is all that an error costs."""
     try:
-        leaving.content(ended.store.place, layout.REPORT, _page(ended).encode(errors="replace"))
+        leaving.content(store.place, layout.REPORT, page().encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         print(f"cvjobs: this run has no {layout.REPORT} ({why}).", file=sys.stderr)
+        return False
+    return True
 
 
-def _page(ended: Ended) -> str:
-    task = ended.plan.subject.task
-    section = cast(Section, importlib.import_module(f"cvjobs.training.{SECTIONS[task]}"))
-    history = pq.read_table(Path(ended.store.place) / HISTORY).to_pylist()
-    errors = pq.read_table(Path(ended.store.place) / ERRORS)
-    return pages.render(
-        f"train-{task}.html",
-        summary=ended.summary,
-        data=ended.labelled.listing.source,
-        curves={
-            name: [(row["epoch"], row[name]) for row in history]
-            for name in ("train_loss", "val_loss", "metric", "lr", "images_per_second")
+def shown(begun: Begun) -> dict[str, Any]:
+    """Return what every page of a training shows: ``train.html``."""
+    errors = pq.read_table(Path(begun.store.place) / ERRORS)
+    history = begun.history
+    return {
+        "data": begun.labelled.listing.source,
+        "curves": {
+            name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
         },
-        settings=[*_settings(ended.plan, ended.summary), *_sizes(ended.summary)],
-        split=ended.split,
-        samples=samples(ended.plan),
-        errors=errors.slice(0, NAMED).to_pylist(),
-        more_errors=max(errors.num_rows - NAMED, 0),
-        made=time.time(),
-        **section.values(ended),
-    )
+        "metric_name": tasks.of(begun.plan).metric,
+        "survey": begun.survey,
+        "open_classes": OPEN,
+        "named": NAMED,
+        "samples": begun.samples,
+        "errors": errors.slice(0, NAMED).to_pylist(),
+        "more_errors": max(errors.num_rows - NAMED, 0),
+        "settings": [*_settings(begun.plan, begun.trainee), *_sizes(begun.plan, begun.trainee)],
+        "made": time.time(),
+    }
 
 
-def _settings(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
+def _settings(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
     values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
-    if summary.inherited is not None:
-        values["init-head-from-labels"] = f"{summary.inherited} of {summary.classes} classes"
+    if trainee.inherited is not None:
+        values["init-head-from-labels"] = f"{trainee.inherited} of {len(plan.classes)} classes"
     recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 
 
-def _sizes(summary: Summary) -> list[tuple[str, str]]:
-    need = [("memory", f"about {size(summary.memory)} a worker")] if summary.memory else []
-    return [("parameters", f"{summary.parameters / 1e6:,.1f} M"), *need]
+def _sizes(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
+    need = [("memory", f"about {size(plan.memory)} a worker")] if plan.memory else []
+    return [("parameters", f"{trainee.parameters / 1e6:,.1f} M"), *need]
 
 
 def _text(value: Any) -> str:

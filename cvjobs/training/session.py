@@ -29,15 +29,17 @@ from cvjobs.records import facts
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import LocalStore, open_store
 from cvjobs.trainees import Trainee
-from cvjobs.training import cache, data, identity, leaving, page, rates, staffing, tasks
+from cvjobs.training import cache, data, identity, leaving, overfit, page, rates, staffing, tasks
 from cvjobs.training import plan as plans
-from cvjobs.training.data import Labelled
-from cvjobs.training.intake import Intake, Leak
+from cvjobs.training.data import Labelled, Leak
+from cvjobs.training.intake import Intake
+from cvjobs.training.live import Live
 from cvjobs.training.loop import Loop, State
 from cvjobs.training.plan import HISTORY, MODEL, Part, Plan, Subject
 from cvjobs.training.sizing import Case
 from cvjobs.training.staffing import Staff
 from cvjobs.training.summary import FILE, Summary
+from cvjobs.training.survey import survey
 from cvjobs.training.team import Alone
 
 CACHE = "cache"
@@ -65,6 +67,7 @@ class Order:
     overwrite: bool
     find_lr: bool
     tensorboard: bool
+    overfit_check: bool
     storage: Mapping[str, str] = field(repr=False)
     address: str | None
 
@@ -191,6 +194,7 @@ class _Session:
         self._order, self._store, self._labelled = found.order, found.store, found.labelled
         self._subject, self._case, self._trainee = found.subject, found.case, found.case.trainee
         self._nursery, self._progress, self._stop = nursery, progress, stop
+        self._live: Live | None = None
         self._intake = Intake(
             labelled=found.labelled,
             transform=self._trainee.transform,
@@ -208,23 +212,28 @@ class _Session:
         leaks = self._intake.note(self._store.place)
         plan = self._plan(parts)
         task = tasks.of(plan)
-        self._progress.say(f"starting {plan.subject.model}{self._case.words(plan.batch)}")
-        if not staff.alone:
-            self._together(plan, staff)
-        else:
-            device = torch.device(staff.device)
-            # The last bits of a sum depend on the threads, of which another job in this process may have left others.
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
-            Loop(plan, Alone(device), self._watch, _warn).run()
+        seen = survey(self._labelled, parts, leaks, self._intake.doubles())
+        self._progress.note(str(seen))
+        begun = page.Begun(
+            store=self._store,
+            labelled=self._labelled,
+            plan=plan,
+            trainee=self._trainee,
+            survey=seen,
+            samples=(),
+        )
+        with Live(begun) as self._live:
+            if self._order.overfit_check and not self._store.names("checkpoints"):
+                self._check(plan, staff)
+            self._progress.say(f"starting {plan.subject.model}{self._case.words(plan.batch)}")
+            (self._alone if staff.alone else self._together)(plan, staff)
         self._progress.say("writing the report")
         test = _tested(plan, task, parts["test"], torch.device(staff.device)) if "test" in parts else None
         summary = self._summary(plan, parts, leaks, test, time.monotonic() - began)
         split = "val" if test is None else "test"
         page.leave(
             page.Ended(
-                store=self._store,
-                labelled=self._labelled,
-                plan=plan,
+                **vars(self._live.begun),
                 summary=summary,
                 split=split,
                 part=parts[split],
@@ -261,6 +270,21 @@ class _Session:
             memory=self._case.need(order.batch_size) or 0,
         )
 
+    def _check(self, plan: Plan, staff: Staff) -> None:
+        """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
+
+        def tell(done: int, total: int, loss: float) -> bool:
+            self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
+            return self._stop.asked
+
+        parts = plan.recipe.accumulate * staff.most
+        self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
+
+    def _alone(self, plan: Plan, staff: Staff) -> None:
+        # The last bits of a sum depend on the threads, of which another job in this process may have left others.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
+        Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
+
     def _together(self, plan: Plan, staff: Staff) -> None:
         from cvjobs.training import distributing
 
@@ -272,6 +296,8 @@ class _Session:
         text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}, {state.rate:,.0f} img/s"
         left = (total - done) * self._order.batch_size / state.rate if state.rate else None
         self._progress.show(done, total, "steps", text, left)
+        if self._live is not None:
+            self._live.look(state)
         return self._stop.asked
 
     def _summary(
@@ -301,7 +327,7 @@ class _Session:
             images_per_second=round(history[-1]["images_per_second"], 1),
             seconds=round(seconds, 2),
             stopped_early=len(history) < plan.recipe.epochs,
-            parameters=sum(parameter.numel() for parameter in self._trainee.module.parameters()),
+            parameters=self._trainee.parameters,
             memory=self._case.need(plan.batch),
             out=plan.run,
         )

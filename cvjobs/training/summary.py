@@ -12,6 +12,11 @@ from cvjobs.storage import LocalStore
 FILE = "summary.json"
 
 
+def figure(name: str, metric: float) -> str:
+    """Return a value of the metric of this name as a person reads it."""
+    return f"{metric:.2f} dB" if name == "PSNR" else f"{metric:.4f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """A finished run. ``classes`` are those of a classifier, 0 of an autoencoder.
@@ -59,7 +64,7 @@ class Summary:
 
     def figure(self, metric: float) -> str:
         """Return a value of the metric as a person reads it."""
-        return f"{metric:.2f} dB" if self.metric_name == "PSNR" else f"{metric:.4f}"
+        return figure(self.metric_name, metric)
 
     @property
     def _size(self) -> str:

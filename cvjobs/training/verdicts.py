@@ -17,17 +17,15 @@ from cvjobs.metrics import calibration
 from cvjobs.metrics.confusion import UNDEFINED, Confusion
 from cvjobs.pages import overlays
 from cvjobs.pages.overlays import Overlay
-from cvjobs.pages.thumbnails import Thumbnail, thumbnails
+from cvjobs.pages.thumbnails import Thumbnail
 from cvjobs.records import Transform
-from cvjobs.source import open_source
 from cvjobs.training import maps
 from cvjobs.training.cache import Pictures
-from cvjobs.training.page import Ended
+from cvjobs.training.page import BUDGET, Ended
 from cvjobs.training.plan import MODEL, Plan
 from cvjobs.training.scoring import normalised
 
 MISTAKES = 24
-BUDGET = 20.0
 CLASSES = 200
 
 
@@ -94,10 +92,7 @@ def _mistakes(ended: Ended, found: pa.Table) -> tuple[list[dict[str, Any]], str]
     wrong = wrong.sort_by([("score", "descending"), ("path", "ascending")]).slice(0, MISTAKES)
     if not wrong.num_rows:
         return [], ""
-    listing = ended.labelled.listing
-    at = pc.index_in(wrong["path"], value_set=listing.images["path"].combine_chunks())
-    source = open_source(listing.root, listing.base, dict(ended.storage))
-    images = thumbnails(source, listing.images.take(at), BUDGET, nursery=ended.nursery)
+    images = ended.pictures(wrong["path"])
     over, why = _maps(ended, wrong, images)
     rows = zip(images, over, wrong.to_pylist(), strict=True)
     return [{"image": image, "map": own, **row} for image, own, row in rows], why

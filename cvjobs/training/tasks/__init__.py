@@ -49,6 +49,12 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the images, a scalar, of float32 outputs."""
 
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return which images of a batch the outputs are right for, (N,) bool; all of them where that means nothing."""
+
+    def goal(self, first: float, targets: Tensor) -> float:
+        """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
+
     def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 

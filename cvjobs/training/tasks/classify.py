@@ -57,6 +57,16 @@ class Classify:
         loss: Tensor = self._criterion.to(outputs.device)(outputs, targets)
         return loss
 
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See ``tasks.Task``: the class, or every one of several."""
+        if self._plan.several:
+            return ((outputs > 0) == (targets > 0.5)).all(1)
+        return outputs.argmax(1) == targets
+
+    def goal(self, first: float, targets: Tensor) -> float:  # noqa: ARG002
+        """See ``tasks.Task``: a fifth of it, which is one guess in five where it began with guessing."""
+        return max(first / 5, 0.1)
+
     def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
         """See ``tasks.Task``."""
         plan = self._plan

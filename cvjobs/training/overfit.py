@@ -1,0 +1,161 @@
+"""`cvjobs train --overfit-check`: whether a copy of the model learns the first batch by heart, before it is trained.
+
+What cannot learn one batch cannot learn a thousand: images whose labels contradict each other, a rate that is far off,
+and layers that are frozen too far up show here in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.layers import DropPath  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from cvjobs.errors import JobFailed, Stopped
+from cvjobs.pages.words import visible
+from cvjobs.recipes import optimizers, sampling, schedules
+from cvjobs.recipes.augment import Augment, generator
+from cvjobs.training import data, tasks
+from cvjobs.training.cache import Pictures
+from cvjobs.training.plan import Plan, kind
+from cvjobs.training.scoring import autocast
+
+STEPS = 200
+RISE = 10  # steps in which the rate grows to the recipe's
+PLAIN: dict[str, Any] = {
+    "scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "vflip": 0.0, "color_jitter": 0.0, "aa": "none",
+    "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "denoise": 0.0, "class_weights": "none",
+    "logit_adjustment": 0.0, "drop_last": False,
+}  # fmt: skip
+
+FORGETFUL = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, DropPath, StochasticDepth)
+
+Tell = Callable[[int, int, float], bool]  # steps done, of how many, the loss; tells whether to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """A batch that was learnt by heart: its images, the steps that it took, the loss before and after."""
+
+    images: int
+    steps: int
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return (
+            f"the first {self.images:,} images are learnt by heart in {self.steps} steps: "
+            f"loss {self.before:.3g} → {self.after:.3g}"
+        )
+
+
+def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+    """Train a copy of the model on the first batch of the first epoch, as it is: unaugmented, unmixed, unsmoothed.
+
+    The rate is the recipe's highest, after a few steps up to it; a step is computed in so many parts. Nothing that the
+    training itself uses is changed, random generators included.
+
+    Raises:
+        JobFailed: the batch is not learnt within ``STEPS``; the sentence says what to look at.
+        Stopped: ``tell`` wants it.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return _check(replace(plan, recipe=replace(plan.recipe, **PLAIN)), device, parts, tell)
+
+
+def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+    batch = _Batch(plan, device, parts)
+    first = loss = math.inf
+    goal, right = 0.0, 0
+    for step in range(STEPS):
+        loss, right = batch.step(min((step + 1) / RISE, 1.0))
+        if step == 0:
+            first, goal = loss, batch.goal(loss)
+        if not math.isfinite(loss):
+            break
+        if right == batch.count and loss <= goal:
+            return Learnt(images=batch.count, steps=step, before=first, after=loss)
+        if tell(step + 1, STEPS, loss):
+            raise Stopped("Stopped: the same command checks the first batch again.")
+    known = f", {right:,} of them right" if plan.classes else ""
+    frozen = ", --freeze-until" if plan.recipe.freeze_until else ""
+    raise JobFailed(
+        f"The first {batch.count:,} images are not learnt by heart in {STEPS} steps (loss {first:.3g} → {loss:.3g}"
+        f"{known}): look at {batch.suspect if plan.classes else '--dim'}, --lr {plan.recipe.lr:g}{frozen}, "
+        "or leave out --overfit-check to train anyway."
+    )
+
+
+class _Batch:
+    """The first images, and a copy of the model that learns them; dropout is off, for it is there to forget."""
+
+    def __init__(self, plan: Plan, device: torch.device, parts: int) -> None:
+        self._plan, self._device, self._recipe = plan, device, plan.recipe
+        self._task = tasks.of(plan)
+        self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
+        self._pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(self._which)).permute(0, 3, 1, 2)
+        self._parts = np.array_split(np.arange(self.count), max(min(parts, self.count // 2), 1))
+        side = schedules.size(plan.recipe, 0, min(plan.transform.size or (0,)))
+        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std)
+        self._random = generator(plan.seed)
+        model = plan.subject.trainee().module
+        if plan.recipe.freeze_until:
+            optimizers.freeze(model, plan.recipe.freeze_until)
+        optimizers.set_training(model, plan.recipe.freeze_until)
+        for module in model.modules():
+            if isinstance(module, FORGETFUL):
+                module.eval()
+        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._optimizer = optimizers.build(model, plan.recipe, plan.batch)
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self._which)
+
+    @property
+    def suspect(self) -> str:
+        """Where labels may be wrong: two images of the same pixels with different ones, if there are."""
+        paths = [self._plan.train.paths[number] for number in self._which.tolist()]
+        contents = [image.numpy().tobytes() for image in self._pixels]
+        differing = [d for d in data.doubles(paths, contents, self._plan.train.labels[self._which]) if d[2]]
+        if not differing:
+            return "labels that contradict each other"
+        return f"the labels of {visible(differing[0][1])} and {visible(differing[0][0])}, which are the same picture"
+
+    def goal(self, first: float) -> float:
+        """Return the loss that is asked for, of a first one."""
+        return self._mean([(self._task.goal(first, self._given(part)[1]), len(part)) for part in self._parts])
+
+    def step(self, share: float) -> tuple[float, int]:
+        """Return the loss and how many images are right, and learn from them at a share of the highest rate."""
+        schedules.set_rate(self._optimizer, share)
+        losses: list[tuple[float, int]] = []
+        right = 0
+        for part in self._parts:
+            inputs, targets = self._given(part)
+            with autocast(self._device, kind(self._plan.precision)):
+                outputs = self._model(inputs.contiguous(memory_format=torch.channels_last))
+            loss = self._task.loss(outputs.float(), targets)
+            (loss * (len(part) / self.count)).backward()  # type: ignore[no-untyped-call]
+            losses.append((loss.item(), len(part)))
+            right += int(self._task.right(outputs.detach(), targets).sum())
+        optimizers.clip(self._model, self._recipe)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return self._mean(losses), right
+
+    @torch.no_grad()
+    def _given(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        images = self._pixels[part[0] : part[-1] + 1].to(self._device)
+        return self._task.prepared(self._plain(images, self._random), self._which[part], self._random)
+
+    def _mean(self, values: list[tuple[float, int]]) -> float:
+        return sum(value * count for value, count in values) / self.count
