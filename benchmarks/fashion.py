@@ -9,6 +9,7 @@ import argparse
 import gzip
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,8 +31,12 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def folder(cache: Path, images: int | None = None) -> Path | None:
-    """Return ``{train,test}/CLASS/NUMBER.png``, the first ``images`` of each split; None without the package."""
+    """Return ``{train,test}/CLASS/NUMBER.png``, the first ``images`` of each split.
+
+    Without the package it is None, and a line says so.
+    """
     if not PACKAGE.is_dir():
+        print("Fashion-MNIST is left out: install Debian's package dataset-fashion-mnist.", file=sys.stderr)
         return None
     made = cache / f"fashion-{images or 'all'}"
     if not made.is_dir():
@@ -79,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=photos.default_cache(), help="where it is kept between runs")
     made = folder(parser.parse_args(arguments).cache)
-    print(made or "Fashion-MNIST is left out: install Debian's package dataset-fashion-mnist.")
+    if made is not None:
+        print(made)
     return made
 
 
