@@ -141,6 +141,16 @@ def embed(source: str | Path, out: Path, *options: str, memory: bool = False) ->
     return job("embed", source, out, *options, memory=memory)
 
 
+def train(source: Path, out: Path, *options: str | Path) -> Finished:
+    """Run ``cvjobs train`` with ``--json``, in as many threads as there are cores."""
+    return run(*threads(), *CVJOBS, "train", source, "-o", out, "--json", *options)
+
+
+def threads() -> tuple[str, str]:
+    """Return what comes before a command that computes in as many threads as there are cores."""
+    return ("env", f"OMP_NUM_THREADS={CORES}")
+
+
 def script(name: str, *options: str | Path) -> Finished:
     """Run a program of this folder that prints JSON."""
     return run(sys.executable, BENCHMARKS / name, *options)

@@ -19,7 +19,7 @@ class Row:
 
     what: str
     value: float
-    unit: Literal["×", "s", "MiB"]
+    unit: Literal["×", "s", "MiB", "top-1"]
     bound: Literal["≥", "≤"]
     target: float
     cpu: float | None = None
