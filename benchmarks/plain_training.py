@@ -71,7 +71,7 @@ def main() -> None:
     trainee = models.trainee(options.model, weights="random", classes=classes, side=options.side)
     images = Images(options.source, options.side, _kept(trainee.transform) if options.decoded else 0)
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
-    model = trainee.module.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = trainee.module.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainee.transform.mean, trainee.transform.std))
     speeds, losses = [], []
