@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import CLI, kill, run, started, until
-from safetensors.torch import load_file
+from event_files import curves, expected
+from safetensors.torch import load_file, save_file
 from training import SIDE, folder
+
+from cvjobs import models
 
 pytestmark = pytest.mark.faults
 
@@ -134,3 +137,15 @@ def workers(process: int) -> list[psutil.Process]:
             if "RayTrainWorker" in " ".join(child.cmdline()) or "RayTrainWorker" in child.name():
                 found.append(child)
     return found
+
+
+@pytest.mark.ray
+def test_workers_find_weights_that_are_named_from_here_and_begin_with_their_rows(images: Path, tmp_path: Path) -> None:
+    source = models.trainee("timm/test_resnet", weights="random", classes=2)
+    save_file(source.module.state_dict(), tmp_path / "own.safetensors", {"labels": json.dumps(["red", "violet"])})
+    words = ["--model", "timm/test_resnet", "--img-size", "32", "--recipe", "quick", "--epochs", "2", "--tensorboard"]
+    weights = ["--weights", os.path.relpath(tmp_path / "own.safetensors"), "--init-head-from-labels"]
+    ended = run("train", images, "-o", tmp_path / "run", *words, *weights, "--workers", "2", "--json")
+    assert ended.code == 0, ended
+    assert json.loads(ended.out)["inherited"] == 1
+    assert curves(str(tmp_path / "run")) == expected(str(tmp_path / "run"))

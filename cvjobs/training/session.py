@@ -133,10 +133,11 @@ def _complete(done: Summary, identity: dict[str, Any]) -> None:
 
 def _subject(order: Order, labelled: Labelled) -> Subject:
     sizes = order.recipe.img_size
+    named = order.weights in ("pretrained", "random")
     return Subject(
         task=order.task,
         model=order.model,
-        weights=order.weights,
+        weights=order.weights if named else os.path.abspath(order.weights),  # workers have folders of their own
         classes=labelled.classes,
         dim=order.dim,
         side=sizes[-1] if sizes else None,
