@@ -22,6 +22,8 @@ class Summary:
 
     ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
 
+    ``balanced_accuracy`` is that of the best epoch on val, None of several labels and of an autoencoder.
+
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for.
@@ -48,6 +50,7 @@ class Summary:
     stopped_early: bool
     out: str
     inherited: int | None = None
+    balanced_accuracy: float | None = None
     up_to_date: bool = False
 
     @classmethod
