@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -40,6 +41,7 @@ from cvjobs.training.sizing import Case
 from cvjobs.training.staffing import Staff
 from cvjobs.training.summary import FILE, Summary
 from cvjobs.training.survey import survey
+from cvjobs.training.tasks.classify import balanced_accuracy
 from cvjobs.training.team import Alone
 
 CACHE = "cache"
@@ -327,6 +329,7 @@ class _Session:
             final_loss=history[-1]["train_loss"],
             images_per_second=round(history[-1]["images_per_second"], 1),
             seconds=round(seconds, 2),
+            balanced_accuracy=_balanced(plan),
             stopped_early=len(history) < plan.recipe.epochs,
             parameters=self._trainee.parameters,
             memory=self._case.need(plan.batch),
@@ -345,6 +348,16 @@ def _tested(plan: Plan, task: tasks.Task, part: Part, device: torch.device) -> f
     rows = task.table("test", part, found)
     leaving.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
     return found.metric
+
+
+def _balanced(plan: Plan) -> float | None:
+    """Return the best model's balanced accuracy on the val split, None where images have not one class each."""
+    if not plan.classes or plan.several:
+        return None
+    rows = pq.read_table(Path(plan.run) / tasks.of(plan).file)
+    rows = rows.filter(pc.equal(rows["split"], "val"))
+    labels, said = (np.array(rows[name].to_pylist(), object) for name in ("label", "predicted"))
+    return balanced_accuracy(labels, said)
 
 
 def _warn(text: str) -> None:

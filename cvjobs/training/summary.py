@@ -23,6 +23,8 @@ class Summary:
 
     ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
 
+    ``balanced_accuracy`` is that of the best epoch on val, None of several labels and of an autoencoder.
+
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for. ``memory`` is the estimate for a worker in bytes, None where nobody could tell.
@@ -51,6 +53,7 @@ class Summary:
     inherited: int | None = None
     parameters: int = 0
     memory: int | None = None
+    balanced_accuracy: float | None = None
     up_to_date: bool = False
 
     @classmethod

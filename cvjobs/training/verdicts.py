@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from cvjobs import weights as files
 from cvjobs.evaluation import tables
-from cvjobs.metrics import calibration
-from cvjobs.metrics.confusion import UNDEFINED, Confusion
+from cvjobs.metrics import calibration, ranking
+from cvjobs.metrics.confusion import UNDEFINED, Confusion, mean
 from cvjobs.pages import overlays
 from cvjobs.pages.overlays import Overlay
 from cvjobs.pages.thumbnails import Thumbnail
 from cvjobs.records import Transform
-from cvjobs.training import maps
+from cvjobs.training import maps, multilabel
 from cvjobs.training.cache import Pictures
 from cvjobs.training.page import BUDGET, Ended
 from cvjobs.training.plan import MODEL, Plan
 from cvjobs.training.scoring import normalised
+from cvjobs.training.tasks.classify import average_precision
 
 MISTAKES = 24
 CLASSES = 200
@@ -46,6 +47,26 @@ def values(ended: Ended) -> dict[str, Any]:
         "no_maps": why,
         "bins": bins,
         "calibration_error": calibration.error(bins),
+        "balanced": None if confusion is None else mean(confusion.recall),
+        "rarer": None if confusion is None else _rarer(plan, found),
+        "labels": multilabel.values(ended) if plan.several else None,
+    }
+
+
+def _rarer(plan: Plan, found: pa.Table) -> dict[str, Any] | None:
+    """Return how well the rarer of two classes is told from the other; None where there are more, or it is not here."""
+    name = plan.classes[int(np.argmin(plan.counts))]
+    truth = np.asarray(pc.equal(found["label"], name), bool)
+    if len(plan.classes) != 2 or truth.all() or not truth.any():
+        return None
+    said = np.asarray(pc.equal(found["predicted"], name), bool)
+    score = np.asarray(found["score"], np.float64)
+    scores = np.where(said, score, 1 - score)
+    return {
+        "name": name,
+        "roc_auc": ranking.roc_auc(scores, truth),
+        "precision": average_precision(scores, truth),
+        "share": float(truth.mean()),
     }
 
 

@@ -59,13 +59,13 @@ class Autoencoder:
         return torch.ones(len(targets), dtype=torch.bool)
 
     def goal(self, first: float, targets: Tensor) -> float:
-        """See ``tasks.Task``: a quarter of the loss of their mean, which is painted without looking at an image.
+        """See ``tasks.Task``: a third of the loss of their mean, which is painted without looking at an image.
 
-        Half of it takes no more than the brightness of each image. Images that hardly differ are learnt where the loss
-        is small beside that of the beginning.
+        Half of it takes little more than the brightness of each image. Images that hardly differ are learnt where the
+        loss is small beside that of the beginning.
         """
         mean = targets.mean(0, keepdim=True).expand_as(targets)
-        return max(self.loss(mean, targets).item() / 4, first / 50)
+        return max(self.loss(mean, targets).item() / 3, first / 50)
 
     def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:  # noqa: ARG002
         """See ``tasks.Task``."""

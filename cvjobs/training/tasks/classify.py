@@ -75,13 +75,18 @@ class Classify:
         return scores(logits, part.labels, several=plan.several)
 
     def table(self, split: str, part: Part, found: Scores) -> pa.Table:
-        """See ``tasks.Task``: what each image shows, what the model says, and with which probability."""
+        """See ``tasks.Task``: what each image shows, what the model says, and with which probability.
+
+        Of several labels ``scores`` are the probabilities of all classes.
+        """
         first = found.each.argmax(1)
         names = np.array(self._plan.classes, object)
         if self._plan.several:
+            more = {"scores": pa.array(list(found.each), pa.list_(pa.float32()))}
             truth: list[Any] = [names[np.flatnonzero(row)].tolist() for row in part.labels]
             said: list[Any] = [names[np.flatnonzero(row > 0.5)].tolist() for row in found.each]
         else:
+            more = {}
             truth, said = names[part.labels].tolist(), names[first].tolist()
         return pa.table(
             {
@@ -90,6 +95,7 @@ class Classify:
                 "label": truth,
                 "predicted": said,
                 "score": found.each[np.arange(len(first)), first],
+                **more,
             }
         )
 
@@ -122,6 +128,11 @@ def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several:
     return Scores(each=probabilities.float().numpy(), loss=float(loss), metric=metric)
 
 
+def balanced_accuracy(labels: NDArray[np.object_], said: NDArray[np.object_]) -> float:
+    """Return the mean over the classes that are there of the share of their images that is right."""
+    return float(np.mean([(said[labels == name] == name).mean() for name in np.unique(labels)]))
+
+
 def mean_average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     """Return the mean over the classes that are there of the average precision (area under precision over recall).
 
@@ -131,7 +142,7 @@ def mean_average_precision(scores: NDArray[np.float64], labels: NDArray[np.integ
     return float(np.mean(precisions)) if precisions else 0.0
 
 
-def average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
+def average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer] | NDArray[np.bool_]) -> float:
     """Return the average precision of one class that some of the images show; see ``mean_average_precision``."""
     order = np.argsort(-scores, kind="stable")
     found = scores[order]
