@@ -90,6 +90,7 @@ def a_week(words: Words, photos: Path, tmp_path: Path) -> None:
     assert rows(out).equals(rows(tmp_path / "fresh"))
 
 
+@pytest.mark.faults
 def test_a_week_of_segment(photos: Path, tmp_path: Path) -> None:
     a_week(SEGMENT, photos, tmp_path)
 
@@ -100,6 +101,7 @@ def test_a_week_of_detect(photos: Path, tmp_path: Path, detect: Words) -> None:
     assert all(rows(tmp_path / "out")["detections"].to_pylist())
 
 
+@pytest.mark.faults
 def test_two_kills_of_detect(photos: Path, tmp_path: Path, detect: Words) -> None:
     killed_often(some(photos, tmp_path / "source", 40), tmp_path / "outs", 40, 2, 9.0, detect)
     assert all(rows(tmp_path / "outs" / "0")["detections"].to_pylist())

@@ -127,7 +127,7 @@ def test_a_killed_worker_costs_nothing(slow_photos: Path, tmp_path: Path, cluste
     until(lambda: not actors(), 20)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_an_image_that_kills_its_decoder_is_one_row(
     photos: Path, tmp_path: Path, cluster: dict[str, str], workers: int
 ) -> None:

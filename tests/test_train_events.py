@@ -40,7 +40,7 @@ def test_every_epoch_is_a_point_of_every_curve_and_the_settings_are_a_text(tmp_p
     assert b"| epochs | 3 |" in text.SerializeToString()
 
 
-@pytest.mark.parametrize("error", [Stopped, KeyError])
+@pytest.mark.parametrize("error", [Stopped, pytest.param(KeyError, marks=pytest.mark.faults)])
 def test_a_run_that_was_broken_off_twice_has_each_step_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
