@@ -169,6 +169,10 @@ class TestByHeart:
     def test_in_parts_as_training_computes_them(self, tmp_path: Path) -> None:
         assert check(plan(tmp_path, "run"), parts=3).images == 16
 
+    @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+    def test_in_other_precisions(self, tmp_path: Path, precision: str) -> None:
+        assert check(replace(plan(tmp_path, "run"), precision=precision)).images == 16
+
     def test_an_autoencoder(self, tmp_path: Path) -> None:
         made = reconstructing(plan(tmp_path, "run", denoise=0.1), dim=24)
         pixels = np.load(tmp_path / "train60" / "pixels.npy")

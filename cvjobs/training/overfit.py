@@ -22,7 +22,7 @@ from cvjobs.errors import JobFailed, Stopped
 from cvjobs.pages.words import visible
 from cvjobs.recipes import optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
-from cvjobs.training import data, tasks
+from cvjobs.training import data, sizing, tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import Plan, kind
 from cvjobs.training.scoring import autocast
@@ -63,11 +63,16 @@ def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     training itself uses is changed, random generators included.
 
     Raises:
-        JobFailed: the batch is not learnt within ``STEPS``; the sentence says what to look at.
+        JobFailed: the batch is not learnt within ``STEPS``, or the memory does not suffice.
         Stopped: ``tell`` wants it.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _check(replace(plan, recipe=replace(plan.recipe, **PLAIN)), device, parts, tell)
+    plain = replace(plan, recipe=replace(plan.recipe, **PLAIN))
+    try:
+        with sizing.explained(plan), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return _check(plain, device, parts, tell)
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the copy is gone, and what is to be trained asks how much is free
 
 
 def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
@@ -114,6 +119,8 @@ class _Batch:
                 module.eval()
         self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = optimizers.build(model, plan.recipe, plan.batch)
+        self._kind = kind(plan.precision)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._kind == torch.float16)
 
     @property
     def count(self) -> int:
@@ -141,14 +148,16 @@ class _Batch:
         right = 0
         for part in self._parts:
             inputs, targets = self._given(part)
-            with autocast(self._device, kind(self._plan.precision)):
+            with autocast(self._device, self._kind):
                 outputs = self._model(inputs.contiguous(memory_format=torch.channels_last))
             loss = self._task.loss(outputs.float(), targets)
-            (loss * (len(part) / self.count)).backward()  # type: ignore[no-untyped-call]
+            self._scaler.scale(loss * (len(part) / self.count)).backward()  # type: ignore[no-untyped-call]
             losses.append((loss.item(), len(part)))
             right += int(self._task.right(outputs.detach(), targets).sum())
+        self._scaler.unscale_(self._optimizer)
         optimizers.clip(self._model, self._recipe)
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         self._optimizer.zero_grad()
         return self._mean(losses), right
 

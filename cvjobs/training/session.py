@@ -280,7 +280,7 @@ class _Session:
             self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
             return self._stop.asked
 
-        parts = plan.recipe.accumulate * staff.most
+        parts = plan.recipe.accumulate * staff.least  # as many images at once as a worker of the smallest team has
         self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
 
     def _alone(self, plan: Plan, staff: Staff) -> None:
