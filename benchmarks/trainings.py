@@ -150,7 +150,7 @@ def steps(quick: bool, cache: Path, cifar: Path | None = None) -> dict[str, Call
         "start": lambda: [first_step(cache)],
         "workers": lambda: learning.workers(1000 if quick else 4000, 2 if quick else 4, cache),
         "fashion": lambda: learning.fashion_mnist(pictures, 2 if quick else 10, cache),
-        "autoencoder": lambda: encoders.rows(pictures, 2 if quick else 10, cache),
+        "autoencoder": lambda: encoders.rows(pictures, 2 if quick else 5, cache),
     }
     if cifar is not None:
         found["cifar"] = lambda: [learning.cifar(cifar, cache)]
