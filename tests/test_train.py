@@ -65,6 +65,7 @@ def test_what_a_run_leaves(trained: Summary) -> None:
         "Loss of validation",
         "bad &lt;b&gt;.png",
         "Learning rate",
+        "What it cost",
         "calibration error",
         "as augmentation makes",
         *CLASSES,

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvjobs import pages
+from cvjobs import devices, pages
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.pages.thumbnails import Thumbnail, thumbnails
-from cvjobs.pages.words import size
+from cvjobs.pages.words import count, duration, size
+from cvjobs.report.machine import machine
 from cvjobs.source import open_source
 from cvjobs.storage import LocalStore
 from cvjobs.trainees import Trainee
@@ -123,9 +124,26 @@ def shown(begun: Begun) -> dict[str, Any]:
         "samples": begun.samples,
         "errors": errors.slice(0, NAMED).to_pylist(),
         "more_errors": max(errors.num_rows - NAMED, 0),
+        "cost": _cost(begun.plan, history),
         "settings": [*_settings(begun.plan, begun.trainee), *_sizes(begun.plan, begun.trainee)],
         "made": time.time(),
     }
+
+
+def _cost(plan: Plan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what the epochs so far have taken, over all commands that a run was continued by."""
+    if not history:
+        return []
+    seconds = sum(row["seconds"] for row in history)
+    seen = len(history) * len(plan.train)
+    workers = sorted({row["workers"] for row in history})
+    return [
+        ("training", duration(seconds)),
+        ("images seen", count(seen)),
+        ("on average", f"{count(seen / max(seconds, 1e-9))} img/s"),
+        ("workers", ", ".join(map(str, workers))),
+        ("machine", machine("cuda" if devices.gpus() else "cpu")),
+    ]
 
 
 def _settings(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
