@@ -74,7 +74,7 @@ class TestSurvey:
     def test_in_one_line(self, tmp_path: Path) -> None:
         assert str(seen(tmp_path, plan(tmp_path, "run"))) == (
             "60 to train, 31 to val; 3 classes, 20 training images each; "
-            "1 failed, 1 leaks into train, 1 twice in train with different labels"
+            "1 failed, 1 leaked into train, 1 twice in train with different labels"
         )
 
     def test_classes_that_are_missing_and_the_imbalance(self, tmp_path: Path) -> None:
