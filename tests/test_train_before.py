@@ -17,6 +17,7 @@ from test_pages import harmless
 from training import CLASSES, SIDE, copied, folder, loop, plan, reconstructing
 
 import cvjobs
+from cvjobs import pages
 from cvjobs.errors import JobFailed, Stopped
 from cvjobs.listing import list_source
 from cvjobs.storage import LocalStore
@@ -24,7 +25,7 @@ from cvjobs.training import data, live, overfit
 from cvjobs.training.loop import State
 from cvjobs.training.page import Begun
 from cvjobs.training.plan import ERRORS, Plan
-from cvjobs.training.survey import Survey, survey
+from cvjobs.training.survey import OPEN, Survey, survey
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, Any] = {
@@ -74,7 +75,7 @@ class TestSurvey:
     def test_in_one_line(self, tmp_path: Path) -> None:
         assert str(seen(tmp_path, plan(tmp_path, "run"))) == (
             "60 to train, 31 to val; 3 classes, 20 training images each; "
-            "1 failed, 1 leaks into train, 1 twice in train with different labels"
+            "1 failed, 1 leaked into train, 1 twice in train with different labels"
         )
 
     def test_classes_that_are_missing_and_the_imbalance(self, tmp_path: Path) -> None:
@@ -100,6 +101,17 @@ class TestSurvey:
         several = data.doubles("ab", [b"1", b"1"], np.array([[1, 0], [1, 1]]))
         assert several == [("b", "a", True)]
 
+    def test_of_many_classes_the_rarest_are_shown(self, tmp_path: Path) -> None:
+        found = replace(
+            seen(tmp_path, plan(tmp_path, "run")),
+            classes=tuple(f"class {number}" for number in range(300)),
+            counts={"train": np.arange(300), "val": np.zeros(300, np.int64)},
+        )
+        page = pages.render("train-data.html", survey=found, open_classes=OPEN, named=3)
+        for text in ("class 2<", "and 297 more", "176 more classes", "and 100 classes with more images", "299 times"):
+            assert text in page
+        assert "class 250" not in page
+
 
 class TestPage:
     """The page of a run that goes on."""
@@ -110,11 +122,11 @@ class TestPage:
         monkeypatch.setattr(live, "EVERY", 0.0)
         run = begun(tmp_path, epochs=3)
         file = Path(run.store.place) / "report.html"
-        pages: list[str] = []
+        written: list[str] = []
 
         def watch(state: State) -> bool:
             page.look(state)
-            pages.append(file.read_text())
+            written.append(file.read_text())
             return False
 
         with live.Live(run) as page:
@@ -126,9 +138,9 @@ class TestPage:
         assert "Epoch by epoch" not in first
         assert "<i>.png" not in first
         assert 'http-equiv="refresh"' in first
-        assert len(set(pages)) >= 2
-        assert "after 2 of 3 epochs" in pages[-1] or "after 1 of 3 epochs" in pages[-1]
-        for content in (first, pages[-1]):
+        assert len(set(written)) >= 2
+        assert "after 2 of 3 epochs" in written[-1] or "after 1 of 3 epochs" in written[-1]
+        for content in (first, written[-1]):
             harmless(content)
 
     def test_an_end_before_its_time_is_its_last_word(self, tmp_path: Path) -> None:

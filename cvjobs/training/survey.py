@@ -80,7 +80,7 @@ class Survey:
         notes = (
             (self.failed, "failed"),
             (self.unlabelled, "without a label or split" if self.classes else "of no split"),
-            (len(self.leaks), "leaks into train"),
+            (len(self.leaks), "leaked into train"),
             (len(self.contradictions), "twice in train with different labels"),
         )
         if said := ", ".join(f"{count:,} {what}" for count, what in notes if count):
