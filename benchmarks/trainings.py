@@ -30,7 +30,7 @@ from table import Row, noisy, show
 
 EPOCHS = 3
 CLASSES = 4
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Contest(NamedTuple):
