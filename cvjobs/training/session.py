@@ -224,6 +224,8 @@ class _Session:
             survey=seen,
             samples=(),
         )
+        # The last bits of a sum depend on the threads, of which another job in this process may have left others.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
         with Live(begun) as self._live:
             if self._order.overfit_check and not self._store.names("checkpoints"):
                 self._check(plan, staff)
@@ -283,8 +285,6 @@ class _Session:
         self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
 
     def _alone(self, plan: Plan, staff: Staff) -> None:
-        # The last bits of a sum depend on the threads, of which another job in this process may have left others.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
         Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
 
     def _together(self, plan: Plan, staff: Staff) -> None:
