@@ -112,13 +112,17 @@ def run(config: Config) -> int:
 
 def call(config: Config) -> Summary | Found:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
-    from cvjobs.remote import parse_options
-    from cvjobs.training import session, sizing
+    from contextlib import closing
 
-    model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
+    from cvjobs.decoding.lanes import Nursery
 
-    return session.train(
-        session.Order(
+    with closing(Nursery()) as nursery:
+        nursery.start()  # takes seconds, as do the imports
+        from cvjobs.remote import parse_options
+        from cvjobs.training import session, sizing
+
+        model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
+        order = session.Order(
             data=config.data,
             out=config.out,
             task=config.task,
@@ -141,7 +145,7 @@ def call(config: Config) -> Summary | Found:
             storage=parse_options(config.storage_option),
             address=config.address,
         )
-    )
+        return session.train(order, nursery)
 
 
 def _recipe(config: Config, model: str) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import tempfile
 import threading
 import time
@@ -61,6 +62,8 @@ def train(plan: Plan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -
 
 def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    if not staff.address:  # nobody takes this machine away with a warning, and the actor for that costs seconds
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -74,7 +77,8 @@ def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseE
     try:
         TorchTrainer(
             _work,
-            train_loop_config={"plan": plan, "board": str(board), "cpus": staff.cpus},
+            # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
+            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": staff.cpus},
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=resources, **scaling),
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             run_config=RunConfig(
@@ -91,7 +95,8 @@ def _work(config: dict[str, Any]) -> None:
     """Run the loop in a worker; what ends it for good is noted, for Ray tries again whatever was raised."""
     from ray.train.torch import get_device
 
-    plan, board = config["plan"], Path(config["board"])
+    plan: Plan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one
+    board = Path(config["board"])
     if (board / _ENDED).exists():
         return
     device = get_device()

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ class Order:
     address: str | None
 
 
-def train(order: Order) -> Summary | rates.Found:
+def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
     """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
@@ -85,7 +84,7 @@ def train(order: Order) -> Summary | rates.Found:
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
     # A search for a rate is made in this process.
     staff = staffing.staff(*((1, None) if order.find_lr else (order.workers, order.address)))
-    with Progress("train") as progress, stoppable() as stop, closing(Nursery()) as nursery:
+    with Progress("train") as progress, stoppable() as stop:
         progress.say(f"listing {order.data}")
         listing = list_source(order.data, dict(order.storage))
         labelled = data.label(listing, order.val) if order.task == "classify" else data.unlabelled(listing, order.val)
