@@ -26,6 +26,7 @@ LAYERS = {
         "evaluation",
         "exports",
         "heads",
+        "heap",
         "images",
         "labels",
         "listing",

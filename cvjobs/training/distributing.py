@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from cvjobs import crews, errors
+from cvjobs import crews, errors, heap
 from cvjobs.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.training.loop import Loop, State, Watch
 from cvjobs.training.plan import Plan
@@ -81,10 +81,11 @@ def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseE
             train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": staff.cpus},
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=resources, **scaling),
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=FAILURES),
+                worker_runtime_env={} if gpu else {"env_vars": heap.ENVIRONMENT},
             ),
         ).fit()
     except Exception as error:  # noqa: BLE001 - raised by ``train``, in the thread that waits

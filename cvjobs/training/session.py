@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cvjobs import devices, networks
+from cvjobs import devices, heap, networks
 from cvjobs import weights as files
 from cvjobs.dataset import lease
 from cvjobs.decoding.lanes import Nursery
@@ -84,7 +84,7 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
     # A search for a rate is made in this process.
     staff = staffing.staff(*((1, None) if order.find_lr else (order.workers, order.address)))
-    with Progress("train") as progress, stoppable() as stop:
+    with Progress("train") as progress, stoppable() as stop, heap.kept():
         progress.say(f"listing {order.data}")
         listing = list_source(order.data, dict(order.storage))
         labelled = data.label(listing, order.val) if order.task == "classify" else data.unlabelled(listing, order.val)
