@@ -365,7 +365,7 @@ def test_names_of_detectors() -> None:
     assert set(names("detect")["torchvision"]) == {*KINDS, *OTHERS}
     with pytest.raises(WrongUse, match="nearest: retinanet_resnet50_fpn"):
         detector("retinanet_resnet50", weights="random")
-    with pytest.raises(WrongUse, match="no models that detect"):
+    with pytest.raises(WrongUse, match="no models for that"):
         detector("timm/resnet50", weights="random")
 
 
