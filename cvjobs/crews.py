@@ -264,6 +264,12 @@ def connect(address: str | None) -> None:
         raise KeyboardInterrupt from None
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         raise _no_answer(address or "this machine", str(error).strip().split("\n", 1)[0]) from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no kind of its own for it
+            raise
+        raise JobFailed(
+            "Ray did not start in time, for this machine is too busy: run the same command again when it is less so."
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

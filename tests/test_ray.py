@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from commands import (
     CLI,
     WITH_DECODER,
@@ -36,7 +37,8 @@ from commands import (
 )
 from decoders_e2e import POISON
 
-from cvjobs import devices
+from cvjobs import crews, devices
+from cvjobs.errors import JobFailed
 
 pytestmark = [
     pytest.mark.ray,
@@ -198,3 +200,12 @@ def test_an_output_is_a_ray_dataset(photos: Path, tmp_path: Path, cluster: dict[
     assert ended.returncode == 0, ended
     assert ended.stdout.strip().endswith(str(rows(out)["path"].to_pylist()[:3]))
     assert len(opened(out)) == 400
+
+
+def test_a_machine_too_busy_to_start_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(JobFailed, match="too busy: run the same command again"):
+        crews.connect(None)
