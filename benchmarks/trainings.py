@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--cifar", type=Path, help="a folder of CIFAR-10's classes below train and val")
     options = parser.parse_args(arguments)
     two_cores()
-    where = record.machine()
+    where = {**record.machine(), "threads": threads()[1]}
     table = record.place(options.cache, options.quick, "-training")
     rows: list[Row] = []
     for name, measure in steps(options.quick, options.cache, options.cifar).items():

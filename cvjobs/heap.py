@@ -1,7 +1,8 @@
-"""Memory that a network used for one batch and that stays for the next one, instead of going back to the system.
+"""Memory of one batch that stays with the process for the next one, instead of going back to the system.
 
-glibc hands out blocks of over 32 MB as maps of their own, and gives each back where it is freed: a step of training at
-224 pixels then takes as long to have its gigabytes zeroed by the kernel as to compute.
+glibc maps each block of over 32 MB anew and gives it back where it is freed, unless a hole of its heap happens to be as
+large. A step of training at 224 pixels is then as long in the kernel, which clears gigabytes for it, as in the network:
+in the main thread for the first dozen steps, in other threads, whose heaps are small, for ever.
 """
 
 from __future__ import annotations
@@ -10,31 +11,30 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-KEPT = 1 << 30  # bytes of the largest block that stays; the most that glibc takes
-ALL = (1 << 31) - 1
-# Where it left them, glibc would by itself have moved both to these.
-_USUAL_BLOCK, _USUAL_TOP = 32 << 20, 64 << 20
-_TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-# For a process that is yet to start: one arena, for those of threads are too small for such blocks.
+_BLOCK = 1 << 30  # bytes of the largest block that stays
+_TOP = (1 << 31) - 1  # that may be free at the end of the heap
+_USUAL_BLOCK, _USUAL_TOP = 32 << 20, 64 << 20  # as far as glibc goes by itself
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+# The same for a process to come, in whose threads networks compute: all of them have the heap of the main one.
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(KEPT),
-    "MALLOC_TRIM_THRESHOLD_": str(ALL),
+    "MALLOC_MMAP_THRESHOLD_": str(_BLOCK),
+    "MALLOC_TRIM_THRESHOLD_": str(_TOP),
 }
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Keep what the main thread frees in this process, until the end; does nothing where there is no glibc."""
+    """Keep what the main thread frees until the end; without glibc, do nothing."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
         yield
         return
-    library.mallopt(_MAP, KEPT)
-    library.mallopt(_TRIM, ALL)
+    library.mallopt(_MMAP_THRESHOLD, _BLOCK)
+    library.mallopt(_TRIM_THRESHOLD, _TOP)
     try:
         yield
     finally:
-        library.mallopt(_MAP, _USUAL_BLOCK)
-        library.mallopt(_TRIM, _USUAL_TOP)
+        library.mallopt(_MMAP_THRESHOLD, _USUAL_BLOCK)
+        library.mallopt(_TRIM_THRESHOLD, _USUAL_TOP)
         library.malloc_trim(0)
