@@ -17,13 +17,14 @@ from training import copied, loop, plan
 
 from cvjobs import models
 from cvjobs.errors import JobFailed, Stopped, WrongUse
+from cvjobs.metrics.ranking import mean_average_precision
 from cvjobs.records import digest
 from cvjobs.training import checkpoints as saved
 from cvjobs.training import loop as looping
 from cvjobs.training.checkpoints import Checkpoints
 from cvjobs.training.loop import State
 from cvjobs.training.plan import Plan
-from cvjobs.training.tasks.classify import mean_average_precision, scores
+from cvjobs.training.tasks.classify import scores
 
 MIXED: dict[str, Any] = {
     "mixup": 0.2,

@@ -35,13 +35,34 @@ def cut(scores: Scores, truth: Truth, score: float) -> Cut:
 
 def best_cut(scores: Scores, truth: Truth) -> Cut:
     """Return the threshold with the highest F1, of equal ones the highest; see ``cut``."""
+    thresholds, taken, hits = _taken(scores, truth)
+    f1 = 2 * hits / (taken + hits[-1])
+    at = int(f1.argmax())
+    return Cut(float(thresholds[at]), float(hits[at] / taken[at]), float(hits[at] / hits[-1]))
+
+
+def mean_average_precision(scores: Scores, truth: Truth) -> float:
+    """Return the mean over the classes that are there of the average precision, of (N, C) scores; 0 without any."""
+    precisions = [average_precision(scores[:, column], truth[:, column]) for column in np.flatnonzero(truth.any(0))]
+    return float(np.mean(precisions)) if precisions else 0.0
+
+
+def average_precision(scores: Scores, truth: Truth) -> float:
+    """Return the area under precision over recall of a class that some of N images show.
+
+    Images of equal score are taken together, as in scikit-learn's ``average_precision_score``.
+    """
+    _, taken, hits = _taken(scores, truth)
+    recall = np.diff(hits, prepend=0) / hits[-1]
+    return float((recall * hits / taken).sum())
+
+
+def _taken(scores: Scores, truth: Truth) -> tuple[Scores, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the thresholds that there are, the highest first, and how many images each takes, and of the class."""
     order = np.argsort(-scores, kind="stable")
     found = scores[order]
-    ends = np.append(np.flatnonzero(np.diff(found)), len(found) - 1)  # equal scores are taken together
-    hits = truth[order].cumsum()[ends]
-    f1 = 2 * hits / (ends + 1 + hits[-1])
-    at = int(f1.argmax())
-    return Cut(float(found[ends[at]]), float(hits[at] / (ends[at] + 1)), float(hits[at] / hits[-1]))
+    ends = np.append(np.flatnonzero(np.diff(found)), len(found) - 1)
+    return found[ends], ends + 1, truth[order].cumsum()[ends]
 
 
 def roc_auc(scores: Scores, truth: Truth) -> float:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cvjobs.metrics import calibration, ranking
 from cvjobs.metrics.ranking import Cut
 from cvjobs.training.page import Ended
-from cvjobs.training.tasks.classify import average_precision
 
 PICTURED = 12
 CLASSES = 200
@@ -57,7 +56,7 @@ def _rows(ended: Ended, scores: NDArray[np.float32], truth: NDArray[np.integer])
             name=name,
             trained=plan.counts[number],
             here=int(shown.sum()),
-            precision=average_precision(own, shown) if shown.any() else None,
+            precision=ranking.average_precision(own, shown) if shown.any() else None,
             half=ranking.cut(own, shown, HALF) if shown.any() else None,
             best=ranking.best_cut(own, shown) if shown.any() else None,
         )

@@ -24,7 +24,6 @@ from cvjobs.training.cache import Pictures
 from cvjobs.training.page import BUDGET, Ended
 from cvjobs.training.plan import MODEL, Plan
 from cvjobs.training.scoring import normalised
-from cvjobs.training.tasks.classify import average_precision
 
 MISTAKES = 24
 CLASSES = 200
@@ -65,7 +64,7 @@ def _rarer(plan: Plan, found: pa.Table) -> dict[str, Any] | None:
     return {
         "name": name,
         "roc_auc": ranking.roc_auc(scores, truth),
-        "precision": average_precision(scores, truth),
+        "precision": ranking.average_precision(scores, truth),
         "share": float(truth.mean()),
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cvjobs.errors import WrongUse
+from cvjobs.metrics import ranking
 from cvjobs.recipes import losses
 from cvjobs.recipes.mixing import mix
 from cvjobs.recipes.settings import RECONSTRUCTION, Recipe
@@ -120,7 +121,7 @@ def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several:
     if several:
         loss = functional.binary_cross_entropy_with_logits(found, truth.double())
         probabilities = found.sigmoid()
-        metric = mean_average_precision(probabilities.numpy(), labels)
+        metric = ranking.mean_average_precision(probabilities.numpy(), labels)
     else:
         loss = functional.cross_entropy(found, truth)
         probabilities = found.softmax(1)
@@ -131,22 +132,3 @@ def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several:
 def balanced_accuracy(labels: NDArray[np.object_], said: NDArray[np.object_]) -> float:
     """Return the mean over the classes that are there of the share of their images that is right."""
     return float(np.mean([(said[labels == name] == name).mean() for name in np.unique(labels)]))
-
-
-def mean_average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """Return the mean over the classes that are there of the average precision (area under precision over recall).
-
-    Images of equal score are taken together, as in scikit-learn's ``average_precision_score``.
-    """
-    precisions = [average_precision(scores[:, column], labels[:, column]) for column in np.flatnonzero(labels.any(0))]
-    return float(np.mean(precisions)) if precisions else 0.0
-
-
-def average_precision(scores: NDArray[np.float64], labels: NDArray[np.integer] | NDArray[np.bool_]) -> float:
-    """Return the average precision of one class that some of the images show; see ``mean_average_precision``."""
-    order = np.argsort(-scores, kind="stable")
-    found = scores[order]
-    ends = np.append(np.flatnonzero(np.diff(found)), len(found) - 1)
-    hits = labels[order].cumsum()[ends]
-    recall = np.diff(hits, prepend=0) / hits[-1]
-    return float((recall * hits / (ends + 1)).sum())
