@@ -72,7 +72,7 @@ def estimate(trainee: Trainee, recipe: Recipe, precision: str, *, together: bool
     computed = (many - few) // _ASKED
     decoded = max(trainee.transform.resize, *(trainee.transform.size or (0,)))
     return Estimate(
-        parameters=sum(parameter.numel() for parameter in trainee.module.parameters()),
+        parameters=trainee.parameters,
         # Weights in low precision are copied once a pass, for any number of images.
         fixed=_fixed(module, recipe, together=together, on_cpu=on_cpu) + max(few - _ASKED * computed, 0),
         # The step's pixels and those of the next one; the part's as floats twice, and backward's widest gradient.

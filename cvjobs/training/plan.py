@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from cvjobs import models, weights
 from cvjobs.errors import WrongUse
@@ -89,6 +90,12 @@ class Plan:
     train: Part
     val: Part
     memory: int = 0
+
+    def trained(self) -> nn.Module:
+        """Return the best model that the run has so far, in evaluation mode, on the CPU."""
+        module = self.subject.trainee().module.eval()
+        module.load_state_dict(weights.state(weights.given(f"{self.run}/{MODEL}")))
+        return module
 
     @property
     def classes(self) -> tuple[str, ...]:

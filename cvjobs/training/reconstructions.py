@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cvjobs import weights as files
 from cvjobs.pages import charts
 from cvjobs.pages.thumbnails import Thumbnail, encoded
 from cvjobs.training.cache import Pictures
 from cvjobs.training.page import Ended
-from cvjobs.training.plan import MODEL
 from cvjobs.training.scoring import normalised
 from cvjobs.training.tasks.autoencoder import Autoencoder
 
@@ -56,13 +54,11 @@ def _spread(psnr: NDArray[np.float32]) -> charts.Histogram | None:
 
 def _rows(ended: Ended, which: NDArray[np.int64], psnr: NDArray[np.float32]) -> list[Row]:
     plan = ended.plan
-    module = plan.subject.trainee().module.eval()
-    module.load_state_dict(files.state(files.given(f"{plan.run}/{MODEL}")))
     pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(which)).permute(0, 3, 1, 2)
     images = normalised(pixels, plan.transform.mean, plan.transform.std)
     given = Autoencoder(plan).shown(images, which)
     with torch.inference_mode():
-        made = module(given)
+        made = plan.trained()(given)
     columns = [("original", images), *([("noisy", given)] if plan.recipe.denoise else []), ("reconstruction", made)]
     return [
         Row(

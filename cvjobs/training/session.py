@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import torch
 
 from cvjobs import devices, heap, networks
-from cvjobs import weights as files
 from cvjobs.dataset import lease
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
@@ -35,7 +34,7 @@ from cvjobs.training.data import Labelled, Leak
 from cvjobs.training.intake import Intake
 from cvjobs.training.live import Live
 from cvjobs.training.loop import Loop, State
-from cvjobs.training.plan import HISTORY, MODEL, Part, Plan, Subject
+from cvjobs.training.plan import HISTORY, Part, Plan, Subject
 from cvjobs.training.sizing import Case
 from cvjobs.training.staffing import Staff
 from cvjobs.training.summary import FILE, Summary
@@ -338,9 +337,8 @@ class _Session:
 
 def _tested(plan: Plan, task: tasks.Task, part: Part, device: torch.device) -> float:
     """Return the best model's metric on the test split, and add its scores to those of the val split."""
-    module = plan.subject.trainee().module
-    module.load_state_dict(files.state(files.given(f"{plan.run}/{MODEL}")))
-    network = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: Any = plan.trained()
+    network = network.to(device, memory_format=torch.channels_last)
     found = task.scores(network, cache.Pictures(part.decoded), part, Alone(device))
     before = pq.read_table(Path(plan.run) / task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from cvjobs import weights as files
 from cvjobs.evaluation import tables
 from cvjobs.metrics import calibration, ranking
 from cvjobs.metrics.confusion import UNDEFINED, Confusion, mean
@@ -22,7 +21,7 @@ from cvjobs.records import Transform
 from cvjobs.training import maps, multilabel
 from cvjobs.training.cache import Pictures
 from cvjobs.training.page import BUDGET, Ended
-from cvjobs.training.plan import MODEL, Plan
+from cvjobs.training.plan import Plan
 from cvjobs.training.scoring import normalised
 
 MISTAKES = 24
@@ -124,11 +123,9 @@ def _maps(ended: Ended, wrong: pa.Table, images: Sequence[Thumbnail]) -> tuple[l
     numbers = {name: number for number, name in enumerate(plan.classes)}
     taken = np.array([numbers[name] for name in wrong["predicted"].to_pylist()], np.int64)
     try:
-        module = plan.subject.trainee().module.eval()
-        module.load_state_dict(files.state(files.given(f"{plan.run}/{MODEL}")))
         pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(np.asarray(wrong["number"])))
         seen = normalised(pixels.permute(0, 3, 1, 2), plan.transform.mean, plan.transform.std)
-        found = maps.heat(module, seen, taken, BUDGET)
+        found = maps.heat(plan.trained(), seen, taken, BUDGET)
     except Exception as error:  # noqa: BLE001 - a page is worth more than its maps
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         return [None] * len(images), why.partition("\n")[0]
