@@ -68,13 +68,6 @@ class Labelled:
                 hasher.update(len(part).to_bytes(8, "little") + part)
         return hasher.hexdigest()
 
-    def counts(self, split: str) -> list[int]:
-        """Return how many images of a split show each class."""
-        labels = self.splits[split].labels
-        if self.several:
-            return [int(count) for count in labels.sum(0)]
-        return [int(count) for count in np.bincount(labels, minlength=len(self.classes))]
-
 
 def label(listing: Listing, share: float) -> Labelled:
     """Return the images of a listing with their labels.
@@ -222,6 +215,12 @@ def _numbers(
     for at, row in enumerate(rows.tolist()):
         labels[at, [number[name] for name in names[row]]] = 1
     return labels
+
+
+def counts(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Return how many images show each class, (classes,); ``labels`` are those of ``Split``."""
+    found = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)[:classes]
+    return np.asarray(found, np.int64)
 
 
 def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[Leak]:

@@ -19,6 +19,7 @@ from cvjobs.networks import TYPES
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
+from cvjobs.training import data
 from cvjobs.training.cache import Decoded
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -110,9 +111,8 @@ class Plan:
     @property
     def counts(self) -> list[int]:
         """How many training images show each class."""
-        if self.several:
-            return [int(count) for count in self.train.labels.sum(0)]
-        return [int(count) for count in np.bincount(self.train.labels, minlength=len(self.classes))]
+        counted: list[int] = data.counts(self.train.labels, len(self.classes)).tolist()
+        return counted
 
     @property
     def identity(self) -> str:

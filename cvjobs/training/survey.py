@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cvjobs.training import data
 from cvjobs.training.data import Double, Labelled, Leak
 from cvjobs.training.plan import Part
 
@@ -93,14 +94,9 @@ def survey(labelled: Labelled, parts: Mapping[str, Part], leaks: Sequence[Leak],
     return Survey(
         classes=labelled.classes,
         images={name: len(part) for name, part in parts.items()},
-        counts={name: _counts(part.labels, len(labelled.classes)) for name, part in parts.items()},
+        counts={name: data.counts(part.labels, len(labelled.classes)) for name, part in parts.items()},
         failed=sum(len(labelled.splits[name]) - len(part) for name, part in parts.items()),
         unlabelled=labelled.unlabelled,
         leaks=leaks,
         doubles=doubles,
     )
-
-
-def _counts(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)[:classes]
-    return np.asarray(counts, np.int64)
