@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, OutputHeld, Stopped, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
+from cvjobs.listing.rows import IMAGES
 from cvjobs.options import BatchOptions
 from cvjobs.progress import Progress
 from cvjobs.records import Failure, digest
@@ -58,6 +60,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
         if not base.version and options.workers in (None, 1) and not options.address:
             nursery.start()
         resolved = job.resolve(base.resolved)
+        listing = _renamed(listing, resolved)
         context = Context(
             options=options,
             storage=storage,
@@ -82,9 +85,18 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
             held.release()
 
 
+def _renamed(listing: Listing, resolved: Resolved) -> Listing:
+    """Return the listing with its own columns named as in the output, where each name is there once.
+
+    The versions of the images stay: they are made from the names and values in the list.
+    """
+    keys, own = IMAGES.names, listing.images.schema.names[len(IMAGES) :]
+    names = layout.own_names(own, [*layout.RESERVED, *resolved.opener.results.names])
+    return replace(listing, images=listing.images.rename_columns([*keys, *names]))
+
+
 def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
-    names = set(layout.RESERVED) | {f.name for f in layout.KEYS}
-    carried = pa.schema([f for f in listing.images.schema if f.name not in names])
+    carried = pa.schema([*listing.images.schema][len(IMAGES) :])
     metadata = {
         "cvjobs.fingerprint": digest(resolved.facts),
         "cvjobs.facts": layout.pack(resolved.facts),

@@ -196,9 +196,10 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
 
 
 def _as_listed(table: pa.Table, want: Want, schema: pa.Schema) -> pa.Table:
-    """Return rows with the time stamps, versions and carried columns of the listing."""
+    """Return rows with the time stamps, versions and carried columns of the listing; errors carry none."""
     listed = want.table.take(pa.array(positions(table["image_id"].combine_chunks(), want.ids)))
-    columns = [listed[name] if name in listed.schema.names else table[name] for name in schema.names]
+    own = [f.name for f in layout.KEYS] if schema is layout.ERROR_SCHEMA else listed.schema.names
+    columns = [listed[name] if name in own else table[name] for name in schema.names]
     return pa.table(columns, names=schema.names)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,22 @@ RESERVED = frozenset(f.name for f in (*KEYS, *MEASURED))
 def result_schema(carried: pa.Schema, results: pa.Schema) -> pa.Schema:
     """Return the schema of ``data/``: keys, measured columns, the list's own columns, then the results."""
     return pa.schema([*KEYS, *MEASURED, *carried, *results])
+
+
+def own_names(names: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return the names that a list's own columns have beside others: ``source_`` goes before one that is taken.
+
+    It goes there again where that name is taken too. The order of the names does not count.
+    """
+    others = {*names, *taken}
+    found = []
+    for name in names:
+        new = name
+        if name in taken:
+            while new in others:
+                new = f"source_{new}"
+        found.append(new)
+    return found
 
 
 def new_run(lease_epoch: int) -> str:

@@ -167,7 +167,11 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
     """
     try:
         with store.open(file.name) as handle:
-            yield pq.ParquetFile(handle, page_checksum_verification=True)
+            parquet = pq.ParquetFile(handle, page_checksum_verification=True)
+            names = parquet.schema_arrow.names
+            if len(set(names)) < len(names):  # earlier versions let a list's own column have a result's name
+                raise Damaged(store, file, "two of its columns have one name")
+            yield parquet
     except pa.ArrowMemoryError:
         raise
     except FileNotFoundError as error:

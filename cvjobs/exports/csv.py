@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from cvjobs import plain
+from cvjobs.dataset import layout
 from cvjobs.exports import Output, publish
 from cvjobs.results import CLASSES, DETECTIONS
 from cvjobs.segmentation import rle
@@ -39,7 +40,7 @@ def write(output: Output, to: str) -> int:
         nonlocal count
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         lines = csv.writer(text)
-        lines.writerow(map(harmless, [*IMAGE, *carried, *names]))
+        lines.writerow(map(harmless, [*IMAGE, *layout.own_names(carried, names), *names]))
         for table in output.tables([*IMAGE, *carried, LISTS[output.task]]):
             for row in plain.rows(table):
                 image = [harmless(row[name]) for name in (*IMAGE, *carried)]
