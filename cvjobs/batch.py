@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,11 +77,8 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
         context.staff()
         if options.dry_run:
             return forecast.run(context, base)
-        held = lease.acquire(store)
-        try:
+        with lease.held(store) as held:
             return _run(context, held, progress, stop, run)
-        finally:
-            held.release()
 
 
 def _renamed(listing: Listing, resolved: Resolved) -> Listing:
@@ -132,7 +128,7 @@ def _run(
             _leave_page(context, run)
         raise
     summary = _summary(context, base, todo, run)
-    store.write(layout.SUMMARY, lambda file: _put(file, layout.pack(summary.as_dict())))
+    store.write_bytes(layout.SUMMARY, layout.pack(summary.as_dict()))
     _leave_page(context, run, base, summary)
     return summary
 
@@ -149,10 +145,6 @@ def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summar
         if run.status == "finished" or not isinstance(error, CvjobsError):
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
             print(f"cvjobs: this run has no {layout.REPORT} ({why}).", file=sys.stderr)
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
 
 
 def _compute(

@@ -79,11 +79,8 @@ def output(
             parts.commit(store, author, table, error_rows(keys.take(pa.array(bad, pa.int64())), failures))
         return End()
 
-    held = lease.acquire(store)
-    try:
+    with lease.held(store) as held:
         update(store, held, order, compute, lambda _: None)
-    finally:
-        held.release()
     return folder
 
 

@@ -55,6 +55,14 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert "data" in store.names(".")
 
 
+def test_bytes_are_written_whole(store: Store) -> None:
+    for content in (b"", b"one", b"\0two" * 9_000_000):
+        written = store.write_bytes("a folder/of bytes", content)
+        assert (written.bytes, written.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert store.read("a folder/of bytes") == content
+    assert store.names("a folder") == ["of bytes"]
+
+
 def test_what_is_not_there(store: Store) -> None:
     assert store.names("data") == []
     assert store.sizes("data") == {}

@@ -90,7 +90,7 @@ class Walk(RuleBasedStateMachine):
         else:
             raise AssertionError("an overtaken run published")
         finally:
-            sleeper.held.release()
+            sleeper.held.__exit__()
         assert snapshot.open_dataset(str(self.toy.out)).to_arrow().num_rows == len(self.toy.rows())
         self.finished = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -139,7 +140,7 @@ def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
 
     with pytest.raises(OutputHeld, match="took"):
         sleeper.finish(overtaken)
-    sleeper.held.release()
+    sleeper.held.__exit__()
     assert six.rows() == six.wanted()
     six.run()
     assert six.computed == []
@@ -181,7 +182,7 @@ def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> N
     with pytest.raises(OutputHeld, match="published"):
         fold.fold(sleeper.store, base, mine, state, change)
     assert sorted(six.out.rglob("*")) == files
-    sleeper.held.release()
+    sleeper.held.__exit__()
     six.run()
     six.check()
 
@@ -197,7 +198,7 @@ def test_a_fold_whose_number_was_used_up_is_refused(six: Toy) -> None:
     assert not (six.out / layout.VERSIONS / "v00000001.json").exists()
     assert not snapshot.publish(sleeper.store, late)
     assert snapshot.latest(six.store).version > 1
-    sleeper.held.release()
+    sleeper.held.__exit__()
     six.run()
     assert base.version == 0
     six.put("1.jpg", "changed")
@@ -275,6 +276,23 @@ def test_a_file_system_without_hard_links_will_do(six: Toy, monkeypatch: pytest.
     with Run(six), pytest.raises(OutputHeld):
         six.run()
     assert not snapshot.publish(six.store, snapshot.Snapshot(version=snapshot.latest(six.store).version))
+
+
+@pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
+def test_a_lease_is_free_after_its_block_however_that_ends(tmp_path: Path, ends: type[BaseException] | None) -> None:
+    store = LocalStore(tmp_path)
+    with contextlib.suppress(ValueError, KeyboardInterrupt), lease.held(store) as held:
+        assert lease.holder(store) is not None
+        with pytest.raises(OutputHeld, match="is held by process"):
+            lease.held(LocalStore(tmp_path))
+        held.check()
+        if ends:
+            raise ends
+    assert lease.holder(store) is None
+    with lease.held(store) as later:
+        assert later.epoch == held.epoch + 1
+        with pytest.raises(OutputHeld, match=r"took .* over"):
+            held.check()
 
 
 def test_a_failed_write_never_reaches_another_file(tmp_path: Path) -> None:

@@ -111,13 +111,13 @@ class Run:
         )
         if steal:  # as after a minute of silence of a process that still exists
             expire(self.store)
-        self.held = lease.acquire(self.store)
+        self.held = lease.held(self.store)
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.held.release()
+        self.held.__exit__()
 
     def finish(self, compute: update.Compute | None = None) -> Snapshot:
         snap, todo = update.update(self.store, self.held, self.order, compute or self.compute, lambda _: None)

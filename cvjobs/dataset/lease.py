@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,23 @@ def _started(pid: int) -> float | None:
 
 
 class Lease:
-    """This run's hold on an output; ``epoch`` orders the runs that ever held it."""
+    """This run's hold on an output, in a ``with`` block; ``epoch`` orders the runs that ever held it."""
 
     def __init__(self, store: Store, epoch: int, holder: dict[str, Any]) -> None:
         self.store, self.epoch, self._holder = store, epoch, holder
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the output free, so that the next run need not look for this process."""
+        self._stop.set()
+        self._thread.join()
+        with suppress(CvjobsError):  # a lease of a process that is gone counts as free
+            self._write(released=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -57,7 +68,7 @@ class Lease:
 
     def _write(self, released: bool) -> None:
         record = {**self._holder, "heartbeat": time.time(), "released": released}
-        self.store.write(f"{layout.LEASE}/hb-{self.epoch:06d}.json", lambda file: _put(file, record))
+        self.store.write_bytes(f"{layout.LEASE}/hb-{self.epoch:06d}.json", layout.pack(record))
 
     def overtaken(self) -> bool:
         """Return whether a later run has taken the output over."""
@@ -67,19 +78,6 @@ class Lease:
         """Raise OutputHeld where a later run has taken the output over."""
         if self.overtaken():
             raise OutputHeld(f"Another run took {self.store.place} over while this one stood still: nothing is lost.")
-
-    def release(self) -> None:
-        """Give the output free, so that the next run need not look for this process."""
-        self._stop.set()
-        self._thread.join()
-        try:
-            self._write(released=True)
-        except CvjobsError:
-            return  # a lease of a process that is gone counts as free
-
-
-def _put(file: Any, record: dict[str, Any]) -> None:
-    file.write(layout.pack(record))
 
 
 def newest(store: Store) -> int:
@@ -127,8 +125,11 @@ def _take(store: Store, epoch: int, record: dict[str, Any]) -> bool:
         return False  # a rival was faster, and has already cleaned up after us
 
 
-def acquire(store: Store) -> Lease:
-    """Take the output for this process; raises OutputHeld with the holder named where it is not free."""
+def held(store: Store) -> Lease:
+    """Take the output for this process until the end of a ``with`` block.
+
+    Raises OutputHeld with the holder named where it is not free.
+    """
     # In this order: where a rival takes this epoch after we looked for a holder, we cannot take it.
     epoch = newest(store) + 1
     current = holder(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -226,10 +226,6 @@ def _write_run(store: Store, order: Order, author: Author, want: Want) -> None:
     """Freeze what this run wants and how it was asked for."""
     folder = f"{layout.RUNS}/{author.run}"
     config = layout.pack({**order.config, "facts": order.facts, "author": vars(author)})
-
-    def fill(file: BinaryIO) -> None:
-        file.write(config)
-
-    store.write(f"{folder}/config.json", fill)
+    store.write_bytes(f"{folder}/config.json", config)
     keys = want.table.select([f.name for f in layout.KEYS])
     parts.write_table(store, f"{folder}/listing.parquet", keys.schema, [keys])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from cvjobs.errors import WrongUse
 from cvjobs.evaluation import classify, detect, semantic
@@ -76,12 +75,7 @@ def _beside(given: Output | ResultsFile) -> str:
 
 
 def _write(store: Store, name: str, text: str) -> None:
-    content = text.encode(errors="replace")
-
-    def fill(file: BinaryIO) -> None:
-        file.write(content)
-
     try:
-        store.write(name, fill)
+        store.write_bytes(name, text.encode(errors="replace"))
     except OSError as error:
         raise WrongUse(f"Cannot write to {store.place} ({error.strerror}): name another folder with -o.") from error

@@ -23,7 +23,7 @@ from cvjobs.dataset.snapshot import Damaged, Snapshot
 from cvjobs.errors import JobFailed, WrongUse, nearest
 from cvjobs.remote import Options, address
 from cvjobs.results import Category
-from cvjobs.storage import Store, open_store, write_file
+from cvjobs.storage import Store, file_at, open_store
 
 EMBED = "embed"
 AT_ONCE = 256  # images as Python's values
@@ -199,9 +199,9 @@ def write(output: Output, name: str, to: str) -> Exported:
 
 def publish(output: Output, to: str, fill: Callable[[BinaryIO], None]) -> None:
     """Write a file that has no room for its origin, and that beside it, with the file's sha256."""
-    written = write_file(to, fill, output.options)
-    origin = layout.pack({**output.origin(), "file": to.rpartition("/")[2], **vars(written)})
-    write_file(f"{to}.origin.json", lambda file: cast(None, file.write(origin)), output.options)
+    store, name = file_at(to, output.options)
+    written = store.write(name, fill)
+    store.write_bytes(f"{name}.origin.json", layout.pack({**output.origin(), "file": name, **vars(written)}))
 
 
 def _check_place(output: Output, to: str) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from cvjobs.exports import Output
 from cvjobs.results import CLASS_MAP, CLASSES, DETECTIONS
 from cvjobs.segmentation import rle
-from cvjobs.storage import write_file
+from cvjobs.storage import file_at
 
 TASKS = ("detect", "instance", "semantic")
 UNIT = "annotations"
@@ -40,7 +40,8 @@ def write(output: Output, to: str) -> int:
         count = _put(file, _annotations(output, images, numbers))
         file.write(b"]}\n")
 
-    write_file(to, fill, output.options)
+    store, name = file_at(to, output.options)
+    store.write(name, fill)
     return count
 
 

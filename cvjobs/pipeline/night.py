@@ -31,8 +31,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
     Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
     """
     store = _store(pipeline)
-    held = lease.acquire(store)
-    try:
+    with lease.held(store):
         nights.tidy(store)
         earlier = nights.load(store)
         if earlier and earlier[-1].status == "running":
@@ -44,8 +43,6 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
             stop.guarded = True
             _Watch(pipeline, store, night, earlier, say).run(stop)
         return Outcome.of(pipeline, night)
-    finally:
-        held.release()
 
 
 def _store(pipeline: Pipeline) -> LocalStore:

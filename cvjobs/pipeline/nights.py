@@ -138,11 +138,7 @@ def _numbers(store: Store) -> list[int]:
 def keep(store: Store, night: Night) -> None:
     """Write the record of a night; raises what the store raises."""
     content = json.dumps(asdict(night), indent=1).encode() + b"\n"  # in the order in which the commands told it
-    store.write(f"{night.folder}/night.json", lambda file: _put(file, content))
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
+    store.write_bytes(f"{night.folder}/night.json", content)
 
 
 def tidy(store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cvjobs.dataset import layout
 from cvjobs.pages import charts, render
@@ -53,11 +52,7 @@ def leave(store: Store, pipeline: Pipeline, night: Night, earlier: list[Night]) 
         (layout.REPORT, f"{night.folder}/", "nights/"),
     ):
         content = render("night.html", **values, here=here, there=there).encode(errors="replace")
-        store.write(name, lambda file, page=content: _put(file, page))  # type: ignore[misc]
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
+        store.write_bytes(name, content)
 
 
 def total(night: Night, key: str) -> float:

@@ -55,8 +55,4 @@ def load(store: Store) -> list[Record]:
 def keep(store: Store, runs: list[Record]) -> None:
     """Write the newest runs; the rest is forgotten."""
     content = layout.pack({"runs": [asdict(run) for run in runs[-LONGEST:]]})
-    store.write(layout.HISTORY, lambda file: _put(file, content))
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
+    store.write_bytes(layout.HISTORY, content)

@@ -110,11 +110,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     }
     page = render("findings.html" if found else "report.html", **values).encode(errors="replace")
     history.keep(context.store, [*earlier, record])
-    context.store.write(layout.REPORT, lambda file: _put(file, page))
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
+    context.store.write_bytes(layout.REPORT, page)
 
 
 def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -> Sheet:

@@ -210,8 +210,4 @@ def _load(store: Store) -> dict[Place, Picture]:
 def _keep(store: Store, pictures: Mapping[Place, Picture]) -> None:
     entries = [{"file": file, "row": row, "picture": asdict(picture)} for (file, row), picture in pictures.items()]
     content = json.dumps({"format": FORMAT, "pictures": entries}).encode()
-    store.write(layout.PICTURES, lambda file: _put(file, content))
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
+    store.write_bytes(layout.PICTURES, content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +52,7 @@ def keep(store: Store, sheet: Sheet, ended: float) -> None:
     """Keep a sheet for runs that compute nothing."""
     record = {"sheet": [asdict(shown) for shown in sheet.images], "ended": ended}
     content = json.dumps(record).encode()
-    store.write(layout.PICTURES, lambda file: _put(file, content))
+    store.write_bytes(layout.PICTURES, content)
 
 
 def load(store: Store, images: pa.Table) -> Sheet:
@@ -69,7 +68,3 @@ def load(store: Store, images: pa.Table) -> Sheet:
     stamps = listed["modified"].cast(pa.int64()).to_pylist()
     still = set(zip(listed["path"].to_pylist(), listed["bytes"].to_pylist(), stamps, strict=True))
     return Sheet([s for s in sheet.images if (s.path, s.bytes, s.modified) in still], sheet.ended)
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)

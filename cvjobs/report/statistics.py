@@ -253,7 +253,7 @@ def gather(
     if known.keys() != earlier.keys():
         records = {name: statistics.record() for name, statistics in known.items()}
         content = json.dumps({"format": FORMAT, "task": task, "files": records}, separators=(",", ":")).encode()
-        store.write(layout.STATISTICS, lambda file: _put(file, content))
+        store.write_bytes(layout.STATISTICS, content)
     return known
 
 
@@ -265,7 +265,3 @@ def _load(store: Store, task: str) -> dict[str, Statistics]:
         return {name: Statistics.load(record) for name, record in content["files"].items()}
     except (FileNotFoundError, KeyError, TypeError, ValueError, AttributeError):
         return {}
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)

@@ -6,7 +6,7 @@ import shutil
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -155,9 +155,4 @@ def keep(answer: Answer) -> None:
     for name in answer.store.names(layout.DATA):
         if f"{layout.DATA}/{name}" != answer.name:
             answer.store.delete(f"{layout.DATA}/{name}")  # of an earlier answer
-    content = layout.pack(answer.as_dict())
-
-    def fill(file: BinaryIO) -> None:
-        file.write(content)
-
-    answer.store.write(layout.SUMMARY, fill)
+    answer.store.write_bytes(layout.SUMMARY, layout.pack(answer.as_dict()))

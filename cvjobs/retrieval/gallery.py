@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from cvjobs.remote import Options
 from cvjobs.retrieval.answers import Duplicates, Neighbours
 from cvjobs.retrieval.itself import Origin
 from cvjobs.source import open_source
-from cvjobs.storage import write_file
+from cvjobs.storage import file_at
 
 if TYPE_CHECKING:
     from cvjobs.retrieval.opened import Index
@@ -75,12 +75,8 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
 
 def write(file: str, page: str, options: Options) -> None:
     """Publish a page under the name of a file."""
-    content = page.encode()
-
-    def fill(out: BinaryIO) -> None:
-        out.write(content)
-
-    write_file(file, fill, options)
+    store, name = file_at(file, options)
+    store.write_bytes(name, page.encode())
 
 
 def _origin(index: Index) -> Origin:

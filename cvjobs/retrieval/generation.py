@@ -129,12 +129,8 @@ def publish(store: Store, generation: Generation) -> bool:
     published = versions.publish(store, generation.number, generation.record())
     if published:
         content = layout.pack(generation.record())
-        store.write("index.json", lambda file: _put(file, content))
+        store.write_bytes("index.json", content)
     return published
-
-
-def _put(file: Any, content: bytes) -> None:
-    file.write(content)
 
 
 def sweep(store: Store, number: int) -> None:

@@ -55,12 +55,8 @@ def ranges(count: int, most: int, workers: int) -> list[tuple[int, int]]:
 
 def prepare(store: Store, folder: str, trained: Any, queries: Floats) -> None:
     """Write what every range needs: the trained index and the queries."""
-    store.write(f"{folder}/{WORK}/{TRAINED}", lambda file: _put(file, faiss.serialize_index(trained).data))
+    store.write_bytes(f"{folder}/{WORK}/{TRAINED}", faiss.serialize_index(trained).tobytes())
     store.write(f"{folder}/{WORK}/{QUERIES}", lambda file: np.save(file, queries))
-
-
-def _put(file: BinaryIO, content: Any) -> None:
-    file.write(content)
 
 
 def add(task: Addition) -> None:

@@ -51,14 +51,11 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
         return
     store = open_store(out, options=options)
     _check(store)
-    held = lease.acquire(store)
-    try:
+    with lease.held(store) as held:
         store.writer = layout.new_run(held.epoch)
         store.create(layout.FORMAT, layout.pack({"format": FORMAT, "version": 1, "source": f"a query of {place}"}))
         _tidy(store)
         yield Output(store=store, temporary=False, index=place, options=options, notes=notes)
-    finally:
-        held.release()
 
 
 def _check(store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +31,7 @@ def leave(store: Store, newest: Generation, report: Report, storage: Mapping[str
     try:
         values = {"report": report, "generation": newest, "kept": generation.kept(store)}
         page = pages.render("index.html", **values, examples=_examples(store, newest, storage)).encode(errors="replace")
-
-        def fill(file: BinaryIO) -> None:
-            file.write(page)
-
-        store.write(layout.REPORT, fill)
+        store.write_bytes(layout.REPORT, page)
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         print(f"cvjobs: this index has no {layout.REPORT} ({why}).", file=sys.stderr)

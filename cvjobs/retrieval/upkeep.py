@@ -6,11 +6,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from cvjobs.context import libraries
 from cvjobs.dataset import layout, lease, snapshot, versions
@@ -56,7 +54,7 @@ def update(place: str, out: str, order: Order, say: Say) -> Report:
     _check_place(store, embeddings)
     limit = order.max_memory or kinds.default_memory()
     kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
-    with _held(store) as held:
+    with lease.held(store) as held:
         record = {**generation.FORMAT, "source": embeddings.store.place}
         store.create(layout.FORMAT, layout.pack(record))
         current = generation.latest(store)
@@ -83,7 +81,7 @@ def rollback(out: str, storage: Mapping[str, str]) -> Report:
     """Make the generation before the newest one count again, as a new one, and return what it holds."""
     store = open_store(out, options=storage)
     generation.current(store)
-    with _held(store) as held:
+    with lease.held(store) as held:
         newest = generation.current(store)
         before = next((g for g in generation.kept(store) if g.number == newest.previous), None)
         if before is None:
@@ -103,15 +101,6 @@ def info(out: str, storage: Mapping[str, str]) -> Report:
     return Report.of(store.place, current, kept=current.count)
 
 
-@contextmanager
-def _held(store: Store) -> Iterator[lease.Lease]:
-    held = lease.acquire(store)
-    try:
-        yield held
-    finally:
-        held.release()
-
-
 def _publish(store: Store, held: lease.Lease, new: Generation) -> None:
     held.check()
     if not generation.publish(store, new):
@@ -120,12 +109,7 @@ def _publish(store: Store, held: lease.Lease, new: Generation) -> None:
 
 
 def _note(store: Store, report: Report) -> None:
-    content = layout.pack(report.as_dict())
-
-    def fill(file: BinaryIO) -> None:
-        file.write(content)
-
-    store.write(layout.SUMMARY, fill)
+    store.write_bytes(layout.SUMMARY, layout.pack(report.as_dict()))
 
 
 def _check_place(store: Store, embeddings: Embeddings) -> None:

@@ -18,7 +18,7 @@ from cvjobs.storage.bucket import BucketStore
 from cvjobs.storage.hashing import Written
 from cvjobs.storage.local import TEMPORARY, LocalStore
 
-__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "in_flight", "open_store", "write_file"]
+__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "file_at", "in_flight", "open_store"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -37,6 +37,9 @@ class Store(Protocol):
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
         """Publish a file atomically, replacing an existing one; ``fill`` writes its content."""
+
+    def write_bytes(self, name: str, content: bytes) -> Written:
+        """Publish a file with this content atomically, replacing an existing one."""
 
     def create(self, name: str, content: bytes) -> bool:
         """Publish a file unless the name exists; return whether this call created it."""
@@ -74,15 +77,15 @@ def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | 
     return LocalStore(root, writer)
 
 
-def write_file(place: str, fill: Callable[[BinaryIO], None], options: Mapping[str, str] | None = None) -> Written:
-    """Publish one file, named as a user names it, atomically; ``fill`` writes its content.
+def file_at(place: str, options: Mapping[str, str] | None = None) -> tuple[Store, str]:
+    """Return the store of one file, named as a user names it, and its name there.
 
-    Raises WrongUse where the name is a folder's or cannot be written to, JobFailed where writing fails.
+    Raises WrongUse where the name is a folder's or of a scheme that is not supported.
     """
     folder, _, name = place.rpartition("/")
     if not name or (not address(place) and Path(place).expanduser().is_dir()):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
-    return open_store(folder or ("/" if place.startswith("/") else "."), options=options).write(name, fill)
+    return open_store(folder or ("/" if place.startswith("/") else "."), options=options), name
 
 
 def in_flight(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import posixpath
 import secrets
@@ -46,6 +47,12 @@ class BucketStore:
         except OSError as error:
             raise storage_failure(error, tempfile.gettempdir()) from error
         return written
+
+    def write_bytes(self, name: str, content: bytes) -> Written:
+        """See ``Store.write_bytes``."""
+        with self._errors():
+            obstore.put(self._client, self._key(name), content, chunk_size=PIECE, max_concurrency=4)
+        return Written(len(content), hashlib.sha256(content).hexdigest())
 
     def create(self, name: str, content: bytes) -> bool:
         """See ``Store.create``; what is already there with the same content counts as created by this call.

@@ -56,6 +56,10 @@ class LocalStore:
             raise storage_failure(error, self.place) from error
         return written
 
+    def write_bytes(self, name: str, content: bytes) -> Written:
+        """See ``Store.write_bytes``."""
+        return self.write(name, lambda file: _write_all(file, content))
+
     def create(self, name: str, content: bytes) -> bool:
         """See ``Store.create``; a hard link, or an exclusive create where the file system has no links."""
         final = self.root / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,11 +38,7 @@ def table(run: str, name: str, rows: pa.Table) -> None:
 
 def content(run: str, name: str, data: bytes) -> None:
     """Write a file of the run."""
-
-    def fill(file: BinaryIO) -> None:
-        file.write(data)
-
-    LocalStore(run).write(name, fill)
+    LocalStore(run).write_bytes(name, data)
 
 
 def record(run: str, name: str, values: dict[str, Any]) -> None:

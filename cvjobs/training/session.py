@@ -109,8 +109,7 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
                     _complete(done, now)
                 return done
         case.check(order.batch_size)
-        held = lease.acquire(store)
-        try:
+        with lease.held(store):
             stop.guarded = True
             found = _Found(order=order, store=store, labelled=labelled, subject=subject, case=case)
             session = _Session(found, nursery, progress, stop)
@@ -118,8 +117,6 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
                 return session.find_rate(staff)
             identity.note(store, now, anew=order.overwrite)
             return session.run(staff, began)
-        finally:
-            held.release()
 
 
 def _complete(done: Summary, identity: dict[str, Any]) -> None:
