@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cvjobs.dataset.snapshot import open_dataset
+    from cvjobs.dataset.snapshot_reader import open_dataset
 
     open = open_dataset  # noqa: A001 - used as cvjobs.open
 
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
         raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
     # Importing cvjobs costs nothing until a function is used: the command line answers --help in that time.
     if name == "open":
-        from cvjobs.dataset.snapshot import open_dataset
+        from cvjobs.dataset.snapshot_reader import open_dataset
 
         return open_dataset
     from cvjobs import drivers

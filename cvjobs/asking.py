@@ -10,7 +10,7 @@ from typing import Any
 from cvjobs import batch, embedding, resolving
 from cvjobs.context import Resolved
 from cvjobs.dataset import snapshot
-from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.dataset.update import differences
 from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.options import BatchOptions
@@ -72,39 +72,38 @@ def _embeddings(source: str, options: Options) -> Queries | None:
         return None
     store = open_store(source, options=options)
     base = snapshot.latest(store)
-    return Queries(store=store, snapshot=base) if base.version else None
+    return Queries(reader=SnapshotReader(store=store, snapshot=base)) if base.version else None
 
 
 def _check(given: Queries, model: Model) -> None:
-    made = model.generation
-    if given.snapshot.fingerprint != made.fingerprint:
+    made, reader = model.generation, given.reader
+    if reader.snapshot.fingerprint != made.fingerprint:
         raise WrongUse(
-            f"The index {model.index} and the queries in {given.store.place} have vectors of different models "
-            f"({differences(made.facts, given.snapshot.facts)}): embed them with the index's, or query the images."
+            f"The index {model.index} and the queries in {reader.store.place} have vectors of different models "
+            f"({differences(made.facts, reader.snapshot.facts)}): embed them with the index's, or query the images."
         )
 
 
 def _asked(source: str, store: Store, summary: Summary) -> Asked:
     if not summary.ok + summary.failed:
         raise WrongUse(f"There is no image in {source} any more: give a source with images.")
-    base = snapshot.latest(store)
-    failed = _failed(store, base)
+    reader = open_newest(store)
+    failed = _failed(reader)
     if summary.failed == 1 and not summary.ok and Path(source).is_file() and source.endswith(failed[0]["path"]):
         (one,) = failed
         raise JobFailed(f"{source} is no query ({one['code']}, {one['detail']}): {CODES[one['code']].remedy}.")
     return Asked(
-        queries=Queries(store=store, snapshot=base),
+        queries=Queries(reader=reader),
         exit_code=summary.exit_code,
         failures=summary.failures,
         failed=failed,
     )
 
 
-def _failed(store: Store, base: Snapshot) -> list[dict[str, str]]:
+def _failed(reader: SnapshotReader) -> list[dict[str, str]]:
     named: list[dict[str, str]] = []
-    for file in base.errors:
-        rows = snapshot.read_table(store, file, ["path", "code", "detail"]).sort_by("path")
-        named += rows.slice(0, NAMED - len(named)).to_pylist()
+    for table in reader.errors(["path", "code", "detail"]):
+        named += table.sort_by("path").slice(0, NAMED - len(named)).to_pylist()
     return named
 
 

@@ -18,6 +18,7 @@ from cvjobs.dataset import known, layout, lease, parts, snapshot
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.dataset.update import End, check_fingerprint, check_source, update
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, OutputHeld, Stopped, WrongUse
@@ -222,9 +223,8 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
     skipped = sum(context.listing.skipped.values())
     remaining = min(todo.left, base.wanted - base.ok - base.failed)
     codes: dict[str, int] = {}
-    for file in base.errors:
-        counts = snapshot.read_table(context.store, file, ["code"])["code"].value_counts()
-        for entry in counts.to_pylist():
+    for table in SnapshotReader(store=context.store, snapshot=base).errors(["code"]):
+        for entry in table["code"].value_counts().to_pylist():
             codes[entry["values"]] = codes.get(entry["values"], 0) + entry["counts"]
     return Summary(
         listed=base.wanted + skipped,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from toy import Run, Toy, killed, plain
 
-from cvjobs.dataset import snapshot
+from cvjobs.dataset import snapshot_reader
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.update import End
@@ -91,7 +91,7 @@ class Walk(RuleBasedStateMachine):
             raise AssertionError("an overtaken run published")
         finally:
             sleeper.held.__exit__()
-        assert snapshot.open_dataset(str(self.toy.out)).to_arrow().num_rows == len(self.toy.rows())
+        assert snapshot_reader.open_dataset(str(self.toy.out)).to_arrow().num_rows == len(self.toy.rows())
         self.finished = False
 
     @precondition(lambda self: self.finished)

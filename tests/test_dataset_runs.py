@@ -16,7 +16,7 @@ import pytest
 import toy
 from toy import Run, Toy
 
-from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot
+from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot, snapshot_reader
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
 from cvjobs.errors import JobFailed, OutputHeld, Stopped, WrongUse
@@ -242,9 +242,9 @@ def test_a_kill_between_publishing_and_cleaning_brings_no_old_row_back(six: Toy)
 
 def test_a_reader_of_a_superseded_snapshot_is_told(six: Toy) -> None:
     six.run()
-    old = snapshot.open_dataset(str(six.out))
+    old = snapshot_reader.open_dataset(str(six.out))
     six.run(overwrite=True)
-    with pytest.raises(WrongUse, match="superseded by 2: open"):
+    with pytest.raises(WrongUse, match="replaced by 2 meanwhile: open the output again"):
         old.to_arrow()
 
 

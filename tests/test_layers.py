@@ -71,7 +71,7 @@ LAYERS = {
 DRIVER = 3
 HEAVY = {0: {"ray", "torch"}, 1: {"ray"}}
 # A finished output read as a Ray Dataset is for users who have Ray running anyway; nothing of ours calls it.
-ASKED_FOR = {("dataset.snapshot", "ray.data")}
+ASKED_FOR = {("dataset.snapshot_reader", "ray.data")}
 NO_SIBLINGS = {"models", "exports"}
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import xxhash
 from trees import STAMP, touch
 
-from cvjobs.dataset import layout, lease, parts, snapshot, update
+from cvjobs.dataset import layout, lease, parts, snapshot, snapshot_reader, update
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
@@ -64,11 +64,11 @@ class Toy:
 
     def rows(self) -> dict[str, str]:
         """Return the results by path, of the newest snapshot."""
-        return pairs(snapshot.open_dataset(str(self.out)).to_arrow(), "value")
+        return pairs(snapshot_reader.open_dataset(str(self.out)).to_arrow(), "value")
 
     def failed(self) -> dict[str, str]:
         """Return the errors' codes by path."""
-        return pairs(snapshot.open_dataset(str(self.out)).errors(), "code")
+        return pairs(snapshot_reader.open_dataset(str(self.out)).errors(), "code")
 
     def wanted(self) -> dict[str, str]:
         """Return what the results must be."""

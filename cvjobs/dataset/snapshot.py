@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.dataset import layout, versions
+from cvjobs.dataset import versions
 from cvjobs.dataset.parts import File
 from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.remote import Options, address, filesystem, parse_options
-from cvjobs.storage import Store, in_flight, open_store
-
-if TYPE_CHECKING:
-    import pandas
-    import ray.data
-
+from cvjobs.storage import Store
 
 Ints = npt.NDArray[np.int64]
 
@@ -140,7 +133,7 @@ def read_batches(store: Store, file: File, columns: list[str] | None = None) -> 
 
 
 def read_groups(
-    store: Store, file: File, columns: list[str], rows: Ints | None = None
+    store: Store, file: File, columns: list[str] | None, rows: Ints | None = None
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield (first row, some columns) of each row group, or only of those that hold one of ``rows`` (sorted)."""
     with _opened(store, file) as parquet:
@@ -183,72 +176,6 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
             raise Damaged(store, file, error) from error
         reason = f"{store.place}/{file.name} cannot be read ({error.strerror})"
         raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
-
-
-class Dataset:
-    """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
-
-    def __init__(self, store: Store, snapshot: Snapshot, options: Options) -> None:
-        self._store, self.snapshot, self._options = store, snapshot, options
-
-    def __repr__(self) -> str:
-        s = self.snapshot
-        return f"Dataset({self._store.place!r}, version={s.version}, ok={s.ok}, failed={s.failed})"
-
-    def __len__(self) -> int:
-        return self.snapshot.ok
-
-    @property
-    def files(self) -> list[str]:
-        """The result files of this snapshot, as paths or URLs."""
-        return [f"{self._store.place}/{f.name}" for f in self.snapshot.results]
-
-    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
-        """Return the results, one row per image, as an Arrow table (all in memory)."""
-        return self._table(self.snapshot.results, columns)
-
-    def errors(self) -> pa.Table:
-        """Return the failed images: path, stage, code, detail, retryable, attempts, as an Arrow table."""
-        if not self.snapshot.errors:
-            return layout.ERROR_SCHEMA.empty_table()
-        return self._table(self.snapshot.errors, None)
-
-    def _table(self, files: tuple[File, ...], columns: list[str] | None) -> pa.Table:
-        try:
-            tables = list(in_flight(self._store, lambda file: read_table(self._store, file, columns), files))
-        except Damaged as error:
-            newest = latest(self._store).version
-            if newest == self.snapshot.version:
-                raise
-            superseded = f"Snapshot {self.snapshot.version} of {self._store.place} is superseded by {newest}"
-            raise WrongUse(f"{superseded}: open the output again.") from error
-        return pa.concat_tables(tables) if tables else pa.table({})
-
-    def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """Return the results as a pandas DataFrame."""
-        return self.to_arrow(columns).to_pandas()
-
-    def to_ray(self) -> ray.data.Dataset:
-        """Return the results as a Ray Dataset, read lazily by whatever Ray this process is connected to."""
-        import ray.data
-
-        if not (place := address(self._store.place)):
-            return ray.data.read_parquet(self.files)
-        files = [f.removeprefix(f"{place.scheme}://") for f in self.files]
-        return ray.data.read_parquet(files, filesystem=filesystem(place, self._options))
-
-
-def open_dataset(out: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> Dataset:
-    """Open an output's newest snapshot; raises WrongUse where there is none.
-
-    ``storage_options`` are those of ``--storage-option``, as in ``{"endpoint": "http://127.0.0.1:9000"}``.
-    """
-    options = parse_options(storage_options or {})
-    store = open_store(os.fspath(out), options=options)
-    snapshot = latest(store)
-    if snapshot.version == 0:
-        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
-    return Dataset(store, snapshot, options)
 
 
 def now() -> float:

@@ -13,6 +13,7 @@ from cvjobs.dataset import known, layout, lease, parts, plan, snapshot
 from cvjobs.dataset.known import Want
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.errors import WrongUse
 from cvjobs.listing import Listing
 from cvjobs.storage import Store, in_flight
@@ -64,9 +65,7 @@ def verify(store: Store, listing: Listing | None) -> Report:
 
     Raises WrongUse where the folder holds no snapshot, or the listing is of another source.
     """
-    base = snapshot.latest(store)
-    if base.version == 0:
-        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
+    base = open_newest(store).snapshot
     if listing is not None and listing.source != base.source:
         raise WrongUse(
             f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source."

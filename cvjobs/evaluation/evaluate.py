@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from cvjobs.errors import WrongUse
@@ -41,13 +42,14 @@ def evaluate(
     sides = Sides(
         task=given.task,
         predictions=given.place,
-        version=given.snapshot.version if isinstance(given, Output) else None,
+        version=given.reader.snapshot.version if isinstance(given, Output) else None,
         truth=truth,
         truth_format=known.format,
         out=store.place,
     )
     say("evaluating")
-    found, show = _judged(given, known, sides, ignore, options)
+    with given.reader.unless_replaced("evaluate again") if isinstance(given, Output) else nullcontext():
+        found, show = _judged(given, known, sides, ignore, options)
     say("writing")
     _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
     _write(store, PAGE, page(found, show))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cvjobs.dataset import snapshot
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.evaluation.predictions import Output
 from cvjobs.pages.overlays import Shape
@@ -40,8 +38,8 @@ class Shown:
 def read(output: Output, rows: Sequence[int], size: int, options: Options) -> dict[int, Shown]:
     """Return images by their row; the longer side of a picture is at most ``size``. A missing one costs its picture."""
     wanted = np.unique(np.asarray(rows, np.int64))
-    keys = _keys(output, wanted)
-    source = open_source(output.snapshot.root, _base(output), options)
+    keys = output.reader.take(COLUMNS, wanted)
+    source = open_source(output.reader.snapshot.root, output.reader.base, options)
     pictures = [Thumbnail(reason="the image is not where it was")] * len(wanted)
     if any(_readable(source, keys.slice(i, 1)) for i in range(min(TRIED, keys.num_rows))):
         with closing(Nursery()) as nursery:
@@ -102,20 +100,6 @@ def _moved(shape: Shape, corner: tuple[int, int], size: tuple[int, int], image: 
         rle=text,
         dashed=shape.dashed,
     )
-
-
-def _base(output: Output) -> str:
-    return "" if output.snapshot.root else os.path.dirname(output.snapshot.source)
-
-
-def _keys(output: Output, wanted: np.typing.NDArray[np.int64]) -> pa.Table:
-    tables, first = [], 0
-    for file in output.snapshot.results:
-        here = wanted[(wanted >= first) & (wanted < first + file.rows)] - first
-        if len(here):
-            tables.append(snapshot.read_table(output.store, file, COLUMNS).take(here))
-        first += file.rows
-    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in COLUMNS})
 
 
 def _readable(source: Source, row: pa.Table) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from cvjobs import devices
-from cvjobs.dataset import snapshot
 from cvjobs.errors import JobFailed
 from cvjobs.evaluation.pairing import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.predictions import Output
@@ -109,16 +108,13 @@ def _work(
     predictions: Output, images: Images, count: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[bytes | None]]]:
     """Yield images of the truth, (place, row of the predictions), with their class maps; at last those without."""
-    first = 0
     left = np.ones(count, np.bool_)
-    for file in predictions.snapshot.results:
-        for table in snapshot.read_batches(predictions.store, file, [CLASS_MAP]):
-            rows = np.flatnonzero(images.place[first : first + table.num_rows] >= 0)
-            places = images.place[first + rows]
-            left[places] = False
-            column = table[CLASS_MAP].combine_chunks()
-            yield list(zip(places.tolist(), (first + rows).tolist(), strict=True)), column.take(rows).to_pylist()
-            first += table.num_rows
+    for first, table in predictions.reader.groups([CLASS_MAP]):
+        rows = np.flatnonzero(images.place[first : first + table.num_rows] >= 0)
+        places = images.place[first + rows]
+        left[places] = False
+        column = table[CLASS_MAP].combine_chunks()
+        yield list(zip(places.tolist(), (first + rows).tolist(), strict=True)), column.take(rows).to_pylist()
     rest = np.flatnonzero(left).tolist()
     yield [(at, -1) for at in rest], [None] * len(rest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs import results
-from cvjobs.dataset import snapshot
-from cvjobs.dataset.parts import File
-from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.errors import WrongUse
 from cvjobs.metrics.objects import Detections, Floats, Ints, Rle
 from cvjobs.remote import Options
 from cvjobs.results import DETECTIONS, Category
-from cvjobs.storage import Store, in_flight, open_store
+from cvjobs.storage import open_store
 from cvjobs.truths import coco
 
 COMMANDS = "`cvjobs detect`, `segment` or `classify`"
@@ -43,26 +41,16 @@ class Predictions:
 class Output(Predictions):
     """The newest snapshot of an output."""
 
-    store: Store
-    snapshot: Snapshot
+    reader: SnapshotReader
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield these columns of all rows, file by file, in the order of ``rows``."""
-        read = self.snapshot.results
-        return in_flight(self.store, lambda file: snapshot.read_table(self.store, file, columns), read)
+        return self.reader.tables(columns)
 
     def cells(self, column: str, rows: Sequence[int]) -> dict[int, Any]:
         """Return the values of a column in some rows."""
-        found: dict[int, Any] = {}
         wanted = np.unique(np.asarray(rows, np.int64))
-        first = 0
-        for file in self.snapshot.results:
-            here = wanted[(wanted >= first) & (wanted < first + file.rows)]
-            if len(here):
-                values = snapshot.read_table(self.store, file, [column])[column].take(here - first).to_pylist()
-                found |= dict(zip(here.tolist(), values, strict=True))
-            first += file.rows
-        return found
+        return dict(zip(wanted.tolist(), self.reader.take([column], wanted)[column].to_pylist(), strict=True))
 
     def sizes(self) -> Floats:
         """Return the width and height of each image (rows, 2) in pixels."""
@@ -102,27 +90,21 @@ def open_predictions(place: str, options: Options) -> Output | ResultsFile:
     path = Path(place).expanduser()
     if path.is_file():
         return _file(path)
-    store = open_store(place, options=options)
-    base = snapshot.latest(store)
-    if base.version == 0:
-        raise WrongUse(f"{store.place} holds no finished predictions: name the -o folder of {COMMANDS}.")
-    task = results.task(base.facts)
-    if task not in results.SCHEMAS:
-        raise WrongUse(f"{store.place} holds vectors, no predictions: name the -o folder of {COMMANDS}.")
-
-    def paths(files: tuple[File, ...]) -> list[str]:
-        tables = in_flight(store, lambda file: snapshot.read_table(store, file, ["path"]), files)
-        return [path for table in tables for path in table["path"].to_pylist()]
-
+    reader = open_newest(open_store(place, options=options), "predictions", COMMANDS)
+    if reader.task not in results.SCHEMAS:
+        raise WrongUse(f"{reader.store.place} holds vectors, no predictions: name the -o folder of {COMMANDS}.")
     return Output(
-        place=store.place,
-        task=task,
-        categories=results.categories(base.facts),
-        rows=paths(base.results),
-        failed=paths(base.errors),
-        store=store,
-        snapshot=base,
+        place=reader.store.place,
+        task=reader.task,
+        categories=reader.categories,
+        rows=_paths(reader.tables(["path"])),
+        failed=_paths(reader.errors(["path"])),
+        reader=reader,
     )
+
+
+def _paths(tables: Iterable[pa.Table]) -> list[str]:
+    return [path for table in tables for path in table["path"].to_pylist()]
 
 
 def _detections(table: pa.Table, first: int, masked: bool) -> Detections:

@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs import results
-from cvjobs.dataset import layout, snapshot
-from cvjobs.dataset.snapshot import Damaged, Snapshot
-from cvjobs.errors import JobFailed, WrongUse, nearest
+from cvjobs.dataset import layout
+from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
+from cvjobs.errors import WrongUse, nearest
 from cvjobs.remote import Options, address
 from cvjobs.results import Category
-from cvjobs.storage import Store, file_at, open_store
+from cvjobs.storage import file_at, open_store
 
-EMBED = "embed"
 AT_ONCE = 256  # images as Python's values
 
 HELD = {
@@ -39,61 +38,39 @@ HELD = {
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The newest snapshot of an output, streamed; ``task`` is ``embed`` where it has vectors.
+    """The newest snapshot of an output, streamed; ``categories`` are those of what there is to see.
 
     ``contiguous`` asks for categories that count from the format's first number instead of the rows' own ids.
     ``counting`` returns, for a pass over so many images, what is told how many it has seen.
     """
 
-    store: Store
-    snapshot: Snapshot
-    task: str
+    reader: SnapshotReader
     categories: list[Category]
     options: Options
     contiguous: bool
     counting: Callable[[int], Callable[[int], None]]
 
+    @property
+    def task(self) -> str:
+        """What the results are; ``embed`` for vectors."""
+        return self.reader.task
+
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield these columns of all rows, a few images at a time, always in the same order."""
-        seen, tell = 0, self.counting(self.snapshot.ok)
-        for file in self.snapshot.results:
-            for group in snapshot.read_batches(self.store, file, columns):
-                for first in range(0, group.num_rows, AT_ONCE):
-                    table = group.slice(first, AT_ONCE)
-                    yield table
-                    tell(seen := seen + table.num_rows)
+        seen, tell = 0, self.counting(len(self.reader))
+        for _, group in self.reader.groups(columns):
+            for first in range(0, group.num_rows, AT_ONCE):
+                table = group.slice(first, AT_ONCE)
+                yield table
+                tell(seen := seen + table.num_rows)
 
     def ranks(self) -> npt.NDArray[np.int64]:
         """Return for each row, in the order of ``tables``, where its path is among all paths, from 1."""
-        files = self.snapshot.results
-        columns = [snapshot.read_table(self.store, file, ["path"])["path"] for file in files]
+        columns = [table["path"] for table in self.reader.tables(["path"])]
         paths = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
         ranks = np.empty(len(paths), np.int64)
         ranks[pc.sort_indices(paths).to_numpy()] = np.arange(1, len(paths) + 1)
         return ranks
-
-    def carried(self) -> list[str]:
-        """Return the names of the columns that come from the source's own list."""
-        if not self.snapshot.results:
-            return []
-        known = {*layout.RESERVED, "embedding", *(results.SCHEMAS[self.task].names if self.task != EMBED else ())}
-        return [name for name in snapshot.read_schema(self.store, self.snapshot.results[0]).names if name not in known]
-
-    def origin(self) -> dict[str, Any]:
-        """Return what the export was made from, as JSON types."""
-        base = self.snapshot
-        return {
-            "output": self.store.place,
-            "snapshot": base.version,
-            "created": base.created,
-            "source": base.source,
-            "task": self.task,
-            "fingerprint": base.fingerprint,
-            "model": base.facts.get("model", ""),
-            "weights_sha256": base.facts.get("weights_sha256", ""),
-            "images": base.ok,
-            "failed": base.failed,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,15 +124,10 @@ def open_output(
     place: str, options: Options, *, contiguous: bool, counting: Callable[[int], Callable[[int], None]]
 ) -> Output:
     """Open the newest snapshot of an output; raises WrongUse where there is none."""
-    store = open_store(place, options=options)
-    base = snapshot.latest(store)
-    if base.version == 0:
-        raise WrongUse(f"{store.place} holds no finished cvjobs output: name the -o folder of a run that ended.")
+    reader = open_newest(open_store(place, options=options))
     return Output(
-        store=store,
-        snapshot=base,
-        task=results.task(base.facts) or EMBED,
-        categories=results.things(base.facts),
+        reader=reader,
+        categories=results.things(reader.snapshot.facts),
         options=options,
         contiguous=contiguous,
         counting=counting,
@@ -173,25 +145,19 @@ def write(output: Output, name: str, to: str) -> Exported:
     if output.task not in format_.TASKS:
         fitting = [other for other in formats() if output.task in find(other).TASKS]
         raise WrongUse(
-            f"{output.store.place} holds {HELD.get(output.task, output.task)}, for which {name} has no place: "
+            f"{output.reader.store.place} holds {HELD.get(output.task, output.task)}, for which {name} has no place: "
             f"choose --format {' or '.join(fitting)}."
         )
     _check_place(output, to)
-    try:
+    with output.reader.unless_replaced("export again"):
         written = format_.write(output, to)
-    except Damaged as error:
-        newest = snapshot.latest(output.store).version
-        if newest == output.snapshot.version:
-            raise
-        superseded = f"Snapshot {output.snapshot.version} of {output.store.place} was replaced by {newest} meanwhile"
-        raise JobFailed(f"{superseded}: export again.") from error
     return Exported(
         format=name,
         to=to,
-        out=output.store.place,
-        version=output.snapshot.version,
-        images=output.snapshot.ok,
-        failed=output.snapshot.failed,
+        out=output.reader.store.place,
+        version=output.reader.snapshot.version,
+        images=output.reader.snapshot.ok,
+        failed=output.reader.snapshot.failed,
         written=written,
         unit=format_.UNIT,
     )
@@ -201,12 +167,12 @@ def publish(output: Output, to: str, fill: Callable[[BinaryIO], None]) -> None:
     """Write a file that has no room for its origin, and that beside it, with the file's sha256."""
     store, name = file_at(to, output.options)
     written = store.write(name, fill)
-    store.write_bytes(f"{name}.origin.json", layout.pack({**output.origin(), "file": name, **vars(written)}))
+    store.write_bytes(f"{name}.origin.json", layout.pack({**output.reader.origin, "file": name, **vars(written)}))
 
 
 def _check_place(output: Output, to: str) -> None:
     """Refuse a place among the files that make up the output."""
-    own = [f"{output.store.place}/{folder}" for folder in (layout.DATA, layout.ERRORS, "_cvjobs")]
+    own = [f"{output.reader.store.place}/{folder}" for folder in (layout.DATA, layout.ERRORS, "_cvjobs")]
     place = to if address(to) else os.path.realpath(os.path.expanduser(to))
     for folder in own:
         inside = folder if address(folder) else os.path.realpath(folder)

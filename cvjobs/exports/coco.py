@@ -46,7 +46,7 @@ def write(output: Output, to: str) -> int:
 
 
 def _info(output: Output) -> Record:
-    origin = output.origin()
+    origin = output.reader.origin
     made = datetime.fromtimestamp(origin["created"], UTC)
     return {
         "description": f"{origin['model']} on {origin['source']}",

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 def write(output: Output, to: str) -> int:
     """Write the file and return how many lines it has, without the one of names."""
     count = 0
-    carried = output.carried()
+    carried = output.reader.carried
     names = COLUMNS.get(output.task) or _ranked(output)
     describe = _best if output.task == "classify" else _listed
 
@@ -66,7 +66,7 @@ def harmless(value: Any) -> Any:
 
 def _ranked(output: Output) -> list[str]:
     """Return the columns of the best classes: ``label``, ``score``, ``label_2``, ``score_2`` and so on."""
-    ranks = range(2, output.snapshot.facts.get("top", 1) + 1)
+    ranks = range(2, output.reader.snapshot.facts.get("top", 1) + 1)
     return ["label", "score", *(f"{name}_{rank}" for rank in ranks for name in ("label", "score"))]
 
 

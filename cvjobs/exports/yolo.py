@@ -71,7 +71,7 @@ def _check(folder: Path) -> None:
 
 
 def _data(output: Output) -> str:
-    origin = "".join(f"# {name}: {value!r}\n" for name, value in output.origin().items())
+    origin = "".join(f"# {name}: {value!r}\n" for name, value in output.reader.origin.items())
     names = {number: category.name for number, category in enumerate(output.categories)}
     record = {"train": "images", "val": "images", "names": names}
     return OURS + origin + yaml.safe_dump(record, sort_keys=False, allow_unicode=True)

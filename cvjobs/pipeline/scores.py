@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cvjobs import results
-from cvjobs.dataset import snapshot
+from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.report import findings, history, statistics
 from cvjobs.report.statistics import Statistics
 from cvjobs.storage import Store
@@ -27,14 +26,14 @@ class Scores:
 def of(store: Store) -> Scores | None:
     """Return what the command that has just ended counted for its own page; None for outputs without scores.
 
-    Raises a CvjobsError where the output cannot be read; no result is read for it.
+    Raises a CvjobsError where there is no output or it cannot be read; no result is read for it.
     """
-    base = snapshot.latest(store)
-    task = results.task(base.facts) if base.version else None
+    reader = open_newest(store)
+    task = reader.task
     if task not in findings.TASKS:
         return None
     total = Statistics()
-    for found in statistics.gather(store, base.results, task, results.categories(base.facts), 0.0).values():
+    for found in statistics.gather(store, reader.snapshot.results, task, reader.categories, 0.0).values():
         total.add(found)
     runs = history.load(store)
     what = "percent of pixels" if task == "semantic" else "class"

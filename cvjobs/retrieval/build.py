@@ -71,8 +71,8 @@ def build(site: Site, embeddings: Embeddings, kind: Kind, target: float, say: Ca
     width = faiss.extract_index_ivf(trained).code_size + 24
     tasks = [
         Addition(
-            place=embeddings.store.place,
-            snapshot=embeddings.snapshot,
+            place=embeddings.reader.store.place,
+            snapshot=embeddings.reader.snapshot,
             dim=embeddings.dim,
             out=store.place,
             folder=folder,

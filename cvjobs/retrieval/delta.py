@@ -11,7 +11,6 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from cvjobs.dataset import snapshot
 from cvjobs.dataset.known import positions as positions_of
 from cvjobs.dataset.parts import File, write_table
 from cvjobs.retrieval import files, generation
@@ -123,14 +122,7 @@ class Update:
     def _ids(self, new: Ints) -> Iterator[pa.Table]:
         if DELTA_IDS in self.paths:
             yield files.read_rows(self.paths[DELTA_IDS])
-        start = 0
-        for file in self.embeddings.snapshot.results:
-            here = new[np.searchsorted(new, start) : np.searchsorted(new, start + file.rows)] - start
-            start += file.rows
-            if len(here):
-                for first, table in snapshot.read_groups(self.embeddings.store, file, COLUMNS, here):
-                    rows = here[np.searchsorted(here, first) : np.searchsorted(here, first + table.num_rows)]
-                    yield table.take(pa.array(rows - first)).select(COLUMNS)
+        yield from self.embeddings.reader.pieces(COLUMNS, new)
 
     def _flat(self, new: Ints) -> Iterator[Floats]:
         if DELTA in self.paths:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.retrieval.recall import Nearest
 from cvjobs.retrieval.training import encode
 from cvjobs.retrieval.vectors import Embeddings, Floats, Ints
@@ -62,7 +63,8 @@ def prepare(store: Store, folder: str, trained: Any, queries: Floats) -> None:
 def add(task: Addition) -> None:
     """Code a range of rows and write its lists, and which of its rows are nearest to the queries."""
     store = open_store(task.out, task.writer, task.options)
-    embeddings = Embeddings(store=open_store(task.place, options=task.options), snapshot=task.snapshot, dim=task.dim)
+    reader = SnapshotReader(store=open_store(task.place, options=task.options), snapshot=task.snapshot)
+    embeddings = Embeddings(reader=reader, dim=task.dim)
     index = faiss.deserialize_index(np.frombuffer(store.read(f"{task.folder}/{WORK}/{TRAINED}"), np.uint8))
     nearest = Nearest(np.load(io.BytesIO(store.read(f"{task.folder}/{WORK}/{QUERIES}"))))
     ivf = faiss.extract_index_ivf(index)

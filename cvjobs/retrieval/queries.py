@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvjobs.dataset import parts, snapshot
-from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset import parts
+from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.embedding import COLUMN
 from cvjobs.retrieval.itself import Itself, Origin
 from cvjobs.retrieval.neighbours import SCHEMA, Found, neighbours
 from cvjobs.retrieval.output import Output
 from cvjobs.retrieval.vectors import ahead, matrix
-from cvjobs.storage import Store
 
 if TYPE_CHECKING:
     from cvjobs.retrieval.opened import Index
@@ -38,25 +36,22 @@ SAMPLE = 50  # queries that are kept to be shown
 class Queries:
     """The images of an ``embed`` output as of one snapshot, as queries."""
 
-    store: Store
-    snapshot: Snapshot
+    reader: SnapshotReader
 
     def __len__(self) -> int:
-        return self.snapshot.ok
+        return len(self.reader)
 
     @property
     def origin(self) -> Origin:
         """Where the paths start."""
-        root = self.snapshot.root
-        return Origin(root, "" if root else posixpath.dirname(self.snapshot.source))
+        return Origin(self.reader.snapshot.root, self.reader.base)
 
     def blocks(self, size: int) -> Iterator[tuple[pa.Table, Floats]]:
         """Yield keys (``KEYS``) and vectors (n, dim) of at most ``size`` queries, by path within a block."""
-        for file in self.snapshot.results:
-            for _, table in snapshot.read_groups(self.store, file, [*KEYS, COLUMN], None):
-                for start in range(0, table.num_rows, size):
-                    block = table.slice(start, size).sort_by("path")
-                    yield block.select(KEYS), matrix(block[COLUMN], block.schema.field(COLUMN).type.list_size)
+        for _, table in self.reader.groups([*KEYS, COLUMN]):
+            for start in range(0, table.num_rows, size):
+                block = table.slice(start, size).sort_by("path")
+                yield block.select(KEYS), matrix(block[COLUMN], block.schema.field(COLUMN).type.list_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +118,7 @@ def search(
             tell(count)
             yield block.rows
 
-    notes = {**out.notes, "cvjobs.source": queries.snapshot.source, "cvjobs.k": str(wish.k)}
+    notes = {**out.notes, "cvjobs.source": queries.reader.snapshot.source, "cvjobs.k": str(wish.k)}
     parts.write_table(out.store, NEIGHBOURS, SCHEMA.with_metadata(notes), tables())
     return Searched(
         queries=count,

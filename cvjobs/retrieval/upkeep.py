@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -54,8 +53,8 @@ def update(place: str, out: str, order: Order, say: Say) -> Report:
     _check_place(store, embeddings)
     limit = order.max_memory or kinds.default_memory()
     kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
-    with lease.held(store) as held:
-        record = {**generation.FORMAT, "source": embeddings.store.place}
+    with lease.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
+        record = {**generation.FORMAT, "source": embeddings.reader.store.place}
         store.create(layout.FORMAT, layout.pack(record))
         current = generation.latest(store)
         if current is not None and _satisfies(current, order, embeddings):
@@ -120,7 +119,7 @@ def _check_place(store: Store, embeddings: Embeddings) -> None:
         return
     if record.get("format") != generation.FORMAT["format"]:
         raise WrongUse(f"{store.place} holds images' results, no index: choose another -o.")
-    if record["source"] != embeddings.store.place:
+    if record["source"] != embeddings.reader.store.place:
         raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
 
 
@@ -131,7 +130,7 @@ def _satisfies(current: Generation, order: Order, embeddings: Embeddings) -> boo
         and order.kind in ("auto", current.kind)
         and (order.max_memory is None or current.memory <= order.max_memory)
         and order.target_recall <= max(current.recall, current.target_recall)
-        and (current.fingerprint, current.dim) == (embeddings.snapshot.fingerprint, embeddings.dim)
+        and (current.fingerprint, current.dim) == (embeddings.reader.snapshot.fingerprint, embeddings.dim)
     )
 
 
@@ -139,7 +138,7 @@ def _brought_up(
     store: Store, current: Generation, embeddings: Embeddings
 ) -> tuple[Generation, Report] | tuple[None, None]:
     """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
-    of = embeddings.snapshot
+    of = embeddings.reader.snapshot
     if current.version == of.version:
         return current, Report.of(store.place, current, kept=current.count)
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
@@ -196,7 +195,7 @@ def _built(
         options=order.storage,
     )
     base = build.build(site, embeddings, kind, order.target_recall, say)
-    of = embeddings.snapshot
+    of = embeddings.reader.snapshot
     new = Generation(
         number=number,
         previous=current.number if current else 0,
@@ -210,11 +209,11 @@ def _built(
         fingerprint=of.fingerprint,
         facts=of.facts,
         resolved=of.resolved,
-        embeddings=embeddings.store.place,
+        embeddings=embeddings.reader.store.place,
         version=of.version,
         source=of.source,
         root=of.root,
-        listed_in="" if of.root else os.path.dirname(of.source),
+        listed_in=embeddings.reader.base,
         target_recall=order.target_recall,
         recall=base.setting.recall,
         queries=base.queries,

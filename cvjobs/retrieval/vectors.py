@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvjobs.dataset import snapshot
-from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.embedding import COLUMN
 from cvjobs.errors import WrongUse
 from cvjobs.storage import Store
@@ -30,17 +29,15 @@ AHEAD = 2
 class Embeddings:
     """The results of an ``embed`` output as of one snapshot; a row's position counts through its files in order."""
 
-    store: Store
-    snapshot: Snapshot
+    reader: SnapshotReader
     dim: int
 
     def __len__(self) -> int:
-        return self.snapshot.ok
+        return len(self.reader)
 
     def keys(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Yield these columns of all rows, file by file."""
-        for file in self.snapshot.results:
-            yield snapshot.read_table(self.store, file, columns)
+        """Yield these columns of all rows, file by file, one file in memory at a time."""
+        return self.reader.tables(columns, most=1)
 
     def blocks(self, wanted: Ints | None = None) -> Iterator[tuple[Ints, Floats]]:
         """Yield positions (m,) and their vectors (m, dim) of unit length; a zero vector stays zero.
@@ -50,36 +47,26 @@ class Embeddings:
         return ahead(self._blocks(wanted))
 
     def _blocks(self, wanted: Ints | None) -> Iterator[tuple[Ints, Floats]]:
-        start = 0
-        for file in self.snapshot.results:
-            end = start + file.rows
-            if wanted is None or np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
-                groups = None if wanted is None else wanted - start
-                for first, table in snapshot.read_groups(self.store, file, [COLUMN], groups):
-                    positions = np.arange(start + first, start + first + table.num_rows)
-                    vectors = matrix(table[COLUMN], self.dim)
-                    if wanted is not None:
-                        here = wanted[
-                            np.searchsorted(wanted, positions[0]) : np.searchsorted(wanted, positions[-1] + 1)
-                        ]
-                        if len(here) < len(positions):
-                            positions, vectors = here, vectors[here - positions[0]]
-                    yield positions, unit(vectors)
-            start = end
+        for first, table in self.reader.groups([COLUMN], wanted):
+            positions = np.arange(first, first + table.num_rows)
+            vectors = matrix(table[COLUMN], self.dim)
+            if wanted is not None:
+                here = wanted[np.searchsorted(wanted, positions[0]) : np.searchsorted(wanted, positions[-1] + 1)]
+                if len(here) < len(positions):
+                    positions, vectors = here, vectors[here - positions[0]]
+            yield positions, unit(vectors)
 
 
 def open_embeddings(store: Store) -> Embeddings:
     """Open the newest snapshot of an ``embed`` output; raises WrongUse where there is none, or no vector in it."""
-    base = snapshot.latest(store)
-    if base.version == 0:
-        raise WrongUse(f"{store.place} holds no finished embeddings: name the -o folder of `cvjobs embed`.")
-    if not base.ok:
+    reader = open_newest(store, "embeddings", "`cvjobs embed`")
+    if not len(reader):
         raise WrongUse(f"{store.place} holds no vector: embed images into it first.")
-    schema = snapshot.read_schema(store, base.results[0])
+    schema = reader.schema
     kind: Any = schema.field(COLUMN).type if COLUMN in schema.names else pa.null()
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         raise WrongUse(f"{store.place} holds no embeddings (column '{COLUMN}'): name the -o folder of `cvjobs embed`.")
-    return Embeddings(store=store, snapshot=base, dim=kind.list_size)
+    return Embeddings(reader=reader, dim=kind.list_size)
 
 
 def matrix(column: pa.ChunkedArray, dim: int) -> Floats:

@@ -20,17 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cvjobs import results
-from cvjobs.dataset import layout, snapshot
-from cvjobs.dataset.snapshot import Damaged, Snapshot
-from cvjobs.errors import JobFailed, WrongUse, storage_failure
+from cvjobs.dataset import layout
+from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
+from cvjobs.errors import WrongUse, storage_failure
 from cvjobs.progress import Progress
 from cvjobs.remote import address, parse_options
 from cvjobs.results import CLASS_MAP, DETECTIONS
 from cvjobs.segmentation import manifest, png, rle
 from cvjobs.segmentation.naming import mask_file
 from cvjobs.stopping import stoppable
-from cvjobs.storage import Store, open_store
+from cvjobs.storage import open_store
 from cvjobs.summary import Summary
 
 FORMAT = b"1"  # of what is in a mask
@@ -85,20 +84,16 @@ def complete(done: Summary, folder: Path, storage_options: Sequence[str]) -> Mas
         OutputHeld: another run is writing masks there.
     """
     store = open_store(done.out, options=parse_options(storage_options))
-    base = snapshot.latest(store)
+    reader = open_newest(store)
+    again = reader.unless_replaced("run the same command again for its masks")
     try:
-        with Progress("masks") as progress, stoppable(), manifest.alone(folder):
-            written = _Folder(folder, store, base).update(progress.counting)
+        with again, Progress("masks") as progress, stoppable(), manifest.alone(folder):
+            written = _Folder(folder, reader).update(progress.counting)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         way = error.filename2 or error.filename
         raise WrongUse(f"{way} is in the way of a mask: move it, or choose another --masks-dir.") from error
     except OSError as error:
         raise storage_failure(error, str(folder), "--masks-dir") from error
-    except Damaged as error:
-        if (newest := snapshot.latest(store).version) == base.version:
-            raise
-        replaced = f"Snapshot {base.version} of {store.place} was replaced by {newest} meanwhile"
-        raise JobFailed(f"{replaced}: run the same command again for its masks.") from error
     return Masked(**vars(done), masks=written, masks_dir=str(folder))
 
 
@@ -118,10 +113,10 @@ def instance_map(rles: Sequence[str], height: int, width: int) -> NDArray[Any]:
 class _Folder:
     """One update of a folder."""
 
-    def __init__(self, folder: Path, store: Store, base: Snapshot) -> None:
-        self._folder, self._store, self._base = folder, store, base
-        self._output = store.place if address(store.place) else os.path.realpath(store.place)
-        self._task = results.task(base.facts)
+    def __init__(self, folder: Path, reader: SnapshotReader) -> None:
+        self._folder, self._reader = folder, reader
+        place = reader.store.place
+        self._output = place if address(place) else os.path.realpath(place)
 
     def update(self, counting: Callable[[int], Callable[[int], None]]) -> int:
         """Write what is new, changed or missing, remove what is gone, and return how many masks were written."""
@@ -152,19 +147,18 @@ class _Folder:
     def _wanted(self) -> pa.Table:
         """Return what the manifest shall say of each row of the snapshot, in their order, but for ``bytes``."""
         fields = [field for field in manifest.SCHEMA if field.name != "bytes"]
-        made_by = FORMAT + self._base.fingerprint.encode()
+        made_by = FORMAT + self._reader.snapshot.fingerprint.encode()
         tables = []
-        for file in self._base.results:
-            for rows in snapshot.read_batches(self._store, file, ["path", "content_hash", "version"]):
-                contents = zip(rows["content_hash"].to_pylist(), rows["version"].to_pylist(), strict=True)
-                made_from = [
-                    hashlib.blake2b(made_by + (content or b"%d" % version), digest_size=16).digest()
-                    for content, version in contents
-                ]
-                files = [mask_file(path) for path in rows["path"].to_pylist()]
-                tables.append(
-                    pa.table([rows["path"], pa.array(files), pa.array(made_from, pa.binary(16))], pa.schema(fields))
-                )
+        for _, rows in self._reader.groups(["path", "content_hash", "version"]):
+            contents = zip(rows["content_hash"].to_pylist(), rows["version"].to_pylist(), strict=True)
+            made_from = [
+                hashlib.blake2b(made_by + (content or b"%d" % version), digest_size=16).digest()
+                for content, version in contents
+            ]
+            files = [mask_file(path) for path in rows["path"].to_pylist()]
+            tables.append(
+                pa.table([rows["path"], pa.array(files), pa.array(made_from, pa.binary(16))], pa.schema(fields))
+            )
         return pa.concat_tables(tables) if tables else pa.schema(fields).empty_table()
 
     def _sizes(self, wanted: pa.Table, earlier: pa.Table) -> NDArray[np.int64]:
@@ -183,26 +177,22 @@ class _Folder:
 
     def _put(self, names: pa.ChunkedArray, stale: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Write the masks of these rows, and yield for each its row and its size in bytes."""
-        columns = [CLASS_MAP] if self._task == "semantic" else ["height", "width", DETECTIONS]
-        first = 0
+        columns = [CLASS_MAP] if self._reader.task == "semantic" else ["height", "width", DETECTIONS]
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
         try:
-            for file in self._base.results:
-                rows = _between(stale, first, file.rows)
-                for start, table in snapshot.read_groups(self._store, file, columns, rows) if len(rows) else ():
+            for first, table in self._reader.groups(columns, stale):
 
-                    def one(row: int, table: pa.Table = table, at: int = first + start) -> tuple[int, int]:
-                        content = self._content(table, row)
-                        manifest.put(self._folder, names[at + row].as_py(), content)
-                        return at + row, len(content)
+                def one(row: int, table: pa.Table = table, at: int = first) -> tuple[int, int]:
+                    content = self._content(table, row)
+                    manifest.put(self._folder, names[at + row].as_py(), content)
+                    return at + row, len(content)
 
-                    yield from threads.map(one, _between(rows, start, table.num_rows).tolist())
-                first += file.rows
+                yield from threads.map(one, _between(stale, first, table.num_rows).tolist())
         finally:
             threads.shutdown(cancel_futures=True)
 
     def _content(self, table: pa.Table, row: int) -> bytes:
-        if self._task == "semantic":
+        if self._reader.task == "semantic":
             content: bytes = table[CLASS_MAP][row].as_py()
             return content
         rles = [found["rle"] for found in table[DETECTIONS][row].as_py() or ()]

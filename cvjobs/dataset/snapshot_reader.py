@@ -1,0 +1,208 @@
+"""The newest snapshot of an output, opened to be read: its rows as streams, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs import results
+from cvjobs.dataset import layout, snapshot
+from cvjobs.dataset.parts import File
+from cvjobs.dataset.snapshot import Damaged, Ints, Snapshot
+from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.remote import Options, address, filesystem, parse_options
+from cvjobs.results import Category
+from cvjobs.storage import Store, in_flight, open_store
+
+if TYPE_CHECKING:
+    import pandas
+    import ray.data
+
+EMBED = "embed"
+VECTORS = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotReader:
+    """One snapshot of an output; a row's position counts through its files in their order, from 0.
+
+    What reads rows raises ``snapshot.Damaged`` for a file that is gone or not what was written, and JobFailed where
+    the store fails.
+    """
+
+    store: Store
+    snapshot: Snapshot
+
+    def __len__(self) -> int:
+        return self.snapshot.ok
+
+    @property
+    def task(self) -> str:
+        """What the results are: a task of ``results``, or ``embed`` for vectors."""
+        return results.task(self.snapshot.facts) or EMBED
+
+    @property
+    def categories(self) -> list[Category]:
+        """The classes that the output's model knows."""
+        return results.categories(self.snapshot.facts)
+
+    @property
+    def base(self) -> str:
+        """The folder or URL that the paths of a list are relative to; empty where the source has a root."""
+        return "" if self.snapshot.root else posixpath.dirname(self.snapshot.source)
+
+    def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
+        """Yield some columns of all rows, file by file; at ``most`` so many files are asked for at once."""
+        return self._tables(self.snapshot.results, columns, most)
+
+    def errors(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some columns of the failed images, file by file."""
+        return self._tables(self.snapshot.errors, columns, None)
+
+    def _tables(self, files: tuple[File, ...], columns: list[str] | None, most: int | None) -> Iterator[pa.Table]:
+        return in_flight(self.store, lambda file: snapshot.read_table(self.store, file, columns), files, most)
+
+    def groups(self, columns: list[str] | None = None, rows: Ints | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the position of the first row and some columns of each row group.
+
+        With ``rows`` (sorted positions) only the row groups that hold one of them are read.
+        """
+        first = 0
+        for file in self.snapshot.results:
+            end = first + file.rows
+            if rows is None or np.searchsorted(rows, first) < np.searchsorted(rows, end):
+                inside = None if rows is None else rows - first
+                for at, table in snapshot.read_groups(self.store, file, columns, inside):
+                    yield first + at, table
+            first = end
+
+    def pieces(self, columns: list[str], rows: Ints) -> Iterator[pa.Table]:
+        """Yield some columns of the rows at sorted positions, in their order, one table a row group."""
+        for first, table in self.groups(columns, rows):
+            here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + table.num_rows)]
+            yield table.take(pa.array(here - first)).select(columns)
+
+    def take(self, columns: list[str], rows: Ints) -> pa.Table:
+        """Return some columns of the rows at sorted positions, in their order."""
+        tables = list(self.pieces(columns, rows))
+        return pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the results, as the first file has them; none where there is no result."""
+        files = self.snapshot.results
+        return snapshot.read_schema(self.store, files[0]) if files else pa.schema([])
+
+    @property
+    def carried(self) -> list[str]:
+        """The names of the columns that come from the source's own list."""
+        own = results.SCHEMAS[self.task].names if self.task != EMBED else []
+        return [name for name in self.schema.names if name not in {*layout.RESERVED, VECTORS, *own}]
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What is kept with a thing that is made from the snapshot, as JSON types."""
+        base = self.snapshot
+        return {
+            "output": self.store.place,
+            "snapshot": base.version,
+            "created": base.created,
+            "source": base.source,
+            "task": self.task,
+            "fingerprint": base.fingerprint,
+            "model": base.facts.get("model", ""),
+            "weights_sha256": base.facts.get("weights_sha256", ""),
+            "images": base.ok,
+            "failed": base.failed,
+        }
+
+    @contextmanager
+    def unless_replaced(self, remedy: str, kind: type[CvjobsError] = JobFailed) -> Iterator[None]:
+        """Read in this block: files that are gone because another run published raise ``kind`` with the remedy."""
+        try:
+            yield
+        except Damaged as error:
+            newest = snapshot.latest(self.store).version
+            if newest == self.snapshot.version:
+                raise
+            replaced = f"Snapshot {self.snapshot.version} of {self.store.place} was replaced by {newest} meanwhile"
+            raise kind(f"{replaced}: {remedy}.") from error
+
+
+def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run that ended") -> SnapshotReader:
+    """Open the newest snapshot of an output.
+
+    Raises WrongUse where there is none (``what`` it should hold, ``made_by`` what), JobFailed where it is damaged.
+    """
+    base = snapshot.latest(store)
+    if base.version == 0:
+        raise WrongUse(f"{store.place} holds no finished {what}: name the -o folder of {made_by}.")
+    return SnapshotReader(store=store, snapshot=base)
+
+
+class Dataset:
+    """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
+
+    def __init__(self, reader: SnapshotReader, options: Options) -> None:
+        self._reader, self._options = reader, options
+
+    def __repr__(self) -> str:
+        s = self.snapshot
+        return f"Dataset({self._reader.store.place!r}, version={s.version}, ok={s.ok}, failed={s.failed})"
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is read."""
+        return self._reader.snapshot
+
+    @property
+    def files(self) -> list[str]:
+        """The result files of this snapshot, as paths or URLs."""
+        return [f"{self._reader.store.place}/{f.name}" for f in self.snapshot.results]
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the results, one row per image, as an Arrow table (all in memory)."""
+        return self._whole(self._reader.tables(columns))
+
+    def errors(self) -> pa.Table:
+        """Return the failed images: path, stage, code, detail, retryable, attempts, as an Arrow table."""
+        if not self.snapshot.errors:
+            return layout.ERROR_SCHEMA.empty_table()
+        return self._whole(self._reader.errors())
+
+    def _whole(self, tables: Iterator[pa.Table]) -> pa.Table:
+        with self._reader.unless_replaced("open the output again", WrongUse):
+            found = list(tables)
+        return pa.concat_tables(found) if found else pa.table({})
+
+    def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:
+        """Return the results as a pandas DataFrame."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_ray(self) -> ray.data.Dataset:
+        """Return the results as a Ray Dataset, read lazily by whatever Ray this process is connected to."""
+        import ray.data
+
+        if not (place := address(self._reader.store.place)):
+            return ray.data.read_parquet(self.files)
+        files = [f.removeprefix(f"{place.scheme}://") for f in self.files]
+        return ray.data.read_parquet(files, filesystem=filesystem(place, self._options))
+
+
+def open_dataset(out: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> Dataset:
+    """Open an output's newest snapshot; raises WrongUse where there is none.
+
+    ``storage_options`` are those of ``--storage-option``, as in ``{"endpoint": "http://127.0.0.1:9000"}``.
+    """
+    options = parse_options(storage_options or {})
+    return Dataset(open_newest(open_store(os.fspath(out), options=options)), options)
