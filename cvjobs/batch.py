@@ -191,8 +191,12 @@ def _compute(
     try:
         with crews.crew(spec, workers, distributed, context.options.address, context.nursery) as crew:
             watcher = _Watcher(crew, progress, total, speed)
-            for _ in pool.work(crew, shards, uncommitted, give_up, lambda: watcher.look() or stop.asked):
-                continue
+
+            def stopped() -> bool:
+                watcher.look()
+                return stop.asked
+
+            pool.work(crew, shards, uncommitted, give_up, stopped)
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
         failed = None if stop.asked else error
@@ -209,14 +213,13 @@ class _Watcher:
     def __init__(self, crew: crews.LocalCrew | crews.RayCrew, progress: Progress, total: int, speed: Speed) -> None:
         self._crew, self._progress, self._total, self._speed = crew, progress, total, speed
 
-    def look(self) -> bool:
-        """Show the pace; False, so that the loop goes on."""
+    def look(self) -> None:
+        """Show the pace."""
         pace = overall(self._crew.paces())
         if pace.first:
             self._speed.sample(pace.answered)
         if pace.answered:
             self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
-        return False
 
 
 def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:

@@ -3,7 +3,6 @@
 CvjobsError
 ├── WrongUse        2    wrong flags, names, sources; nothing was changed
 ├── JobFailed       1    the job could not go on; the same command continues
-├── ImagesMissing   4    the job ended with images in neither results nor errors
 ├── OutputHeld      5    another run holds the output
 └── Stopped       130    Ctrl-C or a stop request; the output is consistent
 
@@ -33,12 +32,6 @@ class WrongUse(CvjobsError):
     """The command was used wrongly; nothing was changed."""
 
     exit_code = 2
-
-
-class ImagesMissing(CvjobsError):
-    """The job ended with images that are neither in the results nor in the errors."""
-
-    exit_code = 4
 
 
 class OutputHeld(CvjobsError):

@@ -18,6 +18,7 @@ from cvjobs.dataset import layout, parts
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import compare, subtract, unfolded
+from cvjobs.pages.words import duration, size
 from cvjobs.storage import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
@@ -51,11 +52,11 @@ class Forecast:
         head = f"{self.listed:,} listed: {self.todo:,} to compute, {self.reused:,} up to date, {self.skipped:,} skipped"
         if not self.todo:
             return f"{head}\nnothing to do, nothing was written"
-        free = "" if "://" in self.out else f" ({_size(shutil.disk_usage(_existing(self.out)).free)} free)"
+        free = "" if "://" in self.out else f" ({size(shutil.disk_usage(_existing(self.out)).free)} free)"
         return (
             f"{head}\n"
-            f"{self.model}: about {_duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
-            f"at {self.images_per_second:,.0f} img/s, {_size(self.bytes)} in {self.out}{free}\n"
+            f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
+            f"at {self.images_per_second:,.0f} img/s, {size(self.bytes)} in {self.out}{free}\n"
             f"from a sample of {self.sample} images, {self.sample_failed} of them failed; nothing was written"
         )
 
@@ -127,8 +128,7 @@ def _finish(crew: pool.Crew, images: pa.Table, workers: int) -> float:
     """Compute images and return how many a second that were."""
     began = time.monotonic()
     shards = pool.Shards(images, workers)
-    for _ in pool.work(crew, shards, lambda lost: lost, lambda _: None, lambda: False):
-        continue
+    pool.work(crew, shards, lambda lost: lost, lambda _: None, lambda: False)
     return float(images.num_rows / (time.monotonic() - began))
 
 
@@ -136,17 +136,3 @@ def _existing(path: str) -> Path:
     """Return the nearest folder above a path that exists."""
     place = Path(path)
     return place if place.exists() else _existing(str(place.parent))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

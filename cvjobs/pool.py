@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -93,8 +93,8 @@ def work(
     uncommitted: Callable[[pa.Table], pa.Table],
     give_up: Callable[[pa.Table], None],
     stopped: Callable[[], bool],
-) -> Iterator[Done]:
-    """Run every shard and yield its ledger row; ends early where ``stopped`` says so.
+) -> None:
+    """Run every shard; ends early where ``stopped`` says so.
 
     ``uncommitted`` returns those rows of a lost shard that no part holds yet; ``give_up`` makes an error row of an
     image whose workers died twice with nothing else to do. A lost shard is tried again alone, then halved, until
@@ -127,7 +127,6 @@ def work(
                 crew.replace(task.worker)
             else:
                 shards.learn(done.images, time.monotonic() - task.began)
-                yield done
 
 
 def _try_again(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from cvjobs.pages.words import clock
+
 EVERY = 10.0
 
 
@@ -73,16 +75,10 @@ class Progress:
 
     def show(self, done: int, total: int, what: str, text: str, left: float | None) -> None:
         """Show how far the run is in images or the like, a text beside it, and the seconds that are left."""
-        text = text if left is None else f"{text}, {_clock(left)} left"
+        text = text if left is None else f"{text}, {clock(left)} left"
         if self._bar is not None:
             count = f"{done:,}/{total:,}"
             self._bar.update(self._task, description=self._title, total=total, completed=done, rate=text, count=count)
         elif time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             print(f"{self._title}: {done:,}/{total:,} {what}, {text}", file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

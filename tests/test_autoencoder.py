@@ -234,6 +234,6 @@ def test_without_room_for_the_decoded_images_nothing_is_decoded(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
-    with pytest.raises(JobFailed, match=r"need 11.7 KB in .*cache, where 5 KB are free: make room, name a larger disk"):
+    with pytest.raises(JobFailed, match=r"need 11.7 kB in .*cache, where 5 kB are free: make room, name a larger disk"):
         cvjobs.train(images, tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run" / "cache").exists()

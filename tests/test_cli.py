@@ -170,7 +170,7 @@ def test_what_typer_refuses_is_one_sentence_and_2_too(command: Run, words: list[
 
 @pytest.mark.parametrize(
     ("source", "code"),
-    [("WrongUse", 2), ("JobFailed", 1), ("ImagesMissing", 4), ("OutputHeld", 5), ("Stopped", 130)],
+    [("WrongUse", 2), ("JobFailed", 1), ("OutputHeld", 5), ("Stopped", 130)],
 )
 def test_errors_of_the_library_are_one_sentence_and_their_code(command: Run, source: str, code: int) -> None:
     sentence = "cvjobs: It went\\x0awrong: do it \\x1b[1mbetter.\n"

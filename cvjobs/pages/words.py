@@ -31,8 +31,8 @@ def brief(number: float) -> str:
 
 def size(number: float) -> str:
     """Return a number of bytes in decimal units."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if abs(number) < 1000:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(number) < 999.5:
             return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:,.1f} TB"
@@ -49,6 +49,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as a clock shows them: 0:07, 3:20, 2:05:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def date(stamp: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cvjobs import devices
 from cvjobs.errors import WrongUse
+from cvjobs.pages.words import size
 
 EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
 POINTS = 40  # a list's centroid is the mean of at least so many training vectors
@@ -31,14 +32,6 @@ def parse_size(text: str) -> int:
     if found is None or not float(found[1]):
         raise WrongUse(f"--max-memory {text} is no size: write it as in 400MB or 2GiB.")
     return int(float(found[1]) * _UNITS[found[2] or ""])
-
-
-def size_text(size: int) -> str:
-    """Return a size in words, as in ``1.2 GB``."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}"
-    return f"{size} bytes"
 
 
 def default_memory() -> int:
@@ -84,6 +77,6 @@ def choose(name: str, count: int, dim: int, limit: int) -> Kind:
             return kind
     smallest = kinds[-1]
     raise WrongUse(
-        f"{count:,} vectors of {dim} numbers need {size_text(smallest.memory)} as kind {smallest.name}, and "
-        f"--max-memory is {size_text(limit)}: allow more{', or take another --kind' if smallest.name != 'pq' else ''}."
+        f"{count:,} vectors of {dim} numbers need {size(smallest.memory)} as kind {smallest.name}, and "
+        f"--max-memory is {size(limit)}: allow more{', or take another --kind' if smallest.name != 'pq' else ''}."
     )

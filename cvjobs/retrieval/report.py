@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvjobs.dataset import layout
+from cvjobs.pages.words import size
 from cvjobs.retrieval.generation import Generation
-from cvjobs.retrieval.kinds import size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Report:
                 f"{self.count:,} vectors of {self.dim} numbers, {self.kind} ({self.factory})",
                 f"{self.added:,} added, {self.changed:,} changed, {self.removed:,} removed, {self.kept:,} kept",
                 f"recall@10 {self.recall:.3f} {measured}{setting}",
-                f"{size_text(self.bytes)} on disk, searched in {size_text(self.memory)} of memory",
+                f"{size(self.bytes)} on disk, searched in {size(self.memory)} of memory",
                 f"{self.out} (generation {self.generation}) {done} in {self.seconds:,.1f} s",
                 f"{self.out}/{layout.REPORT}",
             ]

@@ -7,7 +7,6 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,10 +63,9 @@ class StageSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The ledger row of one shard: counts, and when its Stage had its first and its last result (s since 1970)."""
+    """The ledger row of one shard: how many images it had."""
 
     images: int
-    failed: Counter[str] = field(default_factory=Counter)
 
 
 class Stage:
@@ -144,7 +142,7 @@ class Stage:
             raise self._error
         if not shard.complete:
             raise Stopped("Stopped.")
-        return Done(images=table.num_rows, failed=shard.failed)
+        return Done(images=table.num_rows)
 
     @property
     def pace(self) -> Pace:

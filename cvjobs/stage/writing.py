@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -31,7 +30,6 @@ class Shard:
     table: pa.Table
     answered: int = 0
     committed: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
 
     @property
     def complete(self) -> bool:
@@ -83,7 +81,6 @@ class Writer:
         with self._changed:
             self._buffer.failures.append((shard, row, failure))
             self._buffer.bytes += 500
-            shard.failed[failure.code] += 1
             self._answered(shard, 1)
 
     def _answered(self, shard: Shard, count: int) -> None:
