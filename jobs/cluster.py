@@ -37,13 +37,11 @@ def run(config: Config) -> None:
 
 def call(config: Config) -> Status:
     """Do it and return how the cluster is."""
-    import importlib
-
-    from cvjobs import clusters
+    from cvjobs import clusters, plugins
     from cvjobs.progress import Progress
 
     name, file = clusters.called(config.name), clusters.described(config.name)
-    kind = importlib.import_module(f"cvjobs.clusters.{file['kind']}")
+    kind = plugins.load(clusters.__name__, "kind of cluster", file["kind"], clusters.KINDS)
     if config.action == "status":
         found: Status = kind.status(name, file)
         return found

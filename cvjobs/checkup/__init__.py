@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from cvjobs import plugins
 from cvjobs.checkup.finding import Finding
 
 SUBJECTS = ("versions", "switches", "token", "ports", "gpus", "faiss", "decoders", "machine")
@@ -22,7 +22,7 @@ def findings() -> Iterator[Finding]:
     """Look at everything; a check that cannot look is a finding itself."""
     for name in SUBJECTS:
         try:
-            subject: Subject = importlib.import_module(f"{__name__}.{name}")
+            subject: Subject = plugins.load(__name__, "subject", name, SUBJECTS)
             yield from subject.check()
         except Exception as error:  # noqa: BLE001 - the other checks are wanted most where one cannot run
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]

@@ -5,9 +5,7 @@ A format module has ``TASKS``, what it has a place for, ``UNIT``, what it counts
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
@@ -17,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs import results
+from cvjobs import plugins, results
 from cvjobs.dataset import layout
 from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
-from cvjobs.errors import WrongUse, nearest
+from cvjobs.errors import WrongUse
 from cvjobs.remote import Options, address
 from cvjobs.results import Category
 from cvjobs.storage import file_at, open_store
@@ -110,14 +108,12 @@ class Format(Protocol):
 
 def formats() -> list[str]:
     """Return the formats, the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return plugins.names(__name__)
 
 
 def find(name: str) -> Format:
     """Return the module of a format; raises WrongUse with the nearest name where there is none."""
-    if name not in formats():
-        raise WrongUse(f"There is no format {name!r}{nearest(name, formats())}: choose from {', '.join(formats())}.")
-    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Format, plugins.load(__name__, "format", name))
 
 
 def open_output(

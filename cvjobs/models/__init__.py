@@ -6,13 +6,12 @@ here imports torch.
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from cvjobs import plugins
 from cvjobs.errors import WrongUse, nearest
 from cvjobs.records import Transform
 
@@ -221,10 +220,6 @@ def find(name: str, task: str) -> tuple[Family, str]:
         family, model = "run", name
     elif not slash:
         return _home(name, task), name
-    if family not in families():
-        raise WrongUse(
-            f"There is no model family {family!r}{nearest(family, families())}: choose from {', '.join(families())}."
-        )
     found = _family(family)
     if not found.names(task):
         raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
@@ -238,8 +233,7 @@ def names(task: str) -> dict[str, list[str]]:
 
 def families() -> list[str]:
     """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
-    found = [module.name for module in pkgutil.iter_modules(__path__)]
-    return sorted(found, key=lambda family: (family != "torchvision", family))
+    return sorted(plugins.names(__name__), key=lambda family: (family != "torchvision", family))
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -262,7 +256,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def _family(name: str) -> Family:
-    return cast(Family, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Family, plugins.load(__name__, "model family", name, families()))
 
 
 def _home(model: str, task: str) -> Family:

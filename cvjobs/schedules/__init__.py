@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvjobs import plugins
 from cvjobs.errors import WrongUse
 from cvjobs.pipeline.plan import Pipeline
 from cvjobs.schedules.expression import Expression
+
+KINDS = ("cron", "systemd", "kubernetes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,5 +43,5 @@ def files(kind: str, order: Order) -> dict[str, str]:
     for text in told:
         if not text.isprintable():
             raise WrongUse(f"{text!r} holds a line break or another character that no schedule can hold: rename it.")
-    made: dict[str, str] = importlib.import_module(f"{__name__}.{kind}").files(order)
+    made: dict[str, str] = plugins.load(__name__, "schedule", kind, KINDS).files(order)
     return made

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cvjobs import plugins
 from cvjobs.errors import WrongUse
 from cvjobs.remote import is_remote
 from cvjobs.truths.kinds import Truth
@@ -43,7 +43,7 @@ def read(place: str, task: str, names: Sequence[str] = ()) -> Truth:
     if not path.exists():
         raise WrongUse(f"There is no truth at {place}: name {KNOWN[task]}.")
     for name in FORMATS[task]:
-        format_: Format = importlib.import_module(f"cvjobs.truths.{name}")
+        format_: Format = plugins.load("cvjobs.truths", "truth format", name, FORMATS[task])
         if format_.fits(path):
             truth = format_.read(path, task == "instance", names)
             if not len(truth):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvjobs import plugins
 from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import Part, Plan, Subject
@@ -82,4 +82,4 @@ def of(plan: Plan) -> Task:
 
 def named(task: str) -> Module:
     """Return the file of a task."""
-    return cast(Module, importlib.import_module(f"{__name__}.{task}"))
+    return cast(Module, plugins.load(__name__, "task", task))
