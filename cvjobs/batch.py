@@ -91,7 +91,7 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
         "cvjobs.source": listing.source,
         "cvjobs.versions": layout.pack(libraries()),
     }
-    return layout.result_schema(carried, resolved.opener.results).with_metadata(metadata)
+    return layout.result_schema(carried, resolved.results).with_metadata(metadata)
 
 
 def _run(
