@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs import crews, forecast, pool, report
-from cvjobs.context import DECODER, Context, Job, Resolved, libraries
+from cvjobs.context import Context, Job, Resolved, libraries
 from cvjobs.dataset import known, layout, lease, parts, snapshot
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import End, check_fingerprint, check_source, update
-from cvjobs.decoding.lanes import Nursery
+from cvjobs.decoding.lanes import DECODER, Nursery
 from cvjobs.errors import CvjobsError, OutputHeld, Stopped, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found

@@ -21,10 +21,10 @@ from cvjobs.listing import Listing
 from cvjobs.options import BatchOptions
 from cvjobs.remote import Options, hidden
 from cvjobs.source import Source, Unreadable, open_source
-from cvjobs.stage import Opener, StageSpec
+from cvjobs.stage.assembly import StageSpec
+from cvjobs.stage.steps import Opener
 from cvjobs.storage import Store
 
-DECODER = "cvjobs.images:decode"
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
 

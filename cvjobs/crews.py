@@ -23,7 +23,8 @@ from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.paths import path_bytes
 from cvjobs.pool import DEPTH, WorkerDied
 from cvjobs.remote import is_remote
-from cvjobs.stage import Done, Pace, Stage, StageSpec
+from cvjobs.stage.assembly import Done, Stage, StageSpec
+from cvjobs.stage.pace import Pace
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -17,7 +17,7 @@ from cvjobs.detection.rules import Settings
 from cvjobs.errors import JobFailed
 from cvjobs.models import Model
 from cvjobs.records import Transform, facts
-from cvjobs.stage import PictureStep, Step
+from cvjobs.stage.steps import PictureStep, Step
 
 Loaded = TypeVar("Loaded", bound=Model)
 

@@ -30,6 +30,7 @@ LAYERS = {
         "images",
         "labels",
         "listing",
+        "loader",
         "metrics",
         "models",
         "networks",
