@@ -17,6 +17,7 @@ LAYERS = {
     1: {
         "checkup",
         "classification",
+        "compat",
         "context",
         "dataset",
         "decoding",
