@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cvjobs import batch, embedding, resolving
+from cvjobs import batch, resolving
 from cvjobs.context import Resolved
 from cvjobs.dataset import snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.dataset.update import differences
+from cvjobs.embedding import EmbedRequest
 from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.options import BatchOptions
 from cvjobs.records import CODES, digest
 from cvjobs.remote import Options
+from cvjobs.resolving import ModelRecord
 from cvjobs.retrieval.generation import Generation
 from cvjobs.retrieval.output import Output
 from cvjobs.retrieval.queries import Queries
@@ -118,14 +120,17 @@ class _Embed:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step; raises WrongUse where it is not the one that the index was made with."""
         generation = self._model.generation
-        made = generation.resolved
-        asked = made["asked"]
-        weights = self._model.weights or asked["weights"]
-        note = embedding.resolve(asked["model"], weights, asked["layer"], made["precision"], earlier or made)
-        facts = resolving.identity(note)
-        if digest(facts) != generation.fingerprint:
+        made = ModelRecord.load(generation.resolved, EmbedRequest)
+        if made is None:
+            raise WrongUse(
+                f"The index {self._model.index} does not say how its vectors were made: query it with the vectors that "
+                "`cvjobs embed` makes of the images."
+            )
+        request = replace(made.asked, weights=self._model.weights or made.asked.weights)
+        resolved = resolving.resolve(request, made.precision, earlier or generation.resolved)
+        if digest(resolved.facts) != generation.fingerprint:
             raise WrongUse(
                 f"The index {self._model.index} was made otherwise than this machine embeds "
-                f"({differences(generation.facts, facts)}): name the same weights with --weights."
+                f"({differences(generation.facts, resolved.facts)}): name the same weights with --weights."
             )
-        return resolving.resolved(embedding.opener(note), note, facts)
+        return resolved

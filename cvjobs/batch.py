@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs import crews, forecast, pool, report
-from cvjobs.context import DECODER, Context, Job, Resolved, libraries
+from cvjobs.context import Context, Job, Resolved, libraries
 from cvjobs.dataset import known, layout, lease, parts, snapshot
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.dataset.update import End, check_fingerprint, check_source, update
-from cvjobs.decoding.lanes import Nursery
+from cvjobs.decoding.lanes import DECODER, Nursery
 from cvjobs.errors import CvjobsError, OutputHeld, Stopped, WrongUse
 from cvjobs.forecast import Forecast
 from cvjobs.listing import Listing, list_source, nothing_found
@@ -100,7 +100,7 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
         "cvjobs.source": listing.source,
         "cvjobs.versions": layout.pack(libraries()),
     }
-    return layout.result_schema(carried, resolved.opener.results).with_metadata(metadata)
+    return layout.result_schema(carried, resolved.results).with_metadata(metadata)
 
 
 def _run(

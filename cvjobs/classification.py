@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs import models, resolving
+from cvjobs import models
 from cvjobs.images import Pixels
 from cvjobs.models import Classifier, Network
-from cvjobs.records import Failure, Transform
+from cvjobs.records import Failure
+from cvjobs.resolving import ModelRecord, ModelRequest, once
 from cvjobs.results import GUESS, SCHEMAS
 from cvjobs.stage.steps import Columns
 
@@ -22,29 +21,25 @@ SCHEMA = SCHEMAS["classify"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOpener:
-    """Which model names the classes, on which device, and how many of them; loads it in a worker."""
+class ClassifyRequest(ModelRequest[Classifier]):
+    """Which model names the classes: ``labels`` where they are given, and how many of them are wanted of an image."""
 
-    model: str
-    weights: str
     labels: tuple[str, ...]
     top: int
-    sha256: str
-    transform: Transform
-    device: str
-    precision: str
 
-    @property
-    def results(self) -> pa.Schema:
-        """The columns of classification."""
-        return SCHEMA
+    def find(self) -> Classifier:
+        """See ``ModelRequest``."""
+        return once(models.classifier, self.model, weights=self.weights, labels=self.labels)
 
-    def open(self) -> Classify:
-        """Load the model; raises JobFailed where its weights are not those that the run began with."""
-        classifier = _classifier(self.model, self.weights, self.labels)
-        resolving.check_weights(classifier, self.sha256)
-        network = classifier.load(self.device, self.precision)
-        return Classify(network, classifier.labels, self.top, several=classifier.activation == "sigmoid")
+    def completed(self, record: ModelRecord, model: Classifier) -> ModelRecord:
+        """Return the record with the number of classes kept of an image."""
+        return replace(record, top=min(self.top, len(model.labels)))
+
+    def step(self, model: Classifier, record: ModelRecord) -> Classify:
+        """See ``ModelRequest``."""
+        assert record.top is not None, "``completed`` says how many"
+        network = model.load(record.device, record.precision)
+        return Classify(network, model.labels, record.top, several=model.activation == "sigmoid")
 
 
 class Classify:
@@ -92,41 +87,3 @@ def best(logits: NDArray[np.float32], count: int, *, several: bool) -> tuple[NDA
         return indices, np.exp(-np.logaddexp(0, -chosen))
     highest = chosen[:, :1]
     return indices, np.exp(chosen - highest) / np.exp(logits - highest).sum(axis=1, keepdims=True)
-
-
-@lru_cache(maxsize=1)
-def _classifier(model: str, weights: str, labels: tuple[str, ...]) -> Classifier:
-    # The driver needs the model's facts before a worker in the same process loads it.
-    return models.classifier(model, weights=weights, labels=labels)
-
-
-def resolve(asked: dict[str, Any], precision: str, earlier: dict[str, Any]) -> dict[str, Any]:
-    """Return the note on a choice, as ``resolving.resolve``: ``asked`` are model, weights, labels (names) and top."""
-    asked = {**asked, "model": models.settled(asked["model"])}
-    return resolving.resolve(
-        asked,
-        precision,
-        earlier,
-        lambda: _classifier(asked["model"], asked["weights"], tuple(asked["labels"])),
-        lambda classifier: {"top": min(asked["top"], len(classifier.labels))},
-    )
-
-
-def identity(note: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes two runs' results the same, as ``resolving.identity``, with the number of classes kept."""
-    return {**resolving.identity(note), "top": note["top"]}
-
-
-def opener(note: dict[str, Any]) -> ClassifyOpener:
-    """Return the step that a resolved choice stands for."""
-    asked = note["asked"]
-    return ClassifyOpener(
-        model=asked["model"],
-        weights=asked["weights"],
-        labels=tuple(asked["labels"]),
-        top=note["top"],
-        sha256=note["facts"]["weights_sha256"],
-        transform=Transform.load(note["transform"]),
-        device=asked["device"],
-        precision=note["precision"],
-    )

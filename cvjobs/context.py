@@ -21,10 +21,10 @@ from cvjobs.listing import Listing
 from cvjobs.options import BatchOptions
 from cvjobs.remote import Options, hidden
 from cvjobs.source import Source, Unreadable, open_source
-from cvjobs.stage import Opener, StageSpec
+from cvjobs.stage.assembly import StageSpec
+from cvjobs.stage.steps import Opener
 from cvjobs.storage import Store
 
-DECODER = "cvjobs.images:decode"
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
 
@@ -34,15 +34,23 @@ def libraries() -> dict[str, str]:
     return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """What a job's options come to: the step, what identifies its results, and a note for the next run."""
+class Resolved(Opener, Protocol):
+    """What a job's options come to: the step, where it runs, what identifies its results."""
 
-    opener: Opener
-    device: str
-    facts: dict[str, Any]
-    note: dict[str, Any]
-    title: str
+    @property
+    def device(self) -> str:
+        """Where the step runs: ``cpu``, or the GPUs of the machine (``cuda``)."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies the results."""
+
+    @property
+    def title(self) -> str:
+        """The model as a person reads it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the next run on the same output is given, as JSON types."""
 
 
 class Job(Protocol):
@@ -51,7 +59,7 @@ class Job(Protocol):
     command: str
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
-        """Resolve the model, given the note of an earlier run on the same output (empty for a new one)."""
+        """Resolve the model, given the record (JSON) of an earlier run on the same output, empty for a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +109,7 @@ class Context:
             fingerprint=self.fingerprint,
             facts=resolved.facts,
             hasher=self.hasher,
-            resolved=resolved.note,
+            resolved=resolved.as_dict(),
             config={
                 "command": self.job.command,
                 "options": {**vars(options), "storage_option": hidden(options.storage_option)},
@@ -139,7 +147,7 @@ class Context:
             root=self.listing.root,
             base=self.listing.base,
             schema=self.schema,
-            opener=self.resolved.opener,
+            opener=self.resolved,
             device=self.resolved.device,
             cpus=max(devices.cpus() // (workers if not self.options.address else 1), 1),
             batch_size=self.options.batch_size or 0,

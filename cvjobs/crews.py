@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cvjobs import devices, tokens
+from cvjobs.compat.ray_printing import let_print
 from cvjobs.dataset import layout
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.paths import path_bytes
 from cvjobs.pool import DEPTH, WorkerDied
 from cvjobs.remote import is_remote
-from cvjobs.stage import Done, Pace, Stage, StageSpec
+from cvjobs.stage.assembly import Done, Stage, StageSpec
+from cvjobs.stage.pace import Pace
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -257,7 +259,7 @@ def connect(address: str | None) -> None:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20
         options["address"] = address
     handler = signal.getsignal(signal.SIGTERM)
-    _let_print(ray, False)
+    let_print(ray, False)
     try:
         ray.init(**options)
     except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
@@ -293,12 +295,7 @@ def disconnect() -> None:
     """End a connection that ``connect`` made."""
     ray = _ray()
     ray.shutdown()
-    _let_print(ray, True)
-
-
-def _let_print(ray: Any, may: bool) -> None:
-    """Let Ray print of machines that are lost, or not: it does so on stdout, whatever ``log_to_driver`` says."""
-    ray._private.worker._worker_logs_enabled = may  # Ray's debugger does the same
+    let_print(ray, True)
 
 
 def _knock(address: str) -> None:

@@ -64,10 +64,7 @@ class TorchNetwork:
         self._type = TYPES[precision]
         self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._size = _size(transform)
-        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
-        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        self._scale = (1 / (255 * std)).to(device, torch.float32)
-        self._shift = (-mean / std).to(device, torch.float32)
+        self._normalizer = Normalizer(transform, device, self._type)
         self._streams = Streams(device)
 
     def batch(self, count: int) -> NDArray[np.uint8]:
@@ -96,11 +93,33 @@ class TorchNetwork:
     def _vectors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), self._streams.own():
             images = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-            # Normalised in float32 whatever the precision: in bfloat16 the two roundings would cost a grey level.
-            images = torch.addcmul(self._shift, images.float(), self._scale).to(self._type)
+            images = self._normalizer(images)
             output = self._module(images.contiguous(memory_format=torch.channels_last))
             vectors: NDArray[np.float32] = output.float().cpu().numpy()  # waits for this thread's stream
             return vectors
+
+
+class Normalizer:
+    """Grey values of 0 to 255 as a model wants them: divided by 255, less the mean, divided by the deviation.
+
+    One multiplication and one addition, in float32 whatever the model's type: in bfloat16 the two roundings would cost
+    a grey level.
+    """
+
+    def __init__(self, transform: Transform, device: torch.device, dtype: torch.dtype) -> None:
+        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
+        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._shift = (-mean / std).to(device, torch.float32)
+        self._type = dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) of any type in the model's."""
+        return torch.addcmul(self._shift, images.float(), self._scale).to(self._type)
+
+    def in_place(self, images: Tensor) -> None:
+        """Normalise float32 images (B, 3, H, W) where they are."""
+        torch.addcmul(self._shift, images, self._scale, out=images)
 
 
 class Streams:

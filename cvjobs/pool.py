@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from cvjobs.stage import Done
+from cvjobs.stage.assembly import Done
 
 FIRST = 256
 LARGEST = 8192

@@ -58,10 +58,10 @@ class Classify:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
-        from cvjobs import classification, labels, resolving
+        from cvjobs import labels, resolving
+        from cvjobs.classification import ClassifyRequest
 
         c = self._config
-        named = labels.read(c.labels) if c.labels else []
-        asked = {"model": c.model, "weights": c.weights, "labels": named, "top": c.top}
-        note = classification.resolve(asked, c.precision, earlier)
-        return resolving.resolved(classification.opener(note), note, classification.identity(note))
+        named = tuple(labels.read(c.labels)) if c.labels else ()
+        request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
+        return resolving.resolve(request, c.precision, earlier)

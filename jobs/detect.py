@@ -84,11 +84,11 @@ class Detect:
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs import labels, resolving
-        from cvjobs.detection import steps
         from cvjobs.detection.rules import Settings
+        from cvjobs.detection.steps import DetectRequest
 
         c = self._config
-        named = labels.read(c.labels) if c.labels else []
+        named = tuple(labels.read(c.labels)) if c.labels else ()
         settings = Settings(
             conf=c.conf,
             iou=c.iou,
@@ -100,5 +100,5 @@ class Detect:
             overlap=c.overlap,
             tta=c.tta,
         )
-        note = steps.resolve(c.model, c.weights, named, settings, c.precision, earlier)
-        return resolving.resolved(steps.opener(note), note)
+        request = DetectRequest(model=c.model, weights=c.weights, labels=named, settings=settings)
+        return resolving.resolve(request, c.precision, earlier)

@@ -55,8 +55,8 @@ class Embed:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its vectors."""
-        from cvjobs import embedding, resolving
+        from cvjobs import resolving
+        from cvjobs.embedding import EmbedRequest
 
         c = self._config
-        note = embedding.resolve(c.model, c.weights, c.layer, c.precision, earlier)
-        return resolving.resolved(embedding.opener(note), note)
+        return resolving.resolve(EmbedRequest(model=c.model, weights=c.weights, layer=c.layer), c.precision, earlier)

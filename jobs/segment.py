@@ -85,10 +85,10 @@ class Segment:
         """Return the model's step and what identifies its results."""
         from cvjobs import labels, resolving
         from cvjobs.detection.rules import Settings
-        from cvjobs.segmentation import choice
+        from cvjobs.segmentation.choice import SegmentRequest
 
         c = self._config
-        named = labels.read(c.labels) if c.labels else []
+        named = tuple(labels.read(c.labels)) if c.labels else ()
         settings = Settings(conf=c.conf, iou=c.iou, max_det=c.max_det, imgsz=c.imgsz, classes=c.classes)
-        note = choice.resolve(c.model, c.weights, named, settings, c.precision, earlier)
-        return resolving.resolved(choice.opener(note), note)
+        request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=settings)
+        return resolving.resolve(request, c.precision, earlier)

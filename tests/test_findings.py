@@ -149,7 +149,7 @@ def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = Fa
         options=BatchOptions(source=str(source), out=str(out)),
         storage={},
         job=Toy(task),
-        resolved=Resolved(opener=ToyOpener(task), device="cpu", facts=facts, note={}, title="toy"),
+        resolved=ToyResolved(task, facts),
         store=store,
         listing=listing,
         fingerprint=digest(facts),
@@ -294,10 +294,13 @@ def test_a_run_without_any_result_has_a_page(tmp_path: Path, nursery: Nursery, s
 
 
 @dataclass(frozen=True)
-class ToyOpener:
+class ToyResolved:
     """One detection for every image that is bright enough: over all of it, its score the brightness of its red."""
 
     task: str
+    facts: dict[str, Any]
+    device: str = "cpu"
+    title: str = "toy"
 
     @property
     def transform(self) -> Transform:
@@ -310,9 +313,12 @@ class ToyOpener:
     def open(self) -> ToyStep:
         return ToyStep()
 
+    def as_dict(self) -> dict[str, Any]:
+        return {}
+
 
 class ToyStep:
-    """See ``ToyOpener``."""
+    """See ``ToyResolved``."""
 
     def batch(self, count: int) -> Pixels:
         return np.empty((count, 4, 4, 3), np.uint8)
@@ -325,14 +331,14 @@ class ToyStep:
 
 @dataclass
 class Toy:
-    """The job of ``ToyOpener``."""
+    """The job of ``ToyResolved``."""
 
     command: str
 
     def resolve(self, earlier: Mapping[str, Any]) -> Resolved:
         del earlier
         facts = {"model": "toy", **results.facts("detect", CATEGORIES)}
-        return Resolved(opener=ToyOpener("detect"), device="cpu", facts=facts, note={}, title="toy")
+        return ToyResolved("detect", facts)
 
 
 def kept(out: Path, name: str) -> dict[str, Any]:

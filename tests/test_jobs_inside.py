@@ -16,7 +16,7 @@ from cvjobs import config, crews, drivers
 from cvjobs.dataset import layout
 from cvjobs.dataset.parts import Author
 from cvjobs.errors import WrongUse
-from cvjobs.stage import StageSpec
+from cvjobs.stage.assembly import StageSpec
 from cvjobs.submission import commandline, inside
 
 EMBED, QUERY = (drivers.load(name).Config for name in ("embed", "query"))

@@ -17,6 +17,7 @@ LAYERS = {
     1: {
         "checkup",
         "classification",
+        "compat",
         "context",
         "dataset",
         "decoding",
@@ -30,6 +31,7 @@ LAYERS = {
         "images",
         "labels",
         "listing",
+        "loader",
         "metrics",
         "models",
         "networks",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cvjobs.errors import WrongUse
 from cvjobs.models import embedder, resolve_precision
-from cvjobs.networks import Tap, TorchEmbedder, folded, vector_length
+from cvjobs.networks import Normalizer, Tap, TorchEmbedder, folded, vector_length
 from cvjobs.records import Transform
 
 SIZE = (32, 32)
@@ -199,3 +199,22 @@ def test_cuda_gives_the_same_vectors_from_pinned_buffers_in_several_threads() ->
             assert torch.cosine_similarity(torch.from_numpy(found), expected).min() > 0.999
     with pytest.raises(MemoryError):
         on_gpu(np.broadcast_to(batches[0][:1], (1 << 22, *batches[0].shape[1:])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_pixels_are_normalised_in_one_step_of_float32(dtype: torch.dtype) -> None:
+    """Bit for bit: what a model is given is part of what its results are."""
+    transform = Transform(size=SIZE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    scale = torch.tensor([1 / (255 * std) for std in transform.std], dtype=torch.float64)
+    pairs = zip(transform.mean, transform.std, strict=True)
+    shift = torch.tensor([-mean / std for mean, std in pairs], dtype=torch.float64)
+    scale, shift = (values.float().view(1, 3, 1, 1) for values in (scale, shift))
+    expected = torch.addcmul(shift, grey.float(), scale)
+    normalizer = Normalizer(transform, torch.device("cpu"), dtype)
+    found = normalizer(grey)
+    assert found.dtype == dtype
+    assert torch.equal(found, expected.to(dtype))
+    here = grey.float()
+    normalizer.in_place(here)
+    assert torch.equal(here, expected)

@@ -26,8 +26,10 @@ from cvjobs.errors import JobFailed
 from cvjobs.images import decode
 from cvjobs.listing import list_source
 from cvjobs.records import Transform
-from cvjobs.stage import Columns, Picture, Stage, StageSpec, bins
+from cvjobs.stage import bins
+from cvjobs.stage.assembly import Stage, StageSpec
 from cvjobs.stage.bins import Bins
+from cvjobs.stage.steps import Columns, Picture
 
 RESULTS = pa.schema([("mean", pa.float64()), ("pixels", pa.list_(pa.int64())), ("source", pa.list_(pa.int64()))])
 FREE = Transform(fit="native")

@@ -31,6 +31,7 @@ from cvjobs.records import Failure, Transform, facts
 PATIENCE = 10.0
 POLL = 0.5
 START = 120.0
+DECODER = "cvjobs.images:decode"
 _DEATHS = 3
 
 
@@ -181,7 +182,7 @@ class Children:
         self,
         transform: Transform,
         max_pixels: int,
-        decoder: str = "cvjobs.images:decode",
+        decoder: str = DECODER,
         nursery: Nursery | None = None,
     ) -> None:
         self._nursery = nursery or Nursery()

@@ -15,7 +15,7 @@ from cvjobs.detection.rules import Rules
 from cvjobs.detection.seams import Seen, joined
 from cvjobs.detection.views import View, canvas, resized, tiles, views
 from cvjobs.images import Pixels
-from cvjobs.networks import Streams, out_of_memory
+from cvjobs.networks import Normalizer, Streams, out_of_memory
 from cvjobs.records import Transform
 
 # Pixels of tensors that go through the model together where a picture has many views.
@@ -62,10 +62,7 @@ class DetectorNetwork:
         self._architecture, self._rules, self._masks = architecture, rules, masks
         self._device, self._type = weight.device, weight.dtype
         self._classes = torch.tensor(rules.classes or list(classes), device=self._device)
-        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
-        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        self._scale = (1 / (255 * std)).to(self._device, torch.float32)
-        self._shift = (-mean / std).to(self._device, torch.float32)
+        self._normalizer = Normalizer(transform, self._device, self._type)
         self._together = TOGETHER[self._device.type]
         self._streams = Streams(self._device)
 
@@ -118,8 +115,7 @@ class DetectorNetwork:
         sizes = [look.size for look in looks]
         for look, drawn, (height, width) in zip(looks, canvases, sizes, strict=True):
             look.draw(pictures[look.picture], drawn)
-            image = drawn[None, :, :height, :width]
-            torch.addcmul(self._shift, image, self._scale, out=image)
+            self._normalizer.in_place(drawn[None, :, :height, :width])
         images = canvases.to(self._type, memory_format=torch.channels_last)
         found, features = self._architecture.candidates(images, sizes, self._rules.conf)
         rows = kept(found, len(looks), self._rules, self._classes)

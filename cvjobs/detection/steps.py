@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from cvjobs import models, resolving
+from cvjobs import models
 from cvjobs.detection.detector import Detector
 from cvjobs.detection.network import DetectorNetwork, Found
-from cvjobs.detection.rules import Settings
-from cvjobs.records import Failure, Transform
+from cvjobs.records import Failure
+from cvjobs.resolving import ModelRecord, RuledRequest, once
 from cvjobs.results import DETECTION, DETECTIONS, SCHEMAS, Category
 from cvjobs.stage.steps import Columns, Picture
 
@@ -24,28 +22,16 @@ NOTHING = Found(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectOpener:
-    """Which detector looks for what, on which device; loads it in a worker."""
+class DetectRequest(RuledRequest[Detector]):
+    """Which detector looks for what."""
 
-    model: str
-    weights: str
-    labels: tuple[str, ...]
-    settings: Settings
-    sha256: str
-    transform: Transform
-    device: str
-    precision: str
+    def find(self) -> Detector:
+        """See ``ModelRequest``."""
+        return once(models.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
 
-    @property
-    def results(self) -> pa.Schema:
-        """The column of detections."""
-        return SCHEMA
-
-    def open(self) -> Detect:
-        """Load the model; raises JobFailed where its weights are not those that the run began with."""
-        detector = _detector(self.model, self.weights, self.labels).ruled(self.settings)
-        resolving.check_weights(detector, self.sha256)
-        return Detect(detector.load(self.device, self.precision), detector.categories)
+    def step(self, model: Detector, record: ModelRecord) -> Detect:
+        """See ``ModelRequest``."""
+        return Detect(model.load(record.device, record.precision), model.categories)
 
 
 class Detect:
@@ -76,36 +62,3 @@ class Detect:
         items = pa.StructArray.from_arrays([*columns, pa.array(classes, pa.int32()), labels], fields=list(DETECTION))
         ends = np.cumsum([0, *(len(one.scores) for one in found)], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), items, type=SCHEMA.field(DETECTIONS).type)
-
-
-@lru_cache(maxsize=1)
-def _detector(model: str, weights: str, labels: tuple[str, ...]) -> Detector:
-    # The driver needs the model's facts before a worker in the same process loads it.
-    return models.detector(model, weights=weights, labels=labels)
-
-
-def resolve(
-    model: str, weights: str, labels: Sequence[str], settings: Settings, precision: str, earlier: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the note on a choice, as ``resolving.resolve``."""
-    return resolving.resolve(
-        {"model": model, "weights": weights, "labels": list(labels), "settings": asdict(settings)},
-        precision,
-        earlier,
-        lambda: _detector(model, weights, tuple(labels)).ruled(settings),
-    )
-
-
-def opener(note: dict[str, Any]) -> DetectOpener:
-    """Return the step that a resolved choice stands for."""
-    asked = note["asked"]
-    return DetectOpener(
-        model=asked["model"],
-        weights=asked["weights"],
-        labels=tuple(asked["labels"]),
-        settings=Settings(**asked["settings"]),
-        sha256=note["facts"]["weights_sha256"],
-        transform=Transform.load(note["transform"]),
-        device=asked["device"],
-        precision=note["precision"],
-    )

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
-import queue
-import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
 from PIL import Image
 
 from cvjobs import devices
-from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
+from cvjobs.decoding.lanes import Measured, Nursery
 from cvjobs.errors import CvjobsError
 from cvjobs.images import Pixels
+from cvjobs.loader import Arrivals, Decoding, Loader
 from cvjobs.records import Failure, Transform
 from cvjobs.source import Source
-from cvjobs.stage.fetching import Fetcher
 
 SIZE = 160
 QUALITY = 78
 LANES = 4
+PATIENCE = 10.0
 MAX_PIXELS = 80_000_000
 
 
@@ -52,38 +49,26 @@ def thumbnails(
     if not rows.num_rows:
         return []
     until = time.monotonic() + budget
-    transform = Transform(size=(size, size), fit="exact")
+    how = Decoding(transform=Transform(size=(size, size), fit="exact"), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
-    chunks: queue.Queue[Chunk | None] = queue.Queue()  # the fetcher bounds the bytes in it
-    with closing(Children(transform, MAX_PIXELS, nursery=nursery)) as children:
-        lanes = [Lane(children, chunks, tray) for _ in range(min(devices.cpus(), LANES, rows.num_rows))]
-        fetcher = Fetcher(source, chunks, tray.failed, tray.broken, source.threads)
-        stamps = rows["modified"].cast(pa.int64()).to_pylist()
-        for row in zip(range(rows.num_rows), rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps, strict=True):
-            fetcher.ask([row])  # one image a chunk, so that all lanes have some
-        for lane in lanes:
-            lane.start()
-        whole = tray.wait(until)
-        fetcher.stop()
-        fetcher.close(0.0)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                chunks.get_nowait()
-        for _ in lanes:
-            chunks.put(None)
-        for lane in lanes:
-            lane.join(None if whole else 0.0)  # one whose child hangs ends with its child
+    # One image a chunk, so that all lanes have some.
+    loader = Loader(source, how, tray, min(devices.cpus(), LANES, rows.num_rows), nursery, together=1)
+    whole = False
+    try:
+        loader.ask(rows, range(rows.num_rows))
+        whole = tray.full(until)
+    finally:
+        loader.close(PATIENCE if whole else 0.0)
     return tray.images()
 
 
-class _Tray:
+class _Tray(Arrivals):
     """Where lanes deliver; several of them at once."""
 
     def __init__(self, count: int, size: int) -> None:
+        super().__init__()
         self._images: list[Thumbnail | None] = [None] * count
         self._size = size
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
 
     def decoded(self, tag: int, measured: Measured, pixels: Pixels) -> None:
         """See ``lanes.Outlet``."""
@@ -93,28 +78,20 @@ class _Tray:
         """See ``lanes.Outlet``."""
         self._put(tag, Thumbnail(reason=failure.code.replace("_", " ")))
 
-    def broken(self, error: BaseException) -> None:
-        """See ``lanes.Outlet``."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
     def _put(self, tag: int, image: Thumbnail) -> None:
-        with self._changed:
+        with self.changed:
             self._images[tag] = image
-            self._changed.notify_all()
+            self.changed.notify_all()
 
-    def wait(self, until: float) -> bool:
+    def full(self, until: float) -> bool:
         """Wait until every image has an answer; False where the time ended first, or the decoders did."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or all(self._images), max(until - time.monotonic(), 0.0))
-            return all(self._images)
+        return self.wait(lambda: all(self._images), max(until - time.monotonic(), 0.0))
 
     def images(self) -> list[Thumbnail]:
         """Return what there is; raises an error that is a bug, while decoders that cannot run cost the pictures."""
-        with self._changed:
-            if self._error is not None and not isinstance(self._error, CvjobsError):
-                raise self._error
+        with self.changed:
+            if self.error is not None and not isinstance(self.error, CvjobsError):
+                raise self.error
             return [image or LATE for image in self._images]
 
 

@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from cvjobs.compat import foreach
 from cvjobs.recipes.settings import Recipe
 
 
@@ -36,7 +37,7 @@ class Average:
         if not weight:
             return
         averages, latest = _floats(self.module), _floats(model)
-        torch._foreach_lerp_(averages, latest, weight)
+        foreach.lerp(averages, latest, weight)
         for average, now in zip(self.module.buffers(), model.buffers(), strict=True):
             if not average.is_floating_point():
                 average.copy_(now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.compat import faiss_files
 from cvjobs.dataset.layout import KEYS, MEASURED
 from cvjobs.dataset.parts import File, write_table
 from cvjobs.errors import JobFailed
@@ -131,19 +131,12 @@ def publish_flat(store: Store, name: str, count: int, dim: int, blocks: Iterable
     """Publish FAISS's file of an ``IndexFlatIP``, without ever holding the vectors."""
 
     def fill(file: BinaryIO) -> None:
-        file.write(_header(dim, count))
+        file.write(faiss_files.flat_header(dim, count))
         for vectors in blocks:
             file.write(vectors.data)
 
     written = store.write(name, fill)
     return File(name=name, rows=count, bytes=written.bytes, sha256=written.sha256)
-
-
-def _header(dim: int, count: int) -> bytes:
-    """Return what FAISS writes before the vectors of an ``IndexFlatIP``: an empty one's file with its counts set."""
-    empty: bytes = faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes()
-    # Four letters, d (int32), ntotal (int64), ...; last the number of floats (int64).
-    return empty[:8] + struct.pack("<q", count) + empty[16:-8] + struct.pack("<q", count * dim)
 
 
 def publish_halves(store: Store, name: str, blocks: Iterable[Floats], old: Path | None) -> File:

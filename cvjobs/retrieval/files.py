@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.compat import faiss_files
 from cvjobs.dataset.parts import File
 from cvjobs.errors import JobFailed
 from cvjobs.storage import LocalStore, Store
@@ -108,17 +109,10 @@ def read_lists(path: Path, lists: Path | None) -> Any:
     """Read an index of inverted lists, as ``read_index``, and map its file of ``lists``; without one it has none."""
     # FAISS's own flag for a file beside prints a line.
     index = read_index(path, faiss.IO_FLAG_SKIP_IVF_DATA | faiss.IO_FLAG_READ_ONLY)
-    ivf = faiss.extract_index_ivf(index)
     if lists is None:
-        empty = faiss.ArrayInvertedLists(ivf.nlist, ivf.code_size)
-        ivf.replace_invlists(empty, True)
-        empty.this.disown()
-        ivf.ntotal = index.ntotal = 0
+        faiss_files.empty_lists(index)
     else:
-        mapped = faiss.downcast_InvertedLists(ivf.invlists)
-        mapped.filename = str(lists)
-        mapped.do_mmap()
-        mapped.prefetch_nthread = 0  # its threads would touch all that a search touches anyway
+        faiss_files.map_lists(index, str(lists))
     return index
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
+from cvjobs.compat import faiss_files
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
@@ -127,24 +128,10 @@ def merge(store: Store, name: str, tasks: list[Addition], trained: Any) -> File:
 
     written = store.write(name, fill)
     rows = int(total.sum())
-    _name_lists(trained, total, name.rpartition("/")[2], written.bytes)
+    faiss_files.name_lists(trained, total, name.rpartition("/")[2], written.bytes)
     return File(name=name, rows=rows, bytes=written.bytes, sha256=written.sha256)
 
 
 def _counts(store: Store, task: Addition, lists: int) -> Ints:
     with store.open(f"{task.name}.lists") as file:
         return np.frombuffer(file.read(8 * lists), np.int64)
-
-
-def _name_lists(trained: Any, counts: Ints, name: str, size: int) -> None:
-    """Make an index that has no vectors refer to those in a file of lists."""
-    ivf = faiss.extract_index_ivf(trained)
-    invlists = faiss.OnDiskInvertedLists(ivf.nlist, ivf.code_size, name)
-    ends = np.cumsum(counts * (ivf.code_size + 8))
-    table = np.ascontiguousarray(np.stack([counts, counts, ends - counts * (ivf.code_size + 8)], axis=1), np.uint64)
-    faiss.memcpy(invlists.lists.data(), faiss.swig_ptr(table), table.nbytes)
-    invlists.totsize = size
-    invlists.read_only = True
-    ivf.replace_invlists(invlists, True)
-    invlists.this.disown()
-    ivf.ntotal = trained.ntotal = int(counts.sum())

@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from cvjobs.compat.faiss_files import is_same
 from cvjobs.retrieval.kinds import POINTS, Kind
 from cvjobs.retrieval.vectors import Embeddings, Floats, Ints
 
@@ -73,7 +74,7 @@ def train(kind: Kind, dim: int, training: Floats) -> Any:
 def encode(index: Any, vectors: Floats) -> tuple[Ints, Codes]:
     """Return for each vector its list (n,) and its code (n, code_size)."""
     ivf = faiss.extract_index_ivf(index)
-    turned = vectors if ivf.d == index.d and ivf.this == index.this else _turned(index, vectors)
+    turned = vectors if ivf.d == index.d and is_same(ivf, index) else _turned(index, vectors)
     lists = np.ascontiguousarray(ivf.quantizer.search(turned, 1)[1][:, 0])
     codes = np.empty((len(vectors), ivf.code_size), np.uint8)
     ivf.encode_vectors(len(vectors), faiss.swig_ptr(turned), faiss.swig_ptr(lists), faiss.swig_ptr(codes))

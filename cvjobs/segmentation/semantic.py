@@ -74,10 +74,7 @@ class SegmenterNetwork:
         self._device = device
         self._type = networks.TYPES[precision]
         self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
-        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        self._scale = (1 / (255 * std)).to(device, torch.float32)
-        self._shift = (-mean / std).to(device, torch.float32)
+        self._normalizer = networks.Normalizer(transform, device, self._type)
         self._streams = Streams(device)
 
     def __call__(self, pictures: Sequence[Picture]) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
@@ -98,8 +95,7 @@ class SegmenterNetwork:
 
     def _maps(self, pictures: Sequence[Picture]) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures])).to(self._device)
-        # Normalised in float32 whatever the precision: in bfloat16 the two roundings would cost a grey level.
-        images = torch.addcmul(self._shift, pixels.permute(0, 3, 1, 2).float(), self._scale).to(self._type)
+        images = self._normalizer(pixels.permute(0, 3, 1, 2))
         logits: Tensor = self._module(images.contiguous(memory_format=torch.channels_last))
         del images
         seen = (pixels.shape[1], pixels.shape[2])

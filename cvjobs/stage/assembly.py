@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,15 +13,15 @@ import pyarrow as pa
 
 from cvjobs.dataset import lease
 from cvjobs.dataset.parts import Author
-from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
+from cvjobs.decoding.lanes import DECODER, Measured, Nursery
 from cvjobs.errors import CvjobsError, JobFailed, OutputHeld, Stopped
 from cvjobs.images import Pixels
+from cvjobs.loader import Decoding, Loader
 from cvjobs.records import Failure
 from cvjobs.remote import Options
 from cvjobs.source import open_source
 from cvjobs.stage.batching import Batch, Batcher, BatchSize, Collector
 from cvjobs.stage.bins import Bins
-from cvjobs.stage.fetching import IMAGES, Fetcher
 from cvjobs.stage.pace import Pace, Span, Stopwatch
 from cvjobs.stage.steps import Columns, Opener, PictureStep
 from cvjobs.stage.writing import Shard, Writer
@@ -33,7 +31,6 @@ CPU_BATCHES = (8, 64)
 GPU_BATCHES = (32, 1024)
 CPU_PIXELS = (1 << 19, 1 << 19)
 GPU_PIXELS = (4 << 20, 256 << 20)
-PATIENCE = 2.0
 HOPELESS = 8
 
 
@@ -58,7 +55,7 @@ class StageSpec:
     cpus: int
     batch_size: int = 0
     max_pixels: int = 80_000_000
-    decoder: str = "cvjobs.images:decode"
+    decoder: str = DECODER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +79,15 @@ class Stage:
         self._begun = False
         self._inference = Stopwatch()
         self._alone = 0  # images that the model failed on in a batch of one, which does not say whose fault it is
-        transform = spec.opener.transform
-        self._children = Children(transform, spec.max_pixels, spec.decoder, nursery)
+        gpu = spec.device != "cpu"
+        source = open_source(spec.root, spec.base, spec.storage)
+        how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
+        self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, nursery)
         try:
             step = spec.opener.open()
         except BaseException:
-            self._children.close()
+            self._loader.close()
             raise
-        gpu = spec.device != "cpu"
         models = 2 if gpu else min(spec.cpus, 4)
         self._intra_op(1 if gpu else max(spec.cpus // models, 1))
         store = open_store(spec.out, spec.author.run, spec.storage)
@@ -106,15 +104,8 @@ class Stage:
         else:
             size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
             self._batcher = Batcher(size, step.batch, models + 2)
-        lanes = max(spec.cpus - 1, 1) if gpu else spec.cpus
-        self._decoders: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
-        self._lanes = [Lane(self._children, self._decoders, self) for _ in range(lanes)]
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
-        source = open_source(spec.root, spec.base, spec.storage)
-        # A free image may be as large as they get, so each travels alone.
-        images = 1 if transform.size is None else IMAGES
-        self._fetcher = Fetcher(source, self._decoders, self.failed, self.broken, source.threads, images)
-        for thread in (*self._lanes, *self._models):
+        for thread in self._models:
             thread.start()
 
     @staticmethod
@@ -126,17 +117,10 @@ class Stage:
     def run(self, table: pa.Table) -> Done:
         """Compute key rows and return when every one is durable; raises JobFailed, OutputHeld or Stopped."""
         shard = Shard(table)
-        paths = table["path"].to_pylist()
-        sizes = table["bytes"].to_pylist()
-        stamps = table["modified"].cast(pa.int64()).to_pylist()
-        requests = [
-            ((shard, i), path, size, stamp)
-            for i, (path, size, stamp) in enumerate(zip(paths, sizes, stamps, strict=True))
-        ]
         with self._lock:
-            self._upstream += len(requests)
+            self._upstream += table.num_rows
         with self._span.running():
-            self._fetcher.ask(requests)
+            self._loader.ask(table, ((shard, row) for row in range(table.num_rows)))
             self._writer.wait(shard, lambda: self._error is not None or self._stopped)
         if self._error is not None:
             raise self._error
@@ -148,20 +132,20 @@ class Stage:
     def pace(self) -> Pace:
         """How fast this Stage is, and where its time went so far."""
         seconds, cpu = self._span.now()
-        decoding = sum(lane.cpu for lane in self._lanes)
-        threads = {"read": self._fetcher.threads, "decode": len(self._lanes), "model": len(self._models), "write": 1}
+        loader, work = self._loader, self._loader.work
+        threads = {"read": loader.readers, "decode": loader.decoders, "model": len(self._models), "write": 1}
         with self._lock:
             return replace(
                 self._pace,
                 busy={
-                    "read": self._fetcher.watch.seconds,
-                    "decode": sum(lane.seconds for lane in self._lanes),
+                    "read": work.reading,
+                    "decode": work.decoding,
                     "model": self._inference.seconds,
                     "write": self._writer.watch.seconds,
                 },
                 room={step: seconds * count for step, count in threads.items()},
-                cpu=cpu + decoding,
-                decoding=decoding,
+                cpu=cpu + work.cpu,
+                decoding=work.cpu,
                 cores=seconds * self._spec.cpus,
             )
 
@@ -173,13 +157,13 @@ class Stage:
     def close(self) -> None:
         """Stop, commit answered rows and end all threads and processes."""
         self.stop()
-        self._fetcher.close(PATIENCE)
-        self._halt()  # what a fetcher put there meanwhile
-        # A lane whose child hangs is left behind: it ends with the children.
-        _end(self._lanes, self._decoders, PATIENCE)
-        _end(self._models, self._batcher.ready, None)
+        self._loader.end()
+        for _ in self._models:
+            self._batcher.ready.put(None)
+        for thread in self._models:
+            thread.join()
         self._writer.close()
-        self._children.close()
+        self._loader.close()
 
     def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
         """Take an image from a lane; see ``lanes.Outlet``."""
@@ -199,11 +183,8 @@ class Stage:
         self._halt()
 
     def _halt(self) -> None:
-        """Let nobody wait for what will not come: drop the decoders' queue, wake the fetchers and the shards."""
-        self._fetcher.stop()
-        with contextlib.suppress(queue.Empty):
-            while chunk := self._decoders.get_nowait():
-                chunk.done()
+        """Let no thread wait for what will not come: drop what is not decoded, wake the shards."""
+        self._loader.stop()
         self._writer.wake()
 
     def _arrived(self, ready: bool) -> None:
@@ -307,12 +288,3 @@ class Stage:
 
 def _useless(detail: str) -> JobFailed:
     return JobFailed(f"The model fails on every image ({detail}): try another --model or device.")
-
-
-def _end(threads: Sequence[threading.Thread], work: queue.Queue[Any], patience: float | None) -> None:
-    """Tell threads that no more work comes and wait for them, at most so many seconds for all."""
-    for _ in threads:
-        work.put(None)
-    until = None if patience is None else time.monotonic() + patience
-    for thread in threads:
-        thread.join(None if until is None else max(until - time.monotonic(), 0.0))

@@ -6,14 +6,11 @@ not at all, a run that was killed continues with those that it has, and runs may
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import queue
 import secrets
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +22,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cvjobs import devices
-from cvjobs.decoding.lanes import Children, Chunk, Lane, Measured, Nursery
+from cvjobs.decoding.lanes import Measured, Nursery
 from cvjobs.errors import JobFailed, storage_failure
 from cvjobs.images import Pixels
+from cvjobs.loader import Arrivals, Decoding, Loader
 from cvjobs.pages import words
 from cvjobs.records import Failure, Transform, digest, facts
 from cvjobs.source import Source
-from cvjobs.stage.fetching import Fetcher
 
 CHUNK_BYTES = 64 << 20
 AHEAD = 2
-PATIENCE = 2.0
 PIXELS, ROWS = "pixels.npy", "rows.parquet"
 SCHEMA = pa.schema(
     [("path", pa.string()), ("stage", pa.string()), ("code", pa.string()), ("detail", pa.string()),
@@ -135,39 +131,22 @@ def _fill(
     tell: Callable[[int], None],
 ) -> None:
     tray = _Tray(tell)
-    chunks: queue.Queue[Chunk | None] = queue.Queue(2 * devices.cpus())
-    with closing(Children(order.transform, order.max_pixels, nursery=nursery)) as children:
-        lanes = [Lane(children, chunks, tray) for _ in range(devices.cpus())]
-        fetcher = Fetcher(source, chunks, tray.failed, tray.broken, source.threads)
-        for lane in lanes:
-            lane.start()
+    how = Decoding(transform=order.transform, max_pixels=order.max_pixels)
+    with closing(Loader(source, how, tray, devices.cpus(), nursery)) as loader:
         sheets: list[_Sheet] = []
         try:
             waiting = iter(missing)
             while True:
                 while len(sheets) < AHEAD and (following := next(waiting, None)):
                     sheets.append(_Sheet(*following, order.transform.size or (0, 0)))
-                    fetcher.ask(list(sheets[-1].requests()))
+                    loader.ask(sheets[-1].rows, sheets[-1].tags())
                 if not sheets:
                     break
-                tray.wait(sheets[0])
+                tray.full(sheets[0])
                 sheets.pop(0).publish()
         finally:
             for sheet in sheets:
                 sheet.drop()
-            _end(fetcher, chunks, lanes)
-
-
-def _end(fetcher: Fetcher, chunks: queue.Queue[Chunk | None], lanes: Sequence[Lane]) -> None:
-    fetcher.stop()
-    fetcher.close(PATIENCE)
-    with contextlib.suppress(queue.Empty):
-        while chunk := chunks.get_nowait():
-            chunk.done()
-    for _ in lanes:
-        chunks.put(None)
-    for lane in lanes:
-        lane.join(PATIENCE)  # one whose child hangs ends with the child
 
 
 @dataclass
@@ -195,12 +174,9 @@ class _Sheet:
             os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
         self._pixels = np.load(file, mmap_mode="r+")
 
-    def requests(self) -> Iterator[tuple[tuple[_Sheet, int], str, int, int]]:
-        """Yield what the fetcher is asked for."""
-        stamps = self.rows["modified"].cast(pa.int64()).to_pylist()
-        each = zip(self.rows["path"].to_pylist(), self.rows["bytes"].to_pylist(), stamps, strict=True)
-        for at, (path, size, stamp) in enumerate(each):
-            yield (self, at), path, size, stamp
+    def tags(self) -> list[tuple[_Sheet, int]]:
+        """Return the name that each row has for the loader."""
+        return [(self, at) for at in range(self.rows.num_rows)]
 
     def put(self, at: int, pixels: Pixels | None, answer: dict[str, Any]) -> None:
         if pixels is not None:
@@ -231,13 +207,12 @@ class _Sheet:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-class _Tray:
+class _Tray(Arrivals):
     """Where lanes deliver; several of them at once. A tag is a sheet and the place in it."""
 
     def __init__(self, tell: Callable[[int], None]) -> None:
+        super().__init__()
         self._tell, self._done = tell, 0
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
 
     def decoded(self, tag: tuple[_Sheet, int], measured: Measured, pixels: Pixels) -> None:
         """See ``lanes.Outlet``."""
@@ -249,28 +224,20 @@ class _Tray:
         tag[0].put(tag[1], None, {"stage": failure.stage, "code": failure.code, "detail": failure.detail})
         self._count(tag[0])
 
-    def broken(self, error: BaseException) -> None:
-        """See ``lanes.Outlet``."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
     def _count(self, sheet: _Sheet) -> None:
-        with self._changed:
+        with self.changed:
             sheet.left -= 1
             self._done += 1
-            self._changed.notify_all()
+            self.changed.notify_all()
 
-    def wait(self, sheet: _Sheet) -> None:
+    def full(self, sheet: _Sheet) -> None:
         """Wait until every image of a sheet has an answer; raises the error that ended a lane."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._error or not sheet.left, 0.5)
-                done, error, left = self._done, self._error, sheet.left
-            self._tell(done)
-            if error is not None:
-                raise error
-            if not left:
+            full = self.wait(lambda: not sheet.left, 0.5)
+            self._tell(self._done)
+            if self.error is not None:
+                raise self.error
+            if full:
                 return
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cvjobs import devices
+from cvjobs.compat.fake_tensors import fake_mode, storage_number
 from cvjobs.errors import WrongUse
 from cvjobs.recipes import optimizers
 from cvjobs.recipes.settings import Recipe
@@ -84,9 +85,7 @@ def estimate(trainee: Trainee, recipe: Recipe, precision: str, *, together: bool
 def _without_numbers(module: nn.Module) -> tuple[nn.Module, Any]:
     """Return a copy whose tensors have shapes and types alone, and the context in which it runs as on a CPU."""
     # As networks.vector_length does on the meta device, which knows neither autocast nor a CPU's own attention.
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    mode = FakeTensorMode()
+    mode = fake_mode()
     shapes: dict[int, Any] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
     for parameter in module.parameters():
         shapes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
@@ -96,27 +95,23 @@ def _without_numbers(module: nn.Module) -> tuple[nn.Module, Any]:
 def _kept(module: nn.Module, mode: Any, images: int, side: int, low: torch.dtype) -> tuple[int, int]:
     """Return the bytes that a forward pass keeps for backward, weights and inputs left out, and those of the widest."""
     kept: dict[int, Tensor] = {}
-    own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    own = {storage_number(tensor) for tensor in (*module.parameters(), *module.buffers())}
 
     def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor
+        if storage_number(tensor) not in own:
+            kept[storage_number(tensor)] = tensor
         return tensor
 
     with mode, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = torch.empty(images, 3, side, side).contiguous(memory_format=torch.channels_last)
-        own.add(_storage(inputs))
+        own.add(storage_number(inputs))
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             with autocast(torch.device("cpu"), low):
                 outputs = module(inputs)
             outputs.float()
     sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
     return sum(sizes), max(sizes, default=0)
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # what a storage is known by where it has no address
 
 
 def _fixed(module: nn.Module, recipe: Recipe, *, together: bool, on_cpu: bool) -> int:
