@@ -27,7 +27,7 @@ from cvjobs.recipes.averaging import Average
 from cvjobs.training import leaving, residence, sizing, tasks
 from cvjobs.training.cache import Pictures
 from cvjobs.training.checkpoints import Checkpoint, Checkpoints
-from cvjobs.training.plan import Plan, kind
+from cvjobs.training.plan import TrainPlan, kind
 from cvjobs.training.scoring import autocast
 from cvjobs.training.team import Team
 
@@ -58,7 +58,7 @@ Watch = Callable[[State], bool]  # tells whether to stop
 class Loop:
     """One training on one worker of a team."""
 
-    def __init__(self, plan: Plan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: TrainPlan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
         self._plan, self._team, self._watch = plan, team, watch
         recipe = self._recipe = plan.recipe
         self._train = residence.settled(Pictures(plan.train.decoded), team.device, plan.memory)
@@ -151,7 +151,7 @@ class Loop:
             if self._events:
                 self._events.close()
 
-    def find_rate(self) -> findrate.Curve:
+    def find_rate(self) -> findrate.RateCurve:
         """Make steps at ever higher rates, in terms of ``--lr``, which is the end of this training; nothing is kept.
 
         Raises:
@@ -363,7 +363,7 @@ class Loop:
             self._events.add(rows[-1])
 
 
-def _events(plan: Plan, metric: str, history: list[dict[str, Any]]) -> Events | None:
+def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Events | None:
     """Return where the curves go for TensorBoard, None where nobody asked for that."""
     if not plan.tensorboard:
         return None

@@ -24,7 +24,7 @@ from cvjobs.recipes import optimizers, sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
 from cvjobs.training import data, sizing, tasks
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Plan, kind
+from cvjobs.training.plan import TrainPlan, kind
 from cvjobs.training.scoring import autocast
 
 STEPS = 200
@@ -56,7 +56,7 @@ class Learnt:
         )
 
 
-def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+def check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     """Train a copy of the model on the first batch of the first epoch, as it is: unaugmented, unmixed, unsmoothed.
 
     The rate is the recipe's highest, after a few steps up to it; a step is computed in so many parts. Nothing that the
@@ -75,7 +75,7 @@ def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
             torch.cuda.empty_cache()  # the copy is gone, and what is to be trained asks how much is free
 
 
-def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+def _check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     batch = _Batch(plan, device, parts)
     first = loss = math.inf
     goal, right = 0.0, 0
@@ -101,7 +101,7 @@ def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
 class _Batch:
     """The first images, and a copy of the model that learns them; dropout is off, for it is there to forget."""
 
-    def __init__(self, plan: Plan, device: torch.device, parts: int) -> None:
+    def __init__(self, plan: TrainPlan, device: torch.device, parts: int) -> None:
         self._plan, self._device, self._recipe = plan, device, plan.recipe
         self._task = tasks.of(plan)
         self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]

@@ -20,18 +20,18 @@ from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
 from cvjobs.training import data
-from cvjobs.training.cache import Decoded
+from cvjobs.training.cache import DecodedImages
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-Task = Literal["classify", "autoencoder"]
+TaskName = Literal["classify", "autoencoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SplitPart:
     """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
 
-    decoded: Decoded
+    decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
 
@@ -47,7 +47,7 @@ class Subject:
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
     """
 
-    task: Task
+    task: TaskName
     model: str
     weights: str
     classes: tuple[str, ...]
@@ -73,8 +73,8 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes.
+class TrainPlan:
+    """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
     ``memory`` is what a worker needs for its share of a step in bytes, 0 where nobody could tell.
     """
@@ -82,14 +82,14 @@ class Plan:
     run: str
     subject: Subject
     weights_sha256: str
-    several: bool
+    multilabel: bool
     tensorboard: bool
     recipe: Recipe
     batch: int
     precision: str
     transform: Transform
-    train: Part
-    val: Part
+    train: SplitPart
+    val: SplitPart
     memory: int = 0
 
     def trained(self) -> nn.Module:
@@ -144,7 +144,7 @@ class Plan:
         }
         if not subject.classes:
             return {"cvjobs": json.dumps(about)}
-        activation: weights.Activation = "sigmoid" if self.several else "softmax"
+        activation: weights.Activation = "sigmoid" if self.multilabel else "softmax"
         return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
 
 

@@ -14,14 +14,14 @@ import torch
 from cvjobs import pages
 from cvjobs.training import leaving
 from cvjobs.training.loop import Loop, Watch
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 from cvjobs.training.team import Alone
 
 CURVE, PAGE = "find-lr.parquet", "find-lr.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LearningRate:
     """What the search came to: ``lr`` is a value for ``--lr``, None where the loss fell at no rate."""
 
     lr: float | None
@@ -41,11 +41,11 @@ class Found:
         return f"{said} ({self.steps} steps)\n{self.out}/{PAGE}"
 
 
-def find(plan: Plan, device: torch.device, watch: Watch) -> Found:
+def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
     """Search from the beginning of a training, alone, and leave the curve and its page in the run's folder."""
     with tempfile.TemporaryDirectory() as nowhere:  # whatever checkpoints the run has, they are not continued
         curve = Loop(replace(plan, run=nowhere), Alone(device), watch, lambda _: None).find_rate()
-    found = Found(lr=curve.suggestion, steps=len(curve.rates), out=plan.run)
+    found = LearningRate(lr=curve.suggestion, steps=len(curve.rates), out=plan.run)
     leaving.table(plan.run, CURVE, pa.table({"lr": curve.rates, "loss": curve.losses}))
     html = pages.render(
         "find-lr.html",

@@ -30,14 +30,14 @@ from cvjobs.storage import LocalStore, open_store
 from cvjobs.trainees import Trainee
 from cvjobs.training import cache, data, identity, leaving, overfit, page, rates, staffing, tasks
 from cvjobs.training import plan as plans
-from cvjobs.training.data import Labelled, Leak
+from cvjobs.training.data import LabelledImages, Leak
 from cvjobs.training.intake import Intake
 from cvjobs.training.live import Live
 from cvjobs.training.loop import Loop, State
-from cvjobs.training.plan import HISTORY, Part, Plan, Subject
+from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
 from cvjobs.training.sizing import Case
 from cvjobs.training.staffing import Staff
-from cvjobs.training.summary import FILE, Summary
+from cvjobs.training.summary import FILE, TrainingSummary
 from cvjobs.training.survey import survey
 from cvjobs.training.tasks.classify import balanced_accuracy
 from cvjobs.training.team import Alone
@@ -46,12 +46,12 @@ CACHE = "cache"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class TrainRequest:
     """What a user asks for; see the options of ``jobs/train.py``."""
 
     data: str
     out: str
-    task: plans.Task
+    task: plans.TaskName
     model: str
     dim: int
     weights: str
@@ -72,7 +72,7 @@ class Order:
     address: str | None
 
 
-def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
+def train(order: TrainRequest, nursery: Nursery) -> TrainingSummary | rates.LearningRate:
     """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
@@ -94,7 +94,7 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
         subject = replace(subject, model=trainee.name)  # in full
         _check_sizes(order, trainee)
         side = min(trainee.transform.size or (0,))
-        tasks.named(order.task).check(order.recipe, subject, side, labelled.several)
+        tasks.named(order.task).check(order.recipe, subject, side, labelled.multilabel)
         precision = plans.resolved(
             earlier.get("precision", "auto") if order.precision == "auto" else order.precision, staff.device
         )
@@ -104,7 +104,7 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
         now = _identity(order, labelled, subject, trainee, precision)
         if earlier and not order.overwrite and not order.find_lr:
             identity.check(store, earlier, now)
-            if (done := Summary.read(store)) is not None:
+            if (done := TrainingSummary.read(store)) is not None:
                 if order.tensorboard:
                     _complete(done, now)
                 return done
@@ -122,7 +122,7 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
             held.release()
 
 
-def _complete(done: Summary, identity: dict[str, Any]) -> None:
+def _complete(done: TrainingSummary, identity: dict[str, Any]) -> None:
     """Write TensorBoard's files of a run that ended without them."""
     from cvjobs.training import events
 
@@ -131,7 +131,7 @@ def _complete(done: Summary, identity: dict[str, Any]) -> None:
     events.complete(done.out, done.metric_name, settings, history)
 
 
-def _subject(order: Order, labelled: Labelled) -> Subject:
+def _subject(order: TrainRequest, labelled: LabelledImages) -> Subject:
     sizes = order.recipe.img_size
     named = order.weights in ("pretrained", "random")
     return Subject(
@@ -146,7 +146,7 @@ def _subject(order: Order, labelled: Labelled) -> Subject:
     )
 
 
-def _check_sizes(order: Order, trainee: Trainee) -> None:
+def _check_sizes(order: TrainRequest, trainee: Trainee) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = order.recipe.img_size
     if len(sizes) < 2:
@@ -157,7 +157,9 @@ def _check_sizes(order: Order, trainee: Trainee) -> None:
         raise WrongUse(f"{trainee.name} takes images of one size: give --img-size one number.") from None
 
 
-def _identity(order: Order, labelled: Labelled, subject: Subject, trainee: Trainee, precision: str) -> dict[str, Any]:
+def _identity(
+    order: TrainRequest, labelled: LabelledImages, subject: Subject, trainee: Trainee, precision: str
+) -> dict[str, Any]:
     """Return what makes two trainings the same one, as JSON."""
     record: dict[str, Any] = json.loads(
         json.dumps(
@@ -181,9 +183,9 @@ def _identity(order: Order, labelled: Labelled, subject: Subject, trainee: Train
 class _Found:
     """What a run works with, and on."""
 
-    order: Order
+    order: TrainRequest
     store: LocalStore
-    labelled: Labelled
+    labelled: LabelledImages
     subject: Subject
     case: Case
 
@@ -207,7 +209,7 @@ class _Session:
             stop=stop,
         )
 
-    def run(self, staff: Staff, began: float) -> Summary:
+    def run(self, staff: Staff, began: float) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
@@ -215,7 +217,7 @@ class _Session:
         task = tasks.of(plan)
         seen = survey(self._labelled, parts, leaks, self._intake.doubles())
         self._progress.note(str(seen))
-        begun = page.Begun(
+        begun = page.BegunRun(
             store=self._store,
             labelled=self._labelled,
             plan=plan,
@@ -235,7 +237,7 @@ class _Session:
         summary = self._summary(plan, parts, leaks, test, time.monotonic() - began)
         split = "val" if test is None else "test"
         page.leave(
-            page.Ended(
+            page.EndedRun(
                 **vars(self._live.begun),
                 summary=summary,
                 split=split,
@@ -250,19 +252,19 @@ class _Session:
             cache.clear(self._intake.folder)
         return summary
 
-    def find_rate(self, staff: Staff) -> rates.Found:
+    def find_rate(self, staff: Staff) -> rates.LearningRate:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._plan(self._intake.parts(("train", "val")))
         self._progress.say(f"starting {plan.subject.model}")
         return rates.find(plan, torch.device(staff.device), self._watch)
 
-    def _plan(self, parts: dict[str, Part]) -> Plan:
+    def _plan(self, parts: dict[str, SplitPart]) -> TrainPlan:
         order, trainee = self._order, self._trainee
-        return Plan(
+        return TrainPlan(
             run=self._store.place,
             subject=self._subject,
             weights_sha256=trainee.weights.sha256,
-            several=self._labelled.several,
+            multilabel=self._labelled.multilabel,
             tensorboard=order.tensorboard,
             recipe=order.recipe,
             batch=order.batch_size,
@@ -273,7 +275,7 @@ class _Session:
             memory=self._case.need(order.batch_size) or 0,
         )
 
-    def _check(self, plan: Plan, staff: Staff) -> None:
+    def _check(self, plan: TrainPlan, staff: Staff) -> None:
         """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
 
         def tell(done: int, total: int, loss: float) -> bool:
@@ -283,10 +285,10 @@ class _Session:
         parts = plan.recipe.accumulate * staff.least  # as many images at once as a worker of the smallest team has
         self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
 
-    def _alone(self, plan: Plan, staff: Staff) -> None:
+    def _alone(self, plan: TrainPlan, staff: Staff) -> None:
         Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
 
-    def _together(self, plan: Plan, staff: Staff) -> None:
+    def _together(self, plan: TrainPlan, staff: Staff) -> None:
         from cvjobs.training import distributing
 
         distributing.train(plan, staff, self._watch, _warn)
@@ -302,12 +304,12 @@ class _Session:
         return self._stop.asked
 
     def _summary(
-        self, plan: Plan, parts: dict[str, Part], leaks: list[Leak], test: float | None, seconds: float
-    ) -> Summary:
+        self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: list[Leak], test: float | None, seconds: float
+    ) -> TrainingSummary:
         history = pq.read_table(Path(plan.run) / HISTORY).to_pylist()
         metrics = [row["metric"] for row in history]
         best = metrics.index(max(metrics))
-        return Summary(
+        return TrainingSummary(
             task=plan.subject.task,
             model=self._trainee.name,
             weights=self._trainee.weights.label,
@@ -335,7 +337,7 @@ class _Session:
         )
 
 
-def _tested(plan: Plan, task: tasks.Task, part: Part, device: torch.device) -> float:
+def _tested(plan: TrainPlan, task: tasks.TrainTask, part: SplitPart, device: torch.device) -> float:
     """Return the best model's metric on the test split, and add its scores to those of the val split."""
     network: Any = plan.trained()
     network = network.to(device, memory_format=torch.channels_last)
@@ -347,9 +349,9 @@ def _tested(plan: Plan, task: tasks.Task, part: Part, device: torch.device) -> f
     return found.metric
 
 
-def _balanced(plan: Plan) -> float | None:
+def _balanced(plan: TrainPlan) -> float | None:
     """Return the best model's balanced accuracy on the val split, None where images have not one class each."""
-    if not plan.classes or plan.several:
+    if not plan.classes or plan.multilabel:
         return None
     rows = pq.read_table(Path(plan.run) / tasks.of(plan).file)
     rows = rows.filter(pc.equal(rows["split"], "val"))

@@ -21,7 +21,7 @@ from cvjobs.recipes.settings import Recipe
 from cvjobs.trainees import Trainee
 from cvjobs.training import memory
 from cvjobs.training.memory import Estimate
-from cvjobs.training.plan import Plan, kind
+from cvjobs.training.plan import TrainPlan, kind
 from cvjobs.training.scoring import autocast
 from cvjobs.training.staffing import Staff
 
@@ -39,7 +39,7 @@ def batch(value: int | str) -> int:
 
 
 @contextmanager
-def explained(plan: Plan) -> Iterator[None]:
+def explained(plan: TrainPlan) -> Iterator[None]:
     """Say, where memory runs out in the middle of a training, what needs less of it; raises JobFailed then."""
     try:
         yield

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan, Subject
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.team import Team
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class TaskScores:
     """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's."""
 
     loss: float
@@ -27,7 +27,7 @@ class Scores:
     each: NDArray[np.float32]
 
 
-class Task(Protocol):
+class TrainTask(Protocol):
     """The task of one plan, on one worker.
 
     ``metric`` is the name of what the best model has the most of; ``file`` is the table of a run with a row for each
@@ -55,31 +55,31 @@ class Task(Protocol):
     def goal(self, first: float, targets: Tensor) -> float:
         """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
-    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
+    def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """Return a row for each image, beginning with path and split."""
 
     def captions(self, targets: Tensor) -> list[str]:
         """Return what the targets are, in words, one for each; empty where nothing is to be said."""
 
 
-class Module(Protocol):
+class TaskModule(Protocol):
     """What a file of this folder offers."""
 
-    def build(self, plan: Plan) -> Task:
+    def build(self, plan: TrainPlan) -> TrainTask:
         """Return the task of a plan."""
 
-    def check(self, recipe: Recipe, subject: Subject, side: int, several: bool) -> None:
+    def check(self, recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:
         """Raise WrongUse for settings that the task, its images of so many pixels or its labels cannot have."""
 
 
-def of(plan: Plan) -> Task:
+def of(plan: TrainPlan) -> TrainTask:
     """Return the task of a plan."""
     return named(plan.subject.task).build(plan)
 
 
-def named(task: str) -> Module:
+def named(task: str) -> TaskModule:
     """Return the file of a task."""
-    return cast(Module, importlib.import_module(f"{__name__}.{task}"))
+    return cast(TaskModule, importlib.import_module(f"{__name__}.{task}"))
