@@ -120,9 +120,10 @@ def call(config: Config) -> TrainingSummary | LearningRate:
         nursery.start()  # takes seconds, as do the imports
         from cvjobs.remote import parse_options
         from cvjobs.training import session, sizing
+        from cvjobs.training.request import TrainRequest
 
         model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
-        order = session.TrainRequest(
+        request = TrainRequest(
             data=config.data,
             out=config.out,
             task=config.task,
@@ -145,7 +146,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             storage=parse_options(config.storage_option),
             address=config.address,
         )
-        return session.train(order, nursery)
+        return session.train(request, nursery)
 
 
 def _recipe(config: Config, model: str) -> Recipe:

@@ -19,7 +19,7 @@ from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.listing import list_source
 from cvjobs.recipes import reconstruction, settings
 from cvjobs.recipes.augment import generator
-from cvjobs.training import data, tasks
+from cvjobs.training import data, task_registry
 from cvjobs.training.cache import Pictures
 from cvjobs.training.summary import TrainingSummary
 from cvjobs.training.team import Alone
@@ -146,7 +146,7 @@ class TestNoise:
     """`--denoise`."""
 
     def test_the_network_is_given_noise_and_is_to_paint_without(self, tmp_path: Path) -> None:
-        task = tasks.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
+        task = task_registry.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
         images = torch.full((4, 3, SIDE, SIDE), 0.5)
         inputs, targets = task.prepared(images, np.arange(4), generator(0))
         assert torch.equal(targets, images)
@@ -154,13 +154,13 @@ class TestNoise:
 
     def test_validation_has_the_same_noise_every_time_whoever_computes_it(self, tmp_path: Path) -> None:
         plan_ = reconstructing(plan(tmp_path, "run", denoise=0.2))
-        task = tasks.of(plan_)
+        task = task_registry.of(plan_)
         module = plan_.subject.trainee().module
         pictures = Pictures(plan_.val.decoded)
         team = Alone(torch.device("cpu"))
         whole = task.scores(module, pictures, plan_.val, team)
         assert np.array_equal(task.scores(module, pictures, plan_.val, team).each, whole.each)
-        clean = tasks.of(reconstructing(plan(tmp_path, "run"))).scores(module, pictures, plan_.val, team)
+        clean = task_registry.of(reconstructing(plan(tmp_path, "run"))).scores(module, pictures, plan_.val, team)
         assert not np.array_equal(clean.each, whole.each)
 
     def test_it_learns_to_remove_it(self, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cvjobs.metrics.ranking import mean_average_precision
 from cvjobs.records import digest
 from cvjobs.training import checkpoints as saved
 from cvjobs.training import loop as looping
+from cvjobs.training import resumption
 from cvjobs.training.checkpoints import Checkpoints
 from cvjobs.training.loop import State
 from cvjobs.training.plan import TrainPlan
@@ -111,8 +112,8 @@ def test_a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looping, "LOOK", 1)
-    monkeypatch.setattr(looping, "EVERY", 0.0)
-    monkeypatch.setattr(looping, "SHARE", 1e9)
+    monkeypatch.setattr(resumption, "EVERY", 0.0)
+    monkeypatch.setattr(resumption, "SHARE", 1e9)
     whole = plan(tmp_path, "whole", **MIXED)
     loop(whole).run()
     killed = copied(whole, "killed")
@@ -223,7 +224,7 @@ class TestHalf:
     def test_a_step_whose_gradients_overflow_is_skipped(self, tmp_path: Path) -> None:
         half = replace(plan(tmp_path, "run", ema=0.9), precision="fp16")
         made = loop(half)
-        made._scaler.load_state_dict({**made._scaler.state_dict(), "scale": 2.0**120})
+        made._learner.scaler.load_state_dict({**made._learner.scaler.state_dict(), "scale": 2.0**120})
         made.run()
         found = Checkpoints(half.run).newest(print)
         assert found is not None

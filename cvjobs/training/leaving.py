@@ -14,12 +14,12 @@ from torch import nn
 
 from cvjobs.storage import LocalStore
 from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
-from cvjobs.training.tasks import TaskScores, TrainTask
+from cvjobs.training.task import TaskScores, TrainTask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``tasks``), the pace."""
+    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``task``), the pace."""
 
     epoch: int
     lr: float

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +22,7 @@ from cvjobs.report.machine import machine
 from cvjobs.source import open_source
 from cvjobs.storage import LocalStore
 from cvjobs.trainees import Trainee
-from cvjobs.training import leaving, tasks
+from cvjobs.training import leaving, task_registry
 from cvjobs.training.data import LabelledImages
 from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
 from cvjobs.training.samples import TrainingSample
@@ -32,7 +31,6 @@ from cvjobs.training.survey import OPEN, Survey
 
 NAMED = 12
 BUDGET = 20.0
-SECTIONS = {"classify": "verdicts", "autoencoder": "reconstructions"}  # modules beside this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +76,16 @@ class EndedRun(BegunRun):
         return thumbnails(source, listing.images.take(at), BUDGET, nursery=self.nursery)
 
 
-class Section(Protocol):
-    """A module with what a task has to show; its template is ``train-TASK.html``."""
-
-    def values(self, ended: EndedRun) -> dict[str, Any]:
-        """Return what the template needs beside what every page of a training has."""
+# What a task has to show: the values that ``train-TASK.html`` needs beside those of every training's page.
+Section = Callable[[EndedRun], dict[str, Any]]
 
 
-def leave(ended: EndedRun) -> None:
-    """Write the page of a run that has ended; see ``put``."""
-    task = ended.plan.subject.task
+def leave(ended: EndedRun, section: Section) -> None:
+    """Write the page of a run that has ended, with what its task has to show; see ``put``."""
 
     def page() -> str:
-        section = cast(Section, importlib.import_module(f"cvjobs.training.{SECTIONS[task]}"))
-        values = {"summary": ended.summary, "split": ended.split, **section.values(ended)}
-        return pages.render(f"train-{task}.html", **shown(ended), **values)
+        values = {"summary": ended.summary, "split": ended.split, **section(ended)}
+        return pages.render(f"train-{ended.plan.subject.task}.html", **shown(ended), **values)
 
     put(ended.store, page)
 
@@ -117,7 +110,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "curves": {
             name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
         },
-        "metric_name": tasks.of(begun.plan).metric,
+        "metric_name": task_registry.of(begun.plan).metric,
         "survey": begun.survey,
         "open_classes": OPEN,
         "named": NAMED,

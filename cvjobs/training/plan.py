@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from cvjobs.errors import WrongUse
 from cvjobs.heads import OPTION
 from cvjobs.networks import TYPES
 from cvjobs.recipes.settings import Recipe
-from cvjobs.records import Transform, digest, facts
+from cvjobs.records import Transform, facts
 from cvjobs.trainees import Trainee
 from cvjobs.training import data
 from cvjobs.training.cache import DecodedImages
@@ -114,22 +114,6 @@ class TrainPlan:
         counted: list[int] = data.counts(self.train.labels, len(self.classes)).tolist()
         return counted
 
-    @property
-    def identity(self) -> str:
-        """What a checkpoint can be continued with: the same images in the same order, and the same recipe."""
-        return digest(
-            {
-                "paths": digest({"paths": list(self.train.paths)}),
-                "labels": self.train.labels.tolist(),
-                "recipe": facts(self.recipe),
-                "batch": self.batch,
-                "seed": self.seed,
-                "weights": self.weights_sha256,
-                "init_head": self.subject.init_head,
-                "precision": self.precision,
-            }
-        )
-
     def metadata(self, epoch: int, metric: float) -> dict[str, str]:
         """Return the metadata of the model's file, by which it is a model everywhere."""
         subject = self.subject
@@ -146,14 +130,6 @@ class TrainPlan:
             return {"cvjobs": json.dumps(about)}
         activation: weights.Activation = "sigmoid" if self.multilabel else "softmax"
         return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
-
-
-def identified(subject: Subject) -> dict[str, Any]:
-    """Return what a run notes of its subject beside the model's full name and the sha256 of its weights."""
-    own: dict[str, Any] = {"dim": subject.dim}
-    if subject.task == "classify":
-        own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
-    return {"task": subject.task, **own, "seed": subject.seed}
 
 
 def resolved(precision: str, device: str) -> str:

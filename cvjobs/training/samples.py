@@ -11,7 +11,7 @@ from PIL import Image
 from cvjobs.pages.thumbnails import Thumbnail, encoded
 from cvjobs.recipes import sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
-from cvjobs.training import tasks
+from cvjobs.training import task_registry
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import TrainPlan
 
@@ -35,7 +35,7 @@ def samples(plan: TrainPlan) -> list[TrainingSample]:
     side = schedules.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
     augmented = Augment(recipe, side, transform.mean, transform.std)(pixels, random)
-    task = tasks.of(plan)
+    task = task_registry.of(plan)
     inputs, targets = task.prepared(augmented, which, random)
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()

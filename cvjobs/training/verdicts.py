@@ -29,7 +29,7 @@ CLASSES = 200
 
 
 def values(ended: EndedRun) -> dict[str, Any]:
-    """See ``page.Section``."""
+    """Return what the page of a trained classifier needs; see ``page.Section``."""
     plan, found = ended.plan, ended.found
     confusion = None if plan.multilabel else _confusion(plan, found)
     bins = [] if plan.multilabel else _bins(found)

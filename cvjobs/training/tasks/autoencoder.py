@@ -14,22 +14,22 @@ from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.scoring import answers
-from cvjobs.training.tasks import TaskScores
+from cvjobs.training.task import TaskScores
 from cvjobs.training.team import Team
 
 
 def build(plan: TrainPlan) -> AutoencoderTask:
-    """See ``tasks.TaskModule``."""
+    """See ``task.TaskModule``."""
     return AutoencoderTask(plan)
 
 
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
-    """See ``tasks.TaskModule``."""
+    """See ``task.TaskModule``."""
     reconstruction.check(recipe.loss, side)
 
 
 class AutoencoderTask:
-    """See ``tasks.TrainTask``; ``TaskScores.each`` are loss, mean squared error and PSNR of each image, (n, 3).
+    """See ``task.TrainTask``; ``TaskScores.each`` are loss, mean squared error and PSNR of each image, (n, 3).
 
     The metric is the mean over the images of the peak signal-to-noise ratio in decibels, whatever the loss. With
     ``--denoise`` the network is given noisy images, in validation always with the same noise.
@@ -43,7 +43,7 @@ class AutoencoderTask:
         self._recipe = plan.recipe
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """See ``tasks.TrainTask``; what is to be painted are the images without their noise."""
+        """See ``task.TrainTask``; what is to be painted are the images without their noise."""
         clean = images.clamp(0, 1)  # a change of colour may leave the range
         if not self._recipe.denoise:
             return clean, clean
@@ -51,15 +51,15 @@ class AutoencoderTask:
         return noisy(clean, noise, self._recipe.denoise), clean
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
         return reconstruction.losses(self._recipe.loss, outputs, targets).mean()
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
         return torch.ones(len(targets), dtype=torch.bool)
 
     def goal(self, first: float, targets: Tensor) -> float:
-        """See ``tasks.TrainTask``: a third of the loss of their mean, which is painted without looking at an image.
+        """See ``task.TrainTask``: a third of the loss of their mean, which is painted without looking at an image.
 
         Half of it takes little more than the brightness of each image. Images that hardly differ are learnt where the
         loss is small beside that of the beginning.
@@ -68,7 +68,7 @@ class AutoencoderTask:
         return max(self.loss(mean, targets).item() / 3, first / 50)
 
     def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:  # noqa: ARG002
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
 
         def errors(images: Tensor, which: NDArray[np.int64]) -> Tensor:
             made = network(self.shown(images, which)).float()
@@ -91,7 +91,7 @@ class AutoencoderTask:
         return noisy(images, noise.to(images.device), self._recipe.denoise)
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
-        """See ``tasks.TrainTask``: the errors of each image."""
+        """See ``task.TrainTask``: the errors of each image."""
         return pa.table(
             {
                 "path": pa.array(part.paths, pa.string()),
@@ -101,7 +101,7 @@ class AutoencoderTask:
         )
 
     def captions(self, targets: Tensor) -> list[str]:
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
         return [""] * len(targets)
 
 

@@ -19,24 +19,24 @@ from cvjobs.recipes.settings import RECONSTRUCTION, Recipe
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.scoring import answers
-from cvjobs.training.tasks import TaskScores
+from cvjobs.training.task import TaskScores
 from cvjobs.training.team import Team
 
 
 def build(plan: TrainPlan) -> ClassifyTask:
-    """See ``tasks.TaskModule``."""
+    """See ``task.TaskModule``."""
     return ClassifyTask(plan)
 
 
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
-    """See ``tasks.TaskModule``."""
+    """See ``task.TaskModule``."""
     if recipe.loss in RECONSTRUCTION:
         raise WrongUse(f"--loss {recipe.loss} is for --task autoencoder: leave it out.")
     losses.build(recipe, [1] * len(subject.classes), multilabel)
 
 
 class ClassifyTask:
-    """See ``tasks.TrainTask``; ``TaskScores.each`` are probabilities of the classes, (n, classes).
+    """See ``task.TrainTask``; ``TaskScores.each`` are probabilities of the classes, (n, classes).
 
     The metric is top-1, of several labels the mean over the classes of the average precision.
     """
@@ -49,34 +49,34 @@ class ClassifyTask:
         self.metric = "mAP" if plan.multilabel else "top-1"
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See ``tasks.TrainTask``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
+        """See ``task.TrainTask``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
         targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
         return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
         loss: Tensor = self._criterion.to(outputs.device)(outputs, targets)
         return loss
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.TrainTask``: the class, or every one of several."""
+        """See ``task.TrainTask``: the class, or every one of several."""
         if self._plan.multilabel:
             return ((outputs > 0) == (targets > 0.5)).all(1)
         return outputs.argmax(1) == targets
 
     def goal(self, first: float, targets: Tensor) -> float:  # noqa: ARG002
-        """See ``tasks.TrainTask``: a fifth of it, which is one guess in five where it began with guessing."""
+        """See ``task.TrainTask``: a fifth of it, which is one guess in five where it began with guessing."""
         return max(first / 5, 0.1)
 
     def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:
-        """See ``tasks.TrainTask``."""
+        """See ``task.TrainTask``."""
         plan = self._plan
         dtype = kind(plan.precision)
         logits = answers(network, lambda images, _: network(images), pictures, plan.transform, team, dtype)
         return scores(logits, part.labels, multilabel=plan.multilabel)
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
-        """See ``tasks.TrainTask``: what each image shows, what the model says, and with which probability.
+        """See ``task.TrainTask``: what each image shows, what the model says, and with which probability.
 
         Of several labels ``scores`` are the probabilities of all classes.
         """
@@ -101,7 +101,7 @@ class ClassifyTask:
         )
 
     def captions(self, targets: Tensor) -> list[str]:
-        """See ``tasks.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
+        """See ``task.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
         return [self._caption(target) for target in targets]
 
     def _caption(self, target: Tensor) -> str:
