@@ -16,8 +16,8 @@ from cvjobs.options import RecipeOptions
 
 if TYPE_CHECKING:
     from cvjobs.recipes.settings import Recipe
-    from cvjobs.training.rates import Found
-    from cvjobs.training.summary import Summary
+    from cvjobs.training.rates import LearningRate
+    from cvjobs.training.summary import TrainingSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def run(config: Config) -> int:
     return 0
 
 
-def call(config: Config) -> Summary | Found:
+def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from contextlib import closing
 
@@ -120,9 +120,10 @@ def call(config: Config) -> Summary | Found:
         nursery.start()  # takes seconds, as do the imports
         from cvjobs.remote import parse_options
         from cvjobs.training import session, sizing
+        from cvjobs.training.request import TrainRequest
 
         model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
-        order = session.Order(
+        request = TrainRequest(
             data=config.data,
             out=config.out,
             task=config.task,
@@ -145,7 +146,7 @@ def call(config: Config) -> Summary | Found:
             storage=parse_options(config.storage_option),
             address=config.address,
         )
-        return session.train(order, nursery)
+        return session.train(request, nursery)
 
 
 def _recipe(config: Config, model: str) -> Recipe:

@@ -19,9 +19,9 @@ from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.listing import list_source
 from cvjobs.recipes import reconstruction, settings
 from cvjobs.recipes.augment import generator
-from cvjobs.training import data, tasks
+from cvjobs.training import data, task_registry
 from cvjobs.training.cache import Pictures
-from cvjobs.training.summary import Summary
+from cvjobs.training.summary import TrainingSummary
 from cvjobs.training.team import Alone
 
 OPTIONS: dict[str, Any] = {"task": "autoencoder", "dim": 6, "img_size": str(SIDE), "batch_size": 16, "epochs": 3}
@@ -36,9 +36,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingSummary:
     """A finished run."""
-    summary: Summary = cvjobs.train(images, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
+    summary: TrainingSummary = cvjobs.train(images, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
     return summary
 
 
@@ -53,7 +53,7 @@ def test_images_of_any_side_come_back_at_their_size(side: int) -> None:
     assert trainee.transform.size == (side, side)
 
 
-def test_any_images_will_do(trained: Summary) -> None:
+def test_any_images_will_do(trained: TrainingSummary) -> None:
     assert trained.classes == 0
     assert trained.failed == 1
     assert trained.unlabelled == 0
@@ -69,7 +69,7 @@ def test_any_images_will_do(trained: Summary) -> None:
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
 
 
-def test_the_page_shows_originals_beside_reconstructions(trained: Summary) -> None:
+def test_the_page_shows_originals_beside_reconstructions(trained: TrainingSummary) -> None:
     page = (Path(trained.out) / "report.html").read_text()
     for text in ("What it makes of images", 'alt="original"', 'alt="reconstruction"', "that it is worst at", "bad.png"):
         assert text in page
@@ -77,7 +77,7 @@ def test_the_page_shows_originals_beside_reconstructions(trained: Summary) -> No
     assert "calibration" not in page
 
 
-def test_a_run_makes_vectors_and_names_nothing(trained: Summary, images: Path, tmp_path: Path) -> None:
+def test_a_run_makes_vectors_and_names_nothing(trained: TrainingSummary, images: Path, tmp_path: Path) -> None:
     cvjobs.embed(images, tmp_path / "vectors", model=trained.out)
     found = cvjobs.open(tmp_path / "vectors").to_pandas()
     assert {len(vector) for vector in found["embedding"]} == {6}
@@ -86,7 +86,7 @@ def test_a_run_makes_vectors_and_names_nothing(trained: Summary, images: Path, t
         cvjobs.classify(images, tmp_path / "labels", model=trained.out)
 
 
-def test_vectors_are_what_the_pictures_are_painted_from(trained: Summary, images: Path) -> None:
+def test_vectors_are_what_the_pictures_are_painted_from(trained: TrainingSummary, images: Path) -> None:
     pixels = np.stack([np.asarray(_opened(file)) for file in sorted(images.glob("blue/*.png"))])
     vectors = torch.from_numpy(models.embedder(trained.out).load("cpu", "fp32")(pixels))
     about = models.autoencoder("small/autoencoder", dim=6, side=SIDE)
@@ -106,7 +106,7 @@ def _opened(file: Path) -> Any:
         return image.convert("RGB").copy()
 
 
-def test_the_same_command_is_up_to_date_and_another_dim_is_refused(trained: Summary, images: Path) -> None:
+def test_the_same_command_is_up_to_date_and_another_dim_is_refused(trained: TrainingSummary, images: Path) -> None:
     assert cvjobs.train(images, trained.out, **OPTIONS).up_to_date
     with pytest.raises(WrongUse, match="begun with dim 6, not 7"):
         cvjobs.train(images, trained.out, **{**OPTIONS, "dim": 7})
@@ -146,7 +146,7 @@ class TestNoise:
     """`--denoise`."""
 
     def test_the_network_is_given_noise_and_is_to_paint_without(self, tmp_path: Path) -> None:
-        task = tasks.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
+        task = task_registry.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
         images = torch.full((4, 3, SIDE, SIDE), 0.5)
         inputs, targets = task.prepared(images, np.arange(4), generator(0))
         assert torch.equal(targets, images)
@@ -154,13 +154,13 @@ class TestNoise:
 
     def test_validation_has_the_same_noise_every_time_whoever_computes_it(self, tmp_path: Path) -> None:
         plan_ = reconstructing(plan(tmp_path, "run", denoise=0.2))
-        task = tasks.of(plan_)
+        task = task_registry.of(plan_)
         module = plan_.subject.trainee().module
         pictures = Pictures(plan_.val.decoded)
         team = Alone(torch.device("cpu"))
         whole = task.scores(module, pictures, plan_.val, team)
         assert np.array_equal(task.scores(module, pictures, plan_.val, team).each, whole.each)
-        clean = tasks.of(reconstructing(plan(tmp_path, "run"))).scores(module, pictures, plan_.val, team)
+        clean = task_registry.of(reconstructing(plan(tmp_path, "run"))).scores(module, pictures, plan_.val, team)
         assert not np.array_equal(clean.each, whole.each)
 
     def test_it_learns_to_remove_it(self, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ class TestUnlabelled:
         assert {name: len(split) for name, split in found.splits.items()} == {"train": 3, "val": 3}
 
 
-def test_one_json_object_says_which_task(trained: Summary) -> None:
+def test_one_json_object_says_which_task(trained: TrainingSummary) -> None:
     assert json.loads(json.dumps(trained.as_dict()))["task"] == "autoencoder"
 
 

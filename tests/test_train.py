@@ -18,7 +18,7 @@ from cvjobs import cli, devices, models
 from cvjobs.errors import WrongUse
 from cvjobs.listing import list_source
 from cvjobs.training import data
-from cvjobs.training.summary import Summary
+from cvjobs.training.summary import TrainingSummary
 
 OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 3, "img_size": str(SIDE), "batch_size": 16}
 
@@ -36,13 +36,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingSummary:
     """A finished run."""
-    summary: Summary = cvjobs.train(images, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
+    summary: TrainingSummary = cvjobs.train(images, tmp_path_factory.mktemp("runs") / "run", **OPTIONS)
     return summary
 
 
-def test_every_image_is_counted(trained: Summary) -> None:
+def test_every_image_is_counted(trained: TrainingSummary) -> None:
     assert trained.images == {"train": 60, "val": 13}
     assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (1, 1, 1, 3)
     errors = pd.read_parquet(Path(trained.out) / "errors.parquet")
@@ -51,7 +51,7 @@ def test_every_image_is_counted(trained: Summary) -> None:
     assert leaks[["path", "train_path"]].to_numpy().tolist() == [["val/blue/copy.png", "train/blue/000.png"]]
 
 
-def test_what_a_run_leaves(trained: Summary) -> None:
+def test_what_a_run_leaves(trained: TrainingSummary) -> None:
     out = Path(trained.out)
     history = pd.read_parquet(out / "history.parquet")
     assert history["epoch"].tolist() == [1, 2, 3]
@@ -106,7 +106,7 @@ def test_a_head_that_begins_as_the_weights_own_is_another_run(images: Path, tmp_
         cvjobs.train(images, tmp_path / "other", task="autoencoder", init_head_from_labels=True)
 
 
-def test_events_of_a_run_that_has_ended(images: Path, trained: Summary, tmp_path: Path) -> None:
+def test_events_of_a_run_that_has_ended(images: Path, trained: TrainingSummary, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(trained.out, out)
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_events_of_a_run_that_has_ended(images: Path, trained: Summary, tmp_path
     assert not (out / "tensorboard").exists()
 
 
-def test_the_same_command_is_up_to_date(images: Path, trained: Summary) -> None:
+def test_the_same_command_is_up_to_date(images: Path, trained: TrainingSummary) -> None:
     before = (Path(trained.out) / "model.safetensors").stat().st_mtime_ns
     again = cvjobs.train(images, trained.out, **OPTIONS)
     assert again.up_to_date
@@ -125,18 +125,18 @@ def test_the_same_command_is_up_to_date(images: Path, trained: Summary) -> None:
     assert (Path(trained.out) / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_command_is_refused_with_the_difference(images: Path, trained: Summary) -> None:
+def test_another_command_is_refused_with_the_difference(images: Path, trained: TrainingSummary) -> None:
     with pytest.raises(WrongUse, match=r"begun with lr 0.001, not 0.5: .*--overwrite"):
         cvjobs.train(images, trained.out, **OPTIONS, lr=0.5)
 
 
-def test_other_images_are_refused(trained: Summary, tmp_path: Path) -> None:
+def test_other_images_are_refused(trained: TrainingSummary, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="begun with other images or labels"):
         cvjobs.train(folder(tmp_path / "others", 10), trained.out, **OPTIONS)
 
 
 def test_a_run_is_a_model_for_classify_and_embed(
-    images: Path, trained: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, trained: TrainingSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(trained.out).parent)
     cvjobs.classify(images / "val", tmp_path / "labels", model="run")
@@ -164,7 +164,7 @@ def test_with_a_section_of_cvjobs_yaml_and_more_workers_than_cores(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_that_is_gone_does_not_start_over(images: Path, trained: Summary, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_gone_does_not_start_over(images: Path, trained: TrainingSummary, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(trained.out, copy)
     shutil.rmtree(copy / "checkpoints")
@@ -206,7 +206,7 @@ class TestLabels:
         text = "path,labels,split\nred/000.png,a|b,train\nred/001.png,b,val\nblue/000.png,,train\n"
         (tmp_path / "list.csv").write_text(text)
         found = data.label(list_source(str(tmp_path / "list.csv")), 0.2)
-        assert found.several
+        assert found.multilabel
         assert found.classes == ("a", "b")
         assert found.splits["train"].labels.tolist() == [[1, 1]]
         assert found.unlabelled == 1
@@ -228,7 +228,7 @@ class TestLabels:
             data.label(listing, 0.2)
 
 
-def test_one_json_object(trained: Summary, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_json_object(trained: TrainingSummary, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert cli.main(["train", str(images), "-o", trained.out, *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["up_to_date"] is True

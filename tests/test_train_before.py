@@ -23,8 +23,8 @@ from cvjobs.listing import list_source
 from cvjobs.storage import LocalStore
 from cvjobs.training import data, live, overfit
 from cvjobs.training.loop import State
-from cvjobs.training.page import Begun
-from cvjobs.training.plan import ERRORS, Plan
+from cvjobs.training.page import BegunRun
+from cvjobs.training.plan import ERRORS, TrainPlan
 from cvjobs.training.survey import OPEN, Survey, survey
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def seen(place: Path, plan: Plan) -> Survey:
+def seen(place: Path, plan: TrainPlan) -> Survey:
     """Return the survey of a plan, with a double, a leak and an image that failed."""
     labelled = data.label(list_source(str(folder(place / "images", 3))), 0.4)
     found = survey(labelled, {"train": plan.train, "val": plan.val}, [], [])
@@ -53,13 +53,13 @@ def seen(place: Path, plan: Plan) -> Survey:
     )
 
 
-def begun(place: Path, **settings: Any) -> Begun:
+def begun(place: Path, **settings: Any) -> BegunRun:
     """Return a run that is about to begin."""
     made = plan(place, "run", **settings)
     nothing = pd.DataFrame({name: pd.Series(dtype=str) for name in ("path", "split", "stage", "code", "detail")})
     nothing.to_parquet(Path(made.run) / ERRORS)
     labelled = data.label(list_source(str(folder(place / "listed", 3))), 0.4)
-    return Begun(
+    return BegunRun(
         store=LocalStore(made.run),
         labelled=labelled,
         plan=made,
@@ -91,7 +91,7 @@ class TestSurvey:
 
     def test_of_several_labels_every_one_counts(self, tmp_path: Path) -> None:
         labels = np.array([[1, 1, 0], [1, 0, 0]], np.uint8)
-        made = plan(tmp_path, "run", several=True)
+        made = plan(tmp_path, "run", multilabel=True)
         found = seen(tmp_path, replace(made, train=replace(made.train, labels=labels)))
         assert found.counts["train"].tolist() == [2, 1, 0]
 
@@ -160,7 +160,7 @@ class TestPage:
         assert capsys.readouterr().err.count("this run has no report.html") == 1
 
 
-def check(plan: Plan, parts: int = 1) -> overfit.Learnt:
+def check(plan: TrainPlan, parts: int = 1) -> overfit.Learnt:
     """Check a plan, without stopping."""
     return overfit.check(plan, CPU, parts, lambda *_: False)
 
@@ -169,7 +169,7 @@ class TestByHeart:
     """The first batch."""
 
     @pytest.mark.parametrize(
-        "settings", [{"mixup": 1.0, "erasing": 0.5, "smoothing": 0.1, "ema": 0.9}, {"several": True}]
+        "settings", [{"mixup": 1.0, "erasing": 0.5, "smoothing": 0.1, "ema": 0.9}, {"multilabel": True}]
     )
     def test_what_can_be_learnt_is(self, tmp_path: Path, settings: dict[str, Any]) -> None:
         found = check(plan(tmp_path, "run", **settings))

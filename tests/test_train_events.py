@@ -13,10 +13,10 @@ from cvjobs.errors import Stopped
 from cvjobs.training import events
 from cvjobs.training import loop as looping
 from cvjobs.training.loop import State
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 
 
-def broken_off(plan_: Plan, looks: int, error: type[Exception]) -> None:
+def broken_off(plan_: TrainPlan, looks: int, error: type[Exception]) -> None:
     """Train until so many looks at the loss; a Stopped is a request, anything else comes as a kill would."""
     seen = 0
 

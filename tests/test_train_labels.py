@@ -12,7 +12,7 @@ from PIL import Image
 
 import cvjobs
 from cvjobs.metrics import ranking
-from cvjobs.training.summary import Summary
+from cvjobs.training.summary import TrainingSummary
 
 SIDE = 8
 OPTIONS: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 32}
@@ -36,14 +36,14 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def multilabel(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+def multilabel(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingSummary:
     """A finished run on it."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    summary: Summary = cvjobs.train(tagged / "list.csv", run, **OPTIONS, epochs=12, hflip=0.0)
+    summary: TrainingSummary = cvjobs.train(tagged / "list.csv", run, **OPTIONS, epochs=12, hflip=0.0)
     return summary
 
 
-def test_several_labels_are_learnt_and_each_is_scored(multilabel: Summary) -> None:
+def test_several_labels_are_learnt_and_each_is_scored(multilabel: TrainingSummary) -> None:
     assert multilabel.metric_name == "mAP"
     assert multilabel.metric > 0.9
     assert multilabel.balanced_accuracy is None
@@ -57,7 +57,7 @@ def test_several_labels_are_learnt_and_each_is_scored(multilabel: Summary) -> No
 
 
 def test_a_run_of_several_labels_classifies_with_a_probability_for_each(
-    tagged: Path, multilabel: Summary, tmp_path: Path
+    tagged: Path, multilabel: TrainingSummary, tmp_path: Path
 ) -> None:
     cvjobs.classify(tagged / "list.csv", tmp_path / "labels", model=multilabel.out, top=4)
     found = cvjobs.open(tmp_path / "labels").to_pandas().set_index("path")
@@ -69,7 +69,7 @@ def test_a_run_of_several_labels_classifies_with_a_probability_for_each(
     assert found["top"].map(lambda top: sum(guess["score"] for guess in top)).max() > 1.5, "no softmax"
 
 
-def test_the_page_of_several_labels(multilabel: Summary) -> None:
+def test_the_page_of_several_labels(multilabel: TrainingSummary) -> None:
     page = (Path(multilabel.out) / "report.html").read_text()
     for text in ("lowest average precision first", "best F1 at", "Every class of every image", "exactly their labels"):
         assert text in page
@@ -94,7 +94,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def rare_recall(uneven: Path, run: Path, **options: Any) -> tuple[float, Summary]:
+def rare_recall(uneven: Path, run: Path, **options: Any) -> tuple[float, TrainingSummary]:
     """Train, and return the recall of the rare class."""
     summary = cvjobs.train(uneven, run, **OPTIONS, epochs=6, hflip=0.0, cache=uneven.parent / "decoded", **options)
     said = pd.read_parquet(run / "predictions.parquet")

@@ -21,9 +21,10 @@ from cvjobs.metrics.ranking import mean_average_precision
 from cvjobs.records import digest
 from cvjobs.training import checkpoints as saved
 from cvjobs.training import loop as looping
+from cvjobs.training import resumption
 from cvjobs.training.checkpoints import Checkpoints
 from cvjobs.training.loop import State
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 from cvjobs.training.tasks.classify import scores
 
 MIXED: dict[str, Any] = {
@@ -48,21 +49,21 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def history(plan: Plan) -> list[dict[str, Any]]:
+def history(plan: TrainPlan) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(Path(plan.run) / "history.parquet").to_pylist()
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
-def tensors(plan: Plan) -> dict[str, torch.Tensor]:
+def tensors(plan: TrainPlan) -> dict[str, torch.Tensor]:
     return load_file(Path(plan.run) / "model.safetensors")
 
 
-def assert_same(one: Plan, other: Plan) -> None:
+def assert_same(one: TrainPlan, other: TrainPlan) -> None:
     assert history(one) == history(other)
     assert all(torch.equal(tensor, tensors(other)[name]) for name, tensor in tensors(one).items())
 
 
-def broken_off(plan: Plan, step: int, *, kill: bool) -> None:
+def broken_off(plan: TrainPlan, step: int, *, kill: bool) -> None:
     """Train until so many looks at the loss."""
     looks = 0
 
@@ -93,12 +94,12 @@ def test_it_learns_and_the_run_is_a_model(tmp_path: Path) -> None:
     assert models.embedder(plan_.run).load("cpu", "fp32")(val).shape == (31, 128)
 
 
-@pytest.mark.parametrize("several", [pytest.param(False, marks=pytest.mark.faults), True])
+@pytest.mark.parametrize("multilabel", [pytest.param(False, marks=pytest.mark.faults), True])
 def test_it_continues_to_the_same_end_from_any_position(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multilabel: bool
 ) -> None:
     monkeypatch.setattr(looping, "LOOK", 1)
-    whole = plan(tmp_path, "whole", several=several, **MIXED)
+    whole = plan(tmp_path, "whole", multilabel=multilabel, **MIXED)
     loop(whole).run()
     stopped = copied(whole, "stopped")
     for step in (0, 1, 0, 1):  # after 1, 3, 4 and 6 of the 8 steps, 4 of them an epoch
@@ -111,8 +112,8 @@ def test_a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looping, "LOOK", 1)
-    monkeypatch.setattr(looping, "EVERY", 0.0)
-    monkeypatch.setattr(looping, "SHARE", 1e9)
+    monkeypatch.setattr(resumption, "EVERY", 0.0)
+    monkeypatch.setattr(resumption, "SHARE", 1e9)
     whole = plan(tmp_path, "whole", **MIXED)
     loop(whole).run()
     killed = copied(whole, "killed")
@@ -223,7 +224,7 @@ class TestHalf:
     def test_a_step_whose_gradients_overflow_is_skipped(self, tmp_path: Path) -> None:
         half = replace(plan(tmp_path, "run", ema=0.9), precision="fp16")
         made = loop(half)
-        made._scaler.load_state_dict({**made._scaler.state_dict(), "scale": 2.0**120})
+        made._learner.scaler.load_state_dict({**made._learner.scaler.state_dict(), "scale": 2.0**120})
         made.run()
         found = Checkpoints(half.run).newest(print)
         assert found is not None
@@ -271,7 +272,7 @@ def test_mean_average_precision_by_hand() -> None:
 
 def test_top_1_and_the_loss_are_those_of_every_image_once() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], np.float32)
-    found = scores(logits, np.array([0, 1, 1]), several=False)
+    found = scores(logits, np.array([0, 1, 1]), multilabel=False)
     assert found.metric == pytest.approx(2 / 3)
     expected = np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log1p(np.exp(3))])
     assert found.loss == pytest.approx(expected)

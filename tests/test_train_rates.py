@@ -47,4 +47,4 @@ def test_a_search_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_where_no_rate_lowers_the_loss_the_user_is_told() -> None:
-    assert "at no rate" in str(rates.Found(lr=None, steps=9, out="run"))
+    assert "at no rate" in str(rates.LearningRate(lr=None, steps=9, out="run"))

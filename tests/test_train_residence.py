@@ -23,15 +23,15 @@ def pictures(tmp_path: Path) -> Pictures:
 
 def test_images_are_the_same_wherever_they_are(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residence, "BLOCK", 7)  # the last block is not full
-    found = residence.Resident(pictures, CPU).take(WHICH)
+    found = residence.ResidentImages(pictures, CPU).take(WHICH)
     assert found.shape == (4, SIDE, SIDE, 3)
     assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), pictures.gather(WHICH))
-    assert torch.equal(found, residence.Mapped(pictures, pinned=False).take(WHICH))
+    assert torch.equal(found, residence.MappedImages(pictures, pinned=False).take(WHICH))
 
 
 def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
-    assert isinstance(residence.settled(pictures, CPU, 0), residence.Mapped)
+    assert isinstance(residence.settled(pictures, CPU, 0), residence.MappedImages)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

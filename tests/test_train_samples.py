@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from training import CLASSES, SIDE, plan
 
-from cvjobs.training.samples import COUNT, Sample, samples
+from cvjobs.training.samples import COUNT, TrainingSample, samples
 
 
-def shown(place: Path, **settings: Any) -> list[Sample]:
+def shown(place: Path, **settings: Any) -> list[TrainingSample]:
     found = samples(plan(place, "run", **{"hflip": 0.0, **settings}))
     assert all(sample.image.uri.startswith("data:image/jpeg;base64,") for sample in found)
     return found
@@ -35,7 +35,7 @@ def test_mixed_samples_have_shares_of_two_classes(tmp_path: Path) -> None:
 
 
 def test_samples_of_several_labels_have_their_names(tmp_path: Path) -> None:
-    assert {sample.shown for sample in shown(tmp_path, several=True)} == set(CLASSES)
+    assert {sample.shown for sample in shown(tmp_path, multilabel=True)} == set(CLASSES)
 
 
 def test_there_may_be_fewer_images_than_the_page_has_room_for(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from cvjobs.recipes import settings
-from cvjobs.training.cache import PIXELS, Decoded
+from cvjobs.training.cache import PIXELS, DecodedImages
 from cvjobs.training.loop import Loop, State
-from cvjobs.training.plan import Part, Plan, Subject
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.team import Alone
 
 CLASSES = ("blue", "green", "red")
@@ -42,23 +42,23 @@ def plan(
     *,
     images: int = 60,
     batch: int = 16,
-    several: bool = False,
+    multilabel: bool = False,
     side: int = SIDE,
     tensorboard: bool = False,
     **recipe: Any,
-) -> Plan:
+) -> TrainPlan:
     """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
     random = np.random.default_rng(1)
 
-    def part(name: str, count: int) -> Part:
+    def part(name: str, count: int) -> SplitPart:
         labels = np.arange(count) % len(CLASSES)
         chunk = place / (name if side == SIDE else f"{name}-{side}")
         if not chunk.exists():
             chunk.mkdir()
             np.save(chunk / PIXELS, np.stack([pixels(int(label), random, side) for label in labels]))
-        decoded = Decoded(folders=(str(chunk),), length=count, rows=np.arange(count))
-        shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if several else labels
-        return Part(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
+        decoded = DecodedImages(folders=(str(chunk),), length=count, rows=np.arange(count))
+        shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if multilabel else labels
+        return SplitPart(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
     subject = Subject(
@@ -73,11 +73,11 @@ def plan(
     )
     trainee = subject.trainee()
     (place / run).mkdir(exist_ok=True)
-    return Plan(
+    return TrainPlan(
         run=str(place / run),
         subject=subject,
         weights_sha256=trainee.weights.sha256,
-        several=several,
+        multilabel=multilabel,
         tensorboard=tensorboard,
         recipe=settings.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
@@ -88,7 +88,7 @@ def plan(
     )
 
 
-def loop(plan: Plan, watch: Any = None, warn: Any = None) -> Loop:
+def loop(plan: TrainPlan, watch: Any = None, warn: Any = None) -> Loop:
     """Return the loop of a plan, alone on the CPU."""
     import torch
 
@@ -98,7 +98,7 @@ def loop(plan: Plan, watch: Any = None, warn: Any = None) -> Loop:
     return Loop(plan, Alone(torch.device("cpu")), watch or nothing, warn or (lambda _: None))
 
 
-def reconstructing(plan: Plan, dim: int = 4) -> Plan:
+def reconstructing(plan: TrainPlan, dim: int = 4) -> TrainPlan:
     """Return the plan of an autoencoder on the same pictures."""
     side = min(plan.transform.size or (0,))
     subject = Subject(
@@ -115,7 +115,7 @@ def reconstructing(plan: Plan, dim: int = 4) -> Plan:
     return replace(plan, subject=subject, weights_sha256=trainee.weights.sha256, transform=trainee.transform)
 
 
-def copied(plan: Plan, run: str) -> Plan:
+def copied(plan: TrainPlan, run: str) -> TrainPlan:
     """Return the same plan with a run's folder of its own."""
     place = Path(plan.run).parent / run
     place.mkdir(exist_ok=True)

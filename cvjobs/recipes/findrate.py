@@ -15,7 +15,7 @@ _FALLEN = 0.99  # of the first loss; above that it did not fall but wavered
 
 
 @dataclass(frozen=True)
-class Curve:
+class RateCurve:
     """Rates, ascending, the smoothed loss at each, and the suggested rate; None where the loss never falls."""
 
     rates: tuple[float, ...]
@@ -23,7 +23,7 @@ class Curve:
     suggestion: float | None
 
 
-def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Curve:
+def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> RateCurve:
     """Train with rates that grow evenly on a log scale, and stop where the loss explodes (Smith 2017).
 
     Args:
@@ -46,7 +46,7 @@ def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, s
             break
         rates.append(rate)
         losses.append(smooth)
-    return Curve(tuple(rates), tuple(losses), _steepest(rates, losses))
+    return RateCurve(tuple(rates), tuple(losses), _steepest(rates, losses))
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float | None:

@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class DecodeRequest:
     """What is to be decoded: key rows, how, and where the chunks are kept."""
 
     rows: pa.Table
@@ -74,7 +74,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
+class DecodedImages:
     """What a worker needs of it: the folders of the chunks, their length, and the rows that are images."""
 
     folders: tuple[str, ...]
@@ -85,7 +85,7 @@ class Decoded:
 class Pictures:
     """The images that could be decoded, mapped into memory."""
 
-    def __init__(self, decoded: Decoded) -> None:
+    def __init__(self, decoded: DecodedImages) -> None:
         self._maps = [np.load(os.path.join(folder, PIXELS), mmap_mode="r") for folder in decoded.folders]
         self._length, self._rows = decoded.length, decoded.rows
         self.shape: tuple[int, ...] = self._maps[0].shape[1:]
@@ -101,7 +101,9 @@ class Pictures:
         return out
 
 
-def decode(order: Order, source: Source, nursery: Nursery, tell: Callable[[int], None]) -> tuple[Decoded, pa.Table]:
+def decode(
+    order: DecodeRequest, source: Source, nursery: Nursery, tell: Callable[[int], None]
+) -> tuple[DecodedImages, pa.Table]:
     """Decode what no chunk has yet; return where it is, and a table (``SCHEMA``) with a row for each image.
 
     ``code`` is null for an image that could be decoded. ``tell`` is told how many images are done.
@@ -120,11 +122,11 @@ def decode(order: Order, source: Source, nursery: Nursery, tell: Callable[[int],
         raise storage_failure(error, order.folder, "--cache") from error
     rows = pa.concat_tables(tables)
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
-    return Decoded(folders=tuple(folder for folder, _ in chunks), length=order.length, rows=good), rows
+    return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=order.length, rows=good), rows
 
 
 def _fill(
-    order: Order,
+    order: DecodeRequest,
     missing: Sequence[tuple[str, pa.Table]],
     source: Source,
     nursery: Nursery,
@@ -241,7 +243,7 @@ class _Tray(Arrivals):
                 return
 
 
-def check_room(orders: Sequence[Order], folder: str) -> None:
+def check_room(orders: Sequence[DecodeRequest], folder: str) -> None:
     """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet."""
     place = Path(folder)
     while not place.exists():
@@ -260,7 +262,7 @@ def clear(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def checked(decoded: Decoded, what: str, least: int) -> None:
+def checked(decoded: DecodedImages, what: str, least: int) -> None:
     """Raise JobFailed where too few images of a split could be decoded."""
     if len(decoded.rows) < least:
         raise JobFailed(f"Only {len(decoded.rows):,} images to {what} could be decoded: see errors.parquet in the run.")

@@ -46,7 +46,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
     ``unlabelled`` counts the images that have no label or belong to no split.
@@ -54,7 +54,7 @@ class Labelled:
 
     listing: Listing
     classes: tuple[str, ...]
-    several: bool
+    multilabel: bool
     splits: dict[str, Split]
     unlabelled: int
 
@@ -69,7 +69,7 @@ class Labelled:
         return hasher.hexdigest()
 
 
-def label(listing: Listing, share: float) -> Labelled:
+def label(listing: Listing, share: float) -> LabelledImages:
     """Return the images of a listing with their labels.
 
     A list has a column ``label``, or ``labels`` (separated by ``|``, or a list of strings), and may have ``split``.
@@ -84,9 +84,9 @@ def label(listing: Listing, share: float) -> Labelled:
         raise WrongUse(nothing_found(listing))
     if listing.root:
         names, splits = _folders(images["path"].to_pylist())
-        several = False
+        multilabel = False
     else:
-        names, several = _labels(listing)
+        names, multilabel = _labels(listing)
         splits = _said(listing)
     classes = sorted({name for own in names for name in own})
     if len(classes) < 2:
@@ -99,15 +99,15 @@ def label(listing: Listing, share: float) -> Labelled:
         listing,
         _split(splits, images, share),
         np.array([bool(own) for own in names]),
-        lambda rows: _numbers(names, rows, number, several),
+        lambda rows: _numbers(names, rows, number, multilabel),
     )
     used = sum(map(len, found.values()))
-    return Labelled(
-        listing=listing, classes=tuple(classes), several=several, splits=found, unlabelled=images.num_rows - used
+    return LabelledImages(
+        listing=listing, classes=tuple(classes), multilabel=multilabel, splits=found, unlabelled=images.num_rows - used
     )
 
 
-def unlabelled(listing: Listing, share: float) -> Labelled:
+def unlabelled(listing: Listing, share: float) -> LabelledImages:
     """Return the images of a listing without labels, whatever folders they are in; splits as in ``label``.
 
     Raises:
@@ -124,7 +124,9 @@ def unlabelled(listing: Listing, share: float) -> Labelled:
     chosen = _split(splits, images, share)
     found = _parted(listing, chosen, np.ones(len(chosen), bool), lambda rows: np.zeros(len(rows), np.int64))
     used = sum(map(len, found.values()))
-    return Labelled(listing=listing, classes=(), several=False, splits=found, unlabelled=images.num_rows - used)
+    return LabelledImages(
+        listing=listing, classes=(), multilabel=False, splits=found, unlabelled=images.num_rows - used
+    )
 
 
 def _parted(
@@ -162,13 +164,13 @@ def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
 def _labels(listing: Listing) -> tuple[list[tuple[str, ...]], bool]:
     """Return the classes of each image by the column of a list, and whether they may be several."""
     images = listing.images
-    several = "labels" in images.schema.names
-    column = "labels" if several else "label"
+    multilabel = "labels" in images.schema.names
+    column = "labels" if multilabel else "label"
     if column not in images.schema.names:
         raise WrongUse(
             f"The list {listing.source} has no column `label` (or `labels`): training needs to know what images show."
         )
-    return [_names(value, several) for value in images[column].to_pylist()], several
+    return [_names(value, multilabel) for value in images[column].to_pylist()], multilabel
 
 
 def _said(listing: Listing) -> list[str]:
@@ -186,10 +188,10 @@ def _said(listing: Listing) -> list[str]:
     return [_NAMES.get(value, "") for value in said]
 
 
-def _names(value: object, several: bool) -> tuple[str, ...]:
+def _names(value: object, multilabel: bool) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
-    if not several:
+    if not multilabel:
         return (str(value),)
     each = value.split("|") if isinstance(value, str) else value
     assert isinstance(each, list)
@@ -207,9 +209,9 @@ def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.st
 
 
 def _numbers(
-    names: Sequence[tuple[str, ...]], rows: NDArray[np.int64], number: dict[str, int], several: bool
+    names: Sequence[tuple[str, ...]], rows: NDArray[np.int64], number: dict[str, int], multilabel: bool
 ) -> NDArray[np.integer]:
-    if not several:
+    if not multilabel:
         return np.array([number[names[row][0]] for row in rows.tolist()], np.int64)
     labels = np.zeros((len(rows), len(number)), np.uint8)
     for at, row in enumerate(rows.tolist()):

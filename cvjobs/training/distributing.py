@@ -20,7 +20,7 @@ import torch
 from cvjobs import crews, errors, heap
 from cvjobs.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.training.loop import Loop, State, Watch
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 from cvjobs.training.staffing import Staff
 from cvjobs.training.team import Together
 
@@ -33,7 +33,7 @@ FOLDER = "_cvjobs/team"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: Plan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(plan: TrainPlan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
     Raises:
@@ -60,7 +60,7 @@ def train(plan: Plan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -
             ) from failed[0]
 
 
-def _fit(plan: Plan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
+def _fit(plan: TrainPlan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not staff.address:  # nobody takes this machine away with a warning, and the actor for that costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -96,7 +96,7 @@ def _work(config: dict[str, Any]) -> None:
     """Run the loop in a worker; what ends it for good is noted, for Ray tries again whatever was raised."""
     from ray.train.torch import get_device
 
-    plan: Plan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one
+    plan: TrainPlan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one
     board = Path(config["board"])
     if (board / _ENDED).exists():
         return

@@ -14,7 +14,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from cvjobs.errors import storage_failure
 from cvjobs.records import facts
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 
 FOLDER = "tensorboard"
 CURVES = {"train/loss": "train_loss", "val/loss": "val_loss", "lr": "lr", "images_per_second": "images_per_second"}
@@ -77,7 +77,7 @@ def complete(run: str, metric: str, settings: Mapping[str, Any], history: Sequen
         Events(run, metric, settings, history).close()
 
 
-def settings(plan: Plan) -> dict[str, Any]:
+def settings(plan: TrainPlan) -> dict[str, Any]:
     """Return what is trained, and how, by name."""
     subject = plan.subject
     own = {"task": subject.task, "model": subject.model, "weights": subject.weights, "seed": subject.seed}

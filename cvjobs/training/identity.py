@@ -3,16 +3,88 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from cvjobs import context
 from cvjobs.errors import WrongUse
+from cvjobs.recipes.settings import Recipe
+from cvjobs.records import Transform, digest, facts
 from cvjobs.storage import LocalStore
 from cvjobs.training import leaving
-from cvjobs.training.plan import HISTORY
+from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
 from cvjobs.training.summary import FILE as SUMMARY
 
 CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainIdentity:
+    """What is trained and how; with its images it is what makes two trainings the same one.
+
+    A run's record has the listed images, which are known before any is decoded; a checkpoint's digest has those that
+    could be decoded, in their order, which a position means nothing without.
+    """
+
+    subject: Subject
+    weights_sha256: str
+    recipe: Recipe
+    batch: int
+    precision: str
+
+    @classmethod
+    def of(cls, plan: TrainPlan) -> TrainIdentity:
+        """Return that of a plan."""
+        return cls(
+            subject=plan.subject,
+            weights_sha256=plan.weights_sha256,
+            recipe=plan.recipe,
+            batch=plan.batch,
+            precision=plan.precision,
+        )
+
+    def record(self, data: str, max_pixels: int, transform: Transform) -> dict[str, Any]:
+        """Return what ``config.json`` says of a run, as JSON.
+
+        Args:
+            data: The identity of the listed images, as ``LabelledImages.identity``.
+            max_pixels: What fails to be decoded.
+            transform: How the model sees images in evaluation.
+        """
+        subject = self.subject
+        own: dict[str, Any] = {"dim": subject.dim}
+        if subject.task == "classify":
+            own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
+        values = {
+            "task": subject.task,
+            **own,
+            "seed": subject.seed,
+            "model": subject.model,
+            "weights": self.weights_sha256,
+            "data": data,
+            "batch_size": self.batch,
+            "precision": self.precision,
+            "max_pixels": max_pixels,
+            "transform": facts(transform),
+            **facts(self.recipe),
+        }
+        record: dict[str, Any] = json.loads(json.dumps(values))
+        return record
+
+    def checkpoint_digest(self, train: SplitPart) -> str:
+        """Return what a checkpoint can be continued with: the same images in the same order, and the same settings."""
+        return digest(
+            {
+                "paths": digest({"paths": list(train.paths)}),
+                "labels": train.labels.tolist(),
+                "recipe": facts(self.recipe),
+                "batch": self.batch,
+                "seed": self.subject.seed,
+                "weights": self.weights_sha256,
+                "init_head": self.subject.init_head,
+                "precision": self.precision,
+            }
+        )
 
 
 def earlier(store: LocalStore) -> dict[str, Any]:

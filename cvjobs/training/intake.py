@@ -13,15 +13,15 @@ from cvjobs.records import Transform
 from cvjobs.source import open_source
 from cvjobs.stopping import Stop
 from cvjobs.training import cache, data, leaving
-from cvjobs.training.data import Double, Labelled, Leak, Split
-from cvjobs.training.plan import ERRORS, LEAKS, Part
+from cvjobs.training.data import Double, LabelledImages, Leak, Split
+from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
 
 @dataclass(kw_only=True)
 class Intake:
     """Decodes the splits of one training into a folder of chunks."""
 
-    labelled: Labelled
+    labelled: LabelledImages
     transform: Transform
     folder: str
     max_pixels: int
@@ -31,7 +31,7 @@ class Intake:
     stop: Stop
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
 
-    def parts(self, names: tuple[str, ...] = data.SPLITS) -> dict[str, Part]:
+    def parts(self, names: tuple[str, ...] = data.SPLITS) -> dict[str, SplitPart]:
         """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
         splits = {name: self.labelled.splits[name] for name in names if name in self.labelled.splits}
         orders = {name: self._order(name, split) for name, split in splits.items()}
@@ -41,7 +41,7 @@ class Intake:
             cache.checked(part.decoded, f"{name} with", 1)
         return parts
 
-    def _order(self, name: str, split: Split) -> cache.Order:
+    def _order(self, name: str, split: Split) -> cache.DecodeRequest:
         """Return how a split is decoded; the training images keep the borders that random crops reach for."""
         transform = self.transform
         assert transform.size is not None
@@ -53,7 +53,7 @@ class Intake:
                 size=transform.size, resize=transform.resize, fit=transform.fit, interpolation=transform.interpolation
             )
         listing = self.labelled.listing
-        return cache.Order(
+        return cache.DecodeRequest(
             rows=split.rows,
             root=listing.root or listing.base,
             transform=transform,
@@ -61,7 +61,7 @@ class Intake:
             folder=self.folder,
         )
 
-    def _part(self, name: str, split: Split, order: cache.Order) -> Part:
+    def _part(self, name: str, split: Split, order: cache.DecodeRequest) -> SplitPart:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage))
         self.progress.say(f"decoding {len(split):,} images to {name} with")
@@ -71,7 +71,7 @@ class Intake:
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
-        return Part(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
+        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
 
     def note(self, run: str) -> list[Leak]:
         """Write the images that failed, and those that are in two splits; return the latter."""

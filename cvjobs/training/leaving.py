@@ -13,13 +13,13 @@ from safetensors.torch import save
 from torch import nn
 
 from cvjobs.storage import LocalStore
-from cvjobs.training.plan import HISTORY, MODEL, Plan
-from cvjobs.training.tasks import Scores, Task
+from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
+from cvjobs.training.task import TaskScores, TrainTask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``tasks``), the pace."""
+    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``task``), the pace."""
 
     epoch: int
     lr: float
@@ -46,12 +46,12 @@ def record(run: str, name: str, values: dict[str, Any]) -> None:
     content(run, name, (json.dumps(values, indent=1) + "\n").encode())
 
 
-def history(plan: Plan, rows: Sequence[dict[str, Any]]) -> None:
+def history(plan: TrainPlan, rows: Sequence[dict[str, Any]]) -> None:
     """Write a row for each epoch so far."""
     table(plan.run, HISTORY, pa.Table.from_pylist(list(rows)))
 
 
-def best(plan: Plan, task: Task, network: nn.Module, epoch: int, found: Scores) -> None:
+def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores) -> None:
     """Write the model that scored best so far, and its scores of the validation images."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     table(plan.run, task.file, task.table("val", plan.val, found))

@@ -13,7 +13,7 @@ from cvjobs import pages
 from cvjobs.errors import CvjobsError, Stopped
 from cvjobs.training import page
 from cvjobs.training.loop import State
-from cvjobs.training.page import Begun
+from cvjobs.training.page import BegunRun
 from cvjobs.training.samples import samples
 from cvjobs.training.summary import figure
 
@@ -24,14 +24,14 @@ RELOAD = 30  # seconds after which a browser that shows it looks again
 class Live:
     """Within its context the page says where training is; an error that leaves the context is its last word."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, begun: BegunRun) -> None:
         self._begun = begun
         self._epochs = 0  # that the page shows
         self._written = -EVERY
         self._whole = True
 
     @property
-    def begun(self) -> Begun:
+    def begun(self) -> BegunRun:
         """The run, with the samples that the page shows; without any where they could not be made."""
         return self._begun
 

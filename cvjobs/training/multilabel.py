@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cvjobs.metrics import calibration, ranking
 from cvjobs.metrics.ranking import Cut
-from cvjobs.training.page import Ended
+from cvjobs.training.page import EndedRun
 
 PICTURED = 12
 CLASSES = 200
@@ -19,7 +19,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LabelRow:
     """A class: its images in train and here; the average precision, and two thresholds, None where none shows it."""
 
     name: str
@@ -30,7 +30,7 @@ class Row:
     best: Cut | None
 
 
-def values(ended: Ended) -> dict[str, Any]:
+def values(ended: EndedRun) -> dict[str, Any]:
     """Return what ``train-multilabel.html`` needs."""
     found, truth = ended.found, ended.part.labels
     scores = np.array(found["scores"].to_pylist(), np.float32).reshape(truth.shape)
@@ -48,11 +48,11 @@ def values(ended: Ended) -> dict[str, Any]:
     }
 
 
-def _rows(ended: Ended, scores: NDArray[np.float32], truth: NDArray[np.integer]) -> list[Row]:
+def _rows(ended: EndedRun, scores: NDArray[np.float32], truth: NDArray[np.integer]) -> list[LabelRow]:
     """Return the classes, the lowest average precision first and those that no image shows last."""
     plan = ended.plan
     rows = [
-        Row(
+        LabelRow(
             name=name,
             trained=plan.counts[number],
             here=int(shown.sum()),
@@ -65,7 +65,7 @@ def _rows(ended: Ended, scores: NDArray[np.float32], truth: NDArray[np.integer])
     return sorted(rows, key=lambda row: 2.0 if row.precision is None else row.precision)[:CLASSES]
 
 
-def _pictures(ended: Ended, wrong: NDArray[np.floating], found: pa.Table) -> list[dict[str, Any]]:
+def _pictures(ended: EndedRun, wrong: NDArray[np.floating], found: pa.Table) -> list[dict[str, Any]]:
     """Return the images that are the most wrong in one class, by how much in each (n, classes), as pictures."""
     worst = wrong.argmax(1)
     far = wrong[np.arange(len(wrong)), worst]

@@ -7,7 +7,7 @@ and layers that are frozen too far up show here in seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,19 +20,20 @@ from torchvision.ops import StochasticDepth
 
 from cvjobs.errors import JobFailed, Stopped
 from cvjobs.pages.words import visible
-from cvjobs.recipes import optimizers, sampling, schedules
+from cvjobs.recipes import sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
-from cvjobs.training import data, sizing, tasks
+from cvjobs.training import data, sizing, task_registry
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Plan, kind
-from cvjobs.training.scoring import autocast
+from cvjobs.training.plan import TrainPlan
+from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.team import Alone
 
 STEPS = 200
 RISE = 10  # steps in which the rate grows to the recipe's
 PLAIN: dict[str, Any] = {
     "scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "vflip": 0.0, "color_jitter": 0.0, "aa": "none",
     "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "denoise": 0.0, "class_weights": "none",
-    "logit_adjustment": 0.0, "drop_last": False,
+    "logit_adjustment": 0.0, "drop_last": False, "ema": 0.0, "swa": 0.0,
 }  # fmt: skip
 
 FORGETFUL = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, DropPath, StochasticDepth)
@@ -56,7 +57,7 @@ class Learnt:
         )
 
 
-def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+def check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     """Train a copy of the model on the first batch of the first epoch, as it is: unaugmented, unmixed, unsmoothed.
 
     The rate is the recipe's highest, after a few steps up to it; a step is computed in so many parts. Nothing that the
@@ -75,8 +76,8 @@ def check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
             torch.cuda.empty_cache()  # the copy is gone, and what is to be trained asks how much is free
 
 
-def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
-    batch = _Batch(plan, device, parts)
+def _check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Learnt:
+    batch = _FirstBatch(plan, device, parts)
     first = loss = math.inf
     goal, right = 0.0, 0
     for step in range(STEPS):
@@ -98,29 +99,23 @@ def _check(plan: Plan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     )
 
 
-class _Batch:
+class _FirstBatch:
     """The first images, and a copy of the model that learns them; dropout is off, for it is there to forget."""
 
-    def __init__(self, plan: Plan, device: torch.device, parts: int) -> None:
-        self._plan, self._device, self._recipe = plan, device, plan.recipe
-        self._task = tasks.of(plan)
+    def __init__(self, plan: TrainPlan, device: torch.device, parts: int) -> None:
+        self._plan, self._device = plan, device
+        self._task = task_registry.of(plan)
         self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
         self._pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(self._which)).permute(0, 3, 1, 2)
-        self._parts = np.array_split(np.arange(self.count), max(min(parts, self.count // 2), 1))
+        self._batch = Batch(parts=parted(self.count, parts), whole=self.count, given=self._given)
         side = schedules.size(plan.recipe, 0, min(plan.transform.size or (0,)))
         self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std)
         self._random = generator(plan.seed)
-        model = plan.subject.trainee().module
-        if plan.recipe.freeze_until:
-            optimizers.freeze(model, plan.recipe.freeze_until)
-        optimizers.set_training(model, plan.recipe.freeze_until)
-        for module in model.modules():
+        self._learner = Learner.of(plan, Alone(device), steps=1)
+        self._learner.train()
+        for module in self._learner.model.modules():
             if isinstance(module, FORGETFUL):
                 module.eval()
-        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = optimizers.build(model, plan.recipe, plan.batch)
-        self._kind = kind(plan.precision)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=self._kind == torch.float16)
 
     @property
     def count(self) -> int:
@@ -139,32 +134,24 @@ class _Batch:
 
     def goal(self, first: float) -> float:
         """Return the loss that is asked for, of a first one."""
-        return self._mean([(self._task.goal(first, self._given(part)[1]), len(part)) for part in self._parts])
+        return self._mean([(self._task.goal(first, self._given(part)[1]), len(part)) for part in self._batch.parts])
 
-    def step(self, share: float) -> tuple[float, int]:
+    def step(self, rate: float) -> tuple[float, int]:
         """Return the loss and how many images are right, and learn from them at a share of the highest rate."""
-        schedules.set_rate(self._optimizer, share)
-        losses: list[tuple[float, int]] = []
         right = 0
-        for part in self._parts:
-            inputs, targets = self._given(part)
-            with autocast(self._device, self._kind):
-                outputs = self._model(inputs.contiguous(memory_format=torch.channels_last))
-            loss = self._task.loss(outputs.float(), targets)
-            self._scaler.scale(loss * (len(part) / self.count)).backward()  # type: ignore[no-untyped-call]
-            losses.append((loss.item(), len(part)))
+
+        def criterion(outputs: Tensor, targets: Tensor) -> Tensor:
+            nonlocal right
             right += int(self._task.right(outputs.detach(), targets).sum())
-        self._scaler.unscale_(self._optimizer)
-        optimizers.clip(self._model, self._recipe)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad()
-        return self._mean(losses), right
+            return self._task.loss(outputs, targets)
+
+        losses = self._learner.step(self._batch, criterion, rate)
+        return self._mean([(loss.item(), images) for loss, images in losses]), right
 
     @torch.no_grad()
     def _given(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images = self._pixels[part[0] : part[-1] + 1].to(self._device)
         return self._task.prepared(self._plain(images, self._random), self._which[part], self._random)
 
-    def _mean(self, values: list[tuple[float, int]]) -> float:
+    def _mean(self, values: Sequence[tuple[float, float]]) -> float:
         return sum(value * count for value, count in values) / self.count

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,28 +22,27 @@ from cvjobs.report.machine import machine
 from cvjobs.source import open_source
 from cvjobs.storage import LocalStore
 from cvjobs.trainees import Trainee
-from cvjobs.training import leaving, tasks
-from cvjobs.training.data import Labelled
-from cvjobs.training.plan import ERRORS, HISTORY, Part, Plan
-from cvjobs.training.samples import Sample
-from cvjobs.training.summary import Summary
+from cvjobs.training import leaving, task_registry
+from cvjobs.training.data import LabelledImages
+from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
+from cvjobs.training.samples import TrainingSample
+from cvjobs.training.summary import TrainingSummary
 from cvjobs.training.survey import OPEN, Survey
 
 NAMED = 12
 BUDGET = 20.0
-SECTIONS = {"classify": "verdicts", "autoencoder": "reconstructions"}  # modules beside this one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class BegunRun:
     """A run from its first step on, with what it begins with, and images as augmentation makes them."""
 
     store: LocalStore
-    labelled: Labelled
-    plan: Plan
+    labelled: LabelledImages
+    plan: TrainPlan
     trainee: Trainee
     survey: Survey
-    samples: Sequence[Sample]
+    samples: Sequence[TrainingSample]
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -54,12 +52,12 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(Begun):
+class EndedRun(BegunRun):
     """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
 
-    summary: Summary
+    summary: TrainingSummary
     split: str
-    part: Part
+    part: SplitPart
     file: str
     storage: Mapping[str, str] = field(repr=False)
     nursery: Nursery = field(repr=False)
@@ -78,21 +76,16 @@ class Ended(Begun):
         return thumbnails(source, listing.images.take(at), BUDGET, nursery=self.nursery)
 
 
-class Section(Protocol):
-    """A module with what a task has to show; its template is ``train-TASK.html``."""
-
-    def values(self, ended: Ended) -> dict[str, Any]:
-        """Return what the template needs beside what every page of a training has."""
+# What a task has to show: the values that ``train-TASK.html`` needs beside those of every training's page.
+Section = Callable[[EndedRun], dict[str, Any]]
 
 
-def leave(ended: Ended) -> None:
-    """Write the page of a run that has ended; see ``put``."""
-    task = ended.plan.subject.task
+def leave(ended: EndedRun, section: Section) -> None:
+    """Write the page of a run that has ended, with what its task has to show; see ``put``."""
 
     def page() -> str:
-        section = cast(Section, importlib.import_module(f"cvjobs.training.{SECTIONS[task]}"))
-        values = {"summary": ended.summary, "split": ended.split, **section.values(ended)}
-        return pages.render(f"train-{task}.html", **shown(ended), **values)
+        values = {"summary": ended.summary, "split": ended.split, **section(ended)}
+        return pages.render(f"train-{ended.plan.subject.task}.html", **shown(ended), **values)
 
     put(ended.store, page)
 
@@ -108,7 +101,7 @@ def put(store: LocalStore, page: Callable[[], str]) -> bool:
     return True
 
 
-def shown(begun: Begun) -> dict[str, Any]:
+def shown(begun: BegunRun) -> dict[str, Any]:
     """Return what every page of a training shows: ``train.html``."""
     errors = pq.read_table(Path(begun.store.place) / ERRORS)
     history = begun.history
@@ -117,7 +110,7 @@ def shown(begun: Begun) -> dict[str, Any]:
         "curves": {
             name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
         },
-        "metric_name": tasks.of(begun.plan).metric,
+        "metric_name": task_registry.of(begun.plan).metric,
         "survey": begun.survey,
         "open_classes": OPEN,
         "named": NAMED,
@@ -130,7 +123,7 @@ def shown(begun: Begun) -> dict[str, Any]:
     }
 
 
-def _cost(plan: Plan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what the epochs so far have taken, over all commands that a run was continued by."""
     if not history:
         return []
@@ -146,7 +139,7 @@ def _cost(plan: Plan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]
     ]
 
 
-def _settings(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
+def _settings(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
     values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
     if trainee.inherited is not None:
@@ -155,7 +148,7 @@ def _settings(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 
 
-def _sizes(plan: Plan, trainee: Trainee) -> list[tuple[str, str]]:
+def _sizes(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
     need = [("memory", f"about {size(plan.memory)} a worker")] if plan.memory else []
     return [("parameters", f"{trainee.parameters / 1e6:,.1f} M"), *need]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,21 +17,21 @@ from cvjobs.errors import WrongUse
 from cvjobs.heads import OPTION
 from cvjobs.networks import TYPES
 from cvjobs.recipes.settings import Recipe
-from cvjobs.records import Transform, digest, facts
+from cvjobs.records import Transform, facts
 from cvjobs.trainees import Trainee
 from cvjobs.training import data
-from cvjobs.training.cache import Decoded
+from cvjobs.training.cache import DecodedImages
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-Task = Literal["classify", "autoencoder"]
+TaskName = Literal["classify", "autoencoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SplitPart:
     """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
 
-    decoded: Decoded
+    decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
 
@@ -47,7 +47,7 @@ class Subject:
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
     """
 
-    task: Task
+    task: TaskName
     model: str
     weights: str
     classes: tuple[str, ...]
@@ -73,8 +73,8 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One training. ``batch`` is the images of a step over all workers; ``several`` tells of images of many classes.
+class TrainPlan:
+    """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
     ``memory`` is what a worker needs for its share of a step in bytes, 0 where nobody could tell.
     """
@@ -82,14 +82,14 @@ class Plan:
     run: str
     subject: Subject
     weights_sha256: str
-    several: bool
+    multilabel: bool
     tensorboard: bool
     recipe: Recipe
     batch: int
     precision: str
     transform: Transform
-    train: Part
-    val: Part
+    train: SplitPart
+    val: SplitPart
     memory: int = 0
 
     def trained(self) -> nn.Module:
@@ -114,22 +114,6 @@ class Plan:
         counted: list[int] = data.counts(self.train.labels, len(self.classes)).tolist()
         return counted
 
-    @property
-    def identity(self) -> str:
-        """What a checkpoint can be continued with: the same images in the same order, and the same recipe."""
-        return digest(
-            {
-                "paths": digest({"paths": list(self.train.paths)}),
-                "labels": self.train.labels.tolist(),
-                "recipe": facts(self.recipe),
-                "batch": self.batch,
-                "seed": self.seed,
-                "weights": self.weights_sha256,
-                "init_head": self.subject.init_head,
-                "precision": self.precision,
-            }
-        )
-
     def metadata(self, epoch: int, metric: float) -> dict[str, str]:
         """Return the metadata of the model's file, by which it is a model everywhere."""
         subject = self.subject
@@ -144,16 +128,8 @@ class Plan:
         }
         if not subject.classes:
             return {"cvjobs": json.dumps(about)}
-        activation: weights.Activation = "sigmoid" if self.several else "softmax"
+        activation: weights.Activation = "sigmoid" if self.multilabel else "softmax"
         return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
-
-
-def identified(subject: Subject) -> dict[str, Any]:
-    """Return what a run notes of its subject beside the model's full name and the sha256 of its weights."""
-    own: dict[str, Any] = {"dim": subject.dim}
-    if subject.task == "classify":
-        own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
-    return {"task": subject.task, **own, "seed": subject.seed}
 
 
 def resolved(precision: str, device: str) -> str:

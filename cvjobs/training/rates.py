@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from cvjobs import pages
-from cvjobs.training import leaving
-from cvjobs.training.loop import Loop, Watch
-from cvjobs.training.plan import Plan
+from cvjobs.errors import Stopped
+from cvjobs.recipes import findrate
+from cvjobs.training import leaving, sizing, task_registry
+from cvjobs.training.feed import Feed
+from cvjobs.training.loop import State, Watch
+from cvjobs.training.plan import TrainPlan
+from cvjobs.training.step import Batch, Learner
 from cvjobs.training.team import Alone
 
 CURVE, PAGE = "find-lr.parquet", "find-lr.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LearningRate:
     """What the search came to: ``lr`` is a value for ``--lr``, None where the loss fell at no rate."""
 
     lr: float | None
@@ -41,11 +47,15 @@ class Found:
         return f"{said} ({self.steps} steps)\n{self.out}/{PAGE}"
 
 
-def find(plan: Plan, device: torch.device, watch: Watch) -> Found:
-    """Search from the beginning of a training, alone, and leave the curve and its page in the run's folder."""
-    with tempfile.TemporaryDirectory() as nowhere:  # whatever checkpoints the run has, they are not continued
-        curve = Loop(replace(plan, run=nowhere), Alone(device), watch, lambda _: None).find_rate()
-    found = Found(lr=curve.suggestion, steps=len(curve.rates), out=plan.run)
+def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
+    """Search from the beginning of a training, alone, and leave the curve and its page in the run's folder.
+
+    Raises:
+        Stopped: ``watch`` asks for it.
+        JobFailed: the memory does not suffice.
+    """
+    curve = _curve(plan, device, watch)
+    found = LearningRate(lr=curve.suggestion, steps=len(curve.rates), out=plan.run)
     leaving.table(plan.run, CURVE, pa.table({"lr": curve.rates, "loss": curve.losses}))
     html = pages.render(
         "find-lr.html",
@@ -58,3 +68,38 @@ def find(plan: Plan, device: torch.device, watch: Watch) -> Found:
     )
     leaving.content(plan.run, PAGE, html.encode(errors="replace"))
     return found
+
+
+def _curve(plan: TrainPlan, device: torch.device, watch: Watch) -> findrate.RateCurve:
+    """Make steps at ever higher rates, in terms of ``--lr``; nothing of the training is kept."""
+    team, task = Alone(device), task_registry.of(plan)
+    feed = Feed(plan, team, task)
+    learner = Learner.of(plan, team, feed.steps)
+    learner.train()
+    began = time.monotonic()
+
+    def step(rate: float) -> float:
+        parts = learner.step(next(stream), task.loss, rate / plan.recipe.lr)
+        loss = sum(value.double().item() * images for value, images in parts) / sum(images for _, images in parts)
+        state = State(
+            epoch=1,
+            epochs=1,
+            done=learner.done,
+            total=findrate.STEPS,
+            loss=loss,
+            metric=None,
+            rate=learner.done * plan.batch / (time.monotonic() - began),
+        )
+        if watch(state):
+            raise Stopped("Stopped: the same command starts the search for a rate again.")
+        return loss
+
+    with sizing.explained(plan), closing(_endless(feed)) as stream:
+        return findrate.find(step)
+
+
+def _endless(feed: Feed) -> Generator[Batch, None, None]:
+    """Yield the batches of epoch after epoch, augmented as those of the first one."""
+    augment = feed.augmentation(0)
+    for epoch in itertools.count():
+        yield from feed.batches(epoch, 0, augment)

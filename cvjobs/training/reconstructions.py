@@ -14,9 +14,9 @@ from torch import Tensor
 from cvjobs.pages import charts
 from cvjobs.pages.thumbnails import Thumbnail, encoded
 from cvjobs.training.cache import Pictures
-from cvjobs.training.page import Ended
+from cvjobs.training.page import EndedRun
 from cvjobs.training.scoring import normalised
-from cvjobs.training.tasks.autoencoder import Autoencoder
+from cvjobs.training.tasks.autoencoder import AutoencoderTask
 
 SHOWN = 18
 WORST = 9
@@ -25,7 +25,7 @@ SIDE = 112  # pixels that small pictures are enlarged to
 
 
 @dataclass(frozen=True)
-class Row:
+class ReconstructionRow:
     """An image, what the network was given if that was not the image itself, and what it made of it."""
 
     path: str
@@ -33,8 +33,8 @@ class Row:
     pictures: tuple[tuple[str, Thumbnail], ...]
 
 
-def values(ended: Ended) -> dict[str, Any]:
-    """See ``page.Section``."""
+def values(ended: EndedRun) -> dict[str, Any]:
+    """Return what the page of a trained autoencoder needs; see ``page.Section``."""
     psnr = np.asarray(ended.found["psnr"], np.float32)
     some = np.unique(np.linspace(0, len(psnr) - 1, min(SHOWN, len(psnr))).astype(np.int64))
     worst = np.argsort(psnr, kind="stable")[:WORST]
@@ -52,16 +52,16 @@ def _spread(psnr: NDArray[np.float32]) -> charts.Histogram | None:
     return charts.histogram(counts.tolist(), names, "How many are reconstructed how well", "PSNR in dB", "images")
 
 
-def _rows(ended: Ended, which: NDArray[np.int64], psnr: NDArray[np.float32]) -> list[Row]:
+def _rows(ended: EndedRun, which: NDArray[np.int64], psnr: NDArray[np.float32]) -> list[ReconstructionRow]:
     plan = ended.plan
     pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(which)).permute(0, 3, 1, 2)
     images = normalised(pixels, plan.transform.mean, plan.transform.std)
-    given = Autoencoder(plan).shown(images, which)
+    given = AutoencoderTask(plan).shown(images, which)
     with torch.inference_mode():
         made = plan.trained()(given)
     columns = [("original", images), *([("noisy", given)] if plan.recipe.denoise else []), ("reconstruction", made)]
     return [
-        Row(
+        ReconstructionRow(
             path=ended.part.paths[number],
             psnr=float(psnr[number]),
             pictures=tuple((name, _encoded(tensor[at])) for name, tensor in columns),

@@ -15,37 +15,37 @@ SHARE = 0.5  # of the memory that is free beside what the network needs, for est
 BLOCK = 1024  # images copied at once
 
 
-class Images(Protocol):
+class TrainImages(Protocol):
     """The images of a split, from wherever they are."""
 
     def take(self, which: NDArray[np.int64]) -> Tensor:
         """Return some by their number, uint8 (n, height, width, 3), on the device or ready to be copied there."""
 
 
-def settled(pictures: Pictures, device: torch.device, needed: int) -> Images:
+def settled(pictures: Pictures, device: torch.device, needed: int) -> TrainImages:
     """Return the images on a GPU where they leave the network the bytes it needs, else where they are mapped from."""
     if device.type != "cuda":
-        return Mapped(pictures, pinned=False)
+        return MappedImages(pictures, pinned=False)
     free, _ = torch.cuda.mem_get_info(device)
     if len(pictures) * int(np.prod(pictures.shape)) > SHARE * (free - needed):
-        return Mapped(pictures, pinned=True)
-    return Resident(pictures, device)
+        return MappedImages(pictures, pinned=True)
+    return ResidentImages(pictures, device)
 
 
-class Mapped:
-    """Images in files, copied for every step; see ``Images``."""
+class MappedImages:
+    """Images in files, copied for every step; see ``TrainImages``."""
 
     def __init__(self, pictures: Pictures, *, pinned: bool) -> None:
         self._pictures, self._pinned = pictures, pinned
 
     def take(self, which: NDArray[np.int64]) -> Tensor:
-        """See ``Images``; in pinned memory where that speeds the copy."""
+        """See ``TrainImages``; in pinned memory where that speeds the copy."""
         pixels = torch.from_numpy(self._pictures.gather(which))
         return pixels.pin_memory() if self._pinned else pixels
 
 
-class Resident:
-    """Images that are all in the memory of a device; see ``Images``."""
+class ResidentImages:
+    """Images that are all in the memory of a device; see ``TrainImages``."""
 
     def __init__(self, pictures: Pictures, device: torch.device) -> None:
         self._pixels = torch.empty((len(pictures), *pictures.shape), dtype=torch.uint8, device=device)
@@ -54,5 +54,5 @@ class Resident:
             self._pixels[start : start + BLOCK] = torch.from_numpy(pictures.gather(which)).to(device)
 
     def take(self, which: NDArray[np.int64]) -> Tensor:
-        """See ``Images``."""
+        """See ``TrainImages``."""
         return self._pixels[torch.from_numpy(which).to(self._pixels.device)]

@@ -11,15 +11,15 @@ from PIL import Image
 from cvjobs.pages.thumbnails import Thumbnail, encoded
 from cvjobs.recipes import sampling, schedules
 from cvjobs.recipes.augment import Augment, generator
-from cvjobs.training import tasks
+from cvjobs.training import task_registry
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Plan
+from cvjobs.training.plan import TrainPlan
 
 COUNT = 16
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """A picture of what was trained on, the image that it is made of, and its classes with their shares if mixed."""
 
     image: Thumbnail
@@ -27,7 +27,7 @@ class Sample:
     shown: str
 
 
-def samples(plan: Plan) -> list[Sample]:
+def samples(plan: TrainPlan) -> list[TrainingSample]:
     """Return some images of the first epoch, at the size of the last one."""
     recipe, transform = plan.recipe, plan.transform
     which = sampling.order(plan.train.labels, recipe, plan.seed, 0)[:COUNT]
@@ -35,11 +35,11 @@ def samples(plan: Plan) -> list[Sample]:
     side = schedules.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
     augmented = Augment(recipe, side, transform.mean, transform.std)(pixels, random)
-    task = tasks.of(plan)
+    task = task_registry.of(plan)
     inputs, targets = task.prepared(augmented, which, random)
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return [
-        Sample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
+        TrainingSample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
         for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
     ]

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cvjobs import networks
 from cvjobs.errors import JobFailed, WrongUse
 from cvjobs.pages.words import size
-from cvjobs.recipes import optimizers
-from cvjobs.recipes.averaging import Average
 from cvjobs.recipes.settings import Recipe
 from cvjobs.trainees import Trainee
 from cvjobs.training import memory
 from cvjobs.training.memory import Estimate
-from cvjobs.training.plan import Plan, kind
-from cvjobs.training.scoring import autocast
+from cvjobs.training.plan import TrainPlan
 from cvjobs.training.staffing import Staff
+from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.team import Alone
 
 AUTO = 0  # the batch size that stands for one that fits
 LARGEST = 256
@@ -39,7 +41,7 @@ def batch(value: int | str) -> int:
 
 
 @contextmanager
-def explained(plan: Plan) -> Iterator[None]:
+def explained(plan: TrainPlan) -> Iterator[None]:
     """Say, where memory runs out in the middle of a training, what needs less of it; raises JobFailed then."""
     try:
         yield
@@ -189,19 +191,17 @@ def runs(trainee: Trainee, recipe: Recipe, precision: str, images: int, device: 
 
 def _steps(trainee: Trainee, recipe: Recipe, precision: str, images: int, device: torch.device) -> None:
     module = copy.deepcopy(trainee.module)
-    if recipe.freeze_until:
-        optimizers.freeze(module, recipe.freeze_until)
-    module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = Average(module, recipe, 1) if recipe.ema or recipe.swa else None
-    optimizer = optimizers.build(module, recipe, images)
-    optimizers.set_training(module, recipe.freeze_until)
+    learner = Learner(module, recipe, precision, Alone(device), batch=images, steps=1)
+    learner.train()
     side = max(recipe.img_size + (trainee.transform.size or (0,)))
-    for step in range(2):  # the optimizer's state is there from the second on
-        pixels = torch.rand(images, 3, side, side, device=device)
-        with autocast(device, kind(precision)):
-            outputs = module(pixels.contiguous(memory_format=torch.channels_last))
-        outputs.float().square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if average is not None:
-            average.update(module, step + 1)
+    targets = torch.empty(0)
+
+    def criterion(outputs: Tensor, _: Tensor) -> Tensor:
+        # Unscaled: of random pixels float16 may overflow, and a step that is skipped makes no state of the optimizer.
+        return outputs.square().mean() / learner.scaler.get_scale()
+
+    def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        return torch.rand(len(part), 3, side, side, device=device), targets
+
+    for _ in range(2):  # the optimizer's state is there from the second on
+        learner.step(Batch(parts=parted(images, 1), whole=images, given=given), criterion, 1.0)

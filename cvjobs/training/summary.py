@@ -18,7 +18,7 @@ def figure(name: str, metric: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class TrainingSummary:
     """A finished run. ``classes`` are those of a classifier, 0 of an autoencoder.
 
     ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
@@ -57,7 +57,7 @@ class Summary:
     up_to_date: bool = False
 
     @classmethod
-    def read(cls, store: LocalStore) -> Summary | None:
+    def read(cls, store: LocalStore) -> TrainingSummary | None:
         """Return the summary that a finished run left, None where it has not finished."""
         try:
             record = json.loads(store.read(FILE))

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvjobs.training import data
-from cvjobs.training.data import Double, Labelled, Leak
-from cvjobs.training.plan import Part
+from cvjobs.training.data import Double, LabelledImages, Leak
+from cvjobs.training.plan import SplitPart
 
 CLASSES = 200
 OPEN = 24  # rows of the table of classes that are shown without a click
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ClassRow:
     """A class: its images in each split, and those to train on as a share of the largest class's."""
 
     name: str
@@ -51,13 +51,13 @@ class Survey:
         return [self.classes[number] for number in np.flatnonzero(self.counts[split] == 0).tolist()]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ClassRow]:
         """The classes with the fewest images to train on, the rarest first; at most ``CLASSES`` of them."""
         train = self.counts["train"]
         most = max(int(train.max(initial=0)), 1)
         order = np.argsort(train, kind="stable")[:CLASSES].tolist()
         return [
-            Row(
+            ClassRow(
                 name=self.classes[number],
                 counts=[int(own[number]) for own in self.counts.values()],
                 share=float(train[number] / most),
@@ -89,7 +89,9 @@ class Survey:
         return "; ".join(parts)
 
 
-def survey(labelled: Labelled, parts: Mapping[str, Part], leaks: Sequence[Leak], doubles: Sequence[Double]) -> Survey:
+def survey(
+    labelled: LabelledImages, parts: Mapping[str, SplitPart], leaks: Sequence[Leak], doubles: Sequence[Double]
+) -> Survey:
     """Return the survey of the images that could be decoded."""
     return Survey(
         classes=labelled.classes,

@@ -94,3 +94,8 @@ class Together:
         """See ``Team``."""
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
+
+
+def shared(team: Team, images: int) -> bool:
+    """Return whether workers share a step of so many images: batch norms need two each, or all compute all of it."""
+    return images >= 2 * team.size

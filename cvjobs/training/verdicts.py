@@ -20,20 +20,20 @@ from cvjobs.pages.thumbnails import Thumbnail
 from cvjobs.records import Transform
 from cvjobs.training import maps, multilabel
 from cvjobs.training.cache import Pictures
-from cvjobs.training.page import BUDGET, Ended
-from cvjobs.training.plan import Plan
+from cvjobs.training.page import BUDGET, EndedRun
+from cvjobs.training.plan import TrainPlan
 from cvjobs.training.scoring import normalised
 
 MISTAKES = 24
 CLASSES = 200
 
 
-def values(ended: Ended) -> dict[str, Any]:
-    """See ``page.Section``."""
+def values(ended: EndedRun) -> dict[str, Any]:
+    """Return what the page of a trained classifier needs; see ``page.Section``."""
     plan, found = ended.plan, ended.found
-    confusion = None if plan.several else _confusion(plan, found)
-    bins = [] if plan.several else _bins(found)
-    mistakes, why = ([], "") if plan.several else _mistakes(ended, found)
+    confusion = None if plan.multilabel else _confusion(plan, found)
+    bins = [] if plan.multilabel else _bins(found)
+    mistakes, why = ([], "") if plan.multilabel else _mistakes(ended, found)
     return {
         "heat": None if confusion is None else tables.heat(confusion.counts, plan.classes, [*plan.classes, ""]),
         "confusions": []
@@ -47,11 +47,11 @@ def values(ended: Ended) -> dict[str, Any]:
         "calibration_error": calibration.error(bins),
         "balanced": None if confusion is None else mean(confusion.recall),
         "rarer": None if confusion is None else _rarer(plan, found),
-        "labels": multilabel.values(ended) if plan.several else None,
+        "labels": multilabel.values(ended) if plan.multilabel else None,
     }
 
 
-def _rarer(plan: Plan, found: pa.Table) -> dict[str, Any] | None:
+def _rarer(plan: TrainPlan, found: pa.Table) -> dict[str, Any] | None:
     """Return how well the rarer of two classes is told from the other; None where there are more, or it is not here."""
     name = plan.classes[int(np.argmin(plan.counts))]
     truth = np.asarray(pc.equal(found["label"], name), bool)
@@ -68,7 +68,7 @@ def _rarer(plan: Plan, found: pa.Table) -> dict[str, Any] | None:
     }
 
 
-def _confusion(plan: Plan, found: pa.Table) -> Confusion:
+def _confusion(plan: TrainPlan, found: pa.Table) -> Confusion:
     numbers = {name: number for number, name in enumerate(plan.classes)}
     confusion = Confusion.empty(len(plan.classes))
     truth, said = (
@@ -83,7 +83,7 @@ def _bins(found: pa.Table) -> list[calibration.Bin]:
     return calibration.bins(np.asarray(found["score"]), np.asarray(right, bool))
 
 
-def _classes(plan: Plan, confusion: Confusion) -> list[tuple[str, int, int, str, str, float]]:
+def _classes(plan: TrainPlan, confusion: Confusion) -> list[tuple[str, int, int, str, str, float]]:
     """Return name, images in train and here, recall and precision of each class, the lowest recall first."""
     recall, precision = confusion.recall, confusion.precision
     order = np.argsort(np.where(recall == UNDEFINED, 2.0, recall), kind="stable")[:CLASSES]
@@ -104,7 +104,7 @@ def _classes(plan: Plan, confusion: Confusion) -> list[tuple[str, int, int, str,
     ]
 
 
-def _mistakes(ended: Ended, found: pa.Table) -> tuple[list[dict[str, Any]], str]:
+def _mistakes(ended: EndedRun, found: pa.Table) -> tuple[list[dict[str, Any]], str]:
     """Return the images that are taken for another class with the highest scores, as pictures, and why without maps."""
     numbered = found.append_column("number", pa.array(range(found.num_rows)))
     wrong = numbered.filter(pc.not_equal(found["label"], found["predicted"]))
@@ -117,7 +117,7 @@ def _mistakes(ended: Ended, found: pa.Table) -> tuple[list[dict[str, Any]], str]
     return [{"image": image, "map": own, **row} for image, own, row in rows], why
 
 
-def _maps(ended: Ended, wrong: pa.Table, images: Sequence[Thumbnail]) -> tuple[list[Overlay | None], str]:
+def _maps(ended: EndedRun, wrong: pa.Table, images: Sequence[Thumbnail]) -> tuple[list[Overlay | None], str]:
     """Return what speaks for the class that each image is taken for, to lie over its picture, or why there is none."""
     plan = ended.plan
     numbers = {name: number for number, name in enumerate(plan.classes)}

@@ -31,7 +31,7 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, 
         module = Cnn(classes)
     size = side or _SIDE
     transform = Transform(size=(size, size), fit="exact", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return Trainee(name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=Cnn.beheaded)
+    return Trainee(name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=Cnn.backbone)
 
 
 def autoencoder(name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:

@@ -30,7 +30,7 @@ class Cnn(nn.Module):
         return logits
 
     @staticmethod
-    def beheaded(module: nn.Module) -> nn.Module:
+    def backbone(module: nn.Module) -> nn.Module:
         """Return the network without its head: the mean of the last map, (B, 128)."""
         assert isinstance(module, Cnn)
         module.head = nn.Identity()

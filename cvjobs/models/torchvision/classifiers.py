@@ -30,7 +30,7 @@ def names() -> list[str]:
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
     full, entry, chosen = _chosen(name, weights)
-    return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _beheaded)
+    return networks.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _backbone)
 
 
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
@@ -69,7 +69,7 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, 
         transform=resized(transform, side),
         weights=chosen,
         module=model,
-        pooled=_beheaded,
+        pooled=_backbone,
         inherited=inherited,
     )
 
@@ -162,7 +162,7 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def _beheaded(model: nn.Module) -> nn.Module:
+def _backbone(model: nn.Module) -> nn.Module:
     """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
     _put_last(model, nn.Identity())
     return model

@@ -12,24 +12,24 @@ from cvjobs.recipes import reconstruction
 from cvjobs.recipes.augment import generator
 from cvjobs.recipes.settings import Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan, Subject, kind
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.scoring import answers
-from cvjobs.training.tasks import Scores
+from cvjobs.training.task import TaskScores
 from cvjobs.training.team import Team
 
 
-def build(plan: Plan) -> Autoencoder:
-    """See ``tasks.Module``."""
-    return Autoencoder(plan)
+def build(plan: TrainPlan) -> AutoencoderTask:
+    """See ``task.TaskModule``."""
+    return AutoencoderTask(plan)
 
 
-def check(recipe: Recipe, subject: Subject, side: int, several: bool) -> None:  # noqa: ARG001
-    """See ``tasks.Module``."""
+def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
+    """See ``task.TaskModule``."""
     reconstruction.check(recipe.loss, side)
 
 
-class Autoencoder:
-    """See ``tasks.Task``; ``Scores.each`` are the loss, the mean squared error and the PSNR of each image, (n, 3).
+class AutoencoderTask:
+    """See ``task.TrainTask``; ``TaskScores.each`` are loss, mean squared error and PSNR of each image, (n, 3).
 
     The metric is the mean over the images of the peak signal-to-noise ratio in decibels, whatever the loss. With
     ``--denoise`` the network is given noisy images, in validation always with the same noise.
@@ -38,12 +38,12 @@ class Autoencoder:
     metric = "PSNR"
     file = "reconstructions.parquet"
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TrainPlan) -> None:
         self._plan = plan
         self._recipe = plan.recipe
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """See ``tasks.Task``; what is to be painted are the images without their noise."""
+        """See ``task.TrainTask``; what is to be painted are the images without their noise."""
         clean = images.clamp(0, 1)  # a change of colour may leave the range
         if not self._recipe.denoise:
             return clean, clean
@@ -51,15 +51,15 @@ class Autoencoder:
         return noisy(clean, noise, self._recipe.denoise), clean
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.Task``."""
+        """See ``task.TrainTask``."""
         return reconstruction.losses(self._recipe.loss, outputs, targets).mean()
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """See ``tasks.Task``."""
+        """See ``task.TrainTask``."""
         return torch.ones(len(targets), dtype=torch.bool)
 
     def goal(self, first: float, targets: Tensor) -> float:
-        """See ``tasks.Task``: a third of the loss of their mean, which is painted without looking at an image.
+        """See ``task.TrainTask``: a third of the loss of their mean, which is painted without looking at an image.
 
         Half of it takes little more than the brightness of each image. Images that hardly differ are learnt where the
         loss is small beside that of the beginning.
@@ -67,8 +67,8 @@ class Autoencoder:
         mean = targets.mean(0, keepdim=True).expand_as(targets)
         return max(self.loss(mean, targets).item() / 3, first / 50)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:  # noqa: ARG002
-        """See ``tasks.Task``."""
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:  # noqa: ARG002
+        """See ``task.TrainTask``."""
 
         def errors(images: Tensor, which: NDArray[np.int64]) -> Tensor:
             made = network(self.shown(images, which)).float()
@@ -79,7 +79,7 @@ class Autoencoder:
         plan = self._plan
         found = answers(network, errors, pictures, plan.transform, team, kind(plan.precision))
         loss, _, psnr = found.mean(0, dtype=np.float64).tolist()
-        return Scores(loss=loss, metric=psnr, each=found)
+        return TaskScores(loss=loss, metric=psnr, each=found)
 
     def shown(self, images: Tensor, which: NDArray[np.int64]) -> Tensor:
         """Return clean images, known by their numbers in their split, as the network is given them in validation."""
@@ -90,8 +90,8 @@ class Autoencoder:
         )
         return noisy(images, noise.to(images.device), self._recipe.denoise)
 
-    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
-        """See ``tasks.Task``: the errors of each image."""
+    def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
+        """See ``task.TrainTask``: the errors of each image."""
         return pa.table(
             {
                 "path": pa.array(part.paths, pa.string()),
@@ -101,7 +101,7 @@ class Autoencoder:
         )
 
     def captions(self, targets: Tensor) -> list[str]:
-        """See ``tasks.Task``."""
+        """See ``task.TrainTask``."""
         return [""] * len(targets)
 
 

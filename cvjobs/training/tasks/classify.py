@@ -17,72 +17,72 @@ from cvjobs.recipes import losses
 from cvjobs.recipes.mixing import mix
 from cvjobs.recipes.settings import RECONSTRUCTION, Recipe
 from cvjobs.training.cache import Pictures
-from cvjobs.training.plan import Part, Plan, Subject, kind
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.scoring import answers
-from cvjobs.training.tasks import Scores
+from cvjobs.training.task import TaskScores
 from cvjobs.training.team import Team
 
 
-def build(plan: Plan) -> Classify:
-    """See ``tasks.Module``."""
-    return Classify(plan)
+def build(plan: TrainPlan) -> ClassifyTask:
+    """See ``task.TaskModule``."""
+    return ClassifyTask(plan)
 
 
-def check(recipe: Recipe, subject: Subject, side: int, several: bool) -> None:  # noqa: ARG001
-    """See ``tasks.Module``."""
+def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
+    """See ``task.TaskModule``."""
     if recipe.loss in RECONSTRUCTION:
         raise WrongUse(f"--loss {recipe.loss} is for --task autoencoder: leave it out.")
-    losses.build(recipe, [1] * len(subject.classes), several)
+    losses.build(recipe, [1] * len(subject.classes), multilabel)
 
 
-class Classify:
-    """See ``tasks.Task``; ``Scores.each`` are probabilities of the classes, (n, classes).
+class ClassifyTask:
+    """See ``task.TrainTask``; ``TaskScores.each`` are probabilities of the classes, (n, classes).
 
     The metric is top-1, of several labels the mean over the classes of the average precision.
     """
 
     file = "predictions.parquet"
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TrainPlan) -> None:
         self._plan = plan
-        self._criterion = losses.build(plan.recipe, plan.counts, plan.several)
-        self.metric = "mAP" if plan.several else "top-1"
+        self._criterion = losses.build(plan.recipe, plan.counts, plan.multilabel)
+        self.metric = "mAP" if plan.multilabel else "top-1"
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See ``tasks.Task``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
+        """See ``task.TrainTask``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
         targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
         return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.Task``."""
+        """See ``task.TrainTask``."""
         loss: Tensor = self._criterion.to(outputs.device)(outputs, targets)
         return loss
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See ``tasks.Task``: the class, or every one of several."""
-        if self._plan.several:
+        """See ``task.TrainTask``: the class, or every one of several."""
+        if self._plan.multilabel:
             return ((outputs > 0) == (targets > 0.5)).all(1)
         return outputs.argmax(1) == targets
 
     def goal(self, first: float, targets: Tensor) -> float:  # noqa: ARG002
-        """See ``tasks.Task``: a fifth of it, which is one guess in five where it began with guessing."""
+        """See ``task.TrainTask``: a fifth of it, which is one guess in five where it began with guessing."""
         return max(first / 5, 0.1)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: Part, team: Team) -> Scores:
-        """See ``tasks.Task``."""
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:
+        """See ``task.TrainTask``."""
         plan = self._plan
         dtype = kind(plan.precision)
         logits = answers(network, lambda images, _: network(images), pictures, plan.transform, team, dtype)
-        return scores(logits, part.labels, several=plan.several)
+        return scores(logits, part.labels, multilabel=plan.multilabel)
 
-    def table(self, split: str, part: Part, found: Scores) -> pa.Table:
-        """See ``tasks.Task``: what each image shows, what the model says, and with which probability.
+    def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
+        """See ``task.TrainTask``: what each image shows, what the model says, and with which probability.
 
         Of several labels ``scores`` are the probabilities of all classes.
         """
         first = found.each.argmax(1)
         names = np.array(self._plan.classes, object)
-        if self._plan.several:
+        if self._plan.multilabel:
             more = {"scores": pa.array(list(found.each), pa.list_(pa.float32()))}
             truth: list[Any] = [names[np.flatnonzero(row)].tolist() for row in part.labels]
             said: list[Any] = [names[np.flatnonzero(row > 0.5)].tolist() for row in found.each]
@@ -101,7 +101,7 @@ class Classify:
         )
 
     def captions(self, targets: Tensor) -> list[str]:
-        """See ``tasks.Task``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
+        """See ``task.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
         return [self._caption(target) for target in targets]
 
     def _caption(self, target: Tensor) -> str:
@@ -114,11 +114,11 @@ class Classify:
         return ", ".join(name if whole else f"{name} {share:.2f}" for name, share in parts[:3])
 
 
-def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several: bool) -> Scores:
+def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, multilabel: bool) -> TaskScores:
     """Return the scores of logits (n, classes) against labels; the loss is the cross-entropy, binary of sigmoids."""
     found = torch.from_numpy(logits).double()
     truth = torch.from_numpy(labels)
-    if several:
+    if multilabel:
         loss = functional.binary_cross_entropy_with_logits(found, truth.double())
         probabilities = found.sigmoid()
         metric = ranking.mean_average_precision(probabilities.numpy(), labels)
@@ -126,7 +126,7 @@ def scores(logits: NDArray[np.float32], labels: NDArray[np.integer], *, several:
         loss = functional.cross_entropy(found, truth)
         probabilities = found.softmax(1)
         metric = float((found.argmax(1) == truth).double().mean())
-    return Scores(each=probabilities.float().numpy(), loss=float(loss), metric=metric)
+    return TaskScores(each=probabilities.float().numpy(), loss=float(loss), metric=metric)
 
 
 def balanced_accuracy(labels: NDArray[np.object_], said: NDArray[np.object_]) -> float:

@@ -1,0 +1,89 @@
+"""What a training came to: the best model on the test split, its balanced accuracy, and the summary of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from cvjobs.training import leaving, task_registry
+from cvjobs.training.cache import Pictures
+from cvjobs.training.plan import HISTORY, SplitPart, TrainPlan
+from cvjobs.training.setup import Setup
+from cvjobs.training.summary import TrainingSummary
+from cvjobs.training.tasks.classify import balanced_accuracy
+from cvjobs.training.team import Alone
+
+
+def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
+    """Return the best model's metric on the test split, and add its scores to those of the val split."""
+    task = task_registry.of(plan)
+    network: Any = plan.trained()
+    network = network.to(device, memory_format=torch.channels_last)
+    found = task.scores(network, Pictures(part.decoded), part, Alone(device))
+    before = pq.read_table(Path(plan.run) / task.file)
+    kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))
+    rows = task.table("test", part, found)
+    leaving.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
+    return found.metric
+
+
+def summary(
+    setup: Setup, plan: TrainPlan, parts: Mapping[str, SplitPart], *, leaks: int, test: float | None, seconds: float
+) -> TrainingSummary:
+    """Return the summary of a run whose history, best model and scores are in its folder.
+
+    Args:
+        setup: What it works with.
+        plan: What it was trained by.
+        parts: The images of each split that could be decoded.
+        leaks: How many images of val and test are in train, too.
+        test: The best model's metric on the test split, None without one.
+        seconds: What this command took.
+    """
+    trainee, splits = setup.trainee, setup.labelled.splits
+    history = pq.read_table(Path(plan.run) / HISTORY).to_pylist()
+    metrics = [row["metric"] for row in history]
+    best = metrics.index(max(metrics))
+    return TrainingSummary(
+        task=plan.subject.task,
+        model=trainee.name,
+        weights=trainee.weights.label,
+        classes=len(plan.classes),
+        inherited=trainee.inherited,
+        images={name: len(part) for name, part in parts.items()},
+        failed=sum(len(splits[name]) - len(part) for name, part in parts.items()),
+        unlabelled=setup.labelled.unlabelled,
+        leaks=leaks,
+        metric_name=task_registry.of(plan).metric,
+        epochs=len(history),
+        best_epoch=best + 1,
+        metric=metrics[best],
+        test_metric=test,
+        train_loss=history[best]["train_loss"],
+        val_loss=history[best]["val_loss"],
+        final_loss=history[-1]["train_loss"],
+        images_per_second=round(history[-1]["images_per_second"], 1),
+        seconds=round(seconds, 2),
+        balanced_accuracy=_balanced(plan),
+        stopped_early=len(history) < plan.recipe.epochs,
+        parameters=trainee.parameters,
+        memory=setup.case.need(plan.batch),
+        out=plan.run,
+    )
+
+
+def _balanced(plan: TrainPlan) -> float | None:
+    """Return the best model's balanced accuracy on the val split, None where images have not one class each."""
+    if not plan.classes or plan.multilabel:
+        return None
+    rows = pq.read_table(Path(plan.run) / task_registry.of(plan).file)
+    rows = rows.filter(pc.equal(rows["split"], "val"))
+    labels, said = (np.array(rows[name].to_pylist(), object) for name in ("label", "predicted"))
+    return balanced_accuracy(labels, said)

@@ -1,0 +1,36 @@
+"""What a user asks of a training, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cvjobs.recipes.settings import Recipe
+from cvjobs.training.plan import TaskName
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What a user asks for; see the options of ``jobs/train.py``."""
+
+    data: str
+    out: str
+    task: TaskName
+    model: str
+    dim: int
+    weights: str
+    init_head_from_labels: bool
+    recipe: Recipe
+    batch_size: int  # ``sizing.AUTO``: as many as fit
+    seed: int
+    precision: str
+    val: float
+    workers: int | str | None
+    cache: str | None
+    max_pixels: int
+    overwrite: bool
+    find_lr: bool
+    tensorboard: bool
+    overfit_check: bool
+    storage: Mapping[str, str] = field(repr=False)
+    address: str | None

@@ -1,0 +1,125 @@
+"""What a training works with, looked up and checked before it holds its folder: images, model, precision, batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cvjobs import networks
+from cvjobs.errors import WrongUse
+from cvjobs.listing import list_source
+from cvjobs.progress import Progress
+from cvjobs.storage import LocalStore
+from cvjobs.trainees import Trainee
+from cvjobs.training import data, identity, task_registry
+from cvjobs.training import plan as plans
+from cvjobs.training.data import LabelledImages
+from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.request import TrainRequest
+from cvjobs.training.sizing import Case
+from cvjobs.training.staffing import Staff
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A request whose batch size is a number, with what it names; ``earlier`` is the record of the run so far."""
+
+    request: TrainRequest
+    labelled: LabelledImages
+    subject: Subject
+    case: Case
+    earlier: dict[str, Any]
+
+    @property
+    def trainee(self) -> Trainee:
+        """The model that training begins with."""
+        return self.case.trainee
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What makes two trainings the same one, as JSON."""
+        identified = TrainIdentity(
+            subject=self.subject,
+            weights_sha256=self.trainee.weights.sha256,
+            recipe=self.request.recipe,
+            batch=self.request.batch_size,
+            precision=self.case.precision,
+        )
+        return identified.record(self.labelled.identity, self.request.max_pixels, self.trainee.transform)
+
+    def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
+        """Return what every worker is told of a run in a folder, with its decoded images."""
+        request = self.request
+        return TrainPlan(
+            run=run,
+            subject=self.subject,
+            weights_sha256=self.trainee.weights.sha256,
+            multilabel=self.labelled.multilabel,
+            tensorboard=request.tensorboard,
+            recipe=request.recipe,
+            batch=request.batch_size,
+            precision=self.case.precision,
+            transform=self.trainee.transform,
+            train=parts["train"],
+            val=parts["val"],
+            memory=self.case.need(request.batch_size) or 0,
+        )
+
+
+def setup(request: TrainRequest, store: LocalStore, staff: Staff, progress: Progress) -> Setup:
+    """Look up what a request names; nothing is written.
+
+    Raises:
+        WrongUse: there are no such images or labels, no such model, or settings that these cannot have.
+    """
+    progress.say(f"listing {request.data}")
+    listing = list_source(request.data, dict(request.storage))
+    labelled = (data.label if request.task == "classify" else data.unlabelled)(listing, request.val)
+    earlier = identity.earlier(store)
+    progress.say("looking up the model")
+    subject = _subject(request, labelled)
+    trainee = subject.trainee()
+    subject = replace(subject, model=trainee.name)  # in full
+    _check_sizes(request, trainee)
+    side = min(trainee.transform.size or (0,))
+    task_registry.named(request.task).check(request.recipe, subject, side, labelled.multilabel)
+    asked = earlier.get("precision", "auto") if request.precision == "auto" else request.precision
+    case = Case(
+        trainee=trainee,
+        recipe=request.recipe,
+        precision=plans.resolved(asked, staff.device),
+        staff=staff,
+        images=len(labelled.splits["train"]),
+    )
+    batch = case.batch(request.batch_size, {} if request.overwrite else earlier)
+    request = replace(request, batch_size=batch)
+    return Setup(request=request, labelled=labelled, subject=subject, case=case, earlier=earlier)
+
+
+def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
+    sizes = request.recipe.img_size
+    named = request.weights in ("pretrained", "random")
+    return Subject(
+        task=request.task,
+        model=request.model,
+        weights=request.weights if named else os.path.abspath(request.weights),  # workers have folders of their own
+        classes=labelled.classes,
+        dim=request.dim,
+        side=sizes[-1] if sizes else None,
+        seed=request.seed,
+        init_head=request.init_head_from_labels,
+    )
+
+
+def _check_sizes(request: TrainRequest, trainee: Trainee) -> None:
+    """Raise WrongUse where images are to grow and the model cannot take the small ones."""
+    sizes = request.recipe.img_size
+    if len(sizes) < 2:
+        return
+    try:
+        networks.vector_length(trainee.module, trainee.name, (sizes[0], sizes[0]))
+    except (RuntimeError, AssertionError, ValueError, WrongUse):
+        raise WrongUse(f"{trainee.name} takes images of one size: give --img-size one number.") from None

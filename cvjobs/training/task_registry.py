@@ -1,0 +1,20 @@
+"""The task of a training, by its name: that of a file of tasks/, of which the chosen one alone is imported."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from cvjobs.training import tasks
+from cvjobs.training.plan import TrainPlan
+from cvjobs.training.task import TaskModule, TrainTask
+
+
+def of(plan: TrainPlan) -> TrainTask:
+    """Return the task of a plan."""
+    return named(plan.subject.task).build(plan)
+
+
+def named(task: str) -> TaskModule:
+    """Return the file of a task."""
+    return cast(TaskModule, importlib.import_module(f"{tasks.__name__}.{task}"))
