@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cvjobs import devices, models
+from cvjobs import devices
 from cvjobs.context import Resolved
 from cvjobs.errors import JobFailed
 from cvjobs.models import Model
+from cvjobs.precision import resolve_precision
 from cvjobs.records import facts
 from cvjobs.stage import Opener
 
@@ -44,7 +45,7 @@ def resolve(
         "file": _file(model.file),
         "facts": dict(model.facts),
         "transform": facts(model.transform),
-        "precision": models.resolve_precision(precision, device),
+        "precision": resolve_precision(precision, device),
         **more(model),
     }
 

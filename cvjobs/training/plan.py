@@ -16,6 +16,7 @@ from cvjobs import models, weights
 from cvjobs.errors import WrongUse
 from cvjobs.heads import OPTION
 from cvjobs.networks import TYPES
+from cvjobs.precision import resolve_precision
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, digest, facts
 from cvjobs.trainees import Trainee
@@ -157,8 +158,8 @@ def identified(subject: Subject) -> dict[str, Any]:
 
 
 def resolved(precision: str, device: str) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``, as ``models.resolve_precision``; float16 trains on a CPU, too, slowly."""
-    return precision if precision == "fp16" else models.resolve_precision(precision, device)
+    """Return ``fp32``, ``bf16`` or ``fp16``, as ``resolve_precision``; float16 trains on a CPU, too, slowly."""
+    return precision if precision == "fp16" else resolve_precision(precision, device)
 
 
 def kind(precision: str) -> torch.dtype:
