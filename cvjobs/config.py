@@ -1,9 +1,9 @@
 """A driver's Config dataclass as command-line options and as Python keywords, with every value checked.
 
 The frozen keyword-only dataclass is the only place where an option is named, typed, explained and given its default:
-``workers: Annotated[int, typer.Option(min=1, help="The Ray workers.", rich_help_panel="Machine")] = 1``. A type is str, int, float, bool, a Literal of strings, or a tuple[one of them, ...], each with or without ``| None``; a field
-without a default is required.
-``int | str`` is a whole number or words of which the driver knows the meaning.
+``workers: Annotated[int, typer.Option(min=1, help="The Ray workers.", rich_help_panel="Machine")] = 1``. A type is
+str, int, float, bool, a Literal of strings, or a tuple[one of them, ...], each with or without ``| None``; a field
+without a default is required. ``int | str`` is a whole number or words of which the driver knows the meaning.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class BatchOptions:
     precision: Annotated[
         Precision,
         typer.Option(
-            help="The number format of the model: auto is bf16 on GPUs that compute in it, else fp32; later runs keep it.",
+            help="The number format of the model, which later runs keep: auto is bf16 on GPUs that compute in it, else "
+            "fp32.",
             rich_help_panel="Machine",
         ),
     ] = "auto"

@@ -1,7 +1,8 @@
 """Start, end and look at a place to run: `cvjobs cluster up local`, then --address http://127.0.0.1:8265.
 
-`local` is this machine: a Ray head that stays until `down`, reached from this machine only. The others are filled in
-first: copy `hosts` (machines over SSH), `aws` or `kuberay` and name the copy, as in `cvjobs cluster up ./hosts.yaml`.
+`local` is this machine: a Ray head that stays until `down`, reached from this machine only. The others need your
+values first: copy `hosts` (machines over SSH), `aws` or `kuberay`, fill in the copy and name it, as in
+`cvjobs cluster up ./hosts.yaml`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check this machine: versions, safety, ports, GPUs, decoders, room; each finding with what to do.
+"""Check this machine: versions, safety, ports, GPUs, decoders, room; each finding says what to do.
 
 Exit code 0: nothing is broken (there may be warnings); 1: something is.
 """

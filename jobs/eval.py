@@ -1,4 +1,4 @@
-"""Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5; numbers, a table and a page.
+"""Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5, as JSON, a table and a page.
 
 PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, or a COCO results file. TRUTH is COCO JSON, a
 folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a CSV file of path and label.

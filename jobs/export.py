@@ -1,6 +1,6 @@
-"""Write the results of an output in somebody else's format: coco, csv, jsonl or yolo.
+"""Write the results of an output in the format of other programs: coco, csv, jsonl or yolo.
 
-It reads the newest snapshot, a few images at a time, and what it writes is whole or not there at all.
+It reads the newest snapshot a few images at a time, and leaves a whole file or none.
 """
 
 from __future__ import annotations

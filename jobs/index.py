@@ -1,6 +1,6 @@
 """Index the vectors of an embed output for search by cosine, or bring the index up to date with them.
 
-The same command again adds what is new, replaces what changed and leaves out what is gone.
+The same command again adds new vectors, replaces changed ones and leaves out those that are gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Config:
             "-o",
             "--out",
             metavar="FOLDER",
-            help="The index's folder; the same folder is brought up to date. Only --info and --rollback do without.  [default: none]",
+            help="The index's folder; the same folder is brought up to date. Only --info and --rollback do without.  "
+            "[default: none]",
             rich_help_panel="Model, data and size",
         ),
     ] = None

@@ -1,7 +1,7 @@
 """Find the neighbours of images, or near-duplicates: rows in Parquet, a table, a page of thumbnails.
 
 SOURCE is an image, a folder, a list or an output of `cvjobs embed`; images are embedded with the index's own model.
-With -o a killed command continues, and the same command again replaces the rows as a whole.
+With -o the same command continues after a kill, and replaces the rows as a whole when it runs again.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Config:
         typer.Option(
             envvar="RAY_ADDRESS",
             metavar="ADDRESS",
-            help="A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT embeds the queries, with -o.  "
-            "[default: this machine]",
+            help="A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT embeds the queries, with -o."
+            "  [default: this machine]",
             rich_help_panel="Cluster and storage",
         ),
     ] = None

@@ -1,7 +1,7 @@
 """Run the commands of a pipeline file, one night after the other.
 
-The steps run in order; the first that fails ends the night, and the same command continues it from there. Every night
-leaves a page that links those of its steps and compares it with the night before.
+The steps run in order; the first one that fails ends the night, and the same command continues from there. Every night
+leaves a page that links the pages of its steps and compares them with the night before.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Print a file that starts a pipeline at given times: a crontab line, a systemd timer or a Kubernetes CronJob.
 
-Nothing is installed. Two nights never overlap, whatever starts them.
+It installs nothing. Two nights of a pipeline never overlap.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Config:
         typer.Option(
             "--mount",
             metavar="CLAIM=PATH",
-            help="A volume claim for --emit kubernetes, and its folder in the pod; repeat the option for more.  [default: none]",
+            help="A volume claim for --emit kubernetes, and its folder in the pod; repeat the option for more.  "
+            "[default: none]",
             rich_help_panel="Cluster and storage",
         ),
     ] = ()

@@ -1,6 +1,6 @@
 """Find what every pixel of an image shows, or the outline of every object: one row per image, in Parquet.
 
-Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+After a kill the same command continues; run again later, it computes only what is new or changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for every other command.
+"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
 
-DATA is a folder of class folders, alone or below train, val and test, or a CSV or Parquet file with the columns path
-and label, or labels, and perhaps split; an autoencoder needs no labels. Killed at any moment, the same command
-continues.
+DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
+and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
 """
 
 from __future__ import annotations
