@@ -8,7 +8,7 @@ output as Arrow, pandas or a Ray Dataset.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -19,24 +19,30 @@ if TYPE_CHECKING:
     open = open_dataset  # noqa: A001 - used as cvjobs.open
 
 
+# A library module hides the command of its name: these two, until they have other names.
+_HIDDEN = frozenset({"jobs", "models"})
+
+
 def __getattr__(name: str) -> Callable[..., Any]:
-    # Python asks here before it imports a submodule. A library module keeps its name: such a command is no function.
-    if name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
-        raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
     # Importing cvjobs costs nothing until a function is used: the command line answers --help in that time.
     if name == "open":
         from cvjobs.dataset.snapshot_reader import open_dataset
 
         return open_dataset
+    if name not in _commands():
+        raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
     from cvjobs import drivers
 
-    if name not in drivers.files():
-        raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
     return drivers.function(name)
 
 
 def __dir__() -> list[str]:
-    from cvjobs import drivers
+    return ["__doc__", "__version__", "open", *_commands()]
 
-    commands = [name for name in drivers.files() if find_spec(f"{__name__}.{name}") is None]
-    return ["__doc__", "__version__", "open", *commands]
+
+def _commands() -> list[str]:
+    """Return the commands that are functions here: the names of the drivers' files, found without importing Typer."""
+    from cvjobs.jobs import __path__ as folders
+
+    found = {file.stem for folder in folders for file in Path(folder).glob("[!_]*.py")}
+    return sorted(found - _HIDDEN)

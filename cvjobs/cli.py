@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 import cvjobs
-from cvjobs import config, configfile, drivers
+from cvjobs import config, configfile, drivers, helptext
 from cvjobs.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.options import Wish, is_cluster
 
@@ -59,7 +59,7 @@ def _run(words: list[str]) -> int:
     from cvjobs.submission import inside
 
     with inside.job(given):
-        return driver.run(given) or 0
+        return drivers.run(driver, given)
 
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:
@@ -107,7 +107,7 @@ def _no_command() -> None:
 
 def _single(name: str, driver: ModuleType) -> typer.Typer:
     app = _application()
-    app.command(name, help=driver.__doc__)(_command(name, driver))
+    app.command(name, help=driver.__doc__, cls=helptext.Command)(_command(name, driver))
     return app
 
 
@@ -136,12 +136,26 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
     context = own["context_"].replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY)
     hints = {
         "config_": Annotated[
-            str | None, typer.Option("--config", metavar="FILE", help=f"Read options from FILE, not {configfile.NAME}.")
+            str | None,
+            typer.Option(
+                "--config", metavar="FILE", help=f"A file of options.  [default: {configfile.NAME}, where there is one]"
+            ),
         ],
         "id_": Annotated[
-            str, typer.Option("--id", metavar="ID", help="The job's id on a cluster; a known one is attached to.")
+            str,
+            typer.Option(
+                "--id",
+                metavar="ID",
+                help="The id of the job on a cluster; a job of that id is followed, not sent again.  [default: new]",
+                rich_help_panel="Cluster and storage",
+            ),
         ],
-        "detach_": Annotated[bool, typer.Option("--detach", help="Do not wait for the job on a cluster.")],
+        "detach_": Annotated[
+            bool,
+            typer.Option(
+                "--detach", help="Do not wait for the job on a cluster.", rich_help_panel="Cluster and storage"
+            ),
+        ],
     }
     more = [
         own[key].replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)

@@ -1,9 +1,9 @@
 """A driver's Config dataclass as command-line options and as Python keywords, with every value checked.
 
 The frozen keyword-only dataclass is the only place where an option is named, typed, explained and given its default:
-``workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 1``. A type is str, int, float, bool, a Literal
-of strings, or a tuple[one of them, ...], each with or without ``| None``; a field without a default is required.
-``int | str`` is a whole number or words of which the driver knows the meaning.
+``workers: Annotated[int, typer.Option(min=1, help="The Ray workers.", rich_help_panel="Machine")] = 1``. A type is
+str, int, float, bool, a Literal of strings, or a tuple[one of them, ...], each with or without ``| None``; a field
+without a default is required. ``int | str`` is a whole number or words of which the driver knows the meaning.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typer.models import ArgumentInfo, ParameterInfo
 from cvjobs.errors import WrongUse, nearest
 
 Config = TypeVar("Config")
+
+REQUIRED, GENERAL = "Required", "General"  # groups of options: those without a default, and those that name no group
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -48,6 +50,11 @@ class Field:
     def required(self) -> bool:
         """Whether the Config gives no default."""
         return self.default is MISSING
+
+    @property
+    def group(self) -> str:
+        """The heading in ``--help`` that the option stands below."""
+        return REQUIRED if self.required else self.info.rich_help_panel or GENERAL
 
     @property
     def positional(self) -> bool:
@@ -113,8 +120,8 @@ def _parameter(field: Field) -> inspect.Parameter:
         kind = str
     if field.positional:
         info.metavar = field.name.upper()
+    info.rich_help_panel = field.group
     if field.required:
-        info.help = f"{info.help or ''}  [required]".strip()
         default = None  # it may still come from cvjobs.yaml
     if default is not None and kind is str:
         default = [str(value) for value in default] if field.many else str(default)

@@ -1,13 +1,15 @@
 """Finds the drivers: the name of a command is the name of a file in ``jobs/``, and only the chosen one is imported.
 
-A driver has a docstring (its help), a ``Config``, ``run(config)`` that returns None or an exit code and, where Python
-callers get more than that, ``call(config)``.
+A driver has a docstring (its help), a ``Config`` and ``call(config)``, which returns a record: ``str(record)`` is for
+people, ``record.as_dict()`` for ``--json``, and ``record.exit_code`` is the command's where it has one. A driver that
+shows more than that has ``run(config)`` as well, which prints and returns None or an exit code.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -36,12 +38,22 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{jobs.__name__}.{name}")
 
 
+def run(driver: ModuleType, given: Any) -> int:
+    """Run a driver with its Config, print what it returns, with ``--json`` as JSON, and return the exit code."""
+    if hasattr(driver, "run"):
+        return driver.run(given) or 0
+    record = driver.call(given)
+    print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
+    return getattr(record, "exit_code", 0)
+
+
 def function(name: str) -> Callable[..., Any]:
     """Return the command as a Python function: positional arguments as ``config.build`` takes them, options by name."""
     driver = load(name)
 
     def command(*arguments: Any, **options: Any) -> Any:
-        return getattr(driver, "call", driver.run)(config.build(driver.Config, *arguments, **options))
+        work = driver.call if hasattr(driver, "call") else driver.run
+        return work(config.build(driver.Config, *arguments, **options))
 
     command.__name__ = command.__qualname__ = name
     command.__doc__ = driver.__doc__

@@ -16,6 +16,7 @@ from cvjobs import devices, models, results
 from cvjobs.detection.rules import Settings
 from cvjobs.errors import JobFailed
 from cvjobs.models import Model
+from cvjobs.precision import resolve_precision
 from cvjobs.records import Transform, facts
 from cvjobs.stage.steps import PictureStep, Step
 
@@ -225,7 +226,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
         transform=model.transform,
-        precision=models.resolve_precision(precision, device),
+        precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))
 

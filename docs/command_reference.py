@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from cvjobs import config, drivers
 from cvjobs.config import Field
+from cvjobs.helptext import GROUPS
 from cvjobs.options import BatchOptions
 
 PAGE = Path(__file__).with_name("commands.md")
@@ -29,7 +30,7 @@ BATCH = """\
 Those of `embed`, `classify`, `detect` and `segment`, beside their own. Precedence: defaults, then the command's section
 in `cvjobs.yaml`, then the command line.
 """
-_DEFAULT = re.compile(r"\s*(?:\[default: (.+?)\]|Default: ([^:]+?)\.)$")
+_DEFAULT = re.compile(r"\s*\[default: (.+?)\]$")
 _LETTERS = {int: "N", float: "X"}
 
 
@@ -61,14 +62,18 @@ def _usage(field: Field) -> Iterator[str]:
 
 
 def _table(fields: Iterable[Field]) -> str:
-    rows = ["| option | default | |", "|---|---|---|", *map(_row, fields)]
-    return "\n".join(rows) + "\n"
+    """Return the options as one table, each group below a line with its name."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for field in fields:
+        groups.setdefault(field.group, []).append(_row(field))
+    rows = [row for group, found in groups.items() if found for row in (f"| **{group}** | | |", *found)]
+    return "\n".join(["| option | default | |", "|---|---|---|", *rows]) + "\n"
 
 
 def _row(field: Field) -> str:
     words, default = field.info.help or "", _shown(field.default)
     if found := _DEFAULT.search(words):
-        words, default = words[: found.start()], found[1] or found[2]
+        words, default = words[: found.start()], found[1]
     if field.info.envvar:
         default = f"`{field.info.envvar}`{', else ' * bool(default)}{default}"
     spelt = field.spelt.replace("/", "`, `")
@@ -85,7 +90,7 @@ def _value(field: Field) -> str:
 
 
 def _shown(default: Any) -> str:
-    if default in (None, False, "", ()):
+    if default is False or default in (None, "", ()):
         return ""
     return f"{default:,}" if isinstance(default, int) else f"`{default}`" if isinstance(default, str) else str(default)
 

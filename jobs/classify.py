@@ -1,6 +1,6 @@
 """Name what every image shows: its likeliest classes and their scores, one row per image, in Parquet.
 
-Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+After a kill the same command continues; run again later, it computes only what is new or changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions
+from cvjobs.options import BatchOptions, Labels, Weights
 
 if TYPE_CHECKING:
     from cvjobs.context import Resolved
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
 class Config(BatchOptions):
     """The options of ``cvjobs classify``."""
 
-    model: Annotated[str, typer.Option(help="family/name, or a name; `cvjobs models --task classify` lists them.")] = (
-        "torchvision/mobilenet_v2"
-    )
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
-    labels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The names of the classes, one a line, for weights of your own.")
-    ] = None
-    top: Annotated[int, typer.Option(min=1, help="Keep so many classes of an image, best first.")] = 5
-
-
-def run(config: Config) -> int:
-    """Classify, print what was done and return the exit code."""
-    import json
-
-    summary = call(config)
-    print(json.dumps(summary.as_dict()) if config.json else summary)
-    return summary.exit_code
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="The model as family/name, or its name; `cvjobs models --task classify` lists them.",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = "torchvision/mobilenet_v2"
+    weights: Weights = "pretrained"
+    labels: Labels = None
+    top: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The number of classes to keep for each image, best first.", rich_help_panel="Results"
+        ),
+    ] = 5
 
 
 def call(config: Config) -> Summary | Forecast:

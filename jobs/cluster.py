@@ -1,7 +1,8 @@
 """Start, end and look at a place to run: `cvjobs cluster up local`, then --address http://127.0.0.1:8265.
 
-`local` is this machine: a Ray head that stays until `down`, reached from this machine only. The others are filled in
-first: copy `hosts` (machines over SSH), `aws` or `kuberay` and name the copy, as in `cvjobs cluster up ./hosts.yaml`.
+`local` is this machine: a Ray head that stays until `down`, reached from this machine only. The others need your
+values first: copy `hosts` (machines over SSH), `aws` or `kuberay`, fill in the copy and name it, as in
+`cvjobs cluster up ./hosts.yaml`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cvjobs.options import Json
+
 if TYPE_CHECKING:
     from cvjobs.clusters import Status
 
@@ -19,20 +22,17 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs cluster``."""
 
-    action: Annotated[Literal["up", "down", "status"], typer.Argument(help="up, down or status.")]
+    action: Annotated[
+        Literal["up", "down", "status"], typer.Argument(help="The action: start, end, or look at the cluster.")
+    ]
     name: Annotated[
         str,
-        typer.Argument(help="A file of cluster/ by its name (aws, hosts, kuberay, local), or your own: ./NAME.yaml."),
+        typer.Argument(
+            help="The cluster: a file of cluster/ by its name (aws, hosts, kuberay, local), or your own: ./NAME.yaml.",
+            rich_help_panel="Cluster and storage",
+        ),
     ] = "local"
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
-
-
-def run(config: Config) -> None:
-    """Do it and say how the cluster is."""
-    import json
-
-    status = call(config)
-    print(json.dumps(status.as_dict()) if config.json else status)
+    json: Json = False
 
 
 def call(config: Config) -> Status:

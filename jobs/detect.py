@@ -1,6 +1,6 @@
 """Find the objects in every image: boxes with classes and scores, one row per image, in Parquet.
 
-Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+After a kill the same command continues; run again later, it computes only what is new or changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvjobs.options import BatchOptions
+from cvjobs.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
     from cvjobs.context import Resolved
@@ -19,51 +19,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BatchOptions):
+class Config(ObjectOptions, BatchOptions):
     """The options of ``cvjobs detect``."""
 
-    model: Annotated[str, typer.Option(help="family/name, or a name; `cvjobs models --task detect` lists them.")] = (
-        "torchvision/fasterrcnn_resnet50_fpn_v2"
-    )
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
-    labels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The names of the classes, one a line, for weights of your own.")
-    ] = None
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Keep what scores more.  [default: the model's own]")
-    ] = None
-    iou: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Of boxes that overlap more, keep the best.  [default: the model's own]"),
-    ] = None
-    max_det: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many an image (or tile), best first.  [default: the model's own]")
-    ] = None
-    classes: Annotated[str, typer.Option(metavar="NAME,...", help="Look for these only: names or ids.")] = ""
-    imgsz: Annotated[
-        int | None, typer.Option(min=32, help="Resize shorter sides to so many pixels.  [default: the model's own]")
-    ] = None
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="The model as family/name, or its name; `cvjobs models --task detect` lists them.",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = "torchvision/fasterrcnn_resnet50_fpn_v2"
+    weights: Weights = "pretrained"
+    labels: Labels = None
+    imgsz: ShorterSide = None
     nms: Annotated[
-        Literal["per-class", "all-classes"], typer.Option(help="Whether boxes of different classes may overlap.")
+        Literal["per-class", "all-classes"],
+        typer.Option(
+            help="The boxes that --iou compares: those of one class, or of all classes.", rich_help_panel="Objects"
+        ),
     ] = "per-class"
     tile: Annotated[
-        int | None, typer.Option(min=32, help="Look at large images in squares of so many pixels a side.")
+        int | None,
+        typer.Option(
+            min=32,
+            help="The side in pixels of the squares into which large images are cut.  [default: whole images]",
+            rich_help_panel="Model, data and size",
+        ),
     ] = None
     overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of a tile's side that it has in common with the next.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="The share of a tile's side that it has in common with the next tile.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = 0.2
     tta: Annotated[
-        str, typer.Option(metavar="flip,SCALE,...", help="Look again, mirrored or at other sizes, as in flip,0.8,1.2.")
+        str,
+        typer.Option(
+            metavar="flip,SCALE,...",
+            help="More looks at each image, mirrored or at other sizes, as in flip,0.8,1.2.  [default: none]",
+            rich_help_panel="Model, data and size",
+        ),
     ] = ""
-
-
-def run(config: Config) -> int:
-    """Detect, print what was done and return the exit code."""
-    import json
-
-    summary = call(config)
-    print(json.dumps(summary.as_dict()) if config.json else summary)
-    return summary.exit_code
 
 
 def call(config: Config) -> Summary | Forecast:
@@ -89,16 +89,5 @@ class Detect:
 
         c = self._config
         named = tuple(labels.read(c.labels)) if c.labels else ()
-        settings = Settings(
-            conf=c.conf,
-            iou=c.iou,
-            max_det=c.max_det,
-            imgsz=c.imgsz,
-            nms=c.nms,
-            classes=c.classes,
-            tile=c.tile,
-            overlap=c.overlap,
-            tta=c.tta,
-        )
-        request = DetectRequest(model=c.model, weights=c.weights, labels=named, settings=settings)
+        request = DetectRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
         return resolving.resolve(request, c.precision, earlier)

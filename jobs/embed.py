@@ -1,6 +1,6 @@
 """Turn every image into a vector: one row per image, in Parquet.
 
-Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+After a kill the same command continues; run again later, it computes only what is new or changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions
+from cvjobs.options import BatchOptions, Weights
 
 if TYPE_CHECKING:
     from cvjobs.context import Resolved
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 class Config(BatchOptions):
     """The options of ``cvjobs embed``."""
 
-    model: Annotated[str, typer.Option(help="family/name, a name, or thumbnail/N; `cvjobs models` lists them.")] = (
-        "torchvision/mobilenet_v2"
-    )
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
-    layer: Annotated[str, typer.Option(help="The module whose pooled output is the vector.  [default: last]")] = ""
-
-
-def run(config: Config) -> int:
-    """Embed, print what was done and return the exit code."""
-    import json
-
-    summary = call(config)
-    print(json.dumps(summary.as_dict()) if config.json else summary)
-    return summary.exit_code
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="The model as family/name, its name, or thumbnail/N; `cvjobs models` lists them.",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = "torchvision/mobilenet_v2"
+    weights: Weights = "pretrained"
+    layer: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYER",
+            help="The module whose pooled output is the vector.  [default: the last before the classifier]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = ""
 
 
 def call(config: Config) -> Summary | Forecast:

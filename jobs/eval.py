@@ -1,4 +1,4 @@
-"""Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5; numbers, a table and a page.
+"""Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5, as JSON, a table and a page.
 
 PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, or a COCO results file. TRUTH is COCO JSON, a
 folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a CSV file of path and label.
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cvjobs.options import Json, StorageOptions
+
 if TYPE_CHECKING:
     from cvjobs.evaluation.result import Evaluation
 
@@ -19,32 +21,37 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs eval``."""
 
-    predictions: Annotated[str, typer.Argument(help="The -o folder of a job, or a COCO results file.")]
-    truth: Annotated[str, typer.Argument(help="What is true of the same images.")]
+    predictions: Annotated[str, typer.Argument(help="The predictions: the -o folder of a job, or a COCO results file.")]
+    truth: Annotated[str, typer.Argument(help="The truth about the same images: a file or a folder.")]
     out: Annotated[
-        str | None, typer.Option("-o", "--out", help="Where the files go.  [default: eval/ in PREDICTIONS]")
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="The folder for the numbers and the page.  [default: eval/ in PREDICTIONS]",
+            rich_help_panel="Results",
+        ),
     ] = None
     labels: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="The names of the truth's classes, one a line."),
+        typer.Option(
+            metavar="FILE",
+            help="A file with the names of the truth's classes, one on each line.  [default: none]",
+            rich_help_panel="Model, data and size",
+        ),
     ] = None
     ignore: Annotated[
-        int, typer.Option(min=0, max=65535, help="The class id of pixels that do not count, in a truth of masks.")
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="The class id of pixels that do not count, in a truth of masks.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = 255
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print eval.json, and nothing else, on stdout.")] = False
-
-
-def run(config: Config) -> int:
-    """Evaluate, print the numbers and return the exit code."""
-    import json
-
-    found = call(config)
-    print(json.dumps(found.as_dict()) if config.json else found)
-    return 0
+    storage_option: StorageOptions = ()
+    json: Json = False
 
 
 def call(config: Config) -> Evaluation:

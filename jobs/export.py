@@ -1,6 +1,6 @@
-"""Write the results of an output in somebody else's format: coco, csv, jsonl or yolo.
+"""Write the results of an output in the format of other programs: coco, csv, jsonl or yolo.
 
-It reads the newest snapshot, a few images at a time, and what it writes is whole or not there at all.
+It reads the newest snapshot a few images at a time, and leaves a whole file or none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cvjobs.errors import WrongUse
+from cvjobs.options import Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.exports import Exported
@@ -20,27 +21,22 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs export``."""
 
-    results: Annotated[str, typer.Argument(help="The output folder of detect, segment, classify or embed.")]
-    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The file to write; for yolo a folder.")]
-    format: Annotated[str, typer.Option(help="coco, csv, jsonl or yolo.")]
+    results: Annotated[
+        str, typer.Argument(help="The results: the output folder of detect, segment, classify or embed.")
+    ]
+    out: Annotated[
+        str, typer.Option("-o", "--out", metavar="FILE", help="The file to write, or the folder for --format yolo.")
+    ]
+    format: Annotated[str, typer.Option(metavar="FORMAT", help="The format: coco, csv, jsonl or yolo.")]
     category_ids: Annotated[
         Literal["coco", "contiguous"] | None,
-        typer.Option(help="For coco: the model's own numbers of the classes, or 1 to N.  [default: coco]"),
+        typer.Option(
+            help="The numbers of the classes in --format coco: the model's own, or 1 to N.  [default: coco]",
+            rich_help_panel="Results",
+        ),
     ] = None
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-
-
-def run(config: Config) -> int:
-    """Export, print what was written and return the exit code."""
-    import json
-
-    done = call(config)
-    print(json.dumps(done.as_dict()) if config.json else done)
-    return 0
+    storage_option: StorageOptions = ()
+    json: Json = False
 
 
 def call(config: Config) -> Exported:

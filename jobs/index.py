@@ -1,6 +1,6 @@
 """Index the vectors of an embed output for search by cosine, or bring the index up to date with them.
 
-The same command again adds what is new, replaces what changed and leaves out what is gone.
+The same command again adds new vectors, replaces changed ones and leaves out those that are gone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from cvjobs.options import Address, Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.retrieval.report import Report
@@ -19,46 +21,74 @@ class Config:
     """The options of ``cvjobs index``."""
 
     embeddings: Annotated[
-        str, typer.Argument(help="The -o folder of `cvjobs embed`; an index, with --info and --rollback.")
+        str, typer.Argument(help="The -o folder of `cvjobs embed`; an index for --info and --rollback.")
     ]
     out: Annotated[
-        str | None, typer.Option("-o", "--out", help="The index's folder; the same one is brought up to date.")
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="The index's folder; the same folder is brought up to date. Only --info and --rollback do without.  "
+            "[default: none]",
+            rich_help_panel="Model, data and size",
+        ),
     ] = None
     kind: Annotated[
         Literal["auto", "exact", "ivf", "pq"],
-        typer.Option(help="auto: the most exact that fits into --max-memory and answers at once."),
+        typer.Option(
+            help="The kind of index; auto is the most exact that fits into --max-memory and answers at once.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = "auto"
-    max_memory: Annotated[str | None, typer.Option(help="As in 400MB or 2GiB.  [default: half of what is free]")] = None
     target_recall: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of the true 10 nearest that must be found.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="The share of the true 10 nearest neighbours that a search must find.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = 0.95
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build anew, even where an update would do.")] = False
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Make the generation before the newest one of an index count again.")
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Build the index anew, even where an update would do.",
+            rich_help_panel="Updates and failures",
+        ),
     ] = False
-    info: Annotated[bool, typer.Option("--info", help="Say what an index holds; change nothing.")] = False
-    workers: Annotated[int, typer.Option(min=1, help="Ray workers that add the vectors, of kinds ivf and pq.")] = 1
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
-    address: Annotated[
+    rollback: Annotated[
+        bool,
+        typer.Option(
+            "--rollback",
+            help="Return an index to the generation before its newest one.",
+            rich_help_panel="Updates and failures",
+        ),
+    ] = False
+    info: Annotated[
+        bool,
+        typer.Option("--info", help="Say what an index holds, and change nothing.", rich_help_panel="Look first"),
+    ] = False
+    max_memory: Annotated[
         str | None,
         typer.Option(
-            envvar="RAY_ADDRESS",
-            help="A Ray cluster: http://HOST:8265 sends it the command, host:port and auto only its workers.",
+            metavar="SIZE",
+            help="The memory of a search, as in 400MB or 2GiB.  [default: half of what is free]",
+            rich_help_panel="Machine",
         ),
     ] = None
-
-
-def run(config: Config) -> int:
-    """Index, print what was done and return the exit code."""
-    import json
-
-    report = call(config)
-    print(json.dumps(report.as_dict()) if config.json else report)
-    return 0
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The number of Ray workers that add vectors to an index of kind ivf or pq.",
+            rich_help_panel="Machine",
+        ),
+    ] = 1
+    storage_option: StorageOptions = ()
+    json: Json = False
+    address: Address = None
 
 
 def call(config: Config) -> Report:

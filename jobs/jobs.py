@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cvjobs.errors import WrongUse
+from cvjobs.options import Json
 
 if TYPE_CHECKING:
     from cvjobs.submission.server import Job, Server
@@ -22,13 +23,25 @@ class Config:
     """The options of ``cvjobs jobs``."""
 
     action: Annotated[
-        Literal["list", "status", "logs", "wait", "stop"], typer.Argument(help="list, status, logs, wait or stop.")
+        Literal["list", "status", "logs", "wait", "stop"],
+        typer.Argument(help="The action: list all jobs; or show, print the log of, follow or stop one job."),
     ]
-    id: Annotated[str | None, typer.Argument(help="The job's id, for all but list.")] = None
-    address: Annotated[str, typer.Option(envvar="RAY_ADDRESS", help="The cluster, as http://HOST:8265.")] = (
-        "http://127.0.0.1:8265"
-    )
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False
+    id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The id of the job; only list needs none.  [default: none]", rich_help_panel="Cluster and storage"
+        ),
+    ] = None
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            metavar="ADDRESS",
+            help="The cluster, as http://HOST:8265.",
+            rich_help_panel="Cluster and storage",
+        ),
+    ] = "http://127.0.0.1:8265"
+    json: Json = False
 
 
 def run(config: Config) -> int:

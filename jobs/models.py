@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cvjobs.options import Json
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -14,22 +16,27 @@ class Config:
 
     task: Annotated[
         Literal["embed", "classify", "detect", "segment", "train", "autoencoder"],
-        typer.Option(help="What the models are for."),
+        typer.Option(help="The task that the models are for.", rich_help_panel="Model, data and size"),
     ] = "embed"
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object: names by family.")] = False
+    json: Json = False
 
 
-def run(config: Config) -> None:
-    """Print the names as they are typed after ``--model``, one a line in a section for each family."""
-    import json
+class Families(dict[str, list[str]]):
+    """The names of models by family; as text one on each line, as they are typed after ``--model``."""
 
+    def as_dict(self) -> dict[str, list[str]]:
+        """Return the names as JSON types."""
+        return dict(self)
+
+    def __str__(self) -> str:
+        lines = []
+        for family, names in self.items():
+            lines += [f"{family}: {len(names)} names", *(f"  {family}/{name}" for name in names)]
+        return "\n".join(lines)
+
+
+def call(config: Config) -> Families:
+    """Return the names of the families that have models for the task."""
     from cvjobs.models import names
 
-    found = {family: offered for family, offered in names(config.task).items() if offered}
-    if config.json:
-        print(json.dumps(found))
-        return
-    for family, offered in found.items():
-        print(f"{family}: {len(offered)} names")
-        for name in offered:
-            print(f"  {family}/{name}")
+    return Families({family: offered for family, offered in names(config.task).items() if offered})

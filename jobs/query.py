@@ -1,7 +1,7 @@
 """Find the neighbours of images, or near-duplicates: rows in Parquet, a table, a page of thumbnails.
 
 SOURCE is an image, a folder, a list or an output of `cvjobs embed`; images are embedded with the index's own model.
-With -o a killed command continues, and the same command again replaces the rows as a whole.
+With -o the same command continues after a kill, and replaces the rows as a whole when it runs again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cvjobs.errors import WrongUse
+from cvjobs.options import Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.retrieval.answers import Duplicates, Neighbours
@@ -28,39 +29,77 @@ class Config:
 
     index: Annotated[str, typer.Argument(help="The output folder of `cvjobs index`.")]
     source: Annotated[
-        str | None, typer.Argument(help="An image, a folder, a glob, a list, or an output of `cvjobs embed`.")
+        str | None,
+        typer.Argument(
+            help="The queries: an image, a folder, a glob, a list, or an output of `cvjobs embed`. Only --duplicates "
+            "does without.  [default: none]",
+            rich_help_panel="Search",
+        ),
     ] = None
-    k: Annotated[int | None, typer.Option("-k", min=1, help=f"Neighbours of each query. Default: {K}.")] = None
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k", min=1, help=f"The number of neighbours of each query.  [default: {K}]", rich_help_panel="Search"
+        ),
+    ] = None
     min_score: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help=f"Only neighbours of at least this cosine. With --duplicates: {DUPLICATES}."),
+        typer.Option(
+            min=-1,
+            max=1,
+            help=f"The smallest cosine of a neighbour.  [default: none, {DUPLICATES} with --duplicates]",
+            rich_help_panel="Search",
+        ),
     ] = None
     exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Leave out the query's own file; of one from elsewhere, its copies.")
+        bool,
+        typer.Option(
+            "--exclude-self",
+            help="Leave out the query's own file, or the copies of a query from another folder.",
+            rich_help_panel="Search",
+        ),
     ] = False
     duplicates: Annotated[
-        bool, typer.Option("--duplicates", help="List groups of near-duplicates within the index itself.")
+        bool,
+        typer.Option(
+            "--duplicates", help="Find groups of near-duplicates within the index itself.", rich_help_panel="Search"
+        ),
     ] = False
-    out: Annotated[str | None, typer.Option("-o", "--out", help="The folder for the rows, as Parquet.")] = None
-    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page of thumbnails.")] = None
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where the model's weights are, if not where the index had them.")
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="The folder for the rows, as Parquet.  [default: none]",
+            rich_help_panel="Results",
+        ),
     ] = None
-    max_error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Exit with 3 where a larger share of the query images failed.")
-    ] = 0.1
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with the rows unless -o has them.")] = (
-        False
-    )
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The file for a page of thumbnails.  [default: none]", rich_help_panel="Results"
+        ),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file of the model's weights.  [default: where the index had them]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    max_error_rate: MaxErrorRate = 0.1
+    storage_option: StorageOptions = ()
+    json: Json = False
     address: Annotated[
         str | None,
         typer.Option(
             envvar="RAY_ADDRESS",
-            help="A Ray cluster: http://HOST:8265 sends it the command; host:port embeds queries there, with -o.",
+            metavar="ADDRESS",
+            help="A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT embeds the queries, with -o."
+            "  [default: this machine]",
+            rich_help_panel="Cluster and storage",
         ),
     ] = None
 

@@ -1,7 +1,7 @@
 """Run the commands of a pipeline file, one night after the other.
 
-The steps run in order; the first that fails ends the night, and the same command continues it from there. Every night
-leaves a page that links those of its steps and compares it with the night before.
+The steps run in order; the first one that fails ends the night, and the same command continues from there. Every night
+leaves a page that links the pages of its steps and compares them with the night before.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cvjobs.options import Json
+
 if TYPE_CHECKING:
     from cvjobs.pipeline.outcome import Outcome
 
@@ -19,25 +21,23 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs run``."""
 
-    pipeline: Annotated[str, typer.Argument(help="A YAML file of steps: docs/nightly.md shows one.")]
+    pipeline: Annotated[str, typer.Argument(help="The YAML file of steps; docs/nightly.md shows one.")]
     notify_command: Annotated[
         str | None,
-        typer.Option(metavar="COMMAND", help="Gets the outcome as JSON on stdin; split into words, never a shell's."),
+        typer.Option(
+            metavar="COMMAND",
+            help="The command that gets the outcome as JSON on stdin; it is split into words and sees no shell.  "
+            "[default: that of the file]",
+            rich_help_panel="Results",
+        ),
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and list what would run.")] = False
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
-
-
-def run(config: Config) -> int:
-    """Run what is left of the night, print what became of it and return the exit code."""
-    import json
-
-    outcome = call(config)
-    if config.json:
-        print(json.dumps(outcome.as_dict()))
-    else:
-        print(outcome.plan() if config.dry_run else outcome)
-    return 0 if config.dry_run else outcome.exit_code
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check everything, list what would run, and run nothing.", rich_help_panel="Look first"
+        ),
+    ] = False
+    json: Json = False
 
 
 def call(config: Config) -> Outcome:

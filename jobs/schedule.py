@@ -1,14 +1,17 @@
 """Print a file that starts a pipeline at given times: a crontab line, a systemd timer or a Kubernetes CronJob.
 
-Nothing is installed. Two nights never overlap, whatever starts them.
+It installs nothing. Two nights of a pipeline never overlap.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from cvjobs.errors import WrongUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,45 +20,67 @@ class Config:
 
     pipeline: Annotated[str, typer.Argument(help="The YAML file that `cvjobs run` takes.")]
     cron: Annotated[
-        str, typer.Option(metavar="TIMES", help="Minute, hour, day, month, weekday, as in '0 2 * * *'; or @daily.")
+        str,
+        typer.Option(
+            metavar="TIMES", help="The times: minute, hour, day, month and weekday, as in '0 2 * * *'; or @daily."
+        ),
     ]
-    emit: Annotated[Literal["cron", "systemd", "kubernetes"], typer.Option(help="What starts the nights.")] = "cron"
-    out: Annotated[str | None, typer.Option("-o", "--out", help="Write into this folder instead of printing.")] = None
-    image: Annotated[str | None, typer.Option(help="Kubernetes: the container image.  [default: cvjobs:VERSION]")] = (
-        None
-    )
+    emit: Annotated[
+        Literal["cron", "systemd", "kubernetes"],
+        typer.Option(help="The program that starts the nights.", rich_help_panel="Results"),
+    ] = "cron"
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="The folder to write the files to.  [default: they are printed]",
+            rich_help_panel="Results",
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="The container image for --emit kubernetes.  [default: cvjobs:VERSION]",
+            rich_help_panel="Cluster and storage",
+        ),
+    ] = None
     mount: Annotated[
         tuple[str, ...],
-        typer.Option("--mount", metavar="CLAIM=PATH", help="Kubernetes: a volume claim, and where the pod has it."),
+        typer.Option(
+            "--mount",
+            metavar="CLAIM=PATH",
+            help="A volume claim for --emit kubernetes, and its folder in the pod; repeat the option for more.  "
+            "[default: none]",
+            rich_help_panel="Cluster and storage",
+        ),
     ] = ()
 
 
-def run(config: Config) -> None:
-    """Print the files, or write them and print their names."""
-    from pathlib import Path
+class Files(dict[str, str]):
+    """The files' contents by name; as text the contents, or the places in the folder that the files were written to."""
 
-    from cvjobs.errors import storage_failure
+    def __init__(self, contents: dict[str, str], folder: str | None) -> None:
+        super().__init__(contents)
+        self.folder = folder
 
-    made = call(config)
-    if config.out is None:
-        print(
-            "\n".join(f"# {name}\n{content}" for name, content in made.items()) if len(made) > 1 else made.popitem()[1]
-        )
-        return
-    folder = Path(config.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            (folder / name).write_text(content)
-            print(folder / name)
-    except OSError as error:
-        raise storage_failure(error, config.out) from error
+    def as_dict(self) -> dict[str, str]:
+        """Return the contents by name, as JSON types."""
+        return dict(self)
+
+    def __str__(self) -> str:
+        if self.folder is not None:
+            return "\n".join(f"{self.folder}/{name}" for name in self)
+        if len(self) == 1:
+            return "".join(self.values())
+        return "\n".join(f"# {name}\n{content}" for name, content in self.items())
 
 
-def call(config: Config) -> dict[str, str]:
-    """Return the files by their names."""
+def call(config: Config) -> Files:
+    """Return the files, which are written where ``out`` names a folder."""
     from cvjobs import __version__, schedules
-    from cvjobs.errors import WrongUse
     from cvjobs.pipeline import plan
     from cvjobs.schedules import expression
 
@@ -71,4 +96,18 @@ def call(config: Config) -> dict[str, str]:
         image=config.image or f"cvjobs:{__version__}",
         mounts=tuple((claim, path) for claim, path in mounts),
     )
-    return schedules.files(config.emit, order)
+    made = Files(schedules.files(config.emit, order), config.out)
+    if config.out is not None:
+        _write(made, Path(config.out))
+    return made
+
+
+def _write(made: Files, folder: Path) -> None:
+    from cvjobs.errors import storage_failure
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in made.items():
+            (folder / name).write_text(content)
+    except OSError as error:
+        raise storage_failure(error, str(folder)) from error

@@ -1,6 +1,6 @@
 """Find what every pixel of an image shows, or the outline of every object: one row per image, in Parquet.
 
-Killed at any moment, the same command continues; run again, it computes only what is new or changed.
+After a kill the same command continues; run again later, it computes only what is new or changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions
+from cvjobs.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
     from cvjobs.context import Resolved
@@ -19,44 +19,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BatchOptions):
-    """The options of ``cvjobs segment``."""
+class Config(ObjectOptions, BatchOptions):
+    """The options of ``cvjobs segment``; those on objects are for models that outline objects."""
 
-    model: Annotated[str, typer.Option(help="family/name, or a name; `cvjobs models --task segment` lists them.")] = (
-        "torchvision/deeplabv3_mobilenet_v3_large"
-    )
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file of weights.")] = "pretrained"
-    labels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The names of the classes, one a line, for weights of your own.")
-    ] = None
-    imgsz: Annotated[
-        int | None, typer.Option(min=32, help="Resize shorter sides to so many pixels.  [default: the model's own]")
-    ] = None
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Objects: keep what scores more.  [default: the model's own]")
-    ] = None
-    iou: Annotated[
-        float | None,
+    model: Annotated[
+        str,
         typer.Option(
-            min=0, max=1, help="Objects: of boxes that overlap more, keep the best.  [default: the model's own]"
+            metavar="MODEL",
+            help="The model as family/name, or its name; `cvjobs models --task segment` lists them.",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = "torchvision/deeplabv3_mobilenet_v3_large"
+    weights: Weights = "pretrained"
+    labels: Labels = None
+    imgsz: ShorterSide = None
+    masks_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder for a PNG of masks for each image, kept like the results.  [default: none]",
+            rich_help_panel="Results",
         ),
     ] = None
-    max_det: Annotated[
-        int | None, typer.Option(min=1, help="Objects: keep so many an image, best first.  [default: the model's own]")
-    ] = None
-    classes: Annotated[str, typer.Option(metavar="NAME,...", help="Objects: look for these only, names or ids.")] = ""
-    masks_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Also keep a folder of masks, a PNG an image, as the results are.")
-    ] = None
-
-
-def run(config: Config) -> int:
-    """Segment, print what was done and return the exit code."""
-    import json
-
-    summary = call(config)
-    print(json.dumps(summary.as_dict()) if config.json else summary)
-    return summary.exit_code
 
 
 def call(config: Config) -> Summary | Forecast:
@@ -89,6 +73,5 @@ class Segment:
 
         c = self._config
         named = tuple(labels.read(c.labels)) if c.labels else ()
-        settings = Settings(conf=c.conf, iou=c.iou, max_det=c.max_det, imgsz=c.imgsz, classes=c.classes)
-        request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=settings)
+        request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
         return resolving.resolve(request, c.precision, earlier)

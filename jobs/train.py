@@ -1,8 +1,7 @@
-"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for every other command.
+"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
 
-DATA is a folder of class folders, alone or below train, val and test, or a CSV or Parquet file with the columns path
-and label, or labels, and perhaps split; an autoencoder needs no labels. Killed at any moment, the same command
-continues.
+DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
+and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.options import RecipeOptions
+from cvjobs.options import Address, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.recipes.options import replaceable, replaced
+from cvjobs.recipes.settings import Name
 
 if TYPE_CHECKING:
     from cvjobs.recipes.settings import Recipe
@@ -21,93 +22,136 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(RecipeOptions):
-    """The options of ``cvjobs train``."""
+@replaceable
+class Config:
+    """The options of ``cvjobs train``: these, and every setting of a recipe."""
 
     data: Annotated[
-        str, typer.Argument(help="A folder of class folders, or a list (.csv, .tsv, .parquet); or any images.")
+        str,
+        typer.Argument(help="The images: a folder of class folders, a list (.csv, .tsv, .parquet), or any folder."),
     ]
-    out: Annotated[str, typer.Option("-o", "--out", help="The run's folder; the same one continues.")]
+    out: Annotated[
+        str, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder; the same folder continues the run.")
+    ]
     task: Annotated[
         Literal["classify", "autoencoder"],
-        typer.Option(help="Name what images show, or make vectors that they can be painted from again."),
+        typer.Option(
+            help="What the model learns: the classes of images, or vectors from which it can rebuild them.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = "classify"
     model: Annotated[
         str | None,
         typer.Option(
-            help="family/name, or a name; `cvjobs models --task train` lists them.  "
-            "[default: torchvision/mobilenet_v2, or small/autoencoder]"
+            metavar="MODEL",
+            help="The model as family/name, or its name; `cvjobs models --task train` lists them.  "
+            "[default: torchvision/mobilenet_v2, or small/autoencoder]",
+            rich_help_panel="Model, data and size",
         ),
     ] = None
-    dim: Annotated[int, typer.Option(min=1, help="Numbers in an autoencoder's vectors.")] = 128
-    weights: Annotated[str, typer.Option(help="To begin with: pretrained, random, or a file of weights.")] = (
-        "pretrained"
-    )
+    weights: Weights = "pretrained"
     init_head_from_labels: Annotated[
         bool,
         typer.Option(
-            "--init-head-from-labels", help="Begin classes that the weights know by name with the weights' own rows."
+            "--init-head-from-labels",
+            help="Start the classes that the weights know by name from the weights' own rows.",
+            rich_help_panel="Model, data and size",
         ),
     ] = False
+    dim: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The number of values in an autoencoder's vectors.", rich_help_panel="Model, data and size"
+        ),
+    ] = 128
+    recipe: Annotated[
+        Name | None,
+        typer.Option(
+            help="The recipe: values for all settings, which the other options replace one by one.  "
+            "[default: finetune; from-scratch without weights; autoencoder for that task]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     batch_size: Annotated[
         int | str,
         typer.Option(
-            min=2, metavar="N|auto", help="Images a step, over all workers; auto: 256 or the power of two that fits."
+            min=2,
+            metavar="N|auto",
+            help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.",
+            rich_help_panel="Model, data and size",
         ),
     ] = 64
-    workers: Annotated[
-        int | str | None,
-        typer.Option(
-            min=1, metavar="N|MIN:MAX", help="Ray workers; MIN:MAX: as many as there are.  [default: this process]"
-        ),
-    ] = None
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 on GPUs that have it, else fp32.")
-    ] = "auto"
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0
     val: Annotated[
-        float, typer.Option(min=0.001, max=0.9, help="The share to validate with, where the data have no val split.")
+        float,
+        typer.Option(
+            min=0.001,
+            max=0.9,
+            help="The share of the images to validate with, where the data have no val split.",
+            rich_help_panel="Model, data and size",
+        ),
     ] = 0.2
-    cache: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Keep decoded images there, for other runs.  [default: not]"),
-    ] = None
-    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail without being decoded.")] = 80_000_000
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever the run's folder has.")] = False
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="The seed of every random choice.", rich_help_panel="Model, data and size"),
+    ] = 0
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Start again, and replace the run that the folder holds.",
+            rich_help_panel="Updates and failures",
+        ),
+    ] = False
     find_lr: Annotated[
         bool,
         typer.Option(
-            "--find-lr", help="Try rates for 100 steps in this process, suggest one for --lr, and train nothing."
+            "--find-lr",
+            help="Try learning rates for 100 steps in this process, suggest one, and train nothing.",
+            rich_help_panel="Look first",
         ),
-    ] = False
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too, to RUN/tensorboard.")
     ] = False
     overfit_check: Annotated[
         bool,
-        typer.Option("--overfit-check", help="Before training, see whether a copy learns the first batch by heart."),
-    ] = False
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
-    address: Annotated[
-        str | None,
         typer.Option(
-            envvar="RAY_ADDRESS",
-            help="A Ray cluster: http://HOST:8265 sends it the command, host:port and auto only its workers.",
+            "--overfit-check",
+            help="Check before training that a copy of the model learns the first batch by heart.",
+            rich_help_panel="Look first",
+        ),
+    ] = False
+    workers: Annotated[
+        int | str | None,
+        typer.Option(
+            min=1,
+            metavar="N|MIN:MAX",
+            help="The number of Ray workers; MIN:MAX uses what the cluster has.  [default: this process]",
+            rich_help_panel="Machine",
         ),
     ] = None
-
-
-def run(config: Config) -> int:
-    """Train, print what came of it and return the exit code."""
-    import json
-
-    summary = call(config)
-    print(json.dumps(summary.as_dict()) if config.json else summary)
-    return 0
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="The number format of the model: auto is bf16 on GPUs that compute in it, else fp32.",
+            rich_help_panel="Machine",
+        ),
+    ] = "auto"
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder that keeps the decoded images for other runs.  [default: none]",
+            rich_help_panel="Machine",
+        ),
+    ] = None
+    max_pixels: MaxPixels = 80_000_000
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write TensorBoard's event files to RUN/tensorboard, too.", rich_help_panel="General"
+        ),
+    ] = False
+    storage_option: StorageOptions = ()
+    json: Json = False
+    address: Address = None
 
 
 def call(config: Config) -> TrainingSummary | LearningRate:
@@ -151,19 +195,9 @@ def call(config: Config) -> TrainingSummary | LearningRate:
 
 def _recipe(config: Config, model: str) -> Recipe:
     """Return the named recipe with what was asked for; without a name, what suits the task and the weights."""
-    from dataclasses import fields
-
     from cvjobs.recipes import settings
 
     classes = config.task == "classify"
     scratch = config.weights == "random" or model.startswith("small/")
     name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
-    given = {
-        field.name: getattr(config, field.name) for field in fields(settings.Recipe) if hasattr(config, field.name)
-    }
-    for pair in ("scale", "ratio"):
-        if given[pair] is not None:
-            given[pair] = settings.span(given[pair], f"--{pair}")
-    if given["img_size"] is not None:
-        given["img_size"] = settings.sides(given["img_size"])
-    return settings.named(name, classes=classes, **given)
+    return settings.named(name, classes=classes, **replaced(config))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cvjobs.options import Json, StorageOptions
+
 if TYPE_CHECKING:
     from cvjobs.dataset.verify import Report
 
@@ -20,22 +22,15 @@ class Config:
 
     out: Annotated[str, typer.Argument(help="The output folder of a batch job.")]
     source: Annotated[
-        str | None, typer.Option(help="List this source again and check against it, not against the last listing.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="The images to list and compare with.  [default: the list of the last run]",
+            rich_help_panel="Model, data and size",
+        ),
     ] = None
-    storage_option: Annotated[
-        tuple[str, ...],
-        typer.Option("--storage-option", metavar="KEY=VALUE", help="For s3://, gs:// and az://: endpoint=..., ..."),
-    ] = ()
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-
-
-def run(config: Config) -> int:
-    """Check, print what was found and return the exit code."""
-    import json
-
-    report = call(config)
-    print(json.dumps(report.as_dict()) if config.json else report)
-    return report.exit_code
+    storage_option: StorageOptions = ()
+    json: Json = False
 
 
 def call(config: Config) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Annotated, Literal
 import typer
 
 from cvjobs import errors
+from cvjobs.options import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +35,37 @@ class Config:
     source: Annotated[str, typer.Argument(help="What to do.")]
     out: Annotated[str, typer.Option("-o", "--out", help="Where to.")]
     workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 1
-    precision: Annotated[Literal["auto", "fp32"], typer.Option(help="Numbers.")] = "auto"
+    precision: Annotated[Literal["auto", "fp32"], typer.Option(help="Numbers.", rich_help_panel="Machine")] = "auto"
     classes: Annotated[tuple[int, ...], typer.Option(help="Only these.")] = ()
     overwrite: Annotated[bool, typer.Option(help="Start anew.")] = False
     address: Annotated[str | None, typer.Option(envvar="TOY_ADDRESS", help="Cluster.")] = None
+    json: Json = False
 
 
-def run(config):
+class Done(dict):
+    exit_code = 0
+
+    def as_dict(self):
+        return dict(self)
+
+    def __str__(self):
+        return str(sorted(self.items()))
+
+
+def call(config):
+    done = Done(asdict(config))
     if config.source.startswith("exit"):
-        return int(config.source[4:])
+        done.exit_code = int(config.source[4:])
+        return done
     if config.source == "interrupt":
         raise KeyboardInterrupt
     if config.source == "crash":
         raise ZeroDivisionError("seven by zero")
     if config.source == "pipe":
         raise BrokenPipeError(32, "Broken pipe")
-    if config.source != "show":
+    if config.source in vars(errors):
         raise getattr(errors, config.source)("It went\\nwrong: do it \\x1b[1mbetter.")
-    print(sorted(asdict(config).items()))
-
-
-def call(config):
-    return asdict(config)
+    return done
 '''
 
 
@@ -106,11 +117,41 @@ def test_help_of_a_command_is_its_docstring_and_options(command: Run) -> None:
     assert code == 0
     assert "Usage: cvjobs toy" in out
     assert "It is written down here." in out
-    assert re.search(r"^  SOURCE.*What to do\.  \[required\]$", out, re.M)
-    assert re.search(r"^  -o, --out .*Where to\.  \[required\]$", out, re.M)
+    assert re.search(r"^  SOURCE +What to do\.$", out, re.M)
+    assert re.search(r"^  -o, --out .*Where to\.$", out, re.M)
     assert re.search(r"^  --workers <int> +Ray workers\.  \[default: 1\]$", out, re.M)
     assert re.search(r"^  --precision <auto\|fp32> +Numbers\.  \[default: auto\]$", out, re.M)
     assert re.search(r"^  --config FILE ", out, re.M)
+
+
+def test_options_stand_in_groups_the_required_ones_first(command: Run) -> None:
+    lines = command("toy", "--help")[1].splitlines()
+    assert lines[0] == "Usage: cvjobs toy SOURCE -o OUT [OPTIONS]"
+    groups = [line for line in lines if re.fullmatch(r"\w[^.]*:", line)]
+    assert groups == ["Required:", "Machine:", "Cluster and storage:", "General:"]
+    where = {word: lines.index(group) for group in groups for word in [group]}
+    places = {line.split()[0]: number for number, line in enumerate(lines) if line.startswith("  -")}
+    assert (
+        where["Required:"] < places["-o,"] < where["Machine:"] < places["--precision"] < where["Cluster and storage:"]
+    )
+    assert where["General:"] < places["--workers"], "an option that names no group"
+    assert where["General:"] < places["--json"] < places["-h,"]
+
+
+def test_the_record_is_printed_as_text_or_as_one_json_object(command: Run) -> None:
+    code, out, err = command("toy", "show", "-o", "o", "--json")
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    assert json.loads(out)["source"] == "show"
+    assert dict(eval(command("toy", "show", "-o", "o")[1])) == json.loads(out) | {"classes": (), "json": False}
+
+
+def test_a_driver_may_print_by_itself(command: Run, tmp_path: Path) -> None:
+    own = '''"""Prints."""\nfrom dataclasses import dataclass\n\n\n@dataclass(frozen=True, kw_only=True)\nclass Config:
+    pass\n\n\ndef call(config):\n    return 7\n\n\ndef run(config):\n    print("seven")\n    return 3\n'''
+    (tmp_path / "drivers" / "own_words.py").write_text(own)
+    assert command("own_words") == (3, "seven\n", "")
+    assert cvjobs.own_words() == 7
 
 
 def test_version(command: Run) -> None:
@@ -178,7 +219,7 @@ def test_errors_of_the_library_are_one_sentence_and_their_code(command: Run, sou
 
 
 def test_the_driver_chooses_the_exit_code(command: Run) -> None:
-    assert command("toy", "exit3", "-o", "o") == (3, "", "")
+    assert command("toy", "exit3", "-o", "o")[::2] == (3, "")
     assert command("toy", "interrupt", "-o", "o") == (130, "", "cvjobs: Stopped.\n")
 
 
@@ -189,7 +230,7 @@ def test_a_bug_names_the_file_with_its_traceback(command: Run, source: str, what
     assert (code, out) == (1, "")
     assert found is not None
     assert found[1].startswith(what)
-    assert "in run" in Path(found[2]).read_text()
+    assert "in call" in Path(found[2]).read_text()
 
 
 def test_a_bug_shows_its_traceback_where_no_file_can_be_made(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,14 +249,10 @@ def test_python_functions_take_the_same_options() -> None:
         cvjobs.toy("photos", "vectors", workres=2)
 
 
-def test_attributes_of_the_package(tmp_path: Path) -> None:
+def test_attributes_of_the_package() -> None:
     assert dir(cvjobs) == ["__doc__", "__version__", "broken", "open", "toy"]
     with pytest.raises(AttributeError, match="no_such_command"):
         _ = cvjobs.no_such_command
-    # A command named like a module of the library leaves the module its name.
-    (tmp_path / "drivers" / "models.py").write_text('"""Lists."""')
-    assert "models" in drivers.files()
-    assert "models" not in dir(cvjobs)
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cvjobs import cli, drivers
+from cvjobs import cli, config, drivers, helptext
 from cvjobs.dataset import layout
 from cvjobs.errors import CvjobsError
 from cvjobs.pipeline import plan
@@ -106,6 +106,39 @@ def test_the_pipelines_that_are_shown_are_pipelines(tmp_path: Path, monkeypatch:
     for text in pipelines:
         (tmp_path / "nightly.yaml").write_text(text)
         plan.read(str(tmp_path / "nightly.yaml"))
+
+
+# Where a number, a name or a plain verb says it.
+VAGUE = re.compile(r"\b(so many|so much|whoever|whomever|nobody|somebody|someone|everybody|anybody|whatever)\b", re.I)
+
+
+def helps() -> dict[str, str]:
+    """What `--help` says, by command."""
+    texts = {}
+    for name in drivers.files():
+        command = typer.main.get_group(cli._single(name, drivers.load(name))).commands[name]
+        texts[name] = "\n".join([command.help or "", *(parameter.help or "" for parameter in command.params)])
+    return texts
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_pages_say_who_and_how_many(page: str) -> None:
+    assert VAGUE.findall(re.sub(r"`[^`]+`", "", PAGES[page])) == []
+
+
+def test_help_says_who_and_how_many() -> None:
+    assert {name: VAGUE.findall(text) for name, text in helps().items()} == {name: [] for name in drivers.files()}
+
+
+@pytest.mark.parametrize("name", sorted(drivers.files()))
+def test_every_option_has_a_group_a_sentence_and_a_default(name: str) -> None:
+    for field in config.fields(drivers.load(name).Config).values():
+        sentence = str(field.info.help)
+        assert field.group in helptext.GROUPS, field.name
+        assert field.group != config.GENERAL or field.name in ("json", "tensorboard"), f"{field.name} names no group"
+        assert re.fullmatch(r"[A-Z].+\.(  \[default: .+\])?", sentence), sentence
+        told = "[default: " in sentence or field.default not in (None, "", ())
+        assert told or field.required, f"{field.name} does not say its default"
 
 
 def test_every_link_leads_to_a_file() -> None:

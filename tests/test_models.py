@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from cvjobs import cli
 from cvjobs.models import embedder, names
 from cvjobs.records import Transform
 
 pytestmark = pytest.mark.usefixtures("offline")
-driver = importlib.import_module("cvjobs.jobs.models")
 
 
 class TestTorchvision:
@@ -172,7 +171,7 @@ class TestThumbnail:
         np.testing.assert_array_equal(found[1].reshape(3, 3, 3), batch[1].astype(np.float32) / np.float32(255))
 
     def test_needs_no_torch(self) -> None:
-        code = "import sys; from cvjobs import models as m; m.resolve_precision('auto', 'cpu')"
+        code = "import sys; from cvjobs import models as m, precision as p; p.resolve_precision('auto', 'cpu')"
         code += "; n = m.embedder('thumbnail/8').load('cpu', 'fp32'); n(n.batch(1)); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -210,10 +209,10 @@ class TestNames:
         assert "features.12" in refused(SMALL, weights="random", layer="feature.12")
 
     def test_the_driver_lists_what_can_be_typed(self, capsys: pytest.CaptureFixture[str]) -> None:
-        driver.run(driver.Config(json=True))
+        assert cli.main(["models", "--json"]) == 0
         listed = json.loads(capsys.readouterr().out)
         assert listed == {family: offered for family, offered in names("embed").items() if offered}
         assert {"resnet50", "swin_v2_t"} <= set(listed["torchvision"])
         assert {"resnet50", "resnet50.a1_in1k"} <= set(listed["timm"])
-        driver.run(driver.Config())
+        assert cli.main(["models"]) == 0
         assert "  torchvision/resnet50\n" in capsys.readouterr().out

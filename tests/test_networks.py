@@ -11,8 +11,9 @@ from reference import SMALL, TINY, pixels, same
 from torch import Tensor, nn
 
 from cvjobs.errors import WrongUse
-from cvjobs.models import embedder, resolve_precision
+from cvjobs.models import embedder
 from cvjobs.networks import Normalizer, Tap, TorchEmbedder, folded, vector_length
+from cvjobs.precision import resolve_precision
 from cvjobs.records import Transform
 
 SIZE = (32, 32)

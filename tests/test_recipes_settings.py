@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from cvjobs import config, drivers
 from cvjobs.errors import WrongUse
 from cvjobs.recipes import sampling
-from cvjobs.recipes.settings import NAMED, named, sides, span
+from cvjobs.recipes.options import replaced
+from cvjobs.recipes.settings import NAMED, SETTINGS, Optimizer, Recipe, named, sides, span
 
 
 def test_an_override_replaces_one_setting_and_none_leaves_it() -> None:
@@ -65,6 +68,58 @@ def test_a_span_is_one_number_or_two() -> None:
     for text in ("64.5", "1e400", "-"):
         with pytest.raises(WrongUse, match="--img-size must be"):
             sides(text)
+
+
+TRAIN = drivers.load("train").Config
+
+
+def test_every_setting_is_an_option_of_train() -> None:
+    known = config.fields(TRAIN)
+    assert {field.name for field in fields(Recipe)} - set(known) == {"lr_base_size"}
+    assert get_args(known["opt"].kind) == get_args(Optimizer)
+    assert all(known[name].group == setting.group for name, (_, setting) in SETTINGS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("epochs", "10 in finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder"),
+        ("clip_grad", "1, 0 in from-scratch"),
+        ("ratio", "0.75:1.33, 1:1 in quick and autoencoder"),
+        ("smoothing", "0.1, 0 in quick"),
+        ("opt", "adamw"),
+        ("img_size", "the model's own"),
+        ("denoise", "0"),
+    ],
+)
+def test_an_option_says_the_value_in_each_recipe(name: str, default: str) -> None:
+    assert config.fields(TRAIN)[name].info.help.endswith(f".  [default: {default}]")
+
+
+def test_what_is_given_replaces_the_recipes_own() -> None:
+    given = config.build(TRAIN, "data", "run", scale="0.5:1", img_size="128:224", mixup=1, opt="lamb", drop_last=True)
+    recipe = named("quick", **replaced(given))
+    assert (recipe.scale, recipe.img_size, recipe.mixup, recipe.opt, recipe.drop_last) == (
+        (0.5, 1.0),
+        (128, 224),
+        1.0,
+        "lamb",
+        True,
+    )
+    assert named("quick", **replaced(config.build(TRAIN, "data", "run"))) == NAMED["quick"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"opt": "adamv"}, r"opt must be one of sgd, .*, not 'adamv' \(nearest: adam\)"),
+        ({"hflip": 1.5}, "hflip must be a number at least 0 and at most 1, not 1.5"),
+        ({"epochs": 0}, "epochs must be a whole number at least 1, not 0"),
+    ],
+)
+def test_a_wrong_option_is_found_before_a_recipe_is_made(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(WrongUse, match=sentence):
+        config.build(TRAIN, "data", "run", **options)
 
 
 LABELS = np.repeat([0, 1, 2], [90, 9, 2])

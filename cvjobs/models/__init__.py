@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cvjobs.trainees import Trainee
     from cvjobs.weights import Activation
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
 
 class Network(Protocol):
     """One loaded model on one device; several threads may call it at once."""
@@ -234,25 +232,6 @@ def names(task: str) -> dict[str, list[str]]:
 def families() -> list[str]:
     """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
     return sorted(plugins.names(__name__), key=lambda family: (family != "torchvision", family))
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``: ``auto`` is bf16 on GPUs that compute in it, fp32 elsewhere."""
-    if precision not in PRECISIONS:
-        raise WrongUse(
-            f"There is no precision {precision!r}{nearest(precision, PRECISIONS)}: choose from {', '.join(PRECISIONS)}."
-        )
-    cuda = device.startswith("cuda")
-    if precision == "fp16" and not cuda:
-        raise WrongUse("Precision fp16 needs a CUDA GPU: choose auto, fp32 or bf16 on this device.")
-    if precision != "auto":
-        return precision
-    if not cuda:
-        return "fp32"
-    import torch
-
-    with torch.cuda.device(device):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def _family(name: str) -> Family:

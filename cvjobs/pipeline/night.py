@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cvjobs.dataset import layout, lease
 from cvjobs.errors import CvjobsError, Stopped, WrongUse, storage_failure
 from cvjobs.pipeline import nights, page, scores, work
 from cvjobs.pipeline.nights import Night, Status, Try, Work
-from cvjobs.pipeline.outcome import Outcome
+from cvjobs.pipeline.outcome import Outcome, Preview
 from cvjobs.pipeline.plan import Pipeline, Step
 from cvjobs.remote import parse_options
 from cvjobs.stopping import Stop, stoppable
 from cvjobs.storage import LocalStore, Store, open_store
 
 
-def preview(pipeline: Pipeline) -> Outcome:
+def preview(pipeline: Pipeline) -> Preview:
     """Return what a night would do, and change nothing."""
     store = _store(pipeline)
     earlier = nights.load(store)
-    return Outcome.of(pipeline, nights.tonight(store, pipeline, earlier))
+    return replace(Preview.of(pipeline, nights.tonight(store, pipeline, earlier)), exit_code=0)
 
 
 def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from cvjobs.dataset import layout
 from cvjobs.errors import Stopped
@@ -28,7 +28,7 @@ class Outcome:
     steps: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, pipeline: Pipeline, night: Night) -> Outcome:
+    def of(cls, pipeline: Pipeline, night: Night) -> Self:
         """Return the outcome of a night as it stands; its status is ``waiting`` where nothing of it ran yet."""
         last = night.tries[-1] if night.tries else None
         failed = [work.exit_code for work in night.steps if work.status in ("failed", "stopped")]
@@ -49,15 +49,6 @@ class Outcome:
         """Return the record as JSON types."""
         return dict(vars(self))
 
-    def plan(self) -> str:
-        """Return what would run, in the order of the steps."""
-        left = [step for step in self.steps if step["status"] != "done"]
-        lines = [f"night {self.night} of {self.name}: {len(left)} of {len(self.steps)} steps to run"]
-        for step in self.steps:
-            mark = "(done) " if step["status"] == "done" else ""
-            lines.append(f"  {step['name']}: {mark}{step['line']}")
-        return "\n".join([*lines, "nothing was run, nothing was written"])
-
     def __str__(self) -> str:
         done = sum(step["status"] == "done" for step in self.steps)
         lines = [f"night {self.night} of {self.name}: {self.status}, {done} of {len(self.steps)} steps done"]
@@ -67,6 +58,18 @@ class Outcome:
             said = ", ".join(filter(None, [took, step["reason"] or step["did"]]))
             lines.append(f"  {step['name']:<{wide}}  {step['status']:<7}  {said}".rstrip())
         return "\n".join([*lines, self.report])
+
+
+class Preview(Outcome):
+    """A night before a command works on it; as text what would run, in the order of the steps."""
+
+    def __str__(self) -> str:
+        left = [step for step in self.steps if step["status"] != "done"]
+        lines = [f"night {self.night} of {self.name}: {len(left)} of {len(self.steps)} steps to run"]
+        for step in self.steps:
+            mark = "(done) " if step["status"] == "done" else ""
+            lines.append(f"  {step['name']}: {mark}{step['line']}")
+        return "\n".join([*lines, "nothing was run, nothing was written"])
 
 
 def _step(work: Work) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from cvjobs.errors import WrongUse, nearest
 
@@ -20,76 +20,208 @@ ClipMode = Literal["norm", "value", "agc"]
 
 CLIMBING = ("onecycle", "cyclic")  # schedules that start low by themselves
 RECONSTRUCTION = ("mse", "l1", "ssim")  # losses of an autoencoder
+SIZE = "Model, data and size"  # a group of options
 OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
+
+
+class Limit(NamedTuple):
+    """The range of a number, in words too; ``least`` and ``most`` belong to it, where it has such ends."""
+
+    words: str
+    holds: Callable[[float], bool]
+    least: float | None = None
+    most: float | None = None
+
+
+POSITIVE = Limit("more than 0", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = Limit("at least 0", lambda value: 0 <= value < math.inf, least=0)
+SHARE = Limit("from 0 to 1", lambda value: 0 <= value <= 1, least=0, most=1)
+BELOW_ONE = Limit("from 0 to below 1", lambda value: 0 <= value < 1, least=0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field of a recipe is as an option: its group in ``cvjobs train --help``, its sentence, its limit.
+
+    ``off`` says what an empty value means. A choice of words has its choices, and a pair of numbers its ``metavar``.
+    """
+
+    group: str
+    help: str
+    limit: Limit | None = None
+    metavar: str | None = None
+    off: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. Zero, ``""`` and ``"none"`` switch a setting off.
+    """How to train. Zero, ``""`` and ``"none"`` switch a setting off; each field's ``Setting`` says what it does.
 
-    Attributes:
-        opt: The optimizer, by timm's name; ``momentum`` is for those that have one.
-        lr: The highest learning rate where a step sees ``lr_base_size`` images; it grows linearly with that number.
-        layer_decay: Each layer learns at this share of the rate of the layer after it.
-        freeze_until: The first layer that learns; those before it stay as they are.
-        clip_grad: Clip gradients to this norm, value, or share of the weights' norm (``clip_mode``).
-        accumulate: Parts that a step is computed in, to save memory.
-        decay_epochs: ``step``: epochs between decays; ``plateau``: epochs without a better metric before one;
-            ``cyclic``: epochs of half a cycle.
-        decay_rate: ``step`` and ``plateau``: what a decay multiplies the rate by.
-        min_lr: The share of ``lr`` that no schedule falls below.
-        patience: Stop after so many epochs without a better metric.
-        logit_adjustment: Times the log of the classes' frequencies, added to the logits in training.
-        mixup, cutmix: Each the alpha of its Beta distribution; with both, each batch is mixed in one of the two ways.
-        erasing: The share of images of which a box is blanked.
-        scale, ratio: Share of the area, and the width over the height, of the box that is cut out of an image.
-        ema: The decay of an exponential moving average of the weights.
-        swa: The share of the epochs, the last ones, whose weights are averaged equally.
-        denoise: The deviation of the noise that an autoencoder is to remove, as a share of the range of pixels.
-        img_size: Side in pixels, one or from the first to the last epoch's; empty is the model's own.
-        drop_last: Leave out the images that fill no whole step at the end of an epoch.
+    ``lr_base_size`` is the number of images of a step at which the learning rate is ``lr``.
     """
 
-    epochs: int
-    opt: Optimizer = "adamw"
-    lr: float = 1e-3
+    epochs: Annotated[int, Setting(SIZE, "The number of times that training sees every image.", POSITIVE)]
+    opt: Annotated[Optimizer, Setting("Optimizer", "The optimizer.")] = "adamw"
+    lr: Annotated[
+        float,
+        Setting("Optimizer", "The highest learning rate for steps of 64 images; it grows with --batch-size.", POSITIVE),
+    ] = 1e-3
     lr_base_size: int = 64
-    momentum: float = 0.9
-    weight_decay: float = 0.05
-    layer_decay: float = 0.0
-    freeze_until: str = ""
-    clip_grad: float = 0.0
-    clip_mode: ClipMode = "norm"
-    accumulate: int = 1
-    sched: Schedule = "cosine"
-    warmup_epochs: float = 0.0
-    decay_epochs: float = 2.0
-    decay_rate: float = 0.1
-    min_lr: float = 0.0
-    patience: int = 0
-    loss: Loss = "auto"
-    smoothing: float = 0.0
-    focal_gamma: float = 2.0
-    class_weights: ClassWeights = "none"
-    logit_adjustment: float = 0.0
-    sampling: Sampling = "shuffle"
-    drop_last: bool = False
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    hflip: float = 0.5
-    vflip: float = 0.0
-    color_jitter: float = 0.0
-    aa: Policy = "none"
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    ema: float = 0.0
-    swa: float = 0.0
-    denoise: float = 0.0
-    img_size: tuple[int, ...] = ()
+    momentum: Annotated[float, Setting("Optimizer", "The momentum of an optimizer that has one.", BELOW_ONE)] = 0.9
+    weight_decay: Annotated[
+        float, Setting("Optimizer", "The weight decay; biases and norms have none.", NOT_NEGATIVE)
+    ] = 0.05
+    layer_decay: Annotated[
+        float,
+        Setting(
+            "Optimizer", "The learning rate of a layer as a share of the next layer's; 0 gives all the same.", SHARE
+        ),
+    ] = 0.0
+    freeze_until: Annotated[
+        str,
+        Setting(
+            "Optimizer",
+            "The first layer that learns; the layers before it stay as they are.",
+            metavar="LAYER",
+            off="all learn",
+        ),
+    ] = ""
+    clip_grad: Annotated[
+        float, Setting("Optimizer", "The size above which gradients are clipped; 0 clips none.", NOT_NEGATIVE)
+    ] = 0.0
+    clip_mode: Annotated[
+        ClipMode,
+        Setting("Optimizer", "What --clip-grad limits: the norm, each value, or the share of the weights' norm (agc)."),
+    ] = "norm"
+    accumulate: Annotated[
+        int, Setting("Optimizer", "The number of parts in which a step is computed, to save memory.", POSITIVE)
+    ] = 1
+    sched: Annotated[Schedule, Setting("Schedule", "The course of the learning rate.")] = "cosine"
+    warmup_epochs: Annotated[
+        float,
+        Setting(
+            "Schedule",
+            "The epochs in which the learning rate grows from 0; by default at most a tenth of all.",
+            NOT_NEGATIVE,
+        ),
+    ] = 0.0
+    decay_epochs: Annotated[
+        float,
+        Setting(
+            "Schedule",
+            "The epochs between decays of --sched step, without a better metric before one of plateau, or in half a "
+            "cycle of cyclic.",
+            POSITIVE,
+        ),
+    ] = 2.0
+    decay_rate: Annotated[
+        float, Setting("Schedule", "The factor of the learning rate at each decay of --sched step and plateau.", SHARE)
+    ] = 0.1
+    min_lr: Annotated[
+        float, Setting("Schedule", "The lowest learning rate of any schedule, as a share of --lr.", SHARE)
+    ] = 0.0
+    patience: Annotated[
+        int,
+        Setting(
+            "Schedule", "The epochs without a better metric that end the training early; 0 ends none.", NOT_NEGATIVE
+        ),
+    ] = 0
+    loss: Annotated[
+        Loss,
+        Setting(
+            "Loss and imbalance",
+            "The loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder; auto is ce, bce for several "
+            "labels, mse for an autoencoder.",
+        ),
+    ] = "auto"
+    smoothing: Annotated[
+        float,
+        Setting("Loss and imbalance", "The share of every label that is spread over all classes.", BELOW_ONE),
+    ] = 0.0
+    focal_gamma: Annotated[
+        float,
+        Setting("Loss and imbalance", "The gamma of --loss focal; more of it counts easy images less.", NOT_NEGATIVE),
+    ] = 2.0
+    class_weights: Annotated[
+        ClassWeights,
+        Setting(
+            "Loss and imbalance",
+            "The weights of classes in the loss: none, or by the inverse or the effective number of their images.",
+        ),
+    ] = "none"
+    logit_adjustment: Annotated[
+        float,
+        Setting(
+            "Loss and imbalance",
+            "The factor of the log class frequencies that are added to the logits in training; 0 adds none.",
+            NOT_NEGATIVE,
+        ),
+    ] = 0.0
+    sampling: Annotated[
+        Sampling, Setting("Loss and imbalance", "The order of images: shuffled, or balanced over the classes.")
+    ] = "shuffle"
+    drop_last: Annotated[
+        bool, Setting("Schedule", "Leave out the images at the end of an epoch that do not fill a step.")
+    ] = False
+    scale: Annotated[
+        tuple[float, float],
+        Setting("Augmentation", "The area of a random crop as a share of the image's.", metavar="LOW:HIGH"),
+    ] = (1.0, 1.0)
+    ratio: Annotated[
+        tuple[float, float],
+        Setting("Augmentation", "The width of a random crop as a share of its height.", metavar="LOW:HIGH"),
+    ] = (1.0, 1.0)
+    hflip: Annotated[float, Setting("Augmentation", "The share of images mirrored left to right.", SHARE)] = 0.5
+    vflip: Annotated[float, Setting("Augmentation", "The share of images mirrored top to bottom.", SHARE)] = 0.0
+    color_jitter: Annotated[
+        float, Setting("Augmentation", "The strength of random changes of brightness, contrast and colour.", SHARE)
+    ] = 0.0
+    aa: Annotated[Policy, Setting("Augmentation", "The policy of automatic augmentation.")] = "none"
+    erasing: Annotated[
+        float, Setting("Augmentation", "The share of images in which a random box is blanked.", SHARE)
+    ] = 0.0
+    mixup: Annotated[
+        float, Setting("Augmentation", "The alpha of mixup, which blends two images; 0 blends none.", NOT_NEGATIVE)
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        Setting(
+            "Augmentation", "The alpha of CutMix, which pastes a box of another image; 0 pastes none.", NOT_NEGATIVE
+        ),
+    ] = 0.0
+    ema: Annotated[
+        float,
+        Setting("Averages", "The decay of an exponential moving average of the weights; 0 keeps none.", BELOW_ONE),
+    ] = 0.0
+    swa: Annotated[
+        float,
+        Setting(
+            "Averages", "The share of the epochs, the last ones, whose weights are averaged; 0 averages none.", SHARE
+        ),
+    ] = 0.0
+    denoise: Annotated[
+        float,
+        Setting(
+            "Augmentation",
+            "The deviation of the noise that an autoencoder learns to remove, as a share of the range of pixels.",
+            SHARE,
+        ),
+    ] = 0.0
+    img_size: Annotated[
+        tuple[int, ...],
+        Setting(
+            SIZE,
+            "The side of the images in pixels; two, as in 128:224, are those of the first and the last epoch.",
+            metavar="SIDE[:SIDE]",
+            off="the model's own",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        for name, setting in SETTINGS.items():
+            _check(name, setting, getattr(self, name))
+        if self.scale[1] > 1:
+            raise WrongUse(f"--scale is a share of the image's area: {self.scale[1]:g} is more than all of it.")
         if self.sched in CLIMBING and self.warmup_epochs:
             raise WrongUse(f"--sched {self.sched} starts low by itself: leave out --warmup-epochs.")
         if self.warmup_epochs >= self.epochs:
@@ -100,56 +232,31 @@ class Recipe:
             raise WrongUse("--logit-adjustment is for classes that exclude each other: leave it out with --loss bce.")
 
 
-_RANGES: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
-    (lambda value: 0 < value < math.inf, "more than 0", ("epochs", "lr", "lr_base_size", "accumulate", "decay_epochs")),
-    (
-        lambda value: 0 <= value <= 1,
-        "from 0 to 1",
-        ("layer_decay", "decay_rate", "min_lr", "hflip", "vflip", "color_jitter", "erasing", "swa", "denoise"),
-    ),
-    (lambda value: 0 <= value < 1, "from 0 to below 1", ("momentum", "smoothing", "ema")),
-    (
-        lambda value: 0 <= value < math.inf,
-        "at least 0",
-        (
-            "weight_decay",
-            "clip_grad",
-            "warmup_epochs",
-            "patience",
-            "focal_gamma",
-            "logit_adjustment",
-            "mixup",
-            "cutmix",
-        ),
-    ),
-)
-_CHOICES = {
-    "opt": Optimizer, "clip_mode": ClipMode, "sched": Schedule, "loss": Loss, "class_weights": ClassWeights,
-    "sampling": Sampling, "aa": Policy,
-}  # fmt: skip
+def _settings() -> dict[str, tuple[Any, Setting]]:
+    """Return the type and the Setting of each field that is an option, by name."""
+    hints = get_type_hints(Recipe, include_extras=True)
+    return {field.name: get_args(hints[field.name]) for field in fields(Recipe) if get_args(hints[field.name])}
 
 
-def _check_numbers(recipe: Recipe) -> None:
-    for good, wanted, names in _RANGES:
-        for name in names:
-            if not good(getattr(recipe, name)):
-                raise WrongUse(f"{_option(name)} must be {wanted}, not {getattr(recipe, name):g}.")
-    for name, choices in _CHOICES.items():
-        value = getattr(recipe, name)
-        if value not in get_args(choices):
-            hint = nearest(value, get_args(choices), 1)
-            raise WrongUse(f"{_option(name)} must be one of {', '.join(get_args(choices))}, not {value!r}{hint}.")
-    for name in ("scale", "ratio"):
-        pair = getattr(recipe, name)
-        if len(pair) != 2 or not 0 < pair[0] <= pair[1] < float("inf"):
-            raise WrongUse(f"{_option(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
-    if recipe.scale[1] > 1:
-        raise WrongUse(f"--scale is a share of the image's area: {recipe.scale[1]:g} is more than all of it.")
-    if len(recipe.img_size) > 2 or any(side < 8 for side in recipe.img_size):
-        raise WrongUse("--img-size must be at least 8 pixels, or two sizes as in 128:224.")
+SETTINGS = _settings()
 
 
-def _option(name: str) -> str:
+def _check(name: str, known: tuple[Any, Setting], value: Any) -> None:
+    kind, setting = known
+    if setting.limit and not setting.limit.holds(value):
+        raise WrongUse(f"{option_of(name)} must be {setting.limit.words}, not {value:g}.")
+    choices = get_args(kind)
+    if get_origin(kind) is Literal and value not in choices:
+        hint = nearest(value, choices, 1)
+        raise WrongUse(f"{option_of(name)} must be one of {', '.join(choices)}, not {value!r}{hint}.")
+    if kind == tuple[float, float] and (len(value) != 2 or not 0 < value[0] <= value[1] < math.inf):
+        raise WrongUse(f"{option_of(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
+    if kind == tuple[int, ...] and (len(value) > 2 or any(side < 8 for side in value)):
+        raise WrongUse(f"{option_of(name)} must be at least 8 pixels, or two sizes as in 128:224.")
+
+
+def option_of(name: str) -> str:
+    """Return the option of a setting, as it is typed."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -199,7 +306,9 @@ def named(recipe: str, *, classes: bool = True, **overrides: Any) -> Recipe:
             raise WrongUse(f"A recipe has no setting {name}{nearest(name, own)}.")
     if not classes:
         if wrong := [name for name in OF_CLASSES if name in given]:
-            raise WrongUse(f"{_option(wrong[0])} is about classes, which --task autoencoder has none of: leave it out.")
+            raise WrongUse(
+                f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
+            )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
     elif given.get("denoise"):
         raise WrongUse("--denoise is for --task autoencoder: leave it out.")

@@ -49,6 +49,17 @@ def entrypoint(arguments: list[str]) -> str:
     return line
 
 
+def same(line: str, other: str) -> bool:
+    """Return whether two lines that a shell runs mean the same: the order of the options does not matter."""
+    return _parts(line) == _parts(other)
+
+
+def _parts(line: str) -> tuple[list[str], list[str]]:
+    arguments = shlex.split(line)
+    ends = arguments.index("--") if "--" in arguments else len(arguments)
+    return sorted(arguments[:ends]), arguments[ends:]
+
+
 def _long(field: Field) -> str:
     return field.spelt.rpartition("/")[2]
 

@@ -44,7 +44,7 @@ def send(command: str, config: Any, wish: Wish) -> int:
     job = server.job(name)
     if job is None:
         raise JobFailed(f"The cluster at {server.address} lost job {name}: run the same command again.")
-    if job.entrypoint != line:
+    if not commandline.same(job.entrypoint, line):
         _remove(marker)
         raise WrongUse(f"The id {name} belongs to another command ({job.command}): choose another --id.")
     state = "" if new else f" is there already ({job.status.lower()})"

@@ -16,6 +16,7 @@ from cvjobs import models, weights
 from cvjobs.errors import WrongUse
 from cvjobs.heads import OPTION
 from cvjobs.networks import TYPES
+from cvjobs.precision import resolve_precision
 from cvjobs.recipes.settings import Recipe
 from cvjobs.records import Transform, facts
 from cvjobs.trainees import Trainee
@@ -133,8 +134,8 @@ class TrainPlan:
 
 
 def resolved(precision: str, device: str) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``, as ``models.resolve_precision``; float16 trains on a CPU, too, slowly."""
-    return precision if precision == "fp16" else models.resolve_precision(precision, device)
+    """Return ``fp32``, ``bf16`` or ``fp16``, as ``resolve_precision``; float16 trains on a CPU, too, slowly."""
+    return precision if precision == "fp16" else resolve_precision(precision, device)
 
 
 def kind(precision: str) -> torch.dtype:

@@ -13,8 +13,6 @@ embed = drivers.load("embed")
 Config = embed.Config
 
 
-def run(config: Any) -> int:
+def call(config: Any) -> Any:
     """Embed with a decoder that sleeps."""
-    summary = batch.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")
-    print(summary)
-    return summary.exit_code
+    return batch.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")
