@@ -88,7 +88,7 @@ def _renamed(listing: Listing, resolved: Resolved) -> Listing:
     The versions of the images stay: they are made from the names and values in the list.
     """
     keys, own = IMAGES.names, listing.images.schema.names[len(IMAGES) :]
-    names = layout.own_names(own, [*layout.RESERVED, *resolved.opener.results.names])
+    names = layout.own_names(own, [*layout.RESERVED, *resolved.results.names])
     return replace(listing, images=listing.images.rename_columns([*keys, *names]))
 
 

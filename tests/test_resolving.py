@@ -17,6 +17,7 @@ from cvjobs.detection.rules import Settings
 from cvjobs.detection.steps import DetectRequest
 from cvjobs.embedding import EmbedRequest
 from cvjobs.errors import JobFailed, WrongUse
+from cvjobs.precision import resolve_precision
 from cvjobs.records import digest
 from cvjobs.resolving import ModelRecord, ModelRequest, TaskSpec, resolve
 from cvjobs.results import SCHEMAS
@@ -153,9 +154,7 @@ def test_the_precision_of_an_earlier_run_stays_where_it_is_automatic() -> None:
     asked = replace(request("embed"), weights="random")
     assert resolve(asked, "auto", earlier).record.precision == "bf16"
     assert resolve(asked, "fp32", earlier).record.precision == "fp32"
-    assert resolve(asked, "auto", {}).record.precision == models.resolve_precision(
-        "auto", here("embed")["asked"]["device"]
-    )
+    assert resolve(asked, "auto", {}).record.precision == resolve_precision("auto", here("embed")["asked"]["device"])
 
 
 def test_a_step_travels_and_gives_the_columns_of_its_task() -> None:
