@@ -37,12 +37,11 @@ def rate(recipe: Recipe, step: int, steps_per_epoch: int, metrics: Sequence[floa
     return max(share, recipe.min_lr)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> float:
-    """Give every group of an optimizer this share of its highest rate, and return the rate of the last layer."""
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Give every group of an optimizer this share of its highest rate."""
     highest: float = optimizer.defaults["lr"]
     for group in optimizer.param_groups:
         group["lr"] = highest * share * group.get("lr_scale", 1.0)
-    return highest * share
 
 
 def size(recipe: Recipe, epoch: int, own: int) -> int:

@@ -1,0 +1,96 @@
+"""The one step that training, the search for a rate, the overfit check and the trial of a batch size make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cvjobs.recipes import settings
+from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.team import Alone
+
+IMAGES = torch.arange(6 * 3 * 4 * 4, dtype=torch.float32).view(6, 3, 4, 4).sin()
+TARGETS = torch.tensor([0, 1, 0, 1, 1, 0])
+# The first step of Nesterov's momentum is 1 + momentum times that of gradient descent.
+QUIET: dict[str, Any] = {"opt": "sgd", "momentum": 0.5, "weight_decay": 0.0, "lr_base_size": 6, "lr": 0.5}
+
+
+def learner(precision: str = "fp32", **recipe: Any) -> Learner:
+    """Return a linear layer that learns, with the same weights each time."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    made = settings.named("quick", classes=True, **{**QUIET, "clip_grad": 0.0, "ema": 0.0, **recipe})
+    found = Learner(module, made, precision, Alone(torch.device("cpu")), batch=6, steps=1)
+    found.train()
+    return found
+
+
+def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Return some of the images."""
+    return IMAGES[part], TARGETS[part]
+
+
+def batch(accumulate: int = 1) -> Batch:
+    """Return the images as one step."""
+    return Batch(parts=parted(6, accumulate), whole=6, given=given)
+
+
+@pytest.mark.parametrize(
+    ("images", "accumulate", "sizes"), [(6, 1, [6]), (6, 2, [3, 3]), (7, 3, [3, 2, 2]), (5, 9, [3, 2]), (1, 4, [1])]
+)
+def test_parts_are_of_two_images_at_least(images: int, accumulate: int, sizes: list[int]) -> None:
+    parts = parted(images, accumulate)
+    assert [len(part) for part in parts] == sizes
+    assert np.concatenate(parts).tolist() == list(range(images))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_is_that_of_gradient_descent(accumulate: int) -> None:
+    made = learner()
+    weight = made.model[1].weight  # type: ignore[index]
+    before = weight.detach().clone()
+    expected = functional.cross_entropy(made.model(IMAGES), TARGETS)
+    (gradient,) = torch.autograd.grad(expected, weight)
+    losses = made.step(batch(accumulate), functional.cross_entropy, 0.1)
+    assert sum(float(loss) * images for loss, images in losses) / 6 == pytest.approx(expected.item(), rel=1e-6)
+    assert sum(images for _, images in losses) == 6
+    assert len(losses) == accumulate
+    torch.testing.assert_close(weight.detach(), before - 1.5 * 0.05 * gradient, rtol=1e-5, atol=1e-7)
+    assert made.done == 1
+
+
+def test_gradients_are_clipped_before_the_update() -> None:
+    made = learner(clip_grad=0.001)
+    before = torch.cat([parameter.detach().flatten().clone() for parameter in made.model.parameters()])
+    made.step(batch(), functional.cross_entropy, 1.0)
+    after = torch.cat([parameter.detach().flatten() for parameter in made.model.parameters()])
+    assert float((after - before).norm()) == pytest.approx(1.5 * 0.5 * 0.001, rel=0.01)
+
+
+def test_the_average_follows_and_is_what_is_scored() -> None:
+    made = learner(ema=0.5)
+    first = [parameter.detach().clone() for parameter in made.model.parameters()]
+    made.step(batch(), functional.cross_entropy, 1.0)
+    for mean, before, now in zip(made.scored.parameters(), first, made.model.parameters(), strict=True):
+        share = 2 ** (-2 / 3)  # of the latest weights after one step
+        torch.testing.assert_close(mean, before + share * (now.detach() - before))
+    plain = learner()
+    assert plain.scored is plain.model
+
+
+def test_a_step_that_overflows_in_float16_changes_nothing_but_the_scale() -> None:
+    made = learner("fp16")
+    before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+    made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 2.0**120})
+    made.step(batch(), functional.cross_entropy, 1.0)
+    assert made.scaler.get_scale() == 2.0**119
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.state_dict().items())
+    made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 1.0})
+    made.step(batch(), functional.cross_entropy, 1.0)
+    assert not torch.equal(made.model.state_dict()["1.weight"], before["1.weight"])
