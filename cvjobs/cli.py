@@ -68,14 +68,13 @@ def _parse(app: typer.Typer, words: list[str]) -> Any:
 
 
 def _application() -> typer.Typer:
-    app = typer.Typer(
+    return typer.Typer(
         help=_ABOUT,
         add_completion=False,
         rich_markup_mode=None,  # importing rich takes as long as everything else
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    return app
 
 
 def _version(wanted: bool) -> None:

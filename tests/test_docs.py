@@ -117,7 +117,9 @@ def helps() -> dict[str, str]:
     texts = {}
     for name in drivers.files():
         command = typer.main.get_group(cli._single(name, drivers.load(name))).commands[name]
-        texts[name] = "\n".join([command.help or "", *(parameter.help or "" for parameter in command.params)])
+        texts[name] = "\n".join(
+            [command.help or "", *(str(getattr(parameter, "help", "")) for parameter in command.params)]
+        )
     return texts
 
 
