@@ -68,15 +68,13 @@ def _parse(app: typer.Typer, words: list[str]) -> Any:
 
 
 def _application() -> typer.Typer:
-    app = typer.Typer(
+    return typer.Typer(
         help=_ABOUT,
         add_completion=False,
         rich_markup_mode=None,  # importing rich takes as long as everything else
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    app.callback()(_options)
-    return app
 
 
 def _version(wanted: bool) -> None:
@@ -96,6 +94,7 @@ def _options(
 def _overview() -> typer.Typer:
     """All commands with the first line of their help, none of them imported."""
     app = _application()
+    app.callback()(_options)
     for name, text in drivers.described().items():
         app.command(name, short_help=text.partition("\n")[0])(_no_command)
     return app
@@ -107,6 +106,8 @@ def _no_command() -> None:
 
 def _single(name: str, driver: ModuleType) -> typer.Typer:
     app = _application()
+    # Nothing stands before the command: Typer would import pydantic, half of the time of --help, for a flag that does.
+    app.callback(add_help_option=False)(lambda: None)
     app.command(name, help=driver.__doc__, cls=helptext.Command)(_command(name, driver))
     return app
 

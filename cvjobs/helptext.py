@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from cvjobs.config import GENERAL, REQUIRED
@@ -44,6 +45,14 @@ class Command(TyperCommand):
                 value = parameter.metavar or str(parameter.name).upper()
                 pieces.append(f"{parameter.opts[0]} {value}")
         return [*pieces, "[OPTIONS]"]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, or show the help at once: Typer imports pydantic, half of the time, to know a flag."""
+        before = args[: args.index("--")] if "--" in args else args
+        if set(before) & set(ctx.help_option_names):
+            print(self.get_help(ctx))
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the groups in the order of ``GROUPS``, all with the same first column."""

@@ -255,10 +255,12 @@ def test_attributes_of_the_package() -> None:
         _ = cvjobs.no_such_command
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["embed", "-h"]])
+def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    heavy = {"ray", "torch", "pyarrow", "numpy", "rich"} | ({"pydantic"} if len(words) > 1 else set())
     program = (
-        "import sys\nfrom cvjobs.cli import main\ncode = main(['--help'])\n"
-        "print(code, sorted({'ray', 'torch', 'pyarrow', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)"
+        f"import sys\nfrom cvjobs.cli import main\ncode = main({words!r})\n"
+        f"print(code, sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr == "0 []\n"

@@ -95,6 +95,14 @@ def test_a_path_that_is_not_utf_8_is_refused() -> None:
         commandline.entrypoint(["embed", os.fsdecode(b"\xff")])
 
 
+def test_the_order_of_options_makes_no_other_command() -> None:
+    line = commandline.entrypoint(["query", "--config=/dev/null", "--k=3", "--out=/o", "--", "/index", "/photos"])
+    other = commandline.entrypoint(["query", "--config=/dev/null", "--out=/o", "--k=3", "--", "/index", "/photos"])
+    assert commandline.same(line, other)
+    assert not commandline.same(line, line.replace("--k=3", "--k=4"))
+    assert not commandline.same(line, line.replace("/index /photos", "/photos /index"))
+
+
 @pytest.mark.parametrize("missing", ["out", "source"])
 def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing: str) -> None:
     for folder in {"out", "source"} - {missing}:

@@ -93,7 +93,7 @@ def test_every_setting_is_an_option_of_train() -> None:
     ],
 )
 def test_an_option_says_the_value_in_each_recipe(name: str, default: str) -> None:
-    assert (config.fields(TRAIN)[name].info.help or "").endswith(f".  [default: {default}]")
+    assert str(config.fields(TRAIN)[name].info.help).endswith(f".  [default: {default}]")
 
 
 def test_what_is_given_replaces_the_recipes_own() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cvjobs import devices, models
+from cvjobs import devices
 from cvjobs.classification import ClassifyRequest
 from cvjobs.detection.rules import Settings
 from cvjobs.detection.steps import DetectRequest

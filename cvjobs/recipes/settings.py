@@ -1,7 +1,5 @@
 """Every setting of a recipe, in plain values, and the named recipes; what they do lives in the modules beside this."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
