@@ -78,6 +78,8 @@ class ServerProcess:
     def end(self) -> None:
         """End the process and with it children that hang; the others end when their sockets close."""
         self.control.close()
+        if not self.ready:  # it is still importing, for seconds, and has no children
+            self.process.kill()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
