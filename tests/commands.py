@@ -25,8 +25,10 @@ import pyarrow.parquet as pq
 
 import cvjobs
 from cvjobs import cli
+from cvjobs.decoding.server_process import SHELF
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 CLI = [sys.executable, "-m", "cvjobs"]
 # Runs ``embed`` with a decoder of ``decoders_e2e``: DECODER SOURCE OUT WORKERS.
 WITH_DECODER = [sys.executable, str(TESTS / "decoders_e2e.py")]
@@ -100,7 +102,10 @@ def here(*words: object) -> Ended:
         code = cli.main([*map(str, words)])
 
     def more() -> list[str]:
-        return [str(child) for child in psutil.Process().children(recursive=True) if child not in before]
+        found = {child.pid: child for child in psutil.Process().children(recursive=True) if child not in before}
+        if SHELF.kept is not None:  # the decoder server, which the next command in this process takes
+            found.pop(SHELF.kept, None)
+        return [str(child) for child in found.values()]
 
     until(lambda: not more(), 10.0, must=False)
     return Ended(code, out.getvalue(), err.getvalue(), more())
@@ -199,19 +204,25 @@ def exact(out: Path, source: Path, count: int) -> None:
 
 
 def killed_often(
-    source: Path, out: Path, images: int, kills: int, longest: float, words: tuple[str, ...] = EMBED
+    source: Path, out: Path, images: int, kills: int, most: int, words: tuple[str, ...] = EMBED
 ) -> list[Path]:
-    """Kill a command so many times, each at a random moment, and repeat it at once; a new output after each end.
+    """Kill a command ``kills`` times and repeat it at once, each time after so many new parts, none to ``most``.
 
-    Returns the outputs, of which all are exact and have the same rows.
+    A run of which no part is awaited is killed when it holds the output; one that ends before its kill is followed by
+    one with a new output. Returns the outputs, of which all are exact and have the same rows.
     """
     moments = random.Random(kills)
     name, *options = words
     outs = [out / "0"]
     for _ in range(kills):
+        wanted = moments.randint(0, most)
+        watched = "parts/*.json" if wanted else "runs/*"
+        before = set(outs[-1].glob(f"_cvjobs/{watched}"))
         with started([*CLI, name, str(source), "-o", str(outs[-1]), *options]) as process:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0.0, longest))
+            new: set[Path] = set()
+            while len(new) < max(wanted, 1) and process.poll() is None:
+                new |= set(outs[-1].glob(f"_cvjobs/{watched}")) - before
+                time.sleep(0.01)
             kill(process, signal.SIGKILL)
             process.wait()
         if process.returncode == 0:

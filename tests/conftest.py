@@ -1,11 +1,16 @@
-"""Images that are made once for all end-to-end tests, and a world without model hubs."""
+"""Images that are made once for all end-to-end tests, a world without model hubs, and the order of the tests."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+# Before torch is imported: the tests run in two processes on two cores, and commands inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -18,6 +23,26 @@ BEGAN = time.monotonic()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--minutes", type=float, default=float("inf"), help="skip what would begin after so many minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and those with Ray, which share its head; order the groups.
+
+    The long tests begin with the files that take the fewest minutes. Otherwise the heaviest files come first, so that
+    both processes end at about the same time.
+    """
+    faults = config.getoption("markexpr") == "faults"
+    weights: Counter[str] = Counter()
+    groups = {}
+    for item in items:
+        ray = item.get_closest_marker("ray") is not None
+        groups[item] = str(item.path) if faults or not ray else "ray"
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+        if faults and (mark := item.get_closest_marker("faults")):
+            weights[groups[item]] += mark.kwargs.get("minutes", 1)
+        elif not faults:
+            weights[groups[item]] -= (1000 if ray else 0) + (item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: (weights[groups[item]], groups[item]))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,6 +76,22 @@ def slow_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             image.hardlink_to(root / f"scan{number % 8:03}.png")
     return aged(root)
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Ray head on this machine that takes jobs, as the variables that a command needs to reach it."""
+    from heads import ray_head
+
+    with ray_head(tmp_path_factory.mktemp("home"), f"test{os.getpid()}") as variables:
+        yield variables
+
+
+@pytest.fixture
+def cluster(head: dict[str, str]) -> dict[str, str]:
+    """The same Ray head for workers, without its Jobs API."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(Path(head["HOME"], ".ray", "auth_token"))}
+    return {**token, "RAY_ADDRESS": head["GCS"], "RAY_enable_metrics_collection": "0", "RAY_DISABLE_METRICS": "1"}
 
 
 @pytest.fixture

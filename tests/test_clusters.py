@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import run, sentence
+from commands import ROOT, run, sentence
 
 import cvjobs
 from cvjobs import clusters, drivers, paths
@@ -23,7 +23,6 @@ from cvjobs.clusters import host, launcher
 from cvjobs.errors import WrongUse
 from cvjobs.submission import wheel
 
-ROOT = Path(__file__).parent.parent
 ANSWERS = {"head_ip": "10.0.0.1", "worker_ips": "10.0.0.2", "region": "us-east-1", "ImageId": "ami-12c6146b"}
 
 

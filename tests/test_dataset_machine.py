@@ -6,9 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from toy import Run, Toy, killed, plain
 
 from cvjobs.dataset import snapshot_reader
@@ -101,12 +102,23 @@ class Walk(RuleBasedStateMachine):
         assert plain(self.toy.out) == self.toy.wanted()
 
 
-TestWalk = Walk.TestCase
-TestWalk.settings = settings(
-    max_examples=8,
-    stateful_step_count=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+def walks(count: int) -> None:
+    """Walk as often, ten steps each time, always the same ways."""
+    often = settings(
+        max_examples=count,
+        stateful_step_count=10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(Walk, settings=often)
+
+
+def test_eight_walks() -> None:
+    walks(8)
+
+
+@pytest.mark.faults(minutes=4)
+def test_five_hundred_walks() -> None:
+    walks(500)

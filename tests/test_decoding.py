@@ -7,12 +7,12 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import xxhash
+from commands import TESTS
 
 from cvjobs.decoding import lanes
 from cvjobs.decoding.lanes import Children, Chunk, Fetched, Lane, Measured
@@ -85,8 +85,14 @@ class Rig:
 
 def started(decoder: str, transform: Transform = TRANSFORM, max_pixels: int = 1000) -> Children:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
+        patch.syspath_prepend(str(TESTS))
         return Children(transform, max_pixels, decoder)
+
+
+def server(children: Children) -> psutil.Process:
+    """The process that forks children."""
+    assert children._nursery._server is not None
+    return psutil.Process(children._nursery._server.process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +100,9 @@ def shared() -> Iterator[Children]:
     children = started("decoders:toy")
     children.fork().close()  # wait for it
     yield children
-    nursery = psutil.Process(children._nursery._process.pid)
+    process = server(children)
     children.close()
-    assert not nursery.is_running()
+    assert not process.is_running()
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def rig(shared: Children, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.setattr(lanes, "PATIENCE", 2.0)
     descriptors = psutil.Process().num_fds()
     yield lambda count: Rig(shared, count)
-    _, alive = psutil.wait_procs(psutil.Process(shared._nursery._process.pid).children(), 5)
+    _, alive = psutil.wait_procs(server(shared).children(), 5)
     assert alive == []
     assert psutil.Process().num_fds() <= descriptors
 
@@ -201,8 +207,8 @@ def test_sigterm_to_the_whole_group_leaves_the_children_working(rig: Callable[[i
     one = rig(1)
     one.start(contents)
     assert one.basket.some.wait(30)
-    os.kill(shared._nursery._process.pid, signal.SIGTERM)
-    for child in psutil.Process(shared._nursery._process.pid).children():
+    server(shared).terminate()
+    for child in server(shared).children():
         child.terminate()
     one.join()
     check(one.basket, contents, {})
@@ -225,7 +231,7 @@ def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_w
     for _ in range(2):
         one.basket.some.clear()
         assert one.basket.some.wait(60)
-        children._nursery._process.kill()
+        server(children).kill()
     one.join()
     children.close()
     (error,) = one.basket.errors
@@ -239,7 +245,7 @@ def test_nothing_is_lost_where_a_nursery_is_replaced() -> None:
     two = Rig(children, 2)
     two.start([b"SLOW" + content for content in numbered(200)])
     assert two.basket.some.wait(60)
-    children._nursery._process.kill()
+    server(children).kill()
     two.join()
     children.close()
     assert (len(two.basket.good), two.basket.answers, two.basket.errors) == (200, 200, [])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from commands import aged, errors, rows
+from detectors import KINDS, OTHERS, SIDE, SMALL, own, same
 from PIL import Image, ImageOps
-from test_detection import KINDS, OTHERS, SIDE, SMALL, own, same
 
 import cvjobs
 from cvjobs import results

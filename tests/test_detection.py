@@ -10,6 +10,7 @@ import calibrated
 import numpy as np
 import pytest
 import torch
+from detectors import FIXED, KINDS, OTHERS, SIDE, SMALL, own, same
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -21,20 +22,7 @@ from cvjobs.errors import WrongUse
 from cvjobs.models import detector, names
 from cvjobs.records import Transform
 
-SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
-FIXED = "ssdlite320_mobilenet_v3_large"
-KINDS = [SMALL, "retinanet_resnet50_fpn", "fcos_resnet50_fpn", FIXED]
-OTHERS = [
-    "ssd300_vgg16",
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "retinanet_resnet50_fpn_v2",
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
-]
 SIZES = [(150, 200), (150, 200), (120, 260)]
-SIDE = 128  # the shorter side in pixels to which the quick tests resize
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,32 +37,6 @@ def loaded(name: str, file: Path, settings: Settings | None = None, masks: bool 
     found = detector(f"torchvision/{name}", weights=str(file))
     settings = settings or Settings(imgsz=None if found.rules.fixed else SIDE)
     return replace(found.ruled(settings), masks=masks).load("cpu", "fp32")
-
-
-def own(name: str, file: Path, images: list[Any], size: int | None = SIDE) -> list[dict[str, Tensor]]:
-    """What torchvision's model returns for each image alone."""
-    options = {}
-    if size and not name.startswith("ssd"):
-        proportion = 2 if name == SMALL else 1333 / 800
-        options = {"min_size": size, "max_size": round(size * proportion)}
-    model = calibrated.reference(name, file, **options)
-    with torch.no_grad():
-        return [model([torch.from_numpy(image).permute(2, 0, 1) / 255])[0] for image in images]
-
-
-def same(found: Found | None, expected: dict[str, Tensor]) -> None:
-    """Every box has its counterpart: of its class, within half a pixel, its score within a thousandth."""
-    assert found is not None
-    boxes, scores, labels = (expected[name].numpy() for name in ("boxes", "scores", "labels"))
-    assert len(boxes) == len(found.boxes)
-    assert (np.diff(found.scores) <= 0).all()
-    apart = np.abs(boxes[:, None] - found.boxes[None]).max(-1)
-    apart += 1e3 * (labels[:, None] != found.classes[None])
-    apart += 1e3 * (np.abs(scores[:, None] - found.scores[None]) > 1e-3)
-    # Where the hundred best are kept, rounding decides between the hundredth and those that score the same.
-    assert (apart.min(1)[scores > scores.min() + 1e-3] <= 0.5).all()
-    assert (apart.min(0)[found.scores > found.scores.min() + 1e-3] <= 0.5).all()
-    assert (scores > scores.min() + 1e-3).mean() > 0.9
 
 
 def equal(found: Found, expected: Found) -> None:

@@ -14,8 +14,8 @@ import pytest
 from commands import here, sentence, some
 from hypothesis import given
 from hypothesis import strategies as st
+from page_parser import harmless
 from PIL import Image
-from test_pages import harmless
 from vectors import Fake, Floats, clustered, named
 
 import cvjobs

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, TESTS
 from toy import Run, Toy, killed
 
-HERE = Path(__file__).parent
 MODES = pytest.mark.parametrize("mode", ["kill", "eio", "enospc"])
 
 
@@ -20,8 +20,8 @@ def sweep(made: Toy, step: int, mode: str, **options: bool) -> int:
     out = made.out.parent / "swept"
     arguments = [made.source, made.out, out, step, mode, json.dumps(options)]
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "faulty.py"), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
+        [sys.executable, "-W", "error", str(TESTS / "faulty.py"), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])},
         capture_output=True,
         text=True,
         timeout=600,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
+import assets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,9 +18,6 @@ from vectors import Fake, clustered, named
 
 import cvjobs
 from cvjobs.errors import JobFailed
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
-import assets
 
 
 @pytest.fixture(scope="module")

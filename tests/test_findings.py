@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from commands import aged
+from page_parser import Page, harmless
 from PIL import Image
 from predictions import Rows, output
 from pycocotools import mask as coco
-from test_pages import Page, harmless
 
 from cvjobs import batch, results
 from cvjobs.context import Context, Resolved

@@ -20,7 +20,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from buckets import KEYS, made, server
-from commands import CLI, LONGEST, Ended, aged, embed, exact, kill, parts, rows, run, started, until
+from commands import CLI, LONGEST, TESTS, Ended, aged, embed, exact, kill, parts, rows, run, started, until
 from hosts import API, Cluster, Host
 from PIL import Image
 
@@ -30,7 +30,7 @@ from cvjobs.clusters import local
 from cvjobs.paths import shipped
 
 pytestmark = pytest.mark.faults
-TOYS = [sys.executable, str(Path(__file__).parent / "with_toys.py")]
+TOYS = [sys.executable, str(TESTS / "with_toys.py")]
 THREE = ("--workers", "3")
 
 

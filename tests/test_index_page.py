@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from commands import aged, here, some
-from test_pages import Page, harmless
+from page_parser import Page, harmless
 from vectors import Fake, clustered, named
 
 import cvjobs

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from commands import environment
-from test_submission import TOYS, said
+from heads import TOYS, said
 
 from cvjobs import config, crews, drivers
 from cvjobs.dataset import layout

@@ -8,9 +8,9 @@ import io
 import numpy as np
 import numpy.typing as npt
 import pytest
+from page_parser import harmless, macro
 from PIL import Image
 from pycocotools import mask as coco
-from test_pages import harmless, macro
 
 from cvjobs.pages import overlays, palette
 from cvjobs.pages.overlays import Overlay, Shape

@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jinja2
 import pyarrow as pa
 import pytest
+from page_parser import harmless, macro
 from PIL import Image
 
 from cvjobs.decoding.lanes import Nursery
@@ -22,64 +22,6 @@ from cvjobs.listing import list_source
 from cvjobs.pages import charts, render, words
 from cvjobs.pages.thumbnails import LATE, Thumbnail, thumbnails
 from cvjobs.source import LocalSource
-
-ALLOWED = {"html", "head", "meta", "title", "style", "body", "main", "footer", "h1", "h2", "h3", "p", "div", "span"}
-ALLOWED |= {"b", "i", "table", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "figure", "figcaption", "img"}
-ALLOWED |= {"svg", "line", "path", "circle", "text", "ul", "li", "code", "strong", "rect", "details", "summary"}
-
-
-class Page(HTMLParser):
-    """A page taken apart: its elements, and its text by line."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._open: list[str] = []
-        self.feed(content)
-        self.close()
-        assert self._open == [], "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] != ["style"] and data.strip():
-            self.text.append(" ".join(data.split()))
-
-
-def harmless(content: str) -> Page:
-    """Take a page apart that loads nothing, runs nothing and links to nothing outside."""
-    page = Page(content)
-    assert {tag for tag, _ in page.elements} <= ALLOWED
-    for tag, attributes in page.elements:
-        assert not any(name.startswith("on") or name in ("href", "srcset", "action") for name in attributes)
-        if "src" in attributes:
-            assert str(attributes["src"]).startswith(("data:image/jpeg;base64,", "data:image/png;base64,")), tag
-    policies = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
-    style = content.partition("<style>")[2].partition("</style>")[0]
-    assert "@import" not in style
-    assert "url(" not in style
-    return page
-
-
-def macro(body: str, **values: object) -> str:
-    """Render a page whose content is a call of a macro."""
-    from cvjobs import pages
-
-    style = '{% block style %}{% include "overlays.css" %}{% endblock %}'
-    source = '{% extends "base.html" %}{% import "parts.html" as parts %}' + style
-    source += "{% block content %}" + body + "{% endblock %}"
-    return pages._templates().from_string(source).render(**values)
 
 
 @pytest.mark.parametrize(

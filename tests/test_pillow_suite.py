@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from commands import CLI, codes, errors, exact, kill, rows, some, started
+from commands import CLI, ROOT, codes, errors, exact, kill, rows, some, started
 from PIL import Image
 
 from cvjobs.records import CODES
 
 pytestmark = pytest.mark.faults
 
-CACHE = Path(__file__).parent.parent / ".demo"
+CACHE = ROOT / ".demo"
 SDIST = "pillow-13.0.0.tar.gz"
 SHA256 = "cdcd1ba258178f7356d74170c9a81ba4eab6a5d55748bc402a5a2a6fe6be3510"
 

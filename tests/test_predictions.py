@@ -103,7 +103,7 @@ def test_a_week_of_detect(photos: Path, tmp_path: Path, detect: Words) -> None:
 
 @pytest.mark.faults
 def test_two_kills_of_detect(photos: Path, tmp_path: Path, detect: Words) -> None:
-    killed_often(some(photos, tmp_path / "source", 40), tmp_path / "outs", 40, 2, 9.0, detect)
+    killed_often(some(photos, tmp_path / "source", 40), tmp_path / "outs", 40, 2, 2, detect)
     assert all(rows(tmp_path / "outs" / "0")["detections"].to_pylist())
 
 
@@ -113,7 +113,7 @@ def test_ten_kills(photos: Path, tmp_path: Path, words: Words) -> None:
     source = some(photos, tmp_path / "source", 200)
     spoiled(source, photos / "album0" / "photo0000.jpg")
     count = 200 + len(ODD) + len(BAD)
-    killed_often(source, tmp_path / "outs", count, 10, 20.0, (*words, "--max-error-rate", "0.5"))
+    killed_often(source, tmp_path / "outs", count, 10, 6, (*words, "--max-error-rate", "0.5"))
     assert codes(tmp_path / "outs" / "0") == BAD
 
 

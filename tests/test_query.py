@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from buckets import made
 from commands import CLI, Ended, aged, here, kill, parts, run, sentence, some, started, until
+from page_parser import harmless
 from PIL import Image
-from test_pages import harmless
 from vectors import Fake, clustered, exact, named
 
 import cvjobs

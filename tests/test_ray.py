@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +41,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores"),
 ]
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Ray cluster of two cores on this machine, as the variables that a command needs to reach it."""
-    token = tmp_path_factory.mktemp("token") / "token"
-    token.write_text("a" * 64)
-    token.chmod(0o600)
-    own = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_enable_metrics_collection": "0",
-        "RAY_DISABLE_METRICS": "1",
-    }
-    ray = [shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"]
-    start = [*ray, "start", "--head", "--port=0", "--num-cpus=2", "--include-dashboard=false", "--block"]
-    options = ["--disable-usage-stats", "--object-store-memory=100000000"]
-    with started([*start, *options], **own) as head:
-        assert head.stdout is not None
-        address = ""
-        while not address and (line := head.stdout.readline()):
-            found = re.search(r"--address='([^']+)'", line)
-            address = found[1] if found else ""
-        assert address, "ray start gave no address"
-        yield {**own, "RAY_ADDRESS": address}
 
 
 def poisoned(photos: Path, folder: Path, count: int) -> Path:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
+import assets
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvjobs
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
-import assets
 
 CATS = {"Egyptian cat", "tiger cat", "tabby"}
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from commands import CLI, aged, embed, exact, kill, parts, said, some, started, until
+from page_parser import Page, harmless
 from PIL import Image
-from test_pages import Page, harmless
 
 import cvjobs
 from cvjobs.dataset import layout

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from commands import CLI, aged, exact, kill, parts, run, some, started, until
+from page_parser import ALLOWED, Page
 from predictions import output
-from test_pages import ALLOWED, Page
 
 import cvjobs
 from cvjobs import cli, config, drivers

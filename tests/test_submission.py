@@ -7,46 +7,23 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from commands import CLI, Ended, embed, exact, parts, rows, run, sentence, started, until
+from heads import TOYS, ray_head, said
 
 from cvjobs import clusters
 from cvjobs.clusters import host, local
 from cvjobs.errors import CvjobsError
 
-TOYS = [sys.executable, str(Path(__file__).parent / "with_toys.py")]
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The cluster ``local`` under another name and port, as the variables that a command needs to reach it."""
-    name = f"test{os.getpid()}"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        file = {**clusters.described("local"), "port": free.getsockname()[1]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        for variable in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
-            patch.delenv(variable, raising=False)
-        try:
-            up = local.up(name, file, print)
-            assert local.up(name, file, print).address == up.address  # it is up already
-            yield {"RAY_ADDRESS": up.address, "HOME": os.environ["HOME"], "CLUSTER": name}
-        finally:
-            assert local.down(name, file, print).processes == 0
-        shutil.rmtree(host.folder(name))
 
 
 def toil(head: dict[str, str], *words: object, cwd: Path | None = None) -> Ended:
@@ -55,12 +32,6 @@ def toil(head: dict[str, str], *words: object, cwd: Path | None = None) -> Ended
 
 def jobs(head: dict[str, str], *words: object) -> Ended:
     return run("jobs", *words, program=CLI, cwd=None, **head)
-
-
-def said(word: str, count: int) -> tuple[str, str]:
-    """What ``toil`` says on stdout and on stderr."""
-    lines = [f"{word} {number}\n" for number in range(count)]
-    return "".join(lines[::2]), "".join(lines[1::2])
 
 
 def state(head: dict[str, str], name: str) -> dict[str, Any]:
@@ -257,8 +228,12 @@ def test_a_dashboard_that_restarts_costs_no_line(head: dict[str, str]) -> None:
 
 
 @pytest.mark.faults
-def test_a_cluster_that_dies_is_said_and_leaves_no_driver(head: dict[str, str]) -> None:
-    """The last test of the file: the cluster is gone afterwards."""
+def test_a_cluster_that_dies_is_said_and_leaves_no_driver(tmp_path: Path) -> None:
+    with ray_head(tmp_path, f"dies{os.getpid()}") as head:
+        killed(head)
+
+
+def killed(head: dict[str, str]) -> None:
     words = [*TOYS, "toil", "/dies", "--lines", "4000", "--pause", "0.1", "--id", "dies"]
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/dies 0\n", 60)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from page_parser import harmless
 from safetensors.torch import load_file
-from test_pages import harmless
 from training import CLASSES, SIDE, copied, folder, loop, plan, reconstructing
 
 import cvjobs

@@ -12,9 +12,6 @@ import queue
 import select
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cvjobs.decoding.server_process import SHELF, ServerProcess
 from cvjobs.decoding.wire import Memory, Progress, Recipe, receive, send
 from cvjobs.errors import JobFailed
 from cvjobs.images import Pixels
@@ -30,7 +28,6 @@ from cvjobs.records import Failure, Transform, facts
 
 PATIENCE = 10.0
 POLL = 0.5
-START = 120.0
 DECODER = "cvjobs.images:decode"
 _DEATHS = 3
 
@@ -79,100 +76,69 @@ class Nursery:
     """The preloaded process that forks decode children; it takes seconds to be ready, so ``start`` it early.
 
     It starts when first needed at the latest. Several ``Children`` may share it; a process that died after it was
-    ready is replaced once.
+    ready is replaced once. With ``keep``, the process of the last command of this Python is used again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool = True) -> None:
+        self._keep = keep
         self._lock = threading.Lock()
-        self._ready = False
+        self._server: ServerProcess | None = None
         self._replaced = False
         self._closed = False
-        self._started = False
 
     def start(self) -> None:
         """Start the process, unless it was started before."""
         with self._lock:
-            if not self._started and not self._closed:
-                self._started = True
+            if not self._closed:
                 self._start()
 
-    def _start(self) -> None:
-        self.control, theirs = socket.socketpair()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes it
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cvjobs.decoding.child", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=environment,
-        )
-        theirs.close()
+    def _start(self) -> ServerProcess:
+        if self._server is None:
+            self._server = (SHELF.take() if self._keep else None) or ServerProcess()
+        return self._server
 
     def fork(self, recipe: Recipe) -> Child:
         """Return a new child; waits for the process to be ready. Raises JobFailed where it cannot start."""
-        self.start()
         with self._lock:
             while True:
+                if self._closed:
+                    raise JobFailed("The decode processes cannot run (they were ended): try `cvjobs --version`.")
+                server = self._start()
                 try:
-                    self._await()
-                    return self._fork(recipe)
+                    server.wait()
+                    return _fork(server, recipe)
                 except (EOFError, OSError) as error:
-                    if not self._ready or self._replaced or self._closed:
-                        last = self._last_words() or error
+                    if not server.ready or self._replaced or self._closed:
+                        last = server.last_words() or error
                         raise JobFailed(f"The decode processes cannot run ({last}): try `cvjobs --version`.") from error
-                self._replace()
-
-    def _await(self) -> None:
-        if not self._ready:
-            self.control.settimeout(START)
-            receive(self.control)
-            self._ready = True
-
-    def _fork(self, recipe: Recipe) -> Child:
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                memories = []
-                for _ in range(3):
-                    memories.append(Memory())
-                    undo.callback(memories[-1].close)
-                descriptors = [theirs.fileno(), *(m.descriptor for m in memories)]
-                send(self.control, dataclasses.asdict(recipe), descriptors)
-            answer, _ = receive(self.control)
-            undo.pop_all()
-        return Child(answer["pid"], ours, memories)
-
-    def _replace(self) -> None:
-        """Start a new process: the system may have killed the old one for memory, which is no image's fault."""
-        self._end()
-        self._start()
-        self._ready, self._replaced = False, True
-
-    def _last_words(self) -> str:
-        """Return the last line that the process printed."""
-        if self._log.closed:
-            return "they were ended"
-        self._log.seek(0)
-        return self._log.read()[-2000:].decode(errors="replace").strip().rsplit("\n", 1)[-1]
+                # The system may have killed the process for memory, which is no image's fault.
+                server.end()
+                self._server, self._replaced = ServerProcess(), True
 
     def close(self) -> None:
-        """End the process; children end when their sockets close."""
+        """End the process, or keep it for the next command; children end when their sockets close."""
         self._closed = True
-        if self._started:
-            self._end()
+        if self._server is None:
+            return
+        if self._keep and self._lock.acquire(blocking=False):  # or a lane waits for a child
+            self._lock.release()
+            SHELF.put(self._server)
+        else:
+            self._server.end()
 
-    def _end(self) -> None:
-        self.control.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+
+def _fork(server: ServerProcess, recipe: Recipe) -> Child:
+    with contextlib.ExitStack() as undo:
+        ours, theirs = socket.socketpair()
+        undo.callback(ours.close)
+        with theirs:
+            memories = []
+            for _ in range(3):
+                memories.append(Memory())
+                undo.callback(memories[-1].close)
+            pid = server.fork(dataclasses.asdict(recipe), [theirs.fileno(), *(m.descriptor for m in memories)])
+        undo.pop_all()
+    return Child(pid, ours, memories)
 
 
 class Children:
@@ -185,7 +151,7 @@ class Children:
         decoder: str = DECODER,
         nursery: Nursery | None = None,
     ) -> None:
-        self._nursery = nursery or Nursery()
+        self._nursery = nursery or Nursery(keep=False)
         self._ours = nursery is None
         self._nursery.start()
         self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
