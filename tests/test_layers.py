@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # The first word after ``cvjobs.``; a name covers its whole package. A module imports from its own layer and lower ones.
 LAYERS = {
-    0: {"config", "configfile", "drivers", "errors", "jobs", "options", "paths", "records"},
+    0: {"config", "configfile", "drivers", "errors", "extras", "jobs", "options", "paths", "records"},
     1: {
         "checkup",
         "classification",

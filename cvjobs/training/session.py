@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cvjobs import devices, heap, networks
+from cvjobs import devices, extras, heap, networks
 from cvjobs.dataset import lease
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
@@ -78,6 +78,8 @@ def train(order: Order, nursery: Nursery) -> Summary | rates.Found:
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
     """
     began = time.monotonic()
+    if order.tensorboard:
+        extras.load("tensorboard", "--tensorboard")
     store = open_store(order.out)
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
