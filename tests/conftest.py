@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from buckets import KEYS, server
 from commands import aged
+from limits import Limits
 from PIL import Image
 
 BEGAN = time.monotonic()
@@ -18,6 +20,10 @@ BEGAN = time.monotonic()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--minutes", type=float, default=float("inf"), help="skip what would begin after so many minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Limits(strict="CI" in os.environ))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""What `pip install cvjobs` leaves out: named by the option or the page that needs it, with the line that installs it."""
+"""What `pip install cvjobs` leaves out is named by the option or page that needs it, with the line that installs it."""
 
 from __future__ import annotations
 
