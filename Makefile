@@ -1,15 +1,20 @@
 # Every target sets up what it needs: `make demo` and `make test` are all there is to do on a fresh machine.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+# PYTHON=python3.12 has an environment of its own, .venv-3.12.
+VENV := .venv
+ifneq ($(PYTHON),python3)
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 
-.PHONY: install demo quick test faults check bench
+.PHONY: install demo quick test faults check bench dist
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cvjobs needs Python 3.11 or newer: run make with PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
@@ -42,3 +47,9 @@ check: install
 
 bench: install
 	$(BIN)/python benchmarks/bench.py
+
+# The wheel and the source of a release, checked: docs/release.md says what comes before and after.
+dist: install
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*

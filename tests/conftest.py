@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from buckets import KEYS, server
 from commands import aged
+from limits import Limits
 from PIL import Image
 
 BEGAN = time.monotonic()
@@ -43,6 +44,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elif not faults:
             weights[groups[item]] -= (1000 if ray else 0) + (item.get_closest_marker("slow") is not None)
     items.sort(key=lambda item: (weights[groups[item]], groups[item]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Limits(strict="CI" in os.environ))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

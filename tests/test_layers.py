@@ -19,6 +19,7 @@ LAYERS = {
         "configfile",
         "drivers",
         "errors",
+        "extras",
         "jobs",
         "options",
         "paths",

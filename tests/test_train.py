@@ -86,7 +86,7 @@ def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tm
     (tmp_path / "run" / "model.safetensors").write_bytes(b"<garbage>")
     cvjobs.train(images, tmp_path / "run", **options)
     text = page.read_text()
-    assert re.search(r"Without maps of what speaks for a class: WrongUse: The weights file .* cannot be read", text)
+    assert re.search(r"Without maps of what speaks for a class: The weights file .* cannot be read", text)
     assert 'class="beside"' not in text
     assert text.count("is red") + text.count("is blue") + text.count("is green") == wrong
 

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvjobs import extras
+
 BATCH = 4
 # They hand features on, mix channels of one place only, or give shares of attention, which are no features.
 _PASSED_OVER = (nn.Identity, nn.Dropout, nn.Softmax)
@@ -34,6 +36,7 @@ def heat(
 
     Raises:
         ValueError: there are no features of places in the network, or none that speaks for the class.
+        WrongUse: captum is not installed.
     """
     until = time.monotonic() + budget
     layer, grid = _features(network, images[:1], int(classes[0]))
@@ -152,7 +155,6 @@ def _grad_cam() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from captum.attr import LayerGradCam
+            return extras.load("maps", "Grad-CAM").LayerGradCam
     finally:
         logger.setLevel(level)
-    return LayerGradCam

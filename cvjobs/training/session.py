@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from cvjobs import devices, heap
+from cvjobs import devices, extras, heap
 from cvjobs.dataset import lease
 from cvjobs.decoding.lanes import Nursery
 from cvjobs.errors import WrongUse
@@ -54,6 +54,8 @@ def train(request: TrainRequest, nursery: Nursery) -> TrainingSummary | rates.Le
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
     """
     began = time.monotonic()
+    if request.tensorboard:
+        extras.load("tensorboard", "--tensorboard")
     store = open_store(request.out)
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")

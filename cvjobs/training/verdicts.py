@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from cvjobs.errors import CvjobsError
 from cvjobs.evaluation import tables
 from cvjobs.metrics import calibration, ranking
 from cvjobs.metrics.confusion import UNDEFINED, Confusion, mean
@@ -127,7 +128,7 @@ def _maps(ended: EndedRun, wrong: pa.Table, images: Sequence[Thumbnail]) -> tupl
         seen = normalised(pixels.permute(0, 3, 1, 2), plan.transform.mean, plan.transform.std)
         found = maps.heat(plan.trained(), seen, taken, BUDGET)
     except Exception as error:  # noqa: BLE001 - a page is worth more than its maps
-        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        why = str(error) if isinstance(error, (CvjobsError, ValueError)) else f"{type(error).__name__}: {error}"
         return [None] * len(images), why.partition("\n")[0]
     return [_over(heat, image, plan.transform) for heat, image in zip(found, images, strict=True)], ""
 
