@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cvjobs.recipes import settings
-from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.step import Learner, StepBatch, parted
 from cvjobs.training.team import Alone
 
 IMAGES = torch.arange(6 * 3 * 4 * 4, dtype=torch.float32).view(6, 3, 4, 4).sin()
@@ -36,9 +36,9 @@ def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     return IMAGES[part], TARGETS[part]
 
 
-def batch(accumulate: int = 1) -> Batch:
+def batch(accumulate: int = 1) -> StepBatch:
     """Return the images as one step."""
-    return Batch(parts=parted(6, accumulate), whole=6, given=given)
+    return StepBatch(parts=parted(6, accumulate), whole=6, given=given)
 
 
 @pytest.mark.parametrize(

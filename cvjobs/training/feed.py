@@ -16,7 +16,7 @@ from cvjobs.recipes.augment import Augment, generator
 from cvjobs.training import residence
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.step import Batch, parted
+from cvjobs.training.step import StepBatch, parted
 from cvjobs.training.task import TrainTask
 from cvjobs.training.team import Team, shared
 
@@ -36,7 +36,7 @@ class Feed:
         side = schedules.size(recipe, epoch, min(transform.size or (0,)))
         return Augment(recipe, side, transform.mean, transform.std)
 
-    def batches(self, epoch: int, first: int, augment: Augment) -> Generator[Batch, None, None]:
+    def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
         plan, team = self._plan, self._team
         for step, (which, pixels) in enumerate(self._read(epoch, first), first):
@@ -47,12 +47,12 @@ class Feed:
 
     def _batch(
         self, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment, random: torch.Generator
-    ) -> Batch:
+    ) -> StepBatch:
         def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             images = pixels[part[0] : part[-1] + 1].to(self._team.device, non_blocking=True).permute(0, 3, 1, 2)
             return self._task.prepared(augment(images, random), which[part], random)
 
-        return Batch(
+        return StepBatch(
             parts=parted(len(which), self._plan.recipe.accumulate),
             whole=min(self._plan.batch, len(self._plan.train) - step * self._plan.batch),
             given=given,

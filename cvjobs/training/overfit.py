@@ -25,7 +25,7 @@ from cvjobs.recipes.augment import Augment, generator
 from cvjobs.training import data, sizing, task_registry
 from cvjobs.training.cache import Pictures
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.step import Learner, StepBatch, parted
 from cvjobs.training.team import Alone
 
 STEPS = 200
@@ -107,7 +107,7 @@ class _FirstBatch:
         self._task = task_registry.of(plan)
         self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
         self._pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(self._which)).permute(0, 3, 1, 2)
-        self._batch = Batch(parts=parted(self.count, parts), whole=self.count, given=self._given)
+        self._batch = StepBatch(parts=parted(self.count, parts), whole=self.count, given=self._given)
         side = schedules.size(plan.recipe, 0, min(plan.transform.size or (0,)))
         self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std)
         self._random = generator(plan.seed)

@@ -20,7 +20,7 @@ from cvjobs.training import leaving, sizing, task_registry
 from cvjobs.training.feed import Feed
 from cvjobs.training.loop import State, Watch
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.step import Batch, Learner
+from cvjobs.training.step import Learner, StepBatch
 from cvjobs.training.team import Alone
 
 CURVE, PAGE = "find-lr.parquet", "find-lr.html"
@@ -98,7 +98,7 @@ def _curve(plan: TrainPlan, device: torch.device, watch: Watch) -> findrate.Rate
         return findrate.find(step)
 
 
-def _endless(feed: Feed) -> Generator[Batch, None, None]:
+def _endless(feed: Feed) -> Generator[StepBatch, None, None]:
     """Yield the batches of epoch after epoch, augmented as those of the first one."""
     augment = feed.augmentation(0)
     for epoch in itertools.count():

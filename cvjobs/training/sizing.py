@@ -24,7 +24,7 @@ from cvjobs.training import memory
 from cvjobs.training.memory import Estimate
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.staffing import Staff
-from cvjobs.training.step import Batch, Learner, parted
+from cvjobs.training.step import Learner, StepBatch, parted
 from cvjobs.training.team import Alone
 
 AUTO = 0  # the batch size that stands for one that fits
@@ -204,4 +204,4 @@ def _steps(trainee: Trainee, recipe: Recipe, precision: str, images: int, device
         return torch.rand(len(part), 3, side, side, device=device), targets
 
     for _ in range(2):  # the optimizer's state is there from the second on
-        learner.step(Batch(parts=parted(images, 1), whole=images, given=given), criterion, 1.0)
+        learner.step(StepBatch(parts=parted(images, 1), whole=images, given=given), criterion, 1.0)

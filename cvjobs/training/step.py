@@ -27,7 +27,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # of float32 outputs and targets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class StepBatch:
     """One step's images on one worker.
 
     ``parts`` are their positions, in groups that are computed at once; ``whole`` is the images of the step over all
@@ -94,7 +94,7 @@ class Learner:
         self._network.train()
         optimizers.set_training(self.model, self._recipe.freeze_until)
 
-    def step(self, batch: Batch, criterion: Criterion, rate: float) -> list[tuple[Tensor, float]]:
+    def step(self, batch: StepBatch, criterion: Criterion, rate: float) -> list[tuple[Tensor, float]]:
         """Learn from a batch at a share of the highest rate.
 
         Returns:
