@@ -36,8 +36,8 @@ def changed(module: str, what: str) -> str:
 
 def vectors(count: int) -> Floats:
     drawn = np.random.default_rng(0).standard_normal((count, DIM)).astype(np.float32)
-    unit: Floats = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    return unit
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
 
 
 def test_every_module_names_the_versions_it_holds_for() -> None:
@@ -129,7 +129,13 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
     import ray
     from ray._private import worker
 
-    data: Any = {"ip": "10.0.0.1", "pid": "raylet", "lines": ["a machine was lost"], "is_err": False, "job": "01000000"}
+    data: dict[str, Any] = {
+        "ip": "10.0.0.1",
+        "pid": "raylet",
+        "lines": ["a machine was lost"],
+        "is_err": False,
+        "job": "01000000",
+    }
     what = changed("ray_printing", "prints what it may not, or does not print")
     try:
         for may in (False, True):

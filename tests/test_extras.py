@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training import SIDE, folder
@@ -53,7 +54,9 @@ def test_an_option_without_its_extra_is_refused_before_anything_is_done(
 
 @pytest.mark.usefixtures("bare")
 def test_a_page_without_maps_says_what_they_need(images: Path, tmp_path: Path) -> None:
-    options = dict(zip((word[2:].replace("-", "_") for word in OPTIONS[::2]), OPTIONS[1::2], strict=True))
+    options: dict[str, Any] = dict(
+        zip((word[2:].replace("-", "_") for word in OPTIONS[::2]), OPTIONS[1::2], strict=True)
+    )
     options |= {"epochs": 1, "batch_size": 16, "lr": 1e-9}  # which learns nothing
     cvjobs.train(images, tmp_path / "run", **options)
     page = (tmp_path / "run" / "report.html").read_text()

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-VERSIONS = {"faiss": ("1.15",)}
+VERSIONS = {"faiss": ("1.12", "1.15")}
 
 
 def flat_header(dim: int, count: int) -> bytes:
