@@ -41,7 +41,7 @@ def call(config: Config) -> Status:
     from cvjobs.progress import Progress
 
     name, file = clusters.called(config.name), clusters.described(config.name)
-    kind = plugins.load(clusters.__name__, "kind of cluster", file["kind"], clusters.KINDS)
+    kind = plugins.load("cvjobs.clusters", "kind of cluster", file["kind"], clusters.KINDS)
     if config.action == "status":
         found: Status = kind.status(name, file)
         return found

@@ -54,9 +54,8 @@ def test_an_option_without_its_extra_is_refused_before_anything_is_done(
 
 @pytest.mark.usefixtures("bare")
 def test_a_page_without_maps_says_what_they_need(images: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = dict(
-        zip((word[2:].replace("-", "_") for word in OPTIONS[::2]), OPTIONS[1::2], strict=True)
-    )
+    names = (word[2:].replace("-", "_") for word in OPTIONS[::2])
+    options: dict[str, Any] = dict(zip(names, OPTIONS[1::2], strict=True))
     options |= {"epochs": 1, "batch_size": 16, "lr": 1e-9}  # which learns nothing
     cvjobs.train(images, tmp_path / "run", **options)
     page = (tmp_path / "run" / "report.html").read_text()

@@ -61,7 +61,7 @@ def test_another_name_is_one_sentence(package: str, name: str, choices: tuple[st
 
 
 @pytest.mark.parametrize(
-    ("package", "chosen"), [(schedules.__name__, schedules.KINDS), (clusters.__name__, clusters.KINDS)]
+    ("package", "chosen"), [("cvjobs.schedules", schedules.KINDS), ("cvjobs.clusters", clusters.KINDS)]
 )
 def test_the_names_that_are_written_down_are_modules(package: str, chosen: tuple[str, ...]) -> None:
     assert set(chosen) <= set(plugins.names(package))

@@ -22,7 +22,7 @@ def findings() -> Iterator[Finding]:
     """Look at everything; a check that cannot look is a finding itself."""
     for name in SUBJECTS:
         try:
-            subject: Subject = plugins.load(__name__, "subject", name, SUBJECTS)
+            subject: Subject = plugins.load("cvjobs.checkup", "subject", name, SUBJECTS)
             yield from subject.check()
         except Exception as error:  # noqa: BLE001 - the other checks are wanted most where one cannot run
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]

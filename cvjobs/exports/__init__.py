@@ -108,12 +108,12 @@ class Format(Protocol):
 
 def formats() -> list[str]:
     """Return the formats, the files of this folder."""
-    return plugins.names(__name__)
+    return plugins.names("cvjobs.exports")
 
 
 def find(name: str) -> Format:
     """Return the module of a format; raises WrongUse with the nearest name where there is none."""
-    return cast(Format, plugins.load(__name__, "format", name))
+    return cast(Format, plugins.load("cvjobs.exports", "format", name))
 
 
 def open_output(

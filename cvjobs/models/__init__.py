@@ -231,11 +231,11 @@ def names(task: str) -> dict[str, list[str]]:
 
 def families() -> list[str]:
     """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
-    return sorted(plugins.names(__name__), key=lambda family: (family != "torchvision", family))
+    return sorted(plugins.names("cvjobs.models"), key=lambda family: (family != "torchvision", family))
 
 
 def _family(name: str) -> Family:
-    return cast(Family, plugins.load(__name__, "model family", name, families()))
+    return cast(Family, plugins.load("cvjobs.models", "model family", name, families()))
 
 
 def _home(model: str, task: str) -> Family:

@@ -43,5 +43,5 @@ def files(kind: str, order: Order) -> dict[str, str]:
     for text in told:
         if not text.isprintable():
             raise WrongUse(f"{text!r} holds a line break or another character that no schedule can hold: rename it.")
-    made: dict[str, str] = plugins.load(__name__, "schedule", kind, KINDS).files(order)
+    made: dict[str, str] = plugins.load("cvjobs.schedules", "schedule", kind, KINDS).files(order)
     return made

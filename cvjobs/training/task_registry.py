@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import cast
 
-from cvjobs.training import tasks
+from cvjobs import plugins
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.task import TaskModule, TrainTask
 
@@ -17,4 +16,4 @@ def of(plan: TrainPlan) -> TrainTask:
 
 def named(task: str) -> TaskModule:
     """Return the file of a task."""
-    return cast(TaskModule, importlib.import_module(f"{tasks.__name__}.{task}"))
+    return cast(TaskModule, plugins.load("cvjobs.training.tasks", "task", task))
