@@ -25,11 +25,12 @@ import pyarrow as pa
 from processes import Finished, script, two_cores
 from table import Row, noisy, show
 
-from cvjobs import results
-from cvjobs.dataset import layout, parts, snapshot
+from cvjobs.common import categories
+from cvjobs.common.categories import Category
+from cvjobs.dataset import parts, snapshot
+from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.results import Category
-from cvjobs.storage import open_store
+from cvjobs.storage.store import open_store
 
 WIDTH, HEIGHT = 640, 480
 CLASSES, TRUTHS, FOUND = 80, 7.2, 100
@@ -132,8 +133,8 @@ def _found(folder: Path, images: int, boxes: Floats, classes: Ints, score: Float
     said = [{"image_id": i + 1, "category_id": c, "bbox": b, "score": s} for i, c, b, s in records]
     (folder / "found.json").write_text(json.dumps(said))
     store = open_store(str(folder / "found"), "r000001")
-    store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": "/photos"}))
-    facts = {"model": "made-up", **results.facts("detect", CATEGORIES)}
+    store.create(dataset_schema.FORMAT, dataset_schema.pack({"format": "cvjobs", "version": 1, "source": "/photos"}))
+    facts = {"model": "made-up", **categories.facts("detect", CATEGORIES)}
     author = parts.Author(run="r000001-00000000", epoch=0, fingerprint="f" * 64, listed=0)
     files = []
     for start in range(0, images, ROWS_A_FILE):
@@ -147,17 +148,17 @@ def _found(folder: Path, images: int, boxes: Floats, classes: Ints, score: Float
 
 def _table(start: int, corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], classes: Ints) -> pa.Table:
     count = len(scores) // FOUND
-    schema = layout.result_schema(pa.schema([]), results.SCHEMAS["detect"])
+    schema = dataset_schema.result_schema(pa.schema([]), dataset_schema.SCHEMAS["detect"])
     columns: dict[str, Any] = {
         "path": pa.array([_name(start + n) for n in range(count)]),
-        "image_id": pa.array([n.to_bytes(16, "big") for n in range(start, start + count)], layout.ID),
+        "image_id": pa.array([n.to_bytes(16, "big") for n in range(start, start + count)], dataset_schema.ID),
         "version": pa.array(np.ones(count, np.uint64)),
         "width": pa.array(np.full(count, WIDTH, np.int32)),
         "height": pa.array(np.full(count, HEIGHT, np.int32)),
     }
     labels = pa.array([c.name for c in CATEGORIES]).take(pa.array(classes - 1))
     values = [*corners.T, scores, classes.astype(np.int32)]
-    nested = pa.StructArray.from_arrays([*map(pa.array, values), labels], fields=list(results.DETECTION))
+    nested = pa.StructArray.from_arrays([*map(pa.array, values), labels], fields=list(dataset_schema.DETECTION))
     offsets = pa.array(np.arange(0, len(scores) + 1, FOUND), pa.int32())
     columns["detections"] = pa.ListArray.from_arrays(offsets, nested)
     filled = [columns.get(f.name, pa.nulls(count, f.type)) for f in schema]
@@ -166,15 +167,15 @@ def _table(start: int, corners: npt.NDArray[np.float32], scores: npt.NDArray[np.
 
 def ours(folder: Path) -> list[float]:
     """Return the twelve numbers of the output."""
-    from cvjobs.evaluation import objects
+    from cvjobs.evaluation import boxes as evaluation_boxes
+    from cvjobs.evaluation.ground_truth import open as ground_truth_open
+    from cvjobs.evaluation.ground_truth.types import ObjectTruth
+    from cvjobs.evaluation.metrics.coco_ap import METRICS
     from cvjobs.evaluation.predictions import open_predictions
-    from cvjobs.metrics.detection import METRICS
-    from cvjobs.truths import reading
-    from cvjobs.truths.kinds import ObjectTruth
 
-    truth = reading.read(str(folder / "truth.json"), "detect")
+    truth = ground_truth_open.read(str(folder / "truth.json"), "detect")
     assert isinstance(truth, ObjectTruth)
-    scores = objects.score(truth, objects.meet(truth, open_predictions(str(folder / "found"), {})))
+    scores = evaluation_boxes.score(truth, evaluation_boxes.meet(truth, open_predictions(str(folder / "found"), {})))
     return [scores.average(name) for name in METRICS]
 
 

@@ -49,7 +49,7 @@ def bare_walk(root: str) -> int:
 
 def full_listing(root: str) -> int:
     """List with cvjobs."""
-    from cvjobs.listing import list_source
+    from cvjobs.sources.listing import list_source
 
     return len(list_source(root).images)
 

@@ -19,11 +19,12 @@ import pyarrow as pa
 from processes import embed, two_cores
 from table import Row, noisy, show
 
-from cvjobs import drivers
-from cvjobs.dataset import layout, parts
-from cvjobs.listing import list_source
-from cvjobs.records import digest
-from cvjobs.storage import open_store
+from cvjobs.common.fingerprint import digest
+from cvjobs.config import commands
+from cvjobs.dataset import parts
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.sources.listing import list_source
+from cvjobs.storage.store import open_store
 
 MODEL = "thumbnail/1"
 ROWS_A_PART = 50_000
@@ -70,14 +71,14 @@ def rows(count: int) -> list[Row]:
 def make_known(source: Path, out: Path) -> None:
     """Commit a row for every listed image, as a killed run of the same command would have left them."""
     listed = list_source(str(source))
-    driver = drivers.load("embed")
+    driver = commands.load("embed")
     resolved = driver.Embed(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
-    run = layout.new_run(1)
+    run = dataset_schema.new_run(1)
     store = open_store(str(out), run)
     record = {"format": "cvjobs", "version": 1, "source": listed.source}
-    store.create(layout.FORMAT, layout.pack(record))
+    store.create(dataset_schema.FORMAT, dataset_schema.pack(record))
     author = parts.Author(run=run, epoch=0, fingerprint=digest(resolved.facts), listed=listed.started_ns)
-    schema = layout.result_schema(pa.schema([]), resolved.opener.results)
+    schema = dataset_schema.result_schema(pa.schema([]), resolved.opener.results)
     for start in range(0, listed.images.num_rows, ROWS_A_PART):
         keys = listed.images.slice(start, ROWS_A_PART)
         one = pa.array(np.ones(len(keys), np.int32))

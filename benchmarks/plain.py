@@ -19,7 +19,8 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from cvjobs import images, models  # noqa: E402
+from cvjobs.images import decode  # noqa: E402
+from cvjobs.networks import registry
 
 THREADS = 2
 BATCH = 32
@@ -34,14 +35,14 @@ def main() -> None:
     parser.add_argument("--model", default="thumbnail/8")
     parser.add_argument("--weights", default="pretrained")
     options = parser.parse_args()
-    embedder = models.embedder(options.model, weights=options.weights)
+    embedder = registry.embedder(options.model, weights=options.weights)
     network = embedder.load("cpu", "fp32")
     paths = sorted(options.source.rglob("*.jpg"))
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     ready: list[float] = []
 
     def embed(batch: list[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        decoded = [images.decode(path.read_bytes(), embedder.transform, MAX_PIXELS).pixels for path in batch]
+        decoded = [decode.decode(path.read_bytes(), embedder.transform, MAX_PIXELS).pixels for path in batch]
         vectors = network(np.stack(decoded))
         ready.append(time.perf_counter())
         return vectors

@@ -22,8 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import models
 
-from cvjobs import images
-from cvjobs.records import Transform
+from cvjobs.images import decode
+from cvjobs.images.transform import Transform
 
 THREADS = 2
 BATCH = {"detect": 4, "segment": 1}  # what is fastest on a CPU
@@ -81,7 +81,7 @@ def main() -> None:
     ready: list[float] = []
 
     def work(batch: list[Path]) -> list[dict[str, Any]]:
-        decoded = [images.decode(path.read_bytes(), Transform(fit="native"), MAX_PIXELS).pixels for path in batch]
+        decoded = [decode.decode(path.read_bytes(), Transform(fit="native"), MAX_PIXELS).pixels for path in batch]
         with torch.inference_mode():
             found = predict([torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1) for pixels in decoded])
         ready.append(time.perf_counter())

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from cvjobs import models
-from cvjobs.records import Transform
+from cvjobs.images.transform import Transform
+from cvjobs.networks import registry
 
 BATCH = 64
 WORKERS = 2
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--decoded", action="store_true")
     options = parser.parse_args()
     classes = len(list(options.source.iterdir()))
-    trainee = models.trainee(options.model, weights="random", classes=classes, side=options.side)
+    trainee = registry.trainee(options.model, weights="random", classes=classes, side=options.side)
     images = Images(options.source, options.side, _kept(trainee.transform) if options.decoded else 0)
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
     model = trainee.module.to(memory_format=torch.channels_last).train()

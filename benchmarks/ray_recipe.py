@@ -17,7 +17,7 @@ from typing import Any  # noqa: E402
 
 import ray  # noqa: E402
 
-from cvjobs import models  # noqa: E402
+from cvjobs.networks import registry  # noqa: E402
 
 CPUS = 2
 BATCH = 32
@@ -27,7 +27,7 @@ class Model:
     """The model in Ray's actor; notes when each batch was ready, for the steady state."""
 
     def __init__(self, name: str, weights: str, ready: str) -> None:
-        self._network = models.embedder(name, weights=weights).load("cpu", "fp32")
+        self._network = registry.embedder(name, weights=weights).load("cpu", "fp32")
         self._ready = Path(ready)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", default="thumbnail/8")
     parser.add_argument("--weights", default="pretrained")
     options = parser.parse_args()
-    size = models.embedder(options.model, weights=options.weights).transform.size
+    size = registry.embedder(options.model, weights=options.weights).transform.size
     with tempfile.NamedTemporaryFile("r") as ready:
         ray.init(address="local", num_cpus=CPUS, include_dashboard=False)
         (

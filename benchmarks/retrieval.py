@@ -24,11 +24,12 @@ import pyarrow as pa
 from processes import CORES, CVJOBS, Finished, run, two_cores
 from table import Row, noisy, show
 
-from cvjobs.dataset import layout, parts, snapshot
+from cvjobs.dataset import parts, snapshot
+from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.retrieval.opened import Index, open_index
-from cvjobs.retrieval.vectors import open_embeddings, unit
-from cvjobs.storage import open_store
+from cvjobs.indexing.search.opened_index import Index, open_index
+from cvjobs.indexing.vectors import open_embeddings, unit
+from cvjobs.storage.store import open_store
 
 DIM = 128
 CLUSTER = 200
@@ -139,13 +140,13 @@ def write(out: Path, count: int, version: int) -> None:
     """Publish a snapshot of an embeddings output."""
     store = open_store(str(out), "r000001")
     author = parts.Author(run="r000001-00000000", epoch=0, fingerprint="f" * 64, listed=0)
-    store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": "/none"}))
+    store.create(dataset_schema.FORMAT, dataset_schema.pack({"format": "cvjobs", "version": 1, "source": "/none"}))
     embedding = pa.field("embedding", pa.list_(pa.field("item", pa.float32()), DIM))
-    schema = layout.result_schema(pa.schema([]), pa.schema([embedding]))
+    schema = dataset_schema.result_schema(pa.schema([]), pa.schema([embedding]))
     files = []
     for start, vectors in chunks(count):
         names = [f"image{number:08}.jpg" for number in range(start, start + len(vectors))]
-        ids = pa.array([hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names], layout.ID)
+        ids = pa.array([hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names], dataset_schema.ID)
         one = pa.array(np.ones(len(names), np.int32))
         columns = {"path": pa.array(names), "image_id": ids, "content_hash": ids, "width": one, "height": one}
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIM)

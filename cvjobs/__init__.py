@@ -31,9 +31,9 @@ def __getattr__(name: str) -> Callable[..., Any]:
         return open_dataset
     if name not in _commands():
         raise AttributeError(f"module 'cvjobs' has no attribute '{name}'")
-    from cvjobs import drivers
+    from cvjobs.config import commands
 
-    return drivers.function(name)
+    return commands.function(name)
 
 
 def __dir__() -> list[str]:
@@ -42,7 +42,7 @@ def __dir__() -> list[str]:
 
 def _commands() -> list[str]:
     """Return the commands that are functions here: the names of the drivers' files, found without importing Typer."""
-    from cvjobs.jobs import __path__ as folders
+    from cvjobs.drivers import __path__ as folders
 
     found = {file.stem for folder in folders for file in Path(folder).glob("[!_]*.py")}
     return sorted(found - _HIDDEN)

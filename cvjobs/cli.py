@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import typer
 
 import cvjobs
-from cvjobs import config, configfile, drivers, helptext
-from cvjobs.errors import CvjobsError, Stopped, WrongUse
-from cvjobs.options import Wish, is_cluster
+from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.config import commands, fields, help_text, yaml_file
+from cvjobs.config.options import Wish, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
 
@@ -46,20 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         return int(_parse(_overview(), words or ["--help"]))
-    driver = drivers.load(words[0])
+    driver = commands.load(words[0])
     # Parsing returns the Config, and the driver runs outside of Typer, which handles some exceptions its own way.
     parsed = _parse(_single(words[0], driver), words)
     if isinstance(parsed, int):
         return parsed
     given, job = parsed
     if job is not None:
-        from cvjobs.submission import sending
+        from cvjobs.clusters.jobs_api import submit
 
-        return sending.send(words[0], given, job)
-    from cvjobs.submission import inside
+        return submit.send(words[0], given, job)
+    from cvjobs.clusters.jobs_api import runtime
 
-    with inside.job(given):
-        return drivers.run(driver, given)
+    with runtime.job(given):
+        return commands.run(driver, given)
 
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:
@@ -95,7 +95,7 @@ def _overview() -> typer.Typer:
     """All commands with the first line of their help, none of them imported."""
     app = _application()
     app.callback()(_options)
-    for name, text in drivers.described().items():
+    for name, text in commands.described().items():
         app.command(name, short_help=text.partition("\n")[0])(_no_command)
     return app
 
@@ -108,24 +108,24 @@ def _single(name: str, driver: ModuleType) -> typer.Typer:
     app = _application()
     # Nothing stands before the command: Typer would import pydantic, half of the time of --help, for a flag that does.
     app.callback(add_help_option=False)(lambda: None)
-    app.command(name, help=driver.__doc__, cls=helptext.Command)(_command(name, driver))
+    app.command(name, help=driver.__doc__, cls=help_text.Command)(_command(name, driver))
     return app
 
 
 def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
     """Return the function from whose signature Typer makes the options; it returns the driver's Config, and a Wish."""
-    known = config.fields(driver.Config)
+    known = fields.fields(driver.Config)
     sendable = "address" in known and known["address"].optional
 
     def command(
         context_: typer.Context, config_: str | None = None, id_: str = "", detach_: bool = False, **values: Any
     ) -> Any:
-        given = configfile.section(driver.Config, name, drivers.files(), config_)
+        given = yaml_file.section(driver.Config, name, commands.files(), config_)
         for key, field in known.items():
             source = context_.get_parameter_source(key)
             if source is not None and source.name != "DEFAULT":
-                given[key] = config.from_text(field, values[key], field.spelt)
-        complete = config.complete(driver.Config, given, lambda field: _missing(field, name, config_))
+                given[key] = fields.from_text(field, values[key], field.spelt)
+        complete = fields.complete(driver.Config, given, lambda field: _missing(field, name, config_))
         wish = Wish(id=id_, detach=detach_)
         if sendable and is_cluster(complete.address):
             return complete, wish
@@ -139,7 +139,7 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
         "config_": Annotated[
             str | None,
             typer.Option(
-                "--config", metavar="FILE", help=f"A file of options.  [default: {configfile.NAME}, where there is one]"
+                "--config", metavar="FILE", help=f"A file of options.  [default: {yaml_file.NAME}, where there is one]"
             ),
         ],
         "id_": Annotated[
@@ -163,16 +163,16 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
         for key, hint in hints.items()
         if sendable or key == "config_"
     ]
-    parameters = [context, *config.command_signature(driver.Config).parameters.values(), *more]
+    parameters = [context, *fields.command_signature(driver.Config).parameters.values(), *more]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
-def _missing(field: config.Field, command: str, file: str | None) -> str:
+def _missing(field: fields.Field, command: str, file: str | None) -> str:
     return (
         f"{field.spelt} is missing: give it on the command line, "
-        f"or set '{field.name}' under '{command}' in {file or configfile.NAME}."
+        f"or set '{field.name}' under '{command}' in {file or yaml_file.NAME}."
     )
 
 

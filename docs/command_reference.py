@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from cvjobs import config, drivers
-from cvjobs.config import Field
-from cvjobs.helptext import GROUPS
-from cvjobs.options import BatchOptions
+from cvjobs.config import commands as config_commands
+from cvjobs.config import fields as config_fields
+from cvjobs.config.fields import Field
+from cvjobs.config.help_text import GROUPS
+from cvjobs.config.options import BatchOptions
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """\
@@ -36,16 +37,16 @@ _LETTERS = {int: "N", float: "X"}
 
 def page() -> str:
     """Return the page as Markdown."""
-    shared = config.fields(BatchOptions)
-    commands = drivers.described()
+    shared = config_fields.fields(BatchOptions)
+    commands = config_commands.described()
     links = " · ".join(f"[{name}](#cvjobs-{name})" for name in commands) + "\n"
     sections = [_section(name, text, shared) for name, text in commands.items()]
     return "\n".join([HEAD, links, f"{BATCH}\n{_table(shared.values())}", *sections])
 
 
 def _section(name: str, text: str, shared: dict[str, Field]) -> str:
-    kind = drivers.load(name).Config
-    fields = config.fields(kind).values()
+    kind = config_commands.load(name).Config
+    fields = config_fields.fields(kind).values()
     line = " ".join(["cvjobs", name, *(word for field in fields for word in _usage(field)), "[OPTIONS]"])
     batch = issubclass(kind, BatchOptions)
     own = [field for field in fields if not batch or field.name not in shared]

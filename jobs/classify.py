@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions, Labels, Weights
+from cvjobs.config.options import BatchOptions, Labels, Weights
 
 if TYPE_CHECKING:
-    from cvjobs.context import Resolved
-    from cvjobs.forecast import Forecast
-    from cvjobs.summary import Summary
+    from cvjobs.prediction.context import Resolved
+    from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class Config(BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Classify and return what was done, or what would be (``dry_run``)."""
-    from cvjobs import batch
+    from cvjobs.prediction import run
 
-    return batch.run(config, Classify(config))
+    return run.run(config, Classify(config))
 
 
 class Classify:
@@ -57,10 +57,11 @@ class Classify:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
-        from cvjobs import labels, resolving
-        from cvjobs.classification import ClassifyRequest
+        from cvjobs.networks import class_names
+        from cvjobs.prediction import model_choice
+        from cvjobs.prediction.tasks.classify import ClassifyRequest
 
         c = self._config
-        named = tuple(labels.read(c.labels)) if c.labels else ()
+        named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
-        return resolving.resolve(request, c.precision, earlier)
+        return model_choice.resolve(request, c.precision, earlier)

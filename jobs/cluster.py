@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.options import Json
+from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
-    from cvjobs.clusters import Status
+    from cvjobs.clusters.files import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,12 @@ class Config:
 
 def call(config: Config) -> Status:
     """Do it and return how the cluster is."""
-    from cvjobs import clusters, plugins
-    from cvjobs.progress import Progress
+    from cvjobs.clusters import files
+    from cvjobs.common import plugins
+    from cvjobs.common.progress import Progress
 
-    name, file = clusters.called(config.name), clusters.described(config.name)
-    kind = plugins.load("cvjobs.clusters", "kind of cluster", file["kind"], clusters.KINDS)
+    name, file = files.called(config.name), files.described(config.name)
+    kind = plugins.load("cvjobs.clusters", "kind of cluster", file["kind"], files.KINDS)
     if config.action == "status":
         found: Status = kind.status(name, file)
         return found

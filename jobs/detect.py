@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvjobs.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
+from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
-    from cvjobs.context import Resolved
-    from cvjobs.forecast import Forecast
-    from cvjobs.summary import Summary
+    from cvjobs.prediction.context import Resolved
+    from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Detect and return what was done, or what would be (``dry_run``)."""
-    from cvjobs import batch
+    from cvjobs.prediction import run
 
-    return batch.run(config, Detect(config))
+    return run.run(config, Detect(config))
 
 
 class Detect:
@@ -83,11 +83,12 @@ class Detect:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
-        from cvjobs import labels, resolving
-        from cvjobs.detection.rules import Settings
-        from cvjobs.detection.steps import DetectRequest
+        from cvjobs.networks import class_names
+        from cvjobs.networks.detection.settings import Settings
+        from cvjobs.prediction import model_choice
+        from cvjobs.prediction.tasks.detect import DetectRequest
 
         c = self._config
-        named = tuple(labels.read(c.labels)) if c.labels else ()
+        named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = DetectRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
-        return resolving.resolve(request, c.precision, earlier)
+        return model_choice.resolve(request, c.precision, earlier)

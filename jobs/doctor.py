@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cvjobs.options import Json
+from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
-    from cvjobs.checkup.finding import Checked
+    from cvjobs.operations.doctor.finding import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Config:
 
 def call(config: Config) -> Checked:  # noqa: ARG001 - every call takes its Config
     """Check and return what was found, the worst last."""
-    from cvjobs import checkup
-    from cvjobs.checkup.finding import Checked
+    from cvjobs.operations.doctor import examine
+    from cvjobs.operations.doctor.finding import Checked
 
-    return Checked(checkup.findings())
+    return Checked(examine.findings())

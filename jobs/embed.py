@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions, Weights
+from cvjobs.config.options import BatchOptions, Weights
 
 if TYPE_CHECKING:
-    from cvjobs.context import Resolved
-    from cvjobs.forecast import Forecast
-    from cvjobs.summary import Summary
+    from cvjobs.prediction.context import Resolved
+    from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ class Config(BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Embed and return what was done, or what would be (``dry_run``)."""
-    from cvjobs import batch
+    from cvjobs.prediction import run
 
-    return batch.run(config, Embed(config))
+    return run.run(config, Embed(config))
 
 
 class Embed:
@@ -58,8 +58,8 @@ class Embed:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its vectors."""
-        from cvjobs import resolving
-        from cvjobs.embedding import EmbedRequest
+        from cvjobs.prediction import model_choice
+        from cvjobs.prediction.tasks.embed import EmbedRequest
 
         c = self._config
-        return resolving.resolve(EmbedRequest(model=c.model, weights=c.weights, layer=c.layer), c.precision, earlier)
+        return model_choice.resolve(EmbedRequest(model=c.model, weights=c.weights, layer=c.layer), c.precision, earlier)

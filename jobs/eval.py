@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.options import Json, StorageOptions
+from cvjobs.config.options import Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.evaluation.result import Evaluation
@@ -56,12 +56,12 @@ class Config:
 
 def call(config: Config) -> Evaluation:
     """Evaluate and return what was found; its ``metrics`` are by name."""
-    from cvjobs import labels
-    from cvjobs.evaluation.evaluate import evaluate
-    from cvjobs.progress import Progress
-    from cvjobs.remote import parse_options
+    from cvjobs.common.progress import Progress
+    from cvjobs.evaluation.run import evaluate
+    from cvjobs.networks import class_names
+    from cvjobs.storage.storage_options import parse_options
 
-    names = labels.read(config.labels) if config.labels else []
+    names = class_names.read(config.labels) if config.labels else []
     with Progress("eval") as progress:
         return evaluate(
             config.predictions,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.errors import WrongUse
-from cvjobs.options import Json, StorageOptions
+from cvjobs.common.errors import WrongUse
+from cvjobs.config.options import Json, StorageOptions
 
 if TYPE_CHECKING:
-    from cvjobs.exports import Exported
+    from cvjobs.dataset.export import Exported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +41,18 @@ class Config:
 
 def call(config: Config) -> Exported:
     """Export and return what was written."""
-    from cvjobs import exports
-    from cvjobs.progress import Progress
-    from cvjobs.remote import parse_options
-    from cvjobs.stopping import stoppable
+    from cvjobs.common.progress import Progress
+    from cvjobs.common.signals import stoppable
+    from cvjobs.dataset import export
+    from cvjobs.storage.storage_options import parse_options
 
     if config.category_ids and config.format != "coco":
         raise WrongUse(f"--category-ids is a matter of --format coco: leave it out with {config.format}.")
     with Progress("export") as progress, stoppable():
-        output = exports.open_output(
+        output = export.open_output(
             config.results,
             parse_options(config.storage_option),
             contiguous=config.category_ids == "contiguous",
             counting=progress.counting,
         )
-        return exports.write(output, config.format, config.out)
+        return export.write(output, config.format, config.out)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.options import Address, Json, StorageOptions
+from cvjobs.config.options import Address, Json, StorageOptions
 
 if TYPE_CHECKING:
-    from cvjobs.retrieval.report import Report
+    from cvjobs.indexing.index_report import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +93,25 @@ class Config:
 
 def call(config: Config) -> Report:
     """Index, or look at an index, and return what was done."""
-    from cvjobs.errors import WrongUse
-    from cvjobs.progress import Progress
-    from cvjobs.remote import parse_options
-    from cvjobs.retrieval import build, kinds, upkeep
+    from cvjobs.common.errors import WrongUse
+    from cvjobs.common.progress import Progress
+    from cvjobs.indexing import index_update, kinds
+    from cvjobs.indexing.build import build
+    from cvjobs.storage.storage_options import parse_options
 
     storage = parse_options(config.storage_option)
     if config.info and config.rollback:
         raise WrongUse("--info and --rollback are two commands: give one of them.")
     if config.info or config.rollback:
-        return (upkeep.info if config.info else upkeep.rollback)(config.out or config.embeddings, storage)
+        return (index_update.info if config.info else index_update.rollback)(config.out or config.embeddings, storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
     add: build.Add = build.in_turn
     if config.workers > 1 or config.address:
-        from cvjobs import adding
+        from cvjobs.indexing.build import ray_tasks
 
-        add = adding.spread(config.workers, config.address)
-    order = upkeep.Order(
+        add = ray_tasks.spread(config.workers, config.address)
+    order = index_update.Order(
         kind=config.kind,
         max_memory=kinds.parse_size(config.max_memory) if config.max_memory else None,
         target_recall=config.target_recall,
@@ -120,4 +121,4 @@ def call(config: Config) -> Report:
         storage=storage,
     )
     with Progress("index") as progress:
-        return upkeep.update(config.embeddings, config.out, order, progress.say)
+        return index_update.update(config.embeddings, config.out, order, progress.say)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.errors import WrongUse
-from cvjobs.options import Json
+from cvjobs.common.errors import WrongUse
+from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
-    from cvjobs.submission.server import Job, Server
+    from cvjobs.clusters.jobs_api.server import Job, Server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +48,38 @@ def run(config: Config) -> int:
     """Do it, print the answer and return the exit code: for ``wait`` that of the job."""
     import json
 
-    from cvjobs.submission import following, table
+    from cvjobs.clusters.jobs_api import follow, job_lines
 
     if config.action == "wait":
-        return following.follow(_server(config), _id(config))
+        return follow.follow(_server(config), _id(config))
     if config.action == "logs":
-        following.show(_server(config), _id(config))
+        follow.show(_server(config), _id(config))
         return 0
     found = call(config)
     if config.json:
         print(json.dumps([job.as_dict() for job in found] if isinstance(found, list) else found.as_dict()))
     else:
-        print(table.text(found if isinstance(found, list) else [found]))
+        print(job_lines.text(found if isinstance(found, list) else [found]))
     return 0
 
 
 def call(config: Config) -> list[Job] | Job:
     """Do it and return the jobs of the cluster, or the one asked for."""
-    from cvjobs.submission import following, stopping
+    from cvjobs.clusters.jobs_api import follow, stop
 
     server = _server(config)
     if config.action == "list":
         return server.jobs()
     if config.action == "stop":
-        return stopping.stop(server, _id(config))
+        return stop.stop(server, _id(config))
     if config.action == "wait":
-        following.follow(server, _id(config))
-    return following.known(server, _id(config))
+        follow.follow(server, _id(config))
+    return follow.known(server, _id(config))
 
 
 def _server(config: Config) -> Server:
-    from cvjobs.options import is_cluster
-    from cvjobs.submission.server import Server
+    from cvjobs.clusters.jobs_api.server import Server
+    from cvjobs.config.options import is_cluster
 
     if not is_cluster(config.address):
         raise WrongUse(f"--address {config.address} has no jobs: give http://HOST:8265.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cvjobs.options import Json
+from cvjobs.config.options import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,6 @@ class Families(dict[str, list[str]]):
 
 def call(config: Config) -> Families:
     """Return the names of the families that have models for the task."""
-    from cvjobs.models import names
+    from cvjobs.networks.registry import names
 
     return Families({family: offered for family, offered in names(config.task).items() if offered})

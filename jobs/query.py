@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.errors import WrongUse
-from cvjobs.options import Json, MaxErrorRate, StorageOptions
+from cvjobs.common.errors import WrongUse
+from cvjobs.config.options import Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
-    from cvjobs.retrieval.answers import Duplicates, Neighbours
-    from cvjobs.retrieval.opened import Index
-    from cvjobs.retrieval.output import Output
+    from cvjobs.indexing.search.answers import Duplicates, Neighbours
+    from cvjobs.indexing.search.opened_index import Index
+    from cvjobs.indexing.search.output import Output
 
 K, DUPLICATES = 10, 0.98
 
@@ -108,25 +108,25 @@ def run(config: Config) -> int:
     """Answer, print the answer and return the exit code."""
     import json
 
-    from cvjobs.retrieval import tables
+    from cvjobs.indexing.search import answer_tables
 
     answer = call(config)
     if config.json:
         rows = {} if config.out else {"rows": answer.to_arrow().to_pylist()}
         print(json.dumps(answer.as_dict() | rows))
     else:
-        tables.show(answer)
+        answer_tables.show(answer)
     return answer.exit_code
 
 
 def call(config: Config) -> Neighbours | Duplicates:
     """Answer and return what was found; its ``to_arrow()`` returns the rows."""
     _check(config)
-    from cvjobs.remote import parse_options
-    from cvjobs.retrieval import output
-    from cvjobs.retrieval.answers import keep
-    from cvjobs.retrieval.opened import open_index
-    from cvjobs.stopping import stoppable
+    from cvjobs.common.signals import stoppable
+    from cvjobs.indexing.search import output
+    from cvjobs.indexing.search.answers import keep
+    from cvjobs.indexing.search.opened_index import open_index
+    from cvjobs.storage.storage_options import parse_options
 
     options = parse_options(config.storage_option)
     with (
@@ -155,20 +155,19 @@ def _check(config: Config) -> None:
 
 def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
     """Embed the queries where they are images, and stream them through the index."""
-    from cvjobs import asking
-    from cvjobs.progress import Progress
-    from cvjobs.retrieval import answers, gallery, queries
+    from cvjobs.common.progress import Progress
+    from cvjobs.indexing.search import answers, embed_queries, gallery, queries
 
     began = time.monotonic()
     assert config.source is not None
-    model = asking.Model(index=out.index, generation=index.generation, weights=config.weights)
+    model = embed_queries.Model(index=out.index, generation=index.generation, weights=config.weights)
     options = {
         "max_error_rate": config.max_error_rate,
         "storage_option": config.storage_option,
         # Without -o the vectors go to a folder of this machine, which others need not see.
         "address": config.address if config.out else None,
     }
-    asked = asking.ask(config.source, model, out, options)
+    asked = embed_queries.ask(config.source, model, out, options)
     wish = queries.Wish(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
     with Progress("query") as progress:
         progress.say("searching")
@@ -193,14 +192,15 @@ def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
 
 def _duplicates(config: Config, index: Index, out: Output) -> Duplicates:
     """Group the images of the index."""
-    from cvjobs.progress import Progress
-    from cvjobs.retrieval import answers, duplicates, gallery
+    from cvjobs.common.progress import Progress
+    from cvjobs.indexing.search import answers, gallery
+    from cvjobs.indexing.search import duplicates as search_duplicates
 
     began = time.monotonic()
     least = DUPLICATES if config.min_score is None else config.min_score
     with Progress("query") as progress:
         progress.say("comparing")
-        found = duplicates.search(index, least, out, progress.counting(len(index)))
+        found = search_duplicates.search(index, least, out, progress.counting(len(index)))
     answer = answers.Duplicates(
         **answers.about(index, out),
         min_score=least,

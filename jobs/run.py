@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.options import Json
+from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
-    from cvjobs.pipeline.outcome import Outcome
+    from cvjobs.operations.nightly.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +44,16 @@ def call(config: Config) -> Outcome:
     """Run what is left of the night and return what became of it."""
     import sys
 
-    from cvjobs.pipeline import night, notice, plan
+    from cvjobs.operations.nightly import notify as nightly_notify
+    from cvjobs.operations.nightly import pipeline_file, run
 
-    pipeline = plan.read(config.pipeline)
+    pipeline = pipeline_file.read(config.pipeline)
     notify = pipeline.notify
     if config.notify_command:
-        notify = plan.argv(config.notify_command, "--notify-command")
+        notify = pipeline_file.argv(config.notify_command, "--notify-command")
     if config.dry_run:
-        return night.preview(pipeline)
-    outcome = night.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
+        return run.preview(pipeline)
+    outcome = run.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
     if notify:
-        notice.tell(notify, outcome, pipeline.folder)
+        nightly_notify.tell(notify, outcome, pipeline.folder)
     return outcome

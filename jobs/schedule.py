@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cvjobs.errors import WrongUse
+from cvjobs.common.errors import WrongUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,9 @@ class Files(dict[str, str]):
 
 def call(config: Config) -> Files:
     """Return the files, which are written where ``out`` names a folder."""
-    from cvjobs import __version__, schedules
-    from cvjobs.pipeline import plan
-    from cvjobs.schedules import expression
+    from cvjobs import __version__
+    from cvjobs.operations import cron_expression, schedule_files
+    from cvjobs.operations.nightly import pipeline_file
 
     mounts = [tuple(mount.split("=", 1)) for mount in config.mount]
     for mount in mounts:
@@ -90,20 +90,20 @@ def call(config: Config) -> Files:
             raise WrongUse(f"--mount {'='.join(mount)} is none: write CLAIM=PATH, as in --mount photos=/data.")
     if config.emit != "kubernetes" and (config.image or mounts):
         raise WrongUse(f"--image and --mount are for --emit kubernetes: leave them out of --emit {config.emit}.")
-    order = schedules.Order(
-        pipeline=plan.read(config.pipeline),
-        when=expression.parse(config.cron),
+    order = schedule_files.Order(
+        pipeline=pipeline_file.read(config.pipeline),
+        when=cron_expression.parse(config.cron),
         image=config.image or f"cvjobs:{__version__}",
         mounts=tuple((claim, path) for claim, path in mounts),
     )
-    made = Files(schedules.files(config.emit, order), config.out)
+    made = Files(schedule_files.files(config.emit, order), config.out)
     if config.out is not None:
         _write(made, Path(config.out))
     return made
 
 
 def _write(made: Files, folder: Path) -> None:
-    from cvjobs.errors import storage_failure
+    from cvjobs.common.errors import storage_failure
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

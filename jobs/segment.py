@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
+from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
-    from cvjobs.context import Resolved
-    from cvjobs.forecast import Forecast
-    from cvjobs.summary import Summary
+    from cvjobs.prediction.context import Resolved
+    from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,16 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
-    from cvjobs import batch
+    from cvjobs.prediction import run
 
     if config.masks_dir is None:
-        return batch.run(config, Segment(config))
-    from cvjobs.segmentation import folder
-    from cvjobs.summary import Summary
+        return run.run(config, Segment(config))
+    from cvjobs.prediction.mask_folder import sync
+    from cvjobs.prediction.summary import Summary
 
-    masks = folder.check(config.masks_dir, config.source, config.out)
-    done = batch.run(config, Segment(config))
-    return folder.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
+    masks = sync.check(config.masks_dir, config.source, config.out)
+    done = run.run(config, Segment(config))
+    return sync.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
 
 
 class Segment:
@@ -67,11 +67,12 @@ class Segment:
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:
         """Return the model's step and what identifies its results."""
-        from cvjobs import labels, resolving
-        from cvjobs.detection.rules import Settings
-        from cvjobs.segmentation.choice import SegmentRequest
+        from cvjobs.networks import class_names
+        from cvjobs.networks.detection.settings import Settings
+        from cvjobs.prediction import model_choice
+        from cvjobs.prediction.tasks.segment import SegmentRequest
 
         c = self._config
-        named = tuple(labels.read(c.labels)) if c.labels else ()
+        named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
-        return resolving.resolve(request, c.precision, earlier)
+        return model_choice.resolve(request, c.precision, earlier)

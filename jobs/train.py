@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.options import Address, Json, MaxPixels, Precision, StorageOptions, Weights
-from cvjobs.recipes.options import replaceable, replaced
-from cvjobs.recipes.settings import Name
+from cvjobs.config.options import Address, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.training.recipe.recipe import Name
+from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
 if TYPE_CHECKING:
-    from cvjobs.recipes.settings import Recipe
-    from cvjobs.training.rates import LearningRate
-    from cvjobs.training.summary import TrainingSummary
+    from cvjobs.training.checks.lr_range import LearningRate
+    from cvjobs.training.recipe.recipe import Recipe
+    from cvjobs.training.training_summary import TrainingSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +158,13 @@ def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from contextlib import closing
 
-    from cvjobs.decoding.lanes import Nursery
+    from cvjobs.images.decode_worker import Nursery
 
     with closing(Nursery()) as nursery:
         nursery.start()  # takes seconds, as do the imports
-        from cvjobs.remote import parse_options
-        from cvjobs.training import session, sizing
+        from cvjobs.storage.storage_options import parse_options
+        from cvjobs.training import run
+        from cvjobs.training.checks import batch_size as checks_batch_size
         from cvjobs.training.request import TrainRequest
 
         model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
@@ -176,7 +177,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             weights=config.weights,
             init_head_from_labels=config.init_head_from_labels,
             recipe=_recipe(config, model),
-            batch_size=sizing.batch(config.batch_size),
+            batch_size=checks_batch_size.batch(config.batch_size),
             seed=config.seed,
             precision=config.precision,
             val=config.val,
@@ -190,14 +191,14 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             storage=parse_options(config.storage_option),
             address=config.address,
         )
-        return session.train(request, nursery)
+        return run.train(request, nursery)
 
 
 def _recipe(config: Config, model: str) -> Recipe:
     """Return the named recipe with what was asked for; without a name, what suits the task and the weights."""
-    from cvjobs.recipes import settings
+    from cvjobs.training.recipe import recipe as recipe_recipe
 
     classes = config.task == "classify"
     scratch = config.weights == "random" or model.startswith("small/")
     name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
-    return settings.named(name, classes=classes, **replaced(config))
+    return recipe_recipe.named(name, classes=classes, **replaced(config))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.options import Json, StorageOptions
+from cvjobs.config.options import Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.dataset.verify import Report
@@ -36,9 +36,9 @@ class Config:
 def call(config: Config) -> Report:
     """Check and return what was found."""
     from cvjobs.dataset.verify import verify
-    from cvjobs.listing import list_source
-    from cvjobs.remote import parse_options
-    from cvjobs.storage import open_store
+    from cvjobs.sources.listing import list_source
+    from cvjobs.storage.storage_options import parse_options
+    from cvjobs.storage.store import open_store
 
     options = parse_options(config.storage_option)
     listing = list_source(config.source, options) if config.source else None

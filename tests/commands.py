@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 import cvjobs
 from cvjobs import cli
-from cvjobs.decoding.server_process import SHELF
+from cvjobs.images.server_process import SHELF
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

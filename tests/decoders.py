@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from cvjobs.images import Decoded
-from cvjobs.records import Transform
+from cvjobs.images.decode import Decoded
+from cvjobs.images.transform import Transform
 
 
 def toy(content: bytes, transform: Transform, max_pixels: int) -> Decoded:

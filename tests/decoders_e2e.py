@@ -9,8 +9,8 @@ import time
 
 import psutil
 
-from cvjobs.images import Decoded, decode
-from cvjobs.records import Transform
+from cvjobs.images.decode import Decoded, decode
+from cvjobs.images.transform import Transform
 
 POISON = b"poison"  # at the end of an image that does harm; JPEG decoders do not look there
 
@@ -38,14 +38,15 @@ def drowse(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
 
 def main() -> None:
     """Run ``embed`` with a decoder of this module."""
-    from cvjobs import batch, drivers
-    from cvjobs.errors import CvjobsError
+    from cvjobs.common.errors import CvjobsError
+    from cvjobs.config import commands
+    from cvjobs.prediction import run
 
     decoder, source, out, workers = sys.argv[1:]
-    embed = drivers.load("embed")
+    embed = commands.load("embed")
     config = embed.Config(source=source, out=out, model="thumbnail/4", workers=int(workers))
     try:
-        summary = batch.run(config, embed.Embed(config), decoder=f"decoders_e2e:{decoder}")
+        summary = run.run(config, embed.Embed(config), decoder=f"decoders_e2e:{decoder}")
     except CvjobsError as error:
         print(f"cvjobs: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

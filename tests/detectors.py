@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvjobs.detection.network import Found
+from cvjobs.networks.detection.detector_network import Found
 
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 FIXED = "ssdlite320_mobilenet_v3_large"

@@ -18,7 +18,7 @@ from typing import Any
 
 from toy import Toy
 
-from cvjobs.errors import CvjobsError
+from cvjobs.common.errors import CvjobsError
 
 CALLS = ("write", "fsync", "replace", "link", "unlink")
 ERRORS = {"eio": errno.EIO, "enospc": errno.ENOSPC}

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from commands import TESTS
 
-from cvjobs import clusters
-from cvjobs.clusters import host, local
+from cvjobs.clusters import files, host, local
 
 # Runs a command with the drivers of ``toys``.
 TOYS = [sys.executable, str(TESTS / "with_toys.py")]
@@ -33,7 +32,7 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
     ``RAY_ADDRESS`` takes jobs, ``GCS`` is where workers connect. The token is in ``home``.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
-        file = {**clusters.described("local"), "port": free.getsockname()[1]}
+        file = {**files.described("local"), "port": free.getsockname()[1]}
     file["options"] = [*file["options"], "--num-cpus=2", "--object-store-memory=100000000"]
     try:
         with _at_home(home):

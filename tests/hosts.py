@@ -22,7 +22,7 @@ import yaml
 from commands import environment, until
 
 import cvjobs
-from cvjobs.paths import shipped
+from cvjobs.common.paths import shipped
 
 # Ends with the thread that starts it: a machine does not outlive the tests.
 HELD = ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]

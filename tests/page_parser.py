@@ -55,9 +55,9 @@ def harmless(content: str) -> Page:
 
 def macro(body: str, **values: object) -> str:
     """Render a page whose content is a call of a macro."""
-    from cvjobs import pages
+    from cvjobs.html import render
 
     style = '{% block style %}{% include "overlays.css" %}{% endblock %}'
     source = '{% extends "base.html" %}{% import "parts.html" as parts %}' + style
     source += "{% block content %}" + body + "{% endblock %}"
-    return pages._templates().from_string(source).render(**values)
+    return render._templates().from_string(source).render(**values)

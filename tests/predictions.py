@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvjobs import results
-from cvjobs.dataset import layout, lease, parts
+from cvjobs.common import categories as common_categories
+from cvjobs.common.categories import Category
+from cvjobs.common.failures import Failure
+from cvjobs.common.fingerprint import digest
+from cvjobs.common.paths import path_bytes
+from cvjobs.dataset import lock, parts
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
-from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.update import End, Order, update
-from cvjobs.listing import Listing
-from cvjobs.listing.rows import FAILURES, IMAGES, path_columns, stat_columns
-from cvjobs.paths import path_bytes
-from cvjobs.records import Failure, digest
-from cvjobs.results import Category
-from cvjobs.stage.writing import error_rows
-from cvjobs.storage import LocalStore
+from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.sources.rows import FAILURES, IMAGES, Listing, path_columns, stat_columns
+from cvjobs.storage.local_store import LocalStore
 
 Rows = Sequence[Mapping[str, Any]]
 NOTHING = pa.schema([])
@@ -46,7 +47,7 @@ def output(
         task: ``detect``, ``instance``, ``semantic`` or ``classify``.
         categories: the classes that the model knows.
         rows: one image each: ``path``, ``width``, ``height`` and the task's columns as Python values; one with
-            ``error`` (a code of ``records.CODES``) is a failed image instead; ``content`` are bytes of its own for
+            ``error`` (a code of ``failures.CODES``) is a failed image instead; ``content`` are bytes of its own for
             the hash of its content.
         source: the folder of the images, where they are to be seen; without one nothing is read.
         facts: more of what identifies the results.
@@ -54,11 +55,13 @@ def output(
         schema: the columns of another task than these.
     """
     assert len({row["path"] for row in rows}) == len(rows), "a path has more than one row"
-    facts = {"model": "toy", **results.facts(task, list(categories)), **(facts or {})}
-    columns = results.SCHEMAS[task] if schema is None else schema
+    facts = {"model": "toy", **common_categories.facts(task, list(categories)), **(facts or {})}
+    columns = dataset_schema.SCHEMAS[task] if schema is None else schema
     order = Order(
         listing=_listing(rows, source),
-        schema=layout.result_schema(carried, columns).with_metadata({"cvjobs.facts": layout.pack(facts)}),
+        schema=dataset_schema.result_schema(carried, columns).with_metadata(
+            {"cvjobs.facts": dataset_schema.pack(facts)}
+        ),
         fingerprint=digest(facts),
         facts=facts,
         hasher=lambda table: [None] * table.num_rows,
@@ -79,7 +82,7 @@ def output(
             parts.commit(store, author, table, error_rows(keys.take(pa.array(bad, pa.int64())), failures))
         return End()
 
-    with lease.held(store) as held:
+    with lock.held(store) as held:
         update(store, held, order, compute, lambda _: None)
     return folder
 
@@ -106,7 +109,7 @@ def _table(keys: pa.Table, rows: Rows, schema: pa.Schema) -> pa.Table:
     """The rows of a part."""
     columns = {
         "content_hash": pa.array(
-            [(row.get("content") or path_bytes(row["path"])).ljust(16)[:16] for row in rows], layout.ID
+            [(row.get("content") or path_bytes(row["path"])).ljust(16)[:16] for row in rows], dataset_schema.ID
         ),
         "frames": pa.array(np.ones(len(rows), np.int32)),
     }

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cvjobs.errors import WrongUse
-from cvjobs.models import embedder
-from cvjobs.records import Transform
+from cvjobs.common.errors import WrongUse
+from cvjobs.images.transform import Transform
+from cvjobs.networks.registry import embedder
 
 Pixels = NDArray[np.uint8]
 SMALL = "torchvision/mobilenet_v3_small"

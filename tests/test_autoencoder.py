@@ -14,15 +14,16 @@ import torch
 from training import CLASSES, SIDE, folder, loop, plan, reconstructing
 
 import cvjobs
-from cvjobs import models
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.listing import list_source
-from cvjobs.recipes import reconstruction, settings
-from cvjobs.recipes.augment import generator
-from cvjobs.training import data, task_registry
-from cvjobs.training.cache import Pictures
-from cvjobs.training.summary import TrainingSummary
-from cvjobs.training.team import Alone
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.networks import registry
+from cvjobs.sources.listing import list_source
+from cvjobs.training.data import labels
+from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.loop import task_registry
+from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.recipe import recipe, reconstruction
+from cvjobs.training.recipe.augment import generator
+from cvjobs.training.training_summary import TrainingSummary
 
 OPTIONS: dict[str, Any] = {"task": "autoencoder", "dim": 6, "img_size": str(SIDE), "batch_size": 16, "epochs": 3}
 
@@ -44,7 +45,7 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingS
 
 @pytest.mark.parametrize("side", [4, 7, 28, 33, 64])
 def test_images_of_any_side_come_back_at_their_size(side: int) -> None:
-    trainee = models.autoencoder("small/autoencoder", dim=5, side=side)
+    trainee = registry.autoencoder("small/autoencoder", dim=5, side=side)
     batch = torch.rand(2, 3, side, side)
     made = trainee.module.eval()(batch).detach()
     assert made.shape == batch.shape
@@ -88,8 +89,8 @@ def test_a_run_makes_vectors_and_names_nothing(trained: TrainingSummary, images:
 
 def test_vectors_are_what_the_pictures_are_painted_from(trained: TrainingSummary, images: Path) -> None:
     pixels = np.stack([np.asarray(_opened(file)) for file in sorted(images.glob("blue/*.png"))])
-    vectors = torch.from_numpy(models.embedder(trained.out).load("cpu", "fp32")(pixels))
-    about = models.autoencoder("small/autoencoder", dim=6, side=SIDE)
+    vectors = torch.from_numpy(registry.embedder(trained.out).load("cpu", "fp32")(pixels))
+    about = registry.autoencoder("small/autoencoder", dim=6, side=SIDE)
     from safetensors.torch import load_file
 
     about.module.load_state_dict(load_file(Path(trained.out) / "model.safetensors"))
@@ -172,7 +173,7 @@ class TestNoise:
 
 
 @pytest.mark.parametrize("kind", ["mse", "l1", "ssim"])
-def test_each_loss_is_least_for_the_image_itself_and_grows_with_the_difference(kind: settings.Loss) -> None:
+def test_each_loss_is_least_for_the_image_itself_and_grows_with_the_difference(kind: recipe.Loss) -> None:
     random = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, 16, 16, generator=random)
     noise = torch.randn(image.shape, generator=random)
@@ -209,12 +210,12 @@ class TestUnlabelled:
 
     def test_folders_say_nothing_unless_one_is_called_train(self, tmp_path: Path) -> None:
         folder(tmp_path / "all" / "deep" / "er", 10)
-        found = data.unlabelled(list_source(str(tmp_path / "all")), 0.3)
+        found = labels.unlabelled(list_source(str(tmp_path / "all")), 0.3)
         assert found.classes == ()
         assert sum(map(len, found.splits.values())) == 30
         folder(tmp_path / "all" / "train", 2)
         folder(tmp_path / "all" / "val", 1)
-        found = data.unlabelled(list_source(str(tmp_path / "all")), 0.3)
+        found = labels.unlabelled(list_source(str(tmp_path / "all")), 0.3)
         assert {name: len(split) for name, split in found.splits.items()} == {"train": 6, "val": 3}
         assert found.unlabelled == 30
 
@@ -222,7 +223,7 @@ class TestUnlabelled:
         folder(tmp_path, 2)
         lines = [f"{name}/00{i}.png,{'val' if i else 'train'}" for name in CLASSES for i in range(2)]
         (tmp_path / "list.csv").write_text("\n".join(["path,split", *lines]))
-        found = data.unlabelled(list_source(str(tmp_path / "list.csv")), 0.2)
+        found = labels.unlabelled(list_source(str(tmp_path / "list.csv")), 0.2)
         assert {name: len(split) for name, split in found.splits.items()} == {"train": 3, "val": 3}
 
 

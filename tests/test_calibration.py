@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvjobs.metrics import calibration
+from cvjobs.evaluation.metrics import calibration
 
 
 def test_bins_hold_their_upper_edge_and_empty_ones_are_left_out() -> None:

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torchvision import models
 
 import cvjobs
-from cvjobs.classification import Classify, best
-from cvjobs.errors import WrongUse
-from cvjobs.models import classifier, embedder, names
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks.registry import classifier, embedder, names
+from cvjobs.prediction.tasks.classify import Classify, best
 
 pytestmark = pytest.mark.usefixtures("offline")
 NAMED = {"labels": json.dumps(["cat", "=dog", "<b>"]), "activation": "sigmoid"}

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import cvjobs
-from cvjobs import drivers, jobs
+from cvjobs import drivers
 from cvjobs.cli import main
+from cvjobs.config import commands
 
 TOY = '''"""Does what its source says.
 
@@ -27,7 +28,7 @@ from typing import Annotated, Literal
 import typer
 
 from cvjobs import errors
-from cvjobs.options import Json
+from cvjobs.config.options import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +77,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder.mkdir()
     (folder / "toy.py").write_text(TOY)
     (folder / "broken.py").write_text('"""Cannot be imported."""\nimport no_such_module\n')
-    monkeypatch.setattr(jobs, "__path__", [str(folder)])
+    monkeypatch.setattr(drivers, "__path__", [str(folder)])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     yield
-    sys.modules.pop("cvjobs.jobs.toy", None)
+    sys.modules.pop("cvjobs.drivers.toy", None)
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -109,7 +110,7 @@ def test_help_lists_the_drivers_without_importing_them(command: Run) -> None:
         assert (code, err) == (0, "")
         assert re.search(r"^  broken +Cannot be imported\.$", out, re.M)
         assert re.search(r"^  toy +Does what its source says\.$", out, re.M)
-    assert "cvjobs.jobs.toy" not in sys.modules
+    assert "cvjobs.drivers.toy" not in sys.modules
 
 
 def test_help_of_a_command_is_its_docstring_and_options(command: Run) -> None:
@@ -244,7 +245,7 @@ def test_a_bug_shows_its_traceback_where_no_file_can_be_made(command: Run, monke
 def test_python_functions_take_the_same_options() -> None:
     result = cvjobs.toy("photos", "vectors", workers=2)
     assert (result["source"], result["out"], result["workers"]) == ("photos", "vectors", 2)
-    assert cvjobs.toy.__doc__ == drivers.load("toy").__doc__
+    assert cvjobs.toy.__doc__ == commands.load("toy").__doc__
     with pytest.raises(cvjobs.errors.WrongUse, match="nearest: workers"):
         cvjobs.toy("photos", "vectors", workres=2)
 
@@ -269,8 +270,8 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
     program = (
-        "import sys, cvjobs.jobs\nfrom cvjobs.cli import main\n"
-        f"cvjobs.jobs.__path__[:] = [{str(tmp_path / 'drivers')!r}]\nsys.stdin.read()\n"
+        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
+        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\nsys.stdin.read()\n"
         "sys.exit(main(['toy', 'show', '-o', 'o']))"
     )
     with subprocess.Popen(

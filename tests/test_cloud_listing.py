@@ -12,10 +12,11 @@ import pytest
 from buckets import Bucket, made
 from websites import Page, web
 
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.listing import Listing, list_source
-from cvjobs.remote import objects
-from cvjobs.source import MAX_BYTES, RemoteSource, Unreadable, open_source
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.sources.listing import list_source
+from cvjobs.sources.reader import MAX_BYTES, RemoteSource, Unreadable, open_source
+from cvjobs.sources.rows import Listing
+from cvjobs.storage import remote_files
 
 NUMBERS = itertools.count()
 ODD = (
@@ -231,9 +232,9 @@ def test_a_page_is_a_source_too() -> None:
 
 
 def test_a_dead_server_stops_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cvjobs.listing import places
+    from cvjobs.sources import locations
 
-    monkeypatch.setattr(places, "LOST", 5)
+    monkeypatch.setattr(locations, "LOST", 5)
     with web({}) as site:
         pass
     (tmp_path / "l.txt").write_text("".join(f"{site}/{i}.jpg\n" for i in range(8)))
@@ -271,7 +272,7 @@ def test_what_happens_to_objects_after_they_were_listed(bucket: Bucket) -> None:
 
 
 def test_large_objects_are_read_in_ranges(bucket: Bucket) -> None:
-    content = bytes(range(256)) * (objects.LARGE // 256) + b"tail" * 300_000
+    content = bytes(range(256)) * (remote_files.LARGE // 256) + b"tail" * 300_000
     bucket.put("p/large.jpg", content)
     source, row = one(bucket, "p/large.jpg")
     assert source.read(*row) == content

@@ -16,9 +16,9 @@ from PIL import Image
 from websites import Page, web
 
 import cvjobs
-from cvjobs import devices
-from cvjobs.dataset import layout
-from cvjobs.errors import WrongUse
+from cvjobs.common import devices
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import schema
 
 NUMBERS = itertools.count()
 MODEL = ("--model", "thumbnail/4")
@@ -50,7 +50,7 @@ def exact(bucket: Bucket, count: int, source: str = "", out: str = "out") -> Non
 
 
 def parts(bucket: Bucket) -> int:
-    return len(bucket.keys(f"out/{layout.PARTS}"))
+    return len(bucket.keys(f"out/{schema.PARTS}"))
 
 
 def sentence(ended: Ended, code: int) -> str:
@@ -123,7 +123,7 @@ def test_a_week(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     exact(bucket, 8)
     table = bucket.table("out/data")
     assert table["bytes"].to_pylist()[0] == len(contents[29])
-    assert len(bucket.keys(f"out/{layout.VERSIONS}")) == 1
+    assert len(bucket.keys(f"out/{schema.VERSIONS}")) == 1
 
 
 @pytest.mark.faults
@@ -150,9 +150,9 @@ def test_a_second_writer_is_refused_and_an_overtaken_one_ends(bucket: Bucket, sl
         kill(first, signal.SIGSTOP)
         refused = embed(bucket.url("photos"), bucket.url("out"), *bucket.options)
         assert f"{bucket.url('out')} is held by process {first.pid}" in sentence(refused, 5)
-        record = json.loads(bucket.read(f"out/{layout.LEASE}/epoch-000001.json"))
-        silent = layout.pack({**record, "heartbeat": record["heartbeat"] - 120})
-        bucket.put(f"out/{layout.LEASE}/hb-000001.json", silent)
+        record = json.loads(bucket.read(f"out/{schema.LEASE}/epoch-000001.json"))
+        silent = schema.pack({**record, "heartbeat": record["heartbeat"] - 120})
+        bucket.put(f"out/{schema.LEASE}/hb-000001.json", silent)
         assert embedded(bucket).ok == 200
         kill(first, signal.SIGCONT)
         _, err = first.communicate(timeout=120)

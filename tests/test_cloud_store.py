@@ -17,9 +17,10 @@ from typing import BinaryIO
 import pytest
 from buckets import KEYS, Bucket, made
 
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.remote import parse_options
-from cvjobs.storage import LocalStore, Store, in_flight, open_store
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.storage_options import parse_options
+from cvjobs.storage.store import Store, in_flight, open_store
 
 NUMBERS = itertools.count()
 

@@ -18,10 +18,11 @@ import yaml
 from commands import ROOT, run, sentence
 
 import cvjobs
-from cvjobs import clusters, drivers, paths
-from cvjobs.clusters import host, launcher
-from cvjobs.errors import WrongUse
-from cvjobs.submission import wheel
+from cvjobs.clusters import files, host, launcher
+from cvjobs.clusters.jobs_api import wheel
+from cvjobs.common import paths
+from cvjobs.common.errors import WrongUse
+from cvjobs.config import commands as config_commands
 
 ANSWERS = {"head_ip": "10.0.0.1", "worker_ips": "10.0.0.2", "region": "us-east-1", "ImageId": "ami-12c6146b"}
 
@@ -38,7 +39,7 @@ def filled(tree: Any, key: str = "") -> Any:
 
 def shipped(name: str) -> dict[str, Any]:
     """A shipped file, filled in."""
-    found: dict[str, Any] = filled(yaml.safe_load(clusters.files()[name].read_text()))
+    found: dict[str, Any] = filled(yaml.safe_load(files.files()[name].read_text()))
     return found
 
 
@@ -53,19 +54,19 @@ def prepared(name: str, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(clusters.files()))
+@pytest.mark.parametrize("name", sorted(files.files()))
 def test_a_file_begins_with_two_lines_about_it_and_is_refused_until_it_is_filled_in(name: str) -> None:
-    lines = clusters.files()[name].read_text().splitlines()
+    lines = files.files()[name].read_text().splitlines()
     assert [line.startswith("# ") for line in lines[:3]] == [True, True, False]
     if shipped(name) == yaml.safe_load("\n".join(lines)):
-        assert clusters.described(name) == shipped(name)
+        assert files.described(name) == shipped(name)
     else:
         with pytest.raises(WrongUse, match=f"{name}.yaml is not filled in at .*: copy it, .* 'cvjobs cluster up ./"):
-            clusters.described(name)
+            files.described(name)
 
 
 def test_every_file_closes_metrics_and_asks_for_the_token() -> None:
-    safe = clusters.described("local")["environment"]
+    safe = files.described("local")["environment"]
     assert safe["RAY_AUTH_MODE"] == "token"
     for name in ("hosts", "aws"):
         assert shipped(name)["environment"] == safe
@@ -162,13 +163,13 @@ def test_what_a_user_gets_wrong_about_a_file(tmp_path: Path) -> None:
             call("status", tmp_path / name)
         assert str(raised.value).endswith(".")
     with pytest.raises(WrongUse, match=r"no cluster 'host' \(nearest: hosts\).*\./NAME\.yaml"):
-        clusters.described("host")
+        files.described("host")
     with pytest.raises(WrongUse, match="'file_mounts' under 'launcher' is written by cvjobs"):
         launcher.document("x", {"launcher": {"file_mounts": {}, "provider": {}}}, tmp_path)
 
 
 def call(action: str, name: Path) -> Any:
-    driver = drivers.load("cluster")
+    driver = config_commands.load("cluster")
     return driver.call(driver.Config(action=action, name=str(name)))
 
 
@@ -295,7 +296,7 @@ NIGHT = closed("schedule jobTemplate", schedule=TEXT, timeZone=TEXT, suspend=YES
 def test_the_manifests_are_what_kuberay_knows() -> None:
     import jsonschema  # type: ignore[import-untyped]
 
-    from cvjobs.schedules import expression
+    from cvjobs.operations import cron_expression
 
     kinds = {"RayCluster": CLUSTER, "RayJob": JOB, "RayCronJob": NIGHT}
     manifests = shipped("kuberay")["manifests"]
@@ -309,9 +310,9 @@ def test_the_manifests_are_what_kuberay_knows() -> None:
     assert pinned
     assert cluster["rayVersion"] == pinned[1]
     assert (job["suspend"], night["suspend"], night["jobTemplate"]["suspend"]) == (True, True, False)
-    expression.parse(night["schedule"])
+    cron_expression.parse(night["schedule"])
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    safe = clusters.described("local")["environment"]
+    safe = files.described("local")["environment"]
     for group in groups:
         assert "labels" not in group["rayStartParams"]  # KubeRay refuses it there
         (container,) = group["template"]["spec"]["containers"]

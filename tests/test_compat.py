@@ -19,8 +19,9 @@ import pytest
 import torch
 from torch import nn
 
-from cvjobs import compat
-from cvjobs.compat import faiss_files, fake_tensors, foreach, ray_printing
+from cvjobs.clusters import ray_compat
+from cvjobs.indexing import faiss_compat
+from cvjobs.training import fake_tensor_compat, foreach_compat
 
 DIM, LISTS, ROWS = 16, 4, 300
 Floats = npt.NDArray[np.float32]
@@ -55,7 +56,7 @@ def test_a_flat_index_begins_with_the_header(tmp_path: Path, count: int) -> None
     index.add(vectors(count))
     file = tmp_path / "flat.faiss"
     faiss.write_index(index, str(file))
-    ours = faiss_files.flat_header(DIM, count) + vectors(count).tobytes()
+    ours = faiss_compat.flat_header(DIM, count) + vectors(count).tobytes()
     assert ours == file.read_bytes(), changed("faiss_files", "writes another file of an IndexFlatIP")
 
 
@@ -92,10 +93,10 @@ def test_lists_in_a_file_beside_are_found_again(tmp_path: Path, factory: str) ->
     full.add(vectors(ROWS))
     counts = written(full, tmp_path / "lists")
     assert counts.min() > 0
-    faiss_files.name_lists(index, counts, "lists", (tmp_path / "lists").stat().st_size)
+    faiss_compat.name_lists(index, counts, "lists", (tmp_path / "lists").stat().st_size)
     faiss.write_index(index, str(tmp_path / "index"))
     again = read(tmp_path / "index")
-    faiss_files.map_lists(again, str(tmp_path / "lists"))
+    faiss_compat.map_lists(again, str(tmp_path / "lists"))
     what = changed("faiss_files", "keeps lists in a file in another form")
     assert again.ntotal == ROWS, what
     for one in (full, again):
@@ -107,10 +108,10 @@ def test_lists_in_a_file_beside_are_found_again(tmp_path: Path, factory: str) ->
 
 def test_an_index_without_its_lists_gets_empty_ones(tmp_path: Path) -> None:
     index = trained(f"IVF{LISTS},Flat")
-    faiss_files.name_lists(index, np.full(LISTS, 3, np.int64), "nowhere", LISTS * 3 * (4 * DIM + 8))
+    faiss_compat.name_lists(index, np.full(LISTS, 3, np.int64), "nowhere", LISTS * 3 * (4 * DIM + 8))
     faiss.write_index(index, str(tmp_path / "index"))
     empty = read(tmp_path / "index")
-    faiss_files.empty_lists(empty)
+    faiss_compat.empty_lists(empty)
     what = changed("faiss_files", "does not take other lists")
     assert empty.ntotal == 0, what
     empty.add_with_ids(vectors(ROWS), np.arange(1000, 1000 + ROWS))
@@ -121,8 +122,8 @@ def test_an_index_without_its_lists_gets_empty_ones(tmp_path: Path) -> None:
 def test_two_views_of_an_index_are_the_same() -> None:
     plain, turned = trained(f"IVF{LISTS},Flat"), trained(f"PCA8,IVF{LISTS},PQ4x4np")
     what = changed("faiss_files", "compares its objects in another way")
-    assert faiss_files.is_same(faiss.extract_index_ivf(plain), plain), what
-    assert not faiss_files.is_same(faiss.extract_index_ivf(turned), turned), what
+    assert faiss_compat.is_same(faiss.extract_index_ivf(plain), plain), what
+    assert not faiss_compat.is_same(faiss.extract_index_ivf(turned), turned), what
 
 
 def test_ray_prints_of_its_workers_where_it_may() -> None:
@@ -139,16 +140,16 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
     what = changed("ray_printing", "prints what it may not, or does not print")
     try:
         for may in (False, True):
-            ray_printing.let_print(ray, may)
+            ray_compat.let_print(ray, may)
             file = io.StringIO()
             worker.print_worker_logs(data, file)
             assert ("a machine was lost" in file.getvalue()) == may, what
     finally:
-        ray_printing.let_print(ray, True)
+        ray_compat.let_print(ray, True)
 
 
 def test_fake_tensors_have_shapes_and_storages_but_no_numbers() -> None:
-    mode = fake_tensors.fake_mode()
+    mode = fake_tensor_compat.fake_mode()
     weight = mode.from_tensor(torch.ones(1 << 10, 3))
     what = changed("fake_tensors", "has other tensors without numbers")
     with mode:
@@ -157,7 +158,7 @@ def test_fake_tensors_have_shapes_and_storages_but_no_numbers() -> None:
         assert (product.shape, product.dtype) == ((1 << 20, 3), torch.float32), what
         assert product.untyped_storage().nbytes() == 4 * 3 << 20, what
     assert type(product).__name__ == "FakeTensor", what
-    number = fake_tensors.storage_number
+    number = fake_tensor_compat.storage_number
     assert number(made) == number(made.view(1 << 10, 1 << 20)) == number(made[:5]), what
     assert len({number(made), number(product), number(weight)}) == 3, what
     plain = torch.ones(4)
@@ -169,6 +170,6 @@ def test_many_tensors_move_at_once_as_each_alone() -> None:
     tensors = [torch.randn(shape, generator=drawn) for shape in ((3,), (4, 5), (1,))]
     ends = [torch.randn(tensor.shape, generator=drawn) for tensor in tensors]
     expected = [torch.lerp(tensor, end, 0.3) for tensor, end in zip(tensors, ends, strict=True)]
-    foreach.lerp(tensors, ends, 0.3)
+    foreach_compat.lerp(tensors, ends, 0.3)
     what = changed("foreach", "has no such function of many tensors")
     assert all(map(torch.equal, tensors, expected)), what

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import pytest
 import typer
 
-from cvjobs import config, configfile
-from cvjobs.errors import WrongUse
+from cvjobs.common.errors import WrongUse
+from cvjobs.config import fields, yaml_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,16 @@ class Toy:
 def read(tmp_path: Path, text: str | bytes) -> dict[str, Any]:
     file = tmp_path / "a.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return configfile.section(Toy, "toy", ["toy", "train"], str(file))
+    return yaml_file.section(Toy, "toy", ["toy", "train"], str(file))
 
 
 def test_positions_are_arguments_then_required_options() -> None:
-    assert config.build(Toy, "photos", "vectors") == Toy(source="photos", out="vectors")
-    assert config.build(Toy, out="o", source="s", workers=3).workers == 3
+    assert fields.build(Toy, "photos", "vectors") == Toy(source="photos", out="vectors")
+    assert fields.build(Toy, out="o", source="s", workers=3).workers == 3
 
 
 def test_python_values_become_the_declared_types() -> None:
-    built = config.build(Toy, Path("photos"), "o", rate=1, classes=[1, 2], limit=None)
+    built = fields.build(Toy, Path("photos"), "o", rate=1, classes=[1, 2], limit=None)
     assert (built.source, built.rate, built.classes, built.limit) == ("photos", 1.0, (1, 2), None)
     assert isinstance(built.rate, float)
 
@@ -67,23 +67,23 @@ def test_python_values_become_the_declared_types() -> None:
 )
 def test_a_wrong_python_value_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(WrongUse) as caught:
-        config.build(Toy, "photos", **({"out": "o"} | options))
+        fields.build(Toy, "photos", **({"out": "o"} | options))
     assert str(caught.value) == sentence
 
 
 def test_a_whole_number_or_words(tmp_path: Path) -> None:
     for written, value in (("4", 4), ("1:4", "1:4"), ("null", None)):
         assert read(tmp_path, f"toy: {{crew: {written!r}}}") == {"crew": value}
-        assert config.build(Toy, "photos", "o", crew=value).crew == value
+        assert fields.build(Toy, "photos", "o", crew=value).crew == value
     with pytest.raises(WrongUse, match="must be a whole number at least 2 or text, not 1"):
         read(tmp_path, "toy: {crew: 1}")
 
 
 def test_missing_and_surplus_values() -> None:
     with pytest.raises(WrongUse, match=r"^out is missing: pass out=\.\.\.$"):
-        config.build(Toy, "photos")
+        fields.build(Toy, "photos")
     with pytest.raises(WrongUse, match="give at most source and out"):
-        config.build(Toy, "photos", "o", "x")
+        fields.build(Toy, "photos", "o", "x")
 
 
 def test_yaml_means_what_the_command_line_means(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_yaml_without_the_section_gives_nothing(tmp_path: Path, text: str) -> No
         ("toy:\n  a:: b: c", "{} is not valid YAML in line 2 ("),
         (b"toy: \xff", "{} is not valid YAML"),
         ("[" * 100_000, "{} is nested too deeply"),
-        ("#" * (configfile.LIMIT + 1), "{} is larger than 1 MiB"),
+        ("#" * (yaml_file.LIMIT + 1), "{} is larger than 1 MiB"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
@@ -156,11 +156,11 @@ def test_aliases_cannot_blow_up_a_message(tmp_path: Path) -> None:
 
 def test_cvjobs_yaml_of_the_working_directory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert configfile.section(Toy, "toy", ["toy"], None) == {}
+    assert yaml_file.section(Toy, "toy", ["toy"], None) == {}
     Path("cvjobs.yaml").write_text("toy: {workers: 2}")
-    assert configfile.section(Toy, "toy", ["toy"], None) == {"workers": 2}
+    assert yaml_file.section(Toy, "toy", ["toy"], None) == {"workers": 2}
 
 
 def test_a_config_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="No such file or directory"):
-        configfile.section(Toy, "toy", ["toy"], str(tmp_path / "none.yaml"))
+        yaml_file.section(Toy, "toy", ["toy"], str(tmp_path / "none.yaml"))

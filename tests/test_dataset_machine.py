@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from toy import Run, Toy, killed, plain
 
+from cvjobs.common.errors import OutputHeld
 from cvjobs.dataset import snapshot_reader
+from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
-from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.update import End
-from cvjobs.errors import OutputHeld
 
 NAMES = st.sampled_from([f"{c}.jpg" for c in "abcdefgh"])
 CONTENTS = st.sampled_from(["red", "green", "blue", "BAD", "FLAKY"])

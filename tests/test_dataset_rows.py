@@ -10,13 +10,13 @@ import toy
 from toy import Run, Toy
 from trees import as_nobody, opened, touch, write_table
 
-from cvjobs.dataset import layout, parts, plan
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.failures import Failure
+from cvjobs.dataset import changes, parts, schema
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
-from cvjobs.errors import WrongUse
-from cvjobs.records import Failure
-from cvjobs.stage.writing import error_rows
-from cvjobs.storage import LocalStore
+from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.storage.local_store import LocalStore
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_a_result_beats_an_error_of_the_same_version(ten: Toy) -> None:
     ten.run()
     with Run(ten) as run:
 
-        def zombie(author: Author, _: plan.Plan) -> End:
+        def zombie(author: Author, _: changes.Plan) -> End:
             rows = run.listing.images.filter([p == "3.jpg" for p in run.listing.images["path"].to_pylist()])
             failure = Failure("read", "read_io", "late")
-            parts.commit(run.store, author, None, error_rows(rows.select([f.name for f in layout.KEYS]), [failure]))
+            parts.commit(run.store, author, None, error_rows(rows.select([f.name for f in schema.KEYS]), [failure]))
             return End()
 
         run.finish(zombie)
@@ -93,7 +93,7 @@ def test_a_result_beats_an_error_of_the_same_version(ten: Toy) -> None:
 def test_the_newest_of_two_results_wins(ten: Toy) -> None:
     with Run(ten) as run:
 
-        def twice(author: Author, todo: plan.Plan) -> End:
+        def twice(author: Author, todo: changes.Plan) -> End:
             row = todo.todo.filter([p == "3.jpg" for p in todo.todo["path"].to_pylist()])
             for value in (b"older", b"newer"):
                 parts.commit(run.store, author, toy.results(row, [value], run.order.schema), None)
@@ -111,7 +111,7 @@ def test_a_part_whose_file_is_gone_is_computed_again(ten: Toy) -> None:
     victim.unlink()
     ten.run()
     ten.check()
-    assert list((ten.out / layout.PARTS).iterdir()) == []
+    assert list((ten.out / schema.PARTS).iterdir()) == []
 
 
 def test_a_file_of_the_snapshot_that_is_gone_is_computed_again(ten: Toy) -> None:
@@ -261,7 +261,7 @@ def test_a_fresh_image_is_looked_at_until_its_time_stamp_is_old(ten: Toy, monkey
         fresh = run.listing.started_ns - 1_000_000_000
     touch(ten.source / "0.jpg", b"image 0", fresh)
     assert len(ten.run().recent) == 1
-    monkeypatch.setattr(plan, "RACY", -(10**12))  # as if the next listing were long after
+    monkeypatch.setattr(changes, "RACY", -(10**12))  # as if the next listing were long after
     assert ten.run().recent == ()
     assert ten.computed == []
     ten.check()

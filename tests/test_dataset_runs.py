@@ -16,12 +16,12 @@ import pytest
 import toy
 from toy import Run, Toy
 
-from cvjobs.dataset import fold, known, layout, lease, parts, plan, snapshot, snapshot_reader
+from cvjobs.common.errors import JobFailed, OutputHeld, Stopped, WrongUse
+from cvjobs.common.fingerprint import digest
+from cvjobs.dataset import changes, keys, lock, merge, parts, schema, snapshot, snapshot_reader
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
-from cvjobs.errors import JobFailed, OutputHeld, Stopped, WrongUse
-from cvjobs.records import digest
-from cvjobs.storage import LocalStore
+from cvjobs.storage.local_store import LocalStore
 
 
 @pytest.fixture
@@ -103,34 +103,34 @@ def test_a_second_run_is_refused_with_the_holder_named(six: Toy) -> None:
 
 def test_a_run_that_is_gone_is_replaced_at_once(six: Toy) -> None:
     toy.killed(Run(six), 1)
-    assert lease.holder(six.store) is None
+    assert lock.holder(six.store) is None
     six.run()
     six.check()
 
 
 def test_a_released_output_is_free(six: Toy) -> None:
     six.run()
-    assert lease.holder(six.store) is None
+    assert lock.holder(six.store) is None
 
 
 def test_a_process_that_took_the_number_of_the_holder_does_not_hold(six: Toy) -> None:
     run = Run(six)
     toy.die(run)
     record = {**run.held._holder, "process_started": 1.0}
-    (six.out / layout.LEASE / f"hb-{run.held.epoch:06d}.json").write_bytes(layout.pack(record))
-    assert lease.holder(six.store) is None
+    (six.out / schema.LEASE / f"hb-{run.held.epoch:06d}.json").write_bytes(schema.pack(record))
+    assert lock.holder(six.store) is None
 
 
 def test_of_two_that_find_an_output_free_one_gets_it(six: Toy) -> None:
     first, second = six.store, six.store
-    assert lease._take(first, 1, {"pid": 1})
-    assert not lease._take(second, 1, {"pid": 2})
+    assert lock._take(first, 1, {"pid": 1})
+    assert not lock._take(second, 1, {"pid": 2})
 
 
 def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
     sleeper = Run(six)
 
-    def overtaken(author: Author, todo: plan.Plan) -> End:
+    def overtaken(author: Author, todo: changes.Plan) -> End:
         sleeper.commit(author, todo.todo.slice(0, 2))
         with Run(six, steal=True) as later:
             later.finish()
@@ -147,20 +147,20 @@ def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
     six.check()
 
 
-def folding(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], known.Known, fold.Change, Run]:
+def folding(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], keys.Known, merge.Change, Run]:
     """Return what a run hands to its last fold, with the lease and all parts in place."""
     run = Run(toy_)
     base = snapshot.latest(run.store)
-    author = Author(run=layout.new_run(run.held.epoch), epoch=0, fingerprint=run.order.fingerprint, listed=0)
+    author = Author(run=schema.new_run(run.held.epoch), epoch=0, fingerprint=run.order.fingerprint, listed=0)
     run.store.writer = author.run
-    state = known.load(run.store, base, [])
-    want = plan.wanted(run.store, run.listing, state)
+    state = keys.load(run.store, base, [])
+    want = changes.wanted(run.store, run.listing, state)
     run.commit(author, run.listing.images)
     mine = parts.committed(run.store)
-    state = known.load(run.store, base, mine)
+    state = keys.load(run.store, base, mine)
     none = state.ids.slice(0, 0)
     draft = snapshot.Snapshot(version=0, run=author.run, fingerprint=author.fingerprint, source=run.listing.source)
-    change = fold.Change(
+    change = merge.Change(
         want=want,
         schema=run.order.schema,
         draft=draft,
@@ -180,7 +180,7 @@ def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> N
         later.finish()
     files = sorted(six.out.rglob("*"))
     with pytest.raises(OutputHeld, match="published"):
-        fold.fold(sleeper.store, base, mine, state, change)
+        merge.fold(sleeper.store, base, mine, state, change)
     assert sorted(six.out.rglob("*")) == files
     sleeper.held.__exit__()
     six.run()
@@ -195,7 +195,7 @@ def test_a_fold_whose_number_was_used_up_is_refused(six: Toy) -> None:
     six.put("0.jpg", "changed")
     six.run()
     assert snapshot.latest(six.store).version > 1
-    assert not (six.out / layout.VERSIONS / "v00000001.json").exists()
+    assert not (six.out / schema.VERSIONS / "v00000001.json").exists()
     assert not snapshot.publish(sleeper.store, late)
     assert snapshot.latest(six.store).version > 1
     sleeper.held.__exit__()
@@ -219,22 +219,22 @@ def test_the_sweep_spares_later_runs_and_what_is_not_ours(six: Toy) -> None:
     swept = ["data/part-r000001-aa-bb.parquet", "errors/.tmp-r000001-aa-bb", "_cvjobs/parts/r000001-aa-bb.json"]
     for name in (*spared, *swept):
         (six.out / name).write_bytes(b"{}")
-    fold.sweep(six.store, "r000002-cc", 2)
+    merge.sweep(six.store, "r000002-cc", 2)
     assert [name for name in spared if not (six.out / name).exists()] == []
     assert [name for name in swept if (six.out / name).exists()] == []
 
 
 def test_a_kill_between_publishing_and_cleaning_brings_no_old_row_back(six: Toy) -> None:
     toy.killed(Run(six), 3)
-    kept = {p: p.read_bytes() for p in [*(six.out / layout.PARTS).iterdir(), *(six.out / "data").iterdir()]}
+    kept = {p: p.read_bytes() for p in [*(six.out / schema.PARTS).iterdir(), *(six.out / "data").iterdir()]}
     six.run()
     for path, content in kept.items():  # as if the cleaning had not been reached
         path.write_bytes(content)
-    newest = six.out / layout.VERSIONS / os.listdir(six.out / layout.VERSIONS)[0]
+    newest = six.out / schema.VERSIONS / os.listdir(six.out / schema.VERSIONS)[0]
     folded = [p.stem for p in kept if p.suffix == ".json"]
-    record = layout.unpack(newest.read_bytes())
+    record = schema.unpack(newest.read_bytes())
     assert record is not None
-    newest.write_bytes(layout.pack({**record, "folded": folded}))
+    newest.write_bytes(schema.pack({**record, "folded": folded}))
     six.put("0.jpg", "changed")
     six.run()
     six.check()
@@ -250,7 +250,7 @@ def test_a_reader_of_a_superseded_snapshot_is_told(six: Toy) -> None:
 
 def test_a_damaged_snapshot_is_never_taken_for_a_new_output(six: Toy) -> None:
     version = six.run().version
-    path = six.out / layout.VERSIONS / f"v{version:08d}.json"
+    path = six.out / schema.VERSIONS / f"v{version:08d}.json"
     path.write_bytes(path.read_bytes().replace(b'"results"', b'"rasults"'))
     with pytest.raises(JobFailed, match=r"v00000001\.json is damaged: restore"):
         six.run()
@@ -259,7 +259,7 @@ def test_a_damaged_snapshot_is_never_taken_for_a_new_output(six: Toy) -> None:
 
 def test_a_snapshot_cut_short_was_never_published(six: Toy) -> None:
     six.run()
-    (six.out / layout.VERSIONS / "v00000002.json").write_bytes(b'{\n "created": 17')
+    (six.out / schema.VERSIONS / "v00000002.json").write_bytes(b'{\n "created": 17')
     six.put("0.jpg", "changed")
     assert six.run().version == 3
     six.check()
@@ -281,15 +281,15 @@ def test_a_file_system_without_hard_links_will_do(six: Toy, monkeypatch: pytest.
 @pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
 def test_a_lease_is_free_after_its_block_however_that_ends(tmp_path: Path, ends: type[BaseException] | None) -> None:
     store = LocalStore(tmp_path)
-    with contextlib.suppress(ValueError, KeyboardInterrupt), lease.held(store) as held:
-        assert lease.holder(store) is not None
+    with contextlib.suppress(ValueError, KeyboardInterrupt), lock.held(store) as held:
+        assert lock.holder(store) is not None
         with pytest.raises(OutputHeld, match="is held by process"):
-            lease.held(LocalStore(tmp_path))
+            lock.held(LocalStore(tmp_path))
         held.check()
         if ends:
             raise ends
-    assert lease.holder(store) is None
-    with lease.held(store) as later:
+    assert lock.holder(store) is None
+    with lock.held(store) as later:
         assert later.epoch == held.epoch + 1
         with pytest.raises(OutputHeld, match=r"took .* over"):
             held.check()
@@ -317,7 +317,7 @@ def test_a_failed_write_never_reaches_another_file(tmp_path: Path) -> None:
 
 def test_a_damaged_part_record_is_ignored(six: Toy) -> None:
     toy.killed(Run(six), 2)
-    record = next((six.out / layout.PARTS).iterdir())
+    record = next((six.out / schema.PARTS).iterdir())
     record.write_bytes(record.read_bytes().replace(b'"epoch"', b'"epic"'))
     six.run()
     assert len(six.computed) == 4
@@ -392,13 +392,13 @@ def pq_bytes(table: pa.Table) -> bytes:
 
 def rewrite(made: Toy, content: bytes, rows: int) -> None:
     """Put other rows in place of the only result file, with a snapshot that believes in them."""
-    version = made.out / layout.VERSIONS / os.listdir(made.out / layout.VERSIONS)[0]
-    record = layout.unpack(version.read_bytes())
+    version = made.out / schema.VERSIONS / os.listdir(made.out / schema.VERSIONS)[0]
+    record = schema.unpack(version.read_bytes())
     assert record is not None
     file = record["results"][0]
     (made.out / file["name"]).write_bytes(content)
     file.update(rows=rows, bytes=len(content), sha256=toy.sha256(content))
-    version.write_bytes(layout.pack(record))
+    version.write_bytes(schema.pack(record))
 
 
 def test_verify_wants_an_output_and_the_right_source(six: Toy, tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import pytest
 import xxhash
 from commands import TESTS
 
-from cvjobs.decoding import lanes
-from cvjobs.decoding.lanes import Children, Chunk, Fetched, Lane, Measured
-from cvjobs.decoding.wire import KEPT, Memory
-from cvjobs.errors import JobFailed
-from cvjobs.images import Pixels
-from cvjobs.records import Failure, Transform
+from cvjobs.common.errors import JobFailed
+from cvjobs.common.failures import Failure
+from cvjobs.images import decode_worker
+from cvjobs.images.decode import Pixels
+from cvjobs.images.decode_worker import Children, Chunk, Fetched, Lane, Measured
+from cvjobs.images.ipc import KEPT, Memory
+from cvjobs.images.transform import Transform
 
 TRANSFORM = Transform(size=(4, 4), fit="exact")
 FREE = Transform(fit="native")
@@ -108,7 +109,7 @@ def shared() -> Iterator[Children]:
 @pytest.fixture
 def rig(shared: Children, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Rig]]:
     """Return a maker of rigs; afterwards no process and no descriptor of theirs may be left."""
-    monkeypatch.setattr(lanes, "PATIENCE", 2.0)
+    monkeypatch.setattr(decode_worker, "PATIENCE", 2.0)
     descriptors = psutil.Process().num_fds()
     yield lambda count: Rig(shared, count)
     _, alive = psutil.wait_procs(server(shared).children(), 5)

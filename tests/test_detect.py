@@ -14,11 +14,11 @@ from detectors import KINDS, OTHERS, SIDE, SMALL, own, same
 from PIL import Image, ImageOps
 
 import cvjobs
-from cvjobs import results
-from cvjobs.dataset import snapshot
-from cvjobs.detection.network import Found
-from cvjobs.errors import WrongUse
-from cvjobs.storage import LocalStore
+from cvjobs.common import categories
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import schema, snapshot
+from cvjobs.networks.detection.detector_network import Found
+from cvjobs.storage.local_store import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,11 @@ def test_a_bad_image_is_a_row_of_errors(out: Path) -> None:
 
 def test_the_output_says_what_it_holds(out: Path) -> None:
     facts = snapshot.latest(LocalStore(out)).facts
-    assert results.task(facts) == "detect"
-    names = {c.id: c.name for c in results.categories(facts)}
+    assert categories.task(facts) == "detect"
+    names = {c.id: c.name for c in categories.categories(facts)}
     assert (names[1], names[90], len(names)) == ("person", "toothbrush", 80)
     table = rows(out)
-    assert table.schema.field("detections").type == results.SCHEMAS["detect"].field("detections").type
+    assert table.schema.field("detections").type == schema.SCHEMAS["detect"].field("detections").type
     for row in table.to_pylist():
         assert all(each["label"] == names[each["category_id"]] for each in row["detections"])
         scores = [each["score"] for each in row["detections"]]

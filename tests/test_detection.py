@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from cvjobs.detection.candidates import Candidates, best_of_groups, kept
-from cvjobs.detection.network import DetectorNetwork, Found
-from cvjobs.detection.rules import Rules, Settings
-from cvjobs.errors import WrongUse
-from cvjobs.models import detector, names
-from cvjobs.records import Transform
+from cvjobs.common.errors import WrongUse
+from cvjobs.images.transform import Transform
+from cvjobs.networks.detection.detector_network import DetectorNetwork, Found
+from cvjobs.networks.detection.nms import Candidates, best_of_groups, kept
+from cvjobs.networks.detection.settings import Rules, Settings
+from cvjobs.networks.registry import detector, names
 
 SIZES = [(150, 200), (150, 200), (120, 260)]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from cvjobs import cli, config, drivers, helptext
-from cvjobs.dataset import layout
-from cvjobs.errors import CvjobsError
-from cvjobs.pipeline import plan
-from cvjobs.records import CODES
+from cvjobs import cli
+from cvjobs.common.errors import CvjobsError
+from cvjobs.common.failures import CODES
+from cvjobs.config import commands, fields, help_text
+from cvjobs.dataset import schema
+from cvjobs.operations.nightly import pipeline_file
 
 ROOT = Path(__file__).parent.parent
 OUTPUTS = (ROOT / "docs" / "outputs.md").read_text()
@@ -29,7 +30,7 @@ def test_every_error_code_is_documented_with_its_remedy() -> None:
 
 
 def test_every_column_is_documented() -> None:
-    for field in (*layout.KEYS, *layout.MEASURED, *layout.ERROR_SCHEMA):
+    for field in (*schema.KEYS, *schema.MEASURED, *schema.ERROR_SCHEMA):
         assert f"`{field.name}`" in OUTPUTS
 
 
@@ -53,7 +54,7 @@ def test_every_page_is_in_the_list_of_pages() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    for name in drivers.files():
+    for name in commands.files():
         assert f"cvjobs {name}" in README
 
 
@@ -69,8 +70,8 @@ def fenced(page: str, language: str = "") -> list[str]:
 def options() -> dict[str, set[str]]:
     """The options of every command, as one types them."""
     found = {}
-    for name in drivers.files():
-        command = typer.main.get_group(cli._single(name, drivers.load(name))).commands[name]
+    for name in commands.files():
+        command = typer.main.get_group(cli._single(name, commands.load(name))).commands[name]
         found[name] = {"--help"}.union(*(parameter.opts for parameter in command.params))
     return found
 
@@ -85,7 +86,7 @@ def test_every_command_line_that_is_shown_is_one(page: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     for line in re.findall(r"^\$ (?:\w+=\S+ )*cvjobs (.*)$", "\n".join(fenced(PAGES[page])), re.MULTILINE):
         words = shlex.split(re.split(r" (?:[|>]|&&) ", line)[0], comments=True)
-        cli._parse(cli._single(words[0], drivers.load(words[0])), words)
+        cli._parse(cli._single(words[0], commands.load(words[0])), words)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
@@ -105,7 +106,7 @@ def test_the_pipelines_that_are_shown_are_pipelines(tmp_path: Path, monkeypatch:
     assert pipelines
     for text in pipelines:
         (tmp_path / "nightly.yaml").write_text(text)
-        plan.read(str(tmp_path / "nightly.yaml"))
+        pipeline_file.read(str(tmp_path / "nightly.yaml"))
 
 
 # Where a number, a name or a plain verb says it.
@@ -115,8 +116,8 @@ VAGUE = re.compile(r"\b(so many|so much|whoever|whomever|nobody|somebody|someone
 def helps() -> dict[str, str]:
     """What `--help` says, by command."""
     texts = {}
-    for name in drivers.files():
-        command = typer.main.get_group(cli._single(name, drivers.load(name))).commands[name]
+    for name in commands.files():
+        command = typer.main.get_group(cli._single(name, commands.load(name))).commands[name]
         texts[name] = "\n".join(
             [command.help or "", *(str(getattr(parameter, "help", "")) for parameter in command.params)]
         )
@@ -129,15 +130,15 @@ def test_pages_say_who_and_how_many(page: str) -> None:
 
 
 def test_help_says_who_and_how_many() -> None:
-    assert {name: VAGUE.findall(text) for name, text in helps().items()} == {name: [] for name in drivers.files()}
+    assert {name: VAGUE.findall(text) for name, text in helps().items()} == {name: [] for name in commands.files()}
 
 
-@pytest.mark.parametrize("name", sorted(drivers.files()))
+@pytest.mark.parametrize("name", sorted(commands.files()))
 def test_every_option_has_a_group_a_sentence_and_a_default(name: str) -> None:
-    for field in config.fields(drivers.load(name).Config).values():
+    for field in fields.fields(commands.load(name).Config).values():
         sentence = str(field.info.help)
-        assert field.group in helptext.GROUPS, field.name
-        assert field.group != config.GENERAL or field.name in ("json", "tensorboard"), f"{field.name} names no group"
+        assert field.group in help_text.GROUPS, field.name
+        assert field.group != fields.GENERAL or field.name in ("json", "tensorboard"), f"{field.name} names no group"
         assert re.fullmatch(r"[A-Z].+\.(  \[default: .+\])?", sentence), sentence
         told = "[default: " in sentence or field.default not in (None, "", ())
         assert told or field.required, f"{field.name} does not say its default"

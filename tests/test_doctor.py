@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cvjobs.checkup import decoders, faiss, gpus, machine, ports, switches, token, versions
-from cvjobs.checkup.finding import Finding
 from cvjobs.cli import main
+from cvjobs.operations.doctor import decoders, faiss, gpus, library_versions, machine, ports, switches, token
+from cvjobs.operations.doctor.finding import Finding
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def only(found: Iterator[Finding]) -> Finding:
 
 
 def test_this_environment_is_as_cvjobs_wants_it() -> None:
-    for subject in (versions, switches, token, gpus, faiss, decoders):
+    for subject in (library_versions, switches, token, gpus, faiss, decoders):
         assert bad(subject.check()) == []
 
 
@@ -129,7 +129,7 @@ def test_versions_that_do_not_work_or_belong_together(tmp_path: Path, monkeypatc
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = [finding.what for finding in bad(versions.check())]
+    found = [finding.what for finding in bad(library_versions.check())]
     assert "torch 2.9.1 is installed and cvjobs needs >=2.11" in found
     assert any(what.startswith("ray 3.0.0 is installed and cvjobs needs") for what in found)
     assert any(what.startswith("torch 2.9.1 and torchvision") for what in found)
@@ -137,8 +137,10 @@ def test_versions_that_do_not_work_or_belong_together(tmp_path: Path, monkeypatc
 
 
 def test_a_package_that_is_not_installed() -> None:
-    assert bad(versions._one("no-such-package-of-ours>=1.0; extra == 'dev'")) == []
-    assert "pip install 'no-such-package-of-ours>=1.0'" in only(versions._one("no-such-package-of-ours>=1.0")).fix
+    assert bad(library_versions._one("no-such-package-of-ours>=1.0; extra == 'dev'")) == []
+    assert (
+        "pip install 'no-such-package-of-ours>=1.0'" in only(library_versions._one("no-such-package-of-ours>=1.0")).fix
+    )
 
 
 def test_a_faiss_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,10 @@ from PIL import Image
 from vectors import Fake, Floats, clustered, named
 
 import cvjobs
-from cvjobs.dataset import layout
-from cvjobs.retrieval.components import Components
-from cvjobs.retrieval.duplicates import NEAR, find
-from cvjobs.retrieval.opened import open_index
+from cvjobs.dataset import schema
+from cvjobs.indexing.search.components import Components
+from cvjobs.indexing.search.duplicates import NEAR, find
+from cvjobs.indexing.search.opened_index import open_index
 
 
 class Sized(Fake):
@@ -36,7 +36,7 @@ class Sized(Fake):
         table = super().table(names)
         contents = [hashlib.md5(self.same.get(name, name).encode()).digest() for name in names]
         columns = {
-            "content_hash": pa.array(contents, layout.ID),
+            "content_hash": pa.array(contents, schema.ID),
             "width": pa.array([self.pixels.get(name, 1) for name in names], pa.int32()),
         }
         for name, column in columns.items():

@@ -19,7 +19,7 @@ from commands import said, started, until
 from hosts import RAY
 from training import SIDE, folder
 
-from cvjobs import devices
+from cvjobs.common import devices
 
 pytestmark = [
     pytest.mark.faults,

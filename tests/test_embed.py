@@ -14,9 +14,9 @@ from commands import Ended, codes, embed, errors, exact, opened, rows, run, some
 from PIL import Image
 
 import cvjobs
-from cvjobs import models
-from cvjobs.images import Undecodable, decode
-from cvjobs.paths import image_id
+from cvjobs.common.paths import image_id
+from cvjobs.images.decode import Undecodable, decode
+from cvjobs.networks import registry
 
 COMPARED = ("image_id", "bytes", "modified", "content_hash", "width", "height", "frames", "embedding")
 KEYS = {"listed", "ok", "failed", "skipped", "reused", "seconds", "images_per_second", "out", "version"}
@@ -39,7 +39,7 @@ def counts(ended: Ended) -> dict[str, Any]:
 
 def plain(folder: Path) -> dict[str, tuple[object, ...]]:
     """What the rows of the images of a folder must be, by path, from a loop without cvjobs' machinery."""
-    model = models.embedder("thumbnail/4", weights="pretrained", layer="")
+    model = registry.embedder("thumbnail/4", weights="pretrained", layer="")
     network = model.load("cpu", "fp32")
     found: dict[str, tuple[object, ...]] = {}
     for path in folder.rglob("*.*"):

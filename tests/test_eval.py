@@ -18,8 +18,8 @@ from vectors import Fake, clustered
 from vectors import named as vectors_named
 
 import cvjobs
-from cvjobs.errors import WrongUse
-from cvjobs.results import Category
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
 
 LABELS = ["bird", "cat", "dog"]
 CATEGORIES = [Category(at, name) for at, name in enumerate(LABELS)]

@@ -19,10 +19,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import cvjobs
-from cvjobs.metrics import detection
-from cvjobs.metrics.detection import METRICS
-from cvjobs.metrics.objects import Detections, Truths
-from cvjobs.results import Category
+from cvjobs.common.categories import Category
+from cvjobs.evaluation.metrics import coco_ap
+from cvjobs.evaluation.metrics.coco_ap import METRICS
+from cvjobs.evaluation.metrics.objects import Detections, Truths
 
 Record = dict[str, Any]
 CLOSE = 1e-9
@@ -43,7 +43,7 @@ def reference(truth: Record, found: list[Record], kind: str = "bbox") -> npt.NDA
     return np.asarray(judge.stats)
 
 
-def numbers(scores: detection.Scores) -> list[float]:
+def numbers(scores: coco_ap.Scores) -> list[float]:
     return [scores.average(name) for name in METRICS]
 
 
@@ -60,7 +60,7 @@ def ours(truth: Record, found: list[Record]) -> list[float]:
     crowd = column(annotations, "iscrowd").astype(bool)
     boxes = column(found, "bbox").astype(float).reshape(-1, 4)
     return numbers(
-        detection.evaluate(
+        coco_ap.evaluate(
             Truths(
                 image=integers(annotations, "image_id"),
                 category=integers(annotations, "category_id"),
@@ -283,4 +283,4 @@ def test_the_ap_of_voc_is_the_area_under_the_envelope(found: list[tuple[str, flo
     detections = Detections(
         image=zeros, category=zeros, boxes=corners, area=corners[:, 2] * corners[:, 3], score=scores
     )
-    assert detection.evaluate(truths, detections, 1).average("VOC_AP50") == pytest.approx(expected)
+    assert coco_ap.evaluate(truths, detections, 1).average("VOC_AP50") == pytest.approx(expected)

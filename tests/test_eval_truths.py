@@ -15,11 +15,11 @@ from PIL import Image
 from predictions import output
 
 import cvjobs
-from cvjobs.errors import WrongUse
-from cvjobs.results import Category
-from cvjobs.segmentation import rle
-from cvjobs.truths import reading
-from cvjobs.truths.kinds import ObjectTruth
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation.ground_truth import open as ground_truth_open
+from cvjobs.evaluation.ground_truth.types import ObjectTruth
+from cvjobs.images.masks import rle
 
 CATEGORIES = [Category(1, "cat"), Category(2, "dog")]
 BOX = {"x0": 10.0, "y0": 20.0, "x1": 60.0, "y1": 80.0, "score": 0.9, "category_id": 2, "label": "dog"}
@@ -157,7 +157,7 @@ def changed(**changes: Any) -> bytes:
 def test_a_malformed_truth_of_boxes_is_one_sentence(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     truth = write(tmp_path, name, content)
     with pytest.raises(WrongUse) as error:
-        reading.read(str(truth), "detect")
+        ground_truth_open.read(str(truth), "detect")
     assert said in str(error.value)
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
@@ -180,8 +180,8 @@ def test_a_malformed_mask_is_one_sentence(tmp_path: Path, outline: Any, said: st
     both = coco(annotations=[{**annotation, "segmentation": outline}, whole])
     truth = write(tmp_path, "t.json", json.dumps(both).encode())
     with pytest.raises(WrongUse, match=said):
-        reading.read(str(truth), "instance")
-    assert isinstance(reading.read(str(truth), "detect"), ObjectTruth)  # boxes alone do not need it
+        ground_truth_open.read(str(truth), "instance")
+    assert isinstance(ground_truth_open.read(str(truth), "detect"), ObjectTruth)  # boxes alone do not need it
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_malformed_mask_is_one_sentence(tmp_path: Path, outline: Any, said: st
 def test_a_malformed_table_is_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
     truth = write(tmp_path, "t.csv", content)
     with pytest.raises(WrongUse) as error:
-        reading.read(str(truth), "classify")
+        ground_truth_open.read(str(truth), "classify")
     assert said in str(error.value)
 
 
@@ -259,7 +259,7 @@ def test_a_fifo_is_no_truth(tmp_path: Path) -> None:
     (tmp_path / "voc").mkdir()
     os.mkfifo(tmp_path / "voc" / "a.xml")
     with pytest.raises(WrongUse, match="is no file that could be read"):
-        reading.read(str(tmp_path / "voc"), "detect")
+        ground_truth_open.read(str(tmp_path / "voc"), "detect")
 
 
 def test_what_does_not_fit_is_said(found: Path, tmp_path: Path) -> None:

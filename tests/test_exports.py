@@ -25,12 +25,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import cvjobs
-from cvjobs import paths
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.exports.csv import harmless
-from cvjobs.exports.yolo import label_file
-from cvjobs.results import Category
-from cvjobs.segmentation import rle
+from cvjobs.common import paths
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.dataset.exports.csv import harmless
+from cvjobs.dataset.exports.yolo import label_file
+from cvjobs.images.masks import rle
 
 CLASSES = [Category(1, "cat"), Category(18, "=dog"), Category(90, "b,\n\"c'")]
 NAMES = {c.id: c.name for c in CLASSES}

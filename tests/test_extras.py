@@ -12,9 +12,9 @@ import pytest
 from training import SIDE, folder
 
 import cvjobs
-from cvjobs import extras
 from cvjobs.cli import main
-from cvjobs.errors import WrongUse
+from cvjobs.common import extras
+from cvjobs.common.errors import WrongUse
 
 OPTIONS = ["--model", "small/cnn", "--recipe", "quick", "--epochs", "1", "--img-size", str(SIDE), "--batch-size", "16"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cvjobs.decoding.lanes import Chunk
-from cvjobs.errors import JobFailed
-from cvjobs.source import Unreadable
-from cvjobs.stage import fetching
+from cvjobs.common.errors import JobFailed
+from cvjobs.images import fetch
+from cvjobs.images.decode_worker import Chunk
+from cvjobs.sources.reader import Unreadable
 
 
 class Share:
@@ -32,7 +32,7 @@ def read(share: Share) -> tuple[list[Any], list[BaseException]]:
     rows: list[Any] = []
     ended: queue.Queue[BaseException] = queue.Queue()
     chunks: queue.Queue[Chunk | None] = queue.Queue()
-    fetcher = fetching.Fetcher(share, chunks, lambda number, _: rows.append(number), ended.put, threads=1)
+    fetcher = fetch.Fetcher(share, chunks, lambda number, _: rows.append(number), ended.put, threads=1)
     fetcher.ask([(number, str(number), 5, 0) for number in range(11)])
     fetcher.close(10)
     return rows, list(ended.queue)
@@ -40,7 +40,7 @@ def read(share: Share) -> tuple[list[Any], list[BaseException]]:
 
 @pytest.mark.parametrize("there", [(), (0,)])
 def test_a_source_that_is_gone_ends_the_run(there: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "LOST", 6)
+    monkeypatch.setattr(fetch, "LOST", 6)
     rows, (error,) = read(Share(*there))
     assert isinstance(error, JobFailed)
     assert "6 images in a row could not be read (Stale file handle): the source seems to be gone" in str(error)
@@ -49,5 +49,5 @@ def test_a_source_that_is_gone_ends_the_run(there: tuple[int, ...], monkeypatch:
 
 @pytest.mark.parametrize("there", [(0, 2, 4, 6, 8), (5,)])
 def test_images_that_cannot_be_read_are_rows(there: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "LOST", 6)
+    monkeypatch.setattr(fetch, "LOST", 6)
     assert read(Share(*there)) == ([number for number in range(11) if number not in there], [])

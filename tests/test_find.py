@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from vectors import Fake, clustered, named
 
 import cvjobs
-from cvjobs.errors import JobFailed
+from cvjobs.common.errors import JobFailed
 
 
 @pytest.fixture(scope="module")

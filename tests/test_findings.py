@@ -20,21 +20,24 @@ from PIL import Image
 from predictions import Rows, output
 from pycocotools import mask as coco
 
-from cvjobs import batch, results
-from cvjobs.context import Context, Resolved
-from cvjobs.dataset import layout, snapshot
-from cvjobs.dataset.plan import Plan
-from cvjobs.decoding.lanes import Nursery
-from cvjobs.images import Pixels
-from cvjobs.listing import list_source
-from cvjobs.options import BatchOptions
-from cvjobs.records import Transform, digest
-from cvjobs.report import Run, leave, pictures, statistics
-from cvjobs.report.statistics import COUNTS, SIDES, Statistics
-from cvjobs.results import Category
-from cvjobs.stage.pace import Pace
-from cvjobs.stage.steps import Columns
-from cvjobs.storage import LocalStore
+from cvjobs.common import categories as common_categories
+from cvjobs.common.categories import Category
+from cvjobs.common.fingerprint import digest
+from cvjobs.config.options import BatchOptions
+from cvjobs.dataset import schema, snapshot
+from cvjobs.dataset.changes import Plan
+from cvjobs.images.decode import Pixels
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.transform import Transform
+from cvjobs.prediction import run as prediction_run
+from cvjobs.prediction.context import Context, Resolved
+from cvjobs.prediction.engine.task import Columns
+from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.report import result_pictures, result_statistics
+from cvjobs.prediction.report.result_statistics import COUNTS, SIDES, Statistics
+from cvjobs.prediction.report.run_page import Run, leave
+from cvjobs.sources.listing import list_source
+from cvjobs.storage.local_store import LocalStore
 
 CATEGORIES = [Category(1, "cat"), Category(2, "<script>dog</script>"), Category(7, "line\nbreak")]
 
@@ -45,7 +48,7 @@ def detection(x0: float, y0: float, x1: float, y1: float, score: float, category
 
 
 def detections(*images: Sequence[dict[str, Any]] | None) -> pa.Table:
-    return pa.table({"detections": pa.array(images, results.SCHEMAS["detect"].field(0).type)})
+    return pa.table({"detections": pa.array(images, schema.SCHEMAS["detect"].field(0).type)})
 
 
 # What is counted.
@@ -53,7 +56,9 @@ def detections(*images: Sequence[dict[str, Any]] | None) -> pa.Table:
 
 def test_detections_are_counted_by_score_class_size_and_image() -> None:
     one = [detection(0, 0, 10, 10, 0.9), detection(0, 0, 96, 96, 0.5, 2), detection(5, 5, 5, 9, 0.1, 99)]
-    found = statistics.of("detect", CATEGORIES, [detections(one, [], None), detections([detection(0, 0, 50, 50, 1.0)])])
+    found = result_statistics.of(
+        "detect", CATEGORIES, [detections(one, [], None), detections([detection(0, 0, 50, 50, 1.0)])]
+    )
     assert (found.images, found.empty, found.things) == (4, 2, 4)
     assert found.classes == {1: 2, 2: 1, 99: 1}
     assert found.scores.sum() == 4
@@ -69,10 +74,10 @@ def test_detections_are_counted_by_score_class_size_and_image() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, 7.0])
 def test_numbers_that_make_no_sense_are_no_error(bad: float) -> None:
     rows = [[detection(bad, 0, 10, bad, bad, -5)], [{**detection(0, 0, 1, 1, 0.5), "score": None, "category_id": None}]]
-    found = statistics.of("detect", CATEGORIES, [detections(*rows)])
+    found = result_statistics.of("detect", CATEGORIES, [detections(*rows)])
     assert (found.images, found.things) == (2, 2)
-    assert statistics.of("detect", [], [detections()]).images == 0
-    assert statistics.of("detect", [], []).images == 0
+    assert result_statistics.of("detect", [], [detections()]).images == 0
+    assert result_statistics.of("detect", [], []).images == 0
 
 
 def test_pixels_of_known_classes_are_counted_and_the_background_is_not() -> None:
@@ -80,9 +85,9 @@ def test_pixels_of_known_classes_are_counted_and_the_background_is_not() -> None
         return [{"category_id": i, "label": "x", "pixels": n} for i, n in areas]
 
     classes = pa.array([image((0, 60), (1, 40)), image((0, 100)), image((1, 50), (7, 50))])
-    classes = classes.cast(results.SCHEMAS["semantic"].field("classes").type)
+    classes = classes.cast(schema.SCHEMAS["semantic"].field("classes").type)
     table = pa.table({"width": pa.array([10] * 3), "height": pa.array([10] * 3), "classes": classes})
-    found = statistics.of("semantic", CATEGORIES, [table])
+    found = result_statistics.of("semantic", CATEGORIES, [table])
     assert (found.images, found.empty, found.things, found.pixels) == (3, 1, 140, 300)
     assert found.classes == {1: 90, 7: 50}
     assert [(pick.row, pick.score) for pick in found.lowest] == [(0, 0.4), (2, 1.0)]
@@ -90,20 +95,20 @@ def test_pixels_of_known_classes_are_counted_and_the_background_is_not() -> None
 
 def test_labels_are_counted_by_name() -> None:
     table = pa.table({"label": ["cat", None, "cat", "line\nbreak", "never heard of"], "score": [0.5, None, 0.7, 1, 0]})
-    found = statistics.of("classify", CATEGORIES, [table])
+    found = result_statistics.of("classify", CATEGORIES, [table])
     assert (found.images, found.empty, found.things) == (5, 1, 4)
     assert found.classes == {1: 2, 7: 1, -1: 1}
 
 
 def scored(scores: Sequence[float]) -> Statistics:
     rows = [[detection(0, 0, 9, 9, s)] if np.isfinite(s) else [] for s in scores]
-    return statistics.of("detect", CATEGORIES, [detections(*rows)])
+    return result_statistics.of("detect", CATEGORIES, [detections(*rows)])
 
 
 def test_the_lowest_median_and_highest_of_all_files_are_chosen() -> None:
     random = np.random.default_rng(0)
     scores = {"a": random.random(900), "b": random.random(90), "c": random.random(10) / 100}
-    chosen = pictures.choose({name: scored(list(s)) for name, s in scores.items()})
+    chosen = result_pictures.choose({name: scored(list(s)) for name, s in scores.items()})
     ranked = sorted((float(np.float32(s)), (name, i)) for name, all_ in scores.items() for i, s in enumerate(all_))
     places = [place for _, place in ranked]
     assert chosen["lowest"] == places[:8]
@@ -115,7 +120,7 @@ def test_the_lowest_median_and_highest_of_all_files_are_chosen() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 24, 25, 30])
 def test_few_images_are_shown_once_each(count: int) -> None:
-    chosen = pictures.choose({"a": scored([i / 100 for i in range(count)] + [float("nan")] * 6)})
+    chosen = result_pictures.choose({"a": scored([i / 100 for i in range(count)] + [float("nan")] * 6)})
     places = [place for row in chosen.values() for place in row]
     assert len(places) == len(set(places)) == min(count, 24) + 4
     assert len(chosen["without"]) == 4
@@ -129,8 +134,8 @@ def test_few_images_are_shown_once_each(count: int) -> None:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time enough for every picture, however busy the machine is."""
-    monkeypatch.setattr(pictures, "DRAWING", 60.0)
-    monkeypatch.setattr(pictures, "READING", 60.0)
+    monkeypatch.setattr(result_pictures, "DRAWING", 60.0)
+    monkeypatch.setattr(result_pictures, "READING", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +149,7 @@ def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = Fa
     """Leave the page of a run on an output, and take it apart."""
     store = LocalStore(out)
     base, listing = snapshot.latest(store), list_source(str(source))
-    facts = base.facts or {"model": "toy", **results.facts(task, CATEGORIES)}
+    facts = base.facts or {"model": "toy", **common_categories.facts(task, CATEGORIES)}
     context = Context(
         options=BatchOptions(source=str(source), out=str(out)),
         storage={},
@@ -154,7 +159,7 @@ def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = Fa
         listing=listing,
         fingerprint=digest(facts),
         schema=pa.schema([]),
-        decoder="cvjobs.images:decode",
+        decoder="cvjobs.images.decode:decode",
         nursery=nursery,
     )
     none = listing.images["image_id"].combine_chunks().slice(0, 0)
@@ -170,8 +175,8 @@ def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = Fa
         failed_before=0,
         gone=0,
     )
-    leave(context, run, base, batch._summary(context, base, run.plan, run))
-    return harmless((out / layout.REPORT).read_text())
+    leave(context, run, base, prediction_run._summary(context, base, run.plan, run))
+    return harmless((out / schema.REPORT).read_text())
 
 
 def folder(root: Path, count: int, size: tuple[int, int] = (64, 48)) -> Path:
@@ -263,7 +268,7 @@ def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
     ]
     categories = [Category(i, f"class number {i}") for i in range(1, 91)]
     page = report(output(tmp_path / "out", "detect", categories, rows, source=source), source, "detect", nursery)
-    assert (tmp_path / "out" / layout.REPORT).stat().st_size < 3_000_000
+    assert (tmp_path / "out" / schema.REPORT).stat().st_size < 3_000_000
     assert after(page, "detections") == "100,000"
     assert after(page, "classes seen") == "90 of 90"
     assert any(text.startswith("and 70 more classes: ") for text in page.text)
@@ -308,7 +313,7 @@ class ToyResolved:
 
     @property
     def results(self) -> pa.Schema:
-        return results.SCHEMAS[self.task]
+        return schema.SCHEMAS[self.task]
 
     def open(self) -> ToyStep:
         return ToyStep()
@@ -326,7 +331,7 @@ class ToyStep:
     def __call__(self, pixels: Pixels) -> Columns:
         scores = (pixels[..., 0].mean(axis=(1, 2)) / 255).tolist()
         found = [[detection(4, 4, 60, 44, s, 1 + (s > 0.5))] if s > 0.1 else [] for s in scores]
-        return Columns([pa.array(found, results.SCHEMAS["detect"].field(0).type)], {})
+        return Columns([pa.array(found, schema.SCHEMAS["detect"].field(0).type)], {})
 
 
 @dataclass
@@ -337,7 +342,7 @@ class Toy:
 
     def resolve(self, earlier: Mapping[str, Any]) -> Resolved:
         del earlier
-        facts = {"model": "toy", **results.facts("detect", CATEGORIES)}
+        facts = {"model": "toy", **common_categories.facts("detect", CATEGORIES)}
         return ToyResolved("detect", facts)
 
 
@@ -356,9 +361,9 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
             (source / "0059.png").unlink()
             aged(source)
         if night == 2:
-            before = (out / layout.STATISTICS).stat().st_mtime_ns, (out / layout.PICTURES).stat().st_mtime_ns
-        batch.run(BatchOptions(source=str(source), out=str(out)), Toy("detect"))
-        pages.append(harmless((out / layout.REPORT).read_text()))
+            before = (out / schema.STATISTICS).stat().st_mtime_ns, (out / schema.PICTURES).stat().st_mtime_ns
+        prediction_run.run(BatchOptions(source=str(source), out=str(out)), Toy("detect"))
+        pages.append(harmless((out / schema.REPORT).read_text()))
     first, second, third = pages
     assert after(first, "detections") == "51"
     assert after(first, "without a detection") == "9"
@@ -370,10 +375,10 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
     assert second.text[row + 1 : row + 4] == ["51", "55", "+4"]
     assert drawn(third, "img") == drawn(second, "img") == 28
     assert "0059.png" not in third.text
-    assert before == ((out / layout.STATISTICS).stat().st_mtime_ns, (out / layout.PICTURES).stat().st_mtime_ns)
+    assert before == ((out / schema.STATISTICS).stat().st_mtime_ns, (out / schema.PICTURES).stat().st_mtime_ns)
     files = {file.name for file in snapshot.latest(LocalStore(out)).results}
-    assert set(kept(out, layout.STATISTICS)["files"]) == files
-    assert {picture["file"] for picture in kept(out, layout.PICTURES)["pictures"]} <= files
+    assert set(kept(out, schema.STATISTICS)["files"]) == files
+    assert {picture["file"] for picture in kept(out, schema.PICTURES)["pictures"]} <= files
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
@@ -384,8 +389,8 @@ def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: N
         for n in range(2)
     ]
     out = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source)
-    for name in (layout.STATISTICS, layout.PICTURES):
+    for name in (schema.STATISTICS, schema.PICTURES):
         (out / name).write_text(content)
     page = report(out, source, "detect", nursery)
     assert drawn(page, "rect") == 2
-    assert kept(out, layout.STATISTICS)["files"].keys() == {f.name for f in snapshot.latest(LocalStore(out)).results}
+    assert kept(out, schema.STATISTICS)["files"].keys() == {f.name for f in snapshot.latest(LocalStore(out)).results}

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import cvjobs
-from cvjobs import config, drivers
+from cvjobs.config import commands, fields
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = sorted(drivers.files())
+COMMANDS = sorted(commands.files())
 # Imports every module that can be imported here, then says which command is what.
 PROGRAM = """
 import importlib, inspect, pkgutil, sys
@@ -58,7 +58,7 @@ def said(installed: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_function_after_all_submodules_are_imported(name: str, said: list[str]) -> None:
-    assert said[COMMANDS.index(name)] == f"{name}{config.python_signature(drivers.load(name).Config)}"
+    assert said[COMMANDS.index(name)] == f"{name}{fields.python_signature(commands.load(name).Config)}"
 
 
 def test_help_of_the_package_lists_the_commands() -> None:

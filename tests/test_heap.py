@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cvjobs import heap
+from cvjobs.common import malloc
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "confstr") or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""), reason="of glibc alone"
@@ -59,5 +59,5 @@ def test_without_it_every_batch_is_mapped_anew() -> None:
 
 
 def test_a_process_may_begin_with_it() -> None:
-    first, second, _ = probe("usual", **heap.ENVIRONMENT)
+    first, second, _ = probe("usual", **malloc.ENVIRONMENT)
     assert second < first / 10

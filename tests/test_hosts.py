@@ -24,10 +24,9 @@ from commands import CLI, LONGEST, TESTS, Ended, aged, embed, exact, kill, parts
 from hosts import API, Cluster, Host
 from PIL import Image
 
-from cvjobs import clusters
+from cvjobs.clusters import files, local
 from cvjobs.clusters import host as machine
-from cvjobs.clusters import local
-from cvjobs.paths import shipped
+from cvjobs.common.paths import shipped
 
 pytestmark = pytest.mark.faults
 TOYS = [sys.executable, str(TESTS / "with_toys.py")]
@@ -148,7 +147,7 @@ def test_the_cluster_of_this_machine_gives_the_same_rows(
 ) -> None:
     name = f"alone{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0)) as free:
-        file = {**clusters.described("local"), "port": free.getsockname()[1]}
+        file = {**files.described("local"), "port": free.getsockname()[1]}
     monkeypatch.setenv("HOME", str(tmp_path))
     try:
         up = local.up(name, file, print)

@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageCms
 from torchvision.transforms import v2
 
-from cvjobs.images import Decoded, Pixels, Undecodable, decode, fit
-from cvjobs.records import CODES, Transform
+from cvjobs.common.failures import CODES
+from cvjobs.images.decode import Decoded, Pixels, Undecodable, decode, fit
+from cvjobs.images.transform import Transform
 
 HEIGHT, WIDTH = 32, 48
 AS_IS = Transform(size=(HEIGHT, WIDTH), fit="exact")

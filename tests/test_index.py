@@ -11,7 +11,7 @@ from commands import embed, here, run, sentence
 from vectors import Fake, clustered, exact, named
 
 import cvjobs
-from cvjobs.retrieval.opened import open_index
+from cvjobs.indexing.search.opened_index import open_index
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from page_parser import Page, harmless
 from vectors import Fake, clustered, named
 
 import cvjobs
-from cvjobs.dataset import layout
+from cvjobs.dataset import schema
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 
 
 def page(out: Path) -> Page:
-    return harmless((out / layout.REPORT).read_text())
+    return harmless((out / schema.REPORT).read_text())
 
 
 def test_the_page_shows_images_with_their_neighbours(photos: Path, tmp_path: Path) -> None:
@@ -29,9 +29,9 @@ def test_the_page_shows_images_with_their_neighbours(photos: Path, tmp_path: Pat
     assert {"12", "added", "generation 1", "Neighbours", "Generations", str(source)} <= set(shown.text)
     assert sum(tag == "img" for tag, _ in shown.elements) == 6 * 8
     assert EVIL in shown.text
-    before = (out / layout.REPORT).stat().st_mtime_ns
+    before = (out / schema.REPORT).stat().st_mtime_ns
     cvjobs.index(str(vectors), out=str(out))
-    assert (out / layout.REPORT).stat().st_mtime_ns == before
+    assert (out / schema.REPORT).stat().st_mtime_ns == before
 
 
 def test_images_that_are_gone_cost_the_page_its_pictures_alone(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_images_that_are_gone_cost_the_page_its_pictures_alone(tmp_path: Path) -
 def test_a_page_that_cannot_be_written_costs_the_index_one_line(tmp_path: Path) -> None:
     fake, out = Fake(tmp_path / "vectors", 16), tmp_path / "index"
     fake.put(named(clustered(50, 16)))
-    (out / layout.REPORT / "in the way").mkdir(parents=True)
+    (out / schema.REPORT / "in the way").mkdir(parents=True)
     done = here("index", fake.out, "-o", out)
     assert done.code == 0
     assert done.err.startswith("cvjobs: this index has no report.html (")

@@ -14,9 +14,9 @@ from commands import CLI, here, kill, run, sentence, started, until
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
-from cvjobs import devices
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.retrieval.opened import open_index
+from cvjobs.common import devices
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.indexing.search.opened_index import open_index
 
 DIM = 16
 COUNTS = {"exact": 3000, "ivf": 3000, "pq": 11_000}

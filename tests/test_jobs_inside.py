@@ -12,14 +12,15 @@ import pytest
 from commands import environment
 from heads import TOYS, said
 
-from cvjobs import config, crews, drivers
-from cvjobs.dataset import layout
+from cvjobs.clusters.jobs_api import runtime
+from cvjobs.common.errors import WrongUse
+from cvjobs.config import argv, commands, fields
+from cvjobs.dataset import schema
 from cvjobs.dataset.parts import Author
-from cvjobs.errors import WrongUse
-from cvjobs.stage.assembly import StageSpec
-from cvjobs.submission import commandline, inside
+from cvjobs.prediction.engine.engine import StageSpec
+from cvjobs.prediction.workers import ray_actors
 
-EMBED, QUERY = (drivers.load(name).Config for name in ("embed", "query"))
+EMBED, QUERY = (commands.load(name).Config for name in ("embed", "query"))
 
 
 def as_job(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +38,7 @@ def test_lines_of_stdout_are_marked_and_stay_in_their_order() -> None:
 
 
 def test_an_out_that_the_cluster_sees_loses_its_marker_and_another_is_refused(tmp_path: Path) -> None:
-    marker = inside.mark("job", str(tmp_path / "out"))
+    marker = runtime.mark("job", str(tmp_path / "out"))
     assert marker is not None
     assert marker.exists()
     ended = as_job("toil", "/word", "-o", tmp_path / "out", CVJOBS_MARKER=str(marker))
@@ -49,13 +50,13 @@ def test_an_out_that_the_cluster_sees_loses_its_marker_and_another_is_refused(tm
     ended = as_job("toil", "/word", "-o", tmp_path / "a" / "b")
     assert ended.returncode == 2
     assert f"There is no {tmp_path}/a on the cluster" in ended.stdout
-    assert inside.mark("job", str(tmp_path / "a" / "b")) is None
-    assert inside.mark("job", "s3://bucket/out") is None
+    assert runtime.mark("job", str(tmp_path / "a" / "b")) is None
+    assert runtime.mark("job", "s3://bucket/out") is None
 
 
 def test_the_command_line_means_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    given = config.build(
+    given = fields.build(
         EMBED,
         "-photos",
         "out",
@@ -65,49 +66,47 @@ def test_the_command_line_means_the_same_elsewhere(tmp_path: Path, monkeypatch: 
         address="http://x:1",
         storage_option=("endpoint=http://y", "region=z"),
     )
-    words = commandline.words("embed", given)
+    words = argv.sent("embed", given)
     assert words == [
         "embed", "--config=/dev/null", f"--out={tmp_path}/out", "--overwrite", "--max-error-rate=0.5",
         "--storage-option=endpoint=http://y", "--storage-option=region=z", "--weights=random", "--",
         f"{tmp_path}/-photos",
     ]  # fmt: skip
-    assert (
-        commandline.entrypoint(["embed", "--", "a b;$(c)\n'd"]) == "exec python -m cvjobs embed -- 'a b;$(c)\n'\"'\"'d'"
-    )
+    assert argv.entrypoint(["embed", "--", "a b;$(c)\n'd"]) == "exec python -m cvjobs embed -- 'a b;$(c)\n'\"'\"'d'"
     (tmp_path / "random").touch()
-    assert f"--weights={tmp_path}/random" in commandline.words("embed", given)
-    given = config.build(QUERY, "s3://b/index", source="https://host/a.jpg", html="page.html")
-    assert commandline.words("query", given) == [
+    assert f"--weights={tmp_path}/random" in argv.sent("embed", given)
+    given = fields.build(QUERY, "s3://b/index", source="https://host/a.jpg", html="page.html")
+    assert argv.sent("query", given) == [
         "query", "--config=/dev/null", f"--html={tmp_path}/page.html", "--", "s3://b/index", "https://host/a.jpg",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("option", ["secret_access_key=hunter2", "sas_key=hunter2", "proxy_url=http://me:hunter2@x"])
 def test_no_secret_is_sent(option: str) -> None:
-    given = config.build(EMBED, "s3://b/photos", "s3://b/out", storage_option=(option,))
+    given = fields.build(EMBED, "s3://b/photos", "s3://b/out", storage_option=(option,))
     with pytest.raises(WrongUse, match="is not sent to a cluster") as refused:
-        commandline.words("embed", given)
+        argv.sent("embed", given)
     assert "hunter2" not in str(refused.value)
 
 
 def test_a_path_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(WrongUse, match="not UTF-8"):
-        commandline.entrypoint(["embed", os.fsdecode(b"\xff")])
+        argv.entrypoint(["embed", os.fsdecode(b"\xff")])
 
 
 def test_the_order_of_options_makes_no_other_command() -> None:
-    line = commandline.entrypoint(["query", "--config=/dev/null", "--k=3", "--out=/o", "--", "/index", "/photos"])
-    other = commandline.entrypoint(["query", "--config=/dev/null", "--out=/o", "--k=3", "--", "/index", "/photos"])
-    assert commandline.same(line, other)
-    assert not commandline.same(line, line.replace("--k=3", "--k=4"))
-    assert not commandline.same(line, line.replace("/index /photos", "/photos /index"))
+    line = argv.entrypoint(["query", "--config=/dev/null", "--k=3", "--out=/o", "--", "/index", "/photos"])
+    other = argv.entrypoint(["query", "--config=/dev/null", "--out=/o", "--k=3", "--", "/index", "/photos"])
+    assert argv.same(line, other)
+    assert not argv.same(line, line.replace("--k=3", "--k=4"))
+    assert not argv.same(line, line.replace("/index /photos", "/photos /index"))
 
 
 @pytest.mark.parametrize("missing", ["out", "source"])
 def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing: str) -> None:
     for folder in {"out", "source"} - {missing}:
         (tmp_path / folder / "_cvjobs").mkdir(parents=True)
-        (tmp_path / folder / layout.FORMAT).touch()
+        (tmp_path / folder / schema.FORMAT).touch()
     spec = StageSpec(
         out=str(tmp_path / "out"),
         storage={},
@@ -121,9 +120,11 @@ def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing:
         cpus=1,
     )
     with pytest.raises(WrongUse, match=f"does not see {tmp_path}/{missing}: use folders that every machine"):
-        crews.Actor().start(spec)
+        ray_actors.Actor().start(spec)
 
 
 def test_following_and_sending_import_no_ray() -> None:
-    program = "import sys, cvjobs.submission.sending, cvjobs.submission.stopping; sys.exit('ray' in sys.modules)"
+    program = (
+        "import sys, cvjobs.clusters.jobs_api.submit, cvjobs.clusters.jobs_api.stop; sys.exit('ray' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

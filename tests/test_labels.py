@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cvjobs import labels
-from cvjobs.errors import WrongUse
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks import class_names
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from cvjobs.errors import WrongUse
 )
 def test_a_name_is_a_line(tmp_path: Path, content: bytes, names: list[str]) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
-    assert labels.read(str(tmp_path / "labels.txt")) == names
+    assert class_names.read(str(tmp_path / "labels.txt")) == names
 
 
 @pytest.mark.parametrize(
@@ -37,20 +37,20 @@ def test_a_name_is_a_line(tmp_path: Path, content: bytes, names: list[str]) -> N
 def test_a_file_that_names_no_classes_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
     with pytest.raises(WrongUse, match=sentence):
-        labels.read(str(tmp_path / "labels.txt"))
+        class_names.read(str(tmp_path / "labels.txt"))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(WrongUse, match="Cannot read the labels file"):
-            labels.read(str(path))
+            class_names.read(str(path))
 
 
 def test_names_fit_the_head_or_are_refused() -> None:
-    assert labels.for_head(2, [], ["cat", "dog"], "toy") == ["cat", "dog"]
-    assert labels.for_head(2, ["a", "b"], ["cat", "dog"], "toy") == ["a", "b"]
-    assert labels.for_head(1, ["a"], ["cat", "dog"], "toy") == ["a"]
+    assert class_names.for_head(2, [], ["cat", "dog"], "toy") == ["cat", "dog"]
+    assert class_names.for_head(2, ["a", "b"], ["cat", "dog"], "toy") == ["a", "b"]
+    assert class_names.for_head(1, ["a"], ["cat", "dog"], "toy") == ["a"]
     with pytest.raises(WrongUse, match=r"have 3 classes .* --labels FILE"):
-        labels.for_head(3, [], ["cat", "dog"], "toy")
+        class_names.for_head(3, [], ["cat", "dog"], "toy")
     with pytest.raises(WrongUse, match="--labels has 1 names and the weights of toy have 2 classes"):
-        labels.for_head(2, ["a"], ["cat", "dog"], "toy")
+        class_names.for_head(2, ["a"], ["cat", "dog"], "toy")

@@ -16,7 +16,7 @@ import yaml
 from commands import CLI, Ended, exact, run, some, started, until
 from hosts import SWITCH, Holder, Host, refusal
 
-from cvjobs import clusters
+from cvjobs.clusters import files
 
 pytestmark = pytest.mark.faults
 SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
@@ -44,7 +44,7 @@ class Machines:
         for host in self.hosts:
             self._serve(host, folder / host.name)
         self.file = folder / f"{NAME}.yaml"
-        document = yaml.safe_load(clusters.files()["hosts"].read_text())
+        document = yaml.safe_load(files.files()["hosts"].read_text())
         first, other = (host.address for host in self.hosts)
         document["launcher"] |= {
             "provider": {"type": "local", "head_ip": first, "worker_ips": [other]},

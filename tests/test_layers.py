@@ -175,15 +175,15 @@ def test_no_driver_is_named_like_a_standard_module() -> None:
         ("records", "def f():\n    import ray.data"),
         ("records", "from cvjobs import stage"),
         ("stage", "def f():\n    from ray import remote"),
-        ("stage", "from cvjobs.pool import run"),
+        ("stage", "from cvjobs.prediction.scheduler import run"),
         ("dataset.snapshot", "import ray.data"),
         ("pool", "import cvjobs.cli"),
-        ("models.timm", "from cvjobs.models.torchvision import pooled"),
-        ("models.timm", "from cvjobs.models import torchvision"),
-        ("models.timm", "from cvjobs.models.torchvision.classifiers import pooled"),
+        ("models.timm", "from cvjobs.networks.families.torchvision import pooled"),
+        ("models.timm", "from cvjobs.networks.families import torchvision"),
+        ("models.timm", "from cvjobs.networks.torchvision.classifiers import pooled"),
         ("jobs.embed", "import numpy"),
         ("jobs.embed", "from cvjobs.stage import Stage"),
-        ("jobs.embed", "def run(config):\n    from cvjobs.jobs import index"),
+        ("jobs.embed", "def run(config):\n    from cvjobs.drivers import index"),
     ],
 )
 def test_a_wrong_import_is_found(name: str, source: str) -> None:
@@ -196,11 +196,14 @@ def test_a_wrong_import_is_found(name: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("models.torchvision", "from cvjobs.models.torchvision.classifiers import embedder"),
+        ("models.torchvision", "from cvjobs.networks.torchvision.classifiers import embedder"),
         ("models.torchvision.detectors", "from torchvision.models.detection.fcos import FCOS"),
-        ("stage", "import torch\nfrom cvjobs.records import Code\nfrom cvjobs import __version__"),
-        ("stage", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from cvjobs.pool import run"),
-        ("models.timm", "from cvjobs.models import Model\nfrom cvjobs.records import Transform"),
+        ("stage", "import torch\nfrom cvjobs.common.failures import Code\nfrom cvjobs import __version__"),
+        (
+            "stage",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from cvjobs.prediction.scheduler import run",
+        ),
+        ("models.timm", "from cvjobs.networks.families import Model\nfrom cvjobs.common.failures import Transform"),
         ("jobs.embed", "import typer\nfrom cvjobs import config\ndef run(config):\n    from cvjobs import pool"),
     ],
 )

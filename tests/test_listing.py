@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import STAMP, as_nobody, failed, opened, paths, touch
 
-from cvjobs.errors import WrongUse
-from cvjobs.listing import list_source, nothing_found, open_path, rows, version_of
-from cvjobs.paths import image_id, path_bytes, path_text
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.paths import image_id, path_bytes, path_text
+from cvjobs.sources import rows
+from cvjobs.sources.listing import list_source, nothing_found, open_path
+from cvjobs.sources.rows import version_of
 
 
 def test_a_row_has_path_id_size_time_and_version(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_a_folder_that_goes_away_during_the_walk_is_gone(tmp_path: Path) -> None
 
 
 def test_more_images_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvjobs.listing.folder.CHUNK", 4)
+    monkeypatch.setattr("cvjobs.sources.folder.CHUNK", 4)
     names = [f"{i % 3}/{i}.jpg" for i in range(50)] + ["bad\udcff.jpg"]
     for name in names:
         touch(tmp_path / name)

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 from trees import as_nobody, failed, opened, paths, touch, write_table
 
-from cvjobs.errors import WrongUse
-from cvjobs.listing import list_source, open_path, rows
-from cvjobs.paths import image_id
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.paths import image_id
+from cvjobs.sources import rows
+from cvjobs.sources.listing import list_source, open_path
 
 
 def test_text_list(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_duplicates_are_counted_and_the_first_is_kept(tmp_path: Path) -> None:
 
 
 def test_duplicates_across_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvjobs.listing.lists.CHUNK", 3)
+    monkeypatch.setattr("cvjobs.sources.lists.CHUNK", 3)
     for i in range(5):
         touch(tmp_path / f"{i}")
     (tmp_path / "l.txt").write_text("\n".join(["0", "1", "2", "3", "1", "4", "gone", "0", "gone"]))

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 from trees import STAMP, touch, versions, write_table
 
-from cvjobs.errors import WrongUse
-from cvjobs.listing import list_source, rows, version_of
+from cvjobs.common.errors import WrongUse
+from cvjobs.sources import rows
+from cvjobs.sources.listing import list_source
+from cvjobs.sources.rows import version_of
 
 
 def test_versions_are_these_on_every_machine() -> None:
@@ -114,7 +116,7 @@ def test_versions_with_carried_columns_are_the_same_in_another_process(tmp_path:
     file = str(write_table(tmp_path / "l.parquet", columns))
     program = """if True:
         import sys
-        from cvjobs.listing import list_source
+        from cvjobs.sources.listing import list_source
         print(*list_source(sys.argv[1]).images["version"].to_pylist())
     """
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cvjobs.decoding.lanes import Measured, Nursery
-from cvjobs.images import Pixels
-from cvjobs.loader import Arrivals, Decoding, Loader
-from cvjobs.records import Failure, Transform
-from cvjobs.source import Unreadable
+from cvjobs.common.failures import Failure
+from cvjobs.images.decode import Pixels
+from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.transform import Transform
+from cvjobs.sources.reader import Unreadable
 
 SMALL = Decoding(transform=Transform(size=(4, 4), fit="exact"), max_pixels=1_000_000)
 NATIVE = Decoding(transform=Transform(fit="native"), max_pixels=1_000_000)

@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from predictions import output
 
-from cvjobs import paths
+from cvjobs.common import paths
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 from cvjobs.dataset import snapshot
-from cvjobs.errors import JobFailed, OutputHeld, WrongUse
-from cvjobs.results import Category
-from cvjobs.segmentation import folder, manifest, png, rle
-from cvjobs.segmentation.naming import mask_file
-from cvjobs.storage import LocalStore
-from cvjobs.summary import Summary
+from cvjobs.images.masks import png, rle
+from cvjobs.prediction.mask_folder import manifest, sync
+from cvjobs.prediction.mask_folder.naming import mask_file
+from cvjobs.prediction.summary import Summary
+from cvjobs.storage.local_store import LocalStore
 
 CLASSES = [Category(0, "__background__"), Category(1, "cat"), Category(300, "dog")]
 STRANGE = [
@@ -78,7 +79,7 @@ def complete(out: Path, place: Path) -> int:
         **counts, skipped=0, remaining=0, reused=0, computed=0, seconds=0, images_per_second=0, out=str(out),
         version=base.version, exit_code=0,
     )  # fmt: skip
-    return folder.complete(done, place, ()).masks
+    return sync.complete(done, place, ()).masks
 
 
 def files(place: Path) -> dict[str, tuple[int, int]]:
@@ -142,7 +143,7 @@ def test_objects_are_numbered_from_1_the_best_on_top(count: int) -> None:
     for mask in masks:
         (top, bottom), (left, right) = np.sort(random.integers(0, 30, 2)), np.sort(random.integers(0, 40, 2))
         mask[top : bottom + 1, left : right + 1] = random.random((bottom - top + 1, right - left + 1)) > 0.5
-    found = folder.instance_map([rle.encode(mask, (0, 0), (30, 40)) for mask in masks], 30, 40)
+    found = sync.instance_map([rle.encode(mask, (0, 0), (30, 40)) for mask in masks], 30, 40)
     assert found.dtype == (np.uint8 if count <= 255 else np.uint16)
     expected = np.where(masks.any(0), masks.argmax(0) + 1, 0) if count else np.zeros((30, 40))
     assert np.array_equal(found, expected)
@@ -313,10 +314,10 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
         (out / "data" / "masks", "is for the output's own files"),
     ):
         with pytest.raises(WrongUse, match=why) as caught:
-            folder.check(str(place), str(source), str(out))
+            sync.check(str(place), str(source), str(out))
         assert caught.value.exit_code == 2
     for fine in (source / "_masks", source / ".masks" / "deep", out / "masks", tmp_path / "new" / "deep"):
-        assert folder.check(str(fine), str(source), str(out)) == fine
+        assert sync.check(str(fine), str(source), str(out)) == fine
     assert {entry.name for entry in tmp_path.iterdir()} == {"photos", "file"}
 
 

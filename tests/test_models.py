@@ -19,8 +19,8 @@ from torch import nn
 from torchvision import models
 
 from cvjobs import cli
-from cvjobs.models import embedder, names
-from cvjobs.records import Transform
+from cvjobs.images.transform import Transform
+from cvjobs.networks.registry import embedder, names
 
 pytestmark = pytest.mark.usefixtures("offline")
 

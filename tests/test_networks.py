@@ -10,11 +10,11 @@ import torch
 from reference import SMALL, TINY, pixels, same
 from torch import Tensor, nn
 
-from cvjobs.errors import WrongUse
-from cvjobs.models import embedder
-from cvjobs.networks import Normalizer, Tap, TorchEmbedder, folded, vector_length
-from cvjobs.precision import resolve_precision
-from cvjobs.records import Transform
+from cvjobs.common.errors import WrongUse
+from cvjobs.images.transform import Transform
+from cvjobs.networks.precision import resolve_precision
+from cvjobs.networks.registry import embedder
+from cvjobs.networks.torch_network import Normalizer, Tap, TorchEmbedder, folded, vector_length
 
 SIZE = (32, 32)
 

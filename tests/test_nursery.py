@@ -11,14 +11,17 @@ import psutil
 import pytest
 from commands import TESTS, until
 
-from cvjobs.decoding import server_process
-from cvjobs.decoding.lanes import Nursery
-from cvjobs.decoding.server_process import SHELF
-from cvjobs.decoding.wire import Recipe
-from cvjobs.errors import JobFailed
-from cvjobs.records import Transform, facts
+from cvjobs.common.errors import JobFailed
+from cvjobs.common.fingerprint import facts
+from cvjobs.images import server_process
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.ipc import Recipe
+from cvjobs.images.server_process import SHELF
+from cvjobs.images.transform import Transform
 
-RECIPE = Recipe(decoder="cvjobs.images:decode", transform=facts(Transform(size=(4, 4), fit="exact")), max_pixels=1000)
+RECIPE = Recipe(
+    decoder="cvjobs.images.decode:decode", transform=facts(Transform(size=(4, 4), fit="exact")), max_pixels=1000
+)
 
 
 @pytest.fixture(autouse=True)

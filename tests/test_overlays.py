@@ -12,9 +12,9 @@ from page_parser import harmless, macro
 from PIL import Image
 from pycocotools import mask as coco
 
-from cvjobs.pages import overlays, palette
-from cvjobs.pages.overlays import Overlay, Shape
-from cvjobs.pages.thumbnails import Thumbnail
+from cvjobs.html import overlays, palette
+from cvjobs.html.overlays import Overlay, Shape
+from cvjobs.html.thumbnails import Thumbnail
 
 PHOTO = Thumbnail("data:image/jpeg;base64,AAAA", 100, 50)
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from commands import Ended, exact, here, opened, rows, sentence
 
-from cvjobs.dataset import layout, snapshot
-from cvjobs.storage import LocalStore
+from cvjobs.dataset import schema, snapshot
+from cvjobs.storage.local_store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -58,7 +58,7 @@ def test_a_column_named_like_a_result_is_renamed(tmp_path: Path, photos: Path, n
     source, out = listed(tmp_path, photos, **{column: values, "site": list("abcd")}), tmp_path / "out"
     assert computed(command(name, source, out)) == (4, 0)
     table = rows(out)
-    own = [*(field.name for field in (*layout.KEYS, *layout.MEASURED)), f"source_{column}", "site", *results]
+    own = [*(field.name for field in (*schema.KEYS, *schema.MEASURED)), f"source_{column}", "site", *results]
     assert table.schema.names == own
     assert table[f"source_{column}"].to_pylist() == values
     assert table[column].type != pa.string() or table[column].to_pylist() != values

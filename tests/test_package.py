@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cvjobs.submission.travel import package
+from cvjobs.clusters.jobs_api.code import package
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,7 +60,7 @@ def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -
     def output(*words: str) -> str:
         return subprocess.check_output([sys.executable, *words], text=True, cwd=tmp_path, env=environment)
 
-    assert output("-c", "import cvjobs.jobs; print(cvjobs.__file__, *cvjobs.jobs.__path__)").split() == [
+    assert output("-c", "import cvjobs.drivers; print(cvjobs.__file__, *cvjobs.drivers.__path__)").split() == [
         str(unpacked / "cvjobs" / "__init__.py"),
         str(unpacked / "cvjobs" / "jobs"),
     ]

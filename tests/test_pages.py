@@ -17,11 +17,13 @@ import pytest
 from page_parser import harmless, macro
 from PIL import Image
 
-from cvjobs.decoding.lanes import Nursery
-from cvjobs.listing import list_source
-from cvjobs.pages import charts, render, words
-from cvjobs.pages.thumbnails import LATE, Thumbnail, thumbnails
-from cvjobs.source import LocalSource
+from cvjobs.common import formatting
+from cvjobs.html import charts
+from cvjobs.html.render import render
+from cvjobs.html.thumbnails import LATE, Thumbnail, thumbnails
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.sources.listing import list_source
+from cvjobs.sources.reader import LocalSource
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_a_long_name_loses_its_middle_and_keeps_it_in_the_title() -> None:
     name = "a/" + "b" * 200 + "/photo0001.jpg"
     page = harmless(macro("{{ parts.name(n) }}", n=name))
     shown = page.text[1]  # after the title
-    assert len(shown) == words.LONGEST
+    assert len(shown) == formatting.LONGEST
     assert shown.startswith("a/bb")
     assert shown.endswith("b/photo0001.jpg")
     assert [a["title"] for _, a in page.elements if "title" in a] == [name]
@@ -57,7 +59,7 @@ def test_a_long_name_loses_its_middle_and_keeps_it_in_the_title() -> None:
     ],
 )
 def test_every_character_of_a_name_shows(name: str, shown: str) -> None:
-    assert words.visible(name) == shown
+    assert formatting.visible(name) == shown
 
 
 def test_a_missing_value_is_an_error_and_an_unknown_page_too() -> None:
@@ -70,24 +72,24 @@ def test_a_missing_value_is_an_error_and_an_unknown_page_too() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (words.count(1234567), "1,234,567"),
-        (words.count(0.1234), "0.123"),
-        (words.count(12.34), "12.3"),
-        (words.count(float("nan")), "–"),
-        (words.size(999), "999 bytes"),
-        (words.size(12_345), "12.3 kB"),
-        (words.size(12_345_678), "12.3 MB"),
-        (words.size(999_600_000), "1 GB"),
-        (words.clock(7.4), "0:07"),
-        (words.clock(7500), "2:05:00"),
-        (words.duration(0.423), "0.42 s"),
-        (words.duration(0.0004), "<0.01 s"),
-        (words.duration(12.4), "12 s"),
-        (words.duration(200), "3 min 20 s"),
-        (words.duration(7500), "2 h 5 min"),
-        (words.percent(0.004), "<1%"),
-        (words.percent(0), "0%"),
-        (words.percent(1), "100%"),
+        (formatting.count(1234567), "1,234,567"),
+        (formatting.count(0.1234), "0.123"),
+        (formatting.count(12.34), "12.3"),
+        (formatting.count(float("nan")), "–"),
+        (formatting.size(999), "999 bytes"),
+        (formatting.size(12_345), "12.3 kB"),
+        (formatting.size(12_345_678), "12.3 MB"),
+        (formatting.size(999_600_000), "1 GB"),
+        (formatting.clock(7.4), "0:07"),
+        (formatting.clock(7500), "2:05:00"),
+        (formatting.duration(0.423), "0.42 s"),
+        (formatting.duration(0.0004), "<0.01 s"),
+        (formatting.duration(12.4), "12 s"),
+        (formatting.duration(200), "3 min 20 s"),
+        (formatting.duration(7500), "2 h 5 min"),
+        (formatting.percent(0.004), "<1%"),
+        (formatting.percent(0), "0%"),
+        (formatting.percent(1), "100%"),
     ],
 )
 def test_numbers_are_written_for_people(shown: str, expected: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from commands import CLI, ROOT, codes, errors, exact, kill, rows, some, started
 from PIL import Image
 
-from cvjobs.records import CODES
+from cvjobs.common.failures import CODES
 
 pytestmark = pytest.mark.faults
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cvjobs import clusters, plugins, schedules
-from cvjobs.errors import WrongUse
-from cvjobs.exports import formats
-from cvjobs.models import families
+from cvjobs.clusters import files
+from cvjobs.common import plugins
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset.export import formats
+from cvjobs.networks.registry import families
+from cvjobs.operations import schedule_files
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_another_name_is_one_sentence(package: str, name: str, choices: tuple[st
 
 
 @pytest.mark.parametrize(
-    ("package", "chosen"), [("cvjobs.schedules", schedules.KINDS), ("cvjobs.clusters", clusters.KINDS)]
+    ("package", "chosen"), [("cvjobs.operations.schedules", schedule_files.KINDS), ("cvjobs.clusters", files.KINDS)]
 )
 def test_the_names_that_are_written_down_are_modules(package: str, chosen: tuple[str, ...]) -> None:
     assert set(chosen) <= set(plugins.names(package))

@@ -17,7 +17,7 @@ from commands import aged, codes, errors, exact, killed_often, rows, run, some, 
 from PIL import Image
 
 import cvjobs
-from cvjobs import devices
+from cvjobs.common import devices
 
 Words = tuple[str, ...]
 

@@ -20,8 +20,8 @@ from PIL import Image
 from vectors import Fake, clustered, exact, named
 
 import cvjobs
-from cvjobs.errors import WrongUse
-from cvjobs.retrieval.answers import Neighbours
+from cvjobs.common.errors import WrongUse
+from cvjobs.indexing.search.answers import Neighbours
 
 COUNT = 60
 

@@ -34,8 +34,9 @@ from commands import (
 )
 from decoders_e2e import POISON
 
-from cvjobs import crews, devices
-from cvjobs.errors import JobFailed
+from cvjobs.clusters import ray as clusters_ray
+from cvjobs.common import devices
+from cvjobs.common.errors import JobFailed
 
 pytestmark = [
     pytest.mark.ray,
@@ -180,4 +181,4 @@ def test_a_machine_too_busy_to_start_ray_is_one_sentence(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(JobFailed, match="too busy: run the same command again"):
-        crews.connect(None)
+        clusters_ray.connect(None)

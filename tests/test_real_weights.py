@@ -117,11 +117,11 @@ def test_a_head_that_begins_as_imagenets_knows_its_classes_before_any_step(found
     import torch
     from torchvision.models import MobileNet_V2_Weights
 
-    from cvjobs import models
+    from cvjobs.networks import registry
 
     names = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
     labels = ("espresso", "Tiger_Cat", "n02124075", "moon landing")  # n02124075 is the Egyptian cat
-    trainee = models.trainee("torchvision/mobilenet_v2", weights=str(found.weights), classes=4, labels=labels)
+    trainee = registry.trainee("torchvision/mobilenet_v2", weights=str(found.weights), classes=4, labels=labels)
     assert trainee.inherited == 3
     own, theirs = trainee.module.state_dict(), torch.load(found.weights, weights_only=True)
     for number, name in enumerate(("espresso", "tiger cat", "Egyptian cat")):

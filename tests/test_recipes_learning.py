@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cvjobs.errors import WrongUse
-from cvjobs.recipes import findrate, losses, optimizers, schedules
-from cvjobs.recipes.averaging import Average
-from cvjobs.recipes.settings import Optimizer, Recipe, named
+from cvjobs.common.errors import WrongUse
+from cvjobs.training.recipe import losses, lr_finder, lr_schedule, optimizers
+from cvjobs.training.recipe.averaging import Average
+from cvjobs.training.recipe.recipe import Optimizer, Recipe, named
 
 
 def recipe(**settings: Any) -> Recipe:
@@ -95,7 +95,7 @@ def test_earlier_layers_of_any_model_learn_more_slowly() -> None:
         models = [torchvision.models.mobilenet_v2(), timm.create_model("vit_tiny_patch16_224")]
     for model in models:
         optimizer = optimizers.build(model, recipe(layer_decay=0.5), 64)
-        schedules.set_rate(optimizer, 1.0)
+        lr_schedule.set_rate(optimizer, 1.0)
         rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
         in_order = [rates[id(parameter)] for parameter in model.parameters()]
         assert in_order[-1] == pytest.approx(1e-3)
@@ -153,7 +153,7 @@ def test_adaptive_clipping_looks_at_the_weights() -> None:
 
 def curve(**settings: Any) -> list[float]:
     made = recipe(epochs=10, **settings)
-    return [schedules.rate(made, step, 10) for step in range(100)]
+    return [lr_schedule.rate(made, step, 10) for step in range(100)]
 
 
 def test_the_curves_of_the_schedules() -> None:
@@ -181,29 +181,29 @@ def test_no_schedule_falls_below_the_lowest_rate() -> None:
 
 def test_a_single_step_has_a_rate() -> None:
     for sched in ("constant", "step", "cosine", "onecycle", "cyclic", "linear", "plateau"):
-        assert 0 < schedules.rate(recipe(epochs=1, sched=sched), 0, 1) <= 1
+        assert 0 < lr_schedule.rate(recipe(epochs=1, sched=sched), 0, 1) <= 1
 
 
 def test_a_plateau_lowers_the_rate_after_epochs_without_a_better_metric() -> None:
     made = recipe(epochs=10, sched="plateau", decay_epochs=2.0)
     metrics = [0.5, 0.6, 0.6, 0.6, 0.7, 0.1, 0.1, 0.1, 0.1]
-    shares = [schedules.rate(made, 10 * epoch, 10, metrics[:epoch]) for epoch in range(10)]
+    shares = [lr_schedule.rate(made, 10 * epoch, 10, metrics[:epoch]) for epoch in range(10)]
     assert shares == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 1e-3])
 
 
 def test_a_training_ends_with_its_epochs_or_its_patience() -> None:
-    assert [schedules.finished(recipe(), [0.5] * done) for done in (0, 3, 4)] == [False, False, True]
+    assert [lr_schedule.finished(recipe(), [0.5] * done) for done in (0, 3, 4)] == [False, False, True]
     patient = recipe(epochs=9, patience=2)
-    ends = [schedules.finished(patient, metrics) for metrics in ([0.5, 0.4], [0.5, 0.4, 0.5], [0.5, 0.4, 0.6])]
+    ends = [lr_schedule.finished(patient, metrics) for metrics in ([0.5, 0.4], [0.5, 0.4, 0.5], [0.5, 0.4, 0.6])]
     assert ends == [False, True, False]
 
 
 def test_the_images_grow_from_one_size_to_another() -> None:
-    sizes = [schedules.size(recipe(epochs=5, img_size=(100, 224)), epoch, 0) for epoch in range(5)]
+    sizes = [lr_schedule.size(recipe(epochs=5, img_size=(100, 224)), epoch, 0) for epoch in range(5)]
     assert sizes == [100, 128, 160, 192, 224]
-    assert schedules.size(recipe(img_size=(96,)), 3, 224) == 96
-    assert schedules.size(recipe(), 3, 224) == 224
-    assert schedules.size(recipe(epochs=1, img_size=(96, 224)), 0, 1) == 96
+    assert lr_schedule.size(recipe(img_size=(96,)), 3, 224) == 96
+    assert lr_schedule.size(recipe(), 3, 224) == 224
+    assert lr_schedule.size(recipe(epochs=1, img_size=(96, 224)), 0, 1) == 96
 
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
@@ -334,7 +334,7 @@ def test_the_rate_finder_suggests_where_the_loss_falls_fastest() -> None:
     def step(rate: float) -> float:
         return 1 - 0.8 / (1 + (1e-3 / rate) ** 2) + 10 * rate**2
 
-    found = findrate.find(step, steps=200)
+    found = lr_finder.find(step, steps=200)
     assert found.suggestion is not None
     assert 3e-4 < found.suggestion < 3e-2
     assert len(found.rates) == len(found.losses) < 200, "it stops where the loss explodes"
@@ -346,18 +346,18 @@ def test_the_rate_finder_on_a_real_network() -> None:
     optimizer = optimizers.build(model, recipe(opt="sgd"), 64)
 
     def step(rate: float) -> float:
-        schedules.set_rate(optimizer, rate / optimizer.defaults["lr"])
+        lr_schedule.set_rate(optimizer, rate / optimizer.defaults["lr"])
         optimizer.zero_grad()
         value = F.cross_entropy(model(images), targets)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return value.item()
 
-    found = findrate.find(step, 1e-4, 10.0, 60)
+    found = lr_finder.find(step, 1e-4, 10.0, 60)
     assert found.suggestion is not None
     assert 1e-3 < found.suggestion < 10
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1.0])
 def test_a_loss_that_never_falls_suggests_nothing(value: float) -> None:
-    assert findrate.find(lambda rate: value, steps=20).suggestion is None  # noqa: ARG005
+    assert lr_finder.find(lambda rate: value, steps=20).suggestion is None  # noqa: ARG005

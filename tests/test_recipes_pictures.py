@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvjobs.recipes.augment import Augment, Boxes, crop_at_once, crop_one_by_one, generator
-from cvjobs.recipes.mixing import mix
-from cvjobs.recipes.settings import Policy, Recipe
+from cvjobs.training.recipe.augment import Augment, Boxes, crop_at_once, crop_one_by_one, generator
+from cvjobs.training.recipe.mixing import mix
+from cvjobs.training.recipe.recipe import Policy, Recipe
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 

@@ -8,11 +8,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from cvjobs import config, drivers
-from cvjobs.errors import WrongUse
-from cvjobs.recipes import sampling
-from cvjobs.recipes.options import replaced
-from cvjobs.recipes.settings import NAMED, SETTINGS, Optimizer, Recipe, named, sides, span
+from cvjobs.common.errors import WrongUse
+from cvjobs.config import commands
+from cvjobs.config import fields as config_fields
+from cvjobs.training.recipe import sampling
+from cvjobs.training.recipe.recipe import NAMED, SETTINGS, Optimizer, Recipe, named, sides, span
+from cvjobs.training.recipe.recipe_options import replaced
 
 
 def test_an_override_replaces_one_setting_and_none_leaves_it() -> None:
@@ -70,11 +71,11 @@ def test_a_span_is_one_number_or_two() -> None:
             sides(text)
 
 
-TRAIN = drivers.load("train").Config
+TRAIN = commands.load("train").Config
 
 
 def test_every_setting_is_an_option_of_train() -> None:
-    known = config.fields(TRAIN)
+    known = config_fields.fields(TRAIN)
     assert {field.name for field in fields(Recipe)} - set(known) == {"lr_base_size"}
     assert get_args(known["opt"].kind) == get_args(Optimizer)
     assert all(known[name].group == setting.group for name, (_, setting) in SETTINGS.items())
@@ -93,11 +94,13 @@ def test_every_setting_is_an_option_of_train() -> None:
     ],
 )
 def test_an_option_says_the_value_in_each_recipe(name: str, default: str) -> None:
-    assert str(config.fields(TRAIN)[name].info.help).endswith(f".  [default: {default}]")
+    assert str(config_fields.fields(TRAIN)[name].info.help).endswith(f".  [default: {default}]")
 
 
 def test_what_is_given_replaces_the_recipes_own() -> None:
-    given = config.build(TRAIN, "data", "run", scale="0.5:1", img_size="128:224", mixup=1, opt="lamb", drop_last=True)
+    given = config_fields.build(
+        TRAIN, "data", "run", scale="0.5:1", img_size="128:224", mixup=1, opt="lamb", drop_last=True
+    )
     recipe = named("quick", **replaced(given))
     assert (recipe.scale, recipe.img_size, recipe.mixup, recipe.opt, recipe.drop_last) == (
         (0.5, 1.0),
@@ -106,7 +109,7 @@ def test_what_is_given_replaces_the_recipes_own() -> None:
         "lamb",
         True,
     )
-    assert named("quick", **replaced(config.build(TRAIN, "data", "run"))) == NAMED["quick"]
+    assert named("quick", **replaced(config_fields.build(TRAIN, "data", "run"))) == NAMED["quick"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_what_is_given_replaces_the_recipes_own() -> None:
 )
 def test_a_wrong_option_is_found_before_a_recipe_is_made(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(WrongUse, match=sentence):
-        config.build(TRAIN, "data", "run", **options)
+        config_fields.build(TRAIN, "data", "run", **options)
 
 
 LABELS = np.repeat([0, 1, 2], [90, 9, 2])

@@ -16,18 +16,19 @@ from page_parser import Page, harmless
 from PIL import Image
 
 import cvjobs
-from cvjobs.dataset import layout
-from cvjobs.report import Speed, history, sheet
-from cvjobs.report.bounds import CORES, bound
-from cvjobs.report.history import Record
-from cvjobs.stage.pace import Pace, overall
-from cvjobs.storage import LocalStore
+from cvjobs.dataset import schema
+from cvjobs.prediction.engine.throughput import Pace, overall
+from cvjobs.prediction.report import contact_sheet, history
+from cvjobs.prediction.report.bounds import CORES, bound
+from cvjobs.prediction.report.history import Record
+from cvjobs.prediction.report.speed import Speed
+from cvjobs.storage.local_store import LocalStore
 
 EVIL = "<script>alert(1)<\\script>.jpg"
 
 
 def page(out: Path) -> Page:
-    content = (out / layout.REPORT).read_bytes()
+    content = (out / schema.REPORT).read_bytes()
     assert len(content) < 1_500_000
     return harmless(content.decode())
 
@@ -41,7 +42,7 @@ def pictures(page: Page) -> int:
 
 
 def runs(out: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((out / layout.HISTORY).read_text())["runs"]
+    found: list[dict[str, Any]] = json.loads((out / schema.HISTORY).read_text())["runs"]
     return found
 
 
@@ -70,7 +71,7 @@ def nightly(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
             Image.new("RGB", (64, 48), (9, 99, 199)).save(source / "fresh.png")
             os.utime(source / "fresh.png", ns=(1_700_000_000_000_000_000,) * 2)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sheet, "BUDGET", 60.0)  # however busy the machine is
+            patch.setattr(contact_sheet, "BUDGET", 60.0)  # however busy the machine is
             printed.append(str(cvjobs.embed(str(source), str(out), model="thumbnail/4", max_error_rate=1.0)))
         pages.append(page(out))
     exact(out, source, 83)
@@ -129,7 +130,7 @@ def test_json_names_the_page_and_nothing_else_is_printed(photos: Path, tmp_path:
 
 def test_a_page_that_cannot_be_written_costs_the_run_one_line(photos: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out", some(photos, tmp_path / "photos", 3)
-    (out / layout.REPORT / "in the way").mkdir(parents=True)
+    (out / schema.REPORT / "in the way").mkdir(parents=True)
     ended = embed(source, out)
     assert ended.code == 0
     (line,) = said(ended.err)
@@ -156,12 +157,12 @@ def test_a_stopped_run_leaves_its_page(slow_photos: Path, tmp_path: Path) -> Non
 def test_a_refused_run_leaves_the_page_of_the_one_before(photos: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out", some(photos, tmp_path / "photos", 5)
     cvjobs.embed(str(source), str(out), model="thumbnail/4")
-    before = (out / layout.REPORT).read_bytes()
+    before = (out / schema.REPORT).read_bytes()
     shutil.rmtree(next(path for path in source.iterdir()))
     for path in sorted(source.rglob("*.jpg"))[1:]:
         path.unlink()
     assert embed(source, out).code == 2
-    assert (out / layout.REPORT).read_bytes() == before
+    assert (out / schema.REPORT).read_bytes() == before
     assert len(runs(out)) == 1
 
 
@@ -189,16 +190,16 @@ def test_the_history_is_bounded_and_survives_what_it_does_not_understand(tmp_pat
     history.keep(store, [replace(RECORD, version=number) for number in range(200)])
     assert [run.version for run in history.load(store)] == list(range(140, 200))
     for content in ("{", "[]", '{"runs": 3}', '{"runs": [3]}', '{"runs": [{"version": 1}]}', "\xff"):
-        (tmp_path / layout.HISTORY).write_text(content, encoding="latin-1")
+        (tmp_path / schema.HISTORY).write_text(content, encoding="latin-1")
         assert history.load(store) == []
     later = {"runs": [{**vars(RECORD), "something": "new"}]}
-    (tmp_path / layout.HISTORY).write_text(json.dumps(later))
+    (tmp_path / schema.HISTORY).write_text(json.dumps(later))
     assert history.load(store) == [RECORD]
 
 
 def test_speed_keeps_few_points_however_long_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("cvjobs.report.speed.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("cvjobs.prediction.report.speed.time.monotonic", lambda: clock[0])
     speed = Speed()
     for step in range(100_000):
         clock[0] = 100.0 + step / 10

@@ -11,16 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cvjobs import devices
-from cvjobs.classification import ClassifyRequest
-from cvjobs.detection.rules import Settings
-from cvjobs.detection.steps import DetectRequest
-from cvjobs.embedding import EmbedRequest
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.precision import resolve_precision
-from cvjobs.records import digest
-from cvjobs.resolving import ModelRecord, ModelRequest, TaskSpec, resolve
-from cvjobs.results import SCHEMAS
+from cvjobs.common import devices
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.fingerprint import digest
+from cvjobs.dataset.schema import SCHEMAS
+from cvjobs.networks.detection.settings import Settings
+from cvjobs.networks.precision import resolve_precision
+from cvjobs.prediction.model_choice import ModelRecord, ModelRequest, TaskSpec, resolve
+from cvjobs.prediction.tasks.classify import ClassifyRequest
+from cvjobs.prediction.tasks.detect import DetectRequest
+from cvjobs.prediction.tasks.embed import EmbedRequest
 
 # The ``resolved`` of outputs of version 0.1.0, with ``weights`` that are nowhere (and three categories of each model):
 # who takes such a record as it is has not looked for them.
@@ -67,7 +67,7 @@ FINGERPRINTS = {
 
 def request(task: str) -> ModelRequest[Any]:
     """The request that each record answers."""
-    from cvjobs.segmentation.choice import SegmentRequest
+    from cvjobs.prediction.tasks.segment import SegmentRequest
 
     mobilenet = {"model": "torchvision/mobilenet_v2", "weights": "/nowhere"}
     requests: dict[str, ModelRequest[Any]] = {

@@ -10,10 +10,10 @@ import pytest
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
-from cvjobs.errors import WrongUse
-from cvjobs.retrieval import kinds
-from cvjobs.retrieval.opened import Index, open_index
-from cvjobs.retrieval.vectors import ahead, unit
+from cvjobs.common.errors import WrongUse
+from cvjobs.indexing import kinds
+from cvjobs.indexing.search.opened_index import Index, open_index
+from cvjobs.indexing.vectors import ahead, unit
 
 
 def indexed(folder: Path, stored: Floats, **options: object) -> Index:

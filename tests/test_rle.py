@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from cvjobs.segmentation import rle
+from cvjobs.images.masks import rle
 
 Mask = NDArray[np.uint8]
 

@@ -19,15 +19,16 @@ from page_parser import ALLOWED, Page
 from predictions import output
 
 import cvjobs
-from cvjobs import cli, config, drivers
+from cvjobs import cli
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import OutputHeld, WrongUse
+from cvjobs.config import commands, fields
+from cvjobs.config.argv import typed
 from cvjobs.dataset import snapshot
-from cvjobs.errors import OutputHeld, WrongUse
-from cvjobs.pipeline import nights, plan, scores
-from cvjobs.pipeline.page import leave
-from cvjobs.pipeline.words import words
-from cvjobs.report import statistics
-from cvjobs.results import Category
-from cvjobs.storage import LocalStore
+from cvjobs.operations.nightly import pipeline_file, record, scores
+from cvjobs.operations.nightly.night_page import leave
+from cvjobs.prediction.report import result_statistics
+from cvjobs.storage.local_store import LocalStore
 
 NIGHTLY = """
 state: state
@@ -142,20 +143,22 @@ def test_the_next_command_would_be_the_next_night(three: Nights) -> None:
 
 
 def test_what_a_night_is(three: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = plan.read(str(three.folder / "nightly.yaml"))
+    pipeline = pipeline_file.read(str(three.folder / "nightly.yaml"))
     store = LocalStore(three.folder / "state")
 
-    def again(status: nights.Status = "failed", age: float = 0.0, steps: tuple[plan.Step, ...] = ()) -> list[Any]:
-        known = nights.load(store)
+    def again(
+        status: record.Status = "failed", age: float = 0.0, steps: tuple[pipeline_file.Step, ...] = ()
+    ) -> list[Any]:
+        known = record.load(store)
         known[-1].status = known[-1].steps[1].status = status
         monkeypatch.setattr(time, "time", lambda: known[-1].ended + age)
-        other = plan.Pipeline(**{**vars(pipeline), "steps": steps or pipeline.steps})
-        night = nights.tonight(store, other, known)
+        other = pipeline_file.Pipeline(**{**vars(pipeline), "steps": steps or pipeline.steps})
+        night = record.tonight(store, other, known)
         return [night.number, *(work.status for work in night.steps)]
 
     vectors, index = pipeline.steps
-    changed = plan.Step(**{**vars(vectors), "words": (*vectors.words, "--overwrite")})
-    third = plan.Step(**{**vars(index), "name": "third"})
+    changed = pipeline_file.Step(**{**vars(vectors), "words": (*vectors.words, "--overwrite")})
+    third = pipeline_file.Step(**{**vars(index), "name": "third"})
     assert again("done") == [4, "waiting", "waiting"]
     assert again("failed") == [3, "done", "failed"]
     assert again("killed", age=11 * 3600) == [3, "done", "killed"]
@@ -163,11 +166,11 @@ def test_what_a_night_is(three: Nights, monkeypatch: pytest.MonkeyPatch) -> None
     assert again("failed", steps=(changed, index)) == [4, "waiting", "waiting"]
     assert again("done", steps=(vectors, third, index))[0] == 4
     assert again("failed", steps=(vectors, third, index)) == [3, "done", "waiting", "failed"]
-    known = nights.load(store)
+    known = record.load(store)
     known[-1].status = "failed"
     monkeypatch.setattr(time, "time", lambda: known[-1].ended)
-    inserted = plan.Pipeline(**{**vars(pipeline), "steps": (vectors, third, index)})
-    assert [work.status for work in nights.tonight(store, inserted, known).steps] == ["done", "waiting", "waiting"]
+    inserted = pipeline_file.Pipeline(**{**vars(pipeline), "steps": (vectors, third, index)})
+    assert [work.status for work in record.tonight(store, inserted, known).steps] == ["done", "waiting", "waiting"]
 
 
 def test_a_night_is_never_overlapped_and_a_killed_one_leaves_nothing_and_is_continued(
@@ -285,36 +288,36 @@ def test_a_variable_is_a_value_and_nothing_more(tmp_path: Path, monkeypatch: pyt
         "state: s\nvariables: [DAY]\nsteps:\n"
         "- embed: {source: '/data/${DAY}', out: b, storage-option: ['secret_key=${DAY}']}"
     )
-    (step,) = plan.read(str(tmp_path / "p.yaml")).steps
+    (step,) = pipeline_file.read(str(tmp_path / "p.yaml")).steps
     assert step.words == ("embed", f"/data/{evil}", "--out", "b", "--storage-option", f"secret_key={evil}")
     assert "secret_key=***" in step.line
 
 
-@pytest.mark.parametrize("name", sorted(drivers.files()))
+@pytest.mark.parametrize("name", sorted(commands.files()))
 def test_a_command_line_says_the_same_as_its_options(name: str) -> None:
-    driver = drivers.load(name)
+    driver = commands.load(name)
     values = {}
-    for field in config.fields(driver.Config).values():
+    for field in fields.fields(driver.Config).values():
         choices = getattr(field.kind, "__args__", ())
         value: Any = choices[-1] if choices else {str: "--x, 'y'", int: 3, float: 0.5, bool: True}[field.kind]
         value = max(value, field.info.min) if field.info.min is not None else value
         values[field.name] = (value, value) if field.many else value
         assert field.kind is not bool or field.default is False  # there is no word for turning an option off
-    expected = config.build(driver.Config, **values)
-    given, _ = cli._parse(cli._single(name, driver), words(name, driver.Config, values))
+    expected = fields.build(driver.Config, **values)
+    given, _ = cli._parse(cli._single(name, driver), typed(name, driver.Config, values))
     assert given == expected
 
 
 def test_only_the_newest_nights_are_kept(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    step = nights.Work(name="a", command="embed", line="", digest="", status="done")
-    for number in range(1, nights.KEPT + 4):
-        tried = nights.Try(began=number, ended=number, status="done")
-        nights.keep(store, nights.Night(pipeline="p", number=number, steps=[step], tries=[tried]))
+    step = record.Work(name="a", command="embed", line="", digest="", status="done")
+    for number in range(1, record.KEPT + 4):
+        tried = record.Try(began=number, ended=number, status="done")
+        record.keep(store, record.Night(pipeline="p", number=number, steps=[step], tries=[tried]))
     (tmp_path / "nights/0005/night.json").write_text("{")  # cut short
     (tmp_path / "nights/0006/.tmp-r000001-x").write_text("{")
-    nights.tidy(store)
-    assert [night.number for night in nights.load(store)] == [4, *range(6, nights.KEPT + 4)]
+    record.tidy(store)
+    assert [night.number for night in record.load(store)] == [4, *range(6, record.KEPT + 4)]
     assert os.listdir(tmp_path / "nights/0006") == ["night.json"]
 
 
@@ -329,9 +332,9 @@ def test_a_folder_of_something_else_is_no_state_folder(three: Nights, tmp_path: 
 def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("state: s\nsteps: [{name: <b>, embed: {source: a, out: b}}]".replace("<b>", "seen"))
-    pipeline = plan.read(str(file))
+    pipeline = pipeline_file.read(str(file))
     store = LocalStore(pipeline.state)
-    known: list[nights.Night] = []
+    known: list[record.Night] = []
     for number, found in enumerate([[0.1, 0.6, 0.7], [0.6, 0.2, 0.9, 0.91]], start=1):
         rows = [
             {"path": f"{i}.jpg", "width": 8, "height": 8, "label": "<i>", "score": score, "top": []}
@@ -339,19 +342,19 @@ def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
         ]
         out = LocalStore(output(tmp_path / f"out{number}", "classify", [Category(0, "<i>")], rows))
         base = snapshot.latest(out)
-        statistics.gather(out, base.results, "classify", [Category(0, "<i>")], 10.0)
+        result_statistics.gather(out, base.results, "classify", [Category(0, "<i>")], 10.0)
         held = scores.of(out)
         assert held is not None
         assert sum(held.counts) == len(found)
-        step = nights.tonight(store, pipeline, []).steps[0]
+        step = record.tonight(store, pipeline, []).steps[0]
         step.status, step.scores, step.titles = "done", list(held.counts), list(held.titles)
         classes = {"class: <i>": 2.0, "class: old": 1.0} if number == 1 else {"class: <i>": 4.0}
         step.summary = {"ok": len(found), "found": {"images with a label": len(found)}, "classes": classes}
-        tried = nights.Try(began=number, ended=number + 1, status="done")
-        night = nights.Night(pipeline="p", number=number, status="done", steps=[step], tries=[tried])
-        nights.keep(store, night)
+        tried = record.Try(began=number, ended=number + 1, status="done")
+        night = record.Night(pipeline="p", number=number, status="done", steps=[step], tries=[tried])
+        record.keep(store, night)
         leave(store, pipeline, night, known)
-        known = nights.load(store)
+        known = record.load(store)
     shown = text(pipeline.state / "report.html")
     assert "Images by score, the night before" in shown
     assert "Images by score, this night" in shown

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 import cvjobs
-from cvjobs.errors import WrongUse
-from cvjobs.schedules import expression, kubernetes, systemd
-from cvjobs.schedules.expression import Expression
+from cvjobs.common.errors import WrongUse
+from cvjobs.operations import cron_expression
+from cvjobs.operations.cron_expression import Expression
+from cvjobs.operations.schedules import kubernetes, systemd
 
 ODD = 'it\'s 100% "odd" $HOME %h;&'
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
@@ -57,9 +58,9 @@ def starts(when: Expression) -> Iterator[str]:
     ],
 )
 def test_an_expression_is_read(text: str, values: tuple[tuple[int, ...], ...]) -> None:
-    when = expression.parse(text)
+    when = cron_expression.parse(text)
     assert (when.minute.values, when.hour.values, when.day.values, when.month.values, when.weekday.values) == values
-    assert expression.parse(str(when)) == when
+    assert cron_expression.parse(str(when)) == when
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_an_expression_is_read(text: str, values: tuple[tuple[int, ...], ...]) -
 )  # fmt: skip
 def test_a_wrong_expression_is_refused(text: str) -> None:
     with pytest.raises(WrongUse, match="--cron"):
-        expression.parse(text)
+        cron_expression.parse(text)
 
 
 CASES = [
@@ -90,7 +91,7 @@ CASES = [
 @needs_systemd
 @pytest.mark.parametrize("text", CASES)
 def test_systemd_starts_exactly_when_cron_does(text: str) -> None:
-    when = expression.parse(text)
+    when = cron_expression.parse(text)
     found: set[str] = set()
     for event in systemd.calendar(when):
         words = ["systemd-analyze", "calendar", "--iterations=40", "--base-time=2027-01-01 00:00:00 UTC", event]
@@ -177,7 +178,7 @@ def test_the_manifest_is_what_kubernetes_needs(pipeline: Path) -> None:
 @pytest.mark.parametrize("text", ["0 0 */2 * 1", "0 0 13 * */2"])
 def test_times_that_kubernetes_reads_otherwise_are_refused(text: str) -> None:
     with pytest.raises(WrongUse, match="both day fields"):
-        kubernetes.times(expression.parse(text))
+        kubernetes.times(cron_expression.parse(text))
 
 
 def test_what_no_schedule_can_hold_is_refused(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

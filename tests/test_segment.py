@@ -18,8 +18,8 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import functional
 
 import cvjobs
-from cvjobs.segmentation import png
-from cvjobs.segmentation.classmaps import class_map
+from cvjobs.images.masks import png
+from cvjobs.networks.segmentation.class_maps import class_map
 
 MODELS = ("fcn_resnet50", "fcn_resnet101", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large")
 SMALL = "lraspp_mobilenet_v3_large"

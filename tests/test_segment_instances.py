@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from cvjobs.segmentation import rle
-from cvjobs.segmentation.instances import outlined
+from cvjobs.images.masks import rle
+from cvjobs.prediction.tasks.instance_step import outlined
 
 NAME = "maskrcnn_resnet50_fpn"
 SIDES = {"min_size": 96, "max_size": 160}

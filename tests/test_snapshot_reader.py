@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from predictions import output
 
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_dataset, open_newest
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.results import Category
-from cvjobs.storage import LocalStore
+from cvjobs.storage.local_store import LocalStore
 
 CLASSES = [Category(3, "cat"), Category(7, "dog")]
 

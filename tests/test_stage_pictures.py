@@ -19,17 +19,18 @@ import pytest
 from commands import aged
 from PIL import Image
 
-from cvjobs.dataset import layout
+from cvjobs.common.errors import JobFailed
+from cvjobs.dataset import schema
 from cvjobs.dataset.parts import Author
-from cvjobs.decoding.lanes import Measured, Nursery
-from cvjobs.errors import JobFailed
-from cvjobs.images import decode
-from cvjobs.listing import list_source
-from cvjobs.records import Transform
-from cvjobs.stage import bins
-from cvjobs.stage.assembly import Stage, StageSpec
-from cvjobs.stage.bins import Bins
-from cvjobs.stage.steps import Columns, Picture
+from cvjobs.images.decode import decode
+from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.picture import Picture
+from cvjobs.images.transform import Transform
+from cvjobs.prediction.engine import shape_buckets
+from cvjobs.prediction.engine.engine import Stage, StageSpec
+from cvjobs.prediction.engine.shape_buckets import Bins
+from cvjobs.prediction.engine.task import Columns
+from cvjobs.sources.listing import list_source
 
 RESULTS = pa.schema([("mean", pa.float64()), ("pixels", pa.list_(pa.int64())), ("source", pa.list_(pa.int64()))])
 FREE = Transform(fit="native")
@@ -97,11 +98,11 @@ def computed(nursery: Nursery, source: Path, out: Path, toy: Toy, batch_size: in
     spec = StageSpec(
         out=str(out),
         storage={},
-        author=Author(run=layout.new_run(0), epoch=0, fingerprint="", listed=0),
+        author=Author(run=schema.new_run(0), epoch=0, fingerprint="", listed=0),
         lease=0,
         root=listing.root,
         base=listing.base,
-        schema=layout.result_schema(pa.schema([]), RESULTS),
+        schema=schema.result_schema(pa.schema([]), RESULTS),
         opener=toy,
         device="cpu",
         cpus=2,
@@ -183,7 +184,7 @@ def test_memory_stays_flat(nursery: Nursery, tmp_path: Path) -> None:
     finally:
         ended.set()
         watcher.join()
-    assert max(peaks) < 1.5 * bins.BUDGET  # the pixels alone are 1.9 GB
+    assert max(peaks) < 1.5 * shape_buckets.BUDGET  # the pixels alone are 1.9 GB
 
 
 # Bins by themselves
@@ -245,8 +246,8 @@ def poured(bins_: Bins, shapes: list[tuple[int, int]], threads: int) -> None:
 def test_every_picture_comes_once_however_little_room_there_is(
     monkeypatch: pytest.MonkeyPatch, models: int, putters: int, budget: int
 ) -> None:
-    monkeypatch.setattr(bins, "BUDGET", budget)
-    monkeypatch.setattr(bins, "LEAST", 1)
+    monkeypatch.setattr(shape_buckets, "BUDGET", budget)
+    monkeypatch.setattr(shape_buckets, "LEAST", 1)
     chance = random.Random(models + putters + budget)
     shapes = [(1 + tag % 97, chance.randrange(1, 40)) for tag in range(400)]
     filled = Bins(Toy(), 4, (1, 1), models)
@@ -259,7 +260,7 @@ def test_every_picture_comes_once_however_little_room_there_is(
 
 
 def test_a_busy_model_gets_full_batches_and_no_picture_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bins, "LINGER", 0.2)
+    monkeypatch.setattr(shape_buckets, "LINGER", 0.2)
     filled = Bins(Toy(), 8, (1, 1), 1)
     taken = Models(filled, 1, lambda: 0.03)
     poured(filled, [(200, 8)] + [(8, 8)] * 160, 1)

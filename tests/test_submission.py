@@ -19,9 +19,9 @@ import pytest
 from commands import CLI, Ended, embed, exact, parts, rows, run, sentence, started, until
 from heads import TOYS, ray_head, said
 
-from cvjobs import clusters
-from cvjobs.clusters import host, local
-from cvjobs.errors import CvjobsError
+from cvjobs.clusters import files, local
+from cvjobs.clusters import host as clusters_host
+from cvjobs.common.errors import CvjobsError
 
 pytestmark = pytest.mark.ray
 
@@ -167,7 +167,7 @@ def test_what_is_wrong_is_said_in_a_sentence(head: dict[str, str], tmp_path: Pat
 
 def listening(name: str) -> set[tuple[str, int]]:
     found = set()
-    for process in host.processes(name):
+    for process in clusters_host.processes(name):
         with contextlib.suppress(psutil.NoSuchProcess):  # a worker of Ray's may just have ended
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
@@ -192,7 +192,7 @@ def test_nothing_of_the_cluster_answers_without_the_token(head: dict[str, str]) 
 
 
 def test_a_port_that_is_taken(head: dict[str, str]) -> None:
-    file = {**clusters.described("local"), "port": int(head["RAY_ADDRESS"].rpartition(":")[2])}
+    file = {**files.described("local"), "port": int(head["RAY_ADDRESS"].rpartition(":")[2])}
     with pytest.raises(CvjobsError, match="is in use by something else"):
         local.up(f"other{os.getpid()}", file, print)
 
@@ -212,7 +212,9 @@ def test_a_dashboard_that_restarts_costs_no_line(head: dict[str, str]) -> None:
     words = [*TOYS, "toil", "/through", "--lines", "300", "--pause", "0.1", "--id", "through"]
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/through 0\n", 60)
-        (dashboard,) = [p for p in host.processes(head["CLUSTER"]) if "dashboard/dashboard.py" in " ".join(p.cmdline())]
+        (dashboard,) = [
+            p for p in clusters_host.processes(head["CLUSTER"]) if "dashboard/dashboard.py" in " ".join(p.cmdline())
+        ]
         line, variables = dashboard.cmdline(), dashboard.environ()
         dashboard.terminate()
         dashboard.wait(30)
@@ -237,11 +239,11 @@ def killed(head: dict[str, str]) -> None:
     words = [*TOYS, "toil", "/dies", "--lines", "4000", "--pause", "0.1", "--id", "dies"]
     with started(words, **head) as process:
         until(lambda: process.stdout is not None and process.stdout.readline() == "/dies 0\n", 60)
-        (gcs,) = [p for p in host.processes(head["CLUSTER"]) if p.name() == "gcs_server"]
+        (gcs,) = [p for p in clusters_host.processes(head["CLUSTER"]) if p.name() == "gcs_server"]
         gcs.kill()
         began = time.monotonic()
         _, err = process.communicate(timeout=120)
     assert time.monotonic() - began < 90
     assert process.returncode == 1
     assert "has not answered for 60 s: when it does, follow it with 'cvjobs jobs wait dies'" in err
-    until(lambda: not host.processes(head["CLUSTER"]), 120 - (time.monotonic() - began))
+    until(lambda: not clusters_host.processes(head["CLUSTER"]), 120 - (time.monotonic() - began))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvjobs.detection.rules import Rules
-from cvjobs.detection.seams import Seen, joined
-from cvjobs.detection.views import Tile, canvas, resized, tiles
+from cvjobs.networks.detection.settings import Rules
+from cvjobs.networks.detection.tile_merge import Seen, joined
+from cvjobs.networks.detection.tiling import Tile, canvas, resized, tiles
 
 RULES = Rules(conf=0.5, iou=0.5, max_det=100, short=800, long=1333)
 Box = tuple[float, float, float, float]

@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from training import CLASSES, SIDE, folder
 
 import cvjobs
-from cvjobs import cli, devices, models
-from cvjobs.errors import WrongUse
-from cvjobs.listing import list_source
-from cvjobs.training import data
-from cvjobs.training.summary import TrainingSummary
+from cvjobs import cli
+from cvjobs.common import devices
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks import registry
+from cvjobs.sources.listing import list_source
+from cvjobs.training.data import labels
+from cvjobs.training.training_summary import TrainingSummary
 
 OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 3, "img_size": str(SIDE), "batch_size": 16}
 
@@ -92,7 +94,7 @@ def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tm
 
 
 def test_a_head_that_begins_as_the_weights_own_is_another_run(images: Path, tmp_path: Path) -> None:
-    source = models.trainee("timm/test_resnet", weights="random", classes=3, seed=1)
+    source = registry.trainee("timm/test_resnet", weights="random", classes=3, seed=1)
     file = tmp_path / "own.safetensors"
     save_file(source.module.state_dict(), file, {"labels": json.dumps(["Red", "violet", "green"])})
     options = {**OPTIONS, "model": "timm/test_resnet", "img_size": "32", "weights": str(file), "epochs": 1}
@@ -182,11 +184,11 @@ class TestLabels:
 
     def test_of_class_folders_without_a_split_a_share_validates_by_the_hash_of_the_path(self, tmp_path: Path) -> None:
         listing = list_source(str(folder(tmp_path / "all", 40)))
-        found = data.label(listing, 0.25)
+        found = labels.label(listing, 0.25)
         assert len(found.splits["train"]) + len(found.splits["val"]) == 120
         assert 15 <= len(found.splits["val"]) <= 45
         shutil.rmtree(tmp_path / "all" / "red")
-        fewer = data.label(list_source(str(tmp_path / "all")), 0.25)
+        fewer = labels.label(list_source(str(tmp_path / "all")), 0.25)
         kept = [path for path in found.splits["val"].rows["path"].to_pylist() if not path.startswith("red/")]
         assert fewer.splits["val"].rows["path"].to_pylist() == kept
 
@@ -196,16 +198,16 @@ class TestLabels:
         for name in CLASSES:
             lines += [f"{name}/000.png,{name},training", f"{name}/001.png,{name},Valid"]
         (tmp_path / "list.csv").write_text("\n".join(lines))
-        found = data.label(list_source(str(tmp_path / "list.csv")), 0.2)
+        found = labels.label(list_source(str(tmp_path / "list.csv")), 0.2)
         assert found.classes == CLASSES
         assert found.splits["val"].rows["path"].to_pylist() == [f"{name}/001.png" for name in CLASSES]
-        assert data.counts(found.splits["train"].labels, 3).tolist() == [1, 1, 1]
+        assert labels.counts(found.splits["train"].labels, 3).tolist() == [1, 1, 1]
 
     def test_several_labels(self, tmp_path: Path) -> None:
         folder(tmp_path, 2)
         text = "path,labels,split\nred/000.png,a|b,train\nred/001.png,b,val\nblue/000.png,,train\n"
         (tmp_path / "list.csv").write_text(text)
-        found = data.label(list_source(str(tmp_path / "list.csv")), 0.2)
+        found = labels.label(list_source(str(tmp_path / "list.csv")), 0.2)
         assert found.multilabel
         assert found.classes == ("a", "b")
         assert found.splits["train"].labels.tolist() == [[1, 1]]
@@ -225,7 +227,7 @@ class TestLabels:
         (tmp_path / "list.csv").write_text(text)
         listing = list_source(str(tmp_path / "list.csv"))
         with pytest.raises(WrongUse, match=said):
-            data.label(listing, 0.2)
+            labels.label(listing, 0.2)
 
 
 def test_one_json_object(trained: TrainingSummary, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,15 +17,17 @@ from safetensors.torch import load_file
 from training import CLASSES, SIDE, copied, folder, loop, plan, reconstructing
 
 import cvjobs
-from cvjobs import pages
-from cvjobs.errors import JobFailed, Stopped
-from cvjobs.listing import list_source
-from cvjobs.storage import LocalStore
-from cvjobs.training import data, live, overfit
-from cvjobs.training.loop import State
-from cvjobs.training.page import BegunRun
+from cvjobs.common.errors import JobFailed, Stopped
+from cvjobs.html import render
+from cvjobs.sources.listing import list_source
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.checks import overfit
+from cvjobs.training.data import labels as data_labels
+from cvjobs.training.data.class_statistics import OPEN, Survey, survey
+from cvjobs.training.loop.loop import State
 from cvjobs.training.plan import ERRORS, TrainPlan
-from cvjobs.training.survey import OPEN, Survey, survey
+from cvjobs.training.report import live
+from cvjobs.training.report.training_page import BegunRun
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, Any] = {
@@ -43,7 +45,7 @@ def _one_thread() -> Any:
 
 def seen(place: Path, plan: TrainPlan) -> Survey:
     """Return the survey of a plan, with a double, a leak and an image that failed."""
-    labelled = data.label(list_source(str(folder(place / "images", 3))), 0.4)
+    labelled = data_labels.label(list_source(str(folder(place / "images", 3))), 0.4)
     found = survey(labelled, {"train": plan.train, "val": plan.val}, [], [])
     return replace(
         found,
@@ -58,7 +60,7 @@ def begun(place: Path, **settings: Any) -> BegunRun:
     made = plan(place, "run", **settings)
     nothing = pd.DataFrame({name: pd.Series(dtype=str) for name in ("path", "split", "stage", "code", "detail")})
     nothing.to_parquet(Path(made.run) / ERRORS)
-    labelled = data.label(list_source(str(folder(place / "listed", 3))), 0.4)
+    labelled = data_labels.label(list_source(str(folder(place / "listed", 3))), 0.4)
     return BegunRun(
         store=LocalStore(made.run),
         labelled=labelled,
@@ -96,9 +98,9 @@ class TestSurvey:
         assert found.counts["train"].tolist() == [2, 1, 0]
 
     def test_doubles_are_known_by_content_and_whether_their_labels_differ(self) -> None:
-        found = data.doubles("abcde", [b"1", b"2", b"1", None, b"1"], np.array([0, 0, 0, 1, 1]))
+        found = data_labels.doubles("abcde", [b"1", b"2", b"1", None, b"1"], np.array([0, 0, 0, 1, 1]))
         assert found == [("c", "a", False), ("e", "a", True)]
-        several = data.doubles("ab", [b"1", b"1"], np.array([[1, 0], [1, 1]]))
+        several = data_labels.doubles("ab", [b"1", b"1"], np.array([[1, 0], [1, 1]]))
         assert several == [("b", "a", True)]
 
     def test_of_many_classes_the_rarest_are_shown(self, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ class TestSurvey:
             classes=tuple(f"class {number}" for number in range(300)),
             counts={"train": np.arange(300), "val": np.zeros(300, np.int64)},
         )
-        page = pages.render("train-data.html", survey=found, open_classes=OPEN, named=3)
+        page = render.render("train-data.html", survey=found, open_classes=OPEN, named=3)
         for text in ("class 2<", "and 297 more", "176 more classes", "and 100 classes with more images", "299 times"):
             assert text in page
         assert "class 250" not in page

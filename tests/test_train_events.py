@@ -9,11 +9,11 @@ import pytest
 from event_files import curves, expected, records
 from training import copied, loop, plan
 
-from cvjobs.errors import Stopped
-from cvjobs.training import events
-from cvjobs.training import loop as looping
-from cvjobs.training.loop import State
+from cvjobs.common.errors import Stopped
+from cvjobs.training.loop import loop as looping
+from cvjobs.training.loop.loop import State
 from cvjobs.training.plan import TrainPlan
+from cvjobs.training.report import tensorboard
 
 
 def broken_off(plan_: TrainPlan, looks: int, error: type[Exception]) -> None:
@@ -64,7 +64,7 @@ def test_a_record_that_was_cut_and_an_epoch_without_a_checkpoint_are_gone(tmp_pa
     (file,) = (Path(plan_.run) / "tensorboard").iterdir()
     file.write_bytes(file.read_bytes()[:-9])
     (file.parent / "mine.txt").write_text("not ours")
-    again = events.Events(plan_.run, "top-1", {}, history[:1])
+    again = tensorboard.Events(plan_.run, "top-1", {}, history[:1])
     again.add(history[1])
     again.close()
     (file.parent / "mine.txt").unlink()  # and is left alone

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from training import CLASSES, loop, plan, reconstructing
 
-from cvjobs.errors import WrongUse
-from cvjobs.recipes import settings
-from cvjobs.storage import LocalStore
+from cvjobs.common.errors import WrongUse
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import identity
-from cvjobs.training.checkpoints import Checkpoints
 from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.plan import Subject
+from cvjobs.training.recipe import recipe
 
 # As config.json has it in 0.1.0 after `train --model small/cnn --weights random --epochs 3 --batch-size 16 --seed 3`.
 RECORD = """
@@ -50,7 +50,7 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
     made = TrainIdentity(
         subject=subject,
         weights_sha256="seed 0",
-        recipe=settings.named("from-scratch", classes=True, epochs=3),
+        recipe=recipe.named("from-scratch", classes=True, epochs=3),
         batch=16,
         precision="fp32",
     )

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import cvjobs
-from cvjobs.metrics import ranking
-from cvjobs.training.summary import TrainingSummary
+from cvjobs.evaluation.metrics import ranking
+from cvjobs.training.training_summary import TrainingSummary
 
 SIDE = 8
 OPTIONS: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 32}

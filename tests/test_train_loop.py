@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 from training import copied, loop, plan
 
-from cvjobs import models
-from cvjobs.errors import JobFailed, Stopped, WrongUse
-from cvjobs.metrics.ranking import mean_average_precision
-from cvjobs.records import digest
-from cvjobs.training import checkpoints as saved
-from cvjobs.training import loop as looping
-from cvjobs.training import resumption
-from cvjobs.training.checkpoints import Checkpoints
-from cvjobs.training.loop import State
+from cvjobs.common.errors import JobFailed, Stopped, WrongUse
+from cvjobs.common.fingerprint import digest
+from cvjobs.evaluation.metrics.ranking import mean_average_precision
+from cvjobs.networks import registry
+from cvjobs.training.loop import checkpoints as saved
+from cvjobs.training.loop import loop as looping
+from cvjobs.training.loop import resumption
+from cvjobs.training.loop.checkpoints import Checkpoints
+from cvjobs.training.loop.loop import State
+from cvjobs.training.loop.tasks.classify import scores
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.tasks.classify import scores
 
 MIXED: dict[str, Any] = {
     "mixup": 0.2,
@@ -85,13 +85,13 @@ def test_it_learns_and_the_run_is_a_model(tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert max(row["metric"] for row in rows) > 0.8
-    model = models.classifier(plan_.run)
+    model = registry.classifier(plan_.run)
     assert model.labels == plan_.classes
     network = model.load("cpu", "fp32")
     val = np.load(tmp_path / "val" / "pixels.npy")
     right = float((network(val).argmax(1) == plan_.val.labels).mean())
     assert right == pytest.approx(max(row["metric"] for row in rows))
-    assert models.embedder(plan_.run).load("cpu", "fp32")(val).shape == (31, 128)
+    assert registry.embedder(plan_.run).load("cpu", "fp32")(val).shape == (31, 128)
 
 
 @pytest.mark.parametrize("multilabel", [pytest.param(False, marks=pytest.mark.faults), True])

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cvjobs import models
-from cvjobs.pages import overlays
-from cvjobs.training import maps
+from cvjobs.html import overlays
+from cvjobs.networks import registry
+from cvjobs.training.report import grad_cam
 
 Where = tuple[int, int]
 
@@ -65,12 +65,12 @@ def test_a_map_is_hottest_where_its_class_is(images: Tensor, layout: str) -> Non
     network = Colours(layout).eval()
     with torch.inference_mode():
         before = network(images)
-    red, blue = (maps.heat(network, images, np.array([number, number])) for number in (0, 1))
+    red, blue = (grad_cam.heat(network, images, np.array([number, number])) for number in (0, 1))
     for found in (red, blue):
         assert all(heat is not None and heat.shape == (4, 4) and heat.max() == 1 and heat.min() >= 0 for heat in found)
     assert [hottest(heat) for heat in red] == [(0, 0), (3, 3)]
     assert [hottest(heat) for heat in blue] == [(3, 3), (0, 0)]
-    again = maps.heat(network, images, np.array([0, 0]))
+    again = grad_cam.heat(network, images, np.array([0, 0]))
     assert all(np.array_equal(one, other) for one, other in zip(red, again, strict=True))  # type: ignore[arg-type]
     with torch.inference_mode():
         assert torch.equal(network(images), before)  # no hook is left
@@ -80,7 +80,7 @@ def test_a_class_that_nothing_speaks_for_has_no_heat(images: Tensor) -> None:
     network = Colours("planes").eval()
     with torch.no_grad():
         network.after.weight[1].neg_()
-    (heat,) = maps.heat(network, images[:1], np.array([1]))
+    (heat,) = grad_cam.heat(network, images[:1], np.array([1]))
     assert heat is not None
     assert not heat.any()
 
@@ -99,21 +99,21 @@ def test_a_class_that_nothing_speaks_for_has_no_heat(images: Tensor) -> None:
     ],
 )
 def test_the_last_map_of_models_by_name(name: str, side: int | None, shape: Where) -> None:
-    trainee = models.trainee(name, weights="random", classes=3, side=side)
+    trainee = registry.trainee(name, weights="random", classes=3, side=side)
     height, width = trainee.transform.size or (0, 0)
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    found = maps.heat(trainee.module.eval(), images, np.array([0, 2]))
+    found = grad_cam.heat(trainee.module.eval(), images, np.array([0, 2]))
     assert [heat.shape for heat in found if heat is not None] == [shape, shape]
 
 
 def test_a_network_without_places_has_no_map(images: Tensor) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
     with pytest.raises(ValueError, match="no map of features"):
-        maps.heat(network, images, np.array([0, 1]))
+        grad_cam.heat(network, images, np.array([0, 1]))
 
 
 def test_images_after_the_time_is_up_have_none(images: Tensor) -> None:
-    assert maps.heat(Colours("planes").eval(), images, np.array([0, 0]), budget=-1) == [None, None]
+    assert grad_cam.heat(Colours("planes").eval(), images, np.array([0, 0]), budget=-1) == [None, None]
 
 
 def test_heat_lies_over_the_part_that_the_model_sees() -> None:

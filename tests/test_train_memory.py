@@ -15,25 +15,28 @@ from torch import Tensor, nn
 from training import SIDE, folder, loop, plan
 
 import cvjobs
-from cvjobs import devices, models
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.recipes import optimizers, settings
-from cvjobs.trainees import Trainee
-from cvjobs.training import memory, sizing, staffing
-from cvjobs.training.memory import Estimate
+from cvjobs.common import devices
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.networks import registry
+from cvjobs.networks.trainable import Trainee
+from cvjobs.training.checks import batch_size, memory
+from cvjobs.training.checks.batch_size import Room
+from cvjobs.training.checks.memory import Estimate
+from cvjobs.training.loop import resources
+from cvjobs.training.loop.evaluate import autocast
 from cvjobs.training.plan import kind
-from cvjobs.training.scoring import autocast
-from cvjobs.training.sizing import Room
+from cvjobs.training.recipe import optimizers
+from cvjobs.training.recipe import recipe as recipe_recipe
 
 MODEL = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 
 
 def trainee(name: str = "small/cnn", side: int = 16) -> Trainee:
-    return models.trainee(name, weights="random", classes=3, side=side)
+    return registry.trainee(name, weights="random", classes=3, side=side)
 
 
 def estimate(trained: Trainee, precision: str = "fp32", together: bool = False, **recipe: Any) -> Estimate | None:
-    return memory.estimate(trained, settings.named("quick", **recipe), precision, together=together, on_cpu=False)
+    return memory.estimate(trained, recipe_recipe.named("quick", **recipe), precision, together=together, on_cpu=False)
 
 
 def kept(trained: Trainee, images: int, precision: str) -> int:
@@ -68,10 +71,10 @@ def test_the_estimate_is_what_a_forward_pass_keeps(name: str, precision: str) ->
     assert found.parameters == sum(parameter.numel() for parameter in trained.module.parameters())
 
 
-@pytest.mark.parametrize("opt", get_args(settings.Optimizer))
+@pytest.mark.parametrize("opt", get_args(recipe_recipe.Optimizer))
 def test_the_state_of_every_optimizer(opt: str) -> None:
     module = trainee().module
-    recipe = settings.named("quick", opt=opt)
+    recipe = recipe_recipe.named("quick", opt=opt)
     optimizer = optimizers.build(module, recipe, 64)
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -110,17 +113,17 @@ def test_an_unknown_module_is_not_judged() -> None:
 
     odd = replace(trainee(), module=Odd())
     assert estimate(odd) is None
-    case = sizing.Case(
+    case = batch_size.Case(
         trainee=odd,
-        recipe=settings.named("quick"),
+        recipe=recipe_recipe.named("quick"),
         precision="fp32",
-        staff=staffing.staff(None, None),
+        staff=resources.staff(None, None),
         images=10**9,
     )
     case.check(10**9)
     assert case.words(64) == ""
     with pytest.raises(WrongUse, match="cannot tell what small/cnn needs: give a number"):
-        case.batch(sizing.AUTO, {})
+        case.batch(batch_size.AUTO, {})
 
 
 class TestRoom:
@@ -145,17 +148,17 @@ class TestRoom:
     def test_a_step_that_does_not_fit(self, bytes_: int, workers: int, ways: str | None) -> None:
         room = Room(workers=workers, bytes=bytes_, parts=1)
         if ways is None:
-            sizing.check(self.needed, 12, room, "a model")
+            batch_size.check(self.needed, 12, room, "a model")
             return
         with pytest.raises(WrongUse) as caught:
-            sizing.check(self.needed, 12, room, "a model")
+            batch_size.check(self.needed, 12, room, "a model")
         assert str(caught.value) == (
             f"A step of 12 images with a model needs about 460 bytes of memory and there is {bytes_} bytes: {ways}."
         )
 
     def test_the_largest_power_of_two_in_four_fifths(self) -> None:
         for bytes_, images, batch in ((10**9, 10**6, 256), (1325, 10**6, 32), (10**9, 170, 16), (10, 10**6, 2)):
-            assert sizing.fitting(self.needed, Room(workers=1, bytes=bytes_, parts=1), images) == batch
+            assert batch_size.fitting(self.needed, Room(workers=1, bytes=bytes_, parts=1), images) == batch
 
 
 def test_a_trial_that_runs_out_of_memory_is_no_error() -> None:
@@ -170,9 +173,9 @@ def test_a_trial_that_runs_out_of_memory_is_no_error() -> None:
             return self.head(images.mean((2, 3)))  # type: ignore[no-any-return]
 
     hungry = replace(trainee(), module=Hungry())
-    recipe = settings.named("quick", ema=0.9)
-    assert sizing.runs(hungry, recipe, "fp32", 8, "cpu")
-    assert not sizing.runs(hungry, recipe, "fp32", 9, "cpu")
+    recipe = recipe_recipe.named("quick", ema=0.9)
+    assert batch_size.runs(hungry, recipe, "fp32", 8, "cpu")
+    assert not batch_size.runs(hungry, recipe, "fp32", 9, "cpu")
 
 
 def test_no_memory_in_the_middle_is_a_sentence(tmp_path: Path) -> None:
@@ -232,18 +235,18 @@ class TestStaff:
 
     def test_numbers_and_ranges(self) -> None:
         cores = devices.cpus()
-        one = staffing.staff(None, None)
+        one = resources.staff(None, None)
         assert (one.least, one.most, one.alone) == (1, 1, True)
-        many = staffing.staff("1:4096", None)
+        many = resources.staff("1:4096", None)
         assert (many.least, many.most) == (1, cores)
-        there = staffing.staff("2:4096", "auto")
+        there = resources.staff("2:4096", "auto")
         assert (there.least, there.most, there.cpus, there.alone) == (2, 4096, 1, False)
 
     @pytest.mark.parametrize("text", ["2:1", "0:2", "1:", "x", "1:2:3", "-1:2"])
     def test_what_is_no_range(self, text: str) -> None:
         with pytest.raises(WrongUse, match="MIN:MAX as in 2:8, not"):
-            staffing.staff(text, None)
+            resources.staff(text, None)
 
     def test_fewer_than_the_least(self) -> None:
         with pytest.raises(WrongUse, match="--workers 4000 needs 4000"):
-            staffing.staff("4000:4096", None)
+            resources.staff("4000:4096", None)

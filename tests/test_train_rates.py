@@ -10,15 +10,15 @@ import torch
 from training import SIDE, folder, plan
 
 import cvjobs
-from cvjobs.errors import Stopped
-from cvjobs.training import rates
+from cvjobs.common.errors import Stopped
+from cvjobs.training.checks import lr_range
 
 OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
 
 
 def test_a_rate_is_found_over_epochs_of_few_steps_and_in_parts(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", images=40, accumulate=2, ema=0.9)
-    found = rates.find(made, torch.device("cpu"), lambda _: False)
+    found = lr_range.find(made, torch.device("cpu"), lambda _: False)
     assert found.lr is not None
     assert 1e-5 < found.lr < 0.5
     assert f"--lr {found.lr:.2g} is where" in str(found)
@@ -43,8 +43,8 @@ def test_a_search_leaves_a_run_as_it_is(tmp_path: Path) -> None:
 
 def test_a_search_can_be_stopped(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="starts the search"):
-        rates.find(plan(tmp_path, "run"), torch.device("cpu"), lambda state: state.done == 3)
+        lr_range.find(plan(tmp_path, "run"), torch.device("cpu"), lambda state: state.done == 3)
 
 
 def test_where_no_rate_lowers_the_loss_the_user_is_told() -> None:
-    assert "at no rate" in str(rates.LearningRate(lr=None, steps=9, out="run"))
+    assert "at no rate" in str(lr_range.LearningRate(lr=None, steps=9, out="run"))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from training import SIDE, plan
 
-from cvjobs.training import residence
-from cvjobs.training.cache import Pictures
+from cvjobs.training.data import gpu_cache
+from cvjobs.training.data.decoded import Pictures
 
 CPU = torch.device("cpu")
 WHICH = np.array([59, 0, 7, 7])
@@ -22,21 +22,21 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def test_images_are_the_same_wherever_they_are(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residence, "BLOCK", 7)  # the last block is not full
-    found = residence.ResidentImages(pictures, CPU).take(WHICH)
+    monkeypatch.setattr(gpu_cache, "BLOCK", 7)  # the last block is not full
+    found = gpu_cache.ResidentImages(pictures, CPU).take(WHICH)
     assert found.shape == (4, SIDE, SIDE, 3)
     assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), pictures.gather(WHICH))
-    assert torch.equal(found, residence.MappedImages(pictures, pinned=False).take(WHICH))
+    assert torch.equal(found, gpu_cache.MappedImages(pictures, pinned=False).take(WHICH))
 
 
 def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
-    assert isinstance(residence.settled(pictures, CPU, 0), residence.MappedImages)
+    assert isinstance(gpu_cache.settled(pictures, CPU, 0), gpu_cache.MappedImages)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_gpu_they_move_there_where_there_is_room(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda")
-    assert residence.settled(pictures, device, 0).take(WHICH).device.type == "cuda"
-    monkeypatch.setattr(residence, "SHARE", 0.0)
-    assert residence.settled(pictures, device, 0).take(WHICH).is_pinned()
+    assert gpu_cache.settled(pictures, device, 0).take(WHICH).device.type == "cuda"
+    monkeypatch.setattr(gpu_cache, "SHARE", 0.0)
+    assert gpu_cache.settled(pictures, device, 0).take(WHICH).is_pinned()

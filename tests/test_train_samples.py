@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from training import CLASSES, SIDE, plan
 
-from cvjobs.training.samples import COUNT, TrainingSample, samples
+from cvjobs.training.report.samples import COUNT, TrainingSample, samples
 
 
 def shown(place: Path, **settings: Any) -> list[TrainingSample]:

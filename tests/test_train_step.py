@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cvjobs.recipes import settings
-from cvjobs.training.step import Learner, StepBatch, parted
-from cvjobs.training.team import Alone
+from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.step import Learner, StepBatch, parted
+from cvjobs.training.recipe import recipe as recipe_recipe
 
 IMAGES = torch.arange(6 * 3 * 4 * 4, dtype=torch.float32).view(6, 3, 4, 4).sin()
 TARGETS = torch.tensor([0, 1, 0, 1, 1, 0])
@@ -25,7 +25,7 @@ def learner(precision: str = "fp32", **recipe: Any) -> Learner:
     """Return a linear layer that learns, with the same weights each time."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-    made = settings.named("quick", classes=True, **{**QUIET, "clip_grad": 0.0, "ema": 0.0, **recipe})
+    made = recipe_recipe.named("quick", classes=True, **{**QUIET, "clip_grad": 0.0, "ema": 0.0, **recipe})
     found = Learner(module, made, precision, Alone(torch.device("cpu")), batch=6, steps=1)
     found.train()
     return found

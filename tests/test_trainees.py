@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cvjobs import heads, models
-from cvjobs.errors import WrongUse
-from cvjobs.records import facts
-from cvjobs.trainees import Trainee
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.fingerprint import facts
+from cvjobs.networks import head_transfer, registry
+from cvjobs.networks.trainable import Trainee
 
 CLASSES = ("ape", "bee", "cow")
 
@@ -39,7 +39,7 @@ def leave(trainee: Trainee, run: Path) -> Path:
     ],
 )
 def test_a_run_gives_the_trained_module_back(tmp_path: Path, name: str, side: int | None, dim: int) -> None:
-    trainee = models.trainee(name, weights="random", classes=3, side=side, seed=5)
+    trainee = registry.trainee(name, weights="random", classes=3, side=side, seed=5)
     module = trainee.module.eval()
     run = leave(trainee, tmp_path / "run")
     height, width = trainee.transform.size or (0, 0)
@@ -48,19 +48,19 @@ def test_a_run_gives_the_trained_module_back(tmp_path: Path, name: str, side: in
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainee.transform.mean, trainee.transform.std))
     with torch.inference_mode():
         logits = module((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
-    found = models.classifier(str(run))
+    found = registry.classifier(str(run))
     assert found.labels == CLASSES
     assert found.load("cpu", "fp32")(pixels) == pytest.approx(logits, abs=1e-4)
-    embedder = models.embedder(str(run))
+    embedder = registry.embedder(str(run))
     assert embedder.dim == dim
     assert embedder.load("cpu", "fp32")(pixels).shape == (2, dim)
 
 
 def test_the_head_depends_on_the_seed_and_the_rest_begins_with_the_weights(tmp_path: Path) -> None:
-    source = models.trainee("timm/test_resnet", weights="random", classes=7, seed=1)
+    source = registry.trainee("timm/test_resnet", weights="random", classes=7, seed=1)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
     one, two = (
-        models.trainee(
+        registry.trainee(
             "timm/test_resnet", weights=str(tmp_path / "own.safetensors"), classes=7, seed=seed
         ).module.state_dict()
         for seed in (1, 2)
@@ -90,18 +90,18 @@ ANIMALS = ("Sea lion", "tabby, tabby cat", "crane", "crane, crane bird", "great 
     ],
 )
 def test_which_class_a_name_is_of(label: str, row: int | None) -> None:
-    assert heads.matches((label, "else"), [(name,) for name in ANIMALS]).get(0) == row
+    assert head_transfer.matches((label, "else"), [(name,) for name in ANIMALS]).get(0) == row
 
 
 def test_two_names_of_one_class_are_left_out() -> None:
-    assert heads.matches(("tabby", "tabby cat", "sea lion"), [(name,) for name in ANIMALS]) == {2: 0}
+    assert head_transfer.matches(("tabby", "tabby cat", "sea lion"), [(name,) for name in ANIMALS]) == {2: 0}
 
 
 @pytest.fixture(scope="module", params=["timm/test_resnet", "torchvision/squeezenet1_1"])
 def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A model and the file of its weights, which knows ``ANIMALS``."""
     file = tmp_path_factory.mktemp("expert") / "own.safetensors"
-    source = models.trainee(request.param, weights="random", classes=len(ANIMALS), seed=1)
+    source = registry.trainee(request.param, weights="random", classes=len(ANIMALS), seed=1)
     save_file(source.module.state_dict(), file, {"labels": json.dumps(ANIMALS)})
     return request.param, str(file)
 
@@ -109,7 +109,7 @@ def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_a_head_begins_with_the_rows_of_its_classes_and_else_as_it_would_without(expert: tuple[str, str]) -> None:
     name, file = expert
     labels = ("Tabby_Cat", "ape", "sea-lion")
-    plain, begun = (models.trainee(name, weights=file, classes=3, seed=5, labels=given) for given in ((), labels))
+    plain, begun = (registry.trainee(name, weights=file, classes=3, seed=5, labels=given) for given in ((), labels))
     assert (plain.inherited, begun.inherited) == (None, 2)
     theirs, without, own = load_file(file), plain.module.state_dict(), begun.module.state_dict()
     changed = [key for key in own if not torch.equal(own[key], without[key])]
@@ -123,17 +123,17 @@ def test_a_head_begins_with_the_rows_of_its_classes_and_else_as_it_would_without
 def test_classes_that_match_are_told_apart_before_any_step(expert: tuple[str, str]) -> None:
     name, file = expert
     labels = ("great white shark", "sea lion", "tabby")
-    begun = models.trainee(name, weights=file, classes=3, side=64, labels=labels).module.eval()
-    whole = models.trainee(name, weights=file, classes=5, side=64, labels=(*ANIMALS[:2], "a", "b", ANIMALS[4]))
+    begun = registry.trainee(name, weights=file, classes=3, side=64, labels=labels).module.eval()
+    whole = registry.trainee(name, weights=file, classes=5, side=64, labels=(*ANIMALS[:2], "a", "b", ANIMALS[4]))
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(begun(images).argmax(1), whole.module.eval()(images)[:, [4, 0, 1]].argmax(1))
 
 
 def test_a_distilled_model_has_two_heads_that_begin_so(tmp_path: Path) -> None:
-    source = models.trainee("timm/deit_tiny_distilled_patch16_224", weights="random", classes=3, side=32, seed=1)
+    source = registry.trainee("timm/deit_tiny_distilled_patch16_224", weights="random", classes=3, side=32, seed=1)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors", {"labels": json.dumps(CLASSES)})
-    begun = models.trainee(
+    begun = registry.trainee(
         source.name, weights=str(tmp_path / "own.safetensors"), classes=2, side=32, labels=("cow", "dog")
     )
     for key in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
@@ -142,9 +142,9 @@ def test_a_distilled_model_has_two_heads_that_begin_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/squeezenet1_1"])
 def test_names_of_imagenet_by_wordnet(tmp_path: Path, name: str) -> None:
-    source = models.trainee(name, weights="random", classes=1000)
+    source = registry.trainee(name, weights="random", classes=1000)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
-    begun = models.trainee(
+    begun = registry.trainee(
         name, weights=str(tmp_path / "own.safetensors"), classes=2, labels=("n02123045", "Egyptian_cat")
     )
     assert begun.inherited == 2
@@ -161,14 +161,14 @@ def test_names_of_imagenet_by_wordnet(tmp_path: Path, name: str) -> None:
 )
 def test_no_class_of_the_weights_own(expert: tuple[str, str], labels: tuple[str, ...], said: str) -> None:
     with pytest.raises(WrongUse, match=said):
-        models.trainee(expert[0], weights=expert[1], classes=2, labels=labels)
+        registry.trainee(expert[0], weights=expert[1], classes=2, labels=labels)
 
 
 def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
-    source = models.trainee("timm/test_resnet", weights="random", classes=7)
+    source = registry.trainee("timm/test_resnet", weights="random", classes=7)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(WrongUse, match=r"have 7 classes and .*own.safetensors does not name them: write `labels`"):
-        models.trainee(source.name, weights=str(tmp_path / "own.safetensors"), classes=3, labels=CLASSES)
+        registry.trainee(source.name, weights=str(tmp_path / "own.safetensors"), classes=3, labels=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -186,23 +186,23 @@ def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_trained(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(WrongUse, match=said):
-        models.trainee(name, classes=3, **options)  # type: ignore[arg-type]
+        registry.trainee(name, classes=3, **options)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     with pytest.raises(WrongUse, match="train until its first epoch is done"):
-        models.classifier(str(run))
+        registry.classifier(str(run))
     save_file({"a": torch.zeros(1)}, run / "model.safetensors")
     with pytest.raises(WrongUse, match="is not the model of a `cvjobs train` run"):
-        models.embedder(str(run))
+        registry.embedder(str(run))
     (run / "model.safetensors").write_bytes(b"garbage")
     with pytest.raises(WrongUse, match="is not the model of a `cvjobs train` run"):
-        models.classifier(str(run))
+        registry.classifier(str(run))
 
 
 def test_a_run_has_weights_of_its_own(tmp_path: Path) -> None:
-    run = leave(models.trainee("small/cnn", weights="random", classes=3), tmp_path / "run")
+    run = leave(registry.trainee("small/cnn", weights="random", classes=3), tmp_path / "run")
     with pytest.raises(WrongUse, match="leave out --weights"):
-        models.classifier(str(run), weights="random")
+        registry.classifier(str(run), weights="random")

@@ -19,9 +19,9 @@ from reference import SMALL, TINY, refused, seeded, vectors
 from safetensors.torch import save_file
 from torchvision import models
 
-from cvjobs import weights
-from cvjobs.errors import WrongUse
-from cvjobs.models import embedder
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks import weights
+from cvjobs.networks.registry import embedder
 
 pytestmark = pytest.mark.usefixtures("offline")
 

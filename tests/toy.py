@@ -17,17 +17,20 @@ import pyarrow.parquet as pq
 import xxhash
 from trees import STAMP, touch
 
-from cvjobs.dataset import layout, lease, parts, snapshot, snapshot_reader, update
+from cvjobs.common.failures import Failure
+from cvjobs.common.fingerprint import digest
+from cvjobs.dataset import lock, parts, snapshot, snapshot_reader, update
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
-from cvjobs.dataset.plan import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import End, Order
 from cvjobs.dataset.verify import Report, verify
-from cvjobs.listing import Listing, list_source
-from cvjobs.records import Failure, digest
-from cvjobs.source import LocalSource, Unreadable
-from cvjobs.stage.writing import error_rows
-from cvjobs.storage import LocalStore
+from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.sources.listing import list_source
+from cvjobs.sources.reader import LocalSource, Unreadable
+from cvjobs.sources.rows import Listing
+from cvjobs.storage.local_store import LocalStore
 
 SECONDS = itertools.count()
 FACTS = {"model": "toy", "size": 2}
@@ -84,7 +87,7 @@ class Toy:
         assert self.rows() == self.wanted()
         assert plain(self.out) == self.wanted()
         assert temporary(self.out) == []
-        assert len(list((self.out / layout.VERSIONS).iterdir())) == 1
+        assert len(list((self.out / dataset_schema.VERSIONS).iterdir())) == 1
 
 
 class Run:
@@ -99,11 +102,11 @@ class Run:
         fingerprint = digest(toy.facts)
         if not options.get("overwrite"):
             update.check_fingerprint(self.store, base, fingerprint, toy.facts)
-        names = {f.name for f in (*layout.KEYS, *layout.MEASURED)}
+        names = {f.name for f in (*dataset_schema.KEYS, *dataset_schema.MEASURED)}
         carried = pa.schema([f for f in self.listing.images.schema if f.name not in names])
         self.order = Order(
             listing=self.listing,
-            schema=layout.result_schema(carried, VALUE),
+            schema=dataset_schema.result_schema(carried, VALUE),
             fingerprint=fingerprint,
             facts=toy.facts,
             hasher=hasher(self.listing),
@@ -111,7 +114,7 @@ class Run:
         )
         if steal:  # as after a minute of silence of a process that still exists
             expire(self.store)
-        self.held = lease.held(self.store)
+        self.held = lock.held(self.store)
 
     def __enter__(self) -> Run:
         return self
@@ -158,14 +161,14 @@ class Run:
             self.store,
             author,
             results(rows.take(pa.array(good, pa.int64())), values, self.order.schema),
-            error_rows(rows.select([f.name for f in layout.KEYS]).take(pa.array(bad, pa.int64())), failures),
+            error_rows(rows.select([f.name for f in dataset_schema.KEYS]).take(pa.array(bad, pa.int64())), failures),
         )
 
 
 def results(rows: pa.Table, contents: list[bytes], schema: pa.Schema) -> pa.Table:
     """Return result rows whose value is the content as text."""
     columns = {
-        "content_hash": pa.array([xxhash.xxh3_128_digest(c) for c in contents], layout.ID),
+        "content_hash": pa.array([xxhash.xxh3_128_digest(c) for c in contents], dataset_schema.ID),
         **{name: pa.array([1] * len(contents), pa.int32()) for name in ("width", "height", "frames")},
         "value": pa.array([c.decode() for c in contents], pa.string()),
     }
@@ -201,12 +204,12 @@ def temporary(out: Path) -> list[Path]:
 
 def expire(store: LocalStore) -> None:
     """Make the heartbeat of whoever holds an output two minutes old."""
-    holder = lease.holder(store)
+    holder = lock.holder(store)
     assert holder is not None, "nobody holds it"
     record = {k: v for k, v in holder.items() if k != "age"}
     record["heartbeat"] -= 120
-    name = f"{layout.LEASE}/hb-{lease.newest(store):06d}.json"
-    (store.root / name).write_bytes(layout.pack(record))
+    name = f"{dataset_schema.LEASE}/hb-{lock.newest(store):06d}.json"
+    (store.root / name).write_bytes(dataset_schema.pack(record))
 
 
 def killed(run: Run, parts_committed: int) -> None:
@@ -236,9 +239,9 @@ def die(run: Run) -> None:
     run.held._stop.set()
     run.held._thread.join()
     record = {**run.held._holder, "pid": dead_pid()}
-    name = f"{layout.LEASE}/hb-{run.held.epoch:06d}.json"
-    if lease.newest(run.store) == run.held.epoch:
-        (run.store.root / name).write_bytes(layout.pack(record))
+    name = f"{dataset_schema.LEASE}/hb-{run.held.epoch:06d}.json"
+    if lock.newest(run.store) == run.held.epoch:
+        (run.store.root / name).write_bytes(dataset_schema.pack(record))
 
 
 def dead_pid() -> int:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvjobs.recipes import settings
-from cvjobs.training.cache import PIXELS, DecodedImages
-from cvjobs.training.loop import Loop, State
+from cvjobs.training.data.decoded import PIXELS, DecodedImages
+from cvjobs.training.loop.loop import Loop, State
+from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
-from cvjobs.training.team import Alone
+from cvjobs.training.recipe import recipe as recipe_recipe
 
 CLASSES = ("blue", "green", "red")
 SIDE = 8
@@ -79,7 +79,7 @@ def plan(
         weights_sha256=trainee.weights.sha256,
         multilabel=multilabel,
         tensorboard=tensorboard,
-        recipe=settings.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
+        recipe=recipe_recipe.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",
         transform=trainee.transform,

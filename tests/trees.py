@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.errors import WrongUse
-from cvjobs.listing import Listing
+from cvjobs.common.errors import WrongUse
+from cvjobs.sources.rows import Listing
 
 NOBODY = 65534
 STAMP = 1_700_000_000_123_456_789

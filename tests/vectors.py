@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvjobs.dataset import layout, parts, snapshot, versions
+from cvjobs.dataset import parts, snapshot, versions
+from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.storage import open_store
+from cvjobs.storage.store import open_store
 
 Floats = npt.NDArray[np.float32]
 
@@ -58,7 +59,9 @@ class Fake:
         """Publish a snapshot of all vectors."""
         store = open_store(str(self.out), "r000001")
         names = list(self.vectors)
-        store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": "/photos"}))
+        store.create(
+            dataset_schema.FORMAT, dataset_schema.pack({"format": "cvjobs", "version": 1, "source": "/photos"})
+        )
         number = versions.following(store)
         author = parts.Author(run="r000001-00000000", epoch=0, fingerprint=self.fingerprint, listed=0)
         files = []
@@ -83,14 +86,16 @@ class Fake:
         count = len(names)
         vectors = np.stack([self.vectors[name] for name in names])
         embedding = pa.field("embedding", pa.list_(pa.field("item", pa.float32()), self.dim))
-        schema = layout.result_schema(pa.schema([]), pa.schema([embedding]))
+        schema = dataset_schema.result_schema(pa.schema([]), pa.schema([embedding]))
         ones = pa.array(np.ones(count, np.int32))
         columns = {
             "path": pa.array(names),
-            "image_id": pa.array([hashlib.blake2b(n.encode(), digest_size=16).digest() for n in names], layout.ID),
-            "content_hash": pa.array([hashlib.md5(v.tobytes()).digest() for v in vectors], layout.ID),
+            "image_id": pa.array(
+                [hashlib.blake2b(n.encode(), digest_size=16).digest() for n in names], dataset_schema.ID
+            ),
+            "content_hash": pa.array([hashlib.md5(v.tobytes()).digest() for v in vectors], dataset_schema.ID),
             "bytes": pa.array(np.full(count, 100)),
-            "modified": pa.array(np.zeros(count, np.int64), pa.int64()).cast(layout.MODIFIED),
+            "modified": pa.array(np.zeros(count, np.int64), pa.int64()).cast(dataset_schema.MODIFIED),
             "version": pa.array(np.ones(count, np.uint64)),
             "width": ones,
             "height": ones,

@@ -4,10 +4,10 @@ import signal
 from pathlib import Path
 
 import cvjobs
-from cvjobs import jobs
+from cvjobs import drivers
 from cvjobs.cli import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 cvjobs.__version__ = "0+toys"
-jobs.__path__.append(str(Path(__file__).parent / "toys"))
+drivers.__path__.append(str(Path(__file__).parent / "toys"))
 raise SystemExit(main())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 
 MARK = "CVJOBS_CLUSTER"
 ENDING, KILLED = 20.0, 10.0

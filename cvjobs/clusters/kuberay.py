@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from cvjobs import tokens
-from cvjobs.clusters import Status
-from cvjobs.errors import CvjobsError, WrongUse
-from cvjobs.submission import stopping
-from cvjobs.submission.tunnel import free, through, unusable
+from cvjobs.clusters import auth_token
+from cvjobs.clusters.files import Status
+from cvjobs.clusters.jobs_api import stop
+from cvjobs.clusters.jobs_api.tunnel import free, through, unusable
+from cvjobs.common.errors import CvjobsError, WrongUse
 
 PORT = 8265
 READY = "15m"  # images are large
@@ -23,7 +23,7 @@ PLACE = "Kubernetes"
 
 def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     """Apply the manifests, changed ones too, and return when the head is ready."""
-    tokens.ensure()
+    auth_token.ensure()
     say("applying the manifests")
     _kubectl(file, "apply", "--server-side", "--force-conflicts", "--filename=-", given=_manifests(file))
     say("waiting for the head")
@@ -36,7 +36,7 @@ def down(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     if status(name, file).up:
         port = free()
         with suppress(CvjobsError), through(_forward(file, port), port, PLACE) as server:
-            stopping.stop_all(server, say)
+            stop.stop_all(server, say)
     say("deleting the manifests")
     _kubectl(file, "delete", "--ignore-not-found", "--wait", "--filename=-", given=_manifests(file))
     return status(name, file)
@@ -77,7 +77,7 @@ def _manifests(file: dict[str, Any]) -> str:
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": _spec(file)["authOptions"]["secretName"]},
-        "stringData": {"auth_token": tokens.read()},
+        "stringData": {"auth_token": auth_token.read()},
     }
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": [secret, *file["manifests"]]})
 

@@ -24,13 +24,13 @@ from typing import Any
 import yaml
 
 import cvjobs
-from cvjobs import tokens
-from cvjobs.clusters import Status, host, local, part
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.submission import stopping, wheel
-from cvjobs.submission.server import Server, Unreachable
-from cvjobs.submission.travel import LABEL
-from cvjobs.submission.tunnel import free, through, unusable
+from cvjobs.clusters import auth_token, host, local
+from cvjobs.clusters.files import Status, part
+from cvjobs.clusters.jobs_api import stop, wheel
+from cvjobs.clusters.jobs_api.code import LABEL
+from cvjobs.clusters.jobs_api.server import Server, Unreachable
+from cvjobs.clusters.jobs_api.tunnel import free, through, unusable
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 
 PORT = 8265  # of the Jobs API and the dashboard, on the head's 127.0.0.1
 SETUP = "~/.cvjobs/setup"
@@ -45,7 +45,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     if found.up:
         return found
     _program("rsync")
-    tokens.ensure()
+    auth_token.ensure()
     say("setting up the head: minutes where it has to install PyTorch")
     _launched(name, file, "up", "--disable-usage-stats", "--no-config-cache")
     deadline = time.monotonic() + STARTING
@@ -64,7 +64,7 @@ def down(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     head = _head(name, file)
     if head:
         with suppress(CvjobsError), tunnel(name, file, head) as server:
-            stopping.stop_all(server, say)
+            stop.stop_all(server, say)
     if not _listed(file):
         say("giving the machines back")
         _launched(name, file, "down")
@@ -187,7 +187,7 @@ def _cargo(folder: Path) -> Path:
     cargo = folder / "setup"
     cargo.mkdir(mode=0o700)
     with open(os.open(cargo / "auth_token", os.O_WRONLY | os.O_CREAT, 0o600), "w") as token:
-        token.write(tokens.read())
+        token.write(auth_token.read())
     filename, content = wheel.build()
     (cargo / filename).write_bytes(content)
     (cargo / "constraints.txt").write_text(wheel.constraints())

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import cvjobs
-from cvjobs import tokens
-from cvjobs.clusters import Status, host, part
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.submission import stopping
-from cvjobs.submission.server import Server, Unreachable
-from cvjobs.submission.travel import LABEL
+from cvjobs.clusters import auth_token, host
+from cvjobs.clusters.files import Status, part
+from cvjobs.clusters.jobs_api import stop
+from cvjobs.clusters.jobs_api.code import LABEL
+from cvjobs.clusters.jobs_api.server import Server, Unreachable
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 
 STARTING = 120.0
 
@@ -38,7 +38,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     port = _port(file)
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5.0):
         raise WrongUse(f"Port {port} of this machine is in use by something else: end that first.")
-    tokens.ensure()
+    auth_token.ensure()
     folder = host.clear(name)
     log = folder / "start.log"
     say("starting Ray")
@@ -66,7 +66,7 @@ def down(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     """Stop the jobs, end the cluster and return when every process of it is gone."""
     if status(name, file).up:
         with suppress(CvjobsError):  # a cluster that does not answer any more ends all the same
-            stopping.stop_all(Server(_address(file)), say)
+            stop.stop_all(Server(_address(file)), say)
     say("ending Ray")
     host.end(name)
     return status(name, file)

@@ -1,1 +1,1 @@
-"""The output of a batch job: immutable parts, one fold that publishes snapshots, exactly one row per image."""
+"""The output of a batch job: immutable parts, one merge that publishes snapshots, exactly one row per image."""

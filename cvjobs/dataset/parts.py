@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.dataset import layout
-from cvjobs.storage import Store, in_flight
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.storage.store import Store, in_flight
 
 ROW_GROUP = 16_384
 
@@ -115,14 +115,14 @@ def commit(store: Store, author: Author, results: pa.Table | None, errors: pa.Ta
         fingerprint=author.fingerprint,
         listed=author.listed,
         created=time.time_ns(),
-        results=write_table(store, f"{layout.DATA}/part-{name}.parquet", results.schema, [results])
+        results=write_table(store, f"{dataset_schema.DATA}/part-{name}.parquet", results.schema, [results])
         if results is not None and results.num_rows
         else None,
-        errors=write_table(store, f"{layout.ERRORS}/part-{name}.parquet", layout.ERROR_SCHEMA, [errors])
+        errors=write_table(store, f"{dataset_schema.ERRORS}/part-{name}.parquet", dataset_schema.ERROR_SCHEMA, [errors])
         if errors is not None and errors.num_rows
         else None,
     )
-    store.create(f"{layout.PARTS}/{name}.json", layout.pack(_record(part)))
+    store.create(f"{dataset_schema.PARTS}/{name}.json", dataset_schema.pack(_record(part)))
     return part
 
 
@@ -138,15 +138,21 @@ def committed(store: Store) -> list[Part]:
 
     def look(entry: str) -> Part | None:
         try:
-            return Part.load(layout.unpack(store.read(f"{layout.PARTS}/{entry}")) or {})
+            return Part.load(dataset_schema.unpack(store.read(f"{dataset_schema.PARTS}/{entry}")) or {})
         except (FileNotFoundError, KeyError, TypeError):
             return None  # gone meanwhile, cut short or damaged: its images are computed again
 
-    entries = [name for name in store.names(layout.PARTS) if not name.startswith(".") and name.endswith(".json")]
+    entries = [
+        name for name in store.names(dataset_schema.PARTS) if not name.startswith(".") and name.endswith(".json")
+    ]
     found = [part for part in in_flight(store, look, entries) if part]
     if not found:
         return []
     # Looked at after the records: a file is there before its record is.
-    sizes = {f"{folder}/{n}": s for folder in (layout.DATA, layout.ERRORS) for n, s in store.sizes(folder).items()}
+    sizes = {
+        f"{folder}/{n}": s
+        for folder in (dataset_schema.DATA, dataset_schema.ERRORS)
+        for n, s in store.sizes(folder).items()
+    }
     whole = [p for p in found if all(sizes.get(f.name) == f.bytes for f in (p.results, p.errors) if f)]
     return sorted(whole, key=lambda part: (part.created, part.name))

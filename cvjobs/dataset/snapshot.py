@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import versions
 from cvjobs.dataset.parts import File
-from cvjobs.errors import JobFailed, WrongUse
-from cvjobs.storage import Store
+from cvjobs.storage.store import Store
 
 Ints = npt.NDArray[np.int64]
 

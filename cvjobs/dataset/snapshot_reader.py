@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from cvjobs import results
-from cvjobs.dataset import layout, snapshot
+from cvjobs.common import categories as common_categories
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset import snapshot as dataset_snapshot
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Damaged, Ints, Snapshot
-from cvjobs.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.remote import Options, address, filesystem, parse_options
-from cvjobs.results import Category
-from cvjobs.storage import Store, in_flight, open_store
+from cvjobs.storage.object_store import address, filesystem
+from cvjobs.storage.storage_options import Options, parse_options
+from cvjobs.storage.store import Store, in_flight, open_store
 
 if TYPE_CHECKING:
     import pandas
@@ -46,12 +48,12 @@ class SnapshotReader:
     @property
     def task(self) -> str:
         """What the results are: a task of ``results``, or ``embed`` for vectors."""
-        return results.task(self.snapshot.facts) or EMBED
+        return common_categories.task(self.snapshot.facts) or EMBED
 
     @property
     def categories(self) -> list[Category]:
         """The classes that the output's model knows."""
-        return results.categories(self.snapshot.facts)
+        return common_categories.categories(self.snapshot.facts)
 
     @property
     def base(self) -> str:
@@ -67,7 +69,7 @@ class SnapshotReader:
         return self._tables(self.snapshot.errors, columns, None)
 
     def _tables(self, files: tuple[File, ...], columns: list[str] | None, most: int | None) -> Iterator[pa.Table]:
-        return in_flight(self.store, lambda file: snapshot.read_table(self.store, file, columns), files, most)
+        return in_flight(self.store, lambda file: dataset_snapshot.read_table(self.store, file, columns), files, most)
 
     def groups(self, columns: list[str] | None = None, rows: Ints | None = None) -> Iterator[tuple[int, pa.Table]]:
         """Yield the position of the first row and some columns of each row group.
@@ -79,7 +81,7 @@ class SnapshotReader:
             end = first + file.rows
             if rows is None or np.searchsorted(rows, first) < np.searchsorted(rows, end):
                 inside = None if rows is None else rows - first
-                for at, table in snapshot.read_groups(self.store, file, columns, inside):
+                for at, table in dataset_snapshot.read_groups(self.store, file, columns, inside):
                     yield first + at, table
             first = end
 
@@ -98,13 +100,13 @@ class SnapshotReader:
     def schema(self) -> pa.Schema:
         """The columns of the results, as the first file has them; none where there is no result."""
         files = self.snapshot.results
-        return snapshot.read_schema(self.store, files[0]) if files else pa.schema([])
+        return dataset_snapshot.read_schema(self.store, files[0]) if files else pa.schema([])
 
     @property
     def carried(self) -> list[str]:
         """The names of the columns that come from the source's own list."""
-        own = results.SCHEMAS[self.task].names if self.task != EMBED else []
-        return [name for name in self.schema.names if name not in {*layout.RESERVED, VECTORS, *own}]
+        own = dataset_schema.SCHEMAS[self.task].names if self.task != EMBED else []
+        return [name for name in self.schema.names if name not in {*dataset_schema.RESERVED, VECTORS, *own}]
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -129,7 +131,7 @@ class SnapshotReader:
         try:
             yield
         except Damaged as error:
-            newest = snapshot.latest(self.store).version
+            newest = dataset_snapshot.latest(self.store).version
             if newest == self.snapshot.version:
                 raise
             replaced = f"Snapshot {self.snapshot.version} of {self.store.place} was replaced by {newest} meanwhile"
@@ -141,7 +143,7 @@ def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run
 
     Raises WrongUse where there is none (``what`` it should hold, ``made_by`` what), JobFailed where it is damaged.
     """
-    base = snapshot.latest(store)
+    base = dataset_snapshot.latest(store)
     if base.version == 0:
         raise WrongUse(f"{store.place} holds no finished {what}: name the -o folder of {made_by}.")
     return SnapshotReader(store=store, snapshot=base)
@@ -177,7 +179,7 @@ class Dataset:
     def errors(self) -> pa.Table:
         """Return the failed images: path, stage, code, detail, retryable, attempts, as an Arrow table."""
         if not self.snapshot.errors:
-            return layout.ERROR_SCHEMA.empty_table()
+            return dataset_schema.ERROR_SCHEMA.empty_table()
         return self._whole(self._reader.errors())
 
     def _whole(self, tables: Iterator[pa.Table]) -> pa.Table:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.dataset import fold, known, layout, parts, plan, snapshot
-from cvjobs.dataset.known import Known, Want
-from cvjobs.dataset.lease import Lease
+from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.dataset import changes, merge, parts, snapshot
+from cvjobs.dataset import keys as dataset_keys
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset.changes import Hasher, Plan
+from cvjobs.dataset.keys import Known, Want
+from cvjobs.dataset.lock import Lease
 from cvjobs.dataset.parts import Author, Part
-from cvjobs.dataset.plan import Hasher, Plan
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.errors import CvjobsError, Stopped, WrongUse
-from cvjobs.listing import Listing
-from cvjobs.storage import Store
+from cvjobs.sources.rows import Listing
+from cvjobs.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def check_source(store: Store, base: Snapshot, listing: Listing) -> None:
     source = base.source
     if not source:
         try:
-            source = (layout.unpack(store.read(layout.FORMAT)) or {}).get("source", "")
+            source = (dataset_schema.unpack(store.read(dataset_schema.FORMAT)) or {}).get("source", "")
         except FileNotFoundError:
             return
     if source and source != listing.source:
@@ -99,7 +101,7 @@ def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
     """Return the fingerprint and facts of a first run that was killed before it published."""
     for part in reversed(parts.committed(store)):
         try:
-            config = layout.unpack(store.read(f"{layout.RUNS}/{part.run}/config.json"))
+            config = dataset_schema.unpack(store.read(f"{dataset_schema.RUNS}/{part.run}/config.json"))
         except FileNotFoundError:
             continue
         return part.fingerprint, (config or {}).get("facts", {})
@@ -115,9 +117,11 @@ def update(
     that ended the computing; what was computed until then is in the output.
     """
     listing = order.listing
-    run = layout.new_run(held.epoch)
+    run = dataset_schema.new_run(held.epoch)
     store.writer = run
-    store.create(layout.FORMAT, layout.pack({"format": "cvjobs", "version": 1, "source": listing.source}))
+    store.create(
+        dataset_schema.FORMAT, dataset_schema.pack({"format": "cvjobs", "version": 1, "source": listing.source})
+    )
     base = snapshot.latest(store)
     if not order.overwrite:
         check_fingerprint(store, base, order.fingerprint, order.facts)
@@ -125,8 +129,8 @@ def update(
     author = Author(run=run, epoch=epoch, fingerprint=order.fingerprint, listed=listing.started_ns)
     say("comparing with the output")
     state, want = compare(store, order, base, mine)
-    none = pa.array([], layout.ID)
-    change = fold.Change(
+    none = pa.array([], dataset_schema.ID)
+    change = merge.Change(
         want=want,
         schema=order.schema,
         draft=_draft(order, base, author),
@@ -140,12 +144,12 @@ def update(
     if mine and not order.overwrite and order.limit is None:
         # What a killed run left becomes readable now, not only when this one ends.
         _write_run(store, order, author, want)
-        base = fold.fold(store, base, mine, state, change)
+        base = merge.fold(store, base, mine, state, change)
         want = Want(table=want.table, accepted=want.versions.copy())
-        state, mine = known.load(store, base, []), []
+        state, mine = dataset_keys.load(store, base, []), []
     todo = subtract(store, order, state, want)
     if order.limit is not None:
-        want = plan.put_off(store, state, want, todo)
+        want = changes.put_off(store, state, want, todo)
     _write_run(store, order, author, want)
     end = compute(author, todo)
     say("publishing")
@@ -154,9 +158,9 @@ def update(
     if whole or not order.overwrite:
         if todo.todo.num_rows or todo.failures.num_rows or mine:
             mine = [p for p in parts.committed(store) if _belongs(p, order, epoch) and p.name not in base.folded]
-            state = known.load(store, Snapshot(version=0) if order.overwrite else base, mine)
+            state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
         change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=whole)
-        base = fold.fold(store, base, mine, state, change)
+        base = merge.fold(store, base, mine, state, change)
     if end.error is not None:
         raise end.error
     if end.stopped:
@@ -184,18 +188,18 @@ def unfolded(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part
 
 def compare(store: Store, order: Order, base: Snapshot, mine: list[Part]) -> tuple[Known, Want]:
     """Return what the output holds and what it should hold; raises WrongUse where too many images are gone."""
-    state = known.load(store, Snapshot(version=0) if order.overwrite else base, mine)
-    want = plan.wanted(store, order.listing, state, keep=order.limit is not None)
+    state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
+    want = changes.wanted(store, order.listing, state, keep=order.limit is not None)
     if not order.allow_deletions:
-        plan.guard(known.load(store, base, []) if order.overwrite else state, want, store.place)
+        changes.guard(dataset_keys.load(store, base, []) if order.overwrite else state, want, store.place)
     if order.by_content:
-        want = plan.same_content(store, state, want, order.hasher)
+        want = changes.same_content(store, state, want, order.hasher)
     return state, want
 
 
 def subtract(store: Store, order: Order, state: Known, want: Want) -> Plan:
     """Return what is left to do."""
-    return plan.plan(
+    return changes.plan(
         store,
         state,
         want,
@@ -224,8 +228,8 @@ def _draft(order: Order, base: Snapshot, author: Author) -> Snapshot:
 
 def _write_run(store: Store, order: Order, author: Author, want: Want) -> None:
     """Freeze what this run wants and how it was asked for."""
-    folder = f"{layout.RUNS}/{author.run}"
-    config = layout.pack({**order.config, "facts": order.facts, "author": vars(author)})
+    folder = f"{dataset_schema.RUNS}/{author.run}"
+    config = dataset_schema.pack({**order.config, "facts": order.facts, "author": vars(author)})
     store.write_bytes(f"{folder}/config.json", config)
-    keys = want.table.select([f.name for f in layout.KEYS])
+    keys = want.table.select([f.name for f in dataset_schema.KEYS])
     parts.write_table(store, f"{folder}/listing.parquet", keys.schema, [keys])

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from cvjobs.dataset import known, layout, lease, parts, plan, snapshot
-from cvjobs.dataset.known import Want
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import changes, keys, lock, parts, schema, snapshot
+from cvjobs.dataset.keys import Want
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
-from cvjobs.errors import WrongUse
-from cvjobs.listing import Listing
-from cvjobs.storage import Store, in_flight
+from cvjobs.sources.rows import Listing
+from cvjobs.storage.store import Store, in_flight
 
 BLOCK = 4 << 20
 
@@ -72,13 +72,13 @@ def verify(store: Store, listing: Listing | None) -> Report:
         )
     checked = in_flight(store, partial(_damage, store), (*base.results, *base.errors))
     problems = [problem for problem in checked if problem]
-    state = known.load(store, base, [])
-    want = _frozen(store, base) if listing is None else plan.wanted(store, listing, state)
+    state = keys.load(store, base, [])
+    want = _frozen(store, base) if listing is None else changes.wanted(store, listing, state)
     unique = len(pc.unique(state.ids))
     duplicates = len(state.ids) - unique
     if duplicates:
         problems.append(f"{duplicates:,} images have more than one row: run the same command again")
-    chosen = known.choose(state, want)
+    chosen = keys.choose(state, want)
     accounted = int((chosen >= 0).sum())
     strangers = unique - accounted
     open_ = len(want) - accounted
@@ -121,7 +121,7 @@ def _damage(store: Store, file: File) -> str | None:
 
 def _frozen(store: Store, base: Snapshot) -> Want:
     """Return what the snapshot's run wanted; raises WrongUse where that listing is gone."""
-    name = f"{layout.RUNS}/{base.run}/listing.parquet"
+    name = f"{schema.RUNS}/{base.run}/listing.parquet"
     try:
         table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
     except snapshot.Damaged as error:
@@ -135,16 +135,16 @@ def _frozen(store: Store, base: Snapshot) -> Want:
 def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
     """Return problems and notes about files that are not part of the snapshot."""
     problems, notes = [], []
-    if holder := lease.holder(store):
+    if holder := lock.holder(store):
         return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
     late = [part for part in parts.committed(store) if part.name not in base.folded]
     if late:
         notes.append(f"{len(late)} parts of a run that did not end are not folded yet: the same command folds them")
     listed = {f.name for f in (*base.results, *base.errors)}
     listed |= {f.name for part in late for f in (part.results, part.errors) if f}
-    for folder in (layout.DATA, layout.ERRORS):
+    for folder in (schema.DATA, schema.ERRORS):
         for name in store.names(folder):
             if f"{folder}/{name}" not in listed:
-                remedy = "delete it" if layout.epoch_of(name) is None else "run the same command again to clean up"
+                remedy = "delete it" if schema.epoch_of(name) is None else "run the same command again to clean up"
                 problems.append(f"{folder}/{name} is part of no snapshot: {remedy}")
     return problems, notes

@@ -1,1 +1,1 @@
-"""Predictions beside the truth: which images and classes are meant, the numbers of each task, and their page."""
+"""Predictions beside the ground truth: which images and classes are meant, the numbers of each task, and their page."""

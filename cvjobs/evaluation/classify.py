@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation import labels, pictures
-from cvjobs.evaluation.page import Sheet, Show
+from cvjobs.evaluation import eval_pictures, top_k
+from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.predictions import Output
 from cvjobs.evaluation.result import Evaluation, Sides
-from cvjobs.evaluation.tables import confusions, heat
-from cvjobs.remote import Options
-from cvjobs.truths.kinds import LabelTruth
+from cvjobs.storage.storage_options import Options
 
 MOST = 24
 SIZE = 360
@@ -21,8 +21,8 @@ MATRIX = 200  # classes whose matrix is in eval.json
 
 def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -> tuple[Evaluation, Show]:
     """Return top-1, top-5 and so on, and what the page shows."""
-    met = labels.meet(known, given)
-    matrix = labels.confusion(met)
+    met = top_k.meet(known, given)
+    matrix = top_k.confusion(met)
     rows, columns = met.names, [*met.names, "another, or nothing"]
     pairs = confusions(matrix.counts, rows, columns)
     more: dict[str, Any] = {"confusions": pairs}
@@ -30,12 +30,12 @@ def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -
         more["confusion"] = {"rows": rows, "columns": columns, "counts": matrix.counts.tolist()}
     found = Evaluation(
         sides=sides,
-        metrics=labels.metrics(met, matrix),
-        classes=labels.classes(met, matrix),
+        metrics=top_k.metrics(met, matrix),
+        classes=top_k.classes(met, matrix),
         images=met.images.counts,
         notes=met.notes,
-        headline=labels.HEADLINE,
-        columns=labels.COLUMNS,
+        headline=top_k.HEADLINE,
+        columns=top_k.COLUMNS,
         more=more,
     )
     return found, Show(
@@ -47,11 +47,11 @@ def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -
     )
 
 
-def _worst(given: Output, met: labels.Labelled, options: Options) -> Sheet:
+def _worst(given: Output, met: top_k.Labelled, options: Options) -> Sheet:
     wrong = np.flatnonzero((met.row >= 0) & (met.top[:, 0] != met.truth))
     wrong = wrong[np.argsort(-met.score[wrong], kind="stable")][:MOST]
-    shown = pictures.read(given, met.row[wrong].tolist(), SIZE, options)
-    said = labels.said(given, met.row[wrong].tolist())
+    shown = eval_pictures.read(given, met.row[wrong].tolist(), SIZE, options)
+    said = top_k.said(given, met.row[wrong].tolist())
     return Sheet(
         title="Surest mistakes",
         words="The highest scores of a wrong label",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cvjobs.evaluation import mistakes, objects
-from cvjobs.evaluation.page import Sheet, Show
+from cvjobs.evaluation import boxes, mistakes
+from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.ground_truth.types import ObjectTruth
+from cvjobs.evaluation.metrics.coco_ap import METRICS, Scores
 from cvjobs.evaluation.predictions import Output, ResultsFile
 from cvjobs.evaluation.result import Evaluation, Sides
-from cvjobs.evaluation.tables import confusions, heat
-from cvjobs.metrics.detection import METRICS, Scores
-from cvjobs.remote import Options
-from cvjobs.truths.kinds import ObjectTruth
+from cvjobs.storage.storage_options import Options
 
 HEADLINE = (*METRICS, "VOC_AP50")
 COLUMNS = ("truths", "predictions", "AP", "AP50", "AP75", "AR_100")
@@ -20,23 +20,23 @@ def evaluate(
     given: Output | ResultsFile, known: ObjectTruth, sides: Sides, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return COCO's numbers and VOC's, and what the page shows."""
-    met = objects.meet(known, given)
-    scores = objects.score(known, met)
-    point = objects.operating_point(scores.found, int(scores.counted.sum()))
-    counts = objects.confusion(known, met, point["score"])
-    curves = objects.curves(scores)
+    met = boxes.meet(known, given)
+    scores = boxes.score(known, met)
+    point = boxes.operating_point(scores.found, int(scores.counted.sum()))
+    counts = boxes.confusion(known, met, point["score"])
+    curves = boxes.curves(scores)
     masks = met.detections.masks is not None
     found = Evaluation(
         sides=sides,
-        metrics=objects.metrics(scores),
-        classes=objects.classes(known, met, scores),
+        metrics=boxes.metrics(scores),
+        classes=boxes.classes(known, met, scores),
         images=met.images.counts,
         notes=[*met.notes, *([NO_MASKS] if given.task == "instance" and not masks else [])],
         headline=HEADLINE,
         columns=COLUMNS,
         more={
             "iou": "masks" if masks else "boxes",
-            "boxes": objects.metrics(objects.score(known, objects.boxes_of(met))) if masks else None,
+            "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met))) if masks else None,
             "best_f1": point,
             "curves": curves,
             "confusion": {"rows": "truth, then nothing", "columns": "found, then nothing", "counts": counts.tolist()},
@@ -60,7 +60,7 @@ def evaluate(
 
 
 def _sheets(
-    given: Output, known: ObjectTruth, met: objects.Met, scores: Scores, least: float, options: Options
+    given: Output, known: ObjectTruth, met: boxes.Met, scores: Scores, least: float, options: Options
 ) -> list[Sheet]:
     wrong = mistakes.false_alarms(known, met, scores.found)
     missed = mistakes.misses(known, met, scores.found, least)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation import pictures
-from cvjobs.evaluation.objects import Met
+from cvjobs.evaluation import eval_pictures
+from cvjobs.evaluation.boxes import Met
+from cvjobs.evaluation.ground_truth.types import ObjectTruth
+from cvjobs.evaluation.metrics.coco_ap import Found
+from cvjobs.evaluation.metrics.objects import Ints, Objects
+from cvjobs.evaluation.metrics.overlaps import overlapping
 from cvjobs.evaluation.predictions import Output
-from cvjobs.metrics.detection import Found
-from cvjobs.metrics.objects import Ints, Objects
-from cvjobs.metrics.overlaps import overlapping
-from cvjobs.pages import overlays
-from cvjobs.pages.overlays import Shape
-from cvjobs.remote import Options
-from cvjobs.truths.kinds import ObjectTruth
+from cvjobs.html import overlays
+from cvjobs.html.overlays import Shape
+from cvjobs.storage.storage_options import Options
 
 MOST = 12  # of each kind
 AN_IMAGE = 2
@@ -73,13 +73,13 @@ def misses(truth: ObjectTruth, met: Met, found: Found, score: float) -> list[Mis
 
 def drawn(output: Output, mistakes: list[Mistake], options: Options) -> list[dict[str, Any]]:
     """Return the piece of the image around each mistake, with what was found there and, dashed, what is there."""
-    shown = pictures.read(output, [mistake.row for mistake in mistakes], SIZE, options)
+    shown = eval_pictures.read(output, [mistake.row for mistake in mistakes], SIZE, options)
     found = []
     for mistake in mistakes:
         image = shown[mistake.row]
         box = mistake.shapes[0].box
         near = [shape for shape in mistake.shapes if _touch(shape.box, box)]
-        piece, size, shapes = pictures.around(image, box, near)
+        piece, size, shapes = eval_pictures.around(image, box, near)
         over = overlays.draw(shapes, size, (piece.height, piece.width)) if piece.uri else None
         found.append({"path": image.path, "image": piece, "over": over, "note": f"{mistake.what}: {mistake.why}"})
     return found

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvjobs import devices
-from cvjobs.errors import JobFailed
-from cvjobs.evaluation.pairing import Classes, Images, named, pair_classes, pair_images
+from cvjobs.common import devices
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import JobFailed
+from cvjobs.dataset.schema import CLASS_MAP
+from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.ground_truth import masks
+from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
+from cvjobs.evaluation.metrics.confusion import Confusion, mean
+from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predictions import Output
-from cvjobs.metrics.confusion import Confusion, mean
-from cvjobs.metrics.objects import Floats, Ints
-from cvjobs.results import CLASS_MAP, Category
-from cvjobs.truths import masks
-from cvjobs.truths.kinds import BadTruth, PixelTruth
 
 HEADLINE = ("mIoU", "pixel accuracy", "mean class accuracy")
 COLUMNS = ("pixels", "IoU", "accuracy")

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs import results
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import schema
+from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
-from cvjobs.errors import WrongUse
-from cvjobs.metrics.objects import Detections, Floats, Ints, Rle
-from cvjobs.remote import Options
-from cvjobs.results import DETECTIONS, Category
-from cvjobs.storage import open_store
-from cvjobs.truths import coco
+from cvjobs.evaluation.ground_truth import coco
+from cvjobs.evaluation.metrics.objects import Detections, Floats, Ints, Rle
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import open_store
 
 COMMANDS = "`cvjobs detect`, `segment` or `classify`"
 
@@ -67,7 +68,7 @@ class Output(Predictions):
             first += table.num_rows
         names = ("image", "category", "boxes", "area", "score")
         if not parts:
-            parts = [_detections(results.SCHEMAS["detect"].empty_table(), 0, False)]
+            parts = [_detections(schema.SCHEMAS["detect"].empty_table(), 0, False)]
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         masks = [mask for part in parts for mask in part.masks or ()]
         return Detections(**columns, masks=masks if self.task == "instance" else None)
@@ -91,7 +92,7 @@ def open_predictions(place: str, options: Options) -> Output | ResultsFile:
     if path.is_file():
         return _file(path)
     reader = open_newest(open_store(place, options=options), "predictions", COMMANDS)
-    if reader.task not in results.SCHEMAS:
+    if reader.task not in schema.SCHEMAS:
         raise WrongUse(f"{reader.store.place} holds vectors, no predictions: name the -o folder of {COMMANDS}.")
     return Output(
         place=reader.store.place,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvjobs.pages.words import count, visible
+from cvjobs.common.formatting import count, visible
 
 SHOWN = 12
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation import pictures, pixels
-from cvjobs.evaluation.page import Sheet, Show
+from cvjobs.dataset.schema import CLASS_MAP
+from cvjobs.evaluation import eval_pictures, pixels
+from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.ground_truth.types import PixelTruth
 from cvjobs.evaluation.predictions import Output
 from cvjobs.evaluation.result import Evaluation, Sides
-from cvjobs.evaluation.tables import confusions, heat
-from cvjobs.pages import overlays
-from cvjobs.remote import Options
-from cvjobs.results import CLASS_MAP
-from cvjobs.truths.kinds import PixelTruth
+from cvjobs.html import overlays
+from cvjobs.storage.storage_options import Options
 
 MOST = 8
 SIZE = 480
@@ -50,7 +50,7 @@ def _worst(given: Output, known: PixelTruth, met: pixels.Mapped, ignore: int, op
     judged = np.flatnonzero((met.row >= 0) & (met.right >= 0))
     judged = judged[np.argsort(met.right[judged], kind="stable")][:MOST]
     rows = met.row[judged].tolist()
-    shown = pictures.read(given, rows, SIZE, options)
+    shown = eval_pictures.read(given, rows, SIZE, options)
     ids = list(met.classes.place)
     maps = given.cells(CLASS_MAP, rows)
     sheet: list[dict[str, Any]] = []

@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cvjobs.training import leaving, task_registry
-from cvjobs.training.cache import Pictures
+from cvjobs.training import artifacts
+from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.loop import task_registry
+from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.tasks.classify import balanced_accuracy
 from cvjobs.training.plan import HISTORY, SplitPart, TrainPlan
 from cvjobs.training.setup import Setup
-from cvjobs.training.summary import TrainingSummary
-from cvjobs.training.tasks.classify import balanced_accuracy
-from cvjobs.training.team import Alone
+from cvjobs.training.training_summary import TrainingSummary
 
 
 def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
@@ -30,7 +31,7 @@ def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
     before = pq.read_table(Path(plan.run) / task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))
     rows = task.table("test", part, found)
-    leaving.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
+    artifacts.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
     return found.metric
 
 

@@ -6,14 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from cvjobs import context
-from cvjobs.errors import WrongUse
-from cvjobs.recipes.settings import Recipe
-from cvjobs.records import Transform, digest, facts
-from cvjobs.storage import LocalStore
-from cvjobs.training import leaving
+from cvjobs.common import fingerprint
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.fingerprint import digest, facts
+from cvjobs.images.transform import Transform
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training import artifacts
 from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
-from cvjobs.training.summary import FILE as SUMMARY
+from cvjobs.training.recipe.recipe import Recipe
+from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = "config.json"
 
@@ -44,7 +45,7 @@ class TrainIdentity:
         )
 
     def record(self, data: str, max_pixels: int, transform: Transform) -> dict[str, Any]:
-        """Return what ``config.json`` says of a run, as JSON.
+        """Return what ``fields.json`` says of a run, as JSON.
 
         Args:
             data: The identity of the listed images, as ``LabelledImages.identity``.
@@ -121,7 +122,9 @@ def note(store: LocalStore, identity: dict[str, Any], *, anew: bool) -> None:
     """
     if anew:
         store.delete("checkpoints", "tensorboard", SUMMARY, HISTORY, CONFIG)
-    leaving.record(store.place, CONFIG, {"identity": identity, "command": "train", "libraries": context.libraries()})
+    artifacts.record(
+        store.place, CONFIG, {"identity": identity, "command": "train", "libraries": fingerprint.libraries()}
+    )
     if store.size(HISTORY) and not store.names("checkpoints"):
         raise WrongUse(
             f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "

@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cvjobs import models, weights
-from cvjobs.errors import WrongUse
-from cvjobs.heads import OPTION
-from cvjobs.networks import TYPES
-from cvjobs.precision import resolve_precision
-from cvjobs.recipes.settings import Recipe
-from cvjobs.records import Transform, facts
-from cvjobs.trainees import Trainee
-from cvjobs.training import data
-from cvjobs.training.cache import DecodedImages
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.fingerprint import facts
+from cvjobs.images.transform import Transform
+from cvjobs.networks import registry
+from cvjobs.networks import weights as networks_weights
+from cvjobs.networks.head_transfer import OPTION
+from cvjobs.networks.precision import resolve_precision
+from cvjobs.networks.torch_network import TYPES
+from cvjobs.networks.trainable import Trainee
+from cvjobs.training.data import labels as data_labels
+from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
@@ -62,8 +64,8 @@ class Subject:
         if self.task == "autoencoder":
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
-            return models.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
-        return models.trainee(
+            return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
+        return registry.trainee(
             self.model,
             weights=self.weights,
             classes=len(self.classes),
@@ -96,7 +98,7 @@ class TrainPlan:
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""
         module = self.subject.trainee().module.eval()
-        module.load_state_dict(weights.state(weights.given(f"{self.run}/{MODEL}")))
+        module.load_state_dict(networks_weights.state(networks_weights.given(f"{self.run}/{MODEL}")))
         return module
 
     @property
@@ -112,7 +114,7 @@ class TrainPlan:
     @property
     def counts(self) -> list[int]:
         """How many training images show each class."""
-        counted: list[int] = data.counts(self.train.labels, len(self.classes)).tolist()
+        counted: list[int] = data_labels.counts(self.train.labels, len(self.classes)).tolist()
         return counted
 
     def metadata(self, epoch: int, metric: float) -> dict[str, str]:
@@ -129,7 +131,7 @@ class TrainPlan:
         }
         if not subject.classes:
             return {"cvjobs": json.dumps(about)}
-        activation: weights.Activation = "sigmoid" if self.multilabel else "softmax"
+        activation: networks_weights.Activation = "sigmoid" if self.multilabel else "softmax"
         return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cvjobs.recipes.settings import Recipe
 from cvjobs.training.plan import TaskName
+from cvjobs.training.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class TrainRequest:
     weights: str
     init_head_from_labels: bool
     recipe: Recipe
-    batch_size: int  # ``sizing.AUTO``: as many as fit
+    batch_size: int  # ``batch_size.AUTO``: as many as fit
     seed: int
     precision: str
     val: float

@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cvjobs import networks
-from cvjobs.errors import WrongUse
-from cvjobs.listing import list_source
-from cvjobs.progress import Progress
-from cvjobs.storage import LocalStore
-from cvjobs.trainees import Trainee
-from cvjobs.training import data, identity, task_registry
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.progress import Progress
+from cvjobs.networks import torch_network
+from cvjobs.networks.trainable import Trainee
+from cvjobs.sources.listing import list_source
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training import identity
 from cvjobs.training import plan as plans
-from cvjobs.training.data import LabelledImages
+from cvjobs.training.checks.batch_size import Case
+from cvjobs.training.data import labels
+from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.loop import task_registry
+from cvjobs.training.loop.resources import Staff
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.request import TrainRequest
-from cvjobs.training.sizing import Case
-from cvjobs.training.staffing import Staff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def setup(request: TrainRequest, store: LocalStore, staff: Staff, progress: Prog
     """
     progress.say(f"listing {request.data}")
     listing = list_source(request.data, dict(request.storage))
-    labelled = (data.label if request.task == "classify" else data.unlabelled)(listing, request.val)
+    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
     earlier = identity.earlier(store)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
@@ -120,6 +122,6 @@ def _check_sizes(request: TrainRequest, trainee: Trainee) -> None:
     if len(sizes) < 2:
         return
     try:
-        networks.vector_length(trainee.module, trainee.name, (sizes[0], sizes[0]))
+        torch_network.vector_length(trainee.module, trainee.name, (sizes[0], sizes[0]))
     except (RuntimeError, AssertionError, ValueError, WrongUse):
         raise WrongUse(f"{trainee.name} takes images of one size: give --img-size one number.") from None

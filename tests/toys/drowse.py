@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvjobs import batch, drivers
+from cvjobs.config import commands
+from cvjobs.prediction import run
 
-embed = drivers.load("embed")
+embed = commands.load("embed")
 Config = embed.Config
 
 
 def call(config: Any) -> Any:
     """Embed with a decoder that sleeps."""
-    return batch.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")
+    return run.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")

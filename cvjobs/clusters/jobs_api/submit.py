@@ -1,0 +1,65 @@
+"""Puts a command on a cluster as a job, or finds the one that has its id; then follows it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cvjobs.clusters.jobs_api import code, follow, runtime
+from cvjobs.clusters.jobs_api.server import Server
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.config import argv
+from cvjobs.config.options import Wish
+
+STOP_SECONDS = 20  # between a request to stop and the kill: what is done is published in that time
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def send(command: str, config: Any, wish: Wish) -> int:
+    """Run a command on the cluster at ``fields.address`` and return its exit code; 0 at once with ``detach``.
+
+    An id that is known there is attached to: the same command line may be sent twice. Raises WrongUse where the id
+    belongs to another command.
+    """
+    name = wish.id or f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    if not _ID.fullmatch(name):
+        raise WrongUse("--id is no id for a job: give letters, digits, '.', '_' and '-', as in --id night-2026-11-22.")
+    server = Server(config.address)
+    line = argv.entrypoint(argv.sent(command, config))
+    server.greet()
+    marker = None
+    new = server.job(name) is None
+    if new:
+        marker = runtime.mark(name, getattr(config, "out", None))
+        # Ray's own limit is 3 s, and it is read where the job runs.
+        variables = {runtime.JOB: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        if marker:
+            variables[runtime.MARKER] = str(marker)
+        new = server.submit(name, line, {**code.runtime_env(server), "env_vars": variables})
+    job = server.job(name)
+    if job is None:
+        raise JobFailed(f"The cluster at {server.address} lost job {name}: run the same command again.")
+    if not argv.same(job.entrypoint, line):
+        _remove(marker)
+        raise WrongUse(f"The id {name} belongs to another command ({job.command}): choose another --id.")
+    state = "" if new else f" is there already ({job.status.lower()})"
+    print(f"cvjobs: job {name}{state}", file=sys.stderr, flush=True)
+    if wish.detach:
+        print(f"cvjobs: {follow.attach_line(server, name)}", file=sys.stderr, flush=True)
+        return 0
+    try:
+        return follow.follow(server, name, together=runtime.NIGHT in os.environ)
+    finally:
+        _remove(marker)
+
+
+def _remove(marker: Path | None) -> None:
+    if marker:
+        with suppress(OSError):
+            os.unlink(marker)

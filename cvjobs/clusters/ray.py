@@ -1,0 +1,125 @@
+"""Connecting to Ray: the cluster at an address, or a Ray of this machine that ends with the command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cvjobs.clusters import auth_token
+from cvjobs.clusters.ray_compat import let_print
+from cvjobs.common import devices
+from cvjobs.common.errors import JobFailed, WrongUse
+
+if TYPE_CHECKING:
+    pass
+
+
+KNOCK = 10.0
+
+
+OBJECT_STORE = 100 << 20
+
+
+def connect(address: str | None) -> None:
+    """Connect to the Ray cluster at an address, or start a Ray on this machine that ends with this process."""
+    if address and "://" in address and not address.startswith("ray://"):
+        raise WrongUse(
+            f"--address {address} is no host:port: give the address that `ray start` printed, or auto; "
+            "http://HOST:8265 is for the command line."
+        )
+    ray = library()
+    if not address:
+        auth_token.ensure()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if not address:
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
+        options["num_cpus"] = devices.cpus()
+    else:
+        _knock(address)
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20
+        options["address"] = address
+    handler = signal.getsignal(signal.SIGTERM)
+    let_print(ray, False)
+    try:
+        ray.init(**options)
+    except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
+        raise KeyboardInterrupt from None
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        raise _no_answer(address or "this machine", str(error).strip().split("\n", 1)[0]) from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no kind of its own for it
+            raise
+        raise JobFailed(
+            "Ray did not start in time, for this machine is too busy: run the same command again when it is less so."
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def connection(address: str | None) -> Iterator[Any]:
+    """Yield Ray, connected as ``connect`` does; a connection that was there before stays."""
+    ray = library()
+    ours = not ray.is_initialized()
+    if ours:
+        connect(address)
+    try:
+        yield ray
+    finally:
+        if ours:
+            disconnect()
+
+
+def disconnect() -> None:
+    """End a connection that ``connect`` made."""
+    ray = library()
+    ray.shutdown()
+    let_print(ray, True)
+
+
+def _knock(address: str) -> None:
+    """Raise JobFailed where nobody listens at a ``host:port``: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+    except OSError as error:
+        raise _no_answer(address, error.strerror or str(error)) from error
+
+
+def _no_answer(where: str, reason: str) -> JobFailed:
+    return JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.")
+
+
+def share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
+    """Return how many cores each worker gets, so that all have room at once; raises WrongUse where they have none."""
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    cores = [int(room.get("CPU", 0)) for room in rooms]
+    limits = [int(room.get("GPU", 0)) if gpu else count for room, count in zip(rooms, cores, strict=True)]
+    for share in range(max(cores, default=0), 0, -1):
+        if sum(min(count // share, limit) for count, limit in zip(cores, limits, strict=True)) >= workers:
+            return share
+    raise WrongUse(
+        f"--workers {workers} needs {workers} {'GPUs' if gpu else 'cores'} and the cluster has {sum(limits)}: "
+        f"use at most --workers {sum(limits)}."
+    )
+
+
+def library() -> Any:
+    """Import Ray, without metrics ports open to everybody, usage reports and errors nobody waits for."""
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What a worker says after nobody needs its answer any more is no news; every other error is raised here.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    import ray
+
+    return ray

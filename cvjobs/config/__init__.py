@@ -1,0 +1,1 @@
+"""The options of commands: dataclasses, command lines and cvjobs.yaml."""

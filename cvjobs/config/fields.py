@@ -1,0 +1,258 @@
+"""A driver's Config dataclass as command-line options and as Python keywords, with every value checked.
+
+The frozen keyword-only dataclass is the only place where an option is named, typed, explained and given its default:
+``workers: Annotated[int, typer.Option(min=1, help="The Ray workers.", rich_help_panel="Machine")] = 1``. A type is
+str, int, float, bool, a Literal of strings, or a tuple[one of them, ...], each with or without ``| None``; a field
+without a default is required. ``int | str`` is a whole number or words of which the driver knows the meaning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import MISSING, dataclass
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from typer.models import ArgumentInfo, ParameterInfo
+
+from cvjobs.common.errors import WrongUse, nearest
+
+Config = TypeVar("Config")
+
+REQUIRED, GENERAL = "Required", "General"  # groups of options: those without a default, and those that name no group
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One option of a Config: ``annotation`` as written, ``kind`` the type of a single value of it.
+
+    One that is ``worded`` may be text as well.
+    """
+
+    name: str
+    annotation: Any
+    info: ParameterInfo
+    kind: Any
+    many: bool
+    optional: bool
+    default: Any
+    worded: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether the Config gives no default."""
+        return self.default is MISSING
+
+    @property
+    def group(self) -> str:
+        """The heading in ``--help`` that the option stands below."""
+        return REQUIRED if self.required else self.info.rich_help_panel or GENERAL
+
+    @property
+    def positional(self) -> bool:
+        """Whether the command line takes the value by position."""
+        return isinstance(self.info, ArgumentInfo)
+
+    @property
+    def spelt(self) -> str:
+        """The option as a user types it: ``SOURCE``, ``-o/--out``, ``--batch-size``."""
+        if self.positional:
+            return self.name.upper()
+        # Typer takes an option's first spelling for a default until it has seen the annotation.
+        spellings = [text for text in (self.info.default, *(self.info.param_decls or ())) if isinstance(text, str)]
+        return "/".join(spellings) or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def wanted(self) -> str:
+        """What one value must be, in words."""
+        if get_origin(self.kind) is Literal:
+            return f"one of {', '.join(get_args(self.kind))}"
+        low, high = self.info.min, self.info.max
+        between = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
+        parts = (_WORDS[self.kind], " and ".join(between), "or text" * self.worded)
+        return " ".join(part for part in parts if part)
+
+
+def fields(config: type) -> dict[str, Field]:
+    """Return the options of a Config by name, in the order they are written."""
+    hints = get_type_hints(config, include_extras=True)
+    return {field.name: _field(field, hints[field.name]) for field in dataclasses.fields(config)}
+
+
+def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
+    annotation, info = get_args(hint)
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    optional, worded = NoneType in choices, {int, str} <= set(choices)
+    (kind,) = [choice for choice in choices if choice is not NoneType and not (worded and choice is str)]
+    many = get_origin(kind) is tuple
+    return Field(
+        name=field.name,
+        annotation=annotation,
+        info=info,
+        kind=get_args(kind)[0] if many else kind,
+        many=many,
+        optional=optional,
+        default=field.default,
+        worded=worded,
+    )
+
+
+def command_signature(config: type) -> inspect.Signature:
+    """Return the keyword parameters from which Typer makes the options; required values may come from elsewhere."""
+    return inspect.Signature([_parameter(field) for field in fields(config).values()])
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    info = copy(field.info)
+    kind, default = field.kind, field.default
+    if kind in (int, float):
+        # As text to ``from_text``: a wrong number then gets the same sentence here as in cvjobs.yaml.
+        info.metavar = info.metavar or f"<{kind.__name__}>"
+        info.min = info.max = None
+        kind = str
+    if field.positional:
+        info.metavar = field.name.upper()
+    info.rich_help_panel = field.group
+    if field.required:
+        default = None  # it may still come from cvjobs.yaml
+    if default is not None and kind is str:
+        default = [str(value) for value in default] if field.many else str(default)
+    if default in ([], ()):
+        default = None
+    if field.many:
+        kind = list[kind]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, info],
+    )
+
+
+def from_text(field: Field, text: object, place: str) -> Any:
+    """Return the value that text, or a list of texts, stands for; raise ``WrongUse`` about ``place`` otherwise."""
+    if field.many and isinstance(text, list):
+        return checked(field, [_native(field.kind, entry) for entry in text], place)
+    return checked(field, text if field.many else _native(field.kind, text), place)
+
+
+def _native(kind: Any, text: Any) -> Any:
+    """Return the text as a value of this kind, or unchanged where it is none: ``checked`` then says so."""
+    if not isinstance(text, str):
+        return text
+    if kind is bool:
+        return _BOOLEANS.get(text.lower(), text)
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
+def checked(field: Field, value: object, place: str) -> Any:
+    """Return ``value`` as the field's type, or raise ``WrongUse`` about ``place`` ("workers", "--workers", ...)."""
+    if value is None and field.optional:
+        return None
+    if not field.many:
+        return _one(field, value, place)
+    if not isinstance(value, (list, tuple)):
+        raise WrongUse(f"{place} must be a list, each entry {field.wanted}, not {_shown(value)}.")
+    return tuple(_one(field, entry, f"Every entry of {place}") for entry in value)
+
+
+def _one(field: Field, value: Any, place: str) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    kind = field.kind
+    if field.worded and isinstance(value, str):
+        return value
+    if get_origin(kind) is Literal:
+        good = value in get_args(kind)
+    elif kind in (bool, str) or isinstance(value, bool):  # True is a number to Python, not to a user
+        good = type(value) is kind
+    else:
+        good = isinstance(value, Integral if kind is int else Real)
+        value = kind(value) if good else value
+    low, high = field.info.min, field.info.max
+    if good and isinstance(value, (int, float)):
+        good = (low is None or value >= low) and (high is None or value <= high)
+    if not good:
+        hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
+        raise WrongUse(f"{place} must be {field.wanted}, not {_shown(value)}{hint}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def named(known: Mapping[str, Field], name: str, place: str) -> Field:
+    """Return the field of that name, or raise ``WrongUse`` with the nearest one."""
+    if name not in known:
+        raise WrongUse(f"There is no option '{name}'{place}{nearest(name, known)}.")
+    return known[name]
+
+
+def build(config: type[Config], *arguments: Any, **options: Any) -> Config:
+    """Build a Config from Python values, each of them checked.
+
+    Positional values are taken in the order of ``python_order``: the source, the output. Raises ``WrongUse`` for an
+    unknown name, a missing value or one of the wrong type.
+    """
+    known = fields(config)
+    order = python_order(known)
+    if len(arguments) > len(order):
+        raise WrongUse(f"Too many positional values ({len(arguments)}): give at most {' and '.join(order) or 'none'}.")
+    placed = dict(zip(order, arguments, strict=False))
+    for name in options:
+        named(known, name, "")
+        if name in placed:
+            raise WrongUse(f"{name} is given twice: by position and by name.")
+    return complete(config, placed | options, lambda field: f"{field.name} is missing: pass {field.name}=...")
+
+
+def python_order(known: Mapping[str, Field]) -> list[str]:
+    """Return the names that Python callers may give by position.
+
+    These are the required arguments, the required options and the other arguments, as in ``query(index, source)``.
+    """
+    required = [field for field in known.values() if field.required]
+    first = sorted(required, key=lambda field: not field.positional)
+    return [field.name for field in [*first, *(f for f in known.values() if f.positional and not f.required)]]
+
+
+def python_signature(config: type) -> inspect.Signature:
+    """Return the signature of ``build`` for this Config, as ``help()`` shows it."""
+    known = fields(config)
+    order = python_order(known)
+    parameters = [_python_parameter(known[name], inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in order]
+    parameters += [
+        _python_parameter(field, inspect.Parameter.KEYWORD_ONLY) for field in known.values() if field.name not in order
+    ]
+    return inspect.Signature(parameters)
+
+
+def _python_parameter(field: Field, kind: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.required else field.default
+    return inspect.Parameter(field.name, kind, default=default, annotation=field.annotation)
+
+
+def complete(config: type[Config], values: Mapping[str, Any], missing: Callable[[Field], str]) -> Config:
+    """Check the values and fill in the defaults; ``missing`` words the sentence about a required value not given."""
+    known = fields(config)
+    for field in known.values():
+        if field.required and field.name not in values:
+            raise WrongUse(missing(field))
+    return config(**{name: checked(known[name], value, name) for name, value in values.items()})

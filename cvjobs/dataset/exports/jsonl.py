@@ -1,0 +1,29 @@
+"""JSON lines: one image a line, with all that its row says but the picture of a class map."""
+
+from __future__ import annotations
+
+import json
+from typing import BinaryIO
+
+from cvjobs.common import json_values
+from cvjobs.dataset.export import Output, publish
+from cvjobs.dataset.schema import CLASS_MAP
+
+TASKS = ("classify", "detect", "embed", "instance", "semantic")
+UNIT = "lines"
+LEFT_OUT = ["version", CLASS_MAP]  # what tells us when to compute again, and a PNG
+
+
+def write(output: Output, to: str) -> int:
+    """Write the file and return how many lines it has."""
+    count = 0
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal count
+        for table in output.tables():
+            kept = table.drop_columns([name for name in LEFT_OUT if name in table.schema.names])
+            file.writelines(json.dumps(row).encode() + b"\n" for row in json_values.rows(kept))
+            count += table.num_rows
+
+    publish(output, to, fill)
+    return count

@@ -1,0 +1,181 @@
+"""The evaluation of boxes and of masks: predictions and truth on common positions, the numbers, the curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.ground_truth.types import ObjectTruth
+from cvjobs.evaluation.metrics import coco_ap
+from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, Found, Scores
+from cvjobs.evaluation.metrics.matching import match
+from cvjobs.evaluation.metrics.objects import Detections, Ints, Truths
+from cvjobs.evaluation.metrics.overlaps import overlapping
+from cvjobs.evaluation.predictions import Output, ResultsFile
+
+CURVES = {"IoU 0.50": 0, "IoU 0.75": 5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Met:
+    """Predictions and truth with the same numbers of images and of categories."""
+
+    images: Images
+    classes: Classes
+    truths: Truths
+    detections: Detections
+    left_out: int
+
+    @property
+    def notes(self) -> list[str]:
+        """Return sentences on what was left out."""
+        said = []
+        if self.images.counts["unknown"]:
+            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        if self.classes.unknown and self.left_out:
+            names = named(self.classes.unknown)
+            said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
+        if self.classes.unpredicted:
+            said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
+        if self.truths.unnumbered.any():
+            said.append("the annotation with the id 0 counts as not found, as in COCO's API: number them from 1")
+        return said
+
+
+def meet(truth: ObjectTruth, predictions: Output | ResultsFile) -> Met:
+    """Bring both sides to the truth's numbers of images and categories; raises WrongUse where nothing fits."""
+    found = predictions.detections()
+    if isinstance(predictions, ResultsFile) and not predictions.rows:
+        images = _by_number(truth, predictions)
+    else:
+        images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
+    classes = pair_classes(truth.categories, truth.named, predictions.categories)
+    image = images.place[found.image] if len(found) else found.image
+    category = _places(found.category, classes.place)
+    known = image >= 0
+    kept = np.flatnonzero(known & (category >= 0))
+    some = replace(found, image=image, category=category).take(kept)
+    given = _in_pixels(truth, images, predictions) if truth.relative else truth.objects
+    return Met(
+        images=images,
+        classes=classes,
+        truths=given,
+        detections=some if given.masks is not None else replace(some, masks=None, area=_box_areas(some)),
+        left_out=int(known.sum()) - len(kept),
+    )
+
+
+def boxes_of(met: Met) -> Met:
+    """Return the same without masks."""
+    plain = replace(met.detections, masks=None, area=_box_areas(met.detections))
+    return replace(met, truths=replace(met.truths, masks=None), detections=plain)
+
+
+def score(truth: ObjectTruth, met: Met) -> Scores:
+    """Return the numbers."""
+    return coco_ap.evaluate(met.truths, met.detections, len(truth.categories))
+
+
+def metrics(scores: Scores) -> dict[str, float | None]:
+    """Return COCO's twelve numbers and VOC's; -1 is what COCO's API says where there is nothing to measure."""
+    return {name: scores.average(name) for name in (*METRICS, "VOC_AP50")}
+
+
+def classes(truth: ObjectTruth, met: Met, scores: Scores) -> list[dict[str, Any]]:
+    """Return one record for each category of the truth."""
+    predicted = np.bincount(met.detections.category, minlength=len(truth.categories)).tolist()
+    return [
+        {
+            "id": category.id,
+            "name": category.name or str(category.id),
+            "truths": int(scores.counted[at]),
+            "predictions": predicted[at],
+            **{name: scores.average(name, at) for name in (*METRICS, "VOC_AP50")},
+        }
+        for at, category in enumerate(truth.categories)
+    ]
+
+
+def curves(scores: Scores) -> dict[str, Any]:
+    """Return precision at 101 recalls, the mean over the categories with truths: at two IoUs, and over all ten."""
+    defined = np.flatnonzero(scores.counted)
+    precision = scores.precision[:, :, defined, 0]
+    named = {name: precision[at].mean(axis=1) for name, at in CURVES.items()} if len(defined) else {}
+    if len(defined):
+        named["IoU 0.50:0.95"] = precision.mean(axis=(0, 2))
+    return {"recall": RECALLS.round(2).tolist(), **{name: values.tolist() for name, values in named.items()}}
+
+
+def operating_point(found: Found, counted: int) -> dict[str, float]:
+    """Return the score from which on all detections together have the best F1 at IoU 0.5, and what it is there."""
+    order = np.argsort(-found.score, kind="stable")
+    rights, wrongs = np.cumsum(found.right[order]), np.cumsum(found.wrong[order])
+    # Equal scores are kept or left together.
+    last = np.flatnonzero(np.diff(found.score[order], append=-np.inf))
+    f1 = 2 * rights[last] / np.maximum(rights[last] + wrongs[last] + counted, 1)
+    if not len(last) or not counted:
+        return {"score": 0.0, "F1": 0.0, "precision": 0.0, "recall": 0.0}
+    at = last[int(np.argmax(f1))]
+    return {
+        "score": float(found.score[order][at]),
+        "F1": float(f1.max()),
+        "precision": float(rights[at] / max(rights[at] + wrongs[at], 1)),
+        "recall": float(rights[at] / counted),
+    }
+
+
+def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
+    """Return what is found as what (K + 1, K + 1), of detections with at least this score at IoU 0.5 of any class.
+
+    Rows are the truth and at last nothing; columns are detections and at last nothing.
+    """
+    count = len(truth.categories)
+    some = np.flatnonzero(met.detections.score >= least)
+    found = met.detections.take(some[np.lexsort((-met.detections.score[some], met.detections.image[some]))])
+    pairs = overlapping(met.truths, found, (met.truths.image, found.image), 0.5)
+    matches = match(pairs, found.image, met.truths, met.truths.ignored[:, None], np.array([0.5]))
+    mate = np.full(len(found), -1)
+    mate[matches.detection] = matches.truth
+    given = np.append(met.truths.category, count)[mate]
+    counts = np.zeros((count + 1, count + 1), np.int64)
+    real = ~np.append(met.truths.ignored, False)[mate]
+    np.add.at(counts, (given[real], found.category[real]), 1)
+    missed = ~met.truths.ignored
+    missed[mate[mate >= 0]] = False
+    counts[:count, count] += np.bincount(met.truths.category[missed], minlength=count)
+    return counts
+
+
+def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
+    at = _places(predictions.numbers, {number: at for at, number in enumerate(truth.numbers)})
+    return Images(place=at, truth=len(truth), failed=0)
+
+
+def _in_pixels(truth: ObjectTruth, images: Images, predictions: Output | ResultsFile) -> Truths:
+    """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
+    if isinstance(predictions, ResultsFile):
+        raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
+    sizes = predictions.sizes()
+    of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
+    known = np.flatnonzero(images.place >= 0)
+    of[images.place[known]] = sizes[known]
+    boxes = truth.objects.boxes * np.tile(of, 2)[truth.objects.image]
+    return replace(truth.objects, boxes=boxes, area=boxes[:, 2] * boxes[:, 3])
+
+
+def _places(ids: Ints, place: dict[int, int]) -> Ints:
+    """Return the position of each id, -1 where it has none."""
+    known = np.array(sorted(place), np.int64)
+    if not len(known) or not len(ids):
+        return np.full(len(ids), -1)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    positions = np.array([place[i] for i in known.tolist()])
+    return np.where(known[at] == ids, positions[at], -1)
+
+
+def _box_areas(found: Detections) -> Any:
+    return found.boxes[:, 2] * found.boxes[:, 3]

@@ -1,0 +1,57 @@
+"""The page of an evaluation, from its numbers and from what the task has to show beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvjobs.evaluation.result import Evaluation, figure
+from cvjobs.html import charts, render
+
+COLOURS = (2, 5, 3)
+CLASSES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Pictures under a title and a sentence."""
+
+    title: str
+    words: str
+    pictures: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """What a page shows beside the numbers.
+
+    ``curves`` are (recall, precision) points by name; ``heat`` and ``confusions`` are those of ``tables``;
+    ``matrix_words`` says what is counted there; ``primary`` is the column that classes are sorted by, lowest first.
+    """
+
+    primary: str
+    matrix_words: str
+    heat: Mapping[str, Any] | None
+    confusions: Sequence[Mapping[str, Any]]
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    sheets: Sequence[Sheet] = ()
+
+
+def page(found: Evaluation, show: Show) -> str:
+    """Return the page as HTML."""
+    classes = sorted(found.classes, key=lambda c: (c[show.primary] == -1, c[show.primary]))
+    return render.render(
+        "eval.html",
+        found=found,
+        show=show,
+        metrics=[(figure(value), name.replace("_", " ")) for name, value in found.metrics.items()],
+        classes=[
+            (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary], 0)) for c in classes[:CLASSES]
+        ],
+        more_classes=max(len(classes) - CLASSES, 0),
+        curves=charts.square(show.curves, COLOURS),
+        chart=charts,
+        made=time.time(),
+    )

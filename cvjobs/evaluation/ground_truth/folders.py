@@ -1,0 +1,23 @@
+"""Labels by folder: the first folder of an image's path is its class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvjobs.evaluation.ground_truth.types import BadTruth, LabelTruth
+from cvjobs.sources.listing import list_source
+
+
+def fits(path: Path) -> bool:
+    """Return whether a place has folders."""
+    return path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
+
+
+def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: ARG001 - folders have names
+    """Return the label of each image in a folder; raises BadTruth where one is in no subfolder."""
+    paths: list[str] = list_source(str(path)).images["path"].to_pylist()
+    for image in paths:
+        if "/" not in image:
+            raise BadTruth(path / image, None, "is in no folder of a class: give each class a folder")
+    return LabelTruth(format="folders", names=paths, labels=[image.partition("/")[0] for image in paths])

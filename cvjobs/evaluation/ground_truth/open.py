@@ -1,0 +1,52 @@
+"""Reading a truth in whichever format it is in, of those that fit the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cvjobs.common import plugins
+from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation.ground_truth.types import Truth
+from cvjobs.storage.remote_files import is_remote
+
+FORMATS = {
+    "detect": ("coco", "yolo", "voc"),
+    "instance": ("coco", "yolo", "voc"),
+    "semantic": ("masks",),
+    "classify": ("table", "folders"),
+}
+KNOWN = {
+    "detect": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
+    "instance": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
+    "semantic": "a folder of PNG masks whose pixels are class ids",
+    "classify": "a folder with one subfolder of images for each class, or a CSV file with the columns path and label",
+}
+
+
+class Format(Protocol):
+    """A module of this package that reads a format."""
+
+    def fits(self, path: Path) -> bool:
+        """Return whether a place is of this format, by a cheap look."""
+
+    def read(self, path: Path, masks: bool, names: Sequence[str]) -> Truth:
+        """Return the truth, with masks where asked for; ``names`` are those of the classes, in their order."""
+
+
+def read(place: str, task: str, names: Sequence[str] = ()) -> Truth:
+    """Return the truth for predictions of a task; raises WrongUse where no format fits, or more than one does."""
+    path = Path(place).expanduser()
+    if is_remote(place.encode()):
+        raise WrongUse(f"The truth {place} must be on this machine: copy it to a folder first.")
+    if not path.exists():
+        raise WrongUse(f"There is no truth at {place}: name {KNOWN[task]}.")
+    for name in FORMATS[task]:
+        format_: Format = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
+        if format_.fits(path):
+            truth = format_.read(path, task == "instance", names)
+            if not len(truth):
+                raise WrongUse(f"The truth {place} knows no image: name {KNOWN[task]}.")
+            return truth
+    raise WrongUse(f"{place} is no truth for these predictions: name {KNOWN[task]}.")

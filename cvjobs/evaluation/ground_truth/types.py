@@ -1,0 +1,63 @@
+"""What a truth can be: objects in images, a class for each pixel, or a label for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation.metrics.objects import Truths
+
+
+class BadTruth(WrongUse):
+    """A file of the truth is not what its format asks for."""
+
+    def __init__(self, file: Path, line: int | None, what: str) -> None:
+        at = f", line {line}" if line else ""
+        super().__init__(f"{file}{at} {what}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """The images that a truth knows, by name relative to where it starts.
+
+    With ``endings`` false the names come without ``.jpg`` and the like.
+    """
+
+    format: str
+    names: Sequence[str]
+    endings: bool = True
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectTruth(Truth):
+    """Objects in images; ``named`` tells whether the categories have names beside their ids.
+
+    ``numbers`` are the ids of the images, where they have any. ``relative`` boxes are in shares of their image.
+    """
+
+    objects: Truths
+    categories: list[Category]
+    named: bool = True
+    numbers: Sequence[int] = ()
+    relative: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelTruth(Truth):
+    """An image with a class for each pixel, for each image; ``categories`` are those that a file of names gives."""
+
+    files: Sequence[Path]
+    categories: list[Category]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTruth(Truth):
+    """A label for each image."""
+
+    labels: Sequence[str]

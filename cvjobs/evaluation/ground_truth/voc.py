@@ -1,0 +1,123 @@
+"""PASCAL VOC's XML, one file an image: objects with a name and a ``bndbox`` in pixels, taken as they are written.
+
+What is ``difficult`` may be found or not, as in VOC's evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from cvjobs.common.categories import Category
+from cvjobs.evaluation.ground_truth import folder_files
+from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
+from cvjobs.evaluation.metrics.objects import Truths
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+DEEPEST = 100
+
+
+def fits(path: Path) -> bool:
+    """Return whether a place is a folder with XML files."""
+    return path.is_dir() and folder_files.any_below(path, ".xml")
+
+
+def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - VOC's XML has boxes alone
+    """Return the objects of a folder; classes are in the order of ``names``, or of the alphabet. Raises BadTruth."""
+    found = folder_files.below(path, ".xml")
+    rows = [(image, *row) for image, file in enumerate(found) for row in _objects(file, names)]
+    known = list(names) or sorted({row[1] for row in rows})
+    position = {name: at for at, name in enumerate(known)}
+    corners = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    nothing = np.zeros(len(rows), np.bool_)
+    return ObjectTruth(
+        format="voc",
+        names=[folder_files.name_of(file, path) for file in found],
+        endings=False,
+        categories=[Category(at + 1, name) for at, name in enumerate(known)],
+        objects=Truths(
+            image=np.array([row[0] for row in rows], np.int64),
+            category=np.array([position[row[1]] for row in rows], np.int64),
+            boxes=boxes,
+            area=boxes[:, 2] * boxes[:, 3],
+            crowd=nothing,
+            ignored=np.array([row[3] for row in rows], np.bool_),
+            unnumbered=nothing,
+        ),
+    )
+
+
+def _objects(file: Path, names: Sequence[str]) -> list[tuple[str, list[float], bool]]:
+    found = []
+    root = _parse(file)
+    if root.tag != "annotation":
+        raise BadTruth(file, root.line, f"is no VOC annotation: it begins with <{root.tag[:40]}>")
+    for thing in root.all("object"):
+        name, box = thing.text("name"), thing.first("bndbox")
+        if not name or box is None:
+            raise BadTruth(file, thing.line, f"has an object without a {'bndbox' if name else 'name'}")
+        if names and name not in names:
+            raise BadTruth(file, thing.line, f"has an object {name!r}, which --labels does not name")
+        try:
+            corners = [float(box.text(side)) for side in CORNERS]
+        except ValueError:
+            corners = [np.nan]
+        if not np.isfinite(corners).all() or corners[2] < corners[0] or corners[3] < corners[1]:
+            raise BadTruth(file, box.line, "has a bndbox without xmin <= xmax and ymin <= ymax")
+        found.append((name, corners, thing.text("difficult") == "1"))
+    return found
+
+
+@dataclass
+class _Node:
+    """An element: its tag, the line it begins in, its text and what is in it."""
+
+    tag: str
+    line: int
+    words: list[str] = field(default_factory=list)
+    inside: list[_Node] = field(default_factory=list)
+
+    def all(self, tag: str) -> list[_Node]:
+        return [node for node in self.inside if node.tag == tag]
+
+    def first(self, tag: str) -> _Node | None:
+        return next(iter(self.all(tag)), None)
+
+    def text(self, tag: str) -> str:
+        node = self.first(tag)
+        return "".join(node.words).strip() if node else ""
+
+
+def _parse(file: Path) -> _Node:
+    """Return the root element; entities are refused, so nothing expands and nothing else is read."""
+    parser = expat.ParserCreate()
+    top = _Node("", 0)
+    path = [top]
+
+    def begin(tag: str, _attributes: dict[str, str]) -> None:
+        if len(path) > DEEPEST:
+            raise BadTruth(file, parser.CurrentLineNumber, f"is nested over {DEEPEST} elements deep")
+        node = _Node(tag, parser.CurrentLineNumber)
+        path[-1].inside.append(node)
+        path.append(node)
+
+    def text(piece: str) -> None:
+        path[-1].words.append(piece)
+
+    def entity(*_: object) -> None:
+        raise BadTruth(file, parser.CurrentLineNumber, "declares an entity, which no VOC annotation does")
+
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = lambda _: path.pop()
+    parser.CharacterDataHandler = text
+    parser.EntityDeclHandler = entity
+    try:
+        parser.Parse(folder_files.content(file), True)
+    except expat.ExpatError as error:
+        raise BadTruth(file, error.lineno, f"is no XML ({expat.ErrorString(error.code)})") from error
+    return top.inside[0]

@@ -1,0 +1,83 @@
+"""One evaluation: the predictions, the truth that fits them, the numbers, and the two files that are left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation import classify, detect, semantic
+from cvjobs.evaluation.eval_page import Show, page
+from cvjobs.evaluation.ground_truth import open as ground_truth_open
+from cvjobs.evaluation.ground_truth.types import LabelTruth, ObjectTruth, PixelTruth, Truth
+from cvjobs.evaluation.predictions import Output, ResultsFile, open_predictions
+from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import Store, open_store
+
+NUMBERS, PAGE = "eval.json", "eval.html"
+
+
+def evaluate(
+    predictions: str,
+    truth: str,
+    *,
+    out: str | None,
+    names: Sequence[str],
+    ignore: int,
+    options: Options,
+    say: Callable[[str], None],
+) -> Evaluation:
+    """Evaluate, leave ``eval.json`` and ``eval.html`` in ``out``, and return the numbers.
+
+    ``names`` are those of the truth's classes, ``ignore`` is the class id of pixels that do not count; ``say`` is told
+    what is going on. Raises CvjobsError.
+    """
+    say("reading")
+    given = open_predictions(predictions, options)
+    known = ground_truth_open.read(truth, given.task, names)
+    store = open_store(out or _beside(given), options=options)
+    sides = Sides(
+        task=given.task,
+        predictions=given.place,
+        version=given.reader.snapshot.version if isinstance(given, Output) else None,
+        truth=truth,
+        truth_format=known.format,
+        out=store.place,
+    )
+    say("evaluating")
+    with given.reader.unless_replaced("evaluate again") if isinstance(given, Output) else nullcontext():
+        found, show = _judged(given, known, sides, ignore, options)
+    say("writing")
+    _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
+    _write(store, PAGE, page(found, show))
+    return found
+
+
+def _judged(
+    given: Output | ResultsFile, known: Truth, sides: Sides, ignore: int, options: Options
+) -> tuple[Evaluation, Show]:
+    if isinstance(known, ObjectTruth):
+        return detect.evaluate(given, known, sides, options)
+    assert isinstance(given, Output), "a file of results has boxes or masks"
+    if isinstance(known, PixelTruth):
+        return semantic.evaluate(given, known, sides, ignore, options)
+    assert isinstance(known, LabelTruth)
+    return classify.evaluate(given, known, sides, options)
+
+
+def _beside(given: Output | ResultsFile) -> str:
+    """Return where the files go by default: into a folder of the output, or beside the file."""
+    if isinstance(given, Output):
+        return f"{given.place}/eval"
+    file = Path(given.place)
+    return str(file.with_name(f"{file.stem}_eval").absolute())
+
+
+def _write(store: Store, name: str, text: str) -> None:
+    try:
+        store.write_bytes(name, text.encode(errors="replace"))
+    except OSError as error:
+        raise WrongUse(f"Cannot write to {store.place} ({error.strerror}): name another folder with -o.") from error

@@ -1,0 +1,133 @@
+"""The evaluation of labels: top-1, top-5, each class, and what is taken for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvjobs.common.categories import Category
+from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.ground_truth.types import LabelTruth
+from cvjobs.evaluation.metrics.confusion import Confusion, mean
+from cvjobs.evaluation.metrics.objects import Floats, Ints
+from cvjobs.evaluation.predictions import Output
+
+TOP = 5
+HEADLINE = ("top-1", "top-5", "mean class accuracy")
+COLUMNS = ("images", "predicted", "accuracy", "precision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Labels beside the truth, as positions in ``names``.
+
+    ``truth`` (images,) is of every image of the truth; ``top`` (images, 5) is what was said of it, best first: -1
+    where that is no class of the truth, or nothing was said. ``row`` (images,) is its row of the predictions, or -1.
+    """
+
+    images: Images
+    classes: Classes
+    names: list[str]
+    truth: Ints
+    top: Ints
+    score: Floats
+    row: Ints
+    most: int
+
+    @property
+    def notes(self) -> list[str]:
+        """Return sentences on what was left out."""
+        said = []
+        if self.images.counts["unknown"]:
+            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        if self.classes.unpredicted:
+            said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
+        if self.most < TOP:
+            said.append(f"no top-5: the predictions have the best {self.most}")
+        return said
+
+
+def meet(truth: LabelTruth, predictions: Output) -> Labelled:
+    """Bring both sides to the truth's images and labels; raises WrongUse where nothing fits."""
+    images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
+    known = sorted(set(truth.labels))
+    numbers = all(label.isdecimal() and len(label) < 10 for label in known)
+    categories = [Category(int(label) if numbers else at, label) for at, label in enumerate(known)]
+    words = {category.name for category in predictions.categories}
+    by_number = numbers and not words & set(known)
+    classes = pair_classes(categories, not by_number, predictions.categories)
+    position = {label: at for at, label in enumerate(known)}
+    said = {c.name: classes.place[c.id] for c in predictions.categories if c.id in classes.place}
+    tops, scores = [np.zeros((0, TOP), np.int64)], [np.zeros(0)]
+    most = 0
+    for table in predictions.tables(["top", "score"]):
+        top, longest = _tops(table["top"].combine_chunks(), said)
+        tops.append(top)
+        scores.append(table["score"].to_numpy().astype(np.float64))
+        most = max(most, longest)
+    rows = np.flatnonzero(images.place >= 0)
+    row = np.full(len(truth), -1)
+    row[images.place[rows]] = rows
+    got = row >= 0
+    top, score = np.full((len(truth), TOP), -1), np.zeros(len(truth))
+    top[got], score[got] = np.concatenate(tops)[row[got]], np.concatenate(scores)[row[got]]
+    return Labelled(
+        images=images,
+        classes=classes,
+        names=known,
+        truth=np.array([position[label] for label in truth.labels], np.int64),
+        top=top,
+        score=score,
+        row=row,
+        most=TOP if most >= min(TOP, len(predictions.categories)) else most,
+    )
+
+
+def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:
+    """Return the classes (rows, 5) of the best labels of each row, -1 for others, and the most labels of a row."""
+    counts = pc.list_value_length(column).fill_null(0).to_numpy()
+    labels = column.flatten().field("label").dictionary_encode()
+    places = np.array([said.get(label, -1) for label in labels.dictionary.to_pylist()] or [-1], np.int64)
+    of = places[labels.indices.to_numpy(zero_copy_only=False)] if len(labels) else np.zeros(0, np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    nth = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    top = np.full((len(counts), TOP), -1)
+    early = nth < TOP
+    top[row[early], nth[early]] = of[early]
+    return top, int(counts.max(initial=0))
+
+
+def confusion(met: Labelled) -> Confusion:
+    """Return what is taken for what; an image without a prediction is taken for nothing."""
+    matrix = Confusion.empty(len(met.names))
+    matrix.add(met.truth, np.where(met.top[:, 0] < 0, len(met.names), met.top[:, 0]))
+    return matrix
+
+
+def metrics(met: Labelled, matrix: Confusion) -> dict[str, float | None]:
+    """Return top-1, top-5 and the mean over the classes of the share that is right; a missing image is wrong."""
+    hits = met.top == met.truth[:, None]
+    return {
+        "top-1": float(hits[:, 0].mean()),
+        "top-5": float(hits.any(axis=1).mean()) if met.most >= TOP else None,
+        "mean class accuracy": mean(matrix.recall),
+    }
+
+
+def classes(met: Labelled, matrix: Confusion) -> list[dict[str, Any]]:
+    """Return one record for each label of the truth."""
+    columns = zip(met.names, matrix.truths, matrix.predictions, matrix.recall, matrix.precision, strict=True)
+    return [
+        {"name": name, "images": int(n), "predicted": int(p), "accuracy": float(a), "precision": float(s)}
+        for name, n, p, a, s in columns
+    ]
+
+
+def said(predictions: Output, rows: Sequence[int]) -> dict[int, str]:
+    """Return the label that the predictions give to some rows."""
+    return predictions.cells("label", rows)

@@ -1,0 +1,44 @@
+"""Pages that a command leaves behind: one self-contained HTML file each, without scripts and without a network.
+
+What the pages say comes from their callers; this package holds the templates and what every template may use.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from cvjobs.common import formatting
+from cvjobs.html import charts, palette
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cvjobs.html"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": formatting.count,
+        "size": formatting.size,
+        "duration": formatting.duration,
+        "date": formatting.date,
+        "percent": formatting.percent,
+        "visible": formatting.visible,
+        "shortened": formatting.shortened,
+    }
+    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page: a template of ``templates/`` (``report.html``) filled with values, every one of them escaped.
+
+    Raises jinja2.UndefinedError where the template needs a value that is not given.
+    """
+    return _templates().get_template(template).render(**values)

@@ -1,0 +1,1 @@
+"""Masks as text and as PNG."""

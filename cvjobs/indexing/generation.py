@@ -1,0 +1,155 @@
+"""Generations: which files make up an index and how they were built, published like the snapshots of a dataset."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.dataset import schema, versions
+from cvjobs.dataset.parts import File
+from cvjobs.storage.local_store import TEMPORARY
+from cvjobs.storage.store import Store
+
+KEPT = 3
+BASE, IDS, LISTS, VECTORS = "index.faiss", "ids.parquet", "lists.ivfdata", "vectors.f16"
+DELTA, DELTA_IDS, DELTA_VECTORS, REMOVED = "delta.faiss", "delta.parquet", "delta.f16", "removed.parquet"
+FORMAT = {"format": "cvjobs index", "version": 1}
+_FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One published state of an index.
+
+    ``count`` vectors are live: the ``base``'s, which were built together, and the ``delta``'s, which came later, less
+    ``removed`` ones; ``churn`` images were new, changed or gone since the base was built. ``fingerprint``, ``facts``,
+    ``resolved``, ``source`` and ``root`` are those of the embeddings' snapshot ``version``; ``listed_in`` is the folder
+    that a list's relative paths start from. ``recall`` is recall@10 against exact search, measured when the base was
+    built, with ``queries`` queries; ``nprobe`` and ``rerank`` (candidates ÷ neighbours) are the search setting that
+    reached it. It is searched in ``memory`` bytes, of ``max_memory`` that were allowed.
+    """
+
+    number: int
+    previous: int
+    kind: str
+    factory: str
+    dim: int
+    count: int
+    base: int
+    removed: int
+    delta: int
+    fingerprint: str
+    embeddings: str
+    version: int
+    source: str
+    root: str
+    listed_in: str
+    target_recall: float
+    recall: float
+    queries: int
+    memory: int
+    max_memory: int
+    built: float
+    seconds: float
+    churn: int = 0
+    nprobe: int = 0
+    rerank: int = 0
+    metric: str = "cosine"
+    facts: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
+
+    def file(self, name: str) -> File | None:
+        """Return the file with this last part of its name."""
+        return next((file for file in self.files if file.name.rpartition("/")[2] == name), None)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def record(self) -> dict[str, Any]:
+        """Return the generation as JSON types."""
+        return {**vars(self), "files": [vars(file) for file in self.files]}
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Generation:
+        """Return the generation that a JSON record describes."""
+        return cls(**{**record, "files": tuple(File.load(file) for file in record["files"])})
+
+
+def latest(store: Store) -> Generation | None:
+    """Return the newest generation, None where there is none yet.
+
+    Raises WrongUse where the folder holds something else, JobFailed where the record is damaged.
+    """
+    found = versions.newest(store)
+    if found is None:
+        return None
+    name, record = found
+    if "folded" in record:
+        raise WrongUse(f"{store.place} holds embeddings, no index: name the -o folder of `cvjobs index`.")
+    try:
+        return Generation.load(record)
+    except (KeyError, TypeError) as error:
+        raise JobFailed(
+            f"{store.place}/{name} is damaged: delete it, and the generation before it counts again."
+        ) from error
+
+
+def current(store: Store) -> Generation:
+    """Return the newest generation; raises as ``latest``, and WrongUse where there is none."""
+    newest = latest(store)
+    if newest is None:
+        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
+    return newest
+
+
+def kept(store: Store) -> list[Generation]:
+    """Return the generations that are still there, oldest first; damaged records are left out."""
+    found = []
+    for number in versions.numbers(store):
+        try:
+            found.append(Generation.load(schema.unpack(store.read(versions.name_of(number))) or {}))
+        except (FileNotFoundError, KeyError, TypeError):
+            continue
+    return found
+
+
+def new_folder(number: int) -> str:
+    """Return the name of the folder that a generation's own files go to."""
+    return f"g{number:06d}-{secrets.token_hex(4)}"
+
+
+def publish(store: Store, generation: Generation) -> bool:
+    """Publish by put-if-absent; False where another run was first, and then nothing may be deleted."""
+    published = versions.publish(store, generation.number, generation.record())
+    if published:
+        content = schema.pack(generation.record())
+        store.write_bytes("index.json", content)
+    return published
+
+
+def sweep(store: Store, number: int) -> None:
+    """Delete generations but the newest ones, files that none of them names, and leftovers of dead runs.
+
+    ``number`` is the generation that this run has just published: no folder up to it can still be published.
+    """
+    for old in versions.numbers(store)[:-KEPT]:
+        store.delete(versions.name_of(old))
+    used = {file.name for generation in kept(store) for file in generation.files}
+    for name in store.names("."):
+        made = _FOLDER.fullmatch(name)
+        if made and int(made[1]) <= number:
+            files = [f"{name}/{entry}" for entry in store.names(name)]
+            idle = [file for file in files if file not in used]
+            for garbage in [name] if len(idle) == len(files) else idle:
+                store.delete(garbage)
+    for folder in (schema.VERSIONS, schema.LEASE, "_cvjobs", "."):
+        for name in store.names(folder):
+            if name.startswith(TEMPORARY) and store.writer[:7] >= name.removeprefix(TEMPORARY)[:7]:
+                store.delete(f"{folder}/{name}")

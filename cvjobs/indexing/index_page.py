@@ -1,0 +1,83 @@
+"""The page that a new generation of an index leaves beside it: what it holds, and some images with their neighbours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs.dataset import schema
+from cvjobs.html import render
+from cvjobs.html.thumbnails import thumbnails
+from cvjobs.indexing import generation
+from cvjobs.indexing.generation import Generation
+from cvjobs.indexing.index_report import Report
+from cvjobs.indexing.search.opened_index import open_generation
+from cvjobs.sources.reader import Source, Unreadable, open_source
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
+
+QUERIES, NEIGHBOURS = 6, 7
+AMONG = 4096  # the queries are sampled from so many vectors: reading all of a large index costs more than the page
+LARGEST = 1 << 30  # bytes of an exact index, or of one to be fetched, that is searched for examples
+BUDGET = 20.0
+TRIED = 3
+
+
+def leave(store: Store, newest: Generation, report: Report, storage: Mapping[str, str]) -> None:
+    """Write the page; an index is worth more than its page, so whatever goes wrong here costs the page alone."""
+    try:
+        values = {"report": report, "generation": newest, "kept": generation.kept(store)}
+        page = render.render("index.html", **values, examples=_examples(store, newest, storage)).encode(
+            errors="replace"
+        )
+        store.write_bytes(schema.REPORT, page)
+    except Exception as error:  # noqa: BLE001 - see above
+        why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        print(f"cvjobs: this index has no {schema.REPORT} ({why}).", file=sys.stderr)
+
+
+def _examples(store: Store, newest: Generation, storage: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return images of the index, each with its neighbours; none where searching takes long or the images are gone."""
+    far = not isinstance(store, LocalStore)
+    if newest.count < 2 or (newest.bytes > LARGEST and (far or newest.kind == "exact")):
+        return []
+    with open_generation(store, newest, ours=True) as index:
+        positions, vectors = next(iter(index.blocks(AMONG)))
+        chosen = np.unique(np.linspace(0, len(positions) - 1, min(QUERIES, len(positions))).round().astype(np.int64))
+        queries = positions[chosen]
+        scores, found = index.search(vectors[chosen], NEIGHBOURS + 1)
+        shown = np.unique(np.append(queries, found[found >= 0]))
+        rows = index.rows(shown)
+        source = open_source(newest.root, newest.listed_in, storage)
+        if not any(_readable(source, row) for row in _keys(rows.slice(0, TRIED))):
+            return []
+        images = thumbnails(source, rows, BUDGET)
+        known = dict(zip(shown.tolist(), zip(images, rows["path"].to_pylist(), strict=True), strict=True))
+    examples = []
+    for query, near, cosines in zip(queries.tolist(), found.tolist(), scores.tolist(), strict=True):
+        image, path = known[query]
+        hits = [
+            {"image": known[hit][0], "path": known[hit][1], "score": score}
+            for hit, score in zip(near, cosines, strict=True)
+            if hit not in (-1, query)
+        ]
+        examples.append({"image": image, "path": path, "hits": hits[:NEIGHBOURS]})
+    return examples
+
+
+def _keys(rows: pa.Table) -> list[tuple[str, int, int]]:
+    stamps = rows["modified"].cast(pa.int64()).to_pylist()
+    return list(zip(rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps, strict=True))
+
+
+def _readable(source: Source, row: tuple[str, int, int]) -> bool:
+    """Return whether an image is still there: decoders are not started for a source that went away."""
+    try:
+        source.read(*row)
+    except Unreadable:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""What a run of ``index`` did, as a record, as JSON and as the lines a person reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cvjobs.common.formatting import size
+from cvjobs.dataset import schema
+from cvjobs.indexing.generation import Generation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The state of an index after a run, and what the run itself did with the embeddings' vectors.
+
+    ``count = added + changed + kept``; ``memory`` is what it is searched in, ``bytes`` its files, both in bytes.
+    """
+
+    out: str
+    generation: int
+    kind: str
+    factory: str
+    count: int
+    dim: int
+    added: int
+    changed: int
+    removed: int
+    kept: int
+    rebuilt: bool
+    recall: float
+    target_recall: float
+    queries: int
+    nprobe: int
+    rerank: int
+    bytes: int
+    memory: int
+    embeddings: str
+    version: int
+    fingerprint: str
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        out: str,
+        generation: Generation,
+        *,
+        added: int = 0,
+        changed: int = 0,
+        removed: int = 0,
+        kept: int = 0,
+        rebuilt: bool = False,
+    ) -> Report:
+        """Return the report on a generation."""
+        g = generation
+        return cls(
+            out=out,
+            generation=g.number,
+            kind=g.kind,
+            factory=g.factory,
+            count=g.count,
+            dim=g.dim,
+            added=added,
+            changed=changed,
+            removed=removed,
+            kept=kept,
+            rebuilt=rebuilt,
+            recall=g.recall,
+            target_recall=g.target_recall,
+            queries=g.queries,
+            nprobe=g.nprobe,
+            rerank=g.rerank,
+            bytes=g.bytes,
+            memory=g.memory,
+            embeddings=g.embeddings,
+            version=g.version,
+            fingerprint=g.fingerprint,
+            seconds=g.seconds,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        done = "built" if self.rebuilt else "up to date" if not self.added + self.changed + self.removed else "updated"
+        setting = "".join(
+            [f", nprobe {self.nprobe}"] * bool(self.nprobe) + [f", rerank ×{self.rerank}"] * bool(self.rerank)
+        )
+        measured = f"measured with {self.queries:,} queries" if self.queries else "by construction"
+        return "\n".join(
+            [
+                f"{self.count:,} vectors of {self.dim} numbers, {self.kind} ({self.factory})",
+                f"{self.added:,} added, {self.changed:,} changed, {self.removed:,} removed, {self.kept:,} kept",
+                f"recall@10 {self.recall:.3f} {measured}{setting}",
+                f"{size(self.bytes)} on disk, searched in {size(self.memory)} of memory",
+                f"{self.out} (generation {self.generation}) {done} in {self.seconds:,.1f} s",
+                f"{self.out}/{schema.REPORT}",
+            ]
+        )

@@ -1,0 +1,230 @@
+"""Bringing an index up to date with its embeddings: nothing, an update or a new build, published as a generation."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cvjobs.common.errors import OutputHeld, WrongUse
+from cvjobs.common.fingerprint import libraries
+from cvjobs.dataset import lock, schema, snapshot, versions
+from cvjobs.indexing import delta, generation, index_files, index_page, kinds
+from cvjobs.indexing.build import build
+from cvjobs.indexing.build.build import Add, Site
+from cvjobs.indexing.delta import Difference, Update
+from cvjobs.indexing.generation import Generation
+from cvjobs.indexing.index_report import Report
+from cvjobs.indexing.vectors import Embeddings, open_embeddings
+from cvjobs.storage.store import Store, open_store
+
+CHURN = 0.2  # of the base: more, and a new build searches faster and measures its recall anew
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is asked of an index; ``max_memory`` in bytes, None for half of what is free.
+
+    ``rebuild`` builds anew where an update would do. ``add`` codes the vectors, spread over so many ``workers``.
+    """
+
+    kind: str = "auto"
+    max_memory: int | None = None
+    target_recall: float = 0.95
+    rebuild: bool = False
+    workers: int = 1
+    add: Add = build.in_turn
+    storage: Mapping[str, str] = field(default_factory=dict)
+
+
+def update(place: str, out: str, order: Order, say: Say) -> Report:
+    """Build the index of the embeddings at ``place``, or bring it up to date, and return what was done.
+
+    Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
+    """
+    began = time.monotonic()
+    say("reading the embeddings")
+    embeddings = open_embeddings(open_store(place, options=order.storage))
+    store = open_store(out, options=order.storage)
+    _check_place(store, embeddings)
+    limit = order.max_memory or kinds.default_memory()
+    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
+    with lock.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
+        record = {**generation.FORMAT, "source": embeddings.reader.store.place}
+        store.create(schema.FORMAT, schema.pack(record))
+        current = generation.latest(store)
+        if current is not None and _satisfies(current, order, embeddings):
+            say("comparing with the embeddings")
+            new, report = _brought_up(store, current, embeddings)
+        else:
+            new, report = None, None
+        if new is None or report is None:
+            new, report = _built(store, current, embeddings, (kind, limit), order, say)
+        report = replace(report, seconds=round(time.monotonic() - began, 2))
+        changed = new != current
+        if changed:
+            say("publishing")
+            new = replace(new, seconds=report.seconds)
+            _publish(store, held, new)
+        _note(store, report)
+        if changed:
+            index_page.leave(store, new, report, order.storage)
+        return report
+
+
+def rollback(out: str, storage: Mapping[str, str]) -> Report:
+    """Make the generation before the newest one count again, as a new one, and return what it holds."""
+    store = open_store(out, options=storage)
+    generation.current(store)
+    with lock.held(store) as held:
+        newest = generation.current(store)
+        before = next((g for g in generation.kept(store) if g.number == newest.previous), None)
+        if before is None:
+            raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+        again = replace(before, number=versions.following(store))
+        _publish(store, held, again)
+        report = Report.of(store.place, again, kept=again.count)
+        _note(store, report)
+        index_page.leave(store, again, report, storage)
+        return report
+
+
+def info(out: str, storage: Mapping[str, str]) -> Report:
+    """Return what an index holds; raises WrongUse where there is none."""
+    store = open_store(out, options=storage)
+    current = generation.current(store)
+    return Report.of(store.place, current, kept=current.count)
+
+
+def _publish(store: Store, held: lock.Lease, new: Generation) -> None:
+    held.check()
+    if not generation.publish(store, new):
+        raise OutputHeld(f"Another run published {store.place} first: run the same command again.")
+    generation.sweep(store, new.number)
+
+
+def _note(store: Store, report: Report) -> None:
+    store.write_bytes(schema.SUMMARY, schema.pack(report.as_dict()))
+
+
+def _check_place(store: Store, embeddings: Embeddings) -> None:
+    """Raise WrongUse for an output that holds something else than an index of these embeddings."""
+    try:
+        record = schema.unpack(store.read(schema.FORMAT)) or {}
+    except FileNotFoundError:
+        return
+    if record.get("format") != generation.FORMAT["format"]:
+        raise WrongUse(f"{store.place} holds images' results, no index: choose another -o.")
+    if record["source"] != embeddings.reader.store.place:
+        raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
+
+
+def _satisfies(current: Generation, order: Order, embeddings: Embeddings) -> bool:
+    """Return whether an update of a generation can give what is asked for."""
+    return (
+        not order.rebuild
+        and order.kind in ("auto", current.kind)
+        and (order.max_memory is None or current.memory <= order.max_memory)
+        and order.target_recall <= max(current.recall, current.target_recall)
+        and (current.fingerprint, current.dim) == (embeddings.reader.snapshot.fingerprint, embeddings.dim)
+    )
+
+
+def _brought_up(
+    store: Store, current: Generation, embeddings: Embeddings
+) -> tuple[Generation, Report] | tuple[None, None]:
+    """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
+    of = embeddings.reader.snapshot
+    if current.version == of.version:
+        return current, Report.of(store.place, current, kept=current.count)
+    scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
+    try:
+        paths = index_files.fetch(store, delta.known_files(current), scratch)
+        difference = delta.compare(paths, embeddings)
+        churn = current.churn + difference.count
+        if churn > CHURN * current.base:
+            return None, None
+        number = versions.following(store)
+        work = Update(store=store, current=current, paths=paths, embeddings=embeddings)
+        written = work.write(generation.new_folder(number), difference) if difference.count else current.files
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    more = len(difference.added) + len(difference.changed)
+    new = replace(
+        current,
+        number=number,
+        previous=current.number,
+        count=len(embeddings),
+        removed=current.removed + len(difference.dead),
+        delta=current.delta + more,
+        churn=churn,
+        version=of.version,
+        memory=current.memory * (current.base + current.delta + more) // (current.base + current.delta),
+        built=snapshot.now(),
+        files=written,
+    )
+    return new, _report(store, new, difference)
+
+
+def _report(store: Store, new: Generation, difference: Difference) -> Report:
+    added, changed = len(difference.added), len(difference.changed)
+    kept = new.count - added - changed
+    return Report.of(store.place, new, added=added, changed=changed, removed=difference.removed, kept=kept)
+
+
+def _built(
+    store: Store,
+    current: Generation | None,
+    embeddings: Embeddings,
+    chosen: tuple[kinds.Kind, int],
+    order: Order,
+    say: Say,
+) -> tuple[Generation, Report]:
+    kind, limit = chosen
+    number = versions.following(store)
+    site = Site(
+        store=store,
+        folder=generation.new_folder(number),
+        limit=limit,
+        add=order.add,
+        workers=order.workers,
+        options=order.storage,
+    )
+    base = build.build(site, embeddings, kind, order.target_recall, say)
+    of = embeddings.reader.snapshot
+    new = Generation(
+        number=number,
+        previous=current.number if current else 0,
+        kind=kind.name,
+        factory=kind.factory,
+        dim=embeddings.dim,
+        count=len(embeddings),
+        base=len(embeddings),
+        removed=0,
+        delta=0,
+        fingerprint=of.fingerprint,
+        facts=of.facts,
+        resolved=of.resolved,
+        embeddings=embeddings.reader.store.place,
+        version=of.version,
+        source=of.source,
+        root=of.root,
+        listed_in=embeddings.reader.base,
+        target_recall=order.target_recall,
+        recall=base.setting.recall,
+        queries=base.queries,
+        nprobe=base.setting.nprobe,
+        rerank=base.setting.rerank,
+        memory=kind.memory,
+        max_memory=limit,
+        built=snapshot.now(),
+        seconds=0.0,
+        libraries=libraries(),
+        files=base.files,
+    )
+    return new, Report.of(store.place, new, added=new.count, rebuilt=True)

@@ -1,0 +1,1 @@
+"""Searching an index: queries, neighbours, duplicates and how they are shown."""

@@ -1,0 +1,158 @@
+"""What `cvjobs query` answers: the records, as JSON and as lines, and the folder that holds their rows."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvjobs.common.failures import CODES
+from cvjobs.dataset import schema
+from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
+from cvjobs.indexing.search.output import Output
+from cvjobs.indexing.search.queries import NEIGHBOURS, Sample
+from cvjobs.storage.store import Store
+
+if TYPE_CHECKING:
+    from cvjobs.indexing.search.opened_index import Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What both kinds of answers say; ``out`` is empty where no folder was asked for, ``html`` where no page was.
+
+    ``images`` are those in the index, ``recall`` its own recall@10 against exact search.
+    """
+
+    index: str
+    generation: int
+    kind: str
+    recall: float
+    images: int
+    min_score: float | None
+    seconds: float
+    out: str
+    html: str
+    store: Store = field(repr=False, compare=False)
+
+    name = ""
+
+    def to_arrow(self) -> pa.Table:
+        """Return all rows as an Arrow table (in memory)."""
+        with self.store.open(self.name) as file:
+            return pq.read_table(file)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield all rows in batches."""
+        with self.store.open(self.name) as file:
+            yield from pq.ParquetFile(file).iter_batches()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types, without the rows."""
+        hidden = ("store", "sample")
+        return {key: value for key, value in vars(self).items() if key not in hidden}
+
+    def _against(self) -> str:
+        near = "" if self.recall >= 1 else f", recall@10 {self.recall:.3f}"
+        return f"{self.images:,} images ({self.kind}{near}, generation {self.generation})"
+
+    def _places(self) -> list[str]:
+        rows = [f"{self.out}/{self.name}"] if self.out else []
+        return rows + ([self.html] if self.html else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours(Answer):
+    """The neighbours of queries.
+
+    ``queries`` were searched and ``answered`` of them have a neighbour; ``failed`` images could not be made queries:
+    ``failures`` counts them by code and ``failed_images`` names the first ones.
+    """
+
+    source: str
+    k: int
+    queries: int
+    answered: int
+    neighbours: int
+    failed: int
+    failures: dict[str, int]
+    failed_images: list[dict[str, str]]
+    queries_per_second: float
+    exit_code: int
+    sample: Sample = field(repr=False, compare=False)
+
+    name = NEIGHBOURS
+
+    def __str__(self) -> str:
+        lines = [
+            f"{_counted(self.queries, 'query', 'queries')}, {_counted(self.neighbours, 'neighbour', 'neighbours')} "
+            f"among {self._against()}",
+            f"{self.seconds:,.1f} s" + (f", {self.queries_per_second:,.0f} queries/s" if self.queries else ""),
+        ]
+        if self.answered < self.queries:
+            least = "" if self.min_score is None else f" of at least {self.min_score:g}"
+            alone = self.queries - self.answered
+            lines.append(f"  no neighbour{least} for {_counted(alone, 'query', 'queries')}")
+        for code, count in self.failures.items():
+            named = [image["path"] for image in self.failed_images if image["code"] == code][:3]
+            more = f" and {count - len(named):,} more" if count > len(named) else ""
+            lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy} ({', '.join(named)}{more})")
+        return "\n".join(lines + self._places())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates(Answer):
+    """Groups of near-duplicates; the counts are those of ``duplicates.Compared``."""
+
+    groups: int
+    members: int
+    exact: int
+    surplus: int
+    sample: Groups = field(repr=False, compare=False)
+    exit_code: int = 0
+
+    name = DUPLICATES
+
+    def __str__(self) -> str:
+        lines = [
+            f"{_counted(self.groups, 'group', 'groups')} of {self.members:,} images that score at least "
+            f"{self.min_score:g} among {self._against()}",
+            f"{_counted(self.exact, 'exact copy', 'exact copies')}, {self.surplus:,} bytes besides the first of each, "
+            f"{self.seconds:,.1f} s",
+        ]
+        return "\n".join(lines + self._places())
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def about(index: Index, out: Output) -> dict[str, Any]:
+    """Return the part of an answer that names its index and its folder."""
+    generation = index.generation
+    return {
+        "index": out.index,
+        "generation": generation.number,
+        "kind": generation.kind,
+        "recall": generation.recall,
+        "images": len(index),
+        "out": "" if out.temporary else out.store.place,
+        "store": out.store,
+    }
+
+
+def keep(answer: Answer) -> None:
+    """Write the summary of an answer; a temporary folder goes when the answer does."""
+    if not answer.out:
+        place = answer.store.place
+        weakref.finalize(answer, shutil.rmtree, place, ignore_errors=True)
+        return
+    for name in answer.store.names(schema.DATA):
+        if f"{schema.DATA}/{name}" != answer.name:
+            answer.store.delete(f"{schema.DATA}/{name}")  # of an earlier answer
+    answer.store.write_bytes(schema.SUMMARY, schema.pack(answer.as_dict()))

@@ -1,0 +1,137 @@
+"""Where queries come from: an ``embed`` output as it is, or images that the index's own model turns into vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.failures import CODES
+from cvjobs.common.fingerprint import digest
+from cvjobs.config.options import BatchOptions
+from cvjobs.dataset import snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
+from cvjobs.dataset.update import differences
+from cvjobs.indexing.generation import Generation
+from cvjobs.indexing.search.output import Output
+from cvjobs.indexing.search.queries import Queries
+from cvjobs.prediction import model_choice, run
+from cvjobs.prediction.context import Resolved
+from cvjobs.prediction.model_choice import ModelRecord
+from cvjobs.prediction.summary import Summary
+from cvjobs.prediction.tasks.embed import EmbedRequest
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import Store, open_store
+
+EMBEDDED = "_cvjobs/queries"
+NAMED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The queries of a source, and which of its images could not become one (by code; the first with a reason)."""
+
+    queries: Queries
+    exit_code: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model that made the index at ``index``; ``weights`` is where its file is now, if not where it was."""
+
+    index: str
+    generation: Generation
+    weights: str | None = None
+
+
+def ask(source: str, model: Model, out: Output, options: dict[str, Any]) -> Asked:
+    """Return the queries of a source, embedded below ``out`` where it holds images.
+
+    ``options`` are of ``BatchOptions``. Raises WrongUse where the vectors are not of the index's model, or cannot be
+    made; JobFailed where the only image is bad.
+    """
+    given = _embeddings(source, out.options)
+    if given is not None:
+        _check(given, model)
+        return Asked(queries=given)
+    # Another source or model gets another folder, so that each continues what it began.
+    name = hashlib.sha256(f"{model.generation.fingerprint} {Path(source).absolute()}".encode(errors="surrogateescape"))
+    folder = f"{EMBEDDED}/{name.hexdigest()[:16]}"
+    asked = BatchOptions(source=source, out=f"{out.store.place}/{folder}", allow_deletions=True, **options)
+    summary = run.run(asked, _Embed(model))
+    assert isinstance(summary, Summary)
+    for other in out.store.names(EMBEDDED):
+        if f"{EMBEDDED}/{other}" != folder:
+            out.store.delete(f"{EMBEDDED}/{other}")
+    return _asked(source, open_store(asked.out, options=out.options), summary)
+
+
+def _embeddings(source: str, options: Options) -> Queries | None:
+    if Path(source).is_file() or source.startswith(("http://", "https://")):
+        return None
+    store = open_store(source, options=options)
+    base = snapshot.latest(store)
+    return Queries(reader=SnapshotReader(store=store, snapshot=base)) if base.version else None
+
+
+def _check(given: Queries, model: Model) -> None:
+    made, reader = model.generation, given.reader
+    if reader.snapshot.fingerprint != made.fingerprint:
+        raise WrongUse(
+            f"The index {model.index} and the queries in {reader.store.place} have vectors of different models "
+            f"({differences(made.facts, reader.snapshot.facts)}): embed them with the index's, or query the images."
+        )
+
+
+def _asked(source: str, store: Store, summary: Summary) -> Asked:
+    if not summary.ok + summary.failed:
+        raise WrongUse(f"There is no image in {source} any more: give a source with images.")
+    reader = open_newest(store)
+    failed = _failed(reader)
+    if summary.failed == 1 and not summary.ok and Path(source).is_file() and source.endswith(failed[0]["path"]):
+        (one,) = failed
+        raise JobFailed(f"{source} is no query ({one['code']}, {one['detail']}): {CODES[one['code']].remedy}.")
+    return Asked(
+        queries=Queries(reader=reader),
+        exit_code=summary.exit_code,
+        failures=summary.failures,
+        failed=failed,
+    )
+
+
+def _failed(reader: SnapshotReader) -> list[dict[str, str]]:
+    named: list[dict[str, str]] = []
+    for table in reader.errors(["path", "code", "detail"]):
+        named += table.sort_by("path").slice(0, NAMED - len(named)).to_pylist()
+    return named
+
+
+class _Embed:
+    """The job: the model that an index was made with."""
+
+    command = "query"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+        """Return the model's step; raises WrongUse where it is not the one that the index was made with."""
+        generation = self._model.generation
+        made = ModelRecord.load(generation.resolved, EmbedRequest)
+        if made is None:
+            raise WrongUse(
+                f"The index {self._model.index} does not say how its vectors were made: query it with the vectors that "
+                "`cvjobs embed` makes of the images."
+            )
+        request = replace(made.asked, weights=self._model.weights or made.asked.weights)
+        resolved = model_choice.resolve(request, made.precision, earlier or generation.resolved)
+        if digest(resolved.facts) != generation.fingerprint:
+            raise WrongUse(
+                f"The index {self._model.index} was made otherwise than this machine embeds "
+                f"({differences(generation.facts, resolved.facts)}): name the same weights with --weights."
+            )
+        return resolved

@@ -1,0 +1,87 @@
+"""Pages to look at: queries with their neighbours, groups of duplicates; every thumbnail is in the page itself."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs.html import render
+from cvjobs.html.thumbnails import Thumbnail, thumbnails
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.indexing.search.answers import Duplicates, Neighbours
+from cvjobs.indexing.search.self_matches import Origin
+from cvjobs.sources.reader import open_source
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import file_at
+
+if TYPE_CHECKING:
+    from cvjobs.indexing.search.opened_index import Index
+
+ACROSS = 12  # images shown beside a query or in a group
+IMAGES = 480  # in a page
+DOWN = 50  # queries or groups
+LARGE, SMALL = 360, 200  # pixels
+BUDGET = 30.0  # seconds for all images of one kind
+
+
+def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Options) -> str:
+    """Return the page of the first queries with their neighbours; ``origin`` is where the queries' paths start."""
+    across = min(answer.k, ACROSS)
+    down = min(answer.sample.keys.num_rows, DOWN, IMAGES // (across + 1))
+    shown = [(rows.slice(0, across), hits[:across]) for _, rows, hits in answer.sample.each()][:down]
+    keys = answer.sample.keys.slice(0, down)
+    hits = np.unique(np.concatenate([np.zeros(0, np.int64), *[found for _, found in shown]]))
+    with closing(Nursery()) as nursery:
+        asked = _read(origin, options, keys, LARGE, nursery)
+        images = dict(zip(hits.tolist(), _read(_origin(index), options, index.rows(hits), SMALL, nursery), strict=True))
+    queries = [
+        {
+            "path": path,
+            "image": image,
+            "hits": [
+                {"image": images[hit], "path": row["path"], "score": row["score"]}
+                for hit, row in zip(found.tolist(), rows.to_pylist(), strict=True)
+            ],
+        }
+        for path, image, (rows, found) in zip(keys["path"].to_pylist(), asked, shown, strict=True)
+    ]
+    return render.render("query.html", answer=answer, queries=queries, across=across)
+
+
+def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
+    """Return the page of the largest groups."""
+    groups: list[dict[str, Any]] = []
+    rows, positions = answer.sample.rows.to_pylist(), answer.sample.positions
+    starts = [i for i, row in enumerate(rows) if not i or row["group"] != rows[i - 1]["group"]]
+    room = IMAGES
+    wanted: list[int] = []
+    for start, end in list(zip(starts, [*starts[1:], len(rows)], strict=True))[:DOWN]:
+        shown = range(start, min(end, start + ACROSS))
+        if len(shown) > room:
+            break
+        room -= len(shown)
+        wanted += shown
+        groups.append({"rows": [rows[i] for i in shown], "at": list(shown), "count": end - start})
+    with closing(Nursery()) as nursery:
+        found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, nursery)
+    images = dict(zip(wanted, found, strict=True))
+    for group in groups:
+        group["images"] = [images[i] for i in group["at"]]
+    return render.render("duplicates.html", answer=answer, groups=groups)
+
+
+def write(file: str, page: str, options: Options) -> None:
+    """Publish a page under the name of a file."""
+    store, name = file_at(file, options)
+    store.write_bytes(name, page.encode())
+
+
+def _origin(index: Index) -> Origin:
+    return Origin(index.generation.root, index.generation.listed_in)
+
+
+def _read(origin: Origin, options: Options, rows: pa.Table, size: int, nursery: Nursery) -> list[Thumbnail]:
+    return thumbnails(open_source(origin.root, origin.base, options), rows, BUDGET, size, nursery)

@@ -1,0 +1,76 @@
+"""Where the rows of an answer go: a folder that a user named, or a temporary one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import lock, schema, versions
+from cvjobs.indexing.generation import Generation
+from cvjobs.storage.local_store import TEMPORARY, LocalStore
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import Store, open_store
+
+FORMAT = "cvjobs query"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A folder for the rows of an answer from the index at ``index``; ``notes`` are kept with the rows."""
+
+    store: Store
+    temporary: bool
+    index: str
+    options: Options
+    notes: dict[str, str]
+
+
+@contextmanager
+def opened(out: str | None, index: str, generation: Generation, options: Options) -> Iterator[Output]:
+    """Yield the output ``out``, or a temporary one, which is deleted where an exception ends its use.
+
+    Raises WrongUse for a folder of another command, OutputHeld where another command writes to it.
+    """
+    place = open_store(index, options=options).place
+    notes = {
+        "cvjobs.index": place,
+        "cvjobs.generation": str(generation.number),
+        "cvjobs.embeddings": f"{generation.embeddings} snapshot {generation.version}",
+        "cvjobs.fingerprint": generation.fingerprint,
+    }
+    if out is None:
+        folder = tempfile.mkdtemp(prefix="cvjobs-query-")
+        try:
+            yield Output(store=LocalStore(folder), temporary=True, index=place, options=options, notes=notes)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return
+    store = open_store(out, options=options)
+    _check(store)
+    with lock.held(store) as held:
+        store.writer = schema.new_run(held.epoch)
+        store.create(schema.FORMAT, schema.pack({"format": FORMAT, "version": 1, "source": f"a query of {place}"}))
+        _tidy(store)
+        yield Output(store=store, temporary=False, index=place, options=options, notes=notes)
+
+
+def _check(store: Store) -> None:
+    try:
+        made = (schema.unpack(store.read(schema.FORMAT)) or {}).get("format", "")
+    except FileNotFoundError:
+        made = ""
+    if made not in ("", FORMAT) or versions.numbers(store):
+        raise WrongUse(f"{store.place} holds the output of another command: choose another -o.")
+
+
+def _tidy(store: Store) -> None:
+    """Delete what killed commands left half-written."""
+    for folder in (schema.DATA, ".", "_cvjobs"):
+        for name in store.names(folder):
+            if name.startswith(TEMPORARY):
+                store.delete(f"{folder}/{name}")

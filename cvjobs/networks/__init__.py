@@ -1,0 +1,1 @@
+"""Models: found by name, loaded with their weights, run on one device."""

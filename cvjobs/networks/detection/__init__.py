@@ -1,0 +1,1 @@
+"""Detectors: settings, tiles, candidate boxes and which of them are kept."""

@@ -1,0 +1,64 @@
+"""A detector that is not on a device yet: its weights, its classes, its rules and what identifies its results."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cvjobs.common import categories as common_categories
+from cvjobs.common.categories import Category
+from cvjobs.images.transform import Transform
+from cvjobs.networks import torch_network
+from cvjobs.networks.detection.detector_network import DetectorNetwork
+from cvjobs.networks.detection.nms import Architecture
+from cvjobs.networks.detection.settings import Rules, Settings, chosen
+from cvjobs.networks.weights import Weights
+
+SAMPLE = (128, 160)  # the size in pixels by which folded batch norms are compared with the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A torch detector on the CPU: a module with a ``backbone``, and the architecture that makes boxes of it.
+
+    ``rules`` are the model's own until ``ruled`` by a user. With ``masks`` it finds a mask for each box.
+    """
+
+    name: str
+    weights: Weights
+    transform: Transform
+    categories: list[Category]
+    rules: Rules
+    module: nn.Module = field(repr=False)
+    architecture: Callable[[nn.Module], Architecture]
+    masks: bool = False
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What identifies its results: the weights, the classes and the rules."""
+        task = common_categories.facts("instance" if self.masks else "detect", self.categories)
+        return {"model": self.name, **self.weights.facts, **task, **self.rules.facts}
+
+    @property
+    def file(self) -> str:
+        """Where the weights came from, empty where they are random."""
+        return str(self.weights.file or "")
+
+    def ruled(self, settings: Settings) -> Detector:
+        """Return the detector as a user wants it; raises WrongUse for what it cannot do."""
+        return replace(self, rules=chosen(settings, self.rules, self.categories, self.name))
+
+    def load(self, device: str, precision: str) -> DetectorNetwork:
+        """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
+        module = copy.deepcopy(self.module)
+        if torch.device(device).type == "cpu":
+            size = (self.rules.short, self.rules.long) if self.rules.fixed else SAMPLE
+            module.backbone = torch_network.folded(self.module.get_submodule("backbone"), size)
+        placed = module.to(device, torch_network.TYPES[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+        classes = [category.id for category in self.categories]
+        return DetectorNetwork(self.architecture(placed), self.transform, self.rules, classes, self.masks)

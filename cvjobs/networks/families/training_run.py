@@ -1,0 +1,85 @@
+"""The folder of a training run as a model: its best checkpoint, with its own preprocessing and classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.images.transform import Transform
+from cvjobs.networks import registry, torch_network
+from cvjobs.networks import weights as files
+from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
+from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.weights import Weights
+
+FILE = "model.safetensors"
+ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its model
+
+
+def names(task: str) -> list[str]:
+    """Return ``RUN``, which stands for the folder of any run."""
+    return ["RUN"] if task in ("embed", "classify") else []
+
+
+def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
+    """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
+    opened = _open(name, weights)
+    trained = opened.trainee
+    return torch_network.embedder(trained.name, opened.transform, opened.weights, trained.module, layer, trained.pooled)
+
+
+def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
+    """Return the run's model; its classes have the names of the training data, or those given."""
+    opened = _open(name, weights)
+    if opened.task == "autoencoder":
+        raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
+    return torch_network.classifier(
+        opened.trainee.name, opened.transform, opened.weights, opened.trainee.module, labels, ()
+    )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    task: str
+    trainee: Trainee
+    transform: Transform
+    weights: Weights
+
+
+def _open(name: str, weights: str) -> _Opened:
+    if weights != "pretrained":
+        raise WrongUse(f"The run {name} has weights of its own: leave out --weights.")
+    file = Path(name) / FILE
+    if not file.is_file():
+        raise WrongUse(f"The run {name} has no {FILE} yet: train until its first epoch is done.")
+    found = files.from_file(file, Path(name).absolute().name)
+    about = _about(file)
+    transform = Transform.load(about["transform"])
+    assert transform.size is not None
+    task, model, side = about.get("task", "classify"), about["model"], transform.size[0]
+    if task == "autoencoder":
+        trainee = registry.autoencoder(model, weights="random", dim=about["dim"], side=side)
+    else:
+        trainee = registry.trainee(model, weights="random", classes=about["classes"], side=side)
+    files.fitted(lambda: trainee.module.load_state_dict(files.state(found)), trainee.name, found)
+    trainee.module.eval()
+    return _Opened(task, trainee, transform, found)
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """Return what the run wrote of its model: ``task``, ``model``, ``classes`` (a number), ``dim``, ``transform``."""
+    try:
+        with safe_open(file, "pt") as opened:
+            about: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])
+        complete = isinstance(about["model"], str) and isinstance(about["classes"], int) and about["transform"]["size"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise WrongUse(f"{file} is not the model of a `cvjobs train` run: name the -o folder of one.")
+    return about

@@ -1,0 +1,250 @@
+"""Models by name: `family/model`, where the family is a file of this folder, or a bare name looked up across them.
+
+A family module offers ``names(task)``, and for each task that it has models for a function that makes one; nothing
+here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from cvjobs.common import plugins
+from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.images.transform import Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cvjobs.networks.detection.detector import Detector
+    from cvjobs.networks.segmentation.segmenter import Segmenter
+    from cvjobs.networks.trainable import Trainee
+    from cvjobs.networks.weights import Activation
+
+
+class Network(Protocol):
+    """One loaded model on one device; several threads may call it at once."""
+
+    def batch(self, count: int) -> NDArray[np.uint8]:
+        """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the (B, dim) vectors of (B, height, width, 3) RGB pixels; ``MemoryError`` where they don't fit."""
+
+
+class Model(Protocol):
+    """A model of any task: what it wants and what identifies it. Not sent between processes."""
+
+    @property
+    def name(self) -> str:
+        """The full name, such as ``torchvision/mobilenet_v2``."""
+
+    @property
+    def transform(self) -> Transform:
+        """How pixels reach the model, from its weights' metadata."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What identifies its results, as JSON: ``model``, ``weights`` (in words), ``weights_sha256`` and more."""
+
+    @property
+    def file(self) -> str:
+        """The file of its weights, empty where there is none."""
+
+
+class Embedder(Model, Protocol):
+    """A model as a maker of vectors; its facts hold the ``layer``."""
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+
+    def load(self, device: str, precision: str) -> Network:
+        """Return the model on a device (``cpu``, ``cuda``, ``cuda:1``) in ``fp32``, ``bf16`` or ``fp16``."""
+
+
+class Classifier(Model, Protocol):
+    """A model that names what an image shows; its facts hold the ``activation``, the task and the categories."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its classes."""
+
+    @property
+    def activation(self) -> Activation:
+        """``softmax`` where an image has one class, ``sigmoid`` where it may have several or none."""
+
+    def load(self, device: str, precision: str) -> Network:
+        """Return the model on a device; its vectors are the logits of the classes."""
+
+
+class Family(Protocol):
+    """What a module of this folder offers."""
+
+    def names(self, task: str) -> list[str]:
+        """Return the names of the models for a task, without the family; empty where it has none."""
+
+    def embedder(self, name: str, weights: str, layer: str) -> Embedder:
+        """Return one of them; raise ``WrongUse`` for an unknown name or layer, or weights that don't fit."""
+
+    def classifier(self, name: str, weights: str, labels: Sequence[str]) -> Classifier:
+        """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes that nobody names."""
+
+    def detector(self, name: str, weights: str, labels: Sequence[str]) -> Detector:
+        """Return one of them; raise ``WrongUse`` as ``classifier``."""
+
+    def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
+        """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
+
+    def trainee(
+        self, name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
+    ) -> Trainee:
+        """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have.
+
+        Where there are ``labels``, the names of the classes, the head begins as ``head_transfer.inherit`` says.
+        """
+
+    def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:
+        """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainee``."""
+
+
+def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
+    """Return the model of that name as a maker of vectors.
+
+    Args:
+        name: ``family/model``, or a model's bare name, looked up in torchvision and then in the other families.
+        weights: ``pretrained``, ``random`` (always the same ones) or the path of a file.
+        layer: the module whose pooled output is the vector; empty for the features before the classifier.
+
+    Raises:
+        WrongUse: unknown name, layer or file; no weights here or on the network; weights that don't fit the model.
+    """
+    family, model = find(name, "embed")
+    return family.embedder(model, weights, layer)
+
+
+def classifier(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Classifier:
+    """Return the model of that name as a classifier.
+
+    Args:
+        name: ``family/model``, or a model's bare name.
+        weights: ``pretrained``, ``random`` (always the same ones) or the path of a file.
+        labels: the names of its classes; empty for those that the file or the model's publisher gives.
+
+    Raises:
+        WrongUse: as ``embedder``, and for a number of names that is not the number of classes.
+    """
+    family, model = find(name, "classify")
+    return family.classifier(model, weights, labels)
+
+
+def detector(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Detector:
+    """Return the model of that name as a detector; arguments and errors as for ``classifier``."""
+    family, model = find(name, "detect")
+    return family.detector(model, weights, labels)
+
+
+def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Segmenter | Detector:
+    """Return the model of that name: a segmenter, or a detector of objects with masks.
+
+    Arguments and errors are as for ``classifier``. ``labels`` are without the background.
+    """
+    family, model = find(name, "segment")
+    return family.segmenter(model, weights, labels)
+
+
+def trainee(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    classes: int,
+    side: int | None = None,
+    seed: int = 0,
+    labels: Sequence[str] = (),
+) -> Trainee:
+    """Return the model of that name with a new head, to be trained.
+
+    Args:
+        name: ``family/model``, or a model's bare name.
+        weights: what all but the head begins with: ``pretrained``, ``random`` or the path of a file.
+        classes: how many the new head has.
+        side: of the square images that it is to take, in pixels; None for what its weights want.
+        seed: of the weights that are random.
+        labels: the names of the classes, where the head is to begin with the rows that the weights have for classes
+            of the same names; empty for a head that is all random.
+
+    Raises:
+        WrongUse: as ``embedder``, for a model that takes no images of that side, and for labels none of which is one
+            of the weights' own.
+    """
+    family, model = find(name, "train")
+    return family.trainee(model, weights, classes, side, seed, labels)
+
+
+def autoencoder(name: str, *, weights: str = "pretrained", dim: int, side: int | None = None, seed: int = 0) -> Trainee:
+    """Return the autoencoder of that name, to be trained; ``dim`` is the length of its vectors.
+
+    The other arguments and what is raised are as for ``trainee``.
+    """
+    family, model = find(name, "autoencoder")
+    return family.autoencoder(model, weights, dim, side, seed)
+
+
+def settled(name: str) -> str:
+    """Return a name that means the same model in every working directory: a run's absolute path, others as they are."""
+    return os.path.abspath(name) if _is_run(name) else name
+
+
+def _is_run(name: str) -> bool:
+    family, slash, _ = name.partition("/")
+    if slash and family in families():
+        return False
+    return any((Path(name) / entry).exists() for entry in ("model.safetensors", "checkpoints"))
+
+
+def find(name: str, task: str) -> tuple[Family, str]:
+    """Return the family of a model by its full or bare name, and its name there; the family checks that it has it.
+
+    The folder of a training run is a name, too; one below a folder that is named like a family begins with ``./``.
+
+    Raises:
+        WrongUse: there is no such family, it has no models for the task, or no family has a model of this bare name.
+    """
+    family, slash, model = name.partition("/")
+    if _is_run(name):
+        family, model = "run", name
+    elif not slash:
+        return _home(name, task), name
+    found = _family(family)
+    if not found.names(task):
+        raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
+    return found, model
+
+
+def names(task: str) -> dict[str, list[str]]:
+    """Return the names of the models for a task by family; imports every family, which takes seconds."""
+    return {family: _family(family).names(task) for family in families()}
+
+
+def families() -> list[str]:
+    """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
+    return sorted(plugins.names("cvjobs.networks.families"), key=lambda family: (family != "torchvision", family))
+
+
+def _family(name: str) -> Family:
+    return cast(Family, plugins.load("cvjobs.networks.families", "model family", name, families()))
+
+
+def _home(model: str, task: str) -> Family:
+    """Return the family that has a model of this bare name; imports families only until it is found."""
+    known: set[str] = set()
+    for name in families():
+        family = _family(name)
+        offered = family.names(task)
+        if model in offered:
+            return family
+        known.update(offered)
+    raise WrongUse(f"There is no model {model!r}{nearest(model, known)}: `cvjobs models --task {task}` lists them.")

@@ -1,0 +1,1 @@
+"""Semantic segmentation: from logits to a class for every pixel."""

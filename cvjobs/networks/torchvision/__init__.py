@@ -1,0 +1,1 @@
+"""The parts of the family `torchvision`: classifiers, detectors, segmenters."""

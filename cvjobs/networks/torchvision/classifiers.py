@@ -1,0 +1,179 @@
+"""torchvision's classifiers, as such and as embedders, with the preprocessing of their weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torchvision import models
+
+from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.images.transform import Transform
+from cvjobs.networks import head_transfer, torch_network
+from cvjobs.networks import weights as files
+from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
+from cvjobs.networks.trainable import Trainee, resized
+from cvjobs.networks.weights import Weights
+
+# The published densenet files are older than a renaming of their modules: norm.1 became norm1.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+def names() -> list[str]:
+    """Return the names of torchvision's classifiers."""
+    return list(models.list_models(module=models))
+
+
+def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
+    """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
+    full, entry, chosen = _chosen(name, weights)
+    return torch_network.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _backbone)
+
+
+def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
+    """Return a classifier; without other names its classes have those of the published weights."""
+    full, entry, chosen = _chosen(name, weights)
+    model = _model(name, entry, chosen)
+    return torch_network.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
+
+
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainee:
+    """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
+    full, entry, chosen = _chosen(name, weights)
+    transform = _transform(entry)
+    fixed = name.startswith("maxvit") or (name.startswith("vit_") and chosen.file is not None)
+    if fixed and side and transform.size != (side, side):
+        raise WrongUse(f"{full} takes images of {min(transform.size or (0,))} pixels: leave out --img-size.")
+    options: dict[str, Any] = {"image_size": side} if side and name.startswith("vit_") else {}
+    if name in ("googlenet", "inception_v3"):
+        # Said here, for a state dict does not tell: the inputs are what the published weights want.
+        options["transform_input"] = True
+    model: Any = _model(name, entry, chosen, options, seed)
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(model, auxiliary):
+            setattr(model, auxiliary, None)
+            model.aux_logits = False
+    before = model.get_submodule(_last(model))
+    with files.seeded(seed):
+        head = _like(before, classes)
+    _put_last(model, head)
+    inherited = None
+    if labels:
+        named = head_transfer.names(chosen, _synonyms(entry), len(before.weight), full)
+        inherited = head_transfer.inherit(head, before, labels, named, full)
+    return Trainee(
+        name=full,
+        transform=resized(transform, side),
+        weights=chosen,
+        module=model,
+        pooled=_backbone,
+        inherited=inherited,
+    )
+
+
+def _synonyms(entry: Any) -> list[tuple[str, str]]:
+    """Return the category and WordNet's own name of each of ImageNet's classes, which torchvision has in its order."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    ids: list[str] = ImageNetInfo().label_names()  # type: ignore[no-untyped-call]
+    return list(zip(entry.meta["categories"], ids, strict=True))
+
+
+def _like(layer: nn.Module, classes: int) -> nn.Module:
+    if isinstance(layer, nn.Conv2d):
+        return nn.Conv2d(layer.in_channels, classes, layer.kernel_size)  # type: ignore[arg-type]
+    assert isinstance(layer, nn.Linear)
+    return nn.Linear(layer.in_features, classes)
+
+
+def _chosen(name: str, weights: str) -> tuple[str, Any, Weights]:
+    """Return a model's full name and what ``_weights`` does."""
+    full = f"torchvision/{name}"
+    if name not in names():
+        raise WrongUse(f"There is no model {full}{nearest(name, names())}: `cvjobs models` lists them.")
+    return full, *_weights(name, weights)
+
+
+def _weights(name: str, weights: str) -> tuple[Any, Weights]:
+    """Return the entry of torchvision's weights whose metadata hold, and the weights themselves."""
+    catalogue = models.get_model_weights(name)
+    # The newest first; without categories it is a detector's backbone, whose classifier is not trained.
+    others = [entry for entry in reversed(list(catalogue)) if entry.meta["categories"]]
+    entries = [catalogue.DEFAULT, *(entry for entry in others if entry is not catalogue.DEFAULT)]
+    if weights == "random":
+        return catalogue.DEFAULT, files.RANDOM
+    if weights != "pretrained":
+        chosen = files.given(weights)
+        for entry in entries:
+            if chosen.sha256.startswith(files.named_hash(entry.url)):
+                return entry, Weights(entry.name, chosen.file, chosen.sha256)
+        return catalogue.DEFAULT, chosen
+    for entry in entries:
+        found = files.cached(entry.url.rpartition("/")[2], entry.name)
+        if found:
+            return entry, found
+    return catalogue.DEFAULT, files.fetched(catalogue.DEFAULT.url, f"torchvision/{name}", catalogue.DEFAULT.name)
+
+
+def _transform(entry: Any) -> Transform:
+    preset = entry.transforms()
+    (short,), (side,) = preset.resize_size, preset.crop_size
+    return Transform(
+        size=(side, side),
+        resize=short,
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def _model(
+    name: str, entry: Any, weights: Weights, given: Mapping[str, Any] = MappingProxyType({}), seed: int = 0
+) -> nn.Module:
+    """Return the classifier with its weights, built as torchvision builds it for that entry but for what is given."""
+    options: dict[str, Any] = {}
+    if name.startswith("vit_"):
+        options["image_size"] = entry.meta["min_size"][0]
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False, "aux_logits": False, "transform_input": weights.file is not None}
+    options |= given
+    if weights.file is None:
+        with files.seeded(seed):
+            return _built(name, options)
+    tensors = files.state(weights)
+    if "aux_logits" in options:
+        options["aux_logits"] = any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors)
+    if name.startswith("densenet"):
+        for key in list(tensors):
+            tensors[_OLD_DENSENET.sub(r"\1\2", key)] = tensors.pop(key)
+    model = _built(name, options)
+    head = f"{_last(model)}.weight"
+    if head in tensors and len(tensors[head]) != len(model.get_parameter(head)):
+        model = _built(name, {**options, "num_classes": len(tensors[head])})
+    files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights)
+    return model
+
+
+def _built(name: str, options: dict[str, Any]) -> nn.Module:
+    model: nn.Module = models.get_model(name, weights=None, **options)
+    return model.eval()
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    """Let the input of the last layer through; after it the model only pools (squeezenet) or does nothing."""
+    _put_last(model, nn.Identity())
+    return model
+
+
+def _put_last(model: nn.Module, layer: nn.Module) -> None:
+    parent, _, child = _last(model).rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
+
+
+def _last(model: nn.Module) -> str:
+    """Return where the last layer is, which has an output for each class."""
+    paths: list[str] = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return paths[-1]

@@ -1,0 +1,210 @@
+"""Weight files: found in torch.hub's cache or fetched into it, hashed, and loaded as data, never as a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import pickle
+import re
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from cvjobs.common.errors import WrongUse, nearest
+
+TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
+Loaded = TypeVar("Loaded")
+Activation = Literal["softmax", "sigmoid"]
+_UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights chosen for a model: a label to show, the file (None: random), and what identifies them."""
+
+    label: str
+    file: Path | None
+    sha256: str
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The two facts that a model records of its weights."""
+        return {"weights": self.label, "weights_sha256": self.sha256}
+
+
+RANDOM = Weights("random", None, "seed 0")
+
+
+def given(path: str) -> Weights:
+    """Return the weights in a file that the user named."""
+    file = Path(path)
+    if not file.is_file():
+        raise WrongUse(f"There is no weights file {path}: --weights takes pretrained, random or the path of a file.")
+    return from_file(file)
+
+
+def from_file(file: Path, label: str = "") -> Weights:
+    """Return the weights in a file, hashed, under its name or a label."""
+    try:
+        with file.open("rb") as stream:
+            return Weights(label or file.name, file, hashlib.file_digest(stream, "sha256").hexdigest())
+    except OSError as error:
+        raise WrongUse(f"Cannot read the weights file {file} ({error.strerror}): fix its permissions.") from None
+
+
+def named_hash(file_name: str) -> str:
+    """Return the beginning of the sha256 that a file's name promises, or ``""``."""
+    found = _HASH.search(file_name)
+    return found[1] if found else ""
+
+
+def cached(file_name: str, label: str = "") -> Weights | None:
+    """Return a file of torch.hub's cache, checked against the hash in its name; None where it is not there."""
+    file = _cache() / file_name
+    if not file.is_file():
+        return None
+    weights = from_file(file, label)
+    if not weights.sha256.startswith(named_hash(file_name)):
+        raise WrongUse(f"The weights file {file} is damaged (its sha256 starts {weights.sha256[:8]}): delete it.")
+    return weights
+
+
+def fetched(url: str, model: str, label: str = "") -> Weights:
+    """Return the file behind a URL, cached or downloaded now into torch.hub's cache.
+
+    Raises:
+        WrongUse: the network does not give it, or it is not the file that its name promises.
+    """
+    name = url.rpartition("/")[2]
+    weights = cached(name, label)
+    if weights is None:
+        try:
+            _download(url, _cache() / name)
+        except (OSError, http.client.HTTPException) as error:
+            promise = f" (sha256 starts {named_hash(name)})" if named_hash(name) else ""
+            absent = f"{name}{promise} is not in {_cache()}"
+            raise missing(model, absent, url, error, "put it there, or name it with --weights FILE") from None
+        weights = cached(name, label)
+    assert weights is not None
+    return weights
+
+
+def missing(model: str, absent: str, url: str, error: Exception, remedy: str) -> WrongUse:
+    """Return the error that says which weights are neither here nor to be had, and how to supply them."""
+    reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())[:200]
+    return WrongUse(f"No weights for {model}: {absent}, and {url} did not give it ({reason}): {remedy}.")
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _download(url: str, file: Path) -> None:
+    """Fetch a file beside its place and move it there whole, so that a kill leaves no half of it under its name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        digest = hashlib.sha256()
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, temporary.open("xb") as out:  # noqa: S310
+            while block := answer.read(1 << 20):
+                digest.update(block)
+                out.write(block)
+        if not digest.hexdigest().startswith(named_hash(file.name)):
+            raise OSError("what came is not the file: its sha256 differs")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def state(weights: Weights) -> dict[str, Any]:
+    """Return the state dict in a file: safetensors, or torch's format restricted to tensors; no code in it runs.
+
+    Raises:
+        WrongUse: the file is damaged, holds anything but tensors, or is no state dict.
+    """
+    file = weights.file
+    assert file is not None
+    try:
+        if file.suffix == ".safetensors":
+            loaded: Any = load_file(file, device="cpu")
+        else:
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise WrongUse(
+            f"The weights file {file} was refused, for it holds more than tensors and loading it could run code: "
+            "save the model's state_dict() as safetensors."
+        ) from None
+    except (OSError, EOFError, SafetensorError, *_UNFIT) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise WrongUse(f"The weights file {file} cannot be read ({reason}): copy or download it again.") from None
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(key, str) for key in loaded):
+        raise WrongUse(f"The weights file {file} holds no state dict: save the model's state_dict() as safetensors.")
+    return loaded
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a safetensors file says of its classes: their names, and whether they exclude each other (softmax)."""
+
+    labels: tuple[str, ...] = ()
+    activation: Activation = "softmax"
+
+
+def head(weights: Weights) -> Head:
+    """Return what the file's metadata say: ``labels``, a JSON list, and ``activation``; both may be missing.
+
+    Raises:
+        WrongUse: they are there and make no sense.
+    """
+    if weights.file is None or weights.file.suffix != ".safetensors":
+        return Head()
+    with safe_open(weights.file, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    where = f"in the metadata of the weights file {weights.file}"
+    activation: Any = metadata.get("activation", "softmax")
+    if activation not in get_args(Activation):
+        near = nearest(activation, get_args(Activation))
+        raise WrongUse(f"There is no activation {activation!r}{near}, as named {where}: write softmax or sigmoid.")
+    try:
+        labels: Any = json.loads(metadata.get("labels", "[]"))
+    except ValueError:
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise WrongUse(f"The labels {where} are no JSON list of names: write them as one, or leave them out.")
+    return Head(tuple(labels), activation)
+
+
+def fitted(load: Callable[[], Loaded], model: str, weights: Weights) -> Loaded:
+    """Return what a strict load returns; raise ``WrongUse`` with the first keys at fault where the file doesn't fit."""
+    try:
+        return load()
+    except _UNFIT as error:
+        # torch's message has one line for each kind of misfit and one for each tensor of a wrong size.
+        lines = [line.strip() for line in str(error).splitlines()]
+        faults = "; ".join(_shortened(line) for line in (lines[1:] or lines)[:3])
+        raise WrongUse(
+            f"The weights file {weights.file} does not fit {model} ({faults}): "
+            "choose the model that it was saved from, or another file."
+        ) from None
+
+
+def _shortened(line: str, length: int = 160) -> str:
+    return line.rstrip(" .") if len(line) <= length else line[:length].rpartition(",")[0] + ", …"
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Make the random weights of models built inside the same every time, and leave the generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

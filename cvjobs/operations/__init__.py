@@ -1,0 +1,1 @@
+"""Running it day by day: nights of commands, schedules, the check of the machine."""

@@ -1,0 +1,1 @@
+"""A night: the commands of a pipeline file one after the other, continued and compared."""

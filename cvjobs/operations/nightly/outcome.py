@@ -1,0 +1,100 @@
+"""What became of a night: as JSON, and as the lines that a person reads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+
+from cvjobs.common import formatting
+from cvjobs.common.errors import Stopped
+from cvjobs.dataset import schema
+from cvjobs.operations.nightly.pipeline_file import Pipeline
+from cvjobs.operations.nightly.record import Night, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A night after a command worked on it; ``exit_code`` is 0, or that of the step that ended it."""
+
+    name: str
+    night: int
+    status: str
+    exit_code: int
+    reason: str
+    began: float
+    seconds: float
+    report: str
+    steps: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, night: Night) -> Self:
+        """Return the outcome of a night as it stands; its status is ``waiting`` where nothing of it ran yet."""
+        last = night.tries[-1] if night.tries else None
+        failed = [work.exit_code for work in night.steps if work.status in ("failed", "stopped")]
+        code = 0 if night.status == "done" else failed[0] if failed else Stopped.exit_code
+        return cls(
+            name=pipeline.name,
+            night=night.number,
+            status=night.status if last else "waiting",
+            exit_code=code or 0,
+            reason=last.reason if last else "",
+            began=night.began if last else time.time(),
+            seconds=round(night.seconds, 2),
+            report=f"{pipeline.state}/{schema.REPORT}",
+            steps=[_step(work) for work in night.steps],
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        done = sum(step["status"] == "done" for step in self.steps)
+        lines = [f"night {self.night} of {self.name}: {self.status}, {done} of {len(self.steps)} steps done"]
+        wide = max(len(step["name"]) for step in self.steps)
+        for step in self.steps:
+            took = formatting.duration(step["seconds"]) if step["seconds"] else ""
+            said = ", ".join(filter(None, [took, step["reason"] or step["did"]]))
+            lines.append(f"  {step['name']:<{wide}}  {step['status']:<7}  {said}".rstrip())
+        return "\n".join([*lines, self.report])
+
+
+class Preview(Outcome):
+    """A night before a command works on it; as text what would run, in the order of the steps."""
+
+    def __str__(self) -> str:
+        left = [step for step in self.steps if step["status"] != "done"]
+        lines = [f"night {self.night} of {self.name}: {len(left)} of {len(self.steps)} steps to run"]
+        for step in self.steps:
+            mark = "(done) " if step["status"] == "done" else ""
+            lines.append(f"  {step['name']}: {mark}{step['line']}")
+        return "\n".join([*lines, "nothing was run, nothing was written"])
+
+
+def _step(work: Work) -> dict[str, Any]:
+    return {
+        "name": work.name,
+        "command": work.command,
+        "line": work.line,
+        "status": work.status,
+        "exit_code": work.exit_code,
+        "seconds": round(work.seconds, 2),
+        "reason": work.reason,
+        "did": did(work),
+        "summary": work.summary,
+    }
+
+
+def did(work: Work) -> str:
+    """Return what a step did, in a few words from its own summary."""
+    told = [
+        ("ok", "ok"),
+        ("failed", "failed"),
+        ("computed", "computed"),
+        ("count", "vectors"),
+        ("added", "added"),
+        ("changed", "changed"),
+        ("removed", "removed"),
+    ]
+    return ", ".join(f"{formatting.count(work.summary[key])} {what}" for key, what in told if key in work.summary)

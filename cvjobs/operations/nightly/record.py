@@ -1,0 +1,178 @@
+"""What happened in each night: one JSON record a night in the state folder, the newest 30 of them kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from cvjobs.dataset import schema
+from cvjobs.operations.nightly.pipeline_file import Pipeline, Step
+from cvjobs.storage.local_store import TEMPORARY
+from cvjobs.storage.store import Store
+
+KEPT = 30
+FOLDER = "nights"
+# The same command continues a night that was last heard of so long ago (s); after that it begins the next one. A night
+# that failed at two is continued in the morning, and the one of the day after sees what is new from its first step on.
+SAME = 12 * 3600.0
+
+Kind = TypeVar("Kind")
+Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One step of a night: how its last try went.
+
+    ``summary`` holds the plain values of the command's JSON, ``scores`` and ``titles`` are as in ``scores.Scores``.
+    """
+
+    name: str
+    command: str
+    line: str
+    digest: str
+    status: Status = "waiting"
+    exit_code: int | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    reason: str = ""
+    page: str = ""
+    tries: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+    scores: list[int] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long the last try took."""
+        return max(self.ended - self.began, 0.0)
+
+
+@dataclass(kw_only=True)
+class Try:
+    """One command that worked on a night: from which step on, and how it ended."""
+
+    began: float
+    ended: float
+    status: Status
+    step: str = ""
+    reason: str = ""
+
+
+@dataclass(kw_only=True)
+class Night:
+    """One night: its steps in their order, and the commands that worked on it."""
+
+    pipeline: str
+    number: int
+    status: Status = "running"
+    steps: list[Work] = field(default_factory=list)
+    tries: list[Try] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the night in the state folder."""
+        return f"{FOLDER}/{self.number:04d}"
+
+    @property
+    def began(self) -> float:
+        """When the night began (s since 1970)."""
+        return self.tries[0].began
+
+    @property
+    def ended(self) -> float:
+        """When the night was last heard of."""
+        return max(self.tries[-1].ended, *(work.ended or work.began for work in self.steps))
+
+    @property
+    def seconds(self) -> float:
+        """How long its steps took, whenever they ran."""
+        return sum(work.seconds for work in self.steps if work.status == "done")
+
+    @property
+    def done(self) -> int:
+        """How many of its steps are done."""
+        return sum(work.status == "done" for work in self.steps)
+
+    def bury(self) -> None:
+        """Note that nobody works on the night any more, where its record says that somebody does: that was killed."""
+        if self.status != "running":
+            return
+        self.status = self.tries[-1].status = "killed"
+        self.tries[-1].reason = "the command was killed, or its machine went down"
+        for work in self.steps:
+            work.status = "killed" if work.status == "running" else work.status
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> Night:
+        """Return the night that a JSON record describes; raises KeyError or TypeError where it describes none."""
+        steps = [_known(Work, step) for step in record["steps"]]
+        tries = [_known(Try, attempt) for attempt in record["tries"]]
+        if not steps or not tries:
+            raise KeyError("steps")
+        return _known(cls, {**record, "steps": steps, "tries": tries})
+
+
+def _known(kind: type[Kind], record: Mapping[str, Any]) -> Kind:
+    return kind(**{f.name: record[f.name] for f in fields(kind) if f.name in record})  # type: ignore[arg-type]
+
+
+def load(store: Store) -> list[Night]:
+    """Return the nights that are kept, oldest first; a record that cannot be understood is left out."""
+    found = []
+    for number in _numbers(store):
+        try:
+            record = schema.unpack(store.read(f"{FOLDER}/{number:04d}/night.json"))
+            found.append(Night.load(record or {}))
+        except (FileNotFoundError, KeyError, TypeError, AttributeError):
+            continue
+    return found
+
+
+def _numbers(store: Store) -> list[int]:
+    return sorted(int(name) for name in store.names(FOLDER) if name.isdigit())
+
+
+def keep(store: Store, night: Night) -> None:
+    """Write the record of a night; raises what the store raises."""
+    content = json.dumps(asdict(night), indent=1).encode() + b"\n"  # in the order in which the commands told it
+    store.write_bytes(f"{night.folder}/night.json", content)
+
+
+def tidy(store: Store) -> None:
+    """Forget the oldest nights, and what a killed command left half-written."""
+    numbers = _numbers(store)
+    store.delete(*(f"{FOLDER}/{number:04d}" for number in numbers[:-KEPT]))
+    for folder in (".", *(f"{FOLDER}/{number:04d}" for number in numbers[-KEPT:])):
+        store.delete(*(f"{folder}/{name}" for name in store.names(folder) if name.startswith(TEMPORARY)))
+
+
+def tonight(store: Store, pipeline: Pipeline, earlier: list[Night]) -> Night:
+    """Return the night that a command works on now: the last one where it is to be continued, or a new one.
+
+    Steps that are done stay done up to the first whose command line is another one than before.
+    """
+    last = earlier[-1] if earlier else None
+    if last is None or not _same(last, pipeline):
+        number = max([0, *_numbers(store)]) + 1
+        return Night(pipeline=pipeline.name, number=number, steps=[_new(step) for step in pipeline.steps])
+    before = {work.name: work for work in last.steps}
+    steps: list[Work] = []
+    for step in pipeline.steps:
+        work = before.get(step.name)
+        same = work is not None and work.digest == step.digest
+        ready = all(earlier.status == "done" for earlier in steps)
+        steps.append(work if work and same and (ready or work.status != "done") else _new(step))
+    return Night(pipeline=pipeline.name, number=last.number, steps=steps, tries=last.tries)
+
+
+def _same(last: Night, pipeline: Pipeline) -> bool:
+    recent = time.time() - last.ended < SAME
+    return last.status != "done" and recent and last.steps[0].digest == pipeline.steps[0].digest
+
+
+def _new(step: Step) -> Work:
+    return Work(name=step.name, command=step.command, line=step.line, digest=step.digest)

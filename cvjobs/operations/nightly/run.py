@@ -1,0 +1,176 @@
+"""One night from its first step to its last: what is done is skipped, the first failure ends it, a page shows it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
+from cvjobs.common.signals import Stop, stoppable
+from cvjobs.dataset import lock, schema
+from cvjobs.operations.nightly import night_page, record, scores
+from cvjobs.operations.nightly import step as nightly_step
+from cvjobs.operations.nightly.outcome import Outcome, Preview
+from cvjobs.operations.nightly.pipeline_file import Pipeline, Step
+from cvjobs.operations.nightly.record import Night, Status, Try, Work
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.storage_options import parse_options
+from cvjobs.storage.store import Store, open_store
+
+
+def preview(pipeline: Pipeline) -> Preview:
+    """Return what a night would do, and change nothing."""
+    store = _store(pipeline)
+    earlier = record.load(store)
+    return replace(Preview.of(pipeline, record.tonight(store, pipeline, earlier)), exit_code=0)
+
+
+def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
+    """Run what is left of the night; a step that fails is in the outcome, a CvjobsError is about the night itself.
+
+    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
+    """
+    store = _store(pipeline)
+    with lock.held(store):
+        record.tidy(store)
+        earlier = record.load(store)
+        if earlier and earlier[-1].status == "running":
+            earlier[-1].bury()
+            record.keep(store, earlier[-1])
+        night = record.tonight(store, pipeline, earlier)
+        earlier = [other for other in earlier if other.number != night.number]
+        with stoppable() as stop:
+            stop.guarded = True
+            _Watch(pipeline, store, night, earlier, say).run(stop)
+        return Outcome.of(pipeline, night)
+
+
+def _store(pipeline: Pipeline) -> LocalStore:
+    store = open_store(str(pipeline.state))
+    assert isinstance(store, LocalStore)
+    if store.size(schema.FORMAT) is not None:
+        raise WrongUse(
+            f"{pipeline.state} holds the output of a command: give the nights a 'state' folder of their own."
+        )
+    others = {night.pipeline for night in record.load(store)} - {pipeline.name}
+    if others:
+        raise WrongUse(
+            f"{pipeline.state} holds the nights of '{min(others)}', not of '{pipeline.name}': "
+            "give each pipeline a 'state' folder of its own."
+        )
+    return store
+
+
+def _newer(store: Store, since: float) -> bool:
+    return isinstance(store, LocalStore) and (store.root / schema.REPORT).stat().st_mtime >= since
+
+
+class _Watch:
+    """The run of a night: keeps its record and its page true while the steps run."""
+
+    def __init__(
+        self, pipeline: Pipeline, store: LocalStore, night: Night, earlier: list[Night], say: Callable[[str], None]
+    ) -> None:
+        self._pipeline, self._store, self._night, self._earlier, self._say = pipeline, store, night, earlier, say
+
+    def run(self, stop: Stop) -> None:
+        """Run the steps that are not done, up to the first that fails."""
+        night = self._night
+        now = time.time()
+        night.status = "running"
+        night.tries.append(Try(began=now, ended=now, status="running"))
+        try:
+            for number, (entry, step) in enumerate(zip(night.steps, self._pipeline.steps, strict=True), start=1):
+                if entry.status == "done":
+                    self._say(f"{step.name} ({number} of {len(night.steps)}): done before")
+                    continue
+                night.tries[-1].step = night.tries[-1].step or step.name
+                self._say(f"{step.name} ({number} of {len(night.steps)}): {step.line}")
+                status = self._step(number, entry, step, stop)
+                if status != "done":
+                    return self._end(status, f"{step.name}: {entry.reason}")
+                if stop.asked and number < len(night.steps):
+                    return self._end("stopped", f"it was stopped after {step.name}")
+            return self._end("done", "")
+        except KeyboardInterrupt:
+            for entry in night.steps:
+                if entry.status == "running":
+                    entry.status, entry.exit_code, entry.ended = "stopped", Stopped.exit_code, time.time()
+                    entry.reason = "it was stopped at once, by a second signal"
+            self._end("stopped", "it was stopped at once, by a second signal")
+
+    def _step(self, number: int, entry: Work, step: Step, stop: Stop) -> Status:
+        entry.status, entry.began, entry.ended, entry.tries = "running", time.time(), 0.0, entry.tries + 1
+        entry.exit_code, entry.reason = None, ""
+        self._keep()
+        files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
+        try:
+            ended = nightly_step.run(step, self._pipeline.folder, files, stop)
+        except OSError as error:
+            raise storage_failure(error, self._store.place) from error
+        entry.ended = time.time()
+        entry.exit_code, entry.reason, entry.summary = ended.code, ended.reason, ended.summary
+        entry.status = "done" if not ended.code else "stopped" if ended.code == Stopped.exit_code else "failed"
+        if stop.asked and entry.status == "failed":
+            entry.status, entry.exit_code = "stopped", Stopped.exit_code
+        entry.page = self._page_of(step, files, 0.0 if entry.status == "done" else entry.began)
+        if entry.status == "done":
+            self._note_scores(entry, step)
+        self._keep()
+        return entry.status
+
+    def _page_of(self, step: Step, files: Path, since: float) -> str:
+        """Keep the page that a step's command left, which the next night's will replace; return its name.
+
+        A step that failed may have left the page of another night: one older than ``since`` is not its own.
+        """
+        store = self._store_of(step)
+        try:
+            if store is None or (since and not _newer(store, since)):
+                return ""
+            files.with_name(f"{files.name}.html").write_bytes(store.read(schema.REPORT))
+        except (OSError, CvjobsError):
+            return ""  # a command without a page, or one that had no time to write it
+        return f"{files.name}.html"
+
+    def _store_of(self, step: Step) -> Store | None:
+        """Return where a step's output is, None for a step without one."""
+        out = step.values.get("out")
+        if not out:
+            return None
+        try:
+            place = out if "://" in out else str(self._pipeline.folder / Path(out).expanduser())
+            return open_store(place, options=parse_options(step.values.get("storage_option", ())))
+        except CvjobsError:
+            return None
+
+    def _note_scores(self, entry: Work, step: Step) -> None:
+        """Note what the output holds beyond the command's counts; a night is worth more than that."""
+        store = self._store_of(step)
+        try:
+            found = scores.of(store) if store else None
+        except CvjobsError:
+            return  # an index, or rows of a query: neither has scores
+        except Exception as error:  # noqa: BLE001 - see above
+            print(f"cvjobs: the scores of {step.name} cannot be compared ({error}).", file=sys.stderr)
+            return
+        if found:
+            entry.scores, entry.titles = list(found.counts), list(found.titles)
+            entry.summary |= {"found": found.numbers, "classes": found.classes}
+
+    def _end(self, status: Status, reason: str) -> None:
+        self._night.status = self._night.tries[-1].status = status
+        self._night.tries[-1].reason = reason
+        self._keep()
+
+    def _keep(self) -> None:
+        self._night.tries[-1].ended = time.time()
+        record.keep(self._store, self._night)
+        try:
+            night_page.leave(self._store, self._pipeline, self._night, self._earlier)
+        except Exception as error:  # noqa: BLE001 - a night is worth more than its page
+            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            print(f"cvjobs: this night has no {schema.REPORT} ({why}).", file=sys.stderr)

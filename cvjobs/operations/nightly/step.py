@@ -1,0 +1,118 @@
+"""Runs one step of a night: a command in a process of its own, whose messages pass through and are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cvjobs.clusters.jobs_api.runtime import NIGHT
+from cvjobs.common.signals import Stop
+from cvjobs.operations.nightly import child
+from cvjobs.operations.nightly.pipeline_file import Step
+
+LOOK = 0.1
+LONGEST = 1 << 20  # bytes of an answer: rows of a query are longer and no summary
+_REASONS = {
+    3: "done, but more images failed than --max-error-rate allows",
+    4: "it ended with images missing",
+    130: "it was stopped",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended: ``code`` is an exit code, ``reason`` empty for 0, ``summary`` its JSON's plain values."""
+
+    code: int
+    reason: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def run(step: Step, folder: Path, files: Path, stop: Stop) -> Ended:
+    """Run a step's command in a folder; ``files`` with ``.log`` is what it said, with ``.json`` what it answered.
+
+    The command is told once to stop when ``stop`` is asked, and brings its output to rest first. KeyboardInterrupt, a
+    second Ctrl-C, ends it at once.
+    """
+    log, answer = (files.with_name(f"{files.name}.{kind}") for kind in ("log", "json" if step.json else "txt"))
+    words = [*step.words[:1], "--config", os.devnull, *step.words[1:]]
+    if step.json:
+        words.insert(1, "--json")
+    with log.open("wb") as said, answer.open("wb") as answered:
+        process = subprocess.Popen(
+            [sys.executable, "-P", child.__file__, str(os.getpid()), *words],
+            cwd=folder,
+            env={**os.environ, NIGHT: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=answered,
+            stderr=said,
+            process_group=0,  # Ctrl-C reaches the night alone, which passes it on once
+        )
+    with log.open("rb") as messages:
+        try:
+            _wait(process, messages, stop)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            _pass_on(messages)
+    return _ended(process.returncode, log, answer if step.json else None)
+
+
+def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop) -> None:
+    told = False
+    while process.poll() is None:
+        if stop.asked and not told:
+            told = True
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(LOOK)
+        except subprocess.TimeoutExpired:
+            _pass_on(messages)
+
+
+def _pass_on(messages: BinaryIO) -> None:
+    """Show what the command has said since we last looked."""
+    if new := messages.read():
+        sys.stderr.write(new.decode(errors="replace"))
+        sys.stderr.flush()
+
+
+def _ended(code: int, log: Path, answer: Path | None) -> Ended:
+    summary = _summary(answer) if answer else {}
+    if code < 0:
+        return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
+    reason = (_sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) if code else ""
+    return Ended(code=code, reason=reason, summary=summary)
+
+
+def _sentence(log: Path) -> str:
+    """Return the last sentence of a command about itself."""
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - LONGEST, 0))
+        lines = file.read().decode(errors="replace").splitlines()
+    said = [line.removeprefix("cvjobs: ") for line in lines if line.startswith("cvjobs: ")]
+    return said[-1] if said else ""
+
+
+def _summary(answer: Path) -> dict[str, Any]:
+    """Return numbers, texts and counts by name of the JSON object that a command answered with."""
+    if answer.stat().st_size > LONGEST:
+        return {}
+    try:
+        found = json.loads(answer.read_bytes())
+    except ValueError:
+        return {}
+    return {k: v for k, v in found.items() if _plain(v)} if isinstance(found, dict) else {}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(entry, (int, float)) for entry in value.values())
+    return isinstance(value, (int, float, str))

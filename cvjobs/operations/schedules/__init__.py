@@ -1,0 +1,1 @@
+"""One module a scheduler; its name is what `cvjobs schedule --emit` takes."""

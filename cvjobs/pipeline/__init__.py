@@ -1,1 +1,0 @@
-"""A night: the commands of a pipeline file one after the other, kept track of, continued, compared on a page."""

@@ -1,0 +1,146 @@
+"""One run of a batch job: its options, what they resolved to, and what was listed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import xxhash
+
+from cvjobs.common import devices
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.fingerprint import libraries
+from cvjobs.config.options import BatchOptions
+from cvjobs.dataset.parts import Author
+from cvjobs.dataset.update import Order
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.prediction.engine.engine import StageSpec
+from cvjobs.prediction.engine.task import Opener
+from cvjobs.sources.reader import Source, Unreadable, open_source
+from cvjobs.sources.rows import Listing
+from cvjobs.storage.storage_options import Options, hidden
+from cvjobs.storage.store import Store
+
+
+class Resolved(Opener, Protocol):
+    """What a job's options come to: the step, where it runs, what identifies its results."""
+
+    @property
+    def device(self) -> str:
+        """Where the step runs: ``cpu``, or the GPUs of the machine (``cuda``)."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies the results."""
+
+    @property
+    def title(self) -> str:
+        """The model as a person reads it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the next run on the same output is given, as JSON types."""
+
+
+class Job(Protocol):
+    """What a driver brings."""
+
+    command: str
+
+    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+        """Resolve the model, given the record (JSON) of an earlier run on the same output, empty for a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One run: its options, what it resolved to and what it found.
+
+    ``decoder`` is the ``module:name`` that the decode children run; ``nursery`` is theirs on this machine.
+    """
+
+    options: BatchOptions
+    storage: Options = field(repr=False)
+    job: Job
+    resolved: Resolved
+    store: Store
+    listing: Listing
+    fingerprint: str
+    schema: pa.Schema
+    decoder: str
+    nursery: Nursery
+
+    @property
+    def source(self) -> Source:
+        """Where the bytes of the listed images come from."""
+        return open_source(self.listing.root, self.listing.base, self.storage)
+
+    def hasher(self, rows: pa.Table) -> list[bytes | None]:
+        """Return the content hashes of listed images; None where one cannot be read."""
+        source = self.source
+        stamps = rows["modified"].cast(pa.int64()).to_pylist()
+
+        def one(path: str, size: int, stamp: int) -> bytes | None:
+            try:
+                return xxhash.xxh3_128_digest(source.read(path, size, stamp))
+            except Unreadable:
+                return None
+
+        with ThreadPoolExecutor(source.threads) as threads:
+            return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
+
+    @property
+    def order(self) -> Order:
+        """What the dataset layer is asked for."""
+        options, resolved = self.options, self.resolved
+        return Order(
+            listing=self.listing,
+            schema=self.schema,
+            fingerprint=self.fingerprint,
+            facts=resolved.facts,
+            hasher=self.hasher,
+            resolved=resolved.as_dict(),
+            config={
+                "command": self.job.command,
+                "options": {**vars(options), "storage_option": hidden(options.storage_option)},
+            },
+            libraries=libraries(),
+            overwrite=options.overwrite,
+            retry_failed=options.retry_failed,
+            allow_deletions=options.allow_deletions,
+            by_content=options.changed_by == "content",
+            limit=options.limit,
+        )
+
+    def staff(self) -> tuple[int, bool]:
+        """Return how many workers the run has and whether they are Ray's; raises WrongUse for more than cores."""
+        gpus = devices.gpus() if self.resolved.device != "cpu" else 0
+        workers = self.options.workers or max(gpus, 1)
+        if self.options.address:
+            return workers, True
+        cores = gpus or devices.cpus()
+        if workers > cores:
+            kind = "GPU" if gpus else "core"
+            raise WrongUse(
+                f"--workers {workers} needs {workers} {kind}s and this machine has {cores}: "
+                f"use at most --workers {cores}, or --address of a cluster."
+            )
+        return workers, workers > 1
+
+    def spec(self, author: Author, lease: int, out: str, workers: int) -> StageSpec:
+        """Return what each worker is told; workers of this machine share its cores."""
+        return StageSpec(
+            out=out,
+            storage=self.storage,
+            author=author,
+            lease=lease,
+            root=self.listing.root,
+            base=self.listing.base,
+            schema=self.schema,
+            opener=self.resolved,
+            device=self.resolved.device,
+            cpus=max(devices.cpus() // (workers if not self.options.address else 1), 1),
+            batch_size=self.options.batch_size or 0,
+            max_pixels=self.options.max_pixels,
+            decoder=self.decoder,
+        )

@@ -1,0 +1,139 @@
+"""``--dry-run``: what a run would do, how long it would take and how large it would get; writes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs.common.formatting import duration, size
+from cvjobs.dataset import parts, schema
+from cvjobs.dataset.parts import Author
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.update import compare, subtract, unfolded
+from cvjobs.prediction import scheduler
+from cvjobs.prediction.context import Context
+from cvjobs.prediction.workers import start
+from cvjobs.storage.store import open_store
+
+SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
+PROBE = 4  # images for each worker that show how long that takes
+ENOUGH = 10.0  # s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run would do: images to compute, the predicted time in s and size in bytes, and what a sample showed."""
+
+    listed: int
+    todo: int
+    reused: int
+    skipped: int
+    seconds: float
+    bytes: int
+    images_per_second: float
+    sample: int
+    sample_failed: int
+    workers: int
+    out: str
+    model: str
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        head = f"{self.listed:,} listed: {self.todo:,} to compute, {self.reused:,} up to date, {self.skipped:,} skipped"
+        if not self.todo:
+            return f"{head}\nnothing to do, nothing was written"
+        free = "" if "://" in self.out else f" ({size(shutil.disk_usage(_existing(self.out)).free)} free)"
+        return (
+            f"{head}\n"
+            f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
+            f"at {self.images_per_second:,.0f} img/s, {size(self.bytes)} in {self.out}{free}\n"
+            f"from a sample of {self.sample} images, {self.sample_failed} of them failed; nothing was written"
+        )
+
+
+def run(context: Context, base: Snapshot) -> Forecast:
+    """List, compare, compute a sample into a folder that is thrown away, and predict the rest.
+
+    With ``--workers`` or a cluster the sample runs there, so it also shows that the cluster can schedule it.
+    """
+    store, order = context.store, context.order
+    _, mine, _ = unfolded(store, order, base)
+    state, want = compare(store, order, base, mine)
+    todo = subtract(store, order, state, want)
+    count = todo.todo.num_rows
+    chosen = sorted(np.random.default_rng(0).choice(count, min(count, SAMPLE), replace=False).tolist())
+    workers, _ = context.staff()
+    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample()
+    skipped = sum(context.listing.skipped.values())
+    return Forecast(
+        listed=len(want) + skipped,
+        todo=count + todo.failures.num_rows,
+        reused=todo.reused,
+        skipped=skipped,
+        seconds=round(count / sample.rate, 2) if sample.images else 0.0,
+        bytes=round(count * sample.bytes / sample.images) if sample.images else 0,
+        images_per_second=round(sample.rate, 1),
+        sample=sample.images,
+        sample_failed=sample.failed,
+        workers=workers,
+        out=store.place,
+        model=context.resolved.title,
+    )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """How many images of a sample were computed, at how many a second, the size of their parts, and how many failed."""
+
+    images: int = 0
+    rate: float = 0.0
+    bytes: int = 0
+    failed: int = 0
+
+
+def _try(context: Context, sample: pa.Table) -> _Sample:
+    """Compute a sample into a temporary folder: a few images tell for how many there is time; half are timed."""
+    workers, distributed = context.staff()
+    author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
+    with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
+        spec = context.spec(author, 0, folder, workers)
+        with start.workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
+            probe = min(PROBE * workers, sample.num_rows)
+            rate = _finish(crew, sample.slice(0, probe), workers)
+            rest = sample.slice(probe, int(2 * rate * ENOUGH))
+            half = rest.num_rows // 2
+            if rest.num_rows:
+                _finish(crew, rest.slice(0, half), workers)
+                rate = _finish(crew, rest.slice(half), workers)
+        done = parts.committed(open_store(folder))
+    return _Sample(
+        images=probe + rest.num_rows,
+        rate=rate,
+        bytes=sum(part.results.bytes for part in done if part.results),
+        failed=sum(part.errors.rows for part in done if part.errors),
+    )
+
+
+def _finish(crew: scheduler.Crew, images: pa.Table, workers: int) -> float:
+    """Compute images and return how many a second that were."""
+    began = time.monotonic()
+    shards = scheduler.Shards(images, workers)
+    scheduler.work(crew, shards, lambda lost: lost, lambda _: None, lambda: False)
+    return float(images.num_rows / (time.monotonic() - began))
+
+
+def _existing(path: str) -> Path:
+    """Return the nearest folder above a path that exists."""
+    place = Path(path)
+    return place if place.exists() else _existing(str(place.parent))

@@ -1,0 +1,1 @@
+"""Fetch, decode, batch, model and write, all overlapped, in one long-lived object."""

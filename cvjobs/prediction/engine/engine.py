@@ -1,0 +1,291 @@
+"""The Stage itself: threads and queues between fetching, decoding, the model and writing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld, Stopped
+from cvjobs.common.failures import Failure
+from cvjobs.common.timing import Stopwatch
+from cvjobs.dataset import lock
+from cvjobs.dataset.parts import Author
+from cvjobs.images.decode import Pixels
+from cvjobs.images.decode_worker import DECODER, Measured, Nursery
+from cvjobs.images.loader import Decoding, Loader
+from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize, Collector
+from cvjobs.prediction.engine.shape_buckets import Bins
+from cvjobs.prediction.engine.task import Columns, Opener, PictureStep
+from cvjobs.prediction.engine.throughput import Pace, Span
+from cvjobs.prediction.engine.writer import Shard, Writer
+from cvjobs.sources.reader import open_source
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import open_store
+
+CPU_BATCHES = (8, 64)
+GPU_BATCHES = (32, 1024)
+CPU_PIXELS = (1 << 19, 1 << 19)
+GPU_PIXELS = (4 << 20, 256 << 20)
+HOPELESS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """Everything a worker needs to build a Stage; small and picklable.
+
+    ``root`` and ``base`` say where paths are read from, ``storage`` are the options of object
+    stores, ``schema`` is that of the results with its metadata,
+    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the Stage may keep busy.
+    """
+
+    out: str
+    storage: Options = field(repr=False)
+    author: Author
+    lease: int
+    root: str
+    base: str
+    schema: pa.Schema
+    opener: Opener
+    device: str
+    cpus: int
+    batch_size: int = 0
+    max_pixels: int = 80_000_000
+    decoder: str = DECODER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The ledger row of one shard: how many images it had."""
+
+    images: int
+
+
+class Stage:
+    """Runs shards from any number of threads at once; two at a time keep it full."""
+
+    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
+        self._spec = spec
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._upstream = 0
+        self._pace = Pace()
+        self._span = Span()
+        self._begun = False
+        self._inference = Stopwatch()
+        self._alone = 0  # images that the model failed on in a batch of one, which does not say whose fault it is
+        gpu = spec.device != "cpu"
+        source = open_source(spec.root, spec.base, spec.storage)
+        how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
+        self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, nursery)
+        try:
+            step = spec.opener.open()
+        except BaseException:
+            self._loader.close()
+            raise
+        models = 2 if gpu else min(spec.cpus, 4)
+        self._intra_op(1 if gpu else max(spec.cpus // models, 1))
+        store = open_store(spec.out, spec.author.run, spec.storage)
+
+        def check() -> None:
+            if lock.newest(store) > spec.lease:
+                raise OutputHeld(f"Another run took {spec.out} over while this one stood still: nothing is lost.")
+
+        self._writer = Writer(store, spec.author, spec.schema, check, self.broken)
+        self._step: Callable[[Any], Columns] = step
+        self._batcher: Collector
+        if isinstance(step, PictureStep):
+            self._batcher = Bins(step, spec.batch_size, GPU_PIXELS if gpu else CPU_PIXELS, models)
+        else:
+            size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
+            self._batcher = Batcher(size, step.batch, models + 2)
+        self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
+        for thread in self._models:
+            thread.start()
+
+    @staticmethod
+    def _intra_op(threads: int) -> None:
+        """Give each model thread its share of the cores, where torch is in use at all."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+
+    def run(self, table: pa.Table) -> Done:
+        """Compute key rows and return when every one is durable; raises JobFailed, OutputHeld or Stopped."""
+        shard = Shard(table)
+        with self._lock:
+            self._upstream += table.num_rows
+        with self._span.running():
+            self._loader.ask(table, ((shard, row) for row in range(table.num_rows)))
+            self._writer.wait(shard, lambda: self._error is not None or self._stopped)
+        if self._error is not None:
+            raise self._error
+        if not shard.complete:
+            raise Stopped("Stopped.")
+        return Done(images=table.num_rows)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast this Stage is, and where its time went so far."""
+        seconds, cpu = self._span.now()
+        loader, work = self._loader, self._loader.work
+        threads = {"read": loader.readers, "decode": loader.decoders, "model": len(self._models), "write": 1}
+        with self._lock:
+            return replace(
+                self._pace,
+                busy={
+                    "read": work.reading,
+                    "decode": work.decoding,
+                    "model": self._inference.seconds,
+                    "write": self._writer.watch.seconds,
+                },
+                room={step: seconds * count for step, count in threads.items()},
+                cpu=cpu + work.cpu,
+                decoding=work.cpu,
+                cores=seconds * self._spec.cpus,
+            )
+
+    def stop(self) -> None:
+        """Drop what is in flight; rows that have an answer are committed by ``close``."""
+        self._stopped = True
+        self._halt()
+
+    def close(self) -> None:
+        """Stop, commit answered rows and end all threads and processes."""
+        self.stop()
+        self._loader.end()
+        for _ in self._models:
+            self._batcher.ready.put(None)
+        for thread in self._models:
+            thread.join()
+        self._writer.close()
+        self._loader.close()
+
+    def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
+        """Take an image from a lane; see ``decode_worker.Outlet``."""
+        if self._error is None and not self._stopped:
+            self._batcher.put(tag, measured, pixels)
+        self._arrived(ready=True)
+
+    def failed(self, tag: tuple[Shard, int], failure: Failure) -> None:
+        """Take an image that could not be read or decoded; see ``decode_worker.Outlet``."""
+        self._fail(tag, failure)
+        self._arrived(ready=failure.stage == "decode")
+
+    def broken(self, error: BaseException) -> None:
+        """Take the error that ends this Stage; every ``run`` raises the first one."""
+        with self._lock:
+            self._error = self._error or error
+        self._halt()
+
+    def _halt(self) -> None:
+        """Let no thread wait for what will not come: drop what is not decoded, wake the shards."""
+        self._loader.stop()
+        self._writer.wake()
+
+    def _arrived(self, ready: bool) -> None:
+        """Count an image that left the decoders; after the last one no batch can grow any more.
+
+        ``ready``: the decoders stand; what was before the first such image is no work.
+        """
+        with self._lock:
+            first = ready and not self._begun
+            self._begun = self._begun or ready
+            self._upstream -= 1
+            last = self._upstream == 0
+        if first:
+            self._span.restart()
+        if last:
+            self._batcher.flush()
+
+    def _fail(self, tag: tuple[Shard, int], failure: Failure) -> None:
+        self._answered(1, 1)
+        self._writer.failure(*tag, failure)
+
+    def _answered(self, count: int, failed: int) -> None:
+        now = time.time()
+        with self._lock:
+            pace = self._pace
+            pace.answered += count
+            pace.failed += failed
+            if failed == 0:
+                pace.last = now
+                if not pace.first:
+                    pace.first, pace.first_count = now, count
+
+    def _infer(self) -> None:
+        while (batch := self._batcher.ready.get()) is not None:
+            try:
+                if self._error is None and not self._stopped:
+                    self._compute(batch)
+            except BaseException as error:  # noqa: BLE001 - raised by ``run``, in the thread that waits
+                self.broken(error)
+            self._batcher.release(batch)
+
+    def _compute(self, batch: Batch[Any]) -> None:
+        began = time.monotonic()
+        with self._inference.running():
+            pieces = self._columns(batch.images[: len(batch.tags)], 0, batch.size)
+        took = time.monotonic() - began
+        for start, columns in pieces:
+            length = len(columns.arrays[0])
+            self._deliver(batch, start, length, columns)
+        batch.timed(took)
+        if len(pieces) == len(batch.tags) == 1 and (failure := pieces[0][1].failures.get(0)):
+            self._alone += failure.code == "infer_error"
+            if self._alone >= HOPELESS and self._pace.answered == self._pace.failed:
+                raise _useless(failure.detail)
+
+    def _columns(self, images: Any, start: int, size: BatchSize) -> list[tuple[int, Columns]]:
+        """Run the step; a batch that is too large for memory, or that fails, goes in smaller pieces."""
+        count = len(images)
+        try:
+            return [(start, self._step(images))]
+        except CvjobsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, one image is to blame or the job
+            code = "oom" if isinstance(error, MemoryError) else "infer_error"
+            detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
+        # Tried again out here, because the traceback of the first error would keep its memory.
+        if count == 1:
+            return [(start, self._refused(code, detail))]
+        if code == "oom":
+            size.too_large(count)
+            half = count // 2
+            return self._columns(images[:half], start, size) + self._columns(images[half:], start + half, size)
+        pieces = [piece for i in range(count) for piece in self._columns(images[i : i + 1], start + i, size)]
+        if all(columns.failures for _, columns in pieces):
+            raise _useless(detail)
+        return pieces
+
+    def _refused(self, code: str, detail: str) -> Columns:
+        arrays = [pa.nulls(1, f.type) for f in self._spec.opener.results]
+        return Columns(arrays, {0: Failure("infer", code, detail)})
+
+    def _deliver(self, batch: Batch[Any], start: int, count: int, columns: Columns) -> None:
+        """Hand rows to the writer, shard by shard (a batch may hold rows of several)."""
+        rows: dict[Shard, tuple[list[int], list[int]]] = {}
+        for i in range(count):
+            shard, row = batch.tags[start + i]
+            if i in columns.failures:
+                self._fail((shard, row), columns.failures[i])
+                continue
+            taken, own = rows.setdefault(shard, ([], []))
+            taken.append(i)
+            own.append(row)
+        good = count - len(columns.failures)
+        if good:
+            self._answered(good, 0)
+        for shard, (taken, own) in rows.items():
+            whole = len(taken) == count
+            arrays = columns.arrays if whole else [a.take(pa.array(taken)) for a in columns.arrays]
+            self._writer.results(shard, own, [batch.measured[start + i] for i in taken], arrays)
+
+
+def _useless(detail: str) -> JobFailed:
+    return JobFailed(f"The model fails on every image ({detail}): try another --model or device.")

@@ -1,0 +1,99 @@
+"""How fast Stages are and what their time goes into; a Stage measures itself, the driver adds several up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+STEPS = ("read", "decode", "model", "write")
+
+
+def _zeros() -> dict[str, float]:
+    return dict.fromkeys(STEPS, 0.0)
+
+
+@dataclass
+class Pace:
+    """Answers so far, the first and last result's time (s since 1970) and size, and where the time went.
+
+    ``busy`` are the seconds that the threads (or decode processes) of each step worked, ``room`` those that they
+    could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were.
+    """
+
+    answered: int = 0
+    failed: int = 0
+    first: float = 0.0
+    first_count: int = 0
+    last: float = 0.0
+    busy: dict[str, float] = field(default_factory=_zeros)
+    room: dict[str, float] = field(default_factory=_zeros)
+    cpu: float = 0.0
+    decoding: float = 0.0
+    cores: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Images a second from the first result to the last, 0 where there is no such time."""
+        elapsed = self.last - self.first
+        return (self.answered - self.failed - self.first_count) / elapsed if elapsed > 0 else 0.0
+
+
+def overall(paces: list[Pace]) -> Pace:
+    """Return the pace of several Stages as one: from the earliest first result to the latest last one."""
+    begun = [pace for pace in paces if pace.first]
+    earliest = min(begun, key=lambda pace: pace.first, default=Pace())
+    return Pace(
+        answered=sum(pace.answered for pace in paces),
+        failed=sum(pace.failed for pace in paces),
+        first=earliest.first,
+        first_count=earliest.first_count,
+        last=max((pace.last for pace in begun), default=0.0),
+        busy={step: sum(pace.busy[step] for pace in paces) for step in STEPS},
+        room={step: sum(pace.room[step] for pace in paces) for step in STEPS},
+        cpu=sum(pace.cpu for pace in paces),
+        decoding=sum(pace.decoding for pace in paces),
+        cores=sum(pace.cores for pace in paces),
+    )
+
+
+class Span:
+    """The time in which at least one shard was being run: seconds, and processor seconds of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._seconds = self._cpu = 0.0
+        self._since = self._cpu_since = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time that the block takes; of several at once, only once."""
+        with self._lock:
+            self._running += 1
+            if self._running == 1:
+                self._since, self._cpu_since = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._seconds += time.monotonic() - self._since
+                    self._cpu += time.process_time() - self._cpu_since
+
+    def restart(self) -> None:
+        """Forget the time so far: it went into getting ready."""
+        with self._lock:
+            self._seconds = self._cpu = 0.0
+            self._since, self._cpu_since = time.monotonic(), time.process_time()
+
+    def now(self) -> tuple[float, float]:
+        """Return the seconds and the processor seconds so far."""
+        with self._lock:
+            if not self._running:
+                return self._seconds, self._cpu
+            seconds = self._seconds + time.monotonic() - self._since
+            return seconds, self._cpu + time.process_time() - self._cpu_since

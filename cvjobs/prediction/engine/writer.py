@@ -1,0 +1,195 @@
+"""Bringing rows to rest: a buffer that becomes a part after at most 10 s or 64 MB, or when a shard is complete."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from cvjobs.common.failures import CODES, Failure
+from cvjobs.common.timing import Stopwatch
+from cvjobs.dataset import parts
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.images.decode_worker import Measured
+from cvjobs.storage.store import Store
+
+FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the Stage has worked, within these
+SHARE = 0.1
+BYTES = 64 << 20
+
+
+@dataclass(eq=False)
+class Shard:
+    """Key rows that were handed to a Stage, and how far they are.
+
+    ``answered`` rows have a result or a failure, ``committed`` ones are durable.
+    """
+
+    table: pa.Table
+    answered: int = 0
+    committed: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is durable."""
+        return bool(self.committed == self.table.num_rows)
+
+
+@dataclass
+class _Buffer:
+    """Rows on their way into the next part."""
+
+    results: list[tuple[Shard, list[int], list[Measured], list[pa.Array]]] = field(default_factory=list)
+    failures: list[tuple[Shard, int, Failure]] = field(default_factory=list)
+    bytes: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Writer:
+    """One thread that turns buffered rows into parts; ``check`` may refuse each commit by raising."""
+
+    def __init__(
+        self,
+        store: Store,
+        author: parts.Author,
+        schema: pa.Schema,
+        check: Callable[[], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._store, self._author, self._schema, self._check, self._broken = store, author, schema, check, broken
+        self.watch = Stopwatch()
+        self._buffer = _Buffer()
+        self._changed = threading.Condition()
+        self._began: float | None = None
+        self._closing = False
+        self._dead = False
+        self._thread = threading.Thread(target=self._run, name="write", daemon=True)
+        self._thread.start()
+
+    def results(self, shard: Shard, rows: list[int], measured: list[Measured], arrays: list[pa.Array]) -> None:
+        """Take the results of some rows of a shard; waits while two parts' worth of rows are not yet written."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._buffer.bytes < 2 * BYTES or self._dead)
+            self._buffer.results.append((shard, rows, measured, arrays))
+            self._buffer.bytes += sum(a.nbytes for a in arrays) + 200 * len(rows)
+            self._answered(shard, len(rows))
+
+    def failure(self, shard: Shard, row: int, failure: Failure) -> None:
+        """Take the failure of one row of a shard."""
+        with self._changed:
+            self._buffer.failures.append((shard, row, failure))
+            self._buffer.bytes += 500
+            self._answered(shard, 1)
+
+    def _answered(self, shard: Shard, count: int) -> None:
+        if self._began is None:
+            self._began = self._buffer.since = time.monotonic()
+        shard.answered += count
+        if shard.answered == shard.table.num_rows or self._buffer.bytes >= BYTES:
+            self._changed.notify_all()
+
+    def wait(self, shard: Shard, interrupted: Callable[[], bool]) -> None:
+        """Wait until a shard is complete, or ``interrupted`` says to stop waiting."""
+        with self._changed:
+            while not shard.complete and not interrupted():
+                self._changed.wait(0.5)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Commit what is buffered and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _due(self) -> bool:
+        buffer = self._buffer
+        if not buffer.results and not buffer.failures:
+            return False
+        shards = {r[0] for r in buffer.results} | {f[0] for f in buffer.failures}
+        return (
+            self._closing
+            or buffer.bytes >= BYTES
+            or time.monotonic() - buffer.since >= self._patience()
+            or any(s.answered == s.table.num_rows for s in shards)
+        )
+
+    def _patience(self) -> float:
+        """Return how long (s) rows may wait, so that a kill loses a tenth of the work, and never much."""
+        worked = 0.0 if self._began is None else time.monotonic() - self._began
+        return min(max(SHARE * worked, FIRST), LAST)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    while not self._due() and not self._closing:
+                        self._changed.wait(1.0)
+                    if not self._due():
+                        return
+                    buffer, self._buffer = self._buffer, _Buffer()
+                    self._changed.notify_all()
+                with self.watch.running():
+                    self._check()
+                    parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
+                with self._changed:
+                    for shard, rows, _, _ in buffer.results:
+                        shard.committed += len(rows)
+                    for shard, _, _ in buffer.failures:
+                        shard.committed += 1
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised by ``Stage.run``, in the thread that waits
+            with self._changed:
+                self._dead = True
+                self._changed.notify_all()
+            self._broken(error)
+
+    def _results(self, buffer: _Buffer) -> pa.Table | None:
+        if not buffer.results:
+            return None
+        own = len(dataset_schema.MEASURED)
+        carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(buffer.results[0][3])
+        keys = [f.name for f in self._schema][: len(dataset_schema.KEYS)]
+        lists = [f.name for f in self._schema][len(keys) + own : len(keys) + own + carried]
+        tables = []
+        for shard, rows, measured, arrays in buffer.results:
+            listed = shard.table.take(pa.array(rows))
+            columns = [
+                *(listed[name] for name in keys),
+                pa.array([m.content_hash for m in measured], dataset_schema.ID),
+                pa.array([m.width for m in measured], pa.int32()),
+                pa.array([m.height for m in measured], pa.int32()),
+                pa.array([m.frames for m in measured], pa.int32()),
+                *(listed[name] for name in lists),
+                *arrays,
+            ]
+            tables.append(pa.table(columns, schema=self._schema))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def _errors(self, buffer: _Buffer) -> pa.Table | None:
+        if not buffer.failures:
+            return None
+        listed = pa.concat_tables(
+            shard.table.select([f.name for f in dataset_schema.KEYS]).slice(row, 1) for shard, row, _ in buffer.failures
+        )
+        return error_rows(listed, [failure for _, _, failure in buffer.failures])
+
+
+def error_rows(listed: pa.Table, failures: list[Failure]) -> pa.Table:
+    """Return rows of ``errors/`` for key rows and their failures."""
+    columns = [
+        *(listed[f.name] for f in dataset_schema.KEYS),
+        pa.array([f.stage for f in failures], pa.string()),
+        pa.array([f.code for f in failures], pa.string()),
+        pa.array([f.detail for f in failures], pa.string()),
+        pa.array([CODES[f.code].retryable for f in failures], pa.bool_()),
+        pa.array([f.attempts for f in failures], pa.int32()),
+    ]
+    return pa.table(columns, schema=dataset_schema.ERROR_SCHEMA)

@@ -1,0 +1,1 @@
+"""A folder of masks beside an output, a PNG an image."""

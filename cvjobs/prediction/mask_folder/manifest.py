@@ -1,0 +1,125 @@
+"""Which files of a folder of masks are ours, and what they were made from; one at a time may change them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
+
+OWN = ".cvjobs-masks"  # our folder in the folder of masks
+NAME = "manifest.parquet"
+
+# ``file`` is the mask of ``path``, of so many bytes; null until it is written. ``made_from`` digests the image's
+# content and what made the mask of it.
+SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("made_from", pa.binary(16), nullable=False),
+        pa.field("bytes", pa.int64()),
+    ]
+)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder and keep others from writing to it; raises OutputHeld where somebody does.
+
+    What a killed run was just writing is removed.
+    """
+    own = folder / OWN
+    own.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputHeld(
+                f"Another run writes masks to {folder}: wait for its end, or choose another --masks-dir."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        for left in own.glob("*.tmp"):
+            left.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read(folder: Path, output: str) -> pa.Table:
+    """Return the manifest of a folder, empty where there is none.
+
+    Raises:
+        WrongUse: the masks are another output's.
+        JobFailed: the manifest is damaged.
+    """
+    file = folder / OWN / NAME
+    try:
+        with file.open("rb") as content:
+            found = pq.ParquetFile(content, page_checksum_verification=True).read(use_threads=False)
+        owner = os.fsdecode(found.schema.metadata[b"cvjobs.output"])
+        found = found.select(SCHEMA.names).cast(SCHEMA)
+    except FileNotFoundError:
+        return SCHEMA.empty_table()
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise JobFailed(f"{file} is damaged: delete it, and the same command writes all masks again.") from error
+    if owner != output:
+        raise WrongUse(
+            f"{folder} holds the masks of {owner}: choose another --masks-dir, or delete its {OWN} to replace them."
+        )
+    return found
+
+
+def write(folder: Path, output: str, table: pa.Table) -> None:
+    """Replace the manifest; when this returns, it and all masks are on disk."""
+    os.sync()  # one for all of the many small files
+    metadata = {"cvjobs.output": os.fsencode(output)}
+    with _replacing(folder, folder / OWN / NAME) as temporary, temporary.open("wb") as file:
+        pq.write_table(table.cast(SCHEMA.with_metadata(metadata)), file, compression="zstd", write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def put(folder: Path, name: str, content: bytes) -> None:
+    """Write one mask, whole or not at all; several threads call it at once."""
+    target = folder / name
+    with _replacing(folder, target) as temporary:
+        temporary.write_bytes(content)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove a mask that may be gone, and the folders that are empty then."""
+    place = folder / name
+    try:
+        place.unlink()
+        while (place := place.parent) != folder:
+            place.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        if os.path.lexists(folder / name):
+            raise
+
+
+@contextmanager
+def _replacing(folder: Path, target: Path) -> Iterator[Path]:
+    temporary = folder / OWN / f"{threading.get_ident()}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

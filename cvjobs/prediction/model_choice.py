@@ -1,0 +1,251 @@
+"""What a choice of model comes to on this machine, recorded so that a later run on the same output need not load it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Generic, Self, TypeVar, cast
+
+import pyarrow as pa
+
+from cvjobs.common import categories, devices
+from cvjobs.common.errors import JobFailed
+from cvjobs.common.fingerprint import facts
+from cvjobs.dataset import schema
+from cvjobs.images.transform import Transform
+from cvjobs.networks import registry
+from cvjobs.networks.detection.settings import Settings
+from cvjobs.networks.precision import resolve_precision
+from cvjobs.networks.registry import Model
+from cvjobs.prediction.engine.task import PictureStep, Step
+
+Loaded = TypeVar("Loaded", bound=Model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest(ABC, Generic[Loaded]):
+    """What a task asks for: a model by name and its weights (``pretrained``, ``random`` or a file), and more by task.
+
+    A task's own class says how the model is found, and which step a found model becomes.
+    """
+
+    model: str
+    weights: str
+
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Self:
+        """Return the request that JSON values describe; raises TypeError for values of another shape."""
+        kept: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**kept)
+
+    @abstractmethod
+    def find(self) -> Loaded:
+        """Return the model, on the CPU; raises WrongUse where there is none."""
+
+    @abstractmethod
+    def step(self, model: Loaded, record: ModelRecord) -> Step | PictureStep:
+        """Return the model as a step, on the record's device and in its precision."""
+
+    def completed(self, record: ModelRecord, model: Loaded) -> ModelRecord:
+        """Return the record with what this task keeps of a model besides its facts."""
+        del model
+        return record
+
+    def results(self, record: ModelRecord) -> pa.Schema:
+        """Return the fields that the step adds to a row."""
+        return schema.SCHEMAS[categories.task(record.facts)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuledRequest(ModelRequest[Loaded]):
+    """A model with the names of its classes, where they are given, and the user's choices of what it looks for."""
+
+    labels: tuple[str, ...]
+    settings: Settings
+
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Self:
+        """See ``ModelRequest``."""
+        return super().load({**values, "settings": Settings(**values["settings"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """What tells whether a file of weights is still the one that was hashed; ``modified`` in ns since 1970."""
+
+    path: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: str) -> WeightsFile:
+        """Return the state of a file; one that is not there has 0 bytes."""
+        try:
+            state = os.stat(path)
+        except OSError:
+            return cls(path=path, bytes=0, modified=0)
+        return cls(path=path, bytes=state.st_size, modified=state.st_mtime_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """A resolved choice of model; small and picklable, JSON in an output's snapshot.
+
+    ``facts`` are the model's own; ``dim`` is the length of an embedder's vectors, ``top`` the number of classes that
+    ``classify`` keeps of an image.
+    """
+
+    asked: ModelRequest[Any]
+    device: str
+    versions: dict[str, str]
+    file: WeightsFile
+    facts: Mapping[str, Any]
+    transform: Transform
+    precision: str
+    dim: int | None = None
+    top: int | None = None
+
+    @classmethod
+    def load(cls, record: dict[str, Any], request: type[ModelRequest[Any]]) -> ModelRecord | None:
+        """Return the record that ``as_dict`` made, for a class of request; None for one of another shape."""
+        try:
+            asked = dict(record["asked"])
+            found = cls(
+                device=asked.pop("device"),
+                versions=asked.pop("versions"),
+                asked=request.load(asked),
+                file=WeightsFile(**record["file"]),
+                facts=record["facts"],
+                transform=Transform.load(record["transform"]),
+                precision=record["precision"],
+                dim=record.get("dim"),
+                top=record.get("top"),
+            )
+            return found if found.as_dict() == record else None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types; the form is kept, for earlier outputs hold it."""
+        sizes = {name: size for name, size in (("dim", self.dim), ("top", self.top)) if size is not None}
+        return {
+            "asked": {**facts(self.asked), "device": self.device, "versions": self.versions},
+            "file": asdict(self.file),
+            "facts": dict(self.facts),
+            "transform": facts(self.transform),
+            "precision": self.precision,
+            **sizes,
+        }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs' results the same: model, weights by content, preprocessing, precision and so on.
+
+        Library versions and the device are recorded elsewhere; they are no part of it.
+        """
+        named = {name: value for name, value in self.facts.items() if name != "weights"}
+        scaled = {"scaled_decode": "twice the target"} if self.transform.size else {}
+        kept = {} if self.top is None else {"top": self.top}
+        return {**named, "transform": facts(self.transform), **scaled, "precision": self.precision, **kept}
+
+    @property
+    def title(self) -> str:
+        """The choice as a person reads it."""
+        return f"{self.facts['model']} ({self.facts['weights']}, {self.precision})"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A resolved choice of model as a job's step; travels to workers and loads the model there."""
+
+    record: ModelRecord
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self.record.device
+
+    @property
+    def transform(self) -> Transform:
+        """How pixels reach the model."""
+        return self.record.transform
+
+    @property
+    def results(self) -> pa.Schema:
+        """The fields that the step adds to a row."""
+        return self.record.asked.results(self.record)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies the results."""
+        return self.record.identity
+
+    @property
+    def title(self) -> str:
+        """The model as a person reads it."""
+        return self.record.title
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record for the next run on the same output, as JSON types."""
+        return self.record.as_dict()
+
+    def open(self) -> Step | PictureStep:
+        """Load the model; raises JobFailed where its weights are not those that the run began with."""
+        model: Model = self.record.asked.find()
+        if model.facts["weights_sha256"] != self.record.facts["weights_sha256"]:
+            raise JobFailed(f"The weights of {model.name} differ between this machine and the driver: make them equal.")
+        return self.record.asked.step(model, self.record)
+
+
+def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any]) -> TaskSpec:
+    """Return what a request comes to on this machine.
+
+    ``earlier`` is the record (as JSON) of an earlier run on the same output, empty for a new one: it is taken where
+    the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
+    and a precision of "auto" means what it meant then.
+
+    Raises:
+        WrongUse: there is no such model, or it cannot do what is asked.
+    """
+    request = replace(request, model=registry.settled(request.model))
+    device = "cuda" if not request.model.startswith("thumbnail/") and devices.gpus() else "cpu"
+    versions = _versions()
+    known = ModelRecord.load(earlier, type(request))
+    if known is not None:
+        same = (known.asked, known.device, known.versions) == (request, device, versions)
+        if same and known.file == WeightsFile.of(known.file.path) and precision in ("auto", known.precision):
+            return TaskSpec(known)
+        if precision == "auto":
+            precision = known.precision
+    model: Model = request.find()
+    record = ModelRecord(
+        asked=request,
+        device=device,
+        versions=versions,
+        file=WeightsFile.of(model.file),
+        facts=dict(model.facts),
+        transform=model.transform,
+        precision=resolve_precision(precision, device),
+    )
+    return TaskSpec(request.completed(record, model))
+
+
+def once(make: Callable[..., Loaded], name: str, **options: Hashable) -> Loaded:
+    """Return ``make(name, **options)``, from memory where it was the last that was made.
+
+    The driver needs the model's facts before a worker in the same process loads it.
+    """
+    return cast(Loaded, _made(make, name, **options))
+
+
+@lru_cache(maxsize=1)
+def _made(make: Callable[..., Model], name: str, **options: Hashable) -> Model:
+    return make(name, **options)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm")}

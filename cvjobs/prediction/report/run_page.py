@@ -1,0 +1,234 @@
+"""Making the page of one run: what the run, the output and its history say, put into ``report.html``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+from cvjobs.common import categories
+from cvjobs.common.devices import machine
+from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset.changes import Plan
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.html.render import render
+from cvjobs.html.thumbnails import Thumbnail, thumbnails
+from cvjobs.prediction.context import Context
+from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.report import contact_sheet, failure_table, findings, history
+from cvjobs.prediction.report.bounds import bound
+from cvjobs.prediction.report.contact_sheet import BUDGET, Sheet
+from cvjobs.prediction.report.failure_table import Reason
+from cvjobs.prediction.report.findings import Findings
+from cvjobs.prediction.report.history import Record
+from cvjobs.prediction.summary import Summary
+
+PICTURED = 12
+RUNS = 8
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What a run was and did, as far as it got; ``reason`` is the sentence with which it stopped or failed.
+
+    ``began`` is s since 1970; ``marks`` are (what ended, s since the beginning), in their order; ``rates`` as in
+    ``Speed.rates``.
+    """
+
+    began: float = field(default_factory=time.time)
+    status: str = "finished"
+    reason: str = ""
+    plan: Plan | None = None
+    pace: Pace = field(default_factory=Pace)
+    rates: list[tuple[float, float]] = field(default_factory=list)
+    marks: list[tuple[str, float]] = field(default_factory=list)
+    workers: str = "none: there was nothing to compute"
+    _clock: float = field(default_factory=time.monotonic)
+    _sheet: Future[Sheet] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run takes so far."""
+        return time.monotonic() - self._clock
+
+    def mark(self, what: str) -> None:
+        """Note that a phase of the run ends now."""
+        self.marks.append((what, self.seconds))
+
+    def mark_computed(self) -> None:
+        """Note that computing ends now, and that what came before the first result was starting."""
+        if self.pace.first:
+            self.marks.append(("starting the model and the decoders", self.pace.first - self.began))
+        self.mark("computing")
+
+    def picture(self, context: Context) -> None:
+        """Begin the contact sheet of vectors, in a thread of its own; other results have pictures of their own."""
+        assert self.plan is not None
+        if not categories.task(context.resolved.facts):
+            done = self.plan.todo.slice(0, self.pace.answered)
+            self._sheet = ThreadPoolExecutor(1, "pictures").submit(contact_sheet.sample, context, done)
+
+    @property
+    def sheet(self) -> Sheet:
+        """The contact sheet; waits for it."""
+        return self._sheet.result() if self._sheet else Sheet([])
+
+
+def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
+    """Write the page and add the run to the history; raises what the store raises."""
+    assert run.plan is not None
+    earlier = history.load(context.store)
+    previous = earlier[-1] if earlier else None
+    idle, stopped = not run.pace.answered, run.status != "finished"
+    before = previous.by_class if previous else {}
+    found = findings.find(context, base, run.seconds, stopped, idle, before)
+    record = _record(run, summary, found)
+    reasons = failure_table.reasons(context.store, base, run.plan.outdated)
+    values = {
+        "title": f"cvjobs {context.job.command}: {context.store.place}",
+        "command": context.job.command,
+        "run": run,
+        "sheet": _sheet(context, run, record, found),
+        "findings": found,
+        "summary": summary,
+        "record": record,
+        "headline": _headline(run, summary, record),
+        "bound": bound(run.pace, context.resolved.device),
+        "reasons": reasons,
+        "pictures": _pictures(context, reasons),
+        "skipped": sorted(summary.skipped_by.items(), key=lambda item: (-item[1], item[0])),
+        "previous": previous,
+        "changes": _changes(previous, record) if previous else [],
+        "runs": [*earlier, record][-RUNS:][::-1],
+        "grown": [(float(i), float(r.ok)) for i, r in enumerate([*earlier, record], start=1)],
+        "phases": _phases(run.marks),
+        "facts": _facts(context, run, base),
+    }
+    page = render("findings.html" if found else "report.html", **values).encode(errors="replace")
+    history.keep(context.store, [*earlier, record])
+    context.store.write_bytes(dataset_schema.REPORT, page)
+
+
+def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -> Sheet:
+    """Return the run's own contact sheet, or for a run that computed nothing the one that is kept."""
+    if found:
+        return Sheet([])
+    if not run.pace.answered:
+        return contact_sheet.load(context.store, context.listing.images)
+    if run.sheet.images:
+        contact_sheet.keep(context.store, run.sheet, record.ended)
+    return run.sheet
+
+
+def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
+    assert run.plan is not None
+    return Record(
+        version=summary.version,
+        started=round(run.began, 3),
+        ended=round(time.time(), 3),
+        status=run.status,
+        listed=summary.listed,
+        ok=summary.ok,
+        failed=summary.failed,
+        skipped=summary.skipped,
+        computed=run.pace.answered + run.plan.failures.num_rows,
+        new=run.plan.new,
+        changed=len(run.plan.outdated),
+        gone=run.plan.gone,
+        seconds=summary.seconds,
+        images_per_second=summary.images_per_second,
+        failures=dict(summary.failures),
+        numbers=found.numbers if found else {},
+        by_class=found.by_class if found else {},
+    )
+
+
+def _headline(run: Run, summary: Summary, record: Record) -> str:
+    """Return the run in one sentence: the state of the whole output; what this run did to it."""
+    images = summary.listed - summary.skipped
+    if run.status != "finished":
+        left = images - summary.ok - summary.failed
+        if not images:
+            return "No image has a result yet"
+        return f"{summary.ok:,} of {images:,} images have a result; {summary.failed:,} failed, {left:,} still to do"
+    state = f"{images:,} image{'' if images == 1 else 's'}: {summary.ok:,} ok, {summary.failed:,} failed, "
+    state += f"{summary.missing:,} missing"
+    if summary.remaining:
+        state += f", {summary.remaining:,} left for later runs"
+    again = record.computed - record.new - record.changed
+    did = [(record.new, "new"), (record.changed, "changed"), (again, "tried again"), (record.gone, "gone")]
+    done = [f"{count:,} {what}" for count, what in did if count > 0]
+    return f"{state}; {', '.join(done) if done else 'nothing to do'}"
+
+
+def _changes(previous: Record, now: Record) -> list[tuple[str, float, float]]:
+    """Return (what, then, now) of everything that two runs can be compared in."""
+    rows: list[tuple[str, float, float]] = [
+        ("listed", previous.listed, now.listed),
+        ("ok", previous.ok, now.ok),
+        ("failed", previous.failed, now.failed),
+        ("skipped", previous.skipped, now.skipped),
+        ("computed by the run", previous.computed, now.computed),
+        ("seconds", previous.seconds, now.seconds),
+    ]
+    if previous.images_per_second and now.images_per_second:
+        rows.append(("images a second", previous.images_per_second, now.images_per_second))
+    rows += [(what, previous.numbers[what], now.numbers[what]) for what in now.numbers if what in previous.numbers]
+    for code in sorted({*previous.failures, *now.failures}):
+        rows.append((f"failed: {code}", previous.failures.get(code, 0), now.failures.get(code, 0)))
+    return rows
+
+
+def _pictures(context: Context, reasons: list[Reason]) -> dict[str, Thumbnail]:
+    """Return thumbnails, by path, of listed failures whose images can be decoded: those that failed in the model."""
+    listed = [row for reason in reasons for row in reason.rows if row["stage"] in ("infer", "worker")][:PICTURED]
+    if not listed:
+        return {}
+    schema = pa.schema([dataset_schema.KEYS[0], dataset_schema.KEYS[2], pa.field("modified", pa.int64())])
+    rows = pa.table({name: [row[name] for row in listed] for name in schema.names}, schema=schema)
+    images = thumbnails(context.source, rows, BUDGET, nursery=context.nursery)
+    return {row["path"]: image for row, image in zip(listed, images, strict=True) if image.uri}
+
+
+def _phases(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return (phase, s that it took)."""
+    ends = [0.0, *(end for _, end in marks)]
+    return [(what, end - begun) for (what, end), begun in zip(marks, ends[:-1], strict=True)]
+
+
+def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:
+    resolved = context.resolved
+    return [
+        ("command", _command(context)),
+        ("source", context.listing.source),
+        ("output", context.store.place),
+        ("model", resolved.title),
+        ("device", resolved.device),
+        ("workers", run.workers),
+        ("machine", machine(resolved.device)),
+        ("snapshot", f"{base.version}, fingerprint {context.fingerprint[:16]}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in context.order.libraries.items())),
+    ]
+
+
+def _command(context: Context) -> str:
+    """Return the command line that asks for the same, without options that have their defaults."""
+    shown: dict[str, Any] = context.order.config["options"]
+    words = ["cvjobs", context.job.command, str(context.options.source), "-o", str(context.options.out)]
+    for option in fields(context.options):
+        value = shown[option.name]
+        default = option.default if option.default is not MISSING else None
+        if option.name in ("source", "out", "json", "dry_run") or value in (default, (), []):
+            continue
+        flag = f"--{option.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag)
+        elif isinstance(value, (tuple, list)):
+            words += [word for item in value for word in (flag, str(item))]
+        else:
+            words += [flag, str(value)]
+    return shlex.join(words)

@@ -1,0 +1,261 @@
+"""A batch job from source to summary: list, subtract what is known, compute the rest, fold, account for all.
+
+A driver brings the command's name and a way to resolve its model; everything else is the same for every job.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse
+from cvjobs.common.failures import Failure
+from cvjobs.common.fingerprint import digest, libraries
+from cvjobs.common.progress import Progress
+from cvjobs.common.signals import Stop, stoppable
+from cvjobs.config.options import BatchOptions
+from cvjobs.dataset import keys as dataset_keys
+from cvjobs.dataset import lock, parts, schema, snapshot
+from cvjobs.dataset.changes import Plan
+from cvjobs.dataset.parts import Author
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.dataset.snapshot_reader import SnapshotReader
+from cvjobs.dataset.update import End, check_fingerprint, check_source, update
+from cvjobs.images.decode_worker import DECODER, Nursery
+from cvjobs.prediction import dry_run, scheduler
+from cvjobs.prediction.context import Context, Job, Resolved
+from cvjobs.prediction.dry_run import Forecast
+from cvjobs.prediction.engine.throughput import overall
+from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.prediction.report import run_page
+from cvjobs.prediction.report.run_page import Run
+from cvjobs.prediction.report.speed import Speed
+from cvjobs.prediction.summary import Summary, exit_code
+from cvjobs.prediction.workers import in_process, ray_actors, start
+from cvjobs.sources.listing import list_source, nothing_found
+from cvjobs.sources.rows import IMAGES, Listing
+from cvjobs.storage.storage_options import parse_options
+from cvjobs.storage.store import open_store
+
+
+def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Forecast:
+    """Run a batch job to its end and return what it did.
+
+    Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
+    """
+    run = Run()
+    if options.overwrite and options.limit:
+        raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
+    storage = parse_options(options.storage_option)
+    store = open_store(options.out, options=storage)
+    base = snapshot.latest(store)
+    with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
+        progress.say(f"listing {options.source}")
+        listing = list_source(options.source, storage)
+        check_source(store, base, listing)
+        if not listing.images.num_rows and not base.wanted:
+            raise WrongUse(nothing_found(listing))
+        progress.say("looking up the model")
+        # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
+        nursery = stack.enter_context(closing(Nursery()))
+        if not base.version and options.workers in (None, 1) and not options.address:
+            nursery.start()
+        resolved = job.resolve(base.resolved)
+        listing = _renamed(listing, resolved)
+        context = Context(
+            options=options,
+            storage=storage,
+            job=job,
+            resolved=resolved,
+            store=store,
+            listing=listing,
+            fingerprint=digest(resolved.facts),
+            schema=_schema(listing, resolved),
+            decoder=decoder,
+            nursery=nursery,
+        )
+        if not options.overwrite:
+            check_fingerprint(store, base, context.fingerprint, resolved.facts)
+        context.staff()
+        if options.dry_run:
+            return dry_run.run(context, base)
+        with lock.held(store) as held:
+            return _run(context, held, progress, stop, run)
+
+
+def _renamed(listing: Listing, resolved: Resolved) -> Listing:
+    """Return the listing with its own columns named as in the output, where each name is there once.
+
+    The versions of the images stay: they are made from the names and values in the list.
+    """
+    keys, own = IMAGES.names, listing.images.schema.names[len(IMAGES) :]
+    names = schema.own_names(own, [*schema.RESERVED, *resolved.results.names])
+    return replace(listing, images=listing.images.rename_columns([*keys, *names]))
+
+
+def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
+    carried = pa.schema([*listing.images.schema][len(IMAGES) :])
+    metadata = {
+        "cvjobs.fingerprint": digest(resolved.facts),
+        "cvjobs.facts": schema.pack(resolved.facts),
+        "cvjobs.source": listing.source,
+        "cvjobs.versions": schema.pack(libraries()),
+    }
+    return schema.result_schema(carried, resolved.results).with_metadata(metadata)
+
+
+def _run(
+    context: Context,
+    held: lock.Lease,
+    progress: Progress,
+    stop: Stop,
+    run: Run,
+) -> Summary:
+    store = context.store
+
+    def compute(author: Author, todo: Plan) -> End:
+        stop.guarded = True
+        run.plan = todo
+        run.mark("listing and comparing")
+        error = _compute(context, held, author, run, progress, stop)
+        # Who stops a run while it publishes gets what is complete anyway.
+        return End(error, stop.asked)
+
+    try:
+        base, todo = update(store, held, context.order, compute, progress.say)
+    except CvjobsError as error:
+        if run.plan is not None and not isinstance(error, OutputHeld):
+            run.status = "stopped" if isinstance(error, Stopped) else "failed"
+            run.reason = str(error)
+            _leave_page(context, run)
+        raise
+    summary = _summary(context, base, todo, run)
+    store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))
+    _leave_page(context, run, base, summary)
+    return summary
+
+
+def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summary: Summary | None = None) -> None:
+    """Write the run's page; a run is worth more than its page, so whatever goes wrong here costs the page alone."""
+    try:
+        run.mark("publishing")
+        base = base or snapshot.latest(context.store)
+        assert run.plan is not None
+        run_page.leave(context, run, base, summary or _summary(context, base, run.plan, run))
+    except Exception as error:  # noqa: BLE001 - see above
+        # A full disk ends the run with its own sentence already.
+        if run.status == "finished" or not isinstance(error, CvjobsError):
+            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            print(f"cvjobs: this run has no {schema.REPORT} ({why}).", file=sys.stderr)
+
+
+def _compute(
+    context: Context,
+    held: lock.Lease,
+    author: Author,
+    run: Run,
+    progress: Progress,
+    stop: Stop,
+) -> CvjobsError | None:
+    """Commit the rows that are to be computed; an error is returned, so that what is done is folded first."""
+    store, todo = context.store, run.plan
+    assert todo is not None
+    if todo.failures.num_rows:
+        failures = [
+            Failure("list", code, detail)
+            for code, detail in zip(todo.failures["code"].to_pylist(), todo.failures["detail"].to_pylist(), strict=True)
+        ]
+        parts.commit(store, author, None, error_rows(todo.failures, failures))
+    if not todo.todo.num_rows:
+        return None
+    context.nursery.start()  # for the pictures in the report, where no Stage of this process needs it
+    workers, distributed = context.staff()
+    run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
+    if context.options.address:
+        run.workers = f"{workers:,} of Ray, at {context.options.address}"
+    spec = context.spec(author, held.epoch, store.place, workers)
+
+    def uncommitted(table: pa.Table) -> pa.Table:
+        done = dataset_keys.load(store, Snapshot(version=0), [p for p in parts.committed(store) if p.run == author.run])
+        return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=done.ids))) if len(done.ids) else table
+
+    def give_up(table: pa.Table) -> None:
+        failure = Failure("worker", "worker_crash", "two workers died when they had only this image", 2)
+        parts.commit(store, author, None, error_rows(table.select([f.name for f in schema.KEYS]), [failure]))
+
+    progress.say(f"starting {context.resolved.title}")
+    total = todo.todo.num_rows
+    shards = scheduler.Shards(todo.todo, workers)
+    crew: in_process.LocalCrew | ray_actors.RayCrew | None = None
+    failed: CvjobsError | None = None
+    speed = Speed()
+    try:
+        with start.workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
+            watcher = _Watcher(crew, progress, total, speed)
+
+            def stopped() -> bool:
+                watcher.look()
+                return stop.asked
+
+            scheduler.work(crew, shards, uncommitted, give_up, stopped)
+    except CvjobsError as error:
+        # Ctrl-C reaches every process of the group: what fails because of it is no failure.
+        failed = None if stop.asked else error
+    run.pace = overall(crew.paces() if crew else [])
+    run.rates = speed.rates()
+    run.mark_computed()
+    run.picture(context)
+    return failed
+
+
+class _Watcher:
+    """Keeps the progress bar current while the loop waits."""
+
+    def __init__(
+        self, crew: in_process.LocalCrew | ray_actors.RayCrew, progress: Progress, total: int, speed: Speed
+    ) -> None:
+        self._crew, self._progress, self._total, self._speed = crew, progress, total, speed
+
+    def look(self) -> None:
+        """Show the pace."""
+        pace = overall(self._crew.paces())
+        if pace.first:
+            self._speed.sample(pace.answered)
+        if pace.answered:
+            self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
+
+
+def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
+    skipped = sum(context.listing.skipped.values())
+    remaining = min(todo.left, base.wanted - base.ok - base.failed)
+    codes: dict[str, int] = {}
+    for table in SnapshotReader(store=context.store, snapshot=base).errors(["code"]):
+        for entry in table["code"].value_counts().to_pylist():
+            codes[entry["values"]] = codes.get(entry["values"], 0) + entry["counts"]
+    return Summary(
+        listed=base.wanted + skipped,
+        ok=base.ok,
+        failed=base.failed,
+        skipped=skipped,
+        remaining=remaining,
+        reused=todo.reused,
+        computed=todo.todo.num_rows + todo.failures.num_rows,
+        seconds=round(run.seconds, 2),
+        images_per_second=round(run.pace.rate, 1),
+        out=context.store.place,
+        version=base.version,
+        exit_code=exit_code(
+            base.ok,
+            base.failed,
+            base.wanted - base.ok - base.failed - remaining,
+            context.options.max_error_rate,
+        ),
+        model=context.resolved.title,
+        failures=codes,
+        skipped_by=context.listing.skipped,
+        report=f"{context.store.place}/{schema.REPORT}",
+    )

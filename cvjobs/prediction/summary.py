@@ -1,0 +1,76 @@
+"""What a run did, as a record, as JSON and as the lines a person reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvjobs.common.failures import CODES
+
+REASONS = 8  # why files were skipped: so many in the text, all of them in the JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The state of the whole output after a run, and what the run itself did.
+
+    ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
+    ``images_per_second`` is (images computed - those in the first result) / (time from first to last result).
+    """
+
+    listed: int
+    ok: int
+    failed: int
+    skipped: int
+    remaining: int
+    reused: int
+    computed: int
+    seconds: float
+    images_per_second: float
+    out: str
+    version: int
+    exit_code: int
+    model: str = ""
+    failures: dict[str, int] = field(default_factory=dict)
+    skipped_by: dict[str, int] = field(default_factory=dict)
+    report: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
+            + (f" + {self.remaining:,} remaining" if self.remaining else "")
+            + f", missing {self.missing:,}",
+            f"{self.computed:,} computed, {self.reused:,} reused, {self.seconds:,.1f} s"
+            + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
+        ]
+        for code, count in Counter(self.failures).most_common():
+            lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
+        if self.skipped_by:
+            reasons = Counter(self.skipped_by).most_common()
+            shown = [f"{n:,} {why}" for why, n in reasons[:REASONS]]
+            if rest := sum(n for _, n in reasons[REASONS:]):
+                shown.append(f"{rest:,} of {len(reasons) - REASONS:,} other kinds")
+            lines.append("  skipped " + ", ".join(shown))
+        lines.append(
+            f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
+        )
+        if self.report:
+            lines.append(self.report)
+        return "\n".join(lines)
+
+    @property
+    def missing(self) -> int:
+        """Images that no row and no limit accounts for."""
+        return self.listed - self.ok - self.failed - self.skipped - self.remaining
+
+
+def exit_code(ok: int, failed: int, missing: int, max_error_rate: float) -> int:
+    """Return 4 where images are missing, 3 where too many failed, else 0."""
+    if missing:
+        return 4
+    return 3 if failed > max_error_rate * (ok + failed) else 0

@@ -1,0 +1,1 @@
+"""What a batch job computes for each image: one module a task."""

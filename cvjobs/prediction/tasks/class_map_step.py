@@ -1,0 +1,59 @@
+"""The step of ``segment`` for models that give every pixel a class: class maps and areas as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cvjobs.common.categories import Category
+from cvjobs.common.failures import Failure
+from cvjobs.dataset.schema import SCHEMAS
+from cvjobs.images.masks import png
+from cvjobs.images.picture import Picture
+from cvjobs.networks.segmentation.segmenter import SegmenterNetwork
+from cvjobs.prediction.engine.task import Columns
+
+SCHEMA = SCHEMAS["semantic"]
+# An image of 1 x 1000 pixels would be one of 520 x 520,000 for the model.
+LONGEST = 64
+
+_NONFINITE = Failure("infer", "infer_nonfinite", "the scores of the classes hold NaN or infinity")
+_TOO_LONG = Failure("infer", "infer_error", f"one side is over {LONGEST} times as long as the other: cut the image up")
+
+
+class ClassMaps:
+    """A loaded network as a step of the Stage."""
+
+    def __init__(self, network: SegmenterNetwork, categories: Sequence[Category]) -> None:
+        self._network = network
+        self._names = {category.id: category.name for category in categories}
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size that decoded pixels have; the model takes them as they are."""
+        return height, width
+
+    def __call__(self, pictures: Sequence[Picture]) -> Columns:
+        """Return the class maps of pictures of equal shape, and how many pixels each class has."""
+        sides = pictures[0].pixels.shape[:2]
+        if max(sides) > LONGEST * min(sides):
+            failures = dict.fromkeys(range(len(pictures)), _TOO_LONG)
+            return Columns([pa.nulls(len(pictures), field.type) for field in SCHEMA], failures)
+        maps = self._network(pictures)
+        columns = [
+            [png.encode(found) if found is not None else None for found in maps],
+            [self._areas(found) if found is not None else None for found in maps],
+        ]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+        return Columns(arrays, {i: _NONFINITE for i, found in enumerate(maps) if found is None})
+
+    def _areas(self, found: NDArray[Any]) -> list[dict[str, Any]]:
+        pixels = torch.bincount(torch.from_numpy(found).flatten()).numpy()
+        order = np.argsort(-pixels, kind="stable")
+        return [
+            {"category_id": i, "label": self._names[i], "pixels": int(pixels[i])} for i in order.tolist() if pixels[i]
+        ]

@@ -1,0 +1,66 @@
+"""The step of ``detect``: boxes, scores and classes as a column, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs.common.categories import Category
+from cvjobs.common.failures import Failure
+from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
+from cvjobs.images.picture import Picture
+from cvjobs.networks import registry
+from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.detector_network import DetectorNetwork, Found
+from cvjobs.prediction.engine.task import Columns
+from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
+
+SCHEMA = SCHEMAS["detect"]
+NONFINITE = Failure("infer", "infer_nonfinite", "the scores or boxes hold NaN or infinity")
+NOTHING = Found(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectRequest(RuledRequest[Detector]):
+    """Which detector looks for what."""
+
+    def find(self) -> Detector:
+        """See ``ModelRequest``."""
+        return once(registry.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
+
+    def step(self, model: Detector, record: ModelRecord) -> Detect:
+        """See ``ModelRequest``."""
+        return Detect(model.load(record.device, record.precision), model.categories)
+
+
+class Detect:
+    """A loaded detector as a step of the Stage."""
+
+    def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
+        self._network = network
+        self._names = pa.array([category.name for category in categories], pa.string())
+        self._place = {category.id: i for i, category in enumerate(categories)}
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the model sees an image of that size, or a tile of it."""
+        return self._network.shape(height, width)
+
+    def __call__(self, pictures: Sequence[Picture]) -> Columns:
+        """Return the detections of each picture; one whose scores or boxes are not finite is a failure."""
+        found = self._network([picture.pixels for picture in pictures])
+        failures = {i: NONFINITE for i, one in enumerate(found) if one is None}
+        return Columns([self.column([one or NOTHING for one in found])], failures)
+
+    def column(self, found: list[Found]) -> pa.ListArray:
+        """Return the detections of each picture as a column."""
+        boxes = np.concatenate([one.boxes for one in found])
+        scores = np.concatenate([one.scores for one in found])
+        classes = np.concatenate([one.classes for one in found])
+        labels = self._names.take(pa.array([self._place[id_] for id_ in classes.tolist()], pa.int64()))
+        columns = [*(pa.array(np.ascontiguousarray(side)) for side in boxes.T), pa.array(scores)]
+        items = pa.StructArray.from_arrays([*columns, pa.array(classes, pa.int32()), labels], fields=list(DETECTION))
+        ends = np.cumsum([0, *(len(one.scores) for one in found)], dtype=np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), items, type=SCHEMA.field(DETECTIONS).type)

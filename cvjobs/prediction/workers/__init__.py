@@ -1,0 +1,1 @@
+"""Who runs the engine: this process, or Ray actors."""

@@ -1,0 +1,60 @@
+"""One engine in this process."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cvjobs.common.errors import JobFailed
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.prediction.engine.engine import Done, Stage, StageSpec
+from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.scheduler import DEPTH
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class LocalCrew:
+    """One Stage in this process: nothing to start, nothing to set up."""
+
+    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
+        self._stage = Stage(spec, nursery)
+        self._threads = ThreadPoolExecutor(DEPTH, thread_name_prefix="shard")
+
+    def __enter__(self) -> LocalCrew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stage.stop()
+        self._threads.shutdown()
+        self._stage.close()
+
+    def workers(self) -> list[Any]:
+        """Return the Stage."""
+        return [self._stage]
+
+    def submit(self, worker: Any, table: pa.Table) -> Future[Done]:
+        """See ``scheduler.Crew``."""
+        return self._threads.submit(worker.run, table)
+
+    def wait(self, handles: list[Any], seconds: float) -> list[Any]:
+        """See ``scheduler.Crew``."""
+        return list(wait_for(handles, seconds, FIRST_COMPLETED).done)
+
+    def result(self, handle: Future[Done]) -> Done:
+        """See ``scheduler.Crew``; a Stage in this process cannot die alone."""
+        return handle.result()
+
+    def replace(self, worker: Any) -> None:  # noqa: ARG002
+        """See ``scheduler.Crew``."""
+        raise JobFailed("The worker of this process cannot be replaced.")
+
+    def paces(self) -> list[Pace]:
+        """Return how fast the Stage is."""
+        return [self._stage.pace]

@@ -1,0 +1,190 @@
+"""Engines in Ray actors, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.paths import path_bytes
+from cvjobs.dataset import schema
+from cvjobs.prediction.engine.engine import Done, Stage, StageSpec
+from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.scheduler import DEPTH, WorkerDied
+from cvjobs.storage.remote_files import is_remote
+
+if TYPE_CHECKING:
+    from types import TracebackType
+from cvjobs.clusters.ray import connect, disconnect, library, share
+
+STARTS = 3
+
+
+CLOSING = 20.0
+
+
+class Actor:
+    """What runs in a Ray actor: a Stage, built after the actor stands so that its errors keep their words."""
+
+    def __init__(self) -> None:
+        self._stage: Stage | None = None
+
+    def start(self, spec: StageSpec) -> None:
+        """Build the Stage; raises WrongUse where this machine sees another file system than the command."""
+        _check_sight(spec)
+        self._stage = Stage(spec)
+
+    def run(self, table: pa.Table) -> Done:
+        """Run a shard."""
+        assert self._stage is not None
+        return self._stage.run(table)
+
+    def pace(self) -> Pace:
+        """Return how fast the Stage is."""
+        return self._stage.pace if self._stage else Pace()
+
+    def close(self) -> Pace:
+        """Commit what has an answer and end the Stage."""
+        if self._stage is not None:
+            self._stage.close()
+        return self.pace()
+
+
+def _check_sight(spec: StageSpec) -> None:
+    if not spec.lease:
+        return  # a dry run, whose OUT is a temporary folder of each machine
+    out = os.path.join(os.fsencode(spec.out), schema.FORMAT.encode())
+    root = path_bytes(spec.root)
+    for place, needed, seen in ((spec.out, out, os.path.exists), (spec.root, root, os.path.isdir)):
+        if needed and not is_remote(needed) and not seen(needed):
+            raise WrongUse(
+                f"A worker on {socket.gethostname()} does not see {place}: "
+                "use folders that every machine of the cluster shares, or a bucket."
+            )
+
+
+class RayCrew:
+    """Stages in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
+
+    def __init__(self, spec: StageSpec, workers: int, address: str | None) -> None:
+        ray = self._ray = library()
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            connect(address)
+        gpu = spec.device != "cpu"
+        self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
+        actor = ray.remote(Actor)
+        self._make = actor.options(
+            num_cpus=spec.cpus,
+            num_gpus=1 if gpu else 0,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=DEPTH + 2,
+        )
+        self._ready: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._paces: dict[Any, Pace] = {}
+        self._asked: dict[Any, Any] = {}
+        self._failed_starts = 0
+        self._closed = False
+        for _ in range(workers):
+            self._start()
+
+    def __enter__(self) -> RayCrew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        closing = {worker.close.remote(): worker for worker in self._ready}
+        if closing:
+            closed, _ = self._ray.wait(list(closing), num_returns=len(closing), timeout=CLOSING)
+            for handle in closed:
+                with contextlib.suppress(Exception):  # one that cannot close any more has nothing left to commit
+                    self._paces[closing[handle]] = self._result(handle)
+        if self._ours:
+            disconnect()
+        else:
+            for worker in (*self._ready, *self._starting.values()):
+                self._ray.kill(worker)
+
+    def _start(self) -> None:
+        worker = self._make.remote()
+        self._starting[worker.start.remote(self._spec)] = worker
+
+    def workers(self) -> list[Any]:
+        """Return the actors whose Stage stands."""
+        started, _ = (
+            self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
+            if self._starting
+            else ([], [])
+        )
+        for handle in started:
+            worker = self._starting.pop(handle)
+            try:
+                self._result(handle)
+            except WorkerDied as death:
+                self._failed_starts += 1
+                if self._failed_starts >= STARTS:
+                    raise JobFailed(
+                        f"Workers die while they start ({death}): see the Ray logs, then run again."
+                    ) from death
+                self._start()
+            else:
+                self._failed_starts = 0
+                self._ready.append(worker)
+        return list(self._ready)
+
+    def submit(self, worker: Any, table: pa.Table) -> Any:
+        """See ``scheduler.Crew``."""
+        return worker.run.remote(table)
+
+    def wait(self, handles: list[Any], seconds: float) -> list[Any]:
+        """See ``scheduler.Crew``; also wakes when a new actor stands."""
+        waiting = [*handles, *self._starting]
+        done, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
+        return [handle for handle in done if handle not in self._starting]
+
+    def result(self, handle: Any) -> Done:
+        """See ``scheduler.Crew``."""
+        done: Done = self._result(handle)
+        return done
+
+    def _result(self, handle: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(handle)
+        except errors.RayTaskError as error:
+            cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
+            raise cause from error  # a bug's report needs the worker's own traceback
+        except (errors.NodeDiedError, errors.ObjectLostError) as error:
+            raise WorkerDied(str(error), innocent=True) from error
+        except (errors.RayActorError, errors.OutOfMemoryError, errors.WorkerCrashedError) as error:
+            raise WorkerDied(str(error).split("\n", 1)[0], bool(getattr(error, "preempted", False))) from error
+
+    def replace(self, worker: Any) -> None:
+        """See ``scheduler.Crew``."""
+        if worker in self._ready:
+            self._ready.remove(worker)
+            self._start()
+
+    def paces(self) -> list[Pace]:
+        """Return how fast the Stages were when they last answered; asks them again without waiting."""
+        if self._closed:
+            return list(self._paces.values())
+        for worker, handle in list(self._asked.items()):
+            done, _ = self._ray.wait([handle], timeout=0)
+            if done:
+                del self._asked[worker]
+                with contextlib.suppress(WorkerDied, CvjobsError):
+                    self._paces[worker] = self._result(handle)
+        for worker in self._ready:
+            if worker not in self._asked:
+                self._asked[worker] = worker.pace.remote()
+        return list(self._paces.values())

@@ -1,1 +1,0 @@
-"""How a network is trained: optimizer, schedule, loss, sampling, augmentation, averaging; the loop lives elsewhere."""

@@ -1,0 +1,144 @@
+"""The walk over a local folder or glob: which entries are images, which are skipped and why, which fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from cvjobs.sources.glob import HIDDEN, Glob, Positions
+from cvjobs.sources.rows import CHUNK, FailureRows, ImageRows, failure_code
+
+EXTENSIONS = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp"),
+    *("tif", "tiff", "avif", "heic", "heif", "ppm", "pgm"),
+)
+_SUFFIXES = frozenset(f".{extension}".encode() for extension in EXTENSIONS)
+_REGULAR = stat.S_IFREG
+_FORMAT = 0o170000
+_KINDS = {
+    stat.S_IFDIR: "folder link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+def kind_of(mode: int) -> str:
+    """Return what a file that is no regular file is."""
+    return _KINDS.get(stat.S_IFMT(mode), "special file")
+
+
+class Walk:
+    """One walk below ``root`` (bytes), depth first, with at most one folder open.
+
+    ``images``, ``failures``, ``skipped`` and ``unreadable`` are what it found. No file is opened. Links to
+    files are followed and links to folders are not, so there are no cycles.
+    """
+
+    def __init__(self, root: bytes, glob: Glob | None, on_progress: Callable[[int], None]) -> None:
+        self.images = ImageRows()
+        self.failures = FailureRows()
+        self.skipped: Counter[str] = Counter()
+        self.unreadable: list[bytes] = []
+        self._root = os.path.join(root, b"")
+        self._glob = glob
+        self._on_progress = on_progress
+        self._stack: list[tuple[bytes, Positions]] = [(b"", glob.start if glob else frozenset())]
+
+    def run(self) -> None:
+        """Walk to the end. Raises OSError where the root itself cannot be read."""
+        while self._stack:
+            prefix, at = self._stack.pop()
+            try:
+                with os.scandir(self._root + prefix) as entries:
+                    self._read(self._matching(entries, prefix, at) if self._glob else entries, prefix)
+            except OSError as error:
+                if not prefix:
+                    raise
+                if error.errno not in _GONE:
+                    folder = prefix[:-1]
+                    self.unreadable.append(folder)
+                    self.failures.add(folder, failure_code(error), f"the folder cannot be read: {error.strerror}")
+            self._on_progress(len(self.images))
+
+    def _read(self, entries: Iterator[os.DirEntry[bytes]], prefix: bytes) -> None:
+        # This loop runs once an entry, so it binds what it uses and asks first what most entries are.
+        rows = self.images
+        paths, suffixes, regular, format_of = rows.paths, _SUFFIXES, _REGULAR, _FORMAT
+        add_path, add_size, add_time = rows.paths.append, rows.sizes.append, rows.times.append
+        hidden = b"" if self._glob else HIDDEN
+        for entry in entries:
+            name = entry.name
+            if name[0] in hidden:
+                self.skipped["hidden"] += 1
+            elif name[name.rfind(b".") :].lower() in suffixes:
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    self._fail(entry, prefix + name, error)
+                    continue
+                if status.st_mode & format_of == regular:
+                    add_path(prefix + name)
+                    add_size(status.st_size)
+                    add_time(status.st_mtime_ns)
+                    if len(paths) >= CHUNK:
+                        rows.flush()
+                        self._on_progress(len(rows))
+                else:
+                    self._pass_over(entry, prefix)
+            else:
+                self._pass_over(entry, prefix)
+
+    def _fail(self, entry: os.DirEntry[bytes], path: bytes, error: OSError) -> None:
+        if entry.is_symlink():
+            self.failures.add(path, failure_code(error), f"the target of the link: {error.strerror}")
+        elif isinstance(error, PermissionError):
+            raise error  # the folder can be listed and not entered: it is the folder that cannot be read
+        elif error.errno not in _GONE:  # deleted since the folder was opened: as if never there
+            self.failures.add(path, failure_code(error), f"{error.strerror}")
+
+    def _pass_over(self, entry: os.DirEntry[bytes], prefix: bytes) -> None:
+        """Go into a subfolder later (under a glob, ``_matching`` does); count anything else."""
+        name = entry.name
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                self._stack.append((prefix + name + b"/", frozenset()))
+                return
+            if not entry.is_file(follow_symlinks=False):
+                mode = entry.stat().st_mode
+                if not stat.S_ISREG(mode):
+                    self.skipped[kind_of(mode)] += 1
+                    return
+        except OSError:  # a link to nowhere, or to where we may not look: skipped by its name
+            pass
+        dot = name.rfind(b".")
+        extension = os.fsdecode(name[dot:]).lower()
+        self.skipped[extension if 0 < dot < len(name) - 1 else "no extension"] += 1
+
+    def _matching(
+        self, entries: Iterator[os.DirEntry[bytes]], prefix: bytes, at: Positions
+    ) -> Iterator[os.DirEntry[bytes]]:
+        """Yield the entries, but no folders, that the glob names; put subfolders that it enters on the stack."""
+        assert self._glob is not None
+        for entry in entries:
+            whole, below, hidden = self._glob.match(at, entry.name)
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                is_folder_link = not is_folder and entry.is_dir()
+            except OSError:
+                is_folder = is_folder_link = False
+            if is_folder and below:
+                self._stack.append((prefix + entry.name + b"/", self._glob.enter(below)))
+            elif is_folder and whole:
+                self.skipped["folder"] += 1
+            elif is_folder_link and (whole or below):
+                self.skipped["folder link"] += 1
+            elif whole:
+                yield entry
+            elif hidden:
+                self.skipped["hidden"] += 1

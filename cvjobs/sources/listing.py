@@ -1,0 +1,198 @@
+"""The listing of a source: every image of a folder, a glob, a file or a list, seen once before anything is read.
+
+``folder`` walks, ``prefix`` scans a bucket, ``pattern`` is a glob, ``lists`` reads lists, ``places`` looks at what
+they name, ``carried`` hashes their other columns and ``rows`` holds the columns. What an image
+*contains* is not looked at here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.paths import path_bytes, path_text
+from cvjobs.sources.bucket import Scan
+from cvjobs.sources.folder import EXTENSIONS, Walk, kind_of
+from cvjobs.sources.glob import WILDCARDS, Glob, split_glob
+from cvjobs.sources.lists import TABLES, TEXTS, read_list, suffix_of
+from cvjobs.sources.locations import locate, split_name
+from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
+from cvjobs.storage.object_store import Address, address
+from cvjobs.storage.remote_files import Remote, Seen, is_remote
+from cvjobs.storage.storage_options import Options
+
+__all__ = ["Listing", "list_source", "nothing_found", "open_path", "version_of"]
+
+
+def list_source(
+    source: str, options: Options | None = None, *, on_progress: Callable[[int], None] | None = None
+) -> Listing:
+    """List a folder, a glob, one image file, or a ``.txt``, ``.lst``, ``.parquet``, ``.csv`` or ``.tsv`` list.
+
+    Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
+    ``options`` are those of ``--storage-option``. ``on_progress`` is told the number of images found so far, after
+    each folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is no
+    source. A bad entry never raises: it is a row of ``failures``.
+    """
+    progress = on_progress or (lambda _: None)
+    if not source or "\0" in source:
+        raise WrongUse("The source has no name: give a folder, a glob, an image or a list of images.")
+    remote = Remote(options or {})
+    place = locate(os.fsencode(source), os.getcwdb())
+    if is_remote(place):
+        return _remote(source, remote, progress)
+    path = os.path.abspath(place)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if not WILDCARDS & set(os.fsdecode(path)):
+            raise WrongUse(f"There is no {path_text(path)}: give a folder, a glob, an image or a list.") from None
+        root, glob = split_glob(os.fsdecode(path))
+        return _walk(path, os.fsencode(root), glob, progress)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
+        return _walk(path, path, None, progress)
+    if not stat.S_ISREG(mode):
+        raise WrongUse(f"{path_text(path)} is a {kind_of(mode)}: give a folder, a glob, an image or a list.")
+    if suffix_of(path) in TEXTS + TABLES:
+        return _list(path, path, remote, progress)
+    started, status = time.time_ns(), os.stat(path)
+    return _one(path, Seen(status.st_size, status.st_mtime_ns, ""), started, progress)
+
+
+def open_path(listing_root: str, base: str, path: str) -> bytes:
+    """Return the file or the URL of a row's ``path``, given the ``root`` and ``base`` of its listing."""
+    if listing_root:
+        return os.path.join(path_bytes(listing_root), path_bytes(path))
+    return locate(path_bytes(path), path_bytes(base))
+
+
+def nothing_found(listing: Listing) -> str:
+    """Return the sentence for a source without a single image: what was there instead, most frequent first."""
+    others = Counter(listing.skipped)
+    others.update(listing.failures["code"].to_pylist())
+    why = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
+    return (
+        f"There is no image in {listing.source} ({f'skipped: {why}' if why else 'it is empty'}): "
+        f"give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
+    )
+
+
+def _walk(source: bytes, root: bytes, glob: Glob | None, on_progress: Callable[[int], None]) -> Listing:
+    started = time.time_ns()
+    walk = Walk(root, glob, on_progress)
+    try:
+        walk.run()
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    return Listing(
+        source=path_text(source),
+        root=path_text(root),
+        images=walk.images.table(),
+        failures=walk.failures.table(),
+        skipped=dict(walk.skipped),
+        unreadable=tuple(map(path_text, walk.unreadable)),
+        started_ns=started,
+        base="",
+    )
+
+
+def _remote(source: str, remote: Remote, on_progress: Callable[[int], None]) -> Listing:
+    """List a prefix, a glob below one, one image or a list, whichever is there."""
+    started = time.time_ns()
+    place = address(source)
+    uri = str(place) if place else source
+    if place is None or (place.key and not source.endswith("/")):
+        try:
+            found = remote.look(uri)
+            if suffix_of(uri.encode()) in TEXTS + TABLES:
+                content, now = remote.read(uri, found.size)
+                if now.size != found.size:
+                    raise WrongUse(f"The list {uri} has {now.size:,} bytes, not {found.size:,} as its server says.")
+                with tempfile.NamedTemporaryFile(prefix="cvjobs-") as copy:
+                    copy.write(content)
+                    copy.flush()
+                    return _list(uri.encode(), os.fsencode(copy.name), remote, on_progress)
+            if found.size or place is None:
+                return _one(uri.encode(), found, started, on_progress)
+        except (FileNotFoundError, PermissionError) as error:
+            # To who may not list, a store refuses also what is not there: the scan will tell.
+            if place is None:
+                raise _unreadable(uri.encode(), error) from error
+        except OSError as error:
+            raise JobFailed(f"{uri} cannot be reached ({error.strerror}): when it works, run it again.") from error
+    assert place is not None
+    if WILDCARDS & set(place.key) and not remote.any_below(place):
+        root, glob = split_glob(f"/{place.key}")
+        return _scan(uri, place._replace(key=root.strip("/")), glob, remote, on_progress)
+    return _scan(uri, place, None, remote, on_progress)
+
+
+def _scan(
+    source: str, place: Address, glob: Glob | None, remote: Remote, on_progress: Callable[[int], None]
+) -> Listing:
+    started = time.time_ns()
+    scan = Scan(place, glob, on_progress)
+    scan.run(remote)
+    images = scan.images.table()
+    if not images.num_rows and not scan.skipped and place.key and not remote.any_below(place):
+        raise WrongUse(f"There is no {place}: give a prefix, a glob, an image or a list.")
+    return Listing(
+        source=path_text(source.encode()),
+        root=path_text(str(place).encode()),
+        images=images,
+        failures=pa.Table.from_batches([], schema=FAILURES),
+        skipped=dict(scan.skipped),
+        unreadable=(),
+        started_ns=started,
+        base="",
+    )
+
+
+def _list(name: bytes, file: bytes, remote: Remote, on_progress: Callable[[int], None]) -> Listing:
+    started = time.time_ns()
+    base, _ = split_name(name)
+    found = read_list(name, file, base, remote, on_progress)
+    return Listing(
+        source=path_text(name),
+        root="",
+        images=found.images,
+        failures=found.failures,
+        skipped=found.skipped,
+        unreadable=(),
+        started_ns=started,
+        base=path_text(base),
+    )
+
+
+def _one(path: bytes, about: Seen, started: int, on_progress: Callable[[int], None]) -> Listing:
+    folder, name = split_name(path)
+    rows = ImageRows()
+    rows.paths.append(name)
+    rows.sizes.append(about.size)
+    rows.times.append(about.modified)
+    rows.tags.append(about.tag)
+    on_progress(1)
+    return Listing(
+        source=path_text(path),
+        root=path_text(folder),
+        images=rows.table(),
+        failures=pa.Table.from_batches([], schema=FAILURES),
+        skipped={},
+        unreadable=(),
+        started_ns=started,
+        base="",
+    )
+
+
+def _unreadable(path: bytes, error: OSError) -> WrongUse:
+    place, reason = path_text(path), error.strerror
+    return WrongUse(f"{place} cannot be read ({reason}): correct its name or its permissions, then run again.")

@@ -1,0 +1,124 @@
+"""Files on web servers: length, version and bytes over http and https, through one pool of connections."""
+
+from __future__ import annotations
+
+import email.utils
+import errno
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import urllib3
+from urllib3.response import BaseHTTPResponse
+
+from cvjobs.storage.storage_options import Options
+
+WEB = frozenset({"http", "https"})
+LONGEST = 256 << 20  # bytes; what is longer is not read to its end
+CONNECTIONS = 32
+BLOCK = 1 << 20
+_NO_HEAD = frozenset({400, 403, 405, 501})
+_DENIED = frozenset({401, 403, 407})
+_GONE = frozenset({404, 410})
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+
+# Length in bytes, time stamp in ns (0 where unknown) and ETag (empty where there is none).
+Answer = tuple[int, int, str]
+
+
+class Web:
+    """The web as a process sees it; used by many threads at once. Errors are those of files."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._pools: dict[str, urllib3.PoolManager] = {}
+
+    def look(self, uri: str) -> Answer:
+        """Ask for a file's length and version: by HEAD, else by the first byte; what has no length is read."""
+        with _as_files():
+            response = self._ask("HEAD", uri)
+            response.close()
+            if response.status in _NO_HEAD or (response.status < 300 and _length(response) is None):
+                response = self._ask("GET", uri, Range="bytes=0-0")
+                length = _length(response)
+                if response.status < 300 and length is None:
+                    length = sum(len(block) for block in response.stream(BLOCK, decode_content=False))
+                response.close()
+            else:
+                length = _length(response)
+            _refuse(response)
+            return length or 0, _modified(response), _tag(response)
+
+    def read(self, uri: str) -> tuple[bytes, Answer]:
+        """Return a file's bytes, and what ``look`` returns as it is now."""
+        with _as_files():
+            response = self._ask("GET", uri)
+            try:
+                _refuse(response)
+                content = response.read(LONGEST + 1, decode_content=False)
+            finally:
+                response.drain_conn() if response.status >= 300 else response.release_conn()
+            return content, (len(content), _modified(response), _tag(response))
+
+    def _ask(self, method: str, uri: str, **headers: str) -> BaseHTTPResponse:
+        return self._pool(uri).request(method, uri, headers=headers, preload_content=False)
+
+    def _pool(self, uri: str) -> urllib3.PoolManager:
+        parts = urllib.parse.urlsplit(uri)
+        proxy = self._options.get("proxy_url") or urllib.request.getproxies().get(parts.scheme, "")
+        if urllib.request.proxy_bypass(parts.hostname or ""):
+            proxy = ""
+        if proxy not in self._pools:
+            retries = urllib3.Retry(
+                total=5, redirect=10, backoff_factor=0.2, backoff_max=5, status_forcelist=_AGAIN, raise_on_status=False
+            )
+            shared = {
+                "num_pools": 64,
+                "maxsize": CONNECTIONS,
+                "retries": retries,
+                "timeout": urllib3.Timeout(connect=5, read=15),
+            }
+            made = urllib3.ProxyManager(proxy, **shared) if proxy else urllib3.PoolManager(**shared)  # type: ignore[arg-type]
+            self._pools[proxy] = made
+        return self._pools[proxy]
+
+
+def _length(response: BaseHTTPResponse) -> int | None:
+    _, _, total = response.headers.get("Content-Range", "").partition("/")
+    if response.status == 206 and total.isdigit():
+        return int(total)
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() and response.status != 206 else None
+
+
+def _modified(response: BaseHTTPResponse) -> int:
+    try:
+        return int(email.utils.parsedate_to_datetime(response.headers["Last-Modified"]).timestamp()) * 1_000_000_000
+    except (KeyError, ValueError, OverflowError):
+        return 0
+
+
+def _tag(response: BaseHTTPResponse) -> str:
+    return response.headers.get("ETag", "").removeprefix("W/").strip('"')
+
+
+def _refuse(response: BaseHTTPResponse) -> None:
+    words = f"{response.status} {response.reason or ''}".strip()
+    if response.status in _GONE:
+        raise FileNotFoundError(errno.ENOENT, words)
+    if response.status in _DENIED:
+        raise PermissionError(errno.EACCES, words)
+    if response.status >= 300:
+        raise OSError(errno.EIO, words)
+
+
+@contextmanager
+def _as_files() -> Iterator[None]:
+    try:
+        yield
+    except urllib3.exceptions.LocationParseError as error:
+        raise FileNotFoundError(errno.ENOENT, "no URL that makes sense") from error
+    except urllib3.exceptions.HTTPError as error:
+        cause = getattr(error, "reason", None) or error
+        raise OSError(errno.EIO, f"{type(cause).__name__}: {cause}".split("\n", 1)[0][:200]) from error

@@ -1,0 +1,108 @@
+"""``--storage-option KEY=VALUE``: which keys there are, for which store, and which values nobody may see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from cvjobs.common.errors import WrongUse, nearest
+
+Options = Mapping[str, str]
+
+CLIENT = frozenset(
+    {
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "read_timeout",
+        "timeout",
+        "user_agent",
+    }
+)
+# What obstore's stores understand, without the names that only spell another one differently.
+STORES: dict[str, frozenset[str]] = {
+    "s3": frozenset(
+        {
+            "access_key_id",
+            "checksum_algorithm",
+            "conditional_put",
+            "disable_tagging",
+            "endpoint",
+            "imdsv1_fallback",
+            "metadata_endpoint",
+            "region",
+            "request_payer",
+            "role_arn",
+            "role_session_name",
+            "s3_express",
+            "secret_access_key",
+            "server_side_encryption",
+            "session_token",
+            "skip_signature",
+            "sse_bucket_key_enabled",
+            "sse_customer_key_base64",
+            "sse_kms_key_id",
+            "sts_endpoint",
+            "unsigned_payload",
+            "virtual_hosted_style_request",
+            "web_identity_token_file",
+        }
+    ),
+    "gs": frozenset(
+        {
+            "application_credentials",
+            "base_url",
+            "bearer_token",
+            "service_account",
+            "service_account_key",
+            "skip_signature",
+        }
+    ),
+    "az": frozenset(
+        {
+            "account_key",
+            "account_name",
+            "authority_host",
+            "client_id",
+            "client_secret",
+            "endpoint",
+            "federated_token_file",
+            "msi_endpoint",
+            "sas_key",
+            "skip_signature",
+            "tenant_id",
+            "token",
+            "use_azure_cli",
+            "use_emulator",
+            "use_fabric_endpoint",
+        }
+    ),
+}
+_KNOWN = sorted(CLIENT.union(*STORES.values()))
+_SECRET = re.compile(r"key|secret|token|password|credential|account|sas|proxy_url", re.IGNORECASE)
+
+
+def parse_options(given: Iterable[str] | Options) -> dict[str, str]:
+    """Return options given as ``KEY=VALUE`` texts or as a mapping; raises WrongUse for an unknown key.
+
+    A value is never part of a message: it may be a secret.
+    """
+    options: dict[str, str] = {}
+    pairs = given.items() if isinstance(given, Mapping) else (entry.partition("=")[::2] for entry in given)
+    for key, value in pairs:
+        if key not in _KNOWN:
+            name = key if len(key) <= 40 and "=" not in key else "that"
+            raise WrongUse(f"There is no storage option '{name}'{nearest(key, _KNOWN)}: give KEY=VALUE.")
+        if not str(value):
+            raise WrongUse(f"The storage option '{key}' has no value: give {key}=VALUE.")
+        options[key] = str(value)
+    return options
+
+
+def hidden(given: Iterable[str]) -> list[str]:
+    """Return ``KEY=VALUE`` texts with the values of whatever may be a secret replaced, to be written down."""
+    pairs = (entry.partition("=") for entry in given)
+    return [f"{key}=***" if _SECRET.search(key) else f"{key}={value}" for key, _, value in pairs]

@@ -1,0 +1,111 @@
+"""Where outputs live: one small interface; ``local`` is a folder, ``bucket`` the objects below a prefix.
+
+Everything that an output gets or loses goes through here: a file is complete under its final name, or absent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.storage.bucket_store import BucketStore
+from cvjobs.storage.hashing import Written
+from cvjobs.storage.local_store import TEMPORARY, LocalStore
+from cvjobs.storage.object_store import SCHEMES, address
+
+__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "file_at", "in_flight", "open_store"]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Store(Protocol):
+    """A folder of immutable files with atomic publish and put-if-absent; names use ``/``.
+
+    ``writer`` names the run that writes; it is part of temporary names, so that only leftovers of dead runs are
+    ever cleaned. ``flight`` is how many requests are worth having in flight at once.
+    """
+
+    place: str
+    writer: str
+    flight: int
+
+    def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
+        """Publish a file atomically, replacing an existing one; ``fill`` writes its content."""
+
+    def write_bytes(self, name: str, content: bytes) -> Written:
+        """Publish a file with this content atomically, replacing an existing one."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Publish a file unless the name exists; return whether this call created it."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; raises FileNotFoundError, or a CvjobsError where the store cannot be read."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading at random positions; raises as ``read``."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the entries of a folder, sorted; empty where there is no such folder."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the length in bytes of each file in a folder."""
+
+    def size(self, name: str) -> int | None:
+        """Return a file's length in bytes, None where it does not exist."""
+
+    def delete(self, *names: str) -> None:
+        """Delete files and folders of files; nothing happens where one does not exist."""
+
+
+def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | None = None) -> Store:
+    """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
+    scheme, separator, rest = place.partition("://")
+    if bucket := address(place):
+        return BucketStore(bucket, writer, options or {})
+    if separator and scheme != "file":
+        near = nearest(scheme, SCHEMES, 1)
+        raise WrongUse(f"Outputs on {scheme}:// are not supported{near}: use a folder, or s3://, gs:// or az://.")
+    root = Path(rest if separator else place).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise WrongUse(f"The output {root} is a file: name a folder with -o.")
+    return LocalStore(root, writer)
+
+
+def file_at(place: str, options: Mapping[str, str] | None = None) -> tuple[Store, str]:
+    """Return the store of one file, named as a user names it, and its name there.
+
+    Raises WrongUse where the name is a folder's or of a scheme that is not supported.
+    """
+    folder, _, name = place.rpartition("/")
+    if not name or (not address(place) and Path(place).expanduser().is_dir()):
+        raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
+    return open_store(folder or ("/" if place.startswith("/") else "."), options=options), name
+
+
+def in_flight(
+    store: Store, ask: Callable[[Item], Answer], items: Iterable[Item], most: int | None = None
+) -> Iterator[Answer]:
+    """Yield the answers for items in their order, asking for many at once (at ``most`` so many) where that pays.
+
+    So many answers at most wait to be taken, too.
+    """
+    count = min(store.flight, most or store.flight)
+    if count == 1:
+        yield from map(ask, items)
+        return
+    waiting: deque[Future[Answer]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="store") as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(ask, item))
+                if len(waiting) == 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)

@@ -1,0 +1,1 @@
+"""What is tried before a training begins: memory, batch size, learning rate, overfitting on purpose."""

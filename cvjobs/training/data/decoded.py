@@ -1,0 +1,269 @@
+"""Images decoded once, as uint8 in files that every worker maps into its memory; the decoders are the batch jobs'.
+
+A chunk of images is a folder whose name is a digest of their paths, versions and preprocessing: it is there whole or
+not at all, a run that was killed continues with those that it has, and runs may share them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cvjobs.common import devices, formatting
+from cvjobs.common.errors import JobFailed, storage_failure
+from cvjobs.common.failures import Failure
+from cvjobs.common.fingerprint import digest, facts
+from cvjobs.images.decode import Pixels
+from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.transform import Transform
+from cvjobs.sources.reader import Source
+
+CHUNK_BYTES = 64 << 20
+AHEAD = 2
+PIXELS, ROWS = "pixels.npy", "rows.parquet"
+SCHEMA = pa.schema(
+    [("path", pa.string()), ("stage", pa.string()), ("code", pa.string()), ("detail", pa.string()),
+     ("content_hash", pa.binary(16))]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeRequest:
+    """What is to be decoded: key rows, how, and where the chunks are kept."""
+
+    rows: pa.Table
+    root: str
+    transform: Transform
+    max_pixels: int
+    folder: str
+
+    @property
+    def length(self) -> int:
+        """How many images a chunk has."""
+        height, width = self.transform.size or (0, 0)
+        return max(CHUNK_BYTES // (3 * height * width), 64)
+
+    def absent(self) -> int:
+        """Return how many bytes the chunks take that are not there yet."""
+        missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
+        height, width = self.transform.size or (0, 0)
+        count: int = sum(table.num_rows for table in missing)
+        return count * 3 * height * width
+
+    def chunks(self) -> list[tuple[str, pa.Table]]:
+        """Return the folder of each chunk, and its rows."""
+        how = {"transform": facts(self.transform), "max_pixels": self.max_pixels, "root": self.root}
+        found = []
+        for start in range(0, self.rows.num_rows, self.length):
+            rows = self.rows.slice(start, self.length)
+            identity = digest({**how, "paths": rows["path"].to_pylist(), "versions": rows["version"].to_pylist()})
+            found.append((os.path.join(self.folder, identity[:32]), rows))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedImages:
+    """What a worker needs of it: the folders of the chunks, their length, and the rows that are images."""
+
+    folders: tuple[str, ...]
+    length: int
+    rows: NDArray[np.int64]
+
+
+class Pictures:
+    """The images that could be decoded, mapped into memory."""
+
+    def __init__(self, decoded: DecodedImages) -> None:
+        self._maps = [np.load(os.path.join(folder, PIXELS), mmap_mode="r") for folder in decoded.folders]
+        self._length, self._rows = decoded.length, decoded.rows
+        self.shape: tuple[int, ...] = self._maps[0].shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, which: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return some images by their number, uint8 (n, height, width, 3)."""
+        out = np.empty((len(which), *self.shape), np.uint8)
+        for at, row in enumerate(self._rows[which].tolist()):
+            out[at] = self._maps[row // self._length][row % self._length]
+        return out
+
+
+def decode(
+    order: DecodeRequest, source: Source, nursery: Nursery, tell: Callable[[int], None]
+) -> tuple[DecodedImages, pa.Table]:
+    """Decode what no chunk has yet; return where it is, and a table (``SCHEMA``) with a row for each image.
+
+    ``code`` is null for an image that could be decoded. ``tell`` is told how many images are done.
+
+    Raises:
+        JobFailed: there is no room, or decoding cannot go on at all.
+    """
+    chunks = order.chunks()
+    missing = [(folder, rows) for folder, rows in chunks if not os.path.exists(os.path.join(folder, ROWS))]
+    try:
+        os.makedirs(order.folder, exist_ok=True)
+        if missing:
+            _fill(order, missing, source, nursery, tell)
+        tables = [pq.read_table(os.path.join(folder, ROWS), schema=SCHEMA) for folder, _ in chunks]
+    except OSError as error:
+        raise storage_failure(error, order.folder, "--cache") from error
+    rows = pa.concat_tables(tables)
+    good = np.flatnonzero(np.asarray(rows["code"].is_null()))
+    return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=order.length, rows=good), rows
+
+
+def _fill(
+    order: DecodeRequest,
+    missing: Sequence[tuple[str, pa.Table]],
+    source: Source,
+    nursery: Nursery,
+    tell: Callable[[int], None],
+) -> None:
+    tray = _Tray(tell)
+    how = Decoding(transform=order.transform, max_pixels=order.max_pixels)
+    with closing(Loader(source, how, tray, devices.cpus(), nursery)) as loader:
+        sheets: list[_Sheet] = []
+        try:
+            waiting = iter(missing)
+            while True:
+                while len(sheets) < AHEAD and (following := next(waiting, None)):
+                    sheets.append(_Sheet(*following, order.transform.size or (0, 0)))
+                    loader.ask(sheets[-1].rows, sheets[-1].tags())
+                if not sheets:
+                    break
+                tray.full(sheets[0])
+                sheets.pop(0).publish()
+        finally:
+            for sheet in sheets:
+                sheet.drop()
+
+
+@dataclass
+class _Sheet:
+    """A chunk that is being filled, in a folder beside its own."""
+
+    folder: str
+    rows: pa.Table
+    size: tuple[int, int]
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = count = self.rows.num_rows
+        self._answers: list[dict[str, Any] | None] = [None] * count
+        self._temporary = Path(f"{self.folder}.{secrets.token_hex(6)}")
+        self._temporary.mkdir()
+        file = self._temporary / PIXELS
+        shape = (count, *self.size, 3)
+        # Room is taken first: a map of a file that the disk has no room for would kill the process.
+        with file.open("wb") as out:
+            np.lib.format.write_array_header_1_0(
+                out,
+                {"descr": "|u1", "fortran_order": False, "shape": shape},
+            )
+            os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
+        self._pixels = np.load(file, mmap_mode="r+")
+
+    def tags(self) -> list[tuple[_Sheet, int]]:
+        """Return the name that each row has for the loader."""
+        return [(self, at) for at in range(self.rows.num_rows)]
+
+    def put(self, at: int, pixels: Pixels | None, answer: dict[str, Any]) -> None:
+        if pixels is not None:
+            self._pixels[at] = pixels
+        self._answers[at] = answer
+
+    def publish(self) -> None:
+        """Make the chunk durable under its own name."""
+        self._pixels.flush()
+        each = zip(self.rows["path"].to_pylist(), self._answers, strict=True)
+        table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], SCHEMA)
+        pq.write_table(table, self._temporary / ROWS)
+        for name in (PIXELS, ROWS):
+            descriptor = os.open(self._temporary / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        try:
+            self._temporary.rename(self.folder)
+        except OSError:
+            self.drop()
+            if not os.path.exists(os.path.join(self.folder, ROWS)):  # else another run was faster
+                raise
+
+    def drop(self) -> None:
+        """Give the chunk up."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+class _Tray(Arrivals):
+    """Where lanes deliver; several of them at once. A tag is a sheet and the place in it."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._tell, self._done = tell, 0
+
+    def decoded(self, tag: tuple[_Sheet, int], measured: Measured, pixels: Pixels) -> None:
+        """See ``decode_worker.Outlet``."""
+        tag[0].put(tag[1], pixels, {"content_hash": measured.content_hash})
+        self._count(tag[0])
+
+    def failed(self, tag: tuple[_Sheet, int], failure: Failure) -> None:
+        """See ``decode_worker.Outlet``."""
+        tag[0].put(tag[1], None, {"stage": failure.stage, "code": failure.code, "detail": failure.detail})
+        self._count(tag[0])
+
+    def _count(self, sheet: _Sheet) -> None:
+        with self.changed:
+            sheet.left -= 1
+            self._done += 1
+            self.changed.notify_all()
+
+    def full(self, sheet: _Sheet) -> None:
+        """Wait until every image of a sheet has an answer; raises the error that ended a lane."""
+        while True:
+            full = self.wait(lambda: not sheet.left, 0.5)
+            self._tell(self._done)
+            if self.error is not None:
+                raise self.error
+            if full:
+                return
+
+
+def check_room(orders: Sequence[DecodeRequest], folder: str) -> None:
+    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet."""
+    place = Path(folder)
+    while not place.exists():
+        place = place.parent
+    wanted = sum(order.absent() for order in orders)
+    free = shutil.disk_usage(place).free
+    if wanted > free:
+        raise JobFailed(
+            f"The decoded images need {formatting.size(wanted)} in {folder}, where {formatting.size(free)} are free: make room, "
+            "name a larger disk with --cache, or lower --img-size."
+        )
+
+
+def clear(folder: str) -> None:
+    """Delete a cache that no other run needs."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def checked(decoded: DecodedImages, what: str, least: int) -> None:
+    """Raise JobFailed where too few images of a split could be decoded."""
+    if len(decoded.rows) < least:
+        raise JobFailed(f"Only {len(decoded.rows):,} images to {what} could be decoded: see errors.parquet in the run.")

@@ -1,0 +1,256 @@
+"""Images to train on, in splits: labelled by folders named like classes or by a column of a list, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.sources.listing import nothing_found
+from cvjobs.sources.rows import Listing
+
+SPLITS = ("train", "val", "test")
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}  # fmt: skip
+Leak = tuple[str, str, str, str]  # split, path, the training path, hash
+Double = tuple[str, str, bool]  # path, the path that has the same content, whether their labels differ
+_KEYS = ["path", "image_id", "bytes", "modified", "version"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The images of one split: key rows, and what they show, int64 (n,) or, of several labels, uint8 (n, classes)."""
+
+    rows: pa.Table
+    labels: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> Split:
+        """Return some of the images."""
+        return Split(rows=self.rows.take(pa.array(rows)), labels=self.labels[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
+
+    ``unlabelled`` counts the images that have no label or belong to no split.
+    """
+
+    listing: Listing
+    classes: tuple[str, ...]
+    multilabel: bool
+    splits: dict[str, Split]
+    unlabelled: int
+
+    @property
+    def identity(self) -> str:
+        """What tells whether the same images, in the same splits and with the same labels, are trained on."""
+        hasher = hashlib.sha256(json.dumps([self.listing.root, self.classes, list(self.splits)]).encode())
+        for split in self.splits.values():
+            ids = b"".join(split.rows["image_id"].to_pylist())
+            for part in (ids, split.rows["version"].to_numpy().tobytes(), split.labels.tobytes()):
+                hasher.update(len(part).to_bytes(8, "little") + part)
+        return hasher.hexdigest()
+
+
+def label(listing: Listing, share: float) -> LabelledImages:
+    """Return the images of a listing with their labels.
+
+    A list has a column ``label``, or ``labels`` (separated by ``|``, or a list of strings), and may have ``split``.
+    In a folder the label is the folder's name: below ``train``, ``val`` and ``test``, or right at the top. Without a
+    val split, ``share`` of the training images are it, chosen by a hash of their path.
+
+    Raises:
+        WrongUse: there are no labels, fewer than two classes, or no images in a split that needs some.
+    """
+    images = listing.images
+    if not images.num_rows:
+        raise WrongUse(nothing_found(listing))
+    if listing.root:
+        names, splits = _folders(images["path"].to_pylist())
+        multilabel = False
+    else:
+        names, multilabel = _labels(listing)
+        splits = _said(listing)
+    classes = sorted({name for own in names for name in own})
+    if len(classes) < 2:
+        raise WrongUse(
+            f"{listing.source} has {'one class, ' + classes[0] if classes else 'no classes'}: "
+            "training needs at least two, as folders of their names or in a column `label`."
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    found = _parted(
+        listing,
+        _split(splits, images, share),
+        np.array([bool(own) for own in names]),
+        lambda rows: _numbers(names, rows, number, multilabel),
+    )
+    used = sum(map(len, found.values()))
+    return LabelledImages(
+        listing=listing, classes=tuple(classes), multilabel=multilabel, splits=found, unlabelled=images.num_rows - used
+    )
+
+
+def unlabelled(listing: Listing, share: float) -> LabelledImages:
+    """Return the images of a listing without labels, whatever folders they are in; splits as in ``label``.
+
+    Raises:
+        WrongUse: there are no images in a split that needs some.
+    """
+    images = listing.images
+    if not images.num_rows:
+        raise WrongUse(nothing_found(listing))
+    if listing.root:
+        tops = [path.partition("/")[0].lower() for path in images["path"].to_pylist()]
+        splits = [_NAMES.get(top, "-") for top in tops] if "train" in map(_NAMES.get, tops) else [""] * len(tops)
+    else:
+        splits = _said(listing)
+    chosen = _split(splits, images, share)
+    found = _parted(listing, chosen, np.ones(len(chosen), bool), lambda rows: np.zeros(len(rows), np.int64))
+    used = sum(map(len, found.values()))
+    return LabelledImages(
+        listing=listing, classes=(), multilabel=False, splits=found, unlabelled=images.num_rows - used
+    )
+
+
+def _parted(
+    listing: Listing,
+    chosen: NDArray[np.str_],
+    usable: NDArray[np.bool_],
+    labels: Callable[[NDArray[np.int64]], NDArray[np.integer]],
+) -> dict[str, Split]:
+    """Return the splits that some usable images were chosen for."""
+    found = {}
+    for name in SPLITS:
+        rows = np.flatnonzero((chosen == name) & usable)
+        if len(rows):
+            found[name] = Split(rows=listing.images.select(_KEYS).take(pa.array(rows)), labels=labels(rows))
+    for name in ("train", "val"):
+        if name not in found:
+            raise WrongUse(
+                f"{listing.source} has no images to {'train on' if name == 'train' else 'validate with'}: "
+                f"give it a folder or split `{name}`{', or more images' if name == 'val' else ''}."
+            )
+    return found
+
+
+def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the class (none, or one) and the split ("": not said, "-": none) of each image by its folders."""
+    parts = [path.split("/") for path in paths]
+    split = any(len(own) > 2 and _NAMES.get(own[0].lower()) == "train" for own in parts)
+    at = 1 if split else 0
+    names = [tuple(own[at : at + 1]) if len(own) > at + 1 else () for own in parts]
+    if not split:
+        return names, [""] * len(parts)
+    return names, [_NAMES.get(own[0].lower(), "-") for own in parts]
+
+
+def _labels(listing: Listing) -> tuple[list[tuple[str, ...]], bool]:
+    """Return the classes of each image by the column of a list, and whether they may be several."""
+    images = listing.images
+    multilabel = "labels" in images.schema.names
+    column = "labels" if multilabel else "label"
+    if column not in images.schema.names:
+        raise WrongUse(
+            f"The list {listing.source} has no column `label` (or `labels`): training needs to know what images show."
+        )
+    return [_names(value, multilabel) for value in images[column].to_pylist()], multilabel
+
+
+def _said(listing: Listing) -> list[str]:
+    """Return the split of each image by the column of a list; "" where nothing is said."""
+    images = listing.images
+    if "split" not in images.schema.names:
+        return [""] * images.num_rows
+    said = [str(value or "").strip().lower() for value in images["split"].to_pylist()]
+    unknown = Counter(value for value in said if value and value not in _NAMES)
+    if unknown:
+        raise WrongUse(
+            f"The list {listing.source} has the split {next(iter(unknown))!r}: write train, val or test, or leave "
+            "the column out."
+        )
+    return [_NAMES.get(value, "") for value in said]
+
+
+def _names(value: object, multilabel: bool) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if not multilabel:
+        return (str(value),)
+    each = value.split("|") if isinstance(value, str) else value
+    assert isinstance(each, list)
+    return tuple(dict.fromkeys(str(name).strip() for name in each if str(name).strip()))
+
+
+def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.str_]:
+    """Return the split of each image; where nobody names a val split it is drawn from the training images."""
+    splits = np.array(["train" if name == "" else name for name in said])
+    if not (splits == "val").any():
+        ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)
+        place = ids[:, :8].copy().view("<u8").ravel() / 2.0**64
+        splits[(splits == "train") & (place < share)] = "val"
+    return splits
+
+
+def _numbers(
+    names: Sequence[tuple[str, ...]], rows: NDArray[np.int64], number: dict[str, int], multilabel: bool
+) -> NDArray[np.integer]:
+    if not multilabel:
+        return np.array([number[names[row][0]] for row in rows.tolist()], np.int64)
+    labels = np.zeros((len(rows), len(number)), np.uint8)
+    for at, row in enumerate(rows.tolist()):
+        labels[at, [number[name] for name in names[row]]] = 1
+    return labels
+
+
+def counts(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Return how many images show each class, (classes,); ``labels`` are those of ``Split``."""
+    found = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)[:classes]
+    return np.asarray(found, np.int64)
+
+
+def leaks(splits: dict[str, tuple[Sequence[str], Sequence[bytes]]]) -> list[Leak]:
+    """Return the images whose content is in the training split, too.
+
+    Args:
+        splits: The paths and content hashes of each split.
+    """
+    paths, hashes = splits["train"]
+    first: dict[bytes, str] = {}
+    for path, content in zip(paths, hashes, strict=True):
+        first.setdefault(content, path)
+    return [
+        (name, path, first[content], content.hex())
+        for name, (others, contents) in splits.items()
+        if name != "train"
+        for path, content in zip(others, contents, strict=True)
+        if content in first
+    ]
+
+
+def doubles(paths: Sequence[str], hashes: Sequence[bytes | None], labels: NDArray[np.integer]) -> list[Double]:
+    """Return the images of a split whose content is that of an image before them; without a hash one has none."""
+    first: dict[bytes, int] = {}
+    found = []
+    for number, content in enumerate(hashes):
+        before = number if content is None else first.setdefault(content, number)
+        if before != number:
+            found.append((paths[number], paths[before], bool((labels[number] != labels[before]).any())))
+    return found

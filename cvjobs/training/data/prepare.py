@@ -1,0 +1,99 @@
+"""The images of a training, from listed to decoded: those that failed and those that are in two splits are noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from cvjobs.common.progress import Progress
+from cvjobs.common.signals import Stop
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.transform import Transform
+from cvjobs.sources.reader import open_source
+from cvjobs.training import artifacts
+from cvjobs.training.data import decoded as data_decoded
+from cvjobs.training.data import labels as data_labels
+from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
+from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
+
+
+@dataclass(kw_only=True)
+class Intake:
+    """Decodes the splits of one training into a folder of chunks."""
+
+    labelled: LabelledImages
+    transform: Transform
+    folder: str
+    max_pixels: int
+    storage: Mapping[str, str]
+    nursery: Nursery
+    progress: Progress
+    stop: Stop
+    _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
+
+    def parts(self, names: tuple[str, ...] = data_labels.SPLITS) -> dict[str, SplitPart]:
+        """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
+        splits = {name: self.labelled.splits[name] for name in names if name in self.labelled.splits}
+        orders = {name: self._order(name, split) for name, split in splits.items()}
+        data_decoded.check_room(list(orders.values()), self.folder)
+        parts = {name: self._part(name, split, orders[name]) for name, split in splits.items()}
+        for name, part in parts.items():
+            data_decoded.checked(part.decoded, f"{name} with", 1)
+        return parts
+
+    def _order(self, name: str, split: Split) -> data_decoded.DecodeRequest:
+        """Return how a split is decoded; the training images keep the borders that random crops reach for."""
+        transform = self.transform
+        assert transform.size is not None
+        if name == "train" and transform.fit == "short":
+            side = max(transform.resize, *transform.size)
+            transform = Transform(size=(side, side), resize=side, fit="short", interpolation=transform.interpolation)
+        else:
+            transform = Transform(
+                size=transform.size, resize=transform.resize, fit=transform.fit, interpolation=transform.interpolation
+            )
+        listing = self.labelled.listing
+        return data_decoded.DecodeRequest(
+            rows=split.rows,
+            root=listing.root or listing.base,
+            transform=transform,
+            max_pixels=self.max_pixels,
+            folder=self.folder,
+        )
+
+    def _part(self, name: str, split: Split, order: data_decoded.DecodeRequest) -> SplitPart:
+        listing = self.labelled.listing
+        source = open_source(listing.root, listing.base, dict(self.storage))
+        self.progress.say(f"decoding {len(split):,} images to {name} with")
+        tell = self.progress.counting(len(split))
+        self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
+        decoded, table = data_decoded.decode(order, source, self.nursery, tell)
+        self.stop.guarded = True
+        self._tables[name] = table
+        paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
+        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
+
+    def note(self, run: str) -> list[Leak]:
+        """Write the images that failed, and those that are in two splits; return the latter."""
+        failed = [
+            table.filter(table["code"].is_valid())
+            .drop_columns(["content_hash"])
+            .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
+            for name, table in self._tables.items()
+        ]
+        artifacts.table(run, ERRORS, pa.concat_tables(failed))
+        good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
+        leaks = data_labels.leaks(
+            {name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()}
+        )
+        columns = ["split", "path", "train_path", "content_hash"]
+        rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
+        artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
+        return leaks
+
+    def doubles(self) -> list[Double]:
+        """Return the training images that are there before, by their content."""
+        table, labels = self._tables["train"], self.labelled.splits["train"].labels
+        return data_labels.doubles(table["path"].to_pylist(), table["content_hash"].to_pylist(), labels)

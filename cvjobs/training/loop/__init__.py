@@ -1,0 +1,1 @@
+"""The epochs of a training, in one process or on several workers."""

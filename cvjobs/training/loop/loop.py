@@ -1,0 +1,201 @@
+"""The loop: epochs of steps, each a pure function of the seed and the position, so that it continues where it was.
+
+The order of the images is global and split over the workers by index; a checkpoint made by two workers is continued
+by one. One step is in ``step``, what a checkpoint keeps in ``resumption``, what one epoch leaves in ``leaving``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cvjobs.common.errors import JobFailed, Stopped
+from cvjobs.training import artifacts
+from cvjobs.training.checks import batch_size
+from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.loop import task_registry
+from cvjobs.training.loop.feed import Feed
+from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.resumption import Position, Resumption
+from cvjobs.training.loop.step import Learner
+from cvjobs.training.plan import TrainPlan
+from cvjobs.training.recipe import lr_schedule
+
+if TYPE_CHECKING:
+    from cvjobs.training.report.tensorboard import Events
+
+LOOK = 8  # steps between two looks at the loss, and at the clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a training is, for whoever watches; ``metric`` is the best so far, None before the first epoch's end."""
+
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float
+    metric: float | None
+    rate: float
+
+
+Watch = Callable[[State], bool]  # tells whether to stop
+
+
+class Loop:
+    """One training on one worker of a team."""
+
+    def __init__(self, plan: TrainPlan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
+        """Begin where the newest checkpoint is; ``warn`` is told of damaged ones.
+
+        Raises:
+            JobFailed: this machine has other weights than the driver.
+            WrongUse: no checkpoint is whole, or it is one of other images or settings; or there are too few images.
+        """
+        self._plan, self._team, self._watch, self._recipe = plan, team, watch, plan.recipe
+        self._task = task_registry.of(plan)
+        self._feed = Feed(plan, team, self._task)
+        self._val = Pictures(plan.val.decoded)
+        self._learner = Learner.of(plan, team, self._feed.steps)
+        self._position = Position(losses=torch.zeros(2, dtype=torch.float64, device=team.device))
+        self._resumption = Resumption(plan, team)
+        self._resumption.restore(self._learner, self._position, warn)
+        self._rate = 0.0
+        self._began = time.monotonic()
+        self._asked = False
+        self._events: Events | None = None
+
+    @property
+    def _in_epoch(self) -> int:
+        """How many steps of the epoch that has not ended are done."""
+        return self._learner.done - len(self._position.history) * self._feed.steps
+
+    @property
+    def _finished(self) -> bool:
+        return lr_schedule.finished(self._recipe, self._position.metrics)
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            JobFailed: the loss is no number any more, the memory does not suffice, or a checkpoint cannot be written.
+            Stopped: ``watch`` asks for it; a checkpoint is made first.
+        """
+        with batch_size.explained(self._plan):
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            if self._team.rank == 0:
+                self._resumption.clean()
+                if self._position.history:  # a kill may have come between the two
+                    artifacts.history(self._plan, self._position.history)
+                self._events = _events(self._plan, self._task.metric, self._position.history)
+            while not self._finished:
+                self._epoch(len(self._position.history))
+                self._end_epoch()
+                self._stop_if(self._asked and not self._finished)
+            self._resumption.wait()
+        finally:
+            self._resumption.close()
+            if self._events:
+                self._events.close()
+
+    def _epoch(self, epoch: int) -> None:
+        team, learner = self._team, self._learner
+        learner.train()
+        augment = self._feed.augmentation(epoch)
+        self._began = time.monotonic()
+        self._resumption.begin_epoch()
+        first, steps = self._in_epoch, self._feed.steps
+        images = 0
+        for step, batch in enumerate(self._feed.batches(epoch, first, augment), first):
+            rate = lr_schedule.rate(self._recipe, learner.done, steps, self._position.metrics)
+            self._position.add(learner.step(batch, self._task.loss, rate))
+            images += batch.whole
+            if (step + 1) % LOOK == 0 or step + 1 == steps:
+                self._look(epoch, images, step + 1 == steps)
+        took = time.monotonic() - self._began
+        self._position.seconds += took
+        self._rate = images / max(took, 1e-9)
+        team.share_buffers(learner.model)
+        if learner.average is not None:
+            team.share_buffers(learner.average.module)
+
+    def _look(self, epoch: int, images: int, ends: bool) -> None:
+        """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
+        now = time.monotonic()
+        due = self._resumption.due(now) and not ends
+        loss, count = self._team.sums(self._position.losses).tolist()
+        if not math.isfinite(loss):
+            raise JobFailed(
+                f"The loss is no number any more in epoch {epoch + 1}: lower --lr, or clip gradients with --clip-grad; "
+                "the last checkpoint is from before."
+            )
+        state = State(
+            epoch=epoch + 1,
+            epochs=self._recipe.epochs,
+            done=self._in_epoch,
+            total=self._feed.steps,
+            loss=loss / count,
+            metric=max(self._position.metrics, default=None),
+            rate=images / max(now - self._began, 1e-9),
+        )
+        wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
+        self._asked = any(asked for asked, _ in wishes)
+        if ends:  # and is saved anyway
+            return
+        if self._asked or wishes[0][1]:
+            seconds = now - self._began
+            self._resumption.save(self._learner, self._position, losses=(loss, count), seconds=seconds)
+        self._stop_if(self._asked)
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
+            self._resumption.wait()
+            raise Stopped("Stopped: the same command continues.")
+
+    def _end_epoch(self) -> None:
+        """Score the validation split, and leave the epoch's row, the best model and a checkpoint."""
+        plan, team, learner, position = self._plan, self._team, self._learner, self._position
+        loss, count = team.sums(position.losses).tolist()
+        found = self._task.scores(learner.scored, self._val, plan.val, team)
+        best = not position.history or found.metric > max(position.metrics)
+        rate = lr_schedule.rate(self._recipe, learner.done - 1, self._feed.steps, position.metrics)
+        row = artifacts.Epoch(
+            epoch=len(position.history) + 1,
+            lr=learner.optimizer.defaults["lr"] * rate,
+            train_loss=loss / count,
+            val_loss=found.loss,
+            metric=found.metric,
+            images_per_second=self._rate,
+            seconds=position.seconds,
+            workers=team.size,
+        )
+        position.end_epoch(asdict(row))
+        if team.rank == 0:
+            if best:
+                artifacts.best(plan, self._task, learner.scored, row.epoch, found)
+            rows = list(position.history)
+            # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
+            self._resumption.save(learner, position, then=lambda: self._leave(rows))
+
+    def _leave(self, rows: list[dict[str, Any]]) -> None:
+        artifacts.history(self._plan, rows)
+        if self._events:
+            self._events.add(rows[-1])
+
+
+def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Events | None:
+    """Return where the curves go for TensorBoard, None where nobody asked for that."""
+    if not plan.tensorboard:
+        return None
+    from cvjobs.training.report import tensorboard  # half a second of imports
+
+    return tensorboard.Events(plan.run, metric, tensorboard.settings(plan), history)

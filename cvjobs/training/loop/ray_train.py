@@ -1,0 +1,189 @@
+"""The loop on several workers of Ray Train: started, watched and stopped through small files in the run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvjobs.clusters import ray
+from cvjobs.common import errors, malloc
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
+from cvjobs.training.loop.loop import Loop, State, Watch
+from cvjobs.training.loop.process_group import Together
+from cvjobs.training.loop.resources import Staff
+from cvjobs.training.plan import TrainPlan
+
+FAILURES = 3  # a machine that is taken away with notice is none
+RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
+PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
+POLL = 0.5
+TOLD = 0.5  # seconds between two notes of where training is
+FOLDER = "_cvjobs/team"
+_STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
+
+
+def train(plan: TrainPlan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
+    """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
+
+    Raises:
+        JobFailed: it cannot go on, or workers died too often.
+        WrongUse: a worker does not see the run's folder.
+        Stopped: ``watch`` asked for it.
+    """
+    with ray.connection(staff.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
+        failed: list[BaseException] = []
+        fit = threading.Thread(target=_fit, args=(plan, staff, board, scratch, failed), name="ray train", daemon=True)
+        fit.start()
+        while fit.is_alive():
+            fit.join(POLL)
+            _pass_on(board, watch)
+        for line in _lines(board / _WARNINGS):
+            warn(line)
+        ended = _ended(board)
+        if ended is not None:
+            raise ended
+        if failed:
+            raise JobFailed(
+                f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
+                "the same command continues from the last checkpoint."
+            ) from failed[0]
+
+
+def _fit(plan: TrainPlan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    if not staff.address:  # nobody takes this machine away with a warning, and the actor for that costs seconds
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpu = staff.device != "cpu"
+    elastic = staff.least < staff.most
+    resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if gpu else {})}
+    scaling: dict[str, Any] = {"num_workers": staff.most}
+    if elastic:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
+        scaling = {"num_workers": (staff.least, staff.most), "elastic_resize_monitor_interval_s": RESIZE}
+    try:
+        TorchTrainer(
+            _work,
+            # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
+            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": staff.cpus},
+            scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=resources, **scaling),
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
+                name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=FAILURES),
+                worker_runtime_env={} if gpu else {"env_vars": malloc.ENVIRONMENT},
+            ),
+        ).fit()
+    except Exception as error:  # noqa: BLE001 - raised by ``train``, in the thread that waits
+        failed.append(error)
+
+
+def _work(config: dict[str, Any]) -> None:
+    """Run the loop in a worker; what ends it for good is noted, for Ray tries again whatever was raised."""
+    from ray.train.torch import get_device
+
+    plan: TrainPlan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one
+    board = Path(config["board"])
+    if (board / _ENDED).exists():
+        return
+    device = get_device()
+    assert isinstance(device, torch.device)
+    torch.set_num_threads(config["cpus"])
+    team = Together(device)
+    try:
+        if not board.is_dir():
+            raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
+        Loop(plan, team, _Notes(board, team.rank), lambda text: _warn(board, text)).run()
+    except CvjobsError as error:
+        with contextlib.suppress(OSError):
+            _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
+        if team.size > 1 and not isinstance(error, Stopped):
+            raise  # or the others, which may not have met it, would wait for this one
+
+
+class _Notes:
+    """Tells the command where training is, and is told whether to stop."""
+
+    def __init__(self, board: Path, rank: int) -> None:
+        self._board, self._rank = board, rank
+        self._told = 0.0
+
+    def __call__(self, state: State) -> bool:
+        if self._rank:
+            return False
+        if time.monotonic() - self._told > TOLD:
+            self._told = time.monotonic()
+            _put(self._board / _STATE, asdict(state))
+        return (self._board / _STOP).exists()
+
+
+@contextmanager
+def _board(run: str) -> Iterator[Path]:
+    """Yield a folder for notes between the command and the workers, without any of an earlier run."""
+    board = Path(run) / FOLDER
+    board.mkdir(parents=True, exist_ok=True)
+    _clear(board)
+    try:
+        yield board
+    finally:
+        _clear(board)
+        with contextlib.suppress(OSError):
+            board.rmdir()
+
+
+def _clear(board: Path) -> None:
+    for file in board.iterdir():
+        file.unlink(missing_ok=True)
+
+
+def _pass_on(board: Path, watch: Watch) -> None:
+    try:
+        state = State(**json.loads((board / _STATE).read_bytes()))
+    except (OSError, ValueError):
+        return
+    if watch(state):
+        (board / _STOP).touch()
+
+
+def _ended(board: Path) -> CvjobsError | None:
+    try:
+        record = json.loads((board / _ENDED).read_bytes())
+    except (OSError, ValueError):
+        return None
+    kind = getattr(errors, record["kind"], JobFailed)
+    return kind(record["sentence"])
+
+
+def _put(file: Path, record: dict[str, Any]) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record))
+    temporary.replace(file)
+
+
+def _warn(board: Path, text: str) -> None:
+    with (board / _WARNINGS).open("a") as file:
+        print(text.replace("\n", " "), file=file)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]

@@ -1,0 +1,129 @@
+"""One step of an optimizer: forward in parts, scaled loss, backward, clipping, update, average of the weights.
+
+Training, the search for a rate, the overfit check and the trial of a batch size all make their steps here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvjobs.common.errors import JobFailed
+from cvjobs.training.loop.evaluate import autocast
+from cvjobs.training.loop.process_group import Team, shared
+from cvjobs.training.plan import TrainPlan, kind
+from cvjobs.training.recipe import lr_schedule, optimizers
+from cvjobs.training.recipe.averaging import Average
+from cvjobs.training.recipe.recipe import Recipe
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # of float32 outputs and targets, the mean over the images, a scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBatch:
+    """One step's images on one worker.
+
+    ``parts`` are their positions, in groups that are computed at once; ``whole`` is the images of the step over all
+    workers; ``given`` returns the inputs (n, 3, H, W) and the targets of the images at some positions.
+    """
+
+    parts: Sequence[NDArray[np.int64]]
+    whole: int
+    given: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
+
+
+def parted(images: int, accumulate: int) -> list[NDArray[np.int64]]:
+    """Return the positions of a worker's images in as many parts as asked for, none of a single image."""
+    return np.array_split(np.arange(images), max(min(accumulate, images // 2), 1))
+
+
+class Learner:
+    """A network with its optimizer on one worker of a team; ``done`` counts its steps."""
+
+    def __init__(
+        self, module: nn.Module, recipe: Recipe, precision: str, team: Team, *, batch: int, steps: int
+    ) -> None:
+        """Freeze a module as the recipe says, and move it to the team's device.
+
+        Args:
+            module: Changed from now on.
+            recipe: What freezes, clips, averages and optimizes.
+            precision: As ``plan.kind`` takes it.
+            team: Who shares a step.
+            batch: Images of a step over all workers.
+            steps: Of an epoch.
+
+        Raises:
+            WrongUse: the module has no layer of the name that the recipe freezes up to.
+        """
+        if recipe.freeze_until:
+            optimizers.freeze(module, recipe.freeze_until)
+        self._recipe, self._team, self._kind = recipe, team, kind(precision)
+        self.model: nn.Module = module.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = Average(self.model, recipe, steps) if recipe.ema or recipe.swa else None
+        self.optimizer = optimizers.build(self.model, recipe, batch)
+        # Without float16 it does nothing: gradients of that are lost below 6e-8 unless they are scaled.
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._kind == torch.float16)
+        self.done = 0
+        self._network = team.wrap(self.model)
+
+    @classmethod
+    def of(cls, plan: TrainPlan, team: Team, steps: int) -> Learner:
+        """Return what a plan begins with; raises JobFailed where this machine has other weights than the driver."""
+        trainee = plan.subject.trainee()
+        if trainee.weights.sha256 != plan.weights_sha256:
+            raise JobFailed(
+                f"The weights of {trainee.name} differ between this machine and the driver: make them equal."
+            )
+        return cls(trainee.module, plan.recipe, plan.precision, team, batch=plan.batch, steps=steps)
+
+    @property
+    def scored(self) -> nn.Module:
+        """What validation scores: the average of the weights where the recipe has one, else the weights."""
+        return self.average.module if self.average is not None else self.model
+
+    def train(self) -> None:
+        """Put the network in training mode, but for frozen layers."""
+        self._network.train()
+        optimizers.set_training(self.model, self._recipe.freeze_until)
+
+    def step(self, batch: StepBatch, criterion: Criterion, rate: float) -> list[tuple[Tensor, float]]:
+        """Learn from a batch at a share of the highest rate.
+
+        Returns:
+            The loss of each part before the step, a scalar on the device, and how many images it stands for.
+        """
+        team = self._team
+        lr_schedule.set_rate(self.optimizer, rate)
+        losses = []
+        for number, part in enumerate(batch.parts):
+            with torch.no_grad():
+                inputs, targets = batch.given(part)
+            last = number + 1 == len(batch.parts)
+            with nullcontext() if last else team.accumulating(self._network):
+                with autocast(team.device, self._kind):
+                    outputs = self._network(inputs.contiguous(memory_format=torch.channels_last))
+                loss: Any = criterion(outputs.float(), targets)
+                # The mean over the team of these is the mean over the images of the step.
+                weight = len(part) if shared(team, batch.whole) else len(part) / team.size
+                self.scaler.scale(loss * (weight * team.size / batch.whole)).backward()
+            losses.append((loss.detach(), weight))
+        self._update()
+        return losses
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        optimizers.clip(self.model, self._recipe)
+        self.scaler.step(self.optimizer)  # not where a gradient overflowed, on any worker: its scale was too large
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.done += 1
+        if self.average is not None:
+            self.average.update(self.model, self.done)

@@ -1,0 +1,45 @@
+"""Training images as the network sees them, augmented and mixed, for the page of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cvjobs.html.thumbnails import Thumbnail, encoded
+from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.loop import task_registry
+from cvjobs.training.plan import TrainPlan
+from cvjobs.training.recipe import lr_schedule, sampling
+from cvjobs.training.recipe.augment import Augment, generator
+
+COUNT = 16
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A picture of what was trained on, the image that it is made of, and its classes with their shares if mixed."""
+
+    image: Thumbnail
+    path: str
+    shown: str
+
+
+def samples(plan: TrainPlan) -> list[TrainingSample]:
+    """Return some images of the first epoch, at the size of the last one."""
+    recipe, transform = plan.recipe, plan.transform
+    which = sampling.order(plan.train.labels, recipe, plan.seed, 0)[:COUNT]
+    pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(which)).permute(0, 3, 1, 2)
+    side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
+    random = generator(plan.seed, 0)
+    augmented = Augment(recipe, side, transform.mean, transform.std)(pixels, random)
+    task = task_registry.of(plan)
+    inputs, targets = task.prepared(augmented, which, random)
+    std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
+    shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return [
+        TrainingSample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
+        for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
+    ]

@@ -1,0 +1,161 @@
+"""The page of a training run: its curves, what it is trained on and with, and, at its end, what a task has found."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvjobs.common import devices
+from cvjobs.common.devices import machine
+from cvjobs.common.formatting import count, duration, size
+from cvjobs.dataset import schema
+from cvjobs.html import render
+from cvjobs.html.thumbnails import Thumbnail, thumbnails
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.networks.trainable import Trainee
+from cvjobs.sources.reader import open_source
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training import artifacts
+from cvjobs.training.data.class_statistics import OPEN, Survey
+from cvjobs.training.data.labels import LabelledImages
+from cvjobs.training.loop import task_registry
+from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
+from cvjobs.training.report.samples import TrainingSample
+from cvjobs.training.training_summary import TrainingSummary
+
+NAMED = 12
+BUDGET = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BegunRun:
+    """A run from its first step on, with what it begins with, and images as augmentation makes them."""
+
+    store: LocalStore
+    labelled: LabelledImages
+    plan: TrainPlan
+    trainee: Trainee
+    survey: Survey
+    samples: Sequence[TrainingSample]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs that have ended, as ``artifacts.Epoch``."""
+        file = Path(self.store.place) / HISTORY
+        return pq.read_table(file).to_pylist() if file.exists() else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun(BegunRun):
+    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
+
+    summary: TrainingSummary
+    split: str
+    part: SplitPart
+    file: str
+    storage: Mapping[str, str] = field(repr=False)
+    nursery: Nursery = field(repr=False)
+
+    @property
+    def found(self) -> pa.Table:
+        """The task's row for each image of the split."""
+        table = pq.read_table(Path(self.store.place) / self.file)
+        return table.filter(pc.equal(table["split"], self.split))
+
+    def pictures(self, paths: pa.Array | pa.ChunkedArray) -> list[Thumbnail]:
+        """Return thumbnails of listed images."""
+        listing = self.labelled.listing
+        at = pc.index_in(paths, value_set=listing.images["path"].combine_chunks())
+        source = open_source(listing.root, listing.base, dict(self.storage))
+        return thumbnails(source, listing.images.take(at), BUDGET, nursery=self.nursery)
+
+
+# What a task has to show: the values that ``train-TASK.html`` needs beside those of every training's page.
+Section = Callable[[EndedRun], dict[str, Any]]
+
+
+def leave(ended: EndedRun, section: Section) -> None:
+    """Write the page of a run that has ended, with what its task has to show; see ``put``."""
+
+    def page() -> str:
+        values = {"summary": ended.summary, "split": ended.split, **section(ended)}
+        return render.render(f"train-{ended.plan.subject.task}.html", **shown(ended), **values)
+
+    put(ended.store, page)
+
+
+def put(store: LocalStore, page: Callable[[], str]) -> bool:
+    """Write a page, and tell whether it was; a run is worth more than its page, which is all that an error costs."""
+    try:
+        artifacts.content(store.place, schema.REPORT, page().encode(errors="replace"))
+    except Exception as error:  # noqa: BLE001 - see above
+        why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        print(f"cvjobs: this run has no {schema.REPORT} ({why}).", file=sys.stderr)
+        return False
+    return True
+
+
+def shown(begun: BegunRun) -> dict[str, Any]:
+    """Return what every page of a training shows: ``train.html``."""
+    errors = pq.read_table(Path(begun.store.place) / ERRORS)
+    history = begun.history
+    return {
+        "data": begun.labelled.listing.source,
+        "curves": {
+            name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
+        },
+        "metric_name": task_registry.of(begun.plan).metric,
+        "survey": begun.survey,
+        "open_classes": OPEN,
+        "named": NAMED,
+        "samples": begun.samples,
+        "errors": errors.slice(0, NAMED).to_pylist(),
+        "more_errors": max(errors.num_rows - NAMED, 0),
+        "cost": _cost(begun.plan, history),
+        "settings": [*_settings(begun.plan, begun.trainee), *_sizes(begun.plan, begun.trainee)],
+        "made": time.time(),
+    }
+
+
+def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what the epochs so far have taken, over all commands that a run was continued by."""
+    if not history:
+        return []
+    seconds = sum(row["seconds"] for row in history)
+    seen = len(history) * len(plan.train)
+    workers = sorted({row["workers"] for row in history})
+    return [
+        ("training", duration(seconds)),
+        ("images seen", count(seen)),
+        ("on average", f"{count(seen / max(seconds, 1e-9))} img/s"),
+        ("workers", ", ".join(map(str, workers))),
+        ("machine", machine("cuda" if devices.gpus() else "cpu")),
+    ]
+
+
+def _settings(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
+    """Return what the run was trained with, as options and values."""
+    values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
+    if trainee.inherited is not None:
+        values["init-head-from-labels"] = f"{trainee.inherited} of {len(plan.classes)} classes"
+    recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
+    return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
+
+
+def _sizes(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
+    need = [("memory", f"about {size(plan.memory)} a worker")] if plan.memory else []
+    return [("parameters", f"{trainee.parameters / 1e6:,.1f} M"), *need]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ":".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,190 @@
+"""One `cvjobs train` from its data to its summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from cvjobs.common import devices, extras, malloc
+from cvjobs.common.errors import WrongUse
+from cvjobs.common.progress import Progress
+from cvjobs.common.signals import Stop, stoppable
+from cvjobs.dataset import lock
+from cvjobs.images.decode_worker import Nursery
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import open_store
+from cvjobs.training import artifacts, conclusion, identity
+from cvjobs.training.checks import lr_range, overfit
+from cvjobs.training.data import decoded
+from cvjobs.training.data.class_statistics import survey
+from cvjobs.training.data.labels import Leak
+from cvjobs.training.data.prepare import Intake
+from cvjobs.training.loop import resources, task_registry
+from cvjobs.training.loop.loop import Loop, State
+from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.resources import Staff
+from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
+from cvjobs.training.report import classifier, reconstructions, training_page
+from cvjobs.training.report.live import Live
+from cvjobs.training.request import TrainRequest
+from cvjobs.training.setup import Setup, setup
+from cvjobs.training.training_summary import FILE, TrainingSummary
+
+CACHE = "cache"
+SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
+
+
+def train(request: TrainRequest, nursery: Nursery) -> TrainingSummary | lr_range.LearningRate:
+    """Train, or continue, or say that there is nothing to do; or only find a learning rate.
+
+    Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
+    """
+    began = time.monotonic()
+    if request.tensorboard:
+        extras.load("tensorboard", "--tensorboard")
+    store = open_store(request.out)
+    if not isinstance(store, LocalStore):
+        raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
+    # A search for a rate is made in this process.
+    staff = resources.staff(*((1, None) if request.find_lr else (request.workers, request.address)))
+    with Progress("train") as progress, stoppable() as stop, malloc.kept():
+        made = setup(request, store, staff, progress)
+        now = made.record
+        if made.earlier and not request.overwrite and not request.find_lr:
+            identity.check(store, made.earlier, now)
+            if (done := TrainingSummary.read(store)) is not None:
+                if request.tensorboard:
+                    _complete(done, now)
+                return done
+        made.case.check(made.request.batch_size)
+        with lock.held(store):
+            stop.guarded = True
+            session = _Session(made, store, nursery, progress, stop)
+            if request.find_lr:
+                return session.find_rate(staff)
+            identity.note(store, now, anew=request.overwrite)
+            return session.run(staff, began)
+
+
+def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
+    """Write TensorBoard's files of a run that ended without them."""
+    from cvjobs.training.report import tensorboard
+
+    history = pq.read_table(Path(done.out) / HISTORY).to_pylist()
+    settings = {name: value for name, value in record.items() if name not in ("data", "classes", "transform")}
+    tensorboard.complete(done.out, done.metric_name, settings, history)
+
+
+class _Session:
+    """A run that holds its folder."""
+
+    def __init__(self, made: Setup, store: LocalStore, nursery: Nursery, progress: Progress, stop: Stop) -> None:
+        self._setup, self._request, self._store = made, made.request, store
+        self._nursery, self._progress, self._stop = nursery, progress, stop
+        self._live: Live | None = None
+        self._intake = Intake(
+            labelled=made.labelled,
+            transform=made.trainee.transform,
+            folder=made.request.cache or f"{store.place}/{CACHE}",
+            max_pixels=made.request.max_pixels,
+            storage=made.request.storage,
+            nursery=nursery,
+            progress=progress,
+            stop=stop,
+        )
+
+    def run(self, staff: Staff, began: float) -> TrainingSummary:
+        """Decode, train, score the test split, and leave the page and the summary."""
+        parts = self._intake.parts()
+        leaks = self._intake.note(self._store.place)
+        plan = self._setup.plan(self._store.place, parts)
+        begun = self._begun(plan, parts, leaks)
+        # The last bits of a sum depend on the threads, of which another job in this process may have left others.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
+        with Live(begun) as self._live:
+            if self._request.overfit_check and not self._store.names("checkpoints"):
+                self._check(plan, staff)
+            self._progress.say(f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
+            (self._alone if staff.alone else self._together)(plan, staff)
+            begun = self._live.begun
+        self._progress.say("writing the report")
+        test = conclusion.tested(plan, parts["test"], torch.device(staff.device)) if "test" in parts else None
+        seconds = time.monotonic() - began
+        summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
+        self._leave_page(begun, summary, parts)
+        artifacts.record(self._store.place, FILE, summary.as_dict())
+        if self._request.cache is None:
+            decoded.clear(self._intake.folder)
+        return summary
+
+    def find_rate(self, staff: Staff) -> lr_range.LearningRate:
+        """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
+        plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
+        self._progress.say(f"starting {plan.subject.model}")
+        return lr_range.find(plan, torch.device(staff.device), self._watch)
+
+    def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
+        """Return the run as its page shows it before the first step; what the images are is said, too."""
+        seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles())
+        self._progress.note(str(seen))
+        return training_page.BegunRun(
+            store=self._store,
+            labelled=self._setup.labelled,
+            plan=plan,
+            trainee=self._setup.trainee,
+            survey=seen,
+            samples=(),
+        )
+
+    def _check(self, plan: TrainPlan, staff: Staff) -> None:
+        """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
+
+        def tell(done: int, total: int, loss: float) -> bool:
+            self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
+            return self._stop.asked
+
+        parts = plan.recipe.accumulate * staff.least  # as many images at once as a worker of the smallest team has
+        self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
+
+    def _alone(self, plan: TrainPlan, staff: Staff) -> None:
+        Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
+
+    def _together(self, plan: TrainPlan, staff: Staff) -> None:
+        from cvjobs.training.loop import ray_train
+
+        ray_train.train(plan, staff, self._watch, _warn)
+
+    def _watch(self, state: State) -> bool:
+        done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
+        best = f", best {state.metric:.4f}" if state.metric is not None else ""
+        text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}, {state.rate:,.0f} img/s"
+        left = (total - done) * self._request.batch_size / state.rate if state.rate else None
+        self._progress.show(done, total, "steps", text, left)
+        if self._live is not None:
+            self._live.look(state)
+        return self._stop.asked
+
+    def _leave_page(self, begun: training_page.BegunRun, summary: TrainingSummary, parts: dict[str, SplitPart]) -> None:
+        """Write the page of the run that has ended, about its test split or, without one, the val split."""
+        split = "test" if "test" in parts else "val"
+        ended = training_page.EndedRun(
+            **vars(begun),
+            summary=summary,
+            split=split,
+            part=parts[split],
+            file=task_registry.of(begun.plan).file,
+            storage=self._request.storage,
+            nursery=self._nursery,
+        )
+        training_page.leave(ended, SECTIONS[begun.plan.subject.task])
+
+
+def _warn(text: str) -> None:
+    print(f"cvjobs: {text}.", file=sys.stderr, flush=True)

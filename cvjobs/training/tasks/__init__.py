@@ -1,1 +1,0 @@
-"""What a training can be of: a file a task, each what ``task.TaskModule`` says."""

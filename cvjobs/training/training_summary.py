@@ -1,0 +1,106 @@
+"""What a training run came to, as a record, as JSON and as the lines that a person reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cvjobs.common.formatting import size
+from cvjobs.storage.local_store import LocalStore
+
+FILE = "summary.json"
+
+
+def figure(name: str, metric: float) -> str:
+    """Return a value of the metric of this name as a person reads it."""
+    return f"{metric:.2f} dB" if name == "PSNR" else f"{metric:.4f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSummary:
+    """A finished run. ``classes`` are those of a classifier, 0 of an autoencoder.
+
+    ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
+
+    ``balanced_accuracy`` is that of the best epoch on val, None of several labels and of an autoencoder.
+
+    ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
+    content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
+    was not asked for. ``memory`` is the estimate for a worker in bytes, None where nobody could tell.
+    """
+
+    task: str
+    model: str
+    weights: str
+    classes: int
+    images: dict[str, int]
+    failed: int
+    unlabelled: int
+    leaks: int
+    metric_name: str
+    epochs: int
+    best_epoch: int
+    metric: float
+    test_metric: float | None
+    train_loss: float
+    val_loss: float
+    final_loss: float
+    images_per_second: float
+    seconds: float
+    stopped_early: bool
+    out: str
+    inherited: int | None = None
+    parameters: int = 0
+    memory: int | None = None
+    balanced_accuracy: float | None = None
+    up_to_date: bool = False
+
+    @classmethod
+    def read(cls, store: LocalStore) -> TrainingSummary | None:
+        """Return the summary that a finished run left, None where it has not finished."""
+        try:
+            record = json.loads(store.read(FILE))
+            return cls(**{**record, "out": store.place, "up_to_date": True})
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def figure(self, metric: float) -> str:
+        """Return a value of the metric as a person reads it."""
+        return figure(self.metric_name, metric)
+
+    @property
+    def _size(self) -> str:
+        need = f", about {size(self.memory)} of memory" if self.memory else ""
+        return f", {self.parameters / 1e6:,.1f} M parameters{need}" if self.parameters else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} to {name}" for name, count in self.images.items())
+        notes = [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.failed, "failed (errors.parquet)"),
+                (self.unlabelled, "without a label or split" if self.classes else "of no split"),
+                (self.leaks, "of val and test are in train, too (leaks.parquet)"),
+            )
+            if count
+        ]
+        test = f", test {self.metric_name} {self.figure(self.test_metric)}" if self.test_metric is not None else ""
+        ended = " (stopped early)" if self.stopped_early else ""
+        inherited = f", {self.inherited:,} of them begun as the weights' own" if self.inherited is not None else ""
+        lines = [
+            f"{counts}; {self.classes:,} classes{inherited}" if self.classes else counts,
+            *([f"  {', '.join(notes)}"] if notes else []),
+            f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"
+            f", val loss {self.val_loss:.4f}{test}",
+            "up to date: nothing to train"
+            if self.up_to_date
+            else f"{self.seconds:,.1f} s, {self.images_per_second:,.0f} img/s",
+            f"{self.out} ({self.model}{self._size}; --model {self.out})",
+            f"{self.out}/report.html",
+        ]
+        return "\n".join(lines)
