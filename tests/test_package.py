@@ -36,14 +36,14 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
     library = {str(path.relative_to(ROOT)) for path in (ROOT / "cvjobs").rglob("*.py")}
-    drivers = {f"cvjobs/jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
+    drivers = {f"cvjobs/drivers/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
     built = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.py")}
     assert built == library | drivers
     assert drivers
-    for name in ("py.typed", *(f"pages/templates/{path.name}" for path in (ROOT / "cvjobs/pages/templates").iterdir())):
+    for name in ("py.typed", *(f"html/templates/{path.name}" for path in (ROOT / "cvjobs/html/templates").iterdir())):
         assert (unpacked / "cvjobs" / name).exists()
     for path in (ROOT / "cluster").glob("*.yaml"):
-        assert (unpacked / "cvjobs" / "cluster" / path.name).read_bytes() == path.read_bytes()
+        assert (unpacked / "cvjobs" / "places" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_what_travels_to_a_cluster_is_what_is_in_the_wheel(unpacked: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -
 
     assert output("-c", "import cvjobs.drivers; print(cvjobs.__file__, *cvjobs.drivers.__path__)").split() == [
         str(unpacked / "cvjobs" / "__init__.py"),
-        str(unpacked / "cvjobs" / "jobs"),
+        str(unpacked / "cvjobs" / "drivers"),
     ]
     listed = output("-m", "cvjobs", "--help")
     for driver in (ROOT / "jobs").glob("*.py"):

@@ -9,10 +9,15 @@ from pathlib import Path
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
+# The two top-level folders of a checkout that are no part of the library, and what they are called inside the wheel.
+SHIPPED = {"jobs": "drivers", "cluster": "places"}
+
+
 def shipped(folder: str) -> Path:
     """Return the folder ``jobs`` or ``cluster``: the installed one, or the sibling of a checkout."""
-    installed = Path(__file__).parent / folder
-    return installed if installed.is_dir() else Path(__file__).parent.parent / folder
+    library = Path(__file__).parent.parent
+    installed = library / SHIPPED[folder]
+    return installed if installed.is_dir() else library.parent / folder
 
 
 def path_text(raw: bytes) -> str:

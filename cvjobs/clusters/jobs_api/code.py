@@ -12,7 +12,7 @@ from typing import Any
 import cvjobs
 from cvjobs.clusters.jobs_api.server import Server
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.paths import shipped
+from cvjobs.common.paths import SHIPPED, shipped
 from cvjobs.config import commands
 
 LABEL = "cvjobs"  # a machine of a cluster that was started with `--labels=cvjobs=VERSION` has that version installed
@@ -45,8 +45,9 @@ def package() -> bytes:
 
 
 def _files() -> Iterator[tuple[str, Path]]:
-    yield from ((f"cvjobs/jobs/{name}.py", file) for name, file in commands.files().items())
-    for folder, prefix in ((Path(cvjobs.__file__).parent, "cvjobs"), (shipped("cluster"), "cvjobs/cluster")):
+    yield from ((f"cvjobs/{SHIPPED['jobs']}/{name}.py", file) for name, file in commands.files().items())
+    places = (shipped("cluster"), f"cvjobs/{SHIPPED['cluster']}")
+    for folder, prefix in ((Path(cvjobs.__file__).parent, "cvjobs"), places):
         for file in folder.rglob("*"):
             inner = file.relative_to(folder)
             if file.suffix in SUFFIXES and file.is_file() and not any(part.startswith(".") for part in inner.parts):
