@@ -20,7 +20,7 @@ import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
 from cvjobs.images import decode  # noqa: E402
-from cvjobs.networks import registry
+from cvjobs.networks import registry  # noqa: E402
 
 THREADS = 2
 BATCH = 32

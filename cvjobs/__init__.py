@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     open = open_dataset  # noqa: A001 - used as cvjobs.open
 
 
-# A library module hides the command of its name: these two, until they have other names.
-_HIDDEN = frozenset({"jobs", "models"})
-
-
 def __getattr__(name: str) -> Callable[..., Any]:
     # Importing cvjobs costs nothing until a function is used: the command line answers --help in that time.
     if name == "open":
@@ -44,5 +40,4 @@ def _commands() -> list[str]:
     """Return the commands that are functions here: the names of the drivers' files, found without importing Typer."""
     from cvjobs.drivers import __path__ as folders
 
-    found = {file.stem for folder in folders for file in Path(folder).glob("[!_]*.py")}
-    return sorted(found - _HIDDEN)
+    return sorted(file.stem for folder in folders for file in Path(folder).glob("[!_]*.py"))

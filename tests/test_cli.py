@@ -15,6 +15,7 @@ import pytest
 import cvjobs
 from cvjobs import drivers
 from cvjobs.cli import main
+from cvjobs.common.errors import WrongUse
 from cvjobs.config import commands
 
 TOY = '''"""Does what its source says.
@@ -27,7 +28,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cvjobs import errors
+from cvjobs.common import errors
 from cvjobs.config.options import Json
 
 
@@ -246,7 +247,7 @@ def test_python_functions_take_the_same_options() -> None:
     result = cvjobs.toy("photos", "vectors", workers=2)
     assert (result["source"], result["out"], result["workers"]) == ("photos", "vectors", 2)
     assert cvjobs.toy.__doc__ == commands.load("toy").__doc__
-    with pytest.raises(cvjobs.errors.WrongUse, match="nearest: workers"):
+    with pytest.raises(WrongUse, match="nearest: workers"):
         cvjobs.toy("photos", "vectors", workres=2)
 
 

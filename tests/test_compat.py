@@ -1,15 +1,14 @@
-"""What is used of other libraries without their promise: each part does here what the module in ``compat`` says.
+"""What is used of other libraries without their promise: each part does here what the module named ``..._compat`` says.
 
 A failure names the library's version and those that were known to work: the module has to follow the library.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import io
-import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import faiss
@@ -23,16 +22,18 @@ from cvjobs.clusters import ray_compat
 from cvjobs.indexing import faiss_compat
 from cvjobs.training import fake_tensor_compat, foreach_compat
 
+ROOT = Path(__file__).parent.parent
+MODULES = (ray_compat, faiss_compat, fake_tensor_compat, foreach_compat)
 DIM, LISTS, ROWS = 16, 4, 300
 Floats = npt.NDArray[np.float32]
 
 
-def changed(module: str, what: str) -> str:
+def changed(module: ModuleType, what: str) -> str:
     """Return what a failure says."""
-    versions: dict[str, tuple[str, ...]] = importlib.import_module(f"cvjobs.compat.{module}").VERSIONS
+    versions: dict[str, tuple[str, ...]] = module.VERSIONS
     ((library, known),) = versions.items()
     installed = faiss.__version__ if library == "faiss" else importlib.metadata.version(library)
-    return f"{library} {installed}, other than {', '.join(known)}, {what}: mend cvjobs/compat/{module}.py"
+    return f"{library} {installed}, other than {', '.join(known)}, {what}: mend {module.__file__}"
 
 
 def vectors(count: int) -> Floats:
@@ -42,10 +43,10 @@ def vectors(count: int) -> Floats:
 
 
 def test_every_module_names_the_versions_it_holds_for() -> None:
-    names = [module.name for module in pkgutil.iter_modules(compat.__path__)]
-    assert sorted(names) == ["faiss_files", "fake_tensors", "foreach", "ray_printing"]
-    for name in names:
-        ((library, known),) = importlib.import_module(f"cvjobs.compat.{name}").VERSIONS.items()
+    files = {path.stem for path in (ROOT / "cvjobs").rglob("*_compat.py")}
+    assert files == {module.__name__.rpartition(".")[2] for module in MODULES}
+    for module in MODULES:
+        ((library, known),) = module.VERSIONS.items()
         assert library in ("faiss", "ray", "torch")
         assert all(version.count(".") == 1 for version in known)
 
@@ -57,7 +58,7 @@ def test_a_flat_index_begins_with_the_header(tmp_path: Path, count: int) -> None
     file = tmp_path / "flat.faiss"
     faiss.write_index(index, str(file))
     ours = faiss_compat.flat_header(DIM, count) + vectors(count).tobytes()
-    assert ours == file.read_bytes(), changed("faiss_files", "writes another file of an IndexFlatIP")
+    assert ours == file.read_bytes(), changed(faiss_compat, "writes another file of an IndexFlatIP")
 
 
 def trained(factory: str) -> faiss.Index:
@@ -97,7 +98,7 @@ def test_lists_in_a_file_beside_are_found_again(tmp_path: Path, factory: str) ->
     faiss.write_index(index, str(tmp_path / "index"))
     again = read(tmp_path / "index")
     faiss_compat.map_lists(again, str(tmp_path / "lists"))
-    what = changed("faiss_files", "keeps lists in a file in another form")
+    what = changed(faiss_compat, "keeps lists in a file in another form")
     assert again.ntotal == ROWS, what
     for one in (full, again):
         faiss.extract_index_ivf(one).nprobe = LISTS
@@ -112,7 +113,7 @@ def test_an_index_without_its_lists_gets_empty_ones(tmp_path: Path) -> None:
     faiss.write_index(index, str(tmp_path / "index"))
     empty = read(tmp_path / "index")
     faiss_compat.empty_lists(empty)
-    what = changed("faiss_files", "does not take other lists")
+    what = changed(faiss_compat, "does not take other lists")
     assert empty.ntotal == 0, what
     empty.add_with_ids(vectors(ROWS), np.arange(1000, 1000 + ROWS))
     faiss.extract_index_ivf(empty).nprobe = LISTS
@@ -121,7 +122,7 @@ def test_an_index_without_its_lists_gets_empty_ones(tmp_path: Path) -> None:
 
 def test_two_views_of_an_index_are_the_same() -> None:
     plain, turned = trained(f"IVF{LISTS},Flat"), trained(f"PCA8,IVF{LISTS},PQ4x4np")
-    what = changed("faiss_files", "compares its objects in another way")
+    what = changed(faiss_compat, "compares its objects in another way")
     assert faiss_compat.is_same(faiss.extract_index_ivf(plain), plain), what
     assert not faiss_compat.is_same(faiss.extract_index_ivf(turned), turned), what
 
@@ -137,7 +138,7 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
         "is_err": False,
         "job": "01000000",
     }
-    what = changed("ray_printing", "prints what it may not, or does not print")
+    what = changed(ray_compat, "prints what it may not, or does not print")
     try:
         for may in (False, True):
             ray_compat.let_print(ray, may)
@@ -151,7 +152,7 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
 def test_fake_tensors_have_shapes_and_storages_but_no_numbers() -> None:
     mode = fake_tensor_compat.fake_mode()
     weight = mode.from_tensor(torch.ones(1 << 10, 3))
-    what = changed("fake_tensors", "has other tensors without numbers")
+    what = changed(fake_tensor_compat, "has other tensors without numbers")
     with mode:
         made = torch.empty(1 << 20, 1 << 10)  # 4 GB, were there numbers
         product = nn.functional.linear(made, weight.t())
@@ -171,5 +172,5 @@ def test_many_tensors_move_at_once_as_each_alone() -> None:
     ends = [torch.randn(tensor.shape, generator=drawn) for tensor in tensors]
     expected = [torch.lerp(tensor, end, 0.3) for tensor, end in zip(tensors, ends, strict=True)]
     foreach_compat.lerp(tensors, ends, 0.3)
-    what = changed("foreach", "has no such function of many tensors")
+    what = changed(foreach_compat, "has no such function of many tensors")
     assert all(map(torch.equal, tensors, expected)), what

@@ -71,6 +71,6 @@ def test_no_module_has_the_name_of_a_command() -> None:
 
 
 def test_an_unused_function_costs_no_import() -> None:
-    program = "import sys; from cvjobs import paths; print(sorted({'typer', 'numpy'} & set(sys.modules)))"
+    program = "import sys; from cvjobs.common import paths; print(sorted({'typer', 'numpy'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT) == "[]\n"
     assert inspect.signature(cvjobs.embed).parameters["source"].default is inspect.Parameter.empty

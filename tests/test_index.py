@@ -11,6 +11,7 @@ from commands import embed, here, run, sentence
 from vectors import Fake, clustered, exact, named
 
 import cvjobs
+from cvjobs.common.errors import JobFailed
 from cvjobs.indexing.search.opened_index import open_index
 
 
@@ -92,7 +93,7 @@ def test_a_flipped_byte_is_refused(fake: Fake, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(cvjobs.errors.JobFailed, match=r"sha256 differs.*--rollback.*--rebuild"):
+    with pytest.raises(JobFailed, match=r"sha256 differs.*--rollback.*--rebuild"):
         open_index(str(out))
     assert cvjobs.index(str(fake.out), out=str(out), rebuild=True).generation == 2
     open_index(str(out)).close()

@@ -178,7 +178,8 @@ def violations(name: str, source: str, known: set[str]) -> list[str]:
     return found
 
 
-OPTIONS = {"training.recipe.recipe", "training.recipe.recipe_options"}  # fields of options: plain values, and nothing heavy behind them
+# Fields of options: plain values, and nothing heavy behind them.
+OPTIONS = {"training.recipe.recipe", "training.recipe.recipe_options"}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

@@ -171,7 +171,9 @@ class TestThumbnail:
         np.testing.assert_array_equal(found[1].reshape(3, 3, 3), batch[1].astype(np.float32) / np.float32(255))
 
     def test_needs_no_torch(self) -> None:
-        code = "import sys; from cvjobs import models as m, precision as p; p.resolve_precision('auto', 'cpu')"
+        code = (
+            "import sys; from cvjobs.networks import registry as m, precision as p; p.resolve_precision('auto', 'cpu')"
+        )
         code += "; n = m.embedder('thumbnail/8').load('cpu', 'fp32'); n(n.batch(1)); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True)
 

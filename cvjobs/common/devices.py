@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 
-from cvjobs.common import devices
 from cvjobs.common.formatting import size
 
 
@@ -61,7 +60,7 @@ def gpus() -> int:
 
 def machine(device: str) -> str:
     """Return the machine's name, processor, cores, memory and, where the run used one, GPU."""
-    words = [platform.node(), f"{devices.cpus()} cores of {_processor()}", size(psutil.virtual_memory().total)]
+    words = [platform.node(), f"{cpus()} cores of {_processor()}", size(psutil.virtual_memory().total)]
     if device != "cpu":
         torch = sys.modules.get("torch")
         words.append(torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else device)

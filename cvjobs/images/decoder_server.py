@@ -1,6 +1,6 @@
 """The program of the decode children: one preloaded parent that forks, and children that decode until closed.
 
-Started as ``python -m cvjobs.images.decoder_server FD``. It is never a fork of the worker: that has threads and perhaps a
+Started as ``python -m cvjobs.images.decoder_server FD``; never a fork of the worker: that has threads and perhaps a
 GPU. A child that is killed takes nothing with it; all end when their socket closes.
 """
 

@@ -215,7 +215,7 @@ def find(name: str, task: str) -> tuple[Family, str]:
     """
     family, slash, model = name.partition("/")
     if _is_run(name):
-        family, model = "run", name
+        family, model = "training_run", name
     elif not slash:
         return _home(name, task), name
     found = _family(family)

@@ -1,7 +1,8 @@
 """What a job brings to the Stage: a step that turns a batch of pixels into columns of results.
 
 There are two kinds: a ``Step`` takes images that the transform brought to one size, a ``PictureStep`` images that
-have each a size of their own."""
+have each a size of their own.
+"""
 
 from __future__ import annotations
 

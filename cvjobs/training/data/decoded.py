@@ -253,8 +253,8 @@ def check_room(orders: Sequence[DecodeRequest], folder: str) -> None:
     free = shutil.disk_usage(place).free
     if wanted > free:
         raise JobFailed(
-            f"The decoded images need {formatting.size(wanted)} in {folder}, where {formatting.size(free)} are free: make room, "
-            "name a larger disk with --cache, or lower --img-size."
+            f"The decoded images need {formatting.size(wanted)} in {folder}, where {formatting.size(free)} are free: "
+            "make room, name a larger disk with --cache, or lower --img-size."
         )
 
 

@@ -25,7 +25,7 @@ SHARE = 0.02  # of the time that checkpoints may cost
 class Position:
     """Where a training is, beside the learner's own state.
 
-    ``history`` has a row for each epoch that has ended, as ``artifacts.Epoch``. Of the epoch that has not, ``losses`` is
+    ``history`` has a row for each ended epoch, as ``artifacts.Epoch``. Of the epoch that has not, ``losses`` is
     this worker's sum over images and their number, float64 (2,), and ``seconds`` what it took before this process.
     """
 

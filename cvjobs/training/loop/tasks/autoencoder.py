@@ -59,7 +59,7 @@ class AutoencoderTask:
         return torch.ones(len(targets), dtype=torch.bool)
 
     def goal(self, first: float, targets: Tensor) -> float:
-        """See ``training_task.TrainTask``: a third of the loss of their mean, which is painted without looking at an image.
+        """See ``training_task.TrainTask``: a third of the loss of their mean, which is the same for every image.
 
         Half of it takes little more than the brightness of each image. Images that hardly differ are learnt where the
         loss is small beside that of the beginning.

@@ -49,7 +49,7 @@ class ClassifyTask:
         self.metric = "mAP" if plan.multilabel else "top-1"
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See ``training_task.TrainTask``; targets are (N,) class numbers or, mixed or of several labels, (N, C) shares."""
+        """See ``training_task.TrainTask``; targets are (N,) class numbers, or (N, C) shares of mixed and several labels."""
         targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
         return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
 
@@ -101,7 +101,7 @@ class ClassifyTask:
         )
 
     def captions(self, targets: Tensor) -> list[str]:
-        """See ``training_task.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` of mixed ones."""
+        """See ``training_task.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` mixed."""
         return [self._caption(target) for target in targets]
 
     def _caption(self, target: Tensor) -> str:
