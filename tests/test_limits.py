@@ -40,7 +40,7 @@ def ended(folder: Path, *words: str, reason: str = "no time", **variables: str) 
     """How a suite with a skip for a reason ends."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_suite.py").write_text(SUITE.replace("REASON", repr(reason)))
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
         env={**environment, "PYTHONPATH": str(TESTS), **variables},
@@ -71,7 +71,7 @@ def test_a_long_test_has_longer(tmp_path: Path) -> None:
     body = "def test_waits(request):\n    assert request.node.get_closest_marker('timeout').args == (1800,)\n"
     (tmp_path / "test_marked.py").write_text(marked + body)
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_marked.py"]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""}
     run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run
 
