@@ -21,7 +21,7 @@ import typer
 import cvjobs
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.config import commands, fields, help_text, yaml_file
-from cvjobs.config.options import Wish, is_cluster
+from cvjobs.config.options import SubmitOptions, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
 
@@ -126,10 +126,10 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
             if source is not None and source.name != "DEFAULT":
                 given[key] = fields.from_text(field, values[key], field.spelt)
         complete = fields.complete(driver.Config, given, lambda field: _missing(field, name, config_))
-        wish = Wish(id=id_, detach=detach_)
+        wish = SubmitOptions(id=id_, detach=detach_)
         if sendable and is_cluster(complete.address):
             return complete, wish
-        if wish != Wish():
+        if wish != SubmitOptions():
             raise WrongUse("--id and --detach are for jobs on a cluster: give its --address http://HOST:8265, too.")
         return complete, None
 

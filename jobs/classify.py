@@ -44,10 +44,10 @@ def call(config: Config) -> Summary | Forecast:
     """Classify and return what was done, or what would be (``dry_run``)."""
     from cvjobs.prediction import run
 
-    return run.run(config, Classify(config))
+    return run.run(config, ClassifyJob(config))
 
 
-class Classify:
+class ClassifyJob:
     """The job: which model names the classes."""
 
     command = "classify"

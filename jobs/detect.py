@@ -70,10 +70,10 @@ def call(config: Config) -> Summary | Forecast:
     """Detect and return what was done, or what would be (``dry_run``)."""
     from cvjobs.prediction import run
 
-    return run.run(config, Detect(config))
+    return run.run(config, DetectJob(config))
 
 
-class Detect:
+class DetectJob:
     """The job: which model looks for what."""
 
     command = "detect"

@@ -45,10 +45,10 @@ def call(config: Config) -> Summary | Forecast:
     """Embed and return what was done, or what would be (``dry_run``)."""
     from cvjobs.prediction import run
 
-    return run.run(config, Embed(config))
+    return run.run(config, EmbedJob(config))
 
 
-class Embed:
+class EmbedJob:
     """The job: which model makes the vectors."""
 
     command = "embed"

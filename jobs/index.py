@@ -13,7 +13,7 @@ import typer
 from cvjobs.config.options import Address, Json, StorageOptions
 
 if TYPE_CHECKING:
-    from cvjobs.indexing.index_report import Report
+    from cvjobs.indexing.index_report import IndexReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Config:
     address: Address = None
 
 
-def call(config: Config) -> Report:
+def call(config: Config) -> IndexReport:
     """Index, or look at an index, and return what was done."""
     from cvjobs.common.errors import WrongUse
     from cvjobs.common.progress import Progress
@@ -111,7 +111,7 @@ def call(config: Config) -> Report:
         from cvjobs.indexing.build import ray_tasks
 
         add = ray_tasks.spread(config.workers, config.address)
-    order = index_update.Order(
+    order = index_update.IndexRequest(
         kind=config.kind,
         max_memory=kinds.parse_size(config.max_memory) if config.max_memory else None,
         target_recall=config.target_recall,

@@ -15,7 +15,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
-    from cvjobs.clusters.jobs_api.server import Job, Server
+    from cvjobs.clusters.jobs_api.server import ClusterJob, Server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def run(config: Config) -> int:
     return 0
 
 
-def call(config: Config) -> list[Job] | Job:
+def call(config: Config) -> list[ClusterJob] | ClusterJob:
     """Do it and return the jobs of the cluster, or the one asked for."""
     from cvjobs.clusters.jobs_api import follow, stop
 

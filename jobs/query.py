@@ -18,7 +18,7 @@ from cvjobs.config.options import Json, MaxErrorRate, StorageOptions
 if TYPE_CHECKING:
     from cvjobs.indexing.search.answers import Duplicates, Neighbours
     from cvjobs.indexing.search.opened_index import Index
-    from cvjobs.indexing.search.output import Output
+    from cvjobs.indexing.search.output import AnswerFolder
 
 K, DUPLICATES = 10, 0.98
 
@@ -153,14 +153,14 @@ def _check(config: Config) -> None:
         raise WrongUse(f"--duplicates compares the images of the index with each other: leave out {named}.")
 
 
-def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
+def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
     """Embed the queries where they are images, and stream them through the index."""
     from cvjobs.common.progress import Progress
     from cvjobs.indexing.search import answers, embed_queries, gallery, queries
 
     began = time.monotonic()
     assert config.source is not None
-    model = embed_queries.Model(index=out.index, generation=index.generation, weights=config.weights)
+    model = embed_queries.QueryModel(index=out.index, generation=index.generation, weights=config.weights)
     options = {
         "max_error_rate": config.max_error_rate,
         "storage_option": config.storage_option,
@@ -168,7 +168,7 @@ def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
         "address": config.address if config.out else None,
     }
     asked = embed_queries.ask(config.source, model, out, options)
-    wish = queries.Wish(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
+    wish = queries.QueryOptions(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
     with Progress("query") as progress:
         progress.say("searching")
         found = queries.search(index, asked.queries, wish, out, progress.counting(len(asked.queries)))
@@ -190,7 +190,7 @@ def _neighbours(config: Config, index: Index, out: Output) -> Neighbours:
     return answer
 
 
-def _duplicates(config: Config, index: Index, out: Output) -> Duplicates:
+def _duplicates(config: Config, index: Index, out: AnswerFolder) -> Duplicates:
     """Group the images of the index."""
     from cvjobs.common.progress import Progress
     from cvjobs.indexing.search import answers, gallery

@@ -90,7 +90,7 @@ def call(config: Config) -> Files:
             raise WrongUse(f"--mount {'='.join(mount)} is none: write CLAIM=PATH, as in --mount photos=/data.")
     if config.emit != "kubernetes" and (config.image or mounts):
         raise WrongUse(f"--image and --mount are for --emit kubernetes: leave them out of --emit {config.emit}.")
-    order = schedule_files.Order(
+    order = schedule_files.ScheduleSpec(
         pipeline=pipeline_file.read(config.pipeline),
         when=cron_expression.parse(config.cron),
         image=config.image or f"cvjobs:{__version__}",

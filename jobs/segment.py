@@ -48,16 +48,16 @@ def call(config: Config) -> Summary | Forecast:
     from cvjobs.prediction import run
 
     if config.masks_dir is None:
-        return run.run(config, Segment(config))
+        return run.run(config, SegmentJob(config))
     from cvjobs.prediction.mask_folder import sync
     from cvjobs.prediction.summary import Summary
 
     masks = sync.check(config.masks_dir, config.source, config.out)
-    done = run.run(config, Segment(config))
+    done = run.run(config, SegmentJob(config))
     return sync.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
 
 
-class Segment:
+class SegmentJob:
     """The job: which model segments."""
 
     command = "segment"

@@ -158,9 +158,9 @@ def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from contextlib import closing
 
-    from cvjobs.images.decode_worker import Nursery
+    from cvjobs.images.decode_worker import DecoderServer
 
-    with closing(Nursery()) as nursery:
+    with closing(DecoderServer()) as nursery:
         nursery.start()  # takes seconds, as do the imports
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run

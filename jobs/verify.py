@@ -13,7 +13,7 @@ import typer
 from cvjobs.config.options import Json, StorageOptions
 
 if TYPE_CHECKING:
-    from cvjobs.dataset.verify import Report
+    from cvjobs.dataset.verify import VerifyReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Config:
     json: Json = False
 
 
-def call(config: Config) -> Report:
+def call(config: Config) -> VerifyReport:
     """Check and return what was found."""
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source

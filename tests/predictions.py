@@ -19,7 +19,7 @@ from cvjobs.dataset import lock, parts
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
-from cvjobs.dataset.update import End, Order, update
+from cvjobs.dataset.update import End, UpdateRequest, update
 from cvjobs.prediction.engine.writer import error_rows
 from cvjobs.sources.rows import FAILURES, IMAGES, Listing, path_columns, stat_columns
 from cvjobs.storage.local_store import LocalStore
@@ -57,7 +57,7 @@ def output(
     assert len({row["path"] for row in rows}) == len(rows), "a path has more than one row"
     facts = {"model": "toy", **common_categories.facts(task, list(categories)), **(facts or {})}
     columns = dataset_schema.SCHEMAS[task] if schema is None else schema
-    order = Order(
+    order = UpdateRequest(
         listing=_listing(rows, source),
         schema=dataset_schema.result_schema(carried, columns).with_metadata(
             {"cvjobs.facts": dataset_schema.pack(facts)}

@@ -19,7 +19,7 @@ from torchvision import models
 import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks.registry import classifier, embedder, names
-from cvjobs.prediction.tasks.classify import Classify, best
+from cvjobs.prediction.tasks.classify import ClassifyStep, best
 
 pytestmark = pytest.mark.usefixtures("offline")
 NAMED = {"labels": json.dumps(["cat", "=dog", "<b>"]), "activation": "sigmoid"}
@@ -72,7 +72,7 @@ class TestScores:
             def __call__(self, pixels: Any) -> Any:
                 return np.array([[0, 1], [np.nan, 1], [np.inf, np.inf]], np.float32)[: len(pixels)]
 
-        columns = Classify(Broken(), ["a", "b"], 2, several=False)(np.zeros((3, 1, 1, 3), np.uint8))
+        columns = ClassifyStep(Broken(), ["a", "b"], 2, several=False)(np.zeros((3, 1, 1, 3), np.uint8))
         assert {at: failure.code for at, failure in columns.failures.items()} == dict.fromkeys(
             (1, 2), "infer_nonfinite"
         )

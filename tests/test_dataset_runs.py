@@ -180,7 +180,7 @@ def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> N
         later.finish()
     files = sorted(six.out.rglob("*"))
     with pytest.raises(OutputHeld, match="published"):
-        merge.fold(sleeper.store, base, mine, state, change)
+        merge.merge(sleeper.store, base, mine, state, change)
     assert sorted(six.out.rglob("*")) == files
     sleeper.held.__exit__()
     six.run()

@@ -18,7 +18,7 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.images import decode_worker
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import Children, Chunk, Fetched, Lane, Measured
+from cvjobs.images.decode_worker import Children, Chunk, DecodeWorker, Fetched, Measured
 from cvjobs.images.ipc import KEPT, Memory
 from cvjobs.images.transform import Transform
 
@@ -63,7 +63,7 @@ class Rig:
     def __init__(self, children: Children, count: int) -> None:
         self.basket = Basket()
         self.chunks: queue.Queue[Chunk | None] = queue.Queue()
-        self.lanes = [Lane(children, self.chunks, self.basket) for _ in range(count)]
+        self.lanes = [DecodeWorker(children, self.chunks, self.basket) for _ in range(count)]
 
     def decode(self, contents: list[bytes], size: int = 16) -> Basket:
         self.start(contents, size)

@@ -43,7 +43,7 @@ def reference(truth: Record, found: list[Record], kind: str = "bbox") -> npt.NDA
     return np.asarray(judge.stats)
 
 
-def numbers(scores: coco_ap.Scores) -> list[float]:
+def numbers(scores: coco_ap.DetectionScores) -> list[float]:
     return [scores.average(name) for name in METRICS]
 
 

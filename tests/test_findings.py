@@ -27,7 +27,7 @@ from cvjobs.config.options import BatchOptions
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.changes import Plan
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.prediction import run as prediction_run
 from cvjobs.prediction.context import Context, Resolved
@@ -139,13 +139,15 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with closing(Nursery()) as warm:
+def nursery() -> Iterator[DecoderServer]:
+    with closing(DecoderServer()) as warm:
         warm.start()
         yield warm
 
 
-def report(out: Path, source: Path, task: str, nursery: Nursery, idle: bool = False, status: str = "finished") -> Page:
+def report(
+    out: Path, source: Path, task: str, nursery: DecoderServer, idle: bool = False, status: str = "finished"
+) -> Page:
     """Leave the page of a run on an output, and take it apart."""
     store = LocalStore(out)
     base, listing = snapshot.latest(store), list_source(str(source))
@@ -194,7 +196,7 @@ def after(page: Page, text: str) -> str:
     return page.text[page.text.index(text) - 1]
 
 
-def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: Nursery) -> None:
+def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 3)
     mask = np.zeros((48, 64), np.uint8, order="F")
     mask[10:30, 10:40] = 1
@@ -212,7 +214,7 @@ def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: Nursery
     assert {"<script>dog</script>", "line\\x0abreak"} <= set(page.text)
 
 
-def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path, nursery: Nursery) -> None:
+def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path, nursery: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 3)
     ids = np.zeros((48, 64), np.uint8)
     ids[24:] = 7
@@ -231,7 +233,7 @@ def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path
     assert page.text[page.text.index("Share of all pixels by class") :][1:3] == ["line\\x0abreak", "50.0%"]
 
 
-def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: Nursery) -> None:
+def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 2)
     top = [{"label": "<script>dog</script>", "score": 0.75}, {"label": "cat", "score": 0.2}]
     rows: Rows = [
@@ -246,7 +248,7 @@ def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: Nursery) 
 
 
 def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
-    slow_photos: Path, tmp_path: Path, nursery: Nursery
+    slow_photos: Path, tmp_path: Path, nursery: DecoderServer
 ) -> None:
     source = tmp_path / "photos"
     source.mkdir()
@@ -274,7 +276,7 @@ def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
     assert any(text.startswith("and 70 more classes: ") for text in page.text)
 
 
-def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery: Nursery) -> None:
+def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 4)
     rows: Rows = [
         {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}
@@ -290,7 +292,7 @@ def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery:
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "finished"])
-def test_a_run_without_any_result_has_a_page(tmp_path: Path, nursery: Nursery, status: str) -> None:
+def test_a_run_without_any_result_has_a_page(tmp_path: Path, nursery: DecoderServer, status: str) -> None:
     page = report(tmp_path / "out", folder(tmp_path / "photos", 1), "detect", nursery, status=status)
     assert "No image has a result yet." in page.text
 
@@ -382,7 +384,7 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
-def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: Nursery, content: str) -> None:
+def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: DecoderServer, content: str) -> None:
     source = folder(tmp_path / "photos", 2)
     rows: Rows = [
         {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}

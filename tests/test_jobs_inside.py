@@ -17,7 +17,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.config import argv, commands, fields
 from cvjobs.dataset import schema
 from cvjobs.dataset.parts import Author
-from cvjobs.prediction.engine.engine import StageSpec
+from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.workers import ray_actors
 
 EMBED, QUERY = (commands.load(name).Config for name in ("embed", "query"))
@@ -107,7 +107,7 @@ def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing:
     for folder in {"out", "source"} - {missing}:
         (tmp_path / folder / "_cvjobs").mkdir(parents=True)
         (tmp_path / folder / schema.FORMAT).touch()
-    spec = StageSpec(
+    spec = EngineSpec(
         out=str(tmp_path / "out"),
         storage={},
         author=Author(run="r000001-0", epoch=0, fingerprint="", listed=0),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cvjobs.common.failures import Failure
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.loader import Arrivals, Decoding, Loader
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Unreadable
@@ -29,8 +29,8 @@ LONG = 60.0
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with closing(Nursery()) as shared, pytest.MonkeyPatch.context() as patch:
+def nursery() -> Iterator[DecoderServer]:
+    with closing(DecoderServer()) as shared, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
         shared.start()
         yield shared
@@ -109,7 +109,7 @@ class Tray(Arrivals):
 
 @pytest.mark.parametrize("together", [1, 16])
 @pytest.mark.parametrize("how", [SMALL, NATIVE], ids=["one size", "own size"])
-def test_every_image_is_answered_once_by_its_tag(nursery: Nursery, how: Decoding, together: int) -> None:
+def test_every_image_is_answered_once_by_its_tag(nursery: DecoderServer, how: Decoding, together: int) -> None:
     tray = Tray()
     with closing(Loader(Folder((3, 77), (5, 40)), how, tray, 2, nursery, together)) as loader:
         loader.ask(rows(60), (("first", row) for row in range(60)))
@@ -127,7 +127,7 @@ def test_every_image_is_answered_once_by_its_tag(nursery: Nursery, how: Decoding
                 assert (tray.pixels[name, row], tray.widths[name, row]) == ((shape, row % 256), width)
 
 
-def test_images_are_read_in_the_order_in_which_they_were_asked_for(nursery: Nursery) -> None:
+def test_images_are_read_in_the_order_in_which_they_were_asked_for(nursery: DecoderServer) -> None:
     folder, tray = Folder(), Tray()
     folder.threads = 1
     with closing(Loader(folder, SMALL, tray, 1, nursery)) as loader:
@@ -136,12 +136,12 @@ def test_images_are_read_in_the_order_in_which_they_were_asked_for(nursery: Nurs
     assert folder.read_paths == [str(number) for number in range(100)]
 
 
-def test_as_many_tags_as_rows_are_needed(nursery: Nursery) -> None:
+def test_as_many_tags_as_rows_are_needed(nursery: DecoderServer) -> None:
     with closing(Loader(Folder(), SMALL, Tray(), 1, nursery)) as loader, pytest.raises(ValueError, match="longer"):
         loader.ask(rows(3), range(2))
 
 
-def test_what_it_did_is_measured(nursery: Nursery) -> None:
+def test_what_it_did_is_measured(nursery: DecoderServer) -> None:
     tray = Tray()
     with closing(Loader(Folder(), SMALL, tray, 2, nursery)) as loader:
         loader.ask(rows(40), range(40))
@@ -153,7 +153,7 @@ def test_what_it_did_is_measured(nursery: Nursery) -> None:
     assert (loader.readers, loader.decoders) == (3, 2)
 
 
-def test_an_unexpected_error_of_the_source_reaches_the_one_who_waits(nursery: Nursery) -> None:
+def test_an_unexpected_error_of_the_source_reaches_the_one_who_waits(nursery: DecoderServer) -> None:
     tray = Tray()
     with closing(Loader(Folder(broken=20), SMALL, tray, 1, nursery)) as loader:
         loader.ask(rows(40), range(40))
@@ -161,7 +161,7 @@ def test_an_unexpected_error_of_the_source_reaches_the_one_who_waits(nursery: Nu
     assert isinstance(tray.error, ZeroDivisionError)
 
 
-def test_an_error_of_the_outlet_reaches_the_one_who_waits(nursery: Nursery) -> None:
+def test_an_error_of_the_outlet_reaches_the_one_who_waits(nursery: DecoderServer) -> None:
     class Wrong(Tray):
         def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
             del tag, measured, pixels
@@ -174,7 +174,7 @@ def test_an_error_of_the_outlet_reaches_the_one_who_waits(nursery: Nursery) -> N
     assert isinstance(tray.error, ZeroDivisionError)
 
 
-def test_what_is_not_begun_is_dropped_and_nothing_is_left(nursery: Nursery) -> None:
+def test_what_is_not_begun_is_dropped_and_nothing_is_left(nursery: DecoderServer) -> None:
     threads, descriptors = set(threading.enumerate()), psutil.Process().num_fds()
     tray = Tray()
     with closing(Loader(Folder(), SMALL, tray, 2, nursery, together=1)) as loader:
@@ -188,7 +188,7 @@ def test_what_is_not_begun_is_dropped_and_nothing_is_left(nursery: Nursery) -> N
     assert psutil.Process().num_fds() <= descriptors
 
 
-def test_few_images_wait_for_the_decoders(nursery: Nursery) -> None:
+def test_few_images_wait_for_the_decoders(nursery: DecoderServer) -> None:
     """Read and not answered: two images with a lane's child, two in the queue, and one in the hands of each reader."""
 
     class Ahead(Tray):
@@ -205,7 +205,7 @@ def test_few_images_wait_for_the_decoders(nursery: Nursery) -> None:
     assert 2 <= tray.most <= 2 + 2 + 3
 
 
-def test_closing_waits_for_a_dead_share_only_so_long(nursery: Nursery) -> None:
+def test_closing_waits_for_a_dead_share_only_so_long(nursery: DecoderServer) -> None:
     folder = Folder()
     folder.open.clear()
     loader = Loader(folder, SMALL, Tray(), 1, nursery)
@@ -215,7 +215,7 @@ def test_closing_waits_for_a_dead_share_only_so_long(nursery: Nursery) -> None:
     folder.open.set()
 
 
-def test_closing_waits_for_a_child_that_hangs_only_so_long(nursery: Nursery) -> None:
+def test_closing_waits_for_a_child_that_hangs_only_so_long(nursery: DecoderServer) -> None:
     class Hung(Folder):
         def read(self, path: str, size: int, modified: int) -> bytes:
             del path, size, modified

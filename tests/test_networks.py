@@ -14,7 +14,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.registry import embedder
-from cvjobs.networks.torch_network import Normalizer, Tap, TorchEmbedder, folded, vector_length
+from cvjobs.networks.torch_network import FeatureExtractor, Normalizer, TorchEmbedder, folded, vector_length
 
 SIZE = (32, 32)
 
@@ -108,7 +108,7 @@ class Toy(nn.Module):
 )
 def test_layers_that_are_no_vector_are_refused(layer: str, sentence: str) -> None:
     with pytest.raises(WrongUse, match=sentence):
-        vector_length(Tap(Toy(), "toy", layer, (8, 8)), "toy", (8, 8))
+        vector_length(FeatureExtractor(Toy(), "toy", layer, (8, 8)), "toy", (8, 8))
 
 
 class Tied(nn.Module):

@@ -14,12 +14,12 @@ from commands import TESTS, until
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.fingerprint import facts
 from cvjobs.images import server_process
-from cvjobs.images.decode_worker import Nursery
-from cvjobs.images.ipc import Recipe
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.ipc import DecodeSettings
 from cvjobs.images.server_process import SHELF
 from cvjobs.images.transform import Transform
 
-RECIPE = Recipe(
+RECIPE = DecodeSettings(
     decoder="cvjobs.images.decode:decode", transform=facts(Transform(size=(4, 4), fit="exact")), max_pixels=1000
 )
 
@@ -31,14 +31,14 @@ def nothing_kept() -> Iterator[None]:
     SHELF.clear()
 
 
-def used() -> Nursery:
+def used() -> DecoderServer:
     """A nursery of which one child was forked and has ended."""
-    nursery = Nursery()
+    nursery = DecoderServer()
     nursery.fork(RECIPE).close()
     return nursery
 
 
-def pid(nursery: Nursery) -> int:
+def pid(nursery: DecoderServer) -> int:
     assert nursery._server is not None
     return nursery._server.process.pid
 
@@ -50,7 +50,7 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
     second = used()
     assert pid(second) == pid(first)
     assert not SHELF.kept
-    other = Nursery()  # of a command at the same time
+    other = DecoderServer()  # of a command at the same time
     other.start()
     assert pid(other) != pid(second)
     second.close()
@@ -60,7 +60,7 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
 
 
 def test_a_server_is_not_kept_while_a_child_lives_or_a_lane_waits_for_one() -> None:
-    nursery = Nursery()
+    nursery = DecoderServer()
     child = nursery.fork(RECIPE)
     nursery.close()
     assert SHELF.kept is None
@@ -68,7 +68,7 @@ def test_a_server_is_not_kept_while_a_child_lives_or_a_lane_waits_for_one() -> N
     child.close()
     with pytest.raises(JobFailed, match="they were ended"):
         nursery.fork(RECIPE)
-    waiting = Nursery()
+    waiting = DecoderServer()
     waiting.start()
     with waiting._lock:
         waiting.close()
@@ -91,7 +91,7 @@ def test_a_server_that_died_or_finds_other_modules_is_not_taken(monkeypatch: pyt
 
 
 def test_a_fork_of_this_python_leaves_the_server_alone() -> None:
-    first = Nursery()
+    first = DecoderServer()
     first.start()
     first.close()
     with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def test_a_fork_of_this_python_leaves_the_server_alone() -> None:
 
 def test_an_idle_server_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_process, "LINGER", 0.01)
-    first = Nursery()
+    first = DecoderServer()
     first.start()
     first.close()
     until(lambda: not psutil.pid_exists(pid(first)), 60)

@@ -21,7 +21,7 @@ from cvjobs.common import formatting
 from cvjobs.html import charts
 from cvjobs.html.render import render
 from cvjobs.html.thumbnails import LATE, Thumbnail, thumbnails
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.sources.listing import list_source
 from cvjobs.sources.reader import LocalSource
 
@@ -124,8 +124,8 @@ def harmless_source(body: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with closing(Nursery()) as warm:
+def nursery() -> Iterator[DecoderServer]:
+    with closing(DecoderServer()) as warm:
         yield warm
 
 
@@ -140,7 +140,9 @@ def decoded(image: Thumbnail) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
-def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(tmp_path: Path, nursery: Nursery) -> None:
+def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
+    tmp_path: Path, nursery: DecoderServer
+) -> None:
     Image.new("RGB", (640, 480), (200, 30, 30)).save(tmp_path / "a.jpg")
     Image.new("RGB", (100, 1000), (30, 200, 30)).save(tmp_path / "b.png")
     Image.new("RGB", (20, 10), (30, 30, 200)).save(tmp_path / "c.png")
@@ -160,7 +162,7 @@ def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(tm
     assert thumbnails(source, rows.slice(0, 0), 1.0) == []
 
 
-def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: Nursery) -> None:
+def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: DecoderServer) -> None:
     for name in "abc":
         Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.png")
     source, rows = folder(tmp_path)
@@ -180,7 +182,7 @@ def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: 
     assert images[1] == LATE
 
 
-def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, nursery: Nursery) -> None:
+def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, nursery: DecoderServer) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9\n<i>.png"
     Image.new("RGB", (64, 48)).save(tmp_path / "plain.png")
     os.link(tmp_path / "plain.png", raw)

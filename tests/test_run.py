@@ -147,7 +147,7 @@ def test_what_a_night_is(three: Nights, monkeypatch: pytest.MonkeyPatch) -> None
     store = LocalStore(three.folder / "state")
 
     def again(
-        status: record.Status = "failed", age: float = 0.0, steps: tuple[pipeline_file.Step, ...] = ()
+        status: record.Status = "failed", age: float = 0.0, steps: tuple[pipeline_file.NightStep, ...] = ()
     ) -> list[Any]:
         known = record.load(store)
         known[-1].status = known[-1].steps[1].status = status
@@ -157,8 +157,8 @@ def test_what_a_night_is(three: Nights, monkeypatch: pytest.MonkeyPatch) -> None
         return [night.number, *(work.status for work in night.steps)]
 
     vectors, index = pipeline.steps
-    changed = pipeline_file.Step(**{**vars(vectors), "words": (*vectors.words, "--overwrite")})
-    third = pipeline_file.Step(**{**vars(index), "name": "third"})
+    changed = pipeline_file.NightStep(**{**vars(vectors), "words": (*vectors.words, "--overwrite")})
+    third = pipeline_file.NightStep(**{**vars(index), "name": "third"})
     assert again("done") == [4, "waiting", "waiting"]
     assert again("failed") == [3, "done", "failed"]
     assert again("killed", age=11 * 3600) == [3, "done", "killed"]
@@ -310,7 +310,7 @@ def test_a_command_line_says_the_same_as_its_options(name: str) -> None:
 
 def test_only_the_newest_nights_are_kept(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    step = record.Work(name="a", command="embed", line="", digest="", status="done")
+    step = record.StepRecord(name="a", command="embed", line="", digest="", status="done")
     for number in range(1, record.KEPT + 4):
         tried = record.Try(began=number, ended=number, status="done")
         record.keep(store, record.Night(pipeline="p", number=number, steps=[step], tries=[tried]))

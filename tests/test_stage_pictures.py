@@ -23,11 +23,11 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.dataset import schema
 from cvjobs.dataset.parts import Author
 from cvjobs.images.decode import decode
-from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.picture import Picture
 from cvjobs.images.transform import Transform
 from cvjobs.prediction.engine import shape_buckets
-from cvjobs.prediction.engine.engine import Stage, StageSpec
+from cvjobs.prediction.engine.engine import Engine, EngineSpec
 from cvjobs.prediction.engine.shape_buckets import Bins
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.sources.listing import list_source
@@ -71,8 +71,8 @@ def row(picture: Picture) -> tuple[float, tuple[int, ...], tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    shared = Nursery()
+def nursery() -> Iterator[DecoderServer]:
+    shared = DecoderServer()
     yield shared
     shared.close()
 
@@ -92,10 +92,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return aged(root)
 
 
-def computed(nursery: Nursery, source: Path, out: Path, toy: Toy, batch_size: int = 0) -> dict[str, tuple[Any, ...]]:
+def computed(
+    nursery: DecoderServer, source: Path, out: Path, toy: Toy, batch_size: int = 0
+) -> dict[str, tuple[Any, ...]]:
     """Run the Stage over a folder and return its rows by path."""
     listing = list_source(str(source))
-    spec = StageSpec(
+    spec = EngineSpec(
         out=str(out),
         storage={},
         author=Author(run=schema.new_run(0), epoch=0, fingerprint="", listed=0),
@@ -108,7 +110,7 @@ def computed(nursery: Nursery, source: Path, out: Path, toy: Toy, batch_size: in
         cpus=2,
         batch_size=batch_size,
     )
-    stage = Stage(spec, nursery)
+    stage = Engine(spec, nursery)
     try:
         half = listing.images.num_rows // 2
         with ThreadPoolExecutor(2) as threads:
@@ -135,7 +137,7 @@ def plain(source: Path, transform: Transform) -> dict[str, tuple[Any, ...]]:
 
 @pytest.mark.parametrize(("transform", "batch_size"), [(FREE, 0), (FREE, 1), (FREE, 8), (SHORT, 8)])
 def test_rows_are_those_of_single_images(
-    nursery: Nursery, source: Path, tmp_path: Path, transform: Transform, batch_size: int
+    nursery: DecoderServer, source: Path, tmp_path: Path, transform: Transform, batch_size: int
 ) -> None:
     toy = Toy(transform, delay=0.04)
     assert computed(nursery, source, tmp_path, toy, batch_size) == plain(source, transform)
@@ -145,7 +147,7 @@ def test_rows_are_those_of_single_images(
 
 
 def test_a_step_short_of_memory_gets_fewer_and_a_picture_it_fails_on_fails_alone(
-    nursery: Nursery, source: Path, tmp_path: Path
+    nursery: DecoderServer, source: Path, tmp_path: Path
 ) -> None:
     toy = Toy(SHORT, most=2, delay=0.04)
     toy.poison = poisoned = decode((source / "007.jpg").read_bytes(), FREE, 1000_000).width
@@ -157,13 +159,13 @@ def test_a_step_short_of_memory_gets_fewer_and_a_picture_it_fails_on_fails_alone
 
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_a_model_that_fails_on_every_picture_ends_the_run(
-    nursery: Nursery, source: Path, tmp_path: Path, batch_size: int
+    nursery: DecoderServer, source: Path, tmp_path: Path, batch_size: int
 ) -> None:
     with pytest.raises(JobFailed, match="The model fails on every image"):
         computed(nursery, source, tmp_path, Toy(SHORT, poison=0), batch_size)
 
 
-def test_memory_stays_flat(nursery: Nursery, tmp_path: Path) -> None:
+def test_memory_stays_flat(nursery: DecoderServer, tmp_path: Path) -> None:
     source, process = tmp_path / "source", psutil.Process()
     source.mkdir()
     for number in range(8):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvjobs.networks.detection.settings import Rules
-from cvjobs.networks.detection.tile_merge import Seen, joined
+from cvjobs.networks.detection.tile_merge import TileDetections, joined
 from cvjobs.networks.detection.tiling import Tile, canvas, resized, tiles
 
 RULES = Rules(conf=0.5, iou=0.5, max_det=100, short=800, long=1333)
@@ -45,7 +45,7 @@ def test_sizes_are_torchvisions(size: tuple[int, int], expected: tuple[int, int]
     assert canvas(expected, RULES) == tuple(-(-side // 32) * 32 for side in expected)
 
 
-def seen(objects: list[Box], places: list[Tile], jitter: float = 0.0, least: float = 6.0) -> Seen:
+def seen(objects: list[Box], places: list[Tile], jitter: float = 0.0, least: float = 6.0) -> TileDetections:
     """What a detector sees of objects, tile by tile: the part in the tile, a little off, the larger the surer."""
     random = np.random.default_rng(0)
     boxes, scores, tile = [], [], []
@@ -61,7 +61,7 @@ def seen(objects: list[Box], places: list[Tile], jitter: float = 0.0, least: flo
             scores.append(0.5 + 0.4 * sides.prod() / (box[2:] - box[:2]).prod() + random.uniform(0, 0.05))
             tile.append(number)
     count = len(boxes)
-    return Seen(
+    return TileDetections(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(scores, np.float32),
         np.ones(count, np.int64),
@@ -125,7 +125,7 @@ def test_without_overlap_nothing_is_merged() -> None:
 
 def test_classes_do_not_mix() -> None:
     one = seen([(850, 300, 960, 400)], GRID)
-    rows, _ = joined(GRID, Seen(one.boxes, one.scores, np.arange(len(one.scores)), one.tile), 0.5)
+    rows, _ = joined(GRID, TileDetections(one.boxes, one.scores, np.arange(len(one.scores)), one.tile), 0.5)
     assert len(rows) == len(one.scores) == 2
 
 

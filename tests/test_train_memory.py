@@ -18,7 +18,7 @@ import cvjobs
 from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.networks import registry
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.training.checks import batch_size, memory
 from cvjobs.training.checks.batch_size import Room
 from cvjobs.training.checks.memory import Estimate
@@ -31,15 +31,15 @@ from cvjobs.training.recipe import recipe as recipe_recipe
 MODEL = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 
 
-def trainee(name: str = "small/cnn", side: int = 16) -> Trainee:
+def trainee(name: str = "small/cnn", side: int = 16) -> Trainable:
     return registry.trainee(name, weights="random", classes=3, side=side)
 
 
-def estimate(trained: Trainee, precision: str = "fp32", together: bool = False, **recipe: Any) -> Estimate | None:
+def estimate(trained: Trainable, precision: str = "fp32", together: bool = False, **recipe: Any) -> Estimate | None:
     return memory.estimate(trained, recipe_recipe.named("quick", **recipe), precision, together=together, on_cpu=False)
 
 
-def kept(trained: Trainee, images: int, precision: str) -> int:
+def kept(trained: Trainable, images: int, precision: str) -> int:
     """The bytes that a real forward pass keeps for backward, each storage once, without weights and inputs."""
     module, (side, _) = trained.module.train(), trained.transform.size or (0, 0)
     inputs = torch.rand(images, 3, side, side).contiguous(memory_format=torch.channels_last)
@@ -117,7 +117,7 @@ def test_an_unknown_module_is_not_judged() -> None:
         trainee=odd,
         recipe=recipe_recipe.named("quick"),
         precision="fp32",
-        staff=resources.staff(None, None),
+        staff=resources.resources_for(None, None),
         images=10**9,
     )
     case.check(10**9)
@@ -235,18 +235,18 @@ class TestStaff:
 
     def test_numbers_and_ranges(self) -> None:
         cores = devices.cpus()
-        one = resources.staff(None, None)
+        one = resources.resources_for(None, None)
         assert (one.least, one.most, one.alone) == (1, 1, True)
-        many = resources.staff("1:4096", None)
+        many = resources.resources_for("1:4096", None)
         assert (many.least, many.most) == (1, cores)
-        there = resources.staff("2:4096", "auto")
+        there = resources.resources_for("2:4096", "auto")
         assert (there.least, there.most, there.cpus, there.alone) == (2, 4096, 1, False)
 
     @pytest.mark.parametrize("text", ["2:1", "0:2", "1:", "x", "1:2:3", "-1:2"])
     def test_what_is_no_range(self, text: str) -> None:
         with pytest.raises(WrongUse, match="MIN:MAX as in 2:8, not"):
-            resources.staff(text, None)
+            resources.resources_for(text, None)
 
     def test_fewer_than_the_least(self) -> None:
         with pytest.raises(WrongUse, match="--workers 4000 needs 4000"):
-            resources.staff("4000:4096", None)
+            resources.resources_for("4000:4096", None)

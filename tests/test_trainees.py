@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import facts
 from cvjobs.networks import head_transfer, registry
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 
 CLASSES = ("ape", "bee", "cow")
 
 
-def leave(trainee: Trainee, run: Path) -> Path:
+def leave(trainee: Trainable, run: Path) -> Path:
     """Write what a training run would."""
     run.mkdir()
     about = {"model": trainee.name, "classes": len(CLASSES), "transform": facts(trainee.transform)}

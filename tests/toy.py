@@ -24,8 +24,8 @@ from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
-from cvjobs.dataset.update import End, Order
-from cvjobs.dataset.verify import Report, verify
+from cvjobs.dataset.update import End, UpdateRequest
+from cvjobs.dataset.verify import VerifyReport, verify
 from cvjobs.prediction.engine.writer import error_rows
 from cvjobs.sources.listing import list_source
 from cvjobs.sources.reader import LocalSource, Unreadable
@@ -62,7 +62,7 @@ class Toy:
     def store(self) -> LocalStore:
         return LocalStore(self.out)
 
-    def verify(self, against_source: bool = True) -> Report:
+    def verify(self, against_source: bool = True) -> VerifyReport:
         return verify(self.store, list_source(str(self.source)) if against_source else None)
 
     def rows(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ class Run:
             update.check_fingerprint(self.store, base, fingerprint, toy.facts)
         names = {f.name for f in (*dataset_schema.KEYS, *dataset_schema.MEASURED)}
         carried = pa.schema([f for f in self.listing.images.schema if f.name not in names])
-        self.order = Order(
+        self.order = UpdateRequest(
             listing=self.listing,
             schema=dataset_schema.result_schema(carried, VALUE),
             fingerprint=fingerprint,

@@ -217,7 +217,7 @@ def chosen(settings: type[Chosen], config: object) -> Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class SubmitOptions:
     """How a command is sent to a cluster: as the job of which id ("" for a new one), and whether to follow it."""
 
     id: str = ""

@@ -186,7 +186,7 @@ def _hashes(store: Store, known: Known, rows: Ints) -> list[bytes | None]:
     for i in np.unique(known.file[rows]):
         try:
             column = snapshot.read_table(store, known.files[i], ["content_hash"])["content_hash"]
-        except snapshot.Damaged:
+        except snapshot.DamagedOutput:
             continue
         mine = np.flatnonzero(known.file[rows] == i)
         taken = column.take(pa.array(rows[mine] - starts[i])).to_pylist()

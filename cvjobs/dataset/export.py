@@ -37,7 +37,7 @@ HELD = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class ExportedOutput:
     """The newest snapshot of an output, streamed; ``categories`` are those of what there is to see.
 
     ``contiguous`` asks for categories that count from the format's first number instead of the rows' own ids.
@@ -98,13 +98,13 @@ class Exported:
         return "\n".join(lines)
 
 
-class Format(Protocol):
+class ExportFormat(Protocol):
     """What a module of this folder offers."""
 
     TASKS: tuple[str, ...]
     UNIT: str
 
-    def write(self, output: Output, to: str) -> int:
+    def write(self, output: ExportedOutput, to: str) -> int:
         """Write the output under that name, whole or not at all, and return how many things it has now."""
 
 
@@ -113,17 +113,17 @@ def formats() -> list[str]:
     return plugins.names("cvjobs.dataset.exports")
 
 
-def find(name: str) -> Format:
+def find(name: str) -> ExportFormat:
     """Return the module of a format; raises WrongUse with the nearest name where there is none."""
-    return cast(Format, plugins.load("cvjobs.dataset.exports", "format", name))
+    return cast(ExportFormat, plugins.load("cvjobs.dataset.exports", "format", name))
 
 
 def open_output(
     place: str, options: Options, *, contiguous: bool, counting: Callable[[int], Callable[[int], None]]
-) -> Output:
+) -> ExportedOutput:
     """Open the newest snapshot of an output; raises WrongUse where there is none."""
     reader = open_newest(open_store(place, options=options))
-    return Output(
+    return ExportedOutput(
         reader=reader,
         categories=common_categories.things(reader.snapshot.facts),
         options=options,
@@ -132,7 +132,7 @@ def open_output(
     )
 
 
-def write(output: Output, name: str, to: str) -> Exported:
+def write(output: ExportedOutput, name: str, to: str) -> Exported:
     """Write an output in a format, whole or not at all.
 
     Raises:
@@ -161,14 +161,14 @@ def write(output: Output, name: str, to: str) -> Exported:
     )
 
 
-def publish(output: Output, to: str, fill: Callable[[BinaryIO], None]) -> None:
+def publish(output: ExportedOutput, to: str, fill: Callable[[BinaryIO], None]) -> None:
     """Write a file that has no room for its origin, and that beside it, with the file's sha256."""
     store, name = file_at(to, output.options)
     written = store.write(name, fill)
     store.write_bytes(f"{name}.origin.json", schema.pack({**output.reader.origin, "file": name, **vars(written)}))
 
 
-def _check_place(output: Output, to: str) -> None:
+def _check_place(output: ExportedOutput, to: str) -> None:
     """Refuse a place among the files that make up the output."""
     own = [f"{output.reader.store.place}/{folder}" for folder in (schema.DATA, schema.ERRORS, "_cvjobs")]
     place = to if address(to) else os.path.realpath(os.path.expanduser(to))

@@ -92,7 +92,7 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
         columns = ["image_id", "modified", "version", *(["retryable"] if is_error else [])]
         try:
             return snapshot.read_table(store, file, columns)
-        except snapshot.Damaged:
+        except snapshot.DamagedOutput:
             return None
 
     for (file, is_error, listed), table in zip(entries, in_flight(store, keys, entries), strict=True):

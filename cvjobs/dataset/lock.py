@@ -38,7 +38,7 @@ def _started(pid: int) -> float | None:
         return None
 
 
-class Lease:
+class Lock:
     """This run's hold on an output, in a ``with`` block; ``epoch`` orders the runs that ever held it."""
 
     def __init__(self, store: Store, epoch: int, holder: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,7 +125,7 @@ def _take(store: Store, epoch: int, record: dict[str, Any]) -> bool:
         return False  # a rival was faster, and has already cleaned up after us
 
 
-def held(store: Store) -> Lease:
+def held(store: Store) -> Lock:
     """Take the output for this process until the end of a ``with`` block.
 
     Raises OutputHeld with the holder named where it is not free.
@@ -146,7 +146,7 @@ def held(store: Store) -> Lease:
     if current is None and _take(store, epoch, record):
         marks = [name for name in store.names(schema.LEASE) if name.startswith(("epoch-", "hb-"))]
         store.delete(*(f"{schema.LEASE}/{n}" for n in marks if n.rsplit("-", 1)[1] < f"{epoch:06d}.json"))
-        return Lease(store, epoch, record)
+        return Lock(store, epoch, record)
     current = current or holder(store) or record
     raise OutputHeld(
         f"{store.place} is held by process {current['pid']} on {current['host']} since {current['since']}: "

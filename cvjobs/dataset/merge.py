@@ -50,7 +50,7 @@ class Change:
     merge: bool
 
 
-def fold(store: Store, base: Snapshot, parts: list[Part], known: Known, change: Change) -> Snapshot:
+def merge(store: Store, base: Snapshot, parts: list[Part], known: Known, change: Change) -> Snapshot:
     """Publish the next snapshot and clean up after it; returns ``base`` where nothing changed.
 
     Raises OutputHeld where another run published first: this run's parts are kept and folded by the next one.
@@ -181,7 +181,7 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
         batches = snapshot.read_batches(rows.store, known.files[i])
         if known.files[i].bytes >= SMALL:
             return batches
-        with suppress(snapshot.Damaged):
+        with suppress(snapshot.DamagedOutput):
             return list(batches)
         return []
 
@@ -193,7 +193,7 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
                 row += table.num_rows
                 stale = i in rows.patched or not set(schema.names) <= set(kept.schema.names)
                 yield (_as_listed(kept, rows.want, schema) if stale else kept.select(schema.names)).cast(schema)
-        except snapshot.Damaged:
+        except snapshot.DamagedOutput:
             continue
 
 

@@ -21,7 +21,7 @@ from cvjobs.storage.store import Store
 Ints = npt.NDArray[np.int64]
 
 
-class Damaged(JobFailed):
+class DamagedOutput(JobFailed):
     """A file of the output is gone, or is not what was written."""
 
     def __init__(self, store: Store, file: File, reason: object) -> None:
@@ -163,17 +163,17 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
             parquet = pq.ParquetFile(handle, page_checksum_verification=True)
             names = parquet.schema_arrow.names
             if len(set(names)) < len(names):  # earlier versions let a list's own column have a result's name
-                raise Damaged(store, file, "two of its columns have one name")
+                raise DamagedOutput(store, file, "two of its columns have one name")
             yield parquet
     except pa.ArrowMemoryError:
         raise
     except FileNotFoundError as error:
-        raise Damaged(store, file, "it is gone") from error
+        raise DamagedOutput(store, file, "it is gone") from error
     except pa.ArrowException as error:
-        raise Damaged(store, file, error) from error
+        raise DamagedOutput(store, file, error) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own: the content makes no sense
-            raise Damaged(store, file, error) from error
+            raise DamagedOutput(store, file, error) from error
         reason = f"{store.place}/{file.name} cannot be read ({error.strerror})"
         raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
 

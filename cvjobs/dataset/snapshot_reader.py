@@ -18,7 +18,7 @@ from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
 from cvjobs.dataset.parts import File
-from cvjobs.dataset.snapshot import Damaged, Ints, Snapshot
+from cvjobs.dataset.snapshot import DamagedOutput, Ints, Snapshot
 from cvjobs.storage.object_store import address, filesystem
 from cvjobs.storage.storage_options import Options, parse_options
 from cvjobs.storage.store import Store, in_flight, open_store
@@ -35,8 +35,8 @@ VECTORS = "embedding"
 class SnapshotReader:
     """One snapshot of an output; a row's position counts through its files in their order, from 0.
 
-    What reads rows raises ``snapshot.Damaged`` for a file that is gone or not what was written, and JobFailed where
-    the store fails.
+    Reading rows raises ``snapshot.DamagedOutput`` for a file that is gone or not what was written, and JobFailed
+    where the store fails.
     """
 
     store: Store
@@ -130,7 +130,7 @@ class SnapshotReader:
         """Read in this block: files that are gone because another run published raise ``kind`` with the remedy."""
         try:
             yield
-        except Damaged as error:
+        except DamagedOutput as error:
             newest = dataset_snapshot.latest(self.store).version
             if newest == self.snapshot.version:
                 raise

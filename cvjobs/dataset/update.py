@@ -14,7 +14,7 @@ from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Hasher, Plan
 from cvjobs.dataset.keys import Known, Want
-from cvjobs.dataset.lock import Lease
+from cvjobs.dataset.lock import Lock
 from cvjobs.dataset.parts import Author, Part
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.sources.rows import Listing
@@ -22,7 +22,7 @@ from cvjobs.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class UpdateRequest:
     """What a run is asked for.
 
     ``schema`` is that of the results; ``fingerprint`` digests ``facts``, everything that changes a result;
@@ -109,7 +109,7 @@ def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
 
 
 def update(
-    store: Store, held: Lease, order: Order, compute: Compute, say: Callable[[str], object]
+    store: Store, held: Lock, order: UpdateRequest, compute: Compute, say: Callable[[str], object]
 ) -> tuple[Snapshot, Plan]:
     """Bring an output up to date and return its new snapshot and what was computed for it.
 
@@ -144,7 +144,7 @@ def update(
     if mine and not order.overwrite and order.limit is None:
         # What a killed run left becomes readable now, not only when this one ends.
         _write_run(store, order, author, want)
-        base = merge.fold(store, base, mine, state, change)
+        base = merge.merge(store, base, mine, state, change)
         want = Want(table=want.table, accepted=want.versions.copy())
         state, mine = dataset_keys.load(store, base, []), []
     todo = subtract(store, order, state, want)
@@ -160,7 +160,7 @@ def update(
             mine = [p for p in parts.committed(store) if _belongs(p, order, epoch) and p.name not in base.folded]
             state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
         change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=whole)
-        base = merge.fold(store, base, mine, state, change)
+        base = merge.merge(store, base, mine, state, change)
     if end.error is not None:
         raise end.error
     if end.stopped:
@@ -168,11 +168,11 @@ def update(
     return base, todo
 
 
-def _belongs(part: Part, order: Order, epoch: int) -> bool:
+def _belongs(part: Part, order: UpdateRequest, epoch: int) -> bool:
     return part.fingerprint == order.fingerprint and part.epoch == epoch
 
 
-def unfolded(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
+def unfolded(store: Store, order: UpdateRequest, base: Snapshot) -> tuple[int, list[Part], list[Part]]:
     """Return the overwrite epoch of this run, the unfolded parts that count in it, and those that do not.
 
     An interrupted ``--overwrite`` with the same fingerprint goes on in its own epoch.
@@ -186,7 +186,7 @@ def unfolded(store: Store, order: Order, base: Snapshot) -> tuple[int, list[Part
     return epoch, mine, [part for part in left if part not in mine]
 
 
-def compare(store: Store, order: Order, base: Snapshot, mine: list[Part]) -> tuple[Known, Want]:
+def compare(store: Store, order: UpdateRequest, base: Snapshot, mine: list[Part]) -> tuple[Known, Want]:
     """Return what the output holds and what it should hold; raises WrongUse where too many images are gone."""
     state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
     want = changes.wanted(store, order.listing, state, keep=order.limit is not None)
@@ -197,7 +197,7 @@ def compare(store: Store, order: Order, base: Snapshot, mine: list[Part]) -> tup
     return state, want
 
 
-def subtract(store: Store, order: Order, state: Known, want: Want) -> Plan:
+def subtract(store: Store, order: UpdateRequest, state: Known, want: Want) -> Plan:
     """Return what is left to do."""
     return changes.plan(
         store,
@@ -211,7 +211,7 @@ def subtract(store: Store, order: Order, state: Known, want: Want) -> Plan:
     )
 
 
-def _draft(order: Order, base: Snapshot, author: Author) -> Snapshot:
+def _draft(order: UpdateRequest, base: Snapshot, author: Author) -> Snapshot:
     return Snapshot(
         version=base.version,
         run=author.run,
@@ -226,7 +226,7 @@ def _draft(order: Order, base: Snapshot, author: Author) -> Snapshot:
     )
 
 
-def _write_run(store: Store, order: Order, author: Author, want: Want) -> None:
+def _write_run(store: Store, order: UpdateRequest, author: Author, want: Want) -> None:
     """Freeze what this run wants and how it was asked for."""
     folder = f"{dataset_schema.RUNS}/{author.run}"
     config = dataset_schema.pack({**order.config, "facts": order.facts, "author": vars(author)})

@@ -22,7 +22,7 @@ BLOCK = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class VerifyReport:
     """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults."""
 
     version: int
@@ -60,7 +60,7 @@ class Report:
         return "\n".join(lines)
 
 
-def verify(store: Store, listing: Listing | None) -> Report:
+def verify(store: Store, listing: Listing | None) -> VerifyReport:
     """Check the newest snapshot against its own listing, or against the source as it is listed now.
 
     Raises WrongUse where the folder holds no snapshot, or the listing is of another source.
@@ -90,7 +90,7 @@ def verify(store: Store, listing: Listing | None) -> Report:
         problems.append(f"{strangers:,} rows belong to no image of the source: run the same command again")
     strays, notes = _strays(store, base)
     skipped = listing.skipped if listing is not None else base.skipped
-    return Report(
+    return VerifyReport(
         version=base.version,
         listed=len(want) + sum(skipped.values()),
         ok=base.ok,
@@ -124,7 +124,7 @@ def _frozen(store: Store, base: Snapshot) -> Want:
     name = f"{schema.RUNS}/{base.run}/listing.parquet"
     try:
         table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
-    except snapshot.Damaged as error:
+    except snapshot.DamagedOutput as error:
         raise WrongUse(f"{store.place} lost the listing of its last run ({name}): pass --source.") from error
     want = Want(table=table, accepted=table["version"].to_numpy())
     if want.digest() != base.want:

@@ -11,11 +11,11 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
-from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, Found, Scores
+from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, CountedDetections, DetectionScores
 from cvjobs.evaluation.metrics.matching import match
 from cvjobs.evaluation.metrics.objects import Detections, Ints, Truths
 from cvjobs.evaluation.metrics.overlaps import overlapping
-from cvjobs.evaluation.predictions import Output, ResultsFile
+from cvjobs.evaluation.predictions import EvaluatedOutput, ResultsFile
 
 CURVES = {"IoU 0.50": 0, "IoU 0.75": 5}
 
@@ -46,7 +46,7 @@ class Met:
         return said
 
 
-def meet(truth: ObjectTruth, predictions: Output | ResultsFile) -> Met:
+def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
     """Bring both sides to the truth's numbers of images and categories; raises WrongUse where nothing fits."""
     found = predictions.detections()
     if isinstance(predictions, ResultsFile) and not predictions.rows:
@@ -75,17 +75,17 @@ def boxes_of(met: Met) -> Met:
     return replace(met, truths=replace(met.truths, masks=None), detections=plain)
 
 
-def score(truth: ObjectTruth, met: Met) -> Scores:
+def score(truth: ObjectTruth, met: Met) -> DetectionScores:
     """Return the numbers."""
     return coco_ap.evaluate(met.truths, met.detections, len(truth.categories))
 
 
-def metrics(scores: Scores) -> dict[str, float | None]:
+def metrics(scores: DetectionScores) -> dict[str, float | None]:
     """Return COCO's twelve numbers and VOC's; -1 is what COCO's API says where there is nothing to measure."""
     return {name: scores.average(name) for name in (*METRICS, "VOC_AP50")}
 
 
-def classes(truth: ObjectTruth, met: Met, scores: Scores) -> list[dict[str, Any]]:
+def classes(truth: ObjectTruth, met: Met, scores: DetectionScores) -> list[dict[str, Any]]:
     """Return one record for each category of the truth."""
     predicted = np.bincount(met.detections.category, minlength=len(truth.categories)).tolist()
     return [
@@ -100,7 +100,7 @@ def classes(truth: ObjectTruth, met: Met, scores: Scores) -> list[dict[str, Any]
     ]
 
 
-def curves(scores: Scores) -> dict[str, Any]:
+def curves(scores: DetectionScores) -> dict[str, Any]:
     """Return precision at 101 recalls, the mean over the categories with truths: at two IoUs, and over all ten."""
     defined = np.flatnonzero(scores.counted)
     precision = scores.precision[:, :, defined, 0]
@@ -110,7 +110,7 @@ def curves(scores: Scores) -> dict[str, Any]:
     return {"recall": RECALLS.round(2).tolist(), **{name: values.tolist() for name, values in named.items()}}
 
 
-def operating_point(found: Found, counted: int) -> dict[str, float]:
+def operating_point(found: CountedDetections, counted: int) -> dict[str, float]:
     """Return the score from which on all detections together have the best F1 at IoU 0.5, and what it is there."""
     order = np.argsort(-found.score, kind="stable")
     rights, wrongs = np.cumsum(found.right[order]), np.cumsum(found.wrong[order])
@@ -155,7 +155,7 @@ def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     return Images(place=at, truth=len(truth), failed=0)
 
 
-def _in_pixels(truth: ObjectTruth, images: Images, predictions: Output | ResultsFile) -> Truths:
+def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:
     """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
     if isinstance(predictions, ResultsFile):
         raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")

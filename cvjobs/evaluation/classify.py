@@ -8,9 +8,9 @@ import numpy as np
 
 from cvjobs.evaluation import eval_pictures, top_k
 from cvjobs.evaluation.confusion_tables import confusions, heat
-from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import LabelTruth
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.storage.storage_options import Options
 
@@ -19,7 +19,7 @@ SIZE = 360
 MATRIX = 200  # classes whose matrix is in eval.json
 
 
-def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -> tuple[Evaluation, Show]:
+def evaluate(given: EvaluatedOutput, known: LabelTruth, sides: Sides, options: Options) -> tuple[Evaluation, Show]:
     """Return top-1, top-5 and so on, and what the page shows."""
     met = top_k.meet(known, given)
     matrix = top_k.confusion(met)
@@ -47,12 +47,12 @@ def evaluate(given: Output, known: LabelTruth, sides: Sides, options: Options) -
     )
 
 
-def _worst(given: Output, met: top_k.Labelled, options: Options) -> Sheet:
+def _worst(given: EvaluatedOutput, met: top_k.Labelled, options: Options) -> EvalSheet:
     wrong = np.flatnonzero((met.row >= 0) & (met.top[:, 0] != met.truth))
     wrong = wrong[np.argsort(-met.score[wrong], kind="stable")][:MOST]
     shown = eval_pictures.read(given, met.row[wrong].tolist(), SIZE, options)
     said = top_k.said(given, met.row[wrong].tolist())
-    return Sheet(
+    return EvalSheet(
         title="Surest mistakes",
         words="The highest scores of a wrong label",
         pictures=[

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cvjobs.evaluation import boxes, mistakes
 from cvjobs.evaluation.confusion_tables import confusions, heat
-from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
-from cvjobs.evaluation.metrics.coco_ap import METRICS, Scores
-from cvjobs.evaluation.predictions import Output, ResultsFile
+from cvjobs.evaluation.metrics.coco_ap import METRICS, DetectionScores
+from cvjobs.evaluation.predictions import EvaluatedOutput, ResultsFile
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.storage.storage_options import Options
 
@@ -17,7 +17,7 @@ NO_MASKS = "the truth has no masks: these are the numbers of the boxes"
 
 
 def evaluate(
-    given: Output | ResultsFile, known: ObjectTruth, sides: Sides, options: Options
+    given: EvaluatedOutput | ResultsFile, known: ObjectTruth, sides: Sides, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return COCO's numbers and VOC's, and what the page shows."""
     met = boxes.meet(known, given)
@@ -54,24 +54,26 @@ def evaluate(
             for name, values in curves.items()
             if name != "recall"
         },
-        sheets=_sheets(given, known, met, scores, point["score"], options) if isinstance(given, Output) else (),
+        sheets=_sheets(given, known, met, scores, point["score"], options)
+        if isinstance(given, EvaluatedOutput)
+        else (),
     )
     return found, show
 
 
 def _sheets(
-    given: Output, known: ObjectTruth, met: boxes.Met, scores: Scores, least: float, options: Options
-) -> list[Sheet]:
+    given: EvaluatedOutput, known: ObjectTruth, met: boxes.Met, scores: DetectionScores, least: float, options: Options
+) -> list[EvalSheet]:
     wrong = mistakes.false_alarms(known, met, scores.found)
     missed = mistakes.misses(known, met, scores.found, least)
     drawn = mistakes.drawn(given, [*wrong, *missed], options)
     return [
-        Sheet(
+        EvalSheet(
             title="Worst false alarms",
             words="The highest scores of what is wrong at IoU 0.5; dashed is what is there",
             pictures=drawn[: len(wrong)],
         ),
-        Sheet(
+        EvalSheet(
             title="Largest misses",
             words=f"Dashed is what nothing with a score of {least:.3f} or more finds at IoU 0.5",
             pictures=drawn[len(wrong) :],

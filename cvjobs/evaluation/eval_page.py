@@ -15,7 +15,7 @@ CLASSES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class EvalSheet:
     """Pictures under a title and a sentence."""
 
     title: str
@@ -36,7 +36,7 @@ class Show:
     heat: Mapping[str, Any] | None
     confusions: Sequence[Mapping[str, Any]]
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    sheets: Sequence[Sheet] = ()
+    sheets: Sequence[EvalSheet] = ()
 
 
 def page(found: Evaluation, show: Show) -> str:

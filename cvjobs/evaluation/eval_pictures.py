@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.html.overlays import Shape
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.masks import rle
 from cvjobs.sources.reader import Source, Unreadable, open_source
 from cvjobs.storage.storage_options import Options
@@ -27,7 +27,7 @@ QUALITY = 82
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class EvalPicture:
     """An image of the predictions: its picture, and the (height, width) of the upright image in pixels."""
 
     path: str
@@ -35,24 +35,24 @@ class Shown:
     size: tuple[int, int]
 
 
-def read(output: Output, rows: Sequence[int], size: int, options: Options) -> dict[int, Shown]:
+def read(output: EvaluatedOutput, rows: Sequence[int], size: int, options: Options) -> dict[int, EvalPicture]:
     """Return images by their row; the longer side of a picture is at most ``size``. A missing one costs its picture."""
     wanted = np.unique(np.asarray(rows, np.int64))
     keys = output.reader.take(COLUMNS, wanted)
     source = open_source(output.reader.snapshot.root, output.reader.base, options)
     pictures = [Thumbnail(reason="the image is not where it was")] * len(wanted)
     if any(_readable(source, keys.slice(i, 1)) for i in range(min(TRIED, keys.num_rows))):
-        with closing(Nursery()) as nursery:
+        with closing(DecoderServer()) as nursery:
             pictures = thumbnails(source, keys, BUDGET, size, nursery)
     columns = (keys[name].to_pylist() for name in ("path", "height", "width"))
     return {
-        row: Shown(path=path, picture=picture, size=(height, width))
+        row: EvalPicture(path=path, picture=picture, size=(height, width))
         for row, picture, path, height, width in zip(wanted.tolist(), pictures, *columns, strict=True)
     }
 
 
 def around(
-    shown: Shown, box: Sequence[float], shapes: Sequence[Shape]
+    shown: EvalPicture, box: Sequence[float], shapes: Sequence[Shape]
 ) -> tuple[Thumbnail, tuple[int, int], list[Shape]]:
     """Return the piece of a picture around a box (x0, y0, x1, y1), its size in image pixels, and the shapes in it."""
     height, width = shown.size

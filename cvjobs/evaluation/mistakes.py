@@ -10,10 +10,10 @@ import numpy as np
 from cvjobs.evaluation import eval_pictures
 from cvjobs.evaluation.boxes import Met
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
-from cvjobs.evaluation.metrics.coco_ap import Found
+from cvjobs.evaluation.metrics.coco_ap import CountedDetections
 from cvjobs.evaluation.metrics.objects import Ints, Objects
 from cvjobs.evaluation.metrics.overlaps import overlapping
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.html import overlays
 from cvjobs.html.overlays import Shape
 from cvjobs.storage.storage_options import Options
@@ -34,7 +34,7 @@ class Mistake:
     shapes: list[Shape]
 
 
-def false_alarms(truth: ObjectTruth, met: Met, found: Found) -> list[Mistake]:
+def false_alarms(truth: ObjectTruth, met: Met, found: CountedDetections) -> list[Mistake]:
     """Return the detections with the highest scores that are wrong at IoU 0.5, at most two an image."""
     wrong = np.flatnonzero(found.wrong)
     wrong = wrong[np.argsort(-found.score[wrong], kind="stable")]
@@ -51,7 +51,7 @@ def false_alarms(truth: ObjectTruth, met: Met, found: Found) -> list[Mistake]:
     return mistakes
 
 
-def misses(truth: ObjectTruth, met: Met, found: Found, score: float) -> list[Mistake]:
+def misses(truth: ObjectTruth, met: Met, found: CountedDetections, score: float) -> list[Mistake]:
     """Return the largest objects that no detection of at least this score finds at IoU 0.5, at most two an image."""
     seen = found.truth[found.right & (found.score >= score)]
     missed = np.ones(len(met.truths), np.bool_)
@@ -71,7 +71,7 @@ def misses(truth: ObjectTruth, met: Met, found: Found, score: float) -> list[Mis
     return mistakes
 
 
-def drawn(output: Output, mistakes: list[Mistake], options: Options) -> list[dict[str, Any]]:
+def drawn(output: EvaluatedOutput, mistakes: list[Mistake], options: Options) -> list[dict[str, Any]]:
     """Return the piece of the image around each mistake, with what was found there and, dashed, what is there."""
     shown = eval_pictures.read(output, [mistake.row for mistake in mistakes], SIZE, options)
     found = []

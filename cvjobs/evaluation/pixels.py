@@ -20,7 +20,7 @@ from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 
 HEADLINE = ("mIoU", "pixel accuracy", "mean class accuracy")
 COLUMNS = ("pixels", "IoU", "accuracy")
@@ -58,7 +58,7 @@ class Mapped:
         return said
 
 
-def evaluate(truth: PixelTruth, predictions: Output, ignore: int) -> Mapped:
+def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, ignore: int) -> Mapped:
     """Compare each class map with its mask; pixels of ``ignore`` in the truth do not count, whatever is there.
 
     Classes fit by name where the truth has names, else by id. Raises BadTruth, JobFailed or WrongUse.
@@ -106,7 +106,7 @@ def evaluate(truth: PixelTruth, predictions: Output, ignore: int) -> Mapped:
 
 
 def _work(
-    predictions: Output, images: Images, count: int
+    predictions: EvaluatedOutput, images: Images, count: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[bytes | None]]]:
     """Yield images of the truth, (place, row of the predictions), with their class maps; at last those without."""
     left = np.ones(count, np.bool_)

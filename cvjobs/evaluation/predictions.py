@@ -39,7 +39,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output(Predictions):
+class EvaluatedOutput(Predictions):
     """The newest snapshot of an output."""
 
     reader: SnapshotReader
@@ -86,7 +86,7 @@ class ResultsFile(Predictions):
         return self.found
 
 
-def open_predictions(place: str, options: Options) -> Output | ResultsFile:
+def open_predictions(place: str, options: Options) -> EvaluatedOutput | ResultsFile:
     """Open an output (a folder or a bucket) or a JSON file; raises WrongUse where it is no prediction."""
     path = Path(place).expanduser()
     if path.is_file():
@@ -94,7 +94,7 @@ def open_predictions(place: str, options: Options) -> Output | ResultsFile:
     reader = open_newest(open_store(place, options=options), "predictions", COMMANDS)
     if reader.task not in schema.SCHEMAS:
         raise WrongUse(f"{reader.store.place} holds vectors, no predictions: name the -o folder of {COMMANDS}.")
-    return Output(
+    return EvaluatedOutput(
         place=reader.store.place,
         task=reader.task,
         categories=reader.categories,

@@ -11,8 +11,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation import classify, detect, semantic
 from cvjobs.evaluation.eval_page import Show, page
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
-from cvjobs.evaluation.ground_truth.types import LabelTruth, ObjectTruth, PixelTruth, Truth
-from cvjobs.evaluation.predictions import Output, ResultsFile, open_predictions
+from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
+from cvjobs.evaluation.predictions import EvaluatedOutput, ResultsFile, open_predictions
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
@@ -42,13 +42,13 @@ def evaluate(
     sides = Sides(
         task=given.task,
         predictions=given.place,
-        version=given.reader.snapshot.version if isinstance(given, Output) else None,
+        version=given.reader.snapshot.version if isinstance(given, EvaluatedOutput) else None,
         truth=truth,
         truth_format=known.format,
         out=store.place,
     )
     say("evaluating")
-    with given.reader.unless_replaced("evaluate again") if isinstance(given, Output) else nullcontext():
+    with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
         found, show = _judged(given, known, sides, ignore, options)
     say("writing")
     _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
@@ -57,20 +57,20 @@ def evaluate(
 
 
 def _judged(
-    given: Output | ResultsFile, known: Truth, sides: Sides, ignore: int, options: Options
+    given: EvaluatedOutput | ResultsFile, known: GroundTruth, sides: Sides, ignore: int, options: Options
 ) -> tuple[Evaluation, Show]:
     if isinstance(known, ObjectTruth):
         return detect.evaluate(given, known, sides, options)
-    assert isinstance(given, Output), "a file of results has boxes or masks"
+    assert isinstance(given, EvaluatedOutput), "a file of results has boxes or masks"
     if isinstance(known, PixelTruth):
         return semantic.evaluate(given, known, sides, ignore, options)
     assert isinstance(known, LabelTruth)
     return classify.evaluate(given, known, sides, options)
 
 
-def _beside(given: Output | ResultsFile) -> str:
+def _beside(given: EvaluatedOutput | ResultsFile) -> str:
     """Return where the files go by default: into a folder of the output, or beside the file."""
-    if isinstance(given, Output):
+    if isinstance(given, EvaluatedOutput):
         return f"{given.place}/eval"
     file = Path(given.place)
     return str(file.with_name(f"{file.stem}_eval").absolute())

@@ -9,9 +9,9 @@ import numpy as np
 from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation import eval_pictures, pixels
 from cvjobs.evaluation.confusion_tables import confusions, heat
-from cvjobs.evaluation.eval_page import Sheet, Show
+from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import PixelTruth
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.html import overlays
 from cvjobs.storage.storage_options import Options
@@ -20,7 +20,9 @@ MOST = 8
 SIZE = 480
 
 
-def evaluate(given: Output, known: PixelTruth, sides: Sides, ignore: int, options: Options) -> tuple[Evaluation, Show]:
+def evaluate(
+    given: EvaluatedOutput, known: PixelTruth, sides: Sides, ignore: int, options: Options
+) -> tuple[Evaluation, Show]:
     """Return mIoU and so on, and what the page shows."""
     met = pixels.evaluate(known, given, ignore)
     there = np.flatnonzero(met.matrix.iou >= 0)
@@ -46,7 +48,7 @@ def evaluate(given: Output, known: PixelTruth, sides: Sides, ignore: int, option
     )
 
 
-def _worst(given: Output, known: PixelTruth, met: pixels.Mapped, ignore: int, options: Options) -> Sheet:
+def _worst(given: EvaluatedOutput, known: PixelTruth, met: pixels.Mapped, ignore: int, options: Options) -> EvalSheet:
     judged = np.flatnonzero((met.row >= 0) & (met.right >= 0))
     judged = judged[np.argsort(met.right[judged], kind="stable")][:MOST]
     rows = met.row[judged].tolist()
@@ -62,7 +64,7 @@ def _worst(given: Output, known: PixelTruth, met: pixels.Mapped, ignore: int, op
             drawable = image.picture.uri and content
             over = overlays.colour_map(content, ids, size) if drawable else None
             sheet.append({"path": image.path, "image": image.picture, "over": over, "note": words})
-    return Sheet(
+    return EvalSheet(
         title="Worst images",
         words="The smallest shares of right pixels: the truth, then what was predicted",
         pictures=sheet,

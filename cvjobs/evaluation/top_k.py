@@ -15,7 +15,7 @@ from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_i
 from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
-from cvjobs.evaluation.predictions import Output
+from cvjobs.evaluation.predictions import EvaluatedOutput
 
 TOP = 5
 HEADLINE = ("top-1", "top-5", "mean class accuracy")
@@ -52,7 +52,7 @@ class Labelled:
         return said
 
 
-def meet(truth: LabelTruth, predictions: Output) -> Labelled:
+def meet(truth: LabelTruth, predictions: EvaluatedOutput) -> Labelled:
     """Bring both sides to the truth's images and labels; raises WrongUse where nothing fits."""
     images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
     known = sorted(set(truth.labels))
@@ -128,6 +128,6 @@ def classes(met: Labelled, matrix: Confusion) -> list[dict[str, Any]]:
     ]
 
 
-def said(predictions: Output, rows: Sequence[int]) -> dict[int, str]:
+def said(predictions: EvaluatedOutput, rows: Sequence[int]) -> dict[int, str]:
     """Return the label that the predictions give to some rows."""
     return predictions.cells("label", rows)

@@ -14,7 +14,7 @@ from cvjobs.common import devices
 from cvjobs.common.errors import CvjobsError
 from cvjobs.common.failures import Failure
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.loader import Arrivals, Decoding, Loader
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
@@ -40,7 +40,7 @@ LATE = Thumbnail(reason="not read in time")
 
 
 def thumbnails(
-    source: Source, rows: pa.Table, budget: float, size: int = SIZE, nursery: Nursery | None = None
+    source: Source, rows: pa.Table, budget: float, size: int = SIZE, nursery: DecoderServer | None = None
 ) -> list[Thumbnail]:
     """Return one thumbnail for each key row (path, bytes, modified), in their order; never raises for an image.
 

@@ -24,7 +24,7 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import facts
 from cvjobs.images.decode import Pixels
-from cvjobs.images.ipc import Memory, Progress, Recipe, receive, send
+from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.server_process import SHELF, ServerProcess
 from cvjobs.images.transform import Transform
 
@@ -74,7 +74,7 @@ class Outlet(Protocol):
         """Take the error after which this lane cannot go on."""
 
 
-class Nursery:
+class DecoderServer:
     """The preloaded process that forks decode children; it takes seconds to be ready, so ``start`` it early.
 
     It starts when first needed at the latest. Several ``Children`` may share it; a process that died after it was
@@ -99,7 +99,7 @@ class Nursery:
             self._server = (SHELF.take() if self._keep else None) or ServerProcess()
         return self._server
 
-    def fork(self, recipe: Recipe) -> Child:
+    def fork(self, recipe: DecodeSettings) -> Child:
         """Return a new child; waits for the process to be ready. Raises JobFailed where it cannot start."""
         with self._lock:
             while True:
@@ -129,7 +129,7 @@ class Nursery:
             self._server.end()
 
 
-def _fork(server: ServerProcess, recipe: Recipe) -> Child:
+def _fork(server: ServerProcess, recipe: DecodeSettings) -> Child:
     with contextlib.ExitStack() as undo:
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
@@ -151,12 +151,12 @@ class Children:
         transform: Transform,
         max_pixels: int,
         decoder: str = DECODER,
-        nursery: Nursery | None = None,
+        nursery: DecoderServer | None = None,
     ) -> None:
-        self._nursery = nursery or Nursery(keep=False)
+        self._nursery = nursery or DecoderServer(keep=False)
         self._ours = nursery is None
         self._nursery.start()
-        self._recipe = Recipe(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        self._recipe = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
 
     @property
     def room(self) -> int:
@@ -164,7 +164,7 @@ class Children:
         return self._recipe.room
 
     def fork(self) -> Child:
-        """Return a new child; raises as ``Nursery.fork``."""
+        """Return a new child; raises as ``DecoderServer.fork``."""
         return self._nursery.fork(self._recipe)
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class Child:
 
     def __init__(self, pid: int, connection: socket.socket, memories: list[Memory]) -> None:
         self.pid, self.connection = pid, connection
-        self.progress = Progress(memories[0])
+        self.progress = DecodeProgress(memories[0])
         self.blocks = memories[1:]
         self._memories = memories
 
@@ -208,7 +208,7 @@ class _Sent:
     block: int
 
 
-class Lane(threading.Thread):
+class DecodeWorker(threading.Thread):
     """Feeds one child from a queue of chunks (None ends it) and delivers to an outlet."""
 
     def __init__(self, children: Children, chunks: queue.Queue[Chunk | None], outlet: Outlet) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import xxhash
 
 from cvjobs.images.decode import Decoded, Undecodable, prepare
-from cvjobs.images.ipc import Memory, Progress, Recipe, receive, send
+from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.transform import Transform
 
 ROOM = 3 << 30
@@ -48,7 +48,7 @@ def main() -> None:
             message, descriptors = receive(control, 4)
         except (EOFError, OSError):
             return
-        recipe = Recipe(**message)
+        recipe = DecodeSettings(**message)
         decoder = _decoder(recipe.decoder)
         pid = os.fork()
         if pid == 0:
@@ -77,9 +77,9 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def _serve(descriptors: list[int], decoder: Decoder, recipe: Recipe) -> None:
+def _serve(descriptors: list[int], decoder: Decoder, recipe: DecodeSettings) -> None:
     connection = socket.socket(fileno=descriptors[0])
-    progress = Progress(Memory(descriptors[1]))
+    progress = DecodeProgress(Memory(descriptors[1]))
     blocks = [Memory(descriptor) for descriptor in descriptors[2:]]
     transform = Transform.load(recipe.transform)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -111,7 +111,7 @@ def _serve(descriptors: list[int], decoder: Decoder, recipe: Recipe) -> None:
         send(connection, {"answers": answers, **took})
 
 
-def _put(decoded: Decoded, block: Memory, at: int, recipe: Recipe) -> list[int]:
+def _put(decoded: Decoded, block: Memory, at: int, recipe: DecodeSettings) -> list[int]:
     """Copy pixels to a place of a block: [at, their height and width, the source's width and height, frames]."""
     pixels = decoded.pixels
     height, width = pixels.shape[:2]

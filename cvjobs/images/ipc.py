@@ -18,7 +18,7 @@ KEPT = 64 << 20  # bytes of shared memory that stay with a process between two m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class DecodeSettings:
     """How children decode: ``decoder`` names a function ``module:name`` with the signature of ``decode.decode``."""
 
     decoder: str
@@ -109,7 +109,7 @@ def _anonymous() -> int:
         return os.dup(file.fileno())
 
 
-class Progress:
+class DecodeProgress:
     """Which image a child is at, where its parent can see it even after the child died."""
 
     def __init__(self, memory: Memory) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.images.decode_worker import DECODER, Children, Chunk, Lane, Nursery, Outlet
+from cvjobs.images.decode_worker import DECODER, Children, Chunk, DecoderServer, DecodeWorker, Outlet
 from cvjobs.images.fetch import IMAGES, Fetcher
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
@@ -33,7 +33,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class LoaderWork:
     """What a loader did: seconds of its readers and decoders, and the processor seconds of the decoders."""
 
     reading: float
@@ -54,12 +54,12 @@ class Loader:
         how: Decoding,
         outlet: Outlet,
         lanes: int,
-        nursery: Nursery | None = None,
+        nursery: DecoderServer | None = None,
         together: int = IMAGES,
     ) -> None:
         self._children = Children(how.transform, how.max_pixels, how.decoder, nursery)
         self._chunks: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
-        self._lanes = [Lane(self._children, self._chunks, outlet) for _ in range(lanes)]
+        self._lanes = [DecodeWorker(self._children, self._chunks, outlet) for _ in range(lanes)]
         images = 1 if how.transform.size is None else together
         self._fetcher = Fetcher(source, self._chunks, outlet.failed, outlet.broken, source.threads, images)
         self._ended = False
@@ -77,9 +77,9 @@ class Loader:
         return len(self._lanes)
 
     @property
-    def work(self) -> Work:
+    def work(self) -> LoaderWork:
         """What was done so far."""
-        return Work(
+        return LoaderWork(
             reading=self._fetcher.watch.seconds,
             decoding=sum(lane.seconds for lane in self._lanes),
             cpu=sum(lane.cpu for lane in self._lanes),

@@ -23,7 +23,7 @@ from cvjobs.storage.store import Store
 BLOCK = 4 << 20
 
 
-class Damaged(JobFailed):
+class DamagedIndex(JobFailed):
     """A file of the index is gone, or is not what was written."""
 
     def __init__(self, place: str, name: str, reason: str) -> None:
@@ -82,11 +82,11 @@ def _fetch(store: Store, file: File, scratch: Path, ours: bool) -> Path:
                 if copy is not None:
                     copy.write(block)
     except FileNotFoundError as error:
-        raise Damaged(store.place, file.name, "it is gone") from error
+        raise DamagedIndex(store.place, file.name, "it is gone") from error
     if length != file.bytes:
-        raise Damaged(store.place, file.name, f"it has {length:,} bytes instead of {file.bytes:,}")
+        raise DamagedIndex(store.place, file.name, f"it has {length:,} bytes instead of {file.bytes:,}")
     if digest.hexdigest() != file.sha256:
-        raise Damaged(store.place, file.name, "its sha256 differs")
+        raise DamagedIndex(store.place, file.name, "its sha256 differs")
     return path
 
 

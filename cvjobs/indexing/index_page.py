@@ -14,7 +14,7 @@ from cvjobs.html import render
 from cvjobs.html.thumbnails import thumbnails
 from cvjobs.indexing import generation
 from cvjobs.indexing.generation import Generation
-from cvjobs.indexing.index_report import Report
+from cvjobs.indexing.index_report import IndexReport
 from cvjobs.indexing.search.opened_index import open_generation
 from cvjobs.sources.reader import Source, Unreadable, open_source
 from cvjobs.storage.local_store import LocalStore
@@ -27,7 +27,7 @@ BUDGET = 20.0
 TRIED = 3
 
 
-def leave(store: Store, newest: Generation, report: Report, storage: Mapping[str, str]) -> None:
+def leave(store: Store, newest: Generation, report: IndexReport, storage: Mapping[str, str]) -> None:
     """Write the page; an index is worth more than its page, so whatever goes wrong here costs the page alone."""
     try:
         values = {"report": report, "generation": newest, "kept": generation.kept(store)}

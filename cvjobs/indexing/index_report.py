@@ -11,7 +11,7 @@ from cvjobs.indexing.generation import Generation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class IndexReport:
     """The state of an index after a run, and what the run itself did with the embeddings' vectors.
 
     ``count = added + changed + kept``; ``memory`` is what it is searched in, ``bytes`` its files, both in bytes.
@@ -51,7 +51,7 @@ class Report:
         removed: int = 0,
         kept: int = 0,
         rebuilt: bool = False,
-    ) -> Report:
+    ) -> IndexReport:
         """Return the report on a generation."""
         g = generation
         return cls(

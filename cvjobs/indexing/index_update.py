@@ -17,7 +17,7 @@ from cvjobs.indexing.build import build
 from cvjobs.indexing.build.build import Add, Site
 from cvjobs.indexing.delta import Difference, Update
 from cvjobs.indexing.generation import Generation
-from cvjobs.indexing.index_report import Report
+from cvjobs.indexing.index_report import IndexReport
 from cvjobs.indexing.vectors import Embeddings, open_embeddings
 from cvjobs.storage.store import Store, open_store
 
@@ -27,7 +27,7 @@ Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class IndexRequest:
     """What is asked of an index; ``max_memory`` in bytes, None for half of what is free.
 
     ``rebuild`` builds anew where an update would do. ``add`` codes the vectors, spread over so many ``workers``.
@@ -42,7 +42,7 @@ class Order:
     storage: Mapping[str, str] = field(default_factory=dict)
 
 
-def update(place: str, out: str, order: Order, say: Say) -> Report:
+def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
     """Build the index of the embeddings at ``place``, or bring it up to date, and return what was done.
 
     Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
@@ -77,7 +77,7 @@ def update(place: str, out: str, order: Order, say: Say) -> Report:
         return report
 
 
-def rollback(out: str, storage: Mapping[str, str]) -> Report:
+def rollback(out: str, storage: Mapping[str, str]) -> IndexReport:
     """Make the generation before the newest one count again, as a new one, and return what it holds."""
     store = open_store(out, options=storage)
     generation.current(store)
@@ -88,27 +88,27 @@ def rollback(out: str, storage: Mapping[str, str]) -> Report:
             raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
         again = replace(before, number=versions.following(store))
         _publish(store, held, again)
-        report = Report.of(store.place, again, kept=again.count)
+        report = IndexReport.of(store.place, again, kept=again.count)
         _note(store, report)
         index_page.leave(store, again, report, storage)
         return report
 
 
-def info(out: str, storage: Mapping[str, str]) -> Report:
+def info(out: str, storage: Mapping[str, str]) -> IndexReport:
     """Return what an index holds; raises WrongUse where there is none."""
     store = open_store(out, options=storage)
     current = generation.current(store)
-    return Report.of(store.place, current, kept=current.count)
+    return IndexReport.of(store.place, current, kept=current.count)
 
 
-def _publish(store: Store, held: lock.Lease, new: Generation) -> None:
+def _publish(store: Store, held: lock.Lock, new: Generation) -> None:
     held.check()
     if not generation.publish(store, new):
         raise OutputHeld(f"Another run published {store.place} first: run the same command again.")
     generation.sweep(store, new.number)
 
 
-def _note(store: Store, report: Report) -> None:
+def _note(store: Store, report: IndexReport) -> None:
     store.write_bytes(schema.SUMMARY, schema.pack(report.as_dict()))
 
 
@@ -124,7 +124,7 @@ def _check_place(store: Store, embeddings: Embeddings) -> None:
         raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
 
 
-def _satisfies(current: Generation, order: Order, embeddings: Embeddings) -> bool:
+def _satisfies(current: Generation, order: IndexRequest, embeddings: Embeddings) -> bool:
     """Return whether an update of a generation can give what is asked for."""
     return (
         not order.rebuild
@@ -137,11 +137,11 @@ def _satisfies(current: Generation, order: Order, embeddings: Embeddings) -> boo
 
 def _brought_up(
     store: Store, current: Generation, embeddings: Embeddings
-) -> tuple[Generation, Report] | tuple[None, None]:
+) -> tuple[Generation, IndexReport] | tuple[None, None]:
     """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
     of = embeddings.reader.snapshot
     if current.version == of.version:
-        return current, Report.of(store.place, current, kept=current.count)
+        return current, IndexReport.of(store.place, current, kept=current.count)
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
         paths = index_files.fetch(store, delta.known_files(current), scratch)
@@ -171,10 +171,10 @@ def _brought_up(
     return new, _report(store, new, difference)
 
 
-def _report(store: Store, new: Generation, difference: Difference) -> Report:
+def _report(store: Store, new: Generation, difference: Difference) -> IndexReport:
     added, changed = len(difference.added), len(difference.changed)
     kept = new.count - added - changed
-    return Report.of(store.place, new, added=added, changed=changed, removed=difference.removed, kept=kept)
+    return IndexReport.of(store.place, new, added=added, changed=changed, removed=difference.removed, kept=kept)
 
 
 def _built(
@@ -182,9 +182,9 @@ def _built(
     current: Generation | None,
     embeddings: Embeddings,
     chosen: tuple[kinds.Kind, int],
-    order: Order,
+    order: IndexRequest,
     say: Say,
-) -> tuple[Generation, Report]:
+) -> tuple[Generation, IndexReport]:
     kind, limit = chosen
     number = versions.following(store)
     site = Site(
@@ -227,4 +227,4 @@ def _built(
         libraries=libraries(),
         files=base.files,
     )
-    return new, Report.of(store.place, new, added=new.count, rebuilt=True)
+    return new, IndexReport.of(store.place, new, added=new.count, rebuilt=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cvjobs.networks.detection.detector import Detector
     from cvjobs.networks.segmentation.segmenter import Segmenter
-    from cvjobs.networks.trainable import Trainee
+    from cvjobs.networks.trainable import Trainable
     from cvjobs.networks.weights import Activation
 
 
@@ -101,13 +101,13 @@ class Family(Protocol):
 
     def trainee(
         self, name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
-    ) -> Trainee:
+    ) -> Trainable:
         """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have.
 
         Where there are ``labels``, the names of the classes, the head begins as ``head_transfer.inherit`` says.
         """
 
-    def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:
+    def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainable:
         """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainee``."""
 
 
@@ -164,7 +164,7 @@ def trainee(
     side: int | None = None,
     seed: int = 0,
     labels: Sequence[str] = (),
-) -> Trainee:
+) -> Trainable:
     """Return the model of that name with a new head, to be trained.
 
     Args:
@@ -184,7 +184,9 @@ def trainee(
     return family.trainee(model, weights, classes, side, seed, labels)
 
 
-def autoencoder(name: str, *, weights: str = "pretrained", dim: int, side: int | None = None, seed: int = 0) -> Trainee:
+def autoencoder(
+    name: str, *, weights: str = "pretrained", dim: int, side: int | None = None, seed: int = 0
+) -> Trainable:
     """Return the autoencoder of that name, to be trained; ``dim`` is the length of its vectors.
 
     The other arguments and what is raised are as for ``trainee``.

@@ -157,7 +157,7 @@ def embedder(
     pooled: Callable[[nn.Module], nn.Module],
 ) -> TorchEmbedder:
     """Return a model as an embedder: what ``pooled`` makes of it, or the pooled output of one of its layers."""
-    module = Tap(model, name, layer, _size(transform)) if layer else pooled(model)
+    module = FeatureExtractor(model, name, layer, _size(transform)) if layer else pooled(model)
     return TorchEmbedder(
         name=name,
         dim=vector_length(module, name, _size(transform)),
@@ -236,7 +236,7 @@ def _close(before: Tensor, after: Tensor) -> bool:
     return float((first - after).abs().max()) <= 1e-4 * float(before.abs().max())
 
 
-class Tap(nn.Module):
+class FeatureExtractor(nn.Module):
     """A model whose result is the pooled output of one of its modules, at that module's last call in a pass.
 
     A feature map is averaged over height and width, a row of tokens over the tokens, a vector taken as it is. Maps

@@ -12,7 +12,7 @@ from cvjobs.networks.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainee:
+class Trainable:
     """A module on the CPU, from normalised (B, 3, H, W) floats to (B, classes) logits or, an autoencoder, to images.
 
     ``transform`` is how it is evaluated; ``weights`` are those that it begins with, all but the head;

@@ -23,7 +23,7 @@ _PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?")
 
 
 @dataclass(frozen=True)
-class Field:
+class CronField:
     """One field: its text with names as numbers, the values it stands for, and whether it begins with ``*``."""
 
     text: str
@@ -40,11 +40,11 @@ class Field:
 class Expression:
     """When something starts; ``weekday`` counts from Sunday, 0."""
 
-    minute: Field
-    hour: Field
-    day: Field
-    month: Field
-    weekday: Field
+    minute: CronField
+    hour: CronField
+    day: CronField
+    month: CronField
+    weekday: CronField
 
     @property
     def either(self) -> bool:
@@ -80,7 +80,7 @@ def parse(text: str) -> Expression:
     return made
 
 
-def _field(what: str, text: str, low: int, high: int, names: tuple[str, ...] = ()) -> Field:
+def _field(what: str, text: str, low: int, high: int, names: tuple[str, ...] = ()) -> CronField:
     wrong = WrongUse(
         f"'{text}' in --cron is no {what}: write *, numbers from {low} to {high}, ranges (1-5), steps (*/2) or lists."
     )
@@ -99,7 +99,7 @@ def _field(what: str, text: str, low: int, high: int, names: tuple[str, ...] = (
     if high == 7:
         values = {value % 7 for value in values} if 7 in values and not text.startswith("*") else values - {7}
         high = 6
-    return Field(",".join(texts), tuple(sorted(values)), len(values) == high - low + 1)
+    return CronField(",".join(texts), tuple(sorted(values)), len(values) == high - low + 1)
 
 
 def _number(text: str, names: tuple[str, ...], low: int) -> int:

@@ -15,7 +15,7 @@ KINDS = ("cron", "systemd", "kubernetes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class ScheduleSpec:
     """What is to be scheduled; ``mounts`` are (claim, path) and ``image`` a container's, for Kubernetes alone."""
 
     pipeline: Pipeline
@@ -34,7 +34,7 @@ class Order:
         return f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
-def files(kind: str, order: Order) -> dict[str, str]:
+def files(kind: str, order: ScheduleSpec) -> dict[str, str]:
     """Return the files by name, with their content.
 
     Raises WrongUse where the times, a path or a variable cannot be said in such a file.

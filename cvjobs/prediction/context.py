@@ -14,9 +14,9 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset.parts import Author
-from cvjobs.dataset.update import Order
-from cvjobs.images.decode_worker import Nursery
-from cvjobs.prediction.engine.engine import StageSpec
+from cvjobs.dataset.update import UpdateRequest
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.engine.task import Opener
 from cvjobs.sources.reader import Source, Unreadable, open_source
 from cvjobs.sources.rows import Listing
@@ -43,7 +43,7 @@ class Resolved(Opener, Protocol):
         """Return what the next run on the same output is given, as JSON types."""
 
 
-class Job(Protocol):
+class BatchJob(Protocol):
     """What a driver brings."""
 
     command: str
@@ -61,14 +61,14 @@ class Context:
 
     options: BatchOptions
     storage: Options = field(repr=False)
-    job: Job
+    job: BatchJob
     resolved: Resolved
     store: Store
     listing: Listing
     fingerprint: str
     schema: pa.Schema
     decoder: str
-    nursery: Nursery
+    nursery: DecoderServer
 
     @property
     def source(self) -> Source:
@@ -90,10 +90,10 @@ class Context:
             return list(threads.map(one, rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps))
 
     @property
-    def order(self) -> Order:
+    def order(self) -> UpdateRequest:
         """What the dataset layer is asked for."""
         options, resolved = self.options, self.resolved
-        return Order(
+        return UpdateRequest(
             listing=self.listing,
             schema=self.schema,
             fingerprint=self.fingerprint,
@@ -127,9 +127,9 @@ class Context:
             )
         return workers, workers > 1
 
-    def spec(self, author: Author, lease: int, out: str, workers: int) -> StageSpec:
+    def spec(self, author: Author, lease: int, out: str, workers: int) -> EngineSpec:
         """Return what each worker is told; workers of this machine share its cores."""
-        return StageSpec(
+        return EngineSpec(
             out=out,
             storage=self.storage,
             author=author,

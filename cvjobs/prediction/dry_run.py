@@ -108,7 +108,7 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers)
-        with start.workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
+        with start.start_workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
             probe = min(PROBE * workers, sample.num_rows)
             rate = _finish(crew, sample.slice(0, probe), workers)
             rest = sample.slice(probe, int(2 * rate * ENOUGH))
@@ -125,7 +125,7 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     )
 
 
-def _finish(crew: scheduler.Crew, images: pa.Table, workers: int) -> float:
+def _finish(crew: scheduler.Workers, images: pa.Table, workers: int) -> float:
     """Compute images and return how many a second that were."""
     began = time.monotonic()
     shards = scheduler.Shards(images, workers)

@@ -25,9 +25,9 @@ from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.dataset.update import End, check_fingerprint, check_source, update
-from cvjobs.images.decode_worker import DECODER, Nursery
+from cvjobs.images.decode_worker import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
-from cvjobs.prediction.context import Context, Job, Resolved
+from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
 from cvjobs.prediction.engine.throughput import overall
 from cvjobs.prediction.engine.writer import error_rows
@@ -42,7 +42,7 @@ from cvjobs.storage.storage_options import parse_options
 from cvjobs.storage.store import open_store
 
 
-def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Forecast:
+def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary | Forecast:
     """Run a batch job to its end and return what it did.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
@@ -61,7 +61,7 @@ def run(options: BatchOptions, job: Job, decoder: str = DECODER) -> Summary | Fo
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
-        nursery = stack.enter_context(closing(Nursery()))
+        nursery = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:
             nursery.start()
         resolved = job.resolve(base.resolved)
@@ -110,7 +110,7 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
 
 def _run(
     context: Context,
-    held: lock.Lease,
+    held: lock.Lock,
     progress: Progress,
     stop: Stop,
     run: Run,
@@ -155,7 +155,7 @@ def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summar
 
 def _compute(
     context: Context,
-    held: lock.Lease,
+    held: lock.Lock,
     author: Author,
     run: Run,
     progress: Progress,
@@ -190,11 +190,11 @@ def _compute(
     progress.say(f"starting {context.resolved.title}")
     total = todo.todo.num_rows
     shards = scheduler.Shards(todo.todo, workers)
-    crew: in_process.LocalCrew | ray_actors.RayCrew | None = None
+    crew: in_process.InProcessWorkers | ray_actors.RayWorkers | None = None
     failed: CvjobsError | None = None
     speed = Speed()
     try:
-        with start.workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
+        with start.start_workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
             watcher = _Watcher(crew, progress, total, speed)
 
             def stopped() -> bool:
@@ -216,7 +216,7 @@ class _Watcher:
     """Keeps the progress bar current while the loop waits."""
 
     def __init__(
-        self, crew: in_process.LocalCrew | ray_actors.RayCrew, progress: Progress, total: int, speed: Speed
+        self, crew: in_process.InProcessWorkers | ray_actors.RayWorkers, progress: Progress, total: int, speed: Speed
     ) -> None:
         self._crew, self._progress, self._total, self._speed = crew, progress, total, speed
 

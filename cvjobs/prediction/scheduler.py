@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from cvjobs.prediction.engine.engine import Done
+from cvjobs.prediction.engine.engine import ShardResult
 
 FIRST = 256
 LARGEST = 8192
@@ -29,7 +29,7 @@ class WorkerDied(Exception):
         self.innocent = innocent
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """Workers that run shards; a handle stands for one shard that one worker is running."""
 
     def workers(self) -> list[Any]:
@@ -41,7 +41,7 @@ class Crew(Protocol):
     def wait(self, handles: list[Any], seconds: float) -> list[Any]:
         """Return the handles whose shards have ended, after at most so long."""
 
-    def result(self, handle: Any) -> Done:
+    def result(self, handle: Any) -> ShardResult:
         """Return an ended shard's ledger row; raises WorkerDied, or the CvjobsError that ended the worker's Stage."""
 
     def replace(self, worker: Any) -> None:
@@ -88,7 +88,7 @@ class Shards:
 
 
 def work(
-    crew: Crew,
+    crew: Workers,
     shards: Shards,
     uncommitted: Callable[[pa.Table], pa.Table],
     give_up: Callable[[pa.Table], None],

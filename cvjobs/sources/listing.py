@@ -25,7 +25,7 @@ from cvjobs.sources.lists import TABLES, TEXTS, read_list, suffix_of
 from cvjobs.sources.locations import locate, split_name
 from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
 from cvjobs.storage.object_store import Address, address
-from cvjobs.storage.remote_files import Remote, Seen, is_remote
+from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 from cvjobs.storage.storage_options import Options
 
 __all__ = ["Listing", "list_source", "nothing_found", "open_path", "version_of"]
@@ -65,7 +65,7 @@ def list_source(
     if suffix_of(path) in TEXTS + TABLES:
         return _list(path, path, remote, progress)
     started, status = time.time_ns(), os.stat(path)
-    return _one(path, Seen(status.st_size, status.st_mtime_ns, ""), started, progress)
+    return _one(path, RemoteState(status.st_size, status.st_mtime_ns, ""), started, progress)
 
 
 def open_path(listing_root: str, base: str, path: str) -> bytes:
@@ -173,7 +173,7 @@ def _list(name: bytes, file: bytes, remote: Remote, on_progress: Callable[[int],
     )
 
 
-def _one(path: bytes, about: Seen, started: int, on_progress: Callable[[int], None]) -> Listing:
+def _one(path: bytes, about: RemoteState, started: int, on_progress: Callable[[int], None]) -> Listing:
     folder, name = split_name(path)
     rows = ImageRows()
     rows.paths.append(name)

@@ -19,7 +19,7 @@ from cvjobs.common.paths import path_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
 from cvjobs.sources.locations import look
 from cvjobs.sources.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
-from cvjobs.storage.remote_files import Remote, Seen, is_remote
+from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
@@ -36,7 +36,7 @@ class Entries(NamedTuple):
     carried: pa.RecordBatch | None
 
 
-class Found(NamedTuple):
+class ListEntries(NamedTuple):
     """What a list named: ``images`` and ``failures`` as in a ``Listing``, and what was skipped, by reason."""
 
     images: pa.Table
@@ -50,7 +50,7 @@ def suffix_of(name: bytes) -> str:
     return os.path.splitext(os.fsdecode(plain))[1].lower()
 
 
-def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress: Callable[[int], None]) -> Found:
+def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress: Callable[[int], None]) -> ListEntries:
     """Look at every file that a list names, the first time it is named.
 
     ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
@@ -77,7 +77,7 @@ def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
     found, duplicates = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES))
     skipped["duplicate"] += duplicates
-    return Found(*found, dict(+skipped))
+    return ListEntries(*found, dict(+skipped))
 
 
 def _text(file: bytes) -> Iterator[Entries]:
@@ -161,11 +161,11 @@ def _without_blanks(entries: Entries) -> Entries:
 def _look(entries: Entries, base: bytes, remote: Remote) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return the rows of the files that are there, with the carried columns, and the rows of the others."""
     paths: list[bytes] = []
-    about: list[Seen] = []
+    about: list[RemoteState] = []
     failed: list[tuple[bytes, str, str]] = []
     there = np.ones(len(entries.uris), bool)
     for i, (uri, found) in enumerate(zip(entries.uris, look(entries.uris, base, remote), strict=True)):
-        if isinstance(found, Seen):
+        if isinstance(found, RemoteState):
             paths.append(uri)
             about.append(found)
         else:

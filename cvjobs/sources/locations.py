@@ -16,7 +16,7 @@ from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.paths import path_text
 from cvjobs.sources.folder import kind_of
 from cvjobs.sources.rows import failure_code
-from cvjobs.storage.remote_files import Remote, Seen, is_remote
+from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 REQUESTS = 64
 LOST = 200
@@ -56,7 +56,7 @@ def _below(base: bytes, relative: bytes) -> bytes:
     return scheme + b"://" + posixpath.normpath(place + b"/" + relative)
 
 
-def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[Seen | Absent]:
+def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[RemoteState | Absent]:
     """Yield for each path or URI, in their order, what is there.
 
     Raises WrongUse for one that can be nowhere, and JobFailed where a server answers nothing at all.
@@ -79,7 +79,7 @@ class _Server:
     def __init__(self, remote: Remote) -> None:
         self._remote, self._lost, self._lock = remote, 0, threading.Lock()
 
-    def look(self, place: bytes) -> Seen | Absent:
+    def look(self, place: bytes) -> RemoteState | Absent:
         try:
             found = self._remote.look(place.decode())
         except UnicodeDecodeError:
@@ -98,7 +98,7 @@ class _Server:
         return found
 
 
-def _stat(place: bytes) -> Seen | Absent:
+def _stat(place: bytes) -> RemoteState | Absent:
     try:
         status = os.stat(place)
     except OSError as error:
@@ -106,7 +106,7 @@ def _stat(place: bytes) -> Seen | Absent:
     except ValueError:
         return Absent("list_vanished", "no file name holds a NUL byte")
     if stat.S_ISREG(status.st_mode):
-        return Seen(status.st_size, status.st_mtime_ns, "")
+        return RemoteState(status.st_size, status.st_mtime_ns, "")
     return Absent("not_an_image", f"is a {'folder' if stat.S_ISDIR(status.st_mode) else kind_of(status.st_mode)}")
 
 

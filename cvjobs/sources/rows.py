@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvjobs.common.paths import image_id, path_text
-from cvjobs.storage.remote_files import Seen
+from cvjobs.storage.remote_files import RemoteState
 
 CHUNK = 50_000
 
@@ -114,7 +114,7 @@ def stat_columns(sizes: Sequence[int], times: Sequence[int]) -> tuple[pa.Array, 
     return pa.array(size_array), modified, version_of(size_array, time_array)
 
 
-def seen_columns(about: Sequence[Seen]) -> tuple[pa.Array, pa.Array, npt.NDArray[np.uint64]]:
+def seen_columns(about: Sequence[RemoteState]) -> tuple[pa.Array, pa.Array, npt.NDArray[np.uint64]]:
     """Return the columns as ``stat_columns`` does, of files and objects; the version of an object is its ETag's."""
     size, modified, version = stat_columns([s.size for s in about], [s.modified for s in about])
     return size, modified, _tagged(version, size, [s.tag for s in about])

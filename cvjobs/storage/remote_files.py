@@ -36,7 +36,7 @@ RANGES = 8  # of large objects, in flight
 PAGE = 5_000
 
 
-class Seen(NamedTuple):
+class RemoteState(NamedTuple):
     """What is known of an object unread: bytes, time stamp (ns, 0 where unknown), ETag (empty where there is none)."""
 
     size: int
@@ -63,15 +63,15 @@ class Remote:
         self._lock = threading.Lock()
         self._ranges: ThreadPoolExecutor | None = None
 
-    def look(self, uri: str) -> Seen:
+    def look(self, uri: str) -> RemoteState:
         """Return what a server says of an object."""
         place = address(uri)
         if place is None:
-            return Seen(*self._web.look(uri))
+            return RemoteState(*self._web.look(uri))
         with _as_files():
             return seen(obstore.head(self._buckets.client(place), place.key))
 
-    def read(self, uri: str, size: int) -> tuple[bytes, Seen]:
+    def read(self, uri: str, size: int) -> tuple[bytes, RemoteState]:
         """Return an object's bytes, and what it was when they were read; ``size`` is what it had when it was listed.
 
         Of a large one several ranges are in flight. Raises Changed where it became another one meanwhile.
@@ -79,7 +79,7 @@ class Remote:
         place = address(uri)
         if place is None:
             downloaded, about = self._web.read(uri)
-            return downloaded, Seen(*about)
+            return downloaded, RemoteState(*about)
         client = self._buckets.client(place)
         with _as_files():
             if size <= LARGE:
@@ -123,11 +123,11 @@ class Remote:
         return next(chain.from_iterable(self.below(place)), None) is not None
 
 
-def seen(meta: ObjectMeta) -> Seen:
+def seen(meta: ObjectMeta) -> RemoteState:
     """Return what a store says of an object."""
     modified = meta["last_modified"]
     stamp = int(modified.timestamp()) * 1_000_000_000 + modified.microsecond * 1000
-    return Seen(meta["size"], stamp, bare(meta["e_tag"] or ""))
+    return RemoteState(meta["size"], stamp, bare(meta["e_tag"] or ""))
 
 
 def bare(tag: str) -> str:

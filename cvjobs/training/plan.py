@@ -20,7 +20,7 @@ from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.torch_network import TYPES
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.decoded import DecodedImages
 from cvjobs.training.recipe.recipe import Recipe
@@ -59,7 +59,7 @@ class Subject:
     seed: int
     init_head: bool
 
-    def trainee(self) -> Trainee:
+    def trainee(self) -> Trainable:
         """Return the model as training begins with it; raises WrongUse as ``models.trainee``."""
         if self.task == "autoencoder":
             if self.init_head:

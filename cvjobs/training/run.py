@@ -17,7 +17,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
 from cvjobs.training import artifacts, conclusion, identity
@@ -29,7 +29,7 @@ from cvjobs.training.data.prepare import Intake
 from cvjobs.training.loop import resources, task_registry
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.resources import Staff
+from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
@@ -41,7 +41,7 @@ CACHE = "cache"
 SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
-def train(request: TrainRequest, nursery: Nursery) -> TrainingSummary | lr_range.LearningRate:
+def train(request: TrainRequest, nursery: DecoderServer) -> TrainingSummary | lr_range.LearningRate:
     """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
@@ -53,7 +53,7 @@ def train(request: TrainRequest, nursery: Nursery) -> TrainingSummary | lr_range
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
     # A search for a rate is made in this process.
-    staff = resources.staff(*((1, None) if request.find_lr else (request.workers, request.address)))
+    staff = resources.resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
         made = setup(request, store, staff, progress)
         now = made.record
@@ -85,7 +85,7 @@ def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
 class _Session:
     """A run that holds its folder."""
 
-    def __init__(self, made: Setup, store: LocalStore, nursery: Nursery, progress: Progress, stop: Stop) -> None:
+    def __init__(self, made: Setup, store: LocalStore, nursery: DecoderServer, progress: Progress, stop: Stop) -> None:
         self._setup, self._request, self._store = made, made.request, store
         self._nursery, self._progress, self._stop = nursery, progress, stop
         self._live: Live | None = None
@@ -100,7 +100,7 @@ class _Session:
             stop=stop,
         )
 
-    def run(self, staff: Staff, began: float) -> TrainingSummary:
+    def run(self, staff: Resources, began: float) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
@@ -124,7 +124,7 @@ class _Session:
             decoded.clear(self._intake.folder)
         return summary
 
-    def find_rate(self, staff: Staff) -> lr_range.LearningRate:
+    def find_rate(self, staff: Resources) -> lr_range.LearningRate:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
         self._progress.say(f"starting {plan.subject.model}")
@@ -143,7 +143,7 @@ class _Session:
             samples=(),
         )
 
-    def _check(self, plan: TrainPlan, staff: Staff) -> None:
+    def _check(self, plan: TrainPlan, staff: Resources) -> None:
         """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
 
         def tell(done: int, total: int, loss: float) -> bool:
@@ -153,10 +153,10 @@ class _Session:
         parts = plan.recipe.accumulate * staff.least  # as many images at once as a worker of the smallest team has
         self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
 
-    def _alone(self, plan: TrainPlan, staff: Staff) -> None:
+    def _alone(self, plan: TrainPlan, staff: Resources) -> None:
         Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
 
-    def _together(self, plan: TrainPlan, staff: Staff) -> None:
+    def _together(self, plan: TrainPlan, staff: Resources) -> None:
         from cvjobs.training.loop import ray_train
 
         ray_train.train(plan, staff, self._watch, _warn)

@@ -10,7 +10,7 @@ from typing import Any
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.networks import torch_network
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import identity
@@ -20,7 +20,7 @@ from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.loop import task_registry
-from cvjobs.training.loop.resources import Staff
+from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.request import TrainRequest
 
@@ -36,7 +36,7 @@ class Setup:
     earlier: dict[str, Any]
 
     @property
-    def trainee(self) -> Trainee:
+    def trainee(self) -> Trainable:
         """The model that training begins with."""
         return self.case.trainee
 
@@ -71,7 +71,7 @@ class Setup:
         )
 
 
-def setup(request: TrainRequest, store: LocalStore, staff: Staff, progress: Progress) -> Setup:
+def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: Progress) -> Setup:
     """Look up what a request names; nothing is written.
 
     Raises:
@@ -116,7 +116,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     )
 
 
-def _check_sizes(request: TrainRequest, trainee: Trainee) -> None:
+def _check_sizes(request: TrainRequest, trainee: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
     if len(sizes) < 2:

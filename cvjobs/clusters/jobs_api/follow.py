@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cvjobs.clusters.jobs_api.runtime import STDOUT
-from cvjobs.clusters.jobs_api.server import Job, Server, Unreachable
+from cvjobs.clusters.jobs_api.server import ClusterJob, Server, Unreachable
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
 
 PATIENCE = 60.0  # seconds that a cluster may be silent: its dashboard starts again in less
@@ -51,7 +51,7 @@ def attach_line(server: Server, name: str) -> str:
     return f"follow it with 'cvjobs jobs wait {name}{at}', stop it with 'cvjobs jobs stop {name}{at}'"
 
 
-def known(server: Server, name: str) -> Job:
+def known(server: Server, name: str) -> ClusterJob:
     """Return a job; raises WrongUse where the cluster has none of that id."""
     job = server.job(name)
     if job is None:
@@ -71,7 +71,7 @@ class Log:
     def __init__(self) -> None:
         self._shown = 0
 
-    def show(self, log: str, job: Job) -> None:
+    def show(self, log: str, job: ClusterJob) -> None:
         """Write the new whole lines, and of an ended job the rest, to the streams that the job wrote them to."""
         text = _SETUP.sub("", log, count=1)
         # Ray's own line about the start comes when its buffer is flushed: before, or in between the job's.
@@ -85,7 +85,7 @@ class Log:
         self._shown = max(end, self._shown)
 
 
-def _watch(server: Server, name: str, log: Log) -> Job:
+def _watch(server: Server, name: str, log: Log) -> ClusterJob:
     answered = time.monotonic()
     while True:
         began, took = time.monotonic(), 0.0
@@ -113,7 +113,7 @@ def _watch(server: Server, name: str, log: Log) -> Job:
         time.sleep(min(max(1.0, SHARE * took), LONGEST))
 
 
-def _death(job: Job) -> str:
+def _death(job: ClusterJob) -> str:
     if job.returned is not None and job.returned < 0:
         number = -job.returned
         known_signals = {one.value: one.name for one in signal.Signals}

@@ -24,7 +24,7 @@ class Unreachable(JobFailed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ClusterJob:
     """A job as the cluster knows it; times in seconds since 1970, None where not known (yet)."""
 
     id: str
@@ -80,12 +80,12 @@ class Server:
         except (ValueError, KeyError, TypeError):
             raise WrongUse(f"What answers at {self.address} is no Ray cluster: check --address.") from None
 
-    def job(self, name: str) -> Job | None:
+    def job(self, name: str) -> ClusterJob | None:
         """Return a job, None where the cluster knows none of that id."""
         status, body = self._ask("GET", f"/api/jobs/{name}")
         return None if status == _MISSING else _job(json.loads(self._checked(status, body)))
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[ClusterJob]:
         """Return the jobs that were submitted, the oldest first."""
         found = [_job(entry) for entry in json.loads(self._good("GET", "/api/jobs/")) if entry.get("submission_id")]
         return sorted(found, key=lambda job: job.started or 0.0)
@@ -159,9 +159,9 @@ class Server:
         raise Unreachable(f"The cluster at {self.address} failed ({status}, {words[-1][:200]}): see Ray's logs there.")
 
 
-def _job(entry: dict[str, Any]) -> Job:
+def _job(entry: dict[str, Any]) -> ClusterJob:
     began, ended = entry.get("start_time"), entry.get("end_time")
-    return Job(
+    return ClusterJob(
         id=entry.get("submission_id") or entry.get("job_id") or "",
         status=entry["status"],
         entrypoint=entry.get("entrypoint") or "",

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from cvjobs.clusters.jobs_api.follow import known
-from cvjobs.clusters.jobs_api.server import Job, Server
+from cvjobs.clusters.jobs_api.server import ClusterJob, Server
 from cvjobs.clusters.jobs_api.submit import STOP_SECONDS
 from cvjobs.common.errors import JobFailed
 
 LATEST = STOP_SECONDS + 25.0  # until the kill, and until the cluster knows of it
 
 
-def stop(server: Server, name: str) -> Job:
+def stop(server: Server, name: str) -> ClusterJob:
     """Stop a job and return it as it ended; one that has ended already is returned as it is."""
     job = known(server, name)
     if not job.over:

@@ -15,13 +15,13 @@ from cvjobs.clusters.jobs_api import code, follow, runtime
 from cvjobs.clusters.jobs_api.server import Server
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.config import argv
-from cvjobs.config.options import Wish
+from cvjobs.config.options import SubmitOptions
 
 STOP_SECONDS = 20  # between a request to stop and the kill: what is done is published in that time
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-def send(command: str, config: Any, wish: Wish) -> int:
+def send(command: str, config: Any, wish: SubmitOptions) -> int:
     """Run a command on the cluster at ``fields.address`` and return its exit code; 0 at once with ``detach``.
 
     An id that is known there is attached to: the same command line may be sent twice. Raises WrongUse where the id

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from cvjobs.dataset.export import Output
+from cvjobs.dataset.export import ExportedOutput
 from cvjobs.dataset.schema import CLASS_MAP, CLASSES, DETECTIONS
 from cvjobs.images.masks import rle
 from cvjobs.storage.store import file_at
@@ -25,7 +25,7 @@ UNIT = "annotations"
 Record = dict[str, Any]
 
 
-def write(output: Output, to: str) -> int:
+def write(output: ExportedOutput, to: str) -> int:
     """Write the file and return how many annotations it has."""
     count = 0
 
@@ -45,7 +45,7 @@ def write(output: Output, to: str) -> int:
     return count
 
 
-def _info(output: Output) -> Record:
+def _info(output: ExportedOutput) -> Record:
     origin = output.reader.origin
     made = datetime.fromtimestamp(origin["created"], UTC)
     return {
@@ -69,7 +69,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode()
 
 
-def _images(output: Output, numbers: Any) -> Iterator[list[Record]]:
+def _images(output: ExportedOutput, numbers: Any) -> Iterator[list[Record]]:
     at = 0
     for table in output.tables(["path", "width", "height"]):
         rows = zip(numbers[at:].tolist(), *(column.to_pylist() for column in table.columns), strict=False)
@@ -77,7 +77,7 @@ def _images(output: Output, numbers: Any) -> Iterator[list[Record]]:
         at += table.num_rows
 
 
-def _annotations(output: Output, images: Any, numbers: dict[int, int]) -> Iterator[list[Record]]:
+def _annotations(output: ExportedOutput, images: Any, numbers: dict[int, int]) -> Iterator[list[Record]]:
     columns = [CLASS_MAP, CLASSES] if output.task == "semantic" else [DETECTIONS]
     describe = _classes if output.task == "semantic" else _objects
     at = number = 0

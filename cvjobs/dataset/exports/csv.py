@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from cvjobs.common import json_values
 from cvjobs.dataset import schema
-from cvjobs.dataset.export import Output, publish
+from cvjobs.dataset.export import ExportedOutput, publish
 from cvjobs.dataset.schema import CLASSES, DETECTIONS
 from cvjobs.images.masks import rle
 
@@ -29,7 +29,7 @@ FORMULA = tuple("=+-@\t\r\n'＝＋－＠")  # noqa: RUF001
 Row = dict[str, Any]
 
 
-def write(output: Output, to: str) -> int:
+def write(output: ExportedOutput, to: str) -> int:
     """Write the file and return how many lines it has, without the one of names."""
     count = 0
     carried = output.reader.carried
@@ -64,7 +64,7 @@ def harmless(value: Any) -> Any:
     return value
 
 
-def _ranked(output: Output) -> list[str]:
+def _ranked(output: ExportedOutput) -> list[str]:
     """Return the columns of the best classes: ``label``, ``score``, ``label_2``, ``score_2`` and so on."""
     ranks = range(2, output.reader.snapshot.facts.get("top", 1) + 1)
     return ["label", "score", *(f"{name}_{rank}" for rank in ranks for name in ("label", "score"))]

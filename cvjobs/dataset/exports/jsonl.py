@@ -6,7 +6,7 @@ import json
 from typing import BinaryIO
 
 from cvjobs.common import json_values
-from cvjobs.dataset.export import Output, publish
+from cvjobs.dataset.export import ExportedOutput, publish
 from cvjobs.dataset.schema import CLASS_MAP
 
 TASKS = ("classify", "detect", "embed", "instance", "semantic")
@@ -14,7 +14,7 @@ UNIT = "lines"
 LEFT_OUT = ["version", CLASS_MAP]  # what tells us when to compute again, and a PNG
 
 
-def write(output: Output, to: str) -> int:
+def write(output: ExportedOutput, to: str) -> int:
     """Write the file and return how many lines it has."""
     count = 0
 

@@ -17,7 +17,7 @@ import yaml
 
 from cvjobs.common.errors import WrongUse, storage_failure
 from cvjobs.common.paths import path_bytes, path_text
-from cvjobs.dataset.export import Output
+from cvjobs.dataset.export import ExportedOutput
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.storage.object_store import address
 
@@ -28,7 +28,7 @@ OURS = "# Made by `cvjobs export`, which may replace labels/ and this file.\n"
 DATA, LABELS, ASIDE = "data.yaml", "labels", ".tmp-yolo-"
 
 
-def write(output: Output, to: str) -> int:
+def write(output: ExportedOutput, to: str) -> int:
     """Write the folder and return how many boxes it has; raises WrongUse where another one is there.
 
     It is complete when it has its ``labels.yaml``. What else is in it, such as ``images``, stays.
@@ -70,14 +70,14 @@ def _check(folder: Path) -> None:
         shutil.rmtree(entry)
 
 
-def _data(output: Output) -> str:
+def _data(output: ExportedOutput) -> str:
     origin = "".join(f"# {name}: {value!r}\n" for name, value in output.reader.origin.items())
     names = {number: category.name for number, category in enumerate(output.categories)}
     record = {"train": "images", "val": "images", "names": names}
     return OURS + origin + yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
 
 
-def _labels(output: Output, folder: Path) -> int:
+def _labels(output: ExportedOutput, folder: Path) -> int:
     """Write the label files and return how many boxes they have."""
     numbers = {category.id: number for number, category in enumerate(output.categories)}
     root = os.fsencode(folder)

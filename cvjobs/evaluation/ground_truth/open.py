@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.ground_truth.types import Truth
+from cvjobs.evaluation.ground_truth.types import GroundTruth
 from cvjobs.storage.remote_files import is_remote
 
 FORMATS = {
@@ -25,17 +25,17 @@ KNOWN = {
 }
 
 
-class Format(Protocol):
+class TruthFormat(Protocol):
     """A module of this package that reads a format."""
 
     def fits(self, path: Path) -> bool:
         """Return whether a place is of this format, by a cheap look."""
 
-    def read(self, path: Path, masks: bool, names: Sequence[str]) -> Truth:
+    def read(self, path: Path, masks: bool, names: Sequence[str]) -> GroundTruth:
         """Return the truth, with masks where asked for; ``names`` are those of the classes, in their order."""
 
 
-def read(place: str, task: str, names: Sequence[str] = ()) -> Truth:
+def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
     """Return the truth for predictions of a task; raises WrongUse where no format fits, or more than one does."""
     path = Path(place).expanduser()
     if is_remote(place.encode()):
@@ -43,7 +43,7 @@ def read(place: str, task: str, names: Sequence[str] = ()) -> Truth:
     if not path.exists():
         raise WrongUse(f"There is no truth at {place}: name {KNOWN[task]}.")
     for name in FORMATS[task]:
-        format_: Format = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
+        format_: TruthFormat = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
         if format_.fits(path):
             truth = format_.read(path, task == "instance", names)
             if not len(truth):

@@ -20,7 +20,7 @@ class BadTruth(WrongUse):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class GroundTruth:
     """The images that a truth knows, by name relative to where it starts.
 
     With ``endings`` false the names come without ``.jpg`` and the like.
@@ -35,7 +35,7 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectTruth(Truth):
+class ObjectTruth(GroundTruth):
     """Objects in images; ``named`` tells whether the categories have names beside their ids.
 
     ``numbers`` are the ids of the images, where they have any. ``relative`` boxes are in shares of their image.
@@ -49,7 +49,7 @@ class ObjectTruth(Truth):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelTruth(Truth):
+class PixelTruth(GroundTruth):
     """An image with a class for each pixel, for each image; ``categories`` are those that a file of names gives."""
 
     files: Sequence[Path]
@@ -57,7 +57,7 @@ class PixelTruth(Truth):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelTruth(Truth):
+class LabelTruth(GroundTruth):
     """A label for each image."""
 
     labels: Sequence[str]

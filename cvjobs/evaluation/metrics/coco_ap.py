@@ -23,7 +23,7 @@ UNDEFINED = -1.0  # COCO's word for the precision of what is not there
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CountedDetections:
     """The detections that count, by category and best score first, each with what became of it at IoU 0.5.
 
     ``row`` (n,) are positions among the given detections; ``truth`` (n,) is -1 and ``iou`` (n,) 0 where one has none;
@@ -40,7 +40,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class DetectionScores:
     """The numbers of an evaluation with K categories; ``UNDEFINED`` where a category has no truth that counts.
 
     ``precision`` (10, 101, K, 4) is at THRESHOLDS, RECALLS and RANGES, of the best 100 detections of an image and
@@ -52,7 +52,7 @@ class Scores:
     recall: Floats
     voc: Floats
     counted: Ints
-    found: Found
+    found: CountedDetections
 
     def average(self, metric: str, category: int | slice = slice(None)) -> float:
         """Return AP, AP50, AP75, AP_small ..., AR_1, AR_10, AR_100, AR_small ... or VOC_AP50 of some categories."""
@@ -73,7 +73,7 @@ METRICS = (
 )
 
 
-def evaluate(truths: Truths, detections: Detections, categories: int) -> Scores:
+def evaluate(truths: Truths, detections: Detections, categories: int) -> DetectionScores:
     """Return the numbers; ties of scores are decided by the number of the image, then by the given order."""
     order, rank = _ranked(detections, detections.image * categories + detections.category)
     order, rank = order[rank < MOST[-1]], rank[rank < MOST[-1]]
@@ -99,7 +99,7 @@ def evaluate(truths: Truths, detections: Detections, categories: int) -> Scores:
         if counted[category, 0]:
             voc[category] = _voc(best[rows], truths.ignored, counted[category, 0])
     found = _found(matches, owner, kept, order, categories)
-    return Scores(precision=precision, recall=recall, voc=voc, counted=counted[:, 0], found=found)
+    return DetectionScores(precision=precision, recall=recall, voc=voc, counted=counted[:, 0], found=found)
 
 
 def _ranked(detections: Detections, groups: Ints) -> tuple[Ints, Ints]:
@@ -188,7 +188,7 @@ def _voc(best: Ints, ignored: Bools, counted: int) -> float:
     return float(envelope[right].sum() / counted)
 
 
-def _found(matches: Matches, owner: Ints, kept: Detections, order: Ints, categories: int) -> Found:
+def _found(matches: Matches, owner: Ints, kept: Detections, order: Ints, categories: int) -> CountedDetections:
     rows = np.lexsort((-kept.score, kept.category))
     owned = owner[rows]
     known = owned >= 0
@@ -196,7 +196,7 @@ def _found(matches: Matches, owner: Ints, kept: Detections, order: Ints, categor
     truth, iou = np.full(len(rows), -1), np.zeros(len(rows))
     matched[known], ignored[known] = matches.matched[owned[known], 0, 0], matches.ignored[owned[known], 0, 0]
     truth[known], iou[known] = matches.truth[owned[known]], matches.iou[owned[known]]
-    return Found(
+    return CountedDetections(
         row=order[rows],
         score=kept.score[rows],
         truth=truth,

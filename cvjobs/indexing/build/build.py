@@ -22,9 +22,9 @@ from cvjobs.indexing.build import ivf, recall, ivf_training
 from cvjobs.indexing.generation import BASE, IDS, LISTS, VECTORS
 from cvjobs.indexing.kinds import Kind, budget
 from cvjobs.indexing.build.ivf import Addition
-from cvjobs.indexing.build.recall import Nearest, Setting
+from cvjobs.indexing.build.recall import Nearest, MeasuredSetting
 from cvjobs.indexing.search.shards import Lists
-from cvjobs.indexing.build.ivf_training import Sample
+from cvjobs.indexing.build.ivf_training import TrainingVectors
 from cvjobs.indexing.vectors import COLUMNS, Embeddings, Floats, ahead
 from cvjobs.storage.store import Store
 
@@ -52,7 +52,7 @@ class Base:
     """What building came to: the files, and the search setting with the recall it reached on ``queries`` queries."""
 
     files: tuple[File, ...]
-    setting: Setting
+    setting: MeasuredSetting
     queries: int
 
 
@@ -63,7 +63,7 @@ def build(site: Site, embeddings: Embeddings, kind: Kind, target: float, say: Ca
     if kind.name == "exact":
         blocks = (vectors for _, vectors in embeddings.blocks())
         file = publish_flat(store, f"{folder}/{BASE}", len(embeddings), embeddings.dim, blocks)
-        return Base(files=(file, ids), setting=Setting(nprobe=0, rerank=0, recall=1.0), queries=0)
+        return Base(files=(file, ids), setting=MeasuredSetting(nprobe=0, rerank=0, recall=1.0), queries=0)
     say(f"training {kind.factory}")
     drawn = ivf_training.sample(embeddings, kind, budget(kind.name, site.limit))
     trained = ivf_training.train(kind, embeddings.dim, drawn.training)
@@ -105,8 +105,8 @@ def in_turn(tasks: list[Addition]) -> None:
 
 
 def _tuned(
-    store: Store, written: tuple[File, ...], kind: Kind, nearest: Nearest, drawn: Sample, target: float
-) -> Setting:
+    store: Store, written: tuple[File, ...], kind: Kind, nearest: Nearest, drawn: TrainingVectors, target: float
+) -> MeasuredSetting:
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
         paths = index_files.fetch(store, written, scratch)

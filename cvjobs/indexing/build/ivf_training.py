@@ -23,7 +23,7 @@ Codes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class TrainingVectors:
     """Vectors to train on, and queries that are withheld from training: their positions (q,) and vectors (q, dim)."""
 
     training: Floats
@@ -31,7 +31,7 @@ class Sample:
     queries: Floats
 
 
-def sample(embeddings: Embeddings, kind: Kind, budget: int) -> Sample:
+def sample(embeddings: Embeddings, kind: Kind, budget: int) -> TrainingVectors:
     """Draw vectors uniformly by position, with a fixed seed; those for training fill at most ``budget`` bytes."""
     count = len(embeddings)
     room = budget // (4 * embeddings.dim)
@@ -39,7 +39,7 @@ def sample(embeddings: Embeddings, kind: Kind, budget: int) -> Sample:
     held = min(QUERIES, max(1, count // 10))
     drawn = np.random.default_rng(SEED).choice(count, min(count, points + held), replace=False)
     queries, training = np.sort(drawn[:held]), np.sort(drawn[held:])
-    return Sample(training=_gather(embeddings, training), positions=queries, queries=_gather(embeddings, queries))
+    return TrainingVectors(training=_gather(embeddings, training), positions=queries, queries=_gather(embeddings, queries))
 
 
 def _gather(embeddings: Embeddings, wanted: Ints) -> Floats:

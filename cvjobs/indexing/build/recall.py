@@ -62,7 +62,7 @@ class Nearest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class MeasuredSetting:
     """A search setting and the recall that was measured with it."""
 
     nprobe: int
@@ -88,7 +88,7 @@ def recall(nearest: Nearest, own: Ints, scores: Floats, rows: Ints) -> float:
     return float(np.minimum(counted, k).mean() / k)
 
 
-def tune(search: Search, nearest: Nearest, own: Ints, lists: int, reranked: bool, target: float) -> Setting:
+def tune(search: Search, nearest: Nearest, own: Ints, lists: int, reranked: bool, target: float) -> MeasuredSetting:
     """Return the smallest setting that reaches the target on both halves of the queries, or the best there is.
 
     It is found on one half; its recall is that on the other one.
@@ -117,4 +117,4 @@ def tune(search: Search, nearest: Nearest, own: Ints, lists: int, reranked: bool
     while found < target and high < lists:
         high = min(lists, math.ceil(1.1 * high))
         found = measure(1, high, rerank)
-    return Setting(nprobe=high, rerank=rerank, recall=found)
+    return MeasuredSetting(nprobe=high, rerank=rerank, recall=found)

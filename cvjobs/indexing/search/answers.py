@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from cvjobs.common.failures import CODES
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
-from cvjobs.indexing.search.output import Output
-from cvjobs.indexing.search.queries import NEIGHBOURS, Sample
+from cvjobs.indexing.search.output import AnswerFolder
+from cvjobs.indexing.search.queries import NEIGHBOURS, QuerySample
 from cvjobs.storage.store import Store
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Neighbours(Answer):
     failed_images: list[dict[str, str]]
     queries_per_second: float
     exit_code: int
-    sample: Sample = field(repr=False, compare=False)
+    sample: QuerySample = field(repr=False, compare=False)
 
     name = NEIGHBOURS
 
@@ -132,7 +132,7 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def about(index: Index, out: Output) -> dict[str, Any]:
+def about(index: Index, out: AnswerFolder) -> dict[str, Any]:
     """Return the part of an answer that names its index and its folder."""
     generation = index.generation
     return {

@@ -14,7 +14,7 @@ import xxhash
 
 from cvjobs.dataset import parts
 from cvjobs.indexing.search.components import Components, Ints
-from cvjobs.indexing.search.output import Output
+from cvjobs.indexing.search.output import AnswerFolder
 
 if TYPE_CHECKING:
     from cvjobs.indexing.search.opened_index import Index
@@ -49,7 +49,7 @@ class Groups:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class DuplicateGroups:
     """What a comparison came to: ``members`` images in ``groups``.
 
     ``exact`` of them are copies of the first of their group byte by byte; ``surplus`` bytes are in all but the first.
@@ -62,7 +62,9 @@ class Compared:
     sample: Groups
 
 
-def search(index: Index, min_score: float, out: Output, tell: Callable[[int], object] = lambda _: None) -> Compared:
+def search(
+    index: Index, min_score: float, out: AnswerFolder, tell: Callable[[int], object] = lambda _: None
+) -> DuplicateGroups:
     """Find all groups and publish them as ``DUPLICATES``; ``tell`` hears how many images were looked up."""
     found = find(index, min_score, tell)
     rows = found.rows
@@ -72,7 +74,7 @@ def search(index: Index, min_score: float, out: Output, tell: Callable[[int], ob
     group, size = rows["group"].to_numpy(), rows["bytes"].to_numpy()
     leads = np.diff(group, prepend=-1) > 0
     first = int(np.searchsorted(group, SAMPLE))
-    return Compared(
+    return DuplicateGroups(
         groups=int(leads.sum()),
         members=rows.num_rows,
         exact=int(pc.sum(rows["exact"]).as_py() or 0) - int(leads.sum()),

@@ -15,7 +15,7 @@ from cvjobs.dataset import snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.dataset.update import differences
 from cvjobs.indexing.generation import Generation
-from cvjobs.indexing.search.output import Output
+from cvjobs.indexing.search.output import AnswerFolder
 from cvjobs.indexing.search.queries import Queries
 from cvjobs.prediction import model_choice, run
 from cvjobs.prediction.context import Resolved
@@ -40,7 +40,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class QueryModel:
     """The model that made the index at ``index``; ``weights`` is where its file is now, if not where it was."""
 
     index: str
@@ -48,7 +48,7 @@ class Model:
     weights: str | None = None
 
 
-def ask(source: str, model: Model, out: Output, options: dict[str, Any]) -> Asked:
+def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, Any]) -> Asked:
     """Return the queries of a source, embedded below ``out`` where it holds images.
 
     ``options`` are of ``BatchOptions``. Raises WrongUse where the vectors are not of the index's model, or cannot be
@@ -78,7 +78,7 @@ def _embeddings(source: str, options: Options) -> Queries | None:
     return Queries(reader=SnapshotReader(store=store, snapshot=base)) if base.version else None
 
 
-def _check(given: Queries, model: Model) -> None:
+def _check(given: Queries, model: QueryModel) -> None:
     made, reader = model.generation, given.reader
     if reader.snapshot.fingerprint != made.fingerprint:
         raise WrongUse(
@@ -115,7 +115,7 @@ class _Embed:
 
     command = "query"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: QueryModel) -> None:
         self._model = model
 
     def resolve(self, earlier: dict[str, Any]) -> Resolved:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cvjobs.html import render
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.indexing.search.answers import Duplicates, Neighbours
 from cvjobs.indexing.search.self_matches import Origin
 from cvjobs.sources.reader import open_source
@@ -34,7 +34,7 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
     shown = [(rows.slice(0, across), hits[:across]) for _, rows, hits in answer.sample.each()][:down]
     keys = answer.sample.keys.slice(0, down)
     hits = np.unique(np.concatenate([np.zeros(0, np.int64), *[found for _, found in shown]]))
-    with closing(Nursery()) as nursery:
+    with closing(DecoderServer()) as nursery:
         asked = _read(origin, options, keys, LARGE, nursery)
         images = dict(zip(hits.tolist(), _read(_origin(index), options, index.rows(hits), SMALL, nursery), strict=True))
     queries = [
@@ -65,7 +65,7 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
         room -= len(shown)
         wanted += shown
         groups.append({"rows": [rows[i] for i in shown], "at": list(shown), "count": end - start})
-    with closing(Nursery()) as nursery:
+    with closing(DecoderServer()) as nursery:
         found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, nursery)
     images = dict(zip(wanted, found, strict=True))
     for group in groups:
@@ -83,5 +83,5 @@ def _origin(index: Index) -> Origin:
     return Origin(index.generation.root, index.generation.listed_in)
 
 
-def _read(origin: Origin, options: Options, rows: pa.Table, size: int, nursery: Nursery) -> list[Thumbnail]:
+def _read(origin: Origin, options: Options, rows: pa.Table, size: int, nursery: DecoderServer) -> list[Thumbnail]:
     return thumbnails(open_source(origin.root, origin.base, options), rows, BUDGET, size, nursery)

@@ -31,7 +31,7 @@ AGAIN = 1 << 20  # answers held at once where many of the nearest were left out 
 
 
 @dataclass(frozen=True)
-class Found:
+class NeighbourRows:
     """What a block of queries came to: ``rows`` of ``SCHEMA``, their ``positions`` in the index, ``counts`` a query."""
 
     rows: pa.Table
@@ -41,7 +41,7 @@ class Found:
 
 def neighbours(
     index: Index, keys: pa.Table, vectors: Floats, k: int, min_score: float | None, itself: Itself | None
-) -> Found:
+) -> NeighbourRows:
     """Return the ``k`` nearest images of each query that score enough; ``keys`` has ``path`` and ``content_hash``."""
     if itself is None:
         scores, rows = index.search(vectors, k)
@@ -61,7 +61,7 @@ def neighbours(
             "score": pa.array(scores[kept]),
         }
     )
-    return Found(table.cast(SCHEMA), positions, counts)
+    return NeighbourRows(table.cast(SCHEMA), positions, counts)
 
 
 def _same(itself: Itself, keys: pa.Table) -> Same:

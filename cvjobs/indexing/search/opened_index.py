@@ -20,8 +20,8 @@ from cvjobs.indexing import generation as indexing_generation
 from cvjobs.indexing import index_files
 from cvjobs.indexing.delta import dead_rows
 from cvjobs.indexing.generation import Generation
-from cvjobs.indexing.index_files import Damaged
-from cvjobs.indexing.search.shards import Flat, Lists, Mask, Shard, join, merge
+from cvjobs.indexing.index_files import DamagedIndex
+from cvjobs.indexing.search.shards import Flat, IndexShard, Lists, Mask, join, merge
 from cvjobs.indexing.vectors import Floats, Ints, unit
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
@@ -30,7 +30,7 @@ from cvjobs.storage.store import Store, open_store
 class Index:
     """One generation of an index; positions of rows count through what was built together, then what came later."""
 
-    def __init__(self, generation: Generation, paths: dict[str, Path], shards: list[Shard], removed: Ints) -> None:
+    def __init__(self, generation: Generation, paths: dict[str, Path], shards: list[IndexShard], removed: Ints) -> None:
         self.generation = generation
         self._paths, self._shards, self._removed = paths, shards, removed
         self._clean: Callable[[], object] = lambda: None
@@ -131,7 +131,7 @@ def open_generation(store: Store, opened: Generation, ours: bool = False) -> Ind
 
 def _shard(
     store: Store, opened: Generation, paths: dict[str, Path], names: tuple[str, str], live: Mask | None
-) -> Shard:
+) -> IndexShard:
     name, halves = names
     first, count = (0, opened.base) if name == indexing_generation.BASE else (opened.base, opened.delta)
     exact = opened.kind == "exact"
@@ -143,10 +143,10 @@ def _shard(
         else:
             index = index_files.read_index(paths[name])
     except RuntimeError as error:
-        raise Damaged(store.place, name, "FAISS cannot read it") from error
+        raise DamagedIndex(store.place, name, "FAISS cannot read it") from error
     found = (index.ntotal, index.d, index.metric_type)
     if found != (count, opened.dim, faiss.METRIC_INNER_PRODUCT):
-        raise Damaged(store.place, name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
+        raise DamagedIndex(store.place, name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
     if exact:
         return Flat(index, first, None if live is None else live[first : first + count])
     vectors = index_files.read_halves(paths.get(halves), opened.dim)

@@ -19,7 +19,7 @@ FORMAT = "cvjobs query"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class AnswerFolder:
     """A folder for the rows of an answer from the index at ``index``; ``notes`` are kept with the rows."""
 
     store: Store
@@ -30,7 +30,7 @@ class Output:
 
 
 @contextmanager
-def opened(out: str | None, index: str, generation: Generation, options: Options) -> Iterator[Output]:
+def opened(out: str | None, index: str, generation: Generation, options: Options) -> Iterator[AnswerFolder]:
     """Yield the output ``out``, or a temporary one, which is deleted where an exception ends its use.
 
     Raises WrongUse for a folder of another command, OutputHeld where another command writes to it.
@@ -45,7 +45,7 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
     if out is None:
         folder = tempfile.mkdtemp(prefix="cvjobs-query-")
         try:
-            yield Output(store=LocalStore(folder), temporary=True, index=place, options=options, notes=notes)
+            yield AnswerFolder(store=LocalStore(folder), temporary=True, index=place, options=options, notes=notes)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -56,7 +56,7 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
         store.writer = schema.new_run(held.epoch)
         store.create(schema.FORMAT, schema.pack({"format": FORMAT, "version": 1, "source": f"a query of {place}"}))
         _tidy(store)
-        yield Output(store=store, temporary=False, index=place, options=options, notes=notes)
+        yield AnswerFolder(store=store, temporary=False, index=place, options=options, notes=notes)
 
 
 def _check(store: Store) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from cvjobs.dataset import parts
 from cvjobs.dataset.snapshot_reader import SnapshotReader
-from cvjobs.indexing.search.neighbours import SCHEMA, Found, neighbours
-from cvjobs.indexing.search.output import Output
+from cvjobs.indexing.search.neighbours import SCHEMA, NeighbourRows, neighbours
+from cvjobs.indexing.search.output import AnswerFolder
 from cvjobs.indexing.search.self_matches import Itself, Origin
 from cvjobs.indexing.vectors import ahead, matrix
 from cvjobs.prediction.tasks.embed import COLUMN
@@ -55,7 +55,7 @@ class Queries:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class QueryOptions:
     """What is asked of each query: ``k`` neighbours, of this score at least, with or without the query itself."""
 
     k: int
@@ -64,11 +64,11 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class QuerySample:
     """The first queries with what was found: ``keys`` of n queries, ``found`` for them."""
 
     keys: pa.Table
-    found: Found
+    found: NeighbourRows
 
     def each(self) -> Iterator[tuple[str, pa.Table, Ints]]:
         """Yield each query's path with the rows and positions of its neighbours."""
@@ -85,11 +85,15 @@ class Searched:
     answered: int
     neighbours: int
     queries_per_second: float
-    sample: Sample
+    sample: QuerySample
 
 
 def search(
-    index: Index, queries: Queries, wish: Wish, out: Output, tell: Callable[[int], object] = lambda _: None
+    index: Index,
+    queries: Queries,
+    wish: QueryOptions,
+    out: AnswerFolder,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> Searched:
     """Find the neighbours of all queries and publish them as ``NEIGHBOURS``; ``tell`` hears how many are done.
 
@@ -97,13 +101,13 @@ def search(
     """
     began = time.monotonic()
     count = answered = rows = 0
-    first: list[tuple[pa.Table, Found]] = []
+    first: list[tuple[pa.Table, NeighbourRows]] = []
     itself = None
     if wish.exclude_self:
         generation = index.generation
         itself = Itself(index.ids, Origin(generation.root, generation.listed_in), queries.origin)
 
-    def found() -> Iterator[tuple[pa.Table, Found]]:
+    def found() -> Iterator[tuple[pa.Table, NeighbourRows]]:
         for keys, vectors in ahead(queries.blocks(max(min(BLOCK, ANSWERS // wish.k), 1))):
             yield keys, neighbours(index, keys, vectors, wish.k, wish.min_score, itself)
 
@@ -129,20 +133,22 @@ def search(
     )
 
 
-def _head(keys: pa.Table, block: Found, count: int) -> tuple[pa.Table, Found]:
+def _head(keys: pa.Table, block: NeighbourRows, count: int) -> tuple[pa.Table, NeighbourRows]:
     counts = block.counts[:count]
     total = int(counts.sum())
-    return keys.slice(0, count), Found(block.rows.slice(0, total), block.positions[:total], counts)
+    return keys.slice(0, count), NeighbourRows(block.rows.slice(0, total), block.positions[:total], counts)
 
 
-def _joined(blocks: list[tuple[pa.Table, Found]]) -> Sample:
+def _joined(blocks: list[tuple[pa.Table, NeighbourRows]]) -> QuerySample:
     if not blocks:
         none = np.zeros(0, np.int64)
-        return Sample(keys=pa.table({"path": pa.array([], pa.string())}), found=Found(SCHEMA.empty_table(), none, none))
+        return QuerySample(
+            keys=pa.table({"path": pa.array([], pa.string())}), found=NeighbourRows(SCHEMA.empty_table(), none, none)
+        )
     found = [block for _, block in blocks]
-    return Sample(
+    return QuerySample(
         keys=pa.concat_tables([keys for keys, _ in blocks]),
-        found=Found(
+        found=NeighbourRows(
             pa.concat_tables([block.rows for block in found]),
             np.concatenate([block.positions for block in found]),
             np.concatenate([block.counts for block in found]),

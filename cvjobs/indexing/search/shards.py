@@ -19,7 +19,7 @@ GATHERED = 32 << 20  # bytes of candidates that are compared at once
 SLACK = 0.1  # what a code's score may be off
 
 
-class Shard(Protocol):
+class IndexShard(Protocol):
     """Some of the vectors; those that are not live are never returned."""
 
     def search(self, vectors: Floats, k: int) -> tuple[Floats, Ints]:
@@ -42,7 +42,7 @@ class Flat:
         self._vectors: Floats = flat.reshape(index.ntotal, index.d)
 
     def search(self, vectors: Floats, k: int) -> tuple[Floats, Ints]:
-        """See ``Shard.search``.
+        """See ``IndexShard.search``.
 
         FAISS's own selection of rows would compare one by one instead of by matrix products: so more are fetched
         than needed, and again more for the queries where too many of them were not live.
@@ -71,12 +71,12 @@ class Flat:
         return found
 
     def within(self, vectors: Floats, score: float) -> Ranges:
-        """See ``Shard.within``."""
+        """See ``IndexShard.within``."""
         limits, scores, rows = self._index.range_search(vectors, below(score))
         return select(limits.astype(np.int64), scores, rows, self._live, self._first)
 
     def blocks(self, count: int) -> Iterator[tuple[Ints, Floats]]:
-        """See ``Shard.blocks``."""
+        """See ``IndexShard.blocks``."""
         for start in range(0, len(self._vectors), count):
             vectors = self._vectors[start : start + count]
             rows = np.arange(start, start + len(vectors))
@@ -112,7 +112,7 @@ class Lists:
         return own
 
     def search(self, vectors: Floats, k: int) -> tuple[Floats, Ints]:
-        """See ``Shard.search``."""
+        """See ``IndexShard.search``."""
         if self._vectors is None:
             found: tuple[Floats, Ints] = self._index.search(vectors, k, params=self._parameters())
             return found
@@ -135,7 +135,7 @@ class Lists:
         return self._vectors[np.maximum(rows - self._first, 0)].astype(np.float32)
 
     def within(self, vectors: Floats, score: float) -> Ranges:
-        """See ``Shard.within``; of coded vectors, candidates may score ``SLACK`` less before they are compared."""
+        """See ``IndexShard.within``; of coded vectors, candidates may score ``SLACK`` less before they are compared."""
         if self._vectors is None:
             return self._within(vectors, score)
         limits, _, rows = self._within(vectors, score - SLACK)
@@ -154,7 +154,7 @@ class Lists:
         return limits.astype(np.int64), scores, rows
 
     def blocks(self, count: int) -> Iterator[tuple[Ints, Floats]]:
-        """See ``Shard.blocks``."""
+        """See ``IndexShard.blocks``."""
         if self._vectors is not None:
             for start in range(0, len(self._vectors), count):
                 rows = np.arange(start, min(start + count, len(self._vectors))) + self._first

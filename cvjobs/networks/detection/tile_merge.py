@@ -17,7 +17,7 @@ NEAR = 0.01  # of a tile's side: boxes that end so close to its edge may be cut 
 
 
 @dataclass(frozen=True)
-class Seen:
+class TileDetections:
     """Detections of all tiles: boxes (N, 4) in pixels of the picture, scores, classes and the number of the tile."""
 
     boxes: Floats
@@ -26,7 +26,7 @@ class Seen:
     tile: Rows
 
 
-def joined(tiles: list[Tile], seen: Seen, iou: float) -> tuple[Rows, Floats]:
+def joined(tiles: list[Tile], seen: TileDetections, iou: float) -> tuple[Rows, Floats]:
     """Return which detections remain, best first, and their boxes.
 
     Three rules, none of which does anything where tiles do not overlap:
@@ -62,7 +62,7 @@ def joined(tiles: list[Tile], seen: Seen, iou: float) -> tuple[Rows, Floats]:
     return rows, boxes[rows]
 
 
-def _agreed(same: list[int], seen: Seen, cut: Bools) -> Floats:
+def _agreed(same: list[int], seen: TileDetections, cut: Bools) -> Floats:
     """Return the box of an object by all its detections."""
     whole = [row for row in same if not cut[row]]
     if whole:
@@ -80,7 +80,7 @@ def _ends_at(boxes: Floats, places: Floats, inner: Bools) -> Bools:
     return ends
 
 
-def _seen_whole_elsewhere(seen: Seen, cut: Bools, places: Floats, inner: Bools) -> Bools:
+def _seen_whole_elsewhere(seen: TileDetections, cut: Bools, places: Floats, inner: Bools) -> Bools:
     """Return which cut boxes lie in another tile, clear of its inner edges."""
     found = np.zeros(len(cut), bool)
     rows = np.flatnonzero(cut)
@@ -92,7 +92,7 @@ def _seen_whole_elsewhere(seen: Seen, cut: Bools, places: Floats, inner: Bools) 
     return found
 
 
-def _partners(order: Rows, seen: Seen, places: Floats, iou: float) -> dict[int, list[int]]:
+def _partners(order: Rows, seen: TileDetections, places: Floats, iou: float) -> dict[int, list[int]]:
     """Return for each detection those of other tiles that are the same object."""
     rows = {int(number): order[seen.tile[order] == number] for number in np.unique(seen.tile[order])}
     numbers = np.array(list(rows), np.int64)

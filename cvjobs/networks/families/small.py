@@ -10,7 +10,7 @@ from cvjobs.networks import head_transfer
 from cvjobs.networks import weights as files
 from cvjobs.networks.small.autoencoder import Autoencoder
 from cvjobs.networks.small.cnn import Cnn
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 
 _NAMES = {"train": ["cnn"], "autoencoder": ["autoencoder"]}
 _SIDE, _LEAST = 32, 4
@@ -22,7 +22,7 @@ def names(task: str) -> list[str]:
     return _NAMES.get(task, [])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainee:
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return the classifier with random weights, for images squashed to 32x32 or to ``side``."""
     _check(name, "train", weights, side)
     if labels:
@@ -31,10 +31,12 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, 
         module = Cnn(classes)
     size = side or _SIDE
     transform = Transform(size=(size, size), fit="exact", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return Trainee(name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=Cnn.backbone)
+    return Trainable(
+        name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=Cnn.backbone
+    )
 
 
-def autoencoder(name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainee:
+def autoencoder(name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainable:
     """Return the autoencoder with random weights, for images squashed to 64x64 or to ``side``, from 0 to 1."""
     _check(name, "autoencoder", weights, side)
     size = side or _PICTURE
@@ -42,7 +44,7 @@ def autoencoder(name: str, weights: str, dim: int, side: int | None, seed: int) 
         module = Autoencoder(dim, size)
     transform = Transform(size=(size, size), fit="exact")
     encoder = Autoencoder.encoding
-    return Trainee(name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=encoder)
+    return Trainable(name=f"small/{name}", transform=transform, weights=files.RANDOM, module=module, pooled=encoder)
 
 
 def _check(name: str, task: str, weights: str, side: int | None) -> None:

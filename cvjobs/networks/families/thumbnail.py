@@ -18,17 +18,17 @@ def names(task: str) -> list[str]:
     return ["N"] if task == "embed" else []
 
 
-def embedder(name: str, weights: str, layer: str) -> Thumbnail:
+def embedder(name: str, weights: str, layer: str) -> ThumbnailModel:
     """Return the thumbnail of that side length as a model; there are no weights and no layers to choose."""
     if not (name.isascii() and name.isdigit() and 1 <= int(name) <= LARGEST):
         raise WrongUse(f"thumbnail/{name} is no model: write thumbnail/N with N from 1 to {LARGEST}, as thumbnail/8.")
     if weights != "pretrained" or layer:
         raise WrongUse(f"thumbnail/{name} has neither weights nor layers: leave out --weights and --layer.")
-    return Thumbnail(side=int(name))
+    return ThumbnailModel(side=int(name))
 
 
 @dataclass(frozen=True)
-class Thumbnail:
+class ThumbnailModel:
     """An embedder and its own network: pixels ÷ 255, flattened in the order height, width, channel."""
 
     side: int
@@ -54,7 +54,7 @@ class Thumbnail:
         """Return the name, and that there are no weights."""
         return {"model": self.name, "weights": "none", "weights_sha256": "", "layer": "pixels"}
 
-    def load(self, device: str, precision: str) -> Thumbnail:  # noqa: ARG002  (numpy on the CPU whatever is asked)
+    def load(self, device: str, precision: str) -> ThumbnailModel:  # noqa: ARG002  (numpy on the CPU whatever is asked)
         """Return itself: there is nothing to load, and the result is exact on any device."""
         return self
 

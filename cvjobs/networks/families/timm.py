@@ -23,7 +23,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.networks import head_transfer, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
-from cvjobs.networks.trainable import Trainee, resized
+from cvjobs.networks.trainable import Trainable, resized
 from cvjobs.networks.weights import Weights
 
 # OSError and the HTTP client's own error: which client it is differs between versions of the hub's library.
@@ -57,7 +57,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return torch_network.classifier(full, transform, chosen, model, labels, _published(config))
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainee:
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return a model with a new head; one whose input has a fixed size is built for images of ``side``."""
     full, config, transform, chosen = _chosen(name, weights)
     if not config["num_classes"] or not config["classifier"]:
@@ -72,7 +72,7 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, 
     if before is not None:
         named = head_transfer.names(chosen, _synonyms(config), known, full)
         inherited = head_transfer.inherit(_head(model), before, labels, named, full)
-    return Trainee(
+    return Trainable(
         name=full,
         transform=resized(transform, side),
         weights=chosen,

@@ -15,7 +15,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.networks import registry, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
 
 FILE = "model.safetensors"
@@ -47,7 +47,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
 @dataclass(frozen=True)
 class _Opened:
     task: str
-    trainee: Trainee
+    trainee: Trainable
     transform: Transform
     weights: Weights
 

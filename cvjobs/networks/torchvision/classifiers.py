@@ -15,7 +15,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.networks import head_transfer, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
-from cvjobs.networks.trainable import Trainee, resized
+from cvjobs.networks.trainable import Trainable, resized
 from cvjobs.networks.weights import Weights
 
 # The published densenet files are older than a renaming of their modules: norm.1 became norm1.
@@ -40,7 +40,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return torch_network.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainee:
+def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
     full, entry, chosen = _chosen(name, weights)
     transform = _transform(entry)
@@ -64,7 +64,7 @@ def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, 
     if labels:
         named = head_transfer.names(chosen, _synonyms(entry), len(before.weight), full)
         inherited = head_transfer.inherit(head, before, labels, named, full)
-    return Trainee(
+    return Trainable(
         name=full,
         transform=resized(transform, side),
         weights=chosen,

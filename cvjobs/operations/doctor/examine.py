@@ -11,7 +11,7 @@ from cvjobs.operations.doctor.finding import Finding
 SUBJECTS = ("library_versions", "switches", "token", "ports", "gpus", "faiss", "decoders", "machine")
 
 
-class Subject(Protocol):
+class Check(Protocol):
     """A module of this package that looks at something."""
 
     def check(self) -> Iterator[Finding]:
@@ -22,7 +22,7 @@ def findings() -> Iterator[Finding]:
     """Look at everything; a check that cannot look is a finding itself."""
     for name in SUBJECTS:
         try:
-            subject: Subject = plugins.load("cvjobs.operations.doctor", "subject", name, SUBJECTS)
+            subject: Check = plugins.load("cvjobs.operations.doctor", "subject", name, SUBJECTS)
             yield from subject.check()
         except Exception as error:  # noqa: BLE001 - the other checks are wanted most where one cannot run
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]

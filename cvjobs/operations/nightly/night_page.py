@@ -10,7 +10,7 @@ from cvjobs.html.charts import Histogram
 from cvjobs.html.render import render
 from cvjobs.operations.nightly.outcome import did
 from cvjobs.operations.nightly.pipeline_file import Pipeline
-from cvjobs.operations.nightly.record import Night, Work
+from cvjobs.operations.nightly.record import Night, StepRecord
 from cvjobs.prediction.report.findings import REMEMBERED
 from cvjobs.storage.store import Store
 
@@ -25,12 +25,12 @@ _WORDS = {"count": "vectors", "images_per_second": "images a second", "recall": 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedStep:
     """A step of the night beside the same step of the night before; ``rows`` are (what, then, now)."""
 
-    work: Work
+    work: StepRecord
     did: str
-    before: Work | None
+    before: StepRecord | None
     rows: list[tuple[str, float | None, float]]
     charts: list[Histogram]
 
@@ -70,7 +70,7 @@ def _headline(night: Night) -> str:
     return f"{steps}; {ended.name} {'is running' if ended.status == 'running' else ended.status}"
 
 
-def _compared(work: Work, previous: Night | None) -> Compared:
+def _compared(work: StepRecord, previous: Night | None) -> ComparedStep:
     """Return a step beside the newest earlier one of its name and command that was done."""
     found = [w for w in (previous.steps if previous else []) if (w.name, w.command) == (work.name, work.command)]
     before = next((other for other in found if other.status == "done"), None)
@@ -78,7 +78,7 @@ def _compared(work: Work, previous: Night | None) -> Compared:
     now |= {name: _ABSENT for name in then if ": " in name and name not in now}
     names = list(now) if work.summary else []
     rows = [(_WORDS.get(name, name), then.get(name, _ABSENT if ": " in name else None), now[name]) for name in names]
-    return Compared(
+    return ComparedStep(
         work=work,
         did=did(work),
         before=before,
@@ -87,7 +87,7 @@ def _compared(work: Work, previous: Night | None) -> Compared:
     )
 
 
-def _classes(work: Work, before: Work | None) -> list[tuple[str, float | None, float]]:
+def _classes(work: StepRecord, before: StepRecord | None) -> list[tuple[str, float | None, float]]:
     """Return the most frequent classes of both nights; one that a full record does not mention is not known."""
     now, then = work.summary.get("classes", {}), before.summary.get("classes", {}) if before else {}
     absent = _ABSENT if len(then) < REMEMBERED else None
@@ -96,7 +96,7 @@ def _classes(work: Work, before: Work | None) -> list[tuple[str, float | None, f
     return [(name, then.get(name, absent), now.get(name, _ABSENT)) for name in most[:CLASSES]]
 
 
-def _chart(work: Work | None, when: str) -> list[Histogram]:
+def _chart(work: StepRecord | None, when: str) -> list[Histogram]:
     """Return the distribution of a step's scores, drawn; none where there are none."""
     if work is None or not any(work.scores):
         return []
@@ -107,7 +107,7 @@ def _chart(work: Work | None, when: str) -> list[Histogram]:
     return [drawn] if drawn else []
 
 
-def _numbers(work: Work) -> dict[str, float]:
+def _numbers(work: StepRecord) -> dict[str, float]:
     """Return what a step's summary counts and measures, by its name."""
     found: dict[str, float] = {}
     for key, value in {**work.summary, "seconds": work.seconds}.items():

@@ -10,7 +10,7 @@ from cvjobs.common import formatting
 from cvjobs.common.errors import Stopped
 from cvjobs.dataset import schema
 from cvjobs.operations.nightly.pipeline_file import Pipeline
-from cvjobs.operations.nightly.record import Night, Work
+from cvjobs.operations.nightly.record import Night, StepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Preview(Outcome):
         return "\n".join([*lines, "nothing was run, nothing was written"])
 
 
-def _step(work: Work) -> dict[str, Any]:
+def _step(work: StepRecord) -> dict[str, Any]:
     return {
         "name": work.name,
         "command": work.command,
@@ -86,7 +86,7 @@ def _step(work: Work) -> dict[str, Any]:
     }
 
 
-def did(work: Work) -> str:
+def did(work: StepRecord) -> str:
     """Return what a step did, in a few words from its own summary."""
     told = [
         ("ok", "ok"),

@@ -27,7 +27,7 @@ _REMEDY = "name a YAML file with steps, as docs/nightly.md shows"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class NightStep:
     """One command of a pipeline: ``words`` is its argv without ``cvjobs``; ``json`` says whether it can answer in it.
 
     ``line`` is the command line, as a person types it in the pipeline's folder, without what is secret.
@@ -56,7 +56,7 @@ class Pipeline:
     state: Path
     variables: dict[str, str]
     notify: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[NightStep, ...]
 
 
 def read(file: str) -> Pipeline:
@@ -158,14 +158,14 @@ class _Reader:
             raise WrongUse(f"'{place}' in {self._file} must be text or a list of texts.")
         return [self.text(entry, place) for entry in value]
 
-    def steps(self, entries: Any, settings: Any) -> tuple[Step, ...]:
+    def steps(self, entries: Any, settings: Any) -> tuple[NightStep, ...]:
         """Return the steps; a setting goes to every step whose command has it, and a step's own option wins."""
         if not isinstance(entries, list) or not entries:
             raise WrongUse(f"{self._file} has no steps: list commands, as in 'steps: [{{embed: {{source: ...}}}}]'.")
         if not isinstance(settings, dict):
             raise WrongUse(f"'settings' in {self._file} must map options to values.")
         shared = {key.replace("-", "_"): value for key, value in settings.items()}
-        steps: list[Step] = []
+        steps: list[NightStep] = []
         known: set[str] = set()
         for number, entry in enumerate(entries, start=1):
             step, options = self._step(number, entry, shared)
@@ -178,7 +178,7 @@ class _Reader:
                 raise WrongUse(f"No step in {self._file} has an option for the setting '{key}'{nearest(key, known)}.")
         return tuple(steps)
 
-    def _step(self, number: int, entry: Any, shared: dict[str, Any]) -> tuple[Step, set[str]]:
+    def _step(self, number: int, entry: Any, shared: dict[str, Any]) -> tuple[NightStep, set[str]]:
         commands = [key for key in entry if key != "name"] if isinstance(entry, dict) else []
         if len(commands) != 1:
             raise WrongUse(
@@ -205,7 +205,7 @@ class _Reader:
         values = yaml_file.options(driver.Config, texts, place)
         config_fields.complete(driver.Config, values, lambda field: f"'{field.name}' is missing{place}: add it.")
         secret = {"storage_option": hidden(values["storage_option"])} if "storage_option" in values else {}
-        step = Step(
+        step = NightStep(
             name=name,
             command=command,
             words=tuple(typed(command, driver.Config, values)),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from cvjobs.dataset import schema
-from cvjobs.operations.nightly.pipeline_file import Pipeline, Step
+from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
 
@@ -24,7 +24,7 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 
 
 @dataclass(kw_only=True)
-class Work:
+class StepRecord:
     """One step of a night: how its last try went.
 
     ``summary`` holds the plain values of the command's JSON, ``scores`` and ``titles`` are as in ``scores.Scores``.
@@ -69,7 +69,7 @@ class Night:
     pipeline: str
     number: int
     status: Status = "running"
-    steps: list[Work] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
 
     @property
@@ -109,7 +109,7 @@ class Night:
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Night:
         """Return the night that a JSON record describes; raises KeyError or TypeError where it describes none."""
-        steps = [_known(Work, step) for step in record["steps"]]
+        steps = [_known(StepRecord, step) for step in record["steps"]]
         tries = [_known(Try, attempt) for attempt in record["tries"]]
         if not steps or not tries:
             raise KeyError("steps")
@@ -160,7 +160,7 @@ def tonight(store: Store, pipeline: Pipeline, earlier: list[Night]) -> Night:
         number = max([0, *_numbers(store)]) + 1
         return Night(pipeline=pipeline.name, number=number, steps=[_new(step) for step in pipeline.steps])
     before = {work.name: work for work in last.steps}
-    steps: list[Work] = []
+    steps: list[StepRecord] = []
     for step in pipeline.steps:
         work = before.get(step.name)
         same = work is not None and work.digest == step.digest
@@ -174,5 +174,5 @@ def _same(last: Night, pipeline: Pipeline) -> bool:
     return last.status != "done" and recent and last.steps[0].digest == pipeline.steps[0].digest
 
 
-def _new(step: Step) -> Work:
-    return Work(name=step.name, command=step.command, line=step.line, digest=step.digest)
+def _new(step: NightStep) -> StepRecord:
+    return StepRecord(name=step.name, command=step.command, line=step.line, digest=step.digest)

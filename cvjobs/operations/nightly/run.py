@@ -11,11 +11,10 @@ from pathlib import Path
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock, schema
-from cvjobs.operations.nightly import night_page, record, scores
-from cvjobs.operations.nightly import step as nightly_step
+from cvjobs.operations.nightly import night_page, night_step, record, scores
 from cvjobs.operations.nightly.outcome import Outcome, Preview
-from cvjobs.operations.nightly.pipeline_file import Pipeline, Step
-from cvjobs.operations.nightly.record import Night, Status, Try, Work
+from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
+from cvjobs.operations.nightly.record import Night, Status, StepRecord, Try
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.storage_options import parse_options
 from cvjobs.storage.store import Store, open_store
@@ -102,13 +101,13 @@ class _Watch:
                     entry.reason = "it was stopped at once, by a second signal"
             self._end("stopped", "it was stopped at once, by a second signal")
 
-    def _step(self, number: int, entry: Work, step: Step, stop: Stop) -> Status:
+    def _step(self, number: int, entry: StepRecord, step: NightStep, stop: Stop) -> Status:
         entry.status, entry.began, entry.ended, entry.tries = "running", time.time(), 0.0, entry.tries + 1
         entry.exit_code, entry.reason = None, ""
         self._keep()
         files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
         try:
-            ended = nightly_step.run(step, self._pipeline.folder, files, stop)
+            ended = night_step.run(step, self._pipeline.folder, files, stop)
         except OSError as error:
             raise storage_failure(error, self._store.place) from error
         entry.ended = time.time()
@@ -122,7 +121,7 @@ class _Watch:
         self._keep()
         return entry.status
 
-    def _page_of(self, step: Step, files: Path, since: float) -> str:
+    def _page_of(self, step: NightStep, files: Path, since: float) -> str:
         """Keep the page that a step's command left, which the next night's will replace; return its name.
 
         A step that failed may have left the page of another night: one older than ``since`` is not its own.
@@ -136,7 +135,7 @@ class _Watch:
             return ""  # a command without a page, or one that had no time to write it
         return f"{files.name}.html"
 
-    def _store_of(self, step: Step) -> Store | None:
+    def _store_of(self, step: NightStep) -> Store | None:
         """Return where a step's output is, None for a step without one."""
         out = step.values.get("out")
         if not out:
@@ -147,7 +146,7 @@ class _Watch:
         except CvjobsError:
             return None
 
-    def _note_scores(self, entry: Work, step: Step) -> None:
+    def _note_scores(self, entry: StepRecord, step: NightStep) -> None:
         """Note what the output holds beyond the command's counts; a night is worth more than that."""
         store = self._store_of(step)
         try:

@@ -11,7 +11,7 @@ from cvjobs.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class ResultScores:
     """``counts`` is how many scores there are in each of equal bins from 0 to 1, ``titles`` of a chart and its axes.
 
     ``classes`` counts detections or images (of class maps: percent of all pixels) by class, the most frequent ones.
@@ -23,7 +23,7 @@ class Scores:
     counts: tuple[int, ...] = ()
 
 
-def of(store: Store) -> Scores | None:
+def of(store: Store) -> ResultScores | None:
     """Return what the command that has just ended counted for its own page; None for outputs without scores.
 
     Raises a CvjobsError where there is no output or it cannot be read; no result is read for it.
@@ -37,7 +37,7 @@ def of(store: Store) -> Scores | None:
         total.add(found)
     runs = history.load(store)
     what = "percent of pixels" if task == "semantic" else "class"
-    return Scores(
+    return ResultScores(
         numbers=runs[-1].numbers if runs else {},
         classes={f"{what}: {name}": round(number, 2) for name, number in runs[-1].by_class.items()} if runs else {},
         titles=findings.TASKS[task].scores,

@@ -6,12 +6,12 @@ import shlex
 
 from cvjobs import __version__
 from cvjobs.common.errors import WrongUse
-from cvjobs.operations.schedule_files import Order
+from cvjobs.operations.schedule_files import ScheduleSpec
 
 LONGEST = 999  # characters of a command that cron takes
 
 
-def files(order: Order) -> dict[str, str]:
+def files(order: ScheduleSpec) -> dict[str, str]:
     """Return the crontab's lines; the variables are those of the line alone, whatever else the crontab starts."""
     pipeline = order.pipeline
     variables = {"PATH": order.path, **pipeline.variables}

@@ -11,12 +11,12 @@ import yaml
 from cvjobs import __version__
 from cvjobs.common.errors import WrongUse
 from cvjobs.operations.cron_expression import Expression
-from cvjobs.operations.schedule_files import Order
+from cvjobs.operations.schedule_files import ScheduleSpec
 
 LONGEST = 52  # characters of a CronJob's name: its jobs append eleven
 
 
-def files(order: Order) -> dict[str, str]:
+def files(order: ScheduleSpec) -> dict[str, str]:
     """Return one manifest of both; the state folder must be on a claim that outlives the pod."""
     pipeline = order.pipeline
     name = re.sub(r"[^a-z0-9]+", "-", pipeline.name.lower()).strip("-")
@@ -65,14 +65,14 @@ def times(when: Expression) -> str:
     return " ".join([when.minute.text, when.hour.text, when.day.text, when.month.text, weekday])
 
 
-def _content(order: Order) -> str:
+def _content(order: ScheduleSpec) -> str:
     try:
         return order.pipeline.file.read_text()
     except UnicodeDecodeError:
         raise WrongUse(f"{order.pipeline.file} is not UTF-8, and a ConfigMap must be: convert it.") from None
 
 
-def _job(order: Order, name: str) -> dict[str, Any]:
+def _job(order: ScheduleSpec, name: str) -> dict[str, Any]:
     file = str(order.pipeline.file)
     mounts = [{"name": f"data-{i}", "mountPath": path} for i, (_, path) in enumerate(order.mounts)]
     volumes = [

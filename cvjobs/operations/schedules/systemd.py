@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cvjobs import __version__
-from cvjobs.operations.cron_expression import Expression, Field
-from cvjobs.operations.schedule_files import Order
+from cvjobs.operations.cron_expression import CronField, Expression
+from cvjobs.operations.schedule_files import ScheduleSpec
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
-def files(order: Order) -> dict[str, str]:
+def files(order: ScheduleSpec) -> dict[str, str]:
     """Return both units by their names."""
     pipeline = order.pipeline
     variables = {"PATH": order.path, **pipeline.variables}
@@ -55,7 +55,7 @@ def calendar(when: Expression) -> list[str]:
     return [f"{weekdays}*-{month}-{days} {clock}"]
 
 
-def _list(field: Field) -> str:
+def _list(field: CronField) -> str:
     return "*" if field.full else ",".join(f"{value:02d}" for value in field.values)
 
 

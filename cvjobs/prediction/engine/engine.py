@@ -17,7 +17,7 @@ from cvjobs.common.timing import Stopwatch
 from cvjobs.dataset import lock
 from cvjobs.dataset.parts import Author
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import DECODER, Measured, Nursery
+from cvjobs.images.decode_worker import DECODER, DecoderServer, Measured
 from cvjobs.images.loader import Decoding, Loader
 from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize, Collector
 from cvjobs.prediction.engine.shape_buckets import Bins
@@ -36,7 +36,7 @@ HOPELESS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageSpec:
+class EngineSpec:
     """Everything a worker needs to build a Stage; small and picklable.
 
     ``root`` and ``base`` say where paths are read from, ``storage`` are the options of object
@@ -60,16 +60,16 @@ class StageSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class ShardResult:
     """The ledger row of one shard: how many images it had."""
 
     images: int
 
 
-class Stage:
+class Engine:
     """Runs shards from any number of threads at once; two at a time keep it full."""
 
-    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
+    def __init__(self, spec: EngineSpec, nursery: DecoderServer | None = None) -> None:
         self._spec = spec
         self._error: BaseException | None = None
         self._stopped = False
@@ -115,7 +115,7 @@ class Stage:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
 
-    def run(self, table: pa.Table) -> Done:
+    def run(self, table: pa.Table) -> ShardResult:
         """Compute key rows and return when every one is durable; raises JobFailed, OutputHeld or Stopped."""
         shard = Shard(table)
         with self._lock:
@@ -127,7 +127,7 @@ class Stage:
             raise self._error
         if not shard.complete:
             raise Stopped("Stopped.")
-        return Done(images=table.num_rows)
+        return ShardResult(images=table.num_rows)
 
     @property
     def pace(self) -> Pace:

@@ -19,7 +19,7 @@ BUDGET = 0.6
 
 
 @dataclass(frozen=True)
-class Shown:
+class SheetImage:
     """An image of the sheet, in the version that was listed (bytes, ns since 1970)."""
 
     path: str
@@ -29,42 +29,42 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """Images of the run that ended at ``ended`` (s since 1970), 0 for the run that the page is about."""
 
-    images: list[Shown]
+    images: list[SheetImage]
     ended: float = 0.0
 
 
-def sample(context: Context, done: pa.Table) -> Sheet:
+def sample(context: Context, done: pa.Table) -> ContactSheet:
     """Return pictures of images sampled evenly from those that were computed, as many as there is time for."""
     if not done.num_rows:
-        return Sheet([])
+        return ContactSheet([])
     chosen = np.unique(np.linspace(0, done.num_rows - 1, min(SHEET, done.num_rows)).round().astype(np.int64))
     rows = done.take(pa.array(chosen))
     images = thumbnails(context.source, rows, BUDGET, nursery=context.nursery)
     stamps = rows["modified"].cast(pa.int64()).to_pylist()
     each = zip(rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps, images, strict=True)
-    return Sheet([shown for shown in map(Shown, *zip(*each, strict=True)) if shown.image.uri])
+    return ContactSheet([shown for shown in map(SheetImage, *zip(*each, strict=True)) if shown.image.uri])
 
 
-def keep(store: Store, sheet: Sheet, ended: float) -> None:
+def keep(store: Store, sheet: ContactSheet, ended: float) -> None:
     """Keep a sheet for runs that compute nothing."""
     record = {"sheet": [asdict(shown) for shown in sheet.images], "ended": ended}
     content = json.dumps(record).encode()
     store.write_bytes(schema.PICTURES, content)
 
 
-def load(store: Store, images: pa.Table) -> Sheet:
+def load(store: Store, images: pa.Table) -> ContactSheet:
     """Return the sheet that is kept, without images that are not listed any more as they were."""
     try:
         content = schema.unpack(store.read(schema.PICTURES)) or {}
-        shown = [Shown(**{**record, "image": Thumbnail(**record["image"])}) for record in content["sheet"]]
-        sheet = Sheet(shown, float(content["ended"]))
+        shown = [SheetImage(**{**record, "image": Thumbnail(**record["image"])}) for record in content["sheet"]]
+        sheet = ContactSheet(shown, float(content["ended"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
-        return Sheet([])
+        return ContactSheet([])
     wanted = pa.array([entry.path for entry in sheet.images], pa.string())
     listed = images.filter(pc.is_in(images["path"], value_set=wanted))
     stamps = listed["modified"].cast(pa.int64()).to_pylist()
     still = set(zip(listed["path"].to_pylist(), listed["bytes"].to_pylist(), stamps, strict=True))
-    return Sheet([s for s in sheet.images if (s.path, s.bytes, s.modified) in still], sheet.ended)
+    return ContactSheet([s for s in sheet.images if (s.path, s.bytes, s.modified) in still], sheet.ended)

@@ -15,7 +15,7 @@ from cvjobs.html import palette
 from cvjobs.html.charts import Histogram
 from cvjobs.prediction.context import Context
 from cvjobs.prediction.report import result_pictures, result_statistics
-from cvjobs.prediction.report.result_pictures import Picture
+from cvjobs.prediction.report.result_pictures import ResultPicture
 from cvjobs.prediction.report.result_statistics import COUNTS, SCORES, SIDES, Statistics
 
 CLASSES = 20  # as bars
@@ -85,7 +85,7 @@ class Row:
 
     title: str
     caption: str
-    pictures: list[Picture]
+    pictures: list[ResultPicture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ def _figures(task: Task, total: Statistics, seen: int, known: int) -> list[tuple
 def _rows(
     task: Task,
     chosen: Mapping[str, Sequence[result_pictures.Place]],
-    shown: Mapping[result_pictures.Place, Picture],
+    shown: Mapping[result_pictures.Place, ResultPicture],
     total: Statistics,
 ) -> list[Row]:
     titles = {**TITLES, **(SHARES if total.pixels else {}), "without": task.none}
@@ -217,7 +217,7 @@ def _rows(
     return rows
 
 
-def _legend(shown: Iterable[Picture], names: Mapping[int, str]) -> list[tuple[int, str, str]]:
+def _legend(shown: Iterable[ResultPicture], names: Mapping[int, str]) -> list[tuple[int, str, str]]:
     seen: dict[int, int] = {}
     for picture in shown:
         for category_id in picture.seen:

@@ -36,7 +36,7 @@ Place = tuple[str, int]  # a file and a row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ResultPicture:
     """An image with what was found in it; ``seen`` are the category ids that are drawn.
 
     ``note`` is what matters most, in words; ``more`` is what comes next.
@@ -50,7 +50,7 @@ class Picture:
     seen: tuple[int, ...] = ()
 
     @classmethod
-    def load(cls, record: Mapping[str, Any]) -> Picture:
+    def load(cls, record: Mapping[str, Any]) -> ResultPicture:
         """Return the picture that a JSON record describes; raises KeyError or TypeError where it describes none."""
         return cls(
             image=Thumbnail(**record["image"]),
@@ -96,7 +96,7 @@ def _median(files: Mapping[str, Statistics]) -> float:
     return float(np.array(scores)[order][np.searchsorted(sums, sums[-1] / 2)]) if len(order) else math.nan
 
 
-def of(context: Context, base: Snapshot, chosen: Sequence[Place], task: str, idle: bool) -> dict[Place, Picture]:
+def of(context: Context, base: Snapshot, chosen: Sequence[Place], task: str, idle: bool) -> dict[Place, ResultPicture]:
     """Return pictures of images, those that there is time for.
 
     An ``idle`` run has no decoders: it starts them only where there is no picture at all.
@@ -114,7 +114,9 @@ def of(context: Context, base: Snapshot, chosen: Sequence[Place], task: str, idl
     return shown
 
 
-def _draw(context: Context, base: Snapshot, places: list[Place], task: str, budget: float) -> dict[Place, Picture]:
+def _draw(
+    context: Context, base: Snapshot, places: list[Place], task: str, budget: float
+) -> dict[Place, ResultPicture]:
     rows = _read(context.store, base, places, task)
     if not rows:
         return {}
@@ -146,7 +148,7 @@ def _read(store: Store, base: Snapshot, places: list[Place], task: str) -> dict[
     return {place: found[place] for place in places if place in found}
 
 
-def _detect(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> Picture:
+def _detect(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> ResultPicture:
     shapes = [
         Shape(
             category_id=d["category_id"],
@@ -160,7 +162,7 @@ def _detect(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -
     del categories
     count = f"{len(shapes):,} detection{'' if len(shapes) == 1 else 's'}"
     note = f"{shapes[0].score:.2f} · {count}" if shapes else count
-    picture = Picture(image=image, path=row["path"], note=note)
+    picture = ResultPicture(image=image, path=row["path"], note=note)
     if not shapes or not image.uri:
         return picture
     over = overlays.draw(shapes, (row["height"], row["width"]), (image.height, image.width))
@@ -168,12 +170,12 @@ def _detect(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -
     return replace(picture, over=over, seen=tuple(seen))
 
 
-def _semantic(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> Picture:
+def _semantic(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> ResultPicture:
     known = {c.id for c in categories}
     areas = [area for area in row[schema.CLASSES] or [] if area["category_id"] in known and area["pixels"]]
     share = sum(area["pixels"] for area in areas) / max(row["height"] * row["width"], 1)
     note = f"{100 * share:.0f}% · {len(areas):,} class{'' if len(areas) == 1 else 'es'}"
-    picture = Picture(image=image, path=row["path"], note=note if areas else "no class")
+    picture = ResultPicture(image=image, path=row["path"], note=note if areas else "no class")
     if not areas or not image.uri:
         return picture
     try:
@@ -183,31 +185,31 @@ def _semantic(image: Thumbnail, row: dict[str, Any], categories: list[Category])
     return replace(picture, over=over, seen=tuple(area["category_id"] for area in areas))
 
 
-def _classify(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> Picture:
+def _classify(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> ResultPicture:
     ids = {c.name: c.id for c in reversed(categories)}
     label, score = row["label"], row["score"]
     if label is None or score is None:
-        return Picture(image=image, path=row["path"], note="no label")
+        return ResultPicture(image=image, path=row["path"], note="no label")
     others = [f"{guess['label']} {guess['score']:.2f}" for guess in (row["top"] or [])[1:GUESSES]]
     # So many classes have no colours of their own.
     colour = palette.place(ids[label]) if label in ids and len(categories) <= len(palette.COLOURS) else None
     tag = Tag(left=0, top=0, colour=colour, text=shortened(label, LONGEST), figure=f"{score:.2f}")
     over = Overlay(width=image.width, height=image.height, tags=(tag,)) if image.uri else None
     note = "" if over and len(label) <= LONGEST else f"{label} {score:.2f}"
-    return Picture(image=image, path=row["path"], note=note, more=", ".join(others), over=over)
+    return ResultPicture(image=image, path=row["path"], note=note, more=", ".join(others), over=over)
 
 
-def _load(store: Store) -> dict[Place, Picture]:
+def _load(store: Store) -> dict[Place, ResultPicture]:
     try:
         content = schema.unpack(store.read(schema.PICTURES)) or {}
         if content["format"] != FORMAT:
             return {}
-        return {(entry["file"], entry["row"]): Picture.load(entry["picture"]) for entry in content["pictures"]}
+        return {(entry["file"], entry["row"]): ResultPicture.load(entry["picture"]) for entry in content["pictures"]}
     except (FileNotFoundError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _keep(store: Store, pictures: Mapping[Place, Picture]) -> None:
+def _keep(store: Store, pictures: Mapping[Place, ResultPicture]) -> None:
     entries = [{"file": file, "row": row, "picture": asdict(picture)} for (file, row), picture in pictures.items()]
     content = json.dumps({"format": FORMAT, "pictures": entries}).encode()
     store.write_bytes(schema.PICTURES, content)

@@ -21,7 +21,7 @@ from cvjobs.prediction.context import Context
 from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.report import contact_sheet, failure_table, findings, history
 from cvjobs.prediction.report.bounds import bound
-from cvjobs.prediction.report.contact_sheet import BUDGET, Sheet
+from cvjobs.prediction.report.contact_sheet import BUDGET, ContactSheet
 from cvjobs.prediction.report.failure_table import Reason
 from cvjobs.prediction.report.findings import Findings
 from cvjobs.prediction.report.history import Record
@@ -48,7 +48,7 @@ class Run:
     marks: list[tuple[str, float]] = field(default_factory=list)
     workers: str = "none: there was nothing to compute"
     _clock: float = field(default_factory=time.monotonic)
-    _sheet: Future[Sheet] | None = None
+    _sheet: Future[ContactSheet] | None = None
 
     @property
     def seconds(self) -> float:
@@ -73,9 +73,9 @@ class Run:
             self._sheet = ThreadPoolExecutor(1, "pictures").submit(contact_sheet.sample, context, done)
 
     @property
-    def sheet(self) -> Sheet:
+    def sheet(self) -> ContactSheet:
         """The contact sheet; waits for it."""
-        return self._sheet.result() if self._sheet else Sheet([])
+        return self._sheet.result() if self._sheet else ContactSheet([])
 
 
 def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
@@ -113,10 +113,10 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     context.store.write_bytes(dataset_schema.REPORT, page)
 
 
-def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -> Sheet:
+def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -> ContactSheet:
     """Return the run's own contact sheet, or for a run that computed nothing the one that is kept."""
     if found:
-        return Sheet([])
+        return ContactSheet([])
     if not run.pace.answered:
         return contact_sheet.load(context.store, context.listing.images)
     if run.sheet.images:

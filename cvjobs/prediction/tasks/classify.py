@@ -35,14 +35,14 @@ class ClassifyRequest(ModelRequest[Classifier]):
         """Return the record with the number of classes kept of an image."""
         return replace(record, top=min(self.top, len(model.labels)))
 
-    def step(self, model: Classifier, record: ModelRecord) -> Classify:
+    def step(self, model: Classifier, record: ModelRecord) -> ClassifyStep:
         """See ``ModelRequest``."""
         assert record.top is not None, "``completed`` says how many"
         network = model.load(record.device, record.precision)
-        return Classify(network, model.labels, record.top, several=model.activation == "sigmoid")
+        return ClassifyStep(network, model.labels, record.top, several=model.activation == "sigmoid")
 
 
-class Classify:
+class ClassifyStep:
     """A loaded network as a step of the Stage."""
 
     def __init__(self, network: Network, labels: Sequence[str], top: int, *, several: bool) -> None:

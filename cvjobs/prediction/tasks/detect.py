@@ -14,13 +14,13 @@ from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
 from cvjobs.images.picture import Picture
 from cvjobs.networks import registry
 from cvjobs.networks.detection.detector import Detector
-from cvjobs.networks.detection.detector_network import DetectorNetwork, Found
+from cvjobs.networks.detection.detector_network import Detections, DetectorNetwork
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
 
 SCHEMA = SCHEMAS["detect"]
 NONFINITE = Failure("infer", "infer_nonfinite", "the scores or boxes hold NaN or infinity")
-NOTHING = Found(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ class DetectRequest(RuledRequest[Detector]):
         """See ``ModelRequest``."""
         return once(registry.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
 
-    def step(self, model: Detector, record: ModelRecord) -> Detect:
+    def step(self, model: Detector, record: ModelRecord) -> DetectStep:
         """See ``ModelRequest``."""
-        return Detect(model.load(record.device, record.precision), model.categories)
+        return DetectStep(model.load(record.device, record.precision), model.categories)
 
 
-class Detect:
+class DetectStep:
     """A loaded detector as a step of the Stage."""
 
     def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
@@ -54,7 +54,7 @@ class Detect:
         failures = {i: NONFINITE for i, one in enumerate(found) if one is None}
         return Columns([self.column([one or NOTHING for one in found])], failures)
 
-    def column(self, found: list[Found]) -> pa.ListArray:
+    def column(self, found: list[Detections]) -> pa.ListArray:
         """Return the detections of each picture as a column."""
         boxes = np.concatenate([one.boxes for one in found])
         scores = np.concatenate([one.scores for one in found])

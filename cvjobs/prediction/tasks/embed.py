@@ -35,12 +35,12 @@ class EmbedRequest(ModelRequest[Embedder]):
         """Return the field of one column of vectors, float32."""
         return pa.schema([pa.field(COLUMN, pa.list_(pa.field("item", pa.float32()), record.dim))])
 
-    def step(self, model: Embedder, record: ModelRecord) -> Embed:
+    def step(self, model: Embedder, record: ModelRecord) -> EmbedStep:
         """See ``ModelRequest``."""
-        return Embed(model.load(record.device, record.precision))
+        return EmbedStep(model.load(record.device, record.precision))
 
 
-class Embed:
+class EmbedStep:
     """A loaded network as a step of the Stage."""
 
     def __init__(self, network: Network) -> None:

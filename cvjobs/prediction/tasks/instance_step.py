@@ -15,7 +15,7 @@ from cvjobs.images.masks import rle
 from cvjobs.images.picture import Picture
 from cvjobs.networks.detection.detector_network import DetectorNetwork
 from cvjobs.prediction.engine.task import Columns
-from cvjobs.prediction.tasks.detect import NONFINITE, NOTHING, Detect
+from cvjobs.prediction.tasks.detect import NONFINITE, NOTHING, DetectStep
 
 SCHEMA = SCHEMAS["instance"]
 LEAST = 0.5  # the probability from which on a pixel belongs to the object
@@ -27,7 +27,7 @@ class Instances:
 
     def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
         self._network = network
-        self._boxes = Detect(network, categories)
+        self._boxes = DetectStep(network, categories)
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Return the size in which the model sees an image of that size."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.images.decode_worker import Nursery
-from cvjobs.prediction.engine.engine import Done, Stage, StageSpec
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.scheduler import DEPTH
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class LocalCrew:
+class InProcessWorkers:
     """One Stage in this process: nothing to start, nothing to set up."""
 
-    def __init__(self, spec: StageSpec, nursery: Nursery | None = None) -> None:
-        self._stage = Stage(spec, nursery)
+    def __init__(self, spec: EngineSpec, nursery: DecoderServer | None = None) -> None:
+        self._stage = Engine(spec, nursery)
         self._threads = ThreadPoolExecutor(DEPTH, thread_name_prefix="shard")
 
-    def __enter__(self) -> LocalCrew:
+    def __enter__(self) -> InProcessWorkers:
         return self
 
     def __exit__(
@@ -39,7 +39,7 @@ class LocalCrew:
         """Return the Stage."""
         return [self._stage]
 
-    def submit(self, worker: Any, table: pa.Table) -> Future[Done]:
+    def submit(self, worker: Any, table: pa.Table) -> Future[ShardResult]:
         """See ``scheduler.Crew``."""
         return self._threads.submit(worker.run, table)
 
@@ -47,7 +47,7 @@ class LocalCrew:
         """See ``scheduler.Crew``."""
         return list(wait_for(handles, seconds, FIRST_COMPLETED).done)
 
-    def result(self, handle: Future[Done]) -> Done:
+    def result(self, handle: Future[ShardResult]) -> ShardResult:
         """See ``scheduler.Crew``; a Stage in this process cannot die alone."""
         return handle.result()
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
 from cvjobs.dataset import schema
-from cvjobs.prediction.engine.engine import Done, Stage, StageSpec
+from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.scheduler import DEPTH, WorkerDied
 from cvjobs.storage.remote_files import is_remote
@@ -32,14 +32,14 @@ class Actor:
     """What runs in a Ray actor: a Stage, built after the actor stands so that its errors keep their words."""
 
     def __init__(self) -> None:
-        self._stage: Stage | None = None
+        self._stage: Engine | None = None
 
-    def start(self, spec: StageSpec) -> None:
+    def start(self, spec: EngineSpec) -> None:
         """Build the Stage; raises WrongUse where this machine sees another file system than the command."""
         _check_sight(spec)
-        self._stage = Stage(spec)
+        self._stage = Engine(spec)
 
-    def run(self, table: pa.Table) -> Done:
+    def run(self, table: pa.Table) -> ShardResult:
         """Run a shard."""
         assert self._stage is not None
         return self._stage.run(table)
@@ -55,7 +55,7 @@ class Actor:
         return self.pace()
 
 
-def _check_sight(spec: StageSpec) -> None:
+def _check_sight(spec: EngineSpec) -> None:
     if not spec.lease:
         return  # a dry run, whose OUT is a temporary folder of each machine
     out = os.path.join(os.fsencode(spec.out), schema.FORMAT.encode())
@@ -68,10 +68,10 @@ def _check_sight(spec: StageSpec) -> None:
             )
 
 
-class RayCrew:
+class RayWorkers:
     """Stages in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
 
-    def __init__(self, spec: StageSpec, workers: int, address: str | None) -> None:
+    def __init__(self, spec: EngineSpec, workers: int, address: str | None) -> None:
         ray = self._ray = library()
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -95,7 +95,7 @@ class RayCrew:
         for _ in range(workers):
             self._start()
 
-    def __enter__(self) -> RayCrew:
+    def __enter__(self) -> RayWorkers:
         return self
 
     def __exit__(
@@ -151,9 +151,9 @@ class RayCrew:
         done, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         return [handle for handle in done if handle not in self._starting]
 
-    def result(self, handle: Any) -> Done:
+    def result(self, handle: Any) -> ShardResult:
         """See ``scheduler.Crew``."""
-        done: Done = self._result(handle)
+        done: ShardResult = self._result(handle)
         return done
 
     def _result(self, handle: Any) -> Any:

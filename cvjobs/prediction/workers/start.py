@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cvjobs.images.decode_worker import Nursery
-from cvjobs.prediction.engine.engine import StageSpec
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.prediction.engine.engine import EngineSpec
 
 if TYPE_CHECKING:
     pass
-from cvjobs.prediction.workers.in_process import LocalCrew
-from cvjobs.prediction.workers.ray_actors import RayCrew
+from cvjobs.prediction.workers.in_process import InProcessWorkers
+from cvjobs.prediction.workers.ray_actors import RayWorkers
 
 
-def workers(
-    spec: StageSpec, workers: int, distributed: bool, address: str | None, nursery: Nursery | None
-) -> LocalCrew | RayCrew:
+def start_workers(
+    spec: EngineSpec, workers: int, distributed: bool, address: str | None, nursery: DecoderServer | None
+) -> InProcessWorkers | RayWorkers:
     """Return the crew for a run: Ray where there is something to distribute, else this process."""
-    return RayCrew(spec, workers, address) if distributed else LocalCrew(spec, nursery)
+    return RayWorkers(spec, workers, address) if distributed else InProcessWorkers(spec, nursery)

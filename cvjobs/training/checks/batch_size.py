@@ -18,11 +18,11 @@ from torch import Tensor
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.formatting import size
 from cvjobs.networks import torch_network
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.training.checks import memory
 from cvjobs.training.checks.memory import Estimate
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.resources import Staff
+from cvjobs.training.loop.resources import Resources
 from cvjobs.training.loop.step import Learner, StepBatch, parted
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
@@ -62,10 +62,10 @@ def explained(plan: TrainPlan) -> Iterator[None]:
 class Case:
     """A training whose steps are to fit: what is trained, how, by whom, and on how many images."""
 
-    trainee: Trainee
+    trainee: Trainable
     recipe: Recipe
     precision: str
-    staff: Staff
+    staff: Resources
     images: int
 
     @cached_property
@@ -161,7 +161,7 @@ def fitting(needed: Estimate, room: Room, images: int) -> int:
     return max((size for size in sizes if room.takes(needed, size, SHARE)), default=2)
 
 
-def tried(trainee: Trainee, recipe: Recipe, precision: str, room: Room, batch: int) -> int:
+def tried(trainee: Trainable, recipe: Recipe, precision: str, room: Room, batch: int) -> int:
     """Return the batch, halved until the first GPU has the memory for real steps of it; nothing is changed.
 
     Raises:
@@ -175,7 +175,7 @@ def tried(trainee: Trainee, recipe: Recipe, precision: str, room: Room, batch: i
     raise WrongUse(f"The GPU has no memory for a step of two images with {trainee.name}: use a smaller --img-size.")
 
 
-def runs(trainee: Trainee, recipe: Recipe, precision: str, images: int, device: str) -> bool:
+def runs(trainee: Trainable, recipe: Recipe, precision: str, images: int, device: str) -> bool:
     """Return whether two steps on so many images, computed at once, find the memory that they need on a device."""
     try:
         _steps(trainee, recipe, precision, images, torch.device(device))
@@ -189,7 +189,7 @@ def runs(trainee: Trainee, recipe: Recipe, precision: str, images: int, device: 
     return False
 
 
-def _steps(trainee: Trainee, recipe: Recipe, precision: str, images: int, device: torch.device) -> None:
+def _steps(trainee: Trainable, recipe: Recipe, precision: str, images: int, device: torch.device) -> None:
     module = copy.deepcopy(trainee.module)
     learner = Learner(module, recipe, precision, Alone(device), batch=images, steps=1)
     learner.train()

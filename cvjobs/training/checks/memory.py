@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse
-from cvjobs.networks.trainable import Trainee
+from cvjobs.networks.trainable import Trainable
 from cvjobs.training.fake_tensor_compat import fake_mode, storage_number
 from cvjobs.training.loop.evaluate import autocast
 from cvjobs.training.plan import kind
@@ -48,7 +48,7 @@ class Estimate:
         return self.fixed + self.held * images + self.computed * at_once
 
 
-def estimate(trainee: Trainee, recipe: Recipe, precision: str, *, together: bool, on_cpu: bool) -> Estimate | None:
+def estimate(trainee: Trainable, recipe: Recipe, precision: str, *, together: bool, on_cpu: bool) -> Estimate | None:
     """Return what training needs, None for a module that cannot run without numbers; nothing is computed.
 
     Args:

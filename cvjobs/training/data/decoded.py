@@ -26,7 +26,7 @@ from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, facts
 from cvjobs.images.decode import Pixels
-from cvjobs.images.decode_worker import Measured, Nursery
+from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.loader import Arrivals, Decoding, Loader
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
@@ -103,7 +103,7 @@ class Pictures:
 
 
 def decode(
-    order: DecodeRequest, source: Source, nursery: Nursery, tell: Callable[[int], None]
+    order: DecodeRequest, source: Source, nursery: DecoderServer, tell: Callable[[int], None]
 ) -> tuple[DecodedImages, pa.Table]:
     """Decode what no chunk has yet; return where it is, and a table (``SCHEMA``) with a row for each image.
 
@@ -130,7 +130,7 @@ def _fill(
     order: DecodeRequest,
     missing: Sequence[tuple[str, pa.Table]],
     source: Source,
-    nursery: Nursery,
+    nursery: DecoderServer,
     tell: Callable[[int], None],
 ) -> None:
     tray = _Tray(tell)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
-from cvjobs.images.decode_worker import Nursery
+from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import open_source
 from cvjobs.training import artifacts
@@ -28,7 +28,7 @@ class Intake:
     folder: str
     max_pixels: int
     storage: Mapping[str, str]
-    nursery: Nursery
+    nursery: DecoderServer
     progress: Progress
     stop: Stop
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)

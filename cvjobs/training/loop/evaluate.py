@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cvjobs.images.transform import Transform
 from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 
 BATCH = 64
 
@@ -21,7 +21,7 @@ def answers(
     ask: Callable[[Tensor, NDArray[np.int64]], Tensor],
     pictures: Pictures,
     transform: Transform,
-    team: Team,
+    team: ProcessGroup,
     kind: torch.dtype,
 ) -> NDArray[np.float32]:
     """Return what ``ask`` makes of all images, float32 (n, k), with the network in evaluation mode.

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvjobs.common.errors import WrongUse
 from cvjobs.training.data import gpu_cache
 from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.loop.process_group import Team, shared
+from cvjobs.training.loop.process_group import ProcessGroup, shared
 from cvjobs.training.loop.step import StepBatch, parted
 from cvjobs.training.loop.training_task import TrainTask
 from cvjobs.training.plan import TrainPlan
@@ -24,7 +24,7 @@ from cvjobs.training.recipe.augment import Augment, generator
 class Feed:
     """What one worker of a team trains on; ``steps`` are those of an epoch, the same for any number of workers."""
 
-    def __init__(self, plan: TrainPlan, team: Team, task: TrainTask) -> None:
+    def __init__(self, plan: TrainPlan, team: ProcessGroup, task: TrainTask) -> None:
         """Map the images, or bring them to the device; raises WrongUse where there are too few for a step."""
         self._plan, self._team, self._task = plan, team, task
         self._images = gpu_cache.settled(Pictures(plan.train.decoded), team.device, plan.memory)

@@ -20,7 +20,7 @@ from cvjobs.training.checks import batch_size
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.feed import Feed
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.resumption import Position, Resumption
 from cvjobs.training.loop.step import Learner
 from cvjobs.training.plan import TrainPlan
@@ -51,7 +51,7 @@ Watch = Callable[[State], bool]  # tells whether to stop
 class Loop:
     """One training on one worker of a team."""
 
-    def __init__(self, plan: TrainPlan, team: Team, watch: Watch, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: TrainPlan, team: ProcessGroup, watch: Watch, warn: Callable[[str], None]) -> None:
         """Begin where the newest checkpoint is; ``warn`` is told of damaged ones.
 
         Raises:

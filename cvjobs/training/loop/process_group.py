@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-class Team(Protocol):
+class ProcessGroup(Protocol):
     """The workers of one training, which do everything that is said of the team together."""
 
     rank: int
@@ -34,7 +34,7 @@ class Team(Protocol):
 
 
 class Alone:
-    """A team of one; see ``Team``."""
+    """A team of one; see ``ProcessGroup``."""
 
     rank, size = 0, 1
 
@@ -42,60 +42,60 @@ class Alone:
         self.device = device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         return module
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:  # noqa: ARG002
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         return nullcontext()
 
     def sums(self, values: Tensor) -> Tensor:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         return values
 
     def gathered(self, value: Any) -> list[Any]:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         return [value]
 
     def share_buffers(self, module: nn.Module) -> None:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
 
 
 class Together:
-    """The default group of torch.distributed, which somebody else has set up; see ``Team``."""
+    """The default group of torch.distributed, which somebody else has set up; see ``ProcessGroup``."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         assert isinstance(module, DistributedDataParallel)
         return module.no_sync()
 
     def sums(self, values: Tensor) -> Tensor:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         values = values.clone()
         distributed.all_reduce(values)
         return values
 
     def gathered(self, value: Any) -> list[Any]:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         everybody: list[Any] = [None] * self.size
         distributed.all_gather_object(everybody, value)
         return everybody
 
     def share_buffers(self, module: nn.Module) -> None:
-        """See ``Team``."""
+        """See ``ProcessGroup``."""
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
 
 
-def shared(team: Team, images: int) -> bool:
+def shared(team: ProcessGroup, images: int) -> bool:
     """Return whether workers share a step of so many images: batch norms need two each, or all compute all of it."""
     return images >= 2 * team.size

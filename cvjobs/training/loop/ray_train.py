@@ -22,7 +22,7 @@ from cvjobs.common import errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.training.loop.loop import Loop, State, Watch
 from cvjobs.training.loop.process_group import Together
-from cvjobs.training.loop.resources import Staff
+from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import TrainPlan
 
 FAILURES = 3  # a machine that is taken away with notice is none
@@ -34,7 +34,7 @@ FOLDER = "_cvjobs/team"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: TrainPlan, staff: Staff, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(plan: TrainPlan, staff: Resources, watch: Watch, warn: Callable[[str], None]) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
     Raises:
@@ -61,7 +61,7 @@ def train(plan: TrainPlan, staff: Staff, watch: Watch, warn: Callable[[str], Non
             ) from failed[0]
 
 
-def _fit(plan: TrainPlan, staff: Staff, board: Path, scratch: str, failed: list[BaseException]) -> None:
+def _fit(plan: TrainPlan, staff: Resources, board: Path, scratch: str, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not staff.address:  # nobody takes this machine away with a warning, and the actor for that costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

@@ -10,7 +10,7 @@ from cvjobs.common.errors import WrongUse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staff:
+class Resources:
     """From ``least`` to ``most`` workers, each with so many cores and perhaps a GPU; one that is alone needs no Ray."""
 
     least: int
@@ -25,7 +25,7 @@ class Staff:
         return self.most == 1 and not self.address
 
 
-def staff(workers: int | str | None, address: str | None) -> Staff:
+def resources_for(workers: int | str | None, address: str | None) -> Resources:
     """Return who trains; on this machine no more than it has cores or GPUs.
 
     Raises:
@@ -35,7 +35,7 @@ def staff(workers: int | str | None, address: str | None) -> Staff:
     gpus = devices.gpus()
     device = "cuda" if gpus else "cpu"
     if address:
-        return Staff(least=least, most=most, cpus=1, device=device, address=address)
+        return Resources(least=least, most=most, cpus=1, device=device, address=address)
     cores = gpus or devices.cpus()
     if least > cores:
         what = "GPU" if gpus else "core"
@@ -44,7 +44,7 @@ def staff(workers: int | str | None, address: str | None) -> Staff:
             f"use at most --workers {cores}, or --address of a cluster."
         )
     most = min(most, cores)
-    return Staff(least=least, most=most, cpus=max(devices.cpus() // most, 1), device=device, address=None)
+    return Resources(least=least, most=most, cpus=max(devices.cpus() // most, 1), device=device, address=None)
 
 
 def _asked(workers: int | str | None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvjobs.common.errors import WrongUse
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.loop.checkpoints import Checkpoint, Checkpoints
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.step import Learner
 from cvjobs.training.plan import TrainPlan
 
@@ -53,7 +53,7 @@ class Position:
 class Resumption:
     """The checkpoints of one run, written by the first worker of its team alone."""
 
-    def __init__(self, plan: TrainPlan, team: Team) -> None:
+    def __init__(self, plan: TrainPlan, team: ProcessGroup) -> None:
         self._run, self._team = plan.run, team
         self._identity = TrainIdentity.of(plan).checkpoint_digest(plan.train)
         self._checkpoints = Checkpoints(plan.run)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed
 from cvjobs.training.loop.evaluate import autocast
-from cvjobs.training.loop.process_group import Team, shared
+from cvjobs.training.loop.process_group import ProcessGroup, shared
 from cvjobs.training.plan import TrainPlan, kind
 from cvjobs.training.recipe import lr_schedule, optimizers
 from cvjobs.training.recipe.averaging import Average
@@ -48,7 +48,7 @@ class Learner:
     """A network with its optimizer on one worker of a team; ``done`` counts its steps."""
 
     def __init__(
-        self, module: nn.Module, recipe: Recipe, precision: str, team: Team, *, batch: int, steps: int
+        self, module: nn.Module, recipe: Recipe, precision: str, team: ProcessGroup, *, batch: int, steps: int
     ) -> None:
         """Freeze a module as the recipe says, and move it to the team's device.
 
@@ -75,7 +75,7 @@ class Learner:
         self._network = team.wrap(self.model)
 
     @classmethod
-    def of(cls, plan: TrainPlan, team: Team, steps: int) -> Learner:
+    def of(cls, plan: TrainPlan, team: ProcessGroup, steps: int) -> Learner:
         """Return what a plan begins with; raises JobFailed where this machine has other weights than the driver."""
         trainee = plan.subject.trainee()
         if trainee.weights.sha256 != plan.weights_sha256:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -54,7 +54,7 @@ class TrainTask(Protocol):
     def goal(self, first: float, targets: Tensor) -> float:
         """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:

@@ -19,8 +19,8 @@ from cvjobs.common.formatting import count, duration, size
 from cvjobs.dataset import schema
 from cvjobs.html import render
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
-from cvjobs.images.decode_worker import Nursery
-from cvjobs.networks.trainable import Trainee
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.reader import open_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
@@ -42,7 +42,7 @@ class BegunRun:
     store: LocalStore
     labelled: LabelledImages
     plan: TrainPlan
-    trainee: Trainee
+    trainee: Trainable
     survey: Survey
     samples: Sequence[TrainingSample]
 
@@ -62,7 +62,7 @@ class EndedRun(BegunRun):
     part: SplitPart
     file: str
     storage: Mapping[str, str] = field(repr=False)
-    nursery: Nursery = field(repr=False)
+    nursery: DecoderServer = field(repr=False)
 
     @property
     def found(self) -> pa.Table:
@@ -141,7 +141,7 @@ def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str,
     ]
 
 
-def _settings(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
+def _settings(plan: TrainPlan, trainee: Trainable) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
     values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
     if trainee.inherited is not None:
@@ -150,7 +150,7 @@ def _settings(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 
 
-def _sizes(plan: TrainPlan, trainee: Trainee) -> list[tuple[str, str]]:
+def _sizes(plan: TrainPlan, trainee: Trainable) -> list[tuple[str, str]]:
     need = [("memory", f"about {size(plan.memory)} a worker")] if plan.memory else []
     return [("parameters", f"{trainee.parameters / 1e6:,.1f} M"), *need]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.evaluate import answers
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe import reconstruction
@@ -67,7 +67,7 @@ class AutoencoderTask:
         mean = targets.mean(0, keepdim=True).expand_as(targets)
         return max(self.loss(mean, targets).item() / 3, first / 50)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:  # noqa: ARG002
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
 
         def errors(images: Tensor, which: NDArray[np.int64]) -> Tensor:

@@ -15,7 +15,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics import ranking
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.evaluate import answers
-from cvjobs.training.loop.process_group import Team
+from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe import losses
@@ -49,7 +49,7 @@ class ClassifyTask:
         self.metric = "mAP" if plan.multilabel else "top-1"
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """See ``training_task.TrainTask``; targets are (N,) class numbers, or (N, C) shares of mixed and several labels."""
+        """See ``training_task.TrainTask``; targets are (N,) class numbers, or (N, C) shares where mixed or several."""
         targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
         return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
 
@@ -68,7 +68,7 @@ class ClassifyTask:
         """See ``training_task.TrainTask``: a fifth of it, which is one guess in five where it began with guessing."""
         return max(first / 5, 0.1)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: Team) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """See ``training_task.TrainTask``."""
         plan = self._plan
         dtype = kind(plan.precision)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from cvjobs.clusters.jobs_api.runtime import NIGHT
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
-from cvjobs.operations.nightly.pipeline_file import Step
+from cvjobs.operations.nightly.pipeline_file import NightStep
 
 LOOK = 0.1
 LONGEST = 1 << 20  # bytes of an answer: rows of a query are longer and no summary
@@ -34,7 +34,7 @@ class Ended:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def run(step: Step, folder: Path, files: Path, stop: Stop) -> Ended:
+def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
     """Run a step's command in a folder; ``files`` with ``.log`` is what it said, with ``.json`` what it answered.
 
     The command is told once to stop when ``stop`` is asked, and brings its output to rest first. KeyboardInterrupt, a
