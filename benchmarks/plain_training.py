@@ -68,12 +68,12 @@ def main() -> None:
     parser.add_argument("--decoded", action="store_true")
     options = parser.parse_args()
     classes = len(list(options.source.iterdir()))
-    trainee = registry.trainee(options.model, weights="random", classes=classes, side=options.side)
-    images = Images(options.source, options.side, _kept(trainee.transform) if options.decoded else 0)
+    trainable = registry.trainable(options.model, weights="random", classes=classes, side=options.side)
+    images = Images(options.source, options.side, _kept(trainable.transform) if options.decoded else 0)
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
-    model = trainee.module.to(memory_format=torch.channels_last).train()
+    model = trainable.module.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainee.transform.mean, trainee.transform.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainable.transform.mean, trainable.transform.std))
     speeds, losses = [], []
     for _ in range(options.epochs):
         began, total = time.perf_counter(), 0.0

@@ -160,8 +160,8 @@ def call(config: Config) -> TrainingSummary | LearningRate:
 
     from cvjobs.images.decode_worker import DecoderServer
 
-    with closing(DecoderServer()) as nursery:
-        nursery.start()  # takes seconds, as do the imports
+    with closing(DecoderServer()) as decoder_server:
+        decoder_server.start()  # takes seconds, as do the imports
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size
@@ -191,7 +191,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             storage=parse_options(config.storage_option),
             address=config.address,
         )
-        return run.train(request, nursery)
+        return run.train(request, decoder_server)
 
 
 def _recipe(config: Config, model: str) -> Recipe:

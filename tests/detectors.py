@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvjobs.networks.detection.detector_network import Detections
+from cvjobs.networks.detection.detector_network import PictureDetections
 
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 FIXED = "ssdlite320_mobilenet_v3_large"
@@ -38,7 +38,7 @@ def own(name: str, file: Path, images: list[Any], size: int | None = SIDE) -> li
         return [model([torch.from_numpy(image).permute(2, 0, 1) / 255])[0] for image in images]
 
 
-def same(found: Detections | None, expected: dict[str, Tensor]) -> None:
+def same(found: PictureDetections | None, expected: dict[str, Tensor]) -> None:
     """Every box has its counterpart: of its class, within half a pixel, its score within a thousandth."""
     assert found is not None
     boxes, scores, labels = (expected[name].numpy() for name in ("boxes", "scores", "labels"))

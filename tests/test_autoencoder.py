@@ -45,13 +45,13 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingS
 
 @pytest.mark.parametrize("side", [4, 7, 28, 33, 64])
 def test_images_of_any_side_come_back_at_their_size(side: int) -> None:
-    trainee = registry.autoencoder("small/autoencoder", dim=5, side=side)
+    trainable = registry.autoencoder("small/autoencoder", dim=5, side=side)
     batch = torch.rand(2, 3, side, side)
-    made = trainee.module.eval()(batch).detach()
+    made = trainable.module.eval()(batch).detach()
     assert made.shape == batch.shape
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
-    assert trainee.pooled(trainee.module)(batch).shape == (2, 5)
-    assert trainee.transform.size == (side, side)
+    assert trainable.pooled(trainable.module)(batch).shape == (2, 5)
+    assert trainable.transform.size == (side, side)
 
 
 def test_any_images_will_do(trained: TrainingSummary) -> None:
@@ -156,7 +156,7 @@ class TestNoise:
     def test_validation_has_the_same_noise_every_time_whoever_computes_it(self, tmp_path: Path) -> None:
         plan_ = reconstructing(plan(tmp_path, "run", denoise=0.2))
         task = task_registry.of(plan_)
-        module = plan_.subject.trainee().module
+        module = plan_.subject.trainable().module
         pictures = Pictures(plan_.val.decoded)
         team = Alone(torch.device("cpu"))
         whole = task.scores(module, pictures, plan_.val, team)

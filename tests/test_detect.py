@@ -17,7 +17,7 @@ import cvjobs
 from cvjobs.common import categories
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import schema, snapshot
-from cvjobs.networks.detection.detector_network import Detections
+from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.storage.local_store import LocalStore
 
 
@@ -43,11 +43,11 @@ def detect(source: Path, out: Path, factory: pytest.TempPathFactory, **options: 
     return cvjobs.detect(source, out, **{"model": SMALL, "weights": weights, "imgsz": SIDE, **options})
 
 
-def detections(row: dict[str, Any]) -> Detections:
+def detections(row: dict[str, Any]) -> PictureDetections:
     found = row["detections"]
     boxes = [[each[side] for side in ("x0", "y0", "x1", "y1")] for each in found]
     scores, classes = ([each[name] for each in found] for name in ("score", "category_id"))
-    return Detections(
+    return PictureDetections(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, np.int64)
     )
 
@@ -149,7 +149,9 @@ def test_a_picture_of_50_megapixels_is_its_pieces(tmp_path: Path, tmp_path_facto
     for row in rows(tmp_path / "many").to_pylist():
         piece, (down, right) = detections(row), map(int, row["path"][:2])
         found.append(
-            Detections(piece.boxes + np.array([1000 * right, 1000 * down] * 2, np.float32), piece.scores, piece.classes)
+            PictureDetections(
+                piece.boxes + np.array([1000 * right, 1000 * down] * 2, np.float32), piece.scores, piece.classes
+            )
         )
     assert sum(len(piece.scores) for piece in found) > 2000
     (row,) = rows(tmp_path / "one").to_pylist()

@@ -17,7 +17,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks.detection.detector_network import Detections, DetectorNetwork
+from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
 from cvjobs.networks.detection.nms import Candidates, best_of_groups, kept
 from cvjobs.networks.detection.settings import Rules, Settings
 from cvjobs.networks.registry import detector, names
@@ -39,7 +39,7 @@ def loaded(name: str, file: Path, settings: Settings | None = None, masks: bool 
     return replace(found.ruled(settings), masks=masks).load("cpu", "fp32")
 
 
-def equal(found: Detections, expected: Detections) -> None:
+def equal(found: PictureDetections, expected: PictureDetections) -> None:
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
     assert found.classes.tolist() == expected.classes.tolist()
@@ -60,7 +60,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return calibrated.weights(FIXED, tmp_path_factory, classes=4)
 
 
-def one(network: DetectorNetwork, image: Any) -> Detections:
+def one(network: DetectorNetwork, image: Any) -> PictureDetections:
     (found,) = network([image])
     assert found is not None
     return found
@@ -193,7 +193,7 @@ class TestLooks:
             for column in range(2):
                 piece = one(plain, pieces[row][column])
                 offset = np.array([160 * column, 160 * row] * 2, np.float32)
-                expected.append(Detections(piece.boxes + offset, piece.scores, piece.classes))
+                expected.append(PictureDetections(piece.boxes + offset, piece.scores, piece.classes))
         assert sum(len(each.scores) for each in expected) > 300
         same(
             found,

@@ -141,7 +141,7 @@ def workers(process: int) -> list[psutil.Process]:
 
 @pytest.mark.ray
 def test_workers_find_weights_that_are_named_from_here_and_begin_with_their_rows(images: Path, tmp_path: Path) -> None:
-    source = registry.trainee("timm/test_resnet", weights="random", classes=2)
+    source = registry.trainable("timm/test_resnet", weights="random", classes=2)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors", {"labels": json.dumps(["red", "violet"])})
     words = ["--model", "timm/test_resnet", "--img-size", "32", "--recipe", "quick", "--epochs", "2", "--tensorboard"]
     weights = ["--weights", os.path.relpath(tmp_path / "own.safetensors"), "--init-head-from-labels"]

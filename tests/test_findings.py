@@ -139,14 +139,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[DecoderServer]:
+def decoder_server() -> Iterator[DecoderServer]:
     with closing(DecoderServer()) as warm:
         warm.start()
         yield warm
 
 
 def report(
-    out: Path, source: Path, task: str, nursery: DecoderServer, idle: bool = False, status: str = "finished"
+    out: Path, source: Path, task: str, decoder_server: DecoderServer, idle: bool = False, status: str = "finished"
 ) -> Page:
     """Leave the page of a run on an output, and take it apart."""
     store = LocalStore(out)
@@ -162,7 +162,7 @@ def report(
         fingerprint=digest(facts),
         schema=pa.schema([]),
         decoder="cvjobs.images.decode:decode",
-        nursery=nursery,
+        decoder_server=decoder_server,
     )
     none = listing.images["image_id"].combine_chunks().slice(0, 0)
     run = Run(status=status, pace=Pace(answered=0 if idle else base.wanted))
@@ -196,7 +196,7 @@ def after(page: Page, text: str) -> str:
     return page.text[page.text.index(text) - 1]
 
 
-def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, decoder_server: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 3)
     mask = np.zeros((48, 64), np.uint8, order="F")
     mask[10:30, 10:40] = 1
@@ -205,7 +205,9 @@ def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: Decoder
     rows: Rows = [
         {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": shapes if n else []} for n in range(3)
     ]
-    page = report(output(tmp_path / "out", "instance", CATEGORIES, rows, source=source), source, "instance", nursery)
+    page = report(
+        output(tmp_path / "out", "instance", CATEGORIES, rows, source=source), source, "instance", decoder_server
+    )
     assert after(page, "detections") == "4"
     assert after(page, "without a detection") == "1"
     assert after(page, "classes seen") == "2 of 3"
@@ -214,7 +216,9 @@ def test_masks_are_drawn_and_names_are_harmless(tmp_path: Path, nursery: Decoder
     assert {"<script>dog</script>", "line\\x0abreak"} <= set(page.text)
 
 
-def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(
+    tmp_path: Path, decoder_server: DecoderServer
+) -> None:
     source = folder(tmp_path / "photos", 3)
     ids = np.zeros((48, 64), np.uint8)
     ids[24:] = 7
@@ -226,21 +230,25 @@ def test_class_maps_are_drawn_and_a_damaged_one_costs_only_itself(tmp_path: Path
         {"path": f"{n:04}.png", "width": 64, "height": 48, "class_map": png, "classes": areas}
         for n, png in enumerate(maps)
     ]
-    page = report(output(tmp_path / "out", "semantic", CATEGORIES, rows, source=source), source, "semantic", nursery)
+    page = report(
+        output(tmp_path / "out", "semantic", CATEGORIES, rows, source=source), source, "semantic", decoder_server
+    )
     assert after(page, "of all pixels have a class") == "50%"
     assert page.text.count("50% · 1 class") == 3
     assert sum("data:image/png" in str(a.get("src")) for _, a in page.elements) == 1
     assert page.text[page.text.index("Share of all pixels by class") :][1:3] == ["line\\x0abreak", "50.0%"]
 
 
-def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_labels_are_shown_with_what_came_next(tmp_path: Path, decoder_server: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 2)
     top = [{"label": "<script>dog</script>", "score": 0.75}, {"label": "cat", "score": 0.2}]
     rows: Rows = [
         {"path": "0000.png", "width": 64, "height": 48, "label": top[0]["label"], "score": 0.75, "top": top},
         {"path": "0001.png", "width": 64, "height": 48, "label": None, "score": None, "top": []},
     ]
-    page = report(output(tmp_path / "out", "classify", CATEGORIES, rows, source=source), source, "classify", nursery)
+    page = report(
+        output(tmp_path / "out", "classify", CATEGORIES, rows, source=source), source, "classify", decoder_server
+    )
     at = page.text.index("cat 0.20")
     assert page.text[at - 2 : at] == ["<script>dog</script>", "0.75"]
     assert after(page, "without a label") == "1"
@@ -248,7 +256,7 @@ def test_labels_are_shown_with_what_came_next(tmp_path: Path, nursery: DecoderSe
 
 
 def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
-    slow_photos: Path, tmp_path: Path, nursery: DecoderServer
+    slow_photos: Path, tmp_path: Path, decoder_server: DecoderServer
 ) -> None:
     source = tmp_path / "photos"
     source.mkdir()
@@ -269,14 +277,14 @@ def test_a_thousand_images_of_a_hundred_detections_are_a_small_page(
         for number in range(1000)
     ]
     categories = [Category(i, f"class number {i}") for i in range(1, 91)]
-    page = report(output(tmp_path / "out", "detect", categories, rows, source=source), source, "detect", nursery)
+    page = report(output(tmp_path / "out", "detect", categories, rows, source=source), source, "detect", decoder_server)
     assert (tmp_path / "out" / schema.REPORT).stat().st_size < 3_000_000
     assert after(page, "detections") == "100,000"
     assert after(page, "classes seen") == "90 of 90"
     assert any(text.startswith("and 70 more classes: ") for text in page.text)
 
 
-def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, decoder_server: DecoderServer) -> None:
     source = folder(tmp_path / "photos", 4)
     rows: Rows = [
         {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}
@@ -285,15 +293,15 @@ def test_a_source_that_is_gone_costs_the_pictures_alone(tmp_path: Path, nursery:
     out = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source)
     for image in list(source.iterdir())[:3]:
         image.unlink()
-    page = report(out, source, "detect", nursery)
+    page = report(out, source, "detect", decoder_server)
     assert page.text.count("read vanished") == 3
     assert after(page, "detections") == "4"
     assert drawn(page, "rect") == 1
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "finished"])
-def test_a_run_without_any_result_has_a_page(tmp_path: Path, nursery: DecoderServer, status: str) -> None:
-    page = report(tmp_path / "out", folder(tmp_path / "photos", 1), "detect", nursery, status=status)
+def test_a_run_without_any_result_has_a_page(tmp_path: Path, decoder_server: DecoderServer, status: str) -> None:
+    page = report(tmp_path / "out", folder(tmp_path / "photos", 1), "detect", decoder_server, status=status)
     assert "No image has a result yet." in page.text
 
 
@@ -384,7 +392,9 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
-def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: DecoderServer, content: str) -> None:
+def test_what_is_kept_and_makes_no_sense_is_made_anew(
+    tmp_path: Path, decoder_server: DecoderServer, content: str
+) -> None:
     source = folder(tmp_path / "photos", 2)
     rows: Rows = [
         {"path": f"{n:04}.png", "width": 64, "height": 48, "detections": [detection(1, 1, 30, 30, 0.5)]}
@@ -393,6 +403,6 @@ def test_what_is_kept_and_makes_no_sense_is_made_anew(tmp_path: Path, nursery: D
     out = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source)
     for name in (schema.STATISTICS, schema.PICTURES):
         (out / name).write_text(content)
-    page = report(out, source, "detect", nursery)
+    page = report(out, source, "detect", decoder_server)
     assert drawn(page, "rect") == 2
     assert kept(out, schema.STATISTICS)["files"].keys() == {f.name for f in snapshot.latest(LocalStore(out)).results}

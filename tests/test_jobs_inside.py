@@ -111,7 +111,7 @@ def test_a_worker_that_does_not_see_the_folders_says_so(tmp_path: Path, missing:
         out=str(tmp_path / "out"),
         storage={},
         author=Author(run="r000001-0", epoch=0, fingerprint="", listed=0),
-        lease=1,
+        epoch=1,
         root=str(tmp_path / "source"),
         base="",
         schema=pa.schema([]),

@@ -28,7 +28,7 @@ def test_twenty_kills_of_3000_images(tmp_path: Path) -> None:
 
 def decoders(process: int) -> list[psutil.Process]:
     """The decode children of a command, without the process that forks them."""
-    return [child for nursery in psutil.Process(process).children() for child in nursery.children()]
+    return [child for decoder_server in psutil.Process(process).children() for child in decoder_server.children()]
 
 
 def test_decode_children_killed_from_outside(slow_photos: Path, tmp_path: Path) -> None:

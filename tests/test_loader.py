@@ -29,7 +29,7 @@ LONG = 60.0
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[DecoderServer]:
+def decoder_server() -> Iterator[DecoderServer]:
     with closing(DecoderServer()) as shared, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
         shared.start()
@@ -109,9 +109,9 @@ class Tray(Arrivals):
 
 @pytest.mark.parametrize("together", [1, 16])
 @pytest.mark.parametrize("how", [SMALL, NATIVE], ids=["one size", "own size"])
-def test_every_image_is_answered_once_by_its_tag(nursery: DecoderServer, how: Decoding, together: int) -> None:
+def test_every_image_is_answered_once_by_its_tag(decoder_server: DecoderServer, how: Decoding, together: int) -> None:
     tray = Tray()
-    with closing(Loader(Folder((3, 77), (5, 40)), how, tray, 2, nursery, together)) as loader:
+    with closing(Loader(Folder((3, 77), (5, 40)), how, tray, 2, decoder_server, together)) as loader:
         loader.ask(rows(60), (("first", row) for row in range(60)))
         loader.ask(rows(90), (("second", row) for row in range(90)))
         assert tray.full(150)
@@ -127,23 +127,26 @@ def test_every_image_is_answered_once_by_its_tag(nursery: DecoderServer, how: De
                 assert (tray.pixels[name, row], tray.widths[name, row]) == ((shape, row % 256), width)
 
 
-def test_images_are_read_in_the_order_in_which_they_were_asked_for(nursery: DecoderServer) -> None:
+def test_images_are_read_in_the_order_in_which_they_were_asked_for(decoder_server: DecoderServer) -> None:
     folder, tray = Folder(), Tray()
     folder.threads = 1
-    with closing(Loader(folder, SMALL, tray, 1, nursery)) as loader:
+    with closing(Loader(folder, SMALL, tray, 1, decoder_server)) as loader:
         loader.ask(rows(100), range(100))
         assert tray.full(100)
     assert folder.read_paths == [str(number) for number in range(100)]
 
 
-def test_as_many_tags_as_rows_are_needed(nursery: DecoderServer) -> None:
-    with closing(Loader(Folder(), SMALL, Tray(), 1, nursery)) as loader, pytest.raises(ValueError, match="longer"):
+def test_as_many_tags_as_rows_are_needed(decoder_server: DecoderServer) -> None:
+    with (
+        closing(Loader(Folder(), SMALL, Tray(), 1, decoder_server)) as loader,
+        pytest.raises(ValueError, match="longer"),
+    ):
         loader.ask(rows(3), range(2))
 
 
-def test_what_it_did_is_measured(nursery: DecoderServer) -> None:
+def test_what_it_did_is_measured(decoder_server: DecoderServer) -> None:
     tray = Tray()
-    with closing(Loader(Folder(), SMALL, tray, 2, nursery)) as loader:
+    with closing(Loader(Folder(), SMALL, tray, 2, decoder_server)) as loader:
         loader.ask(rows(40), range(40))
         assert tray.full(40)
         work = loader.work
@@ -153,31 +156,31 @@ def test_what_it_did_is_measured(nursery: DecoderServer) -> None:
     assert (loader.readers, loader.decoders) == (3, 2)
 
 
-def test_an_unexpected_error_of_the_source_reaches_the_one_who_waits(nursery: DecoderServer) -> None:
+def test_an_unexpected_error_of_the_source_reaches_the_one_who_waits(decoder_server: DecoderServer) -> None:
     tray = Tray()
-    with closing(Loader(Folder(broken=20), SMALL, tray, 1, nursery)) as loader:
+    with closing(Loader(Folder(broken=20), SMALL, tray, 1, decoder_server)) as loader:
         loader.ask(rows(40), range(40))
         assert not tray.full(41)
     assert isinstance(tray.error, ZeroDivisionError)
 
 
-def test_an_error_of_the_outlet_reaches_the_one_who_waits(nursery: DecoderServer) -> None:
+def test_an_error_of_the_outlet_reaches_the_one_who_waits(decoder_server: DecoderServer) -> None:
     class Wrong(Tray):
         def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
             del tag, measured, pixels
             raise ZeroDivisionError("a bug in an outlet")
 
     tray = Wrong()
-    with closing(Loader(Folder(), SMALL, tray, 1, nursery)) as loader:
+    with closing(Loader(Folder(), SMALL, tray, 1, decoder_server)) as loader:
         loader.ask(rows(5), range(5))
         assert not tray.full(5)
     assert isinstance(tray.error, ZeroDivisionError)
 
 
-def test_what_is_not_begun_is_dropped_and_nothing_is_left(nursery: DecoderServer) -> None:
+def test_what_is_not_begun_is_dropped_and_nothing_is_left(decoder_server: DecoderServer) -> None:
     threads, descriptors = set(threading.enumerate()), psutil.Process().num_fds()
     tray = Tray()
-    with closing(Loader(Folder(), SMALL, tray, 2, nursery, together=1)) as loader:
+    with closing(Loader(Folder(), SMALL, tray, 2, decoder_server, together=1)) as loader:
         loader.ask(rows(5000), range(5000))
         assert tray.full(10)
         loader.stop()
@@ -188,7 +191,7 @@ def test_what_is_not_begun_is_dropped_and_nothing_is_left(nursery: DecoderServer
     assert psutil.Process().num_fds() <= descriptors
 
 
-def test_few_images_wait_for_the_decoders(nursery: DecoderServer) -> None:
+def test_few_images_wait_for_the_decoders(decoder_server: DecoderServer) -> None:
     """Read and not answered: two images with a lane's child, two in the queue, and one in the hands of each reader."""
 
     class Ahead(Tray):
@@ -199,23 +202,23 @@ def test_few_images_wait_for_the_decoders(nursery: DecoderServer) -> None:
             super().decoded(tag, measured, pixels)
 
     folder, tray = Folder(), Ahead()
-    with closing(Loader(folder, SMALL, tray, 1, nursery, together=1)) as loader:
+    with closing(Loader(folder, SMALL, tray, 1, decoder_server, together=1)) as loader:
         loader.ask(rows(500), range(500))
         assert tray.full(500)
     assert 2 <= tray.most <= 2 + 2 + 3
 
 
-def test_closing_waits_for_a_dead_share_only_so_long(nursery: DecoderServer) -> None:
+def test_closing_waits_for_a_dead_share_only_so_long(decoder_server: DecoderServer) -> None:
     folder = Folder()
     folder.open.clear()
-    loader = Loader(folder, SMALL, Tray(), 1, nursery)
+    loader = Loader(folder, SMALL, Tray(), 1, decoder_server)
     loader.ask(rows(40), range(40))
     loader.close(0.1)  # without an end of its patience this would wait for a minute
     assert folder.read_paths == []
     folder.open.set()
 
 
-def test_closing_waits_for_a_child_that_hangs_only_so_long(nursery: DecoderServer) -> None:
+def test_closing_waits_for_a_child_that_hangs_only_so_long(decoder_server: DecoderServer) -> None:
     class Hung(Folder):
         def read(self, path: str, size: int, modified: int) -> bytes:
             del path, size, modified
@@ -223,7 +226,7 @@ def test_closing_waits_for_a_child_that_hangs_only_so_long(nursery: DecoderServe
 
     how = Decoding(transform=SMALL.transform, max_pixels=1_000_000, decoder="decoders:toy")
     tray = Tray()
-    loader = Loader(Hung(), how, tray, 1, nursery)
+    loader = Loader(Hung(), how, tray, 1, decoder_server)
     loader.ask(rows(1), range(1))
     loader.close(0.1)
     assert tray.answers == 0

@@ -32,15 +32,15 @@ def nothing_kept() -> Iterator[None]:
 
 
 def used() -> DecoderServer:
-    """A nursery of which one child was forked and has ended."""
-    nursery = DecoderServer()
-    nursery.fork(RECIPE).close()
-    return nursery
+    """A decoder_server of which one child was forked and has ended."""
+    decoder_server = DecoderServer()
+    decoder_server.fork(RECIPE).close()
+    return decoder_server
 
 
-def pid(nursery: DecoderServer) -> int:
-    assert nursery._server is not None
-    return nursery._server.process.pid
+def pid(decoder_server: DecoderServer) -> int:
+    assert decoder_server._server is not None
+    return decoder_server._server.process.pid
 
 
 def test_the_next_command_takes_the_server_of_the_last() -> None:
@@ -60,14 +60,14 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
 
 
 def test_a_server_is_not_kept_while_a_child_lives_or_a_lane_waits_for_one() -> None:
-    nursery = DecoderServer()
-    child = nursery.fork(RECIPE)
-    nursery.close()
+    decoder_server = DecoderServer()
+    child = decoder_server.fork(RECIPE)
+    decoder_server.close()
     assert SHELF.kept is None
     until(lambda: not psutil.pid_exists(child.pid), 10)  # with its parent
     child.close()
     with pytest.raises(JobFailed, match="they were ended"):
-        nursery.fork(RECIPE)
+        decoder_server.fork(RECIPE)
     waiting = DecoderServer()
     waiting.start()
     with waiting._lock:

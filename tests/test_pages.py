@@ -124,7 +124,7 @@ def harmless_source(body: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[DecoderServer]:
+def decoder_server() -> Iterator[DecoderServer]:
     with closing(DecoderServer()) as warm:
         yield warm
 
@@ -141,7 +141,7 @@ def decoded(image: Thumbnail) -> Image.Image:
 
 
 def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
-    tmp_path: Path, nursery: DecoderServer
+    tmp_path: Path, decoder_server: DecoderServer
 ) -> None:
     Image.new("RGB", (640, 480), (200, 30, 30)).save(tmp_path / "a.jpg")
     Image.new("RGB", (100, 1000), (30, 200, 30)).save(tmp_path / "b.png")
@@ -151,7 +151,7 @@ def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
     (tmp_path / "f.jpg").write_bytes(b"")
     source, rows = folder(tmp_path)
     (tmp_path / "b.png").touch()  # it changed since it was listed
-    a, b, c, *bad = thumbnails(source, rows, 30.0, nursery=nursery)
+    a, b, c, *bad = thumbnails(source, rows, 30.0, decoder_server=decoder_server)
     assert (a.width, a.height) == (160, 120) == decoded(a).size
     assert (c.width, c.height) == (20, 10) == decoded(c).size
     red, green, _ = decoded(a).getpixel((80, 60))  # type: ignore[misc]
@@ -162,7 +162,7 @@ def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
     assert thumbnails(source, rows.slice(0, 0), 1.0) == []
 
 
-def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, decoder_server: DecoderServer) -> None:
     for name in "abc":
         Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.png")
     source, rows = folder(tmp_path)
@@ -176,19 +176,19 @@ def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, nursery: 
             return source.read(path, size, modified)
 
     began = time.monotonic()
-    images = thumbnails(Slow(), rows, 2.0, nursery=nursery)
+    images = thumbnails(Slow(), rows, 2.0, decoder_server=decoder_server)
     assert time.monotonic() - began < 4.5
     assert [bool(image.uri) for image in images] == [True, False, True]
     assert images[1] == LATE
 
 
-def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, nursery: DecoderServer) -> None:
+def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, decoder_server: DecoderServer) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9\n<i>.png"
     Image.new("RGB", (64, 48)).save(tmp_path / "plain.png")
     os.link(tmp_path / "plain.png", raw)
     for number in range(60):
         os.link(tmp_path / "plain.png", tmp_path / f"n{number:02}.png")
     source, rows = folder(tmp_path)
-    images = thumbnails(source, rows, 30.0, nursery=nursery)
+    images = thumbnails(source, rows, 30.0, decoder_server=decoder_server)
     assert len(images) == 62
     assert all(image.uri for image in images)

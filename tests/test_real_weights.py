@@ -121,13 +121,13 @@ def test_a_head_that_begins_as_imagenets_knows_its_classes_before_any_step(found
 
     names = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
     labels = ("espresso", "Tiger_Cat", "n02124075", "moon landing")  # n02124075 is the Egyptian cat
-    trainee = registry.trainee("torchvision/mobilenet_v2", weights=str(found.weights), classes=4, labels=labels)
-    assert trainee.inherited == 3
-    own, theirs = trainee.module.state_dict(), torch.load(found.weights, weights_only=True)
+    trainable = registry.trainable("torchvision/mobilenet_v2", weights=str(found.weights), classes=4, labels=labels)
+    assert trainable.inherited == 3
+    own, theirs = trainable.module.state_dict(), torch.load(found.weights, weights_only=True)
     for number, name in enumerate(("espresso", "tiger cat", "Egyptian cat")):
         for part in ("classifier.1.weight", "classifier.1.bias"):
             assert torch.equal(own[part][number], theirs[part][names.index(name)])
-    module = trainee.module.eval()
+    module = trainable.module.eval()
     for file, expected in (("coffee.png", {0}), ("chelsea.png", {1, 2})):
         with Image.open(found.photos / file) as image, torch.inference_mode():
             pixels = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))

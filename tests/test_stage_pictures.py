@@ -71,7 +71,7 @@ def row(picture: Picture) -> tuple[float, tuple[int, ...], tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[DecoderServer]:
+def decoder_server() -> Iterator[DecoderServer]:
     shared = DecoderServer()
     yield shared
     shared.close()
@@ -93,7 +93,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def computed(
-    nursery: DecoderServer, source: Path, out: Path, toy: Toy, batch_size: int = 0
+    decoder_server: DecoderServer, source: Path, out: Path, toy: Toy, batch_size: int = 0
 ) -> dict[str, tuple[Any, ...]]:
     """Run the Stage over a folder and return its rows by path."""
     listing = list_source(str(source))
@@ -101,7 +101,7 @@ def computed(
         out=str(out),
         storage={},
         author=Author(run=schema.new_run(0), epoch=0, fingerprint="", listed=0),
-        lease=0,
+        epoch=0,
         root=listing.root,
         base=listing.base,
         schema=schema.result_schema(pa.schema([]), RESULTS),
@@ -110,7 +110,7 @@ def computed(
         cpus=2,
         batch_size=batch_size,
     )
-    stage = Engine(spec, nursery)
+    stage = Engine(spec, decoder_server)
     try:
         half = listing.images.num_rows // 2
         with ThreadPoolExecutor(2) as threads:
@@ -137,21 +137,21 @@ def plain(source: Path, transform: Transform) -> dict[str, tuple[Any, ...]]:
 
 @pytest.mark.parametrize(("transform", "batch_size"), [(FREE, 0), (FREE, 1), (FREE, 8), (SHORT, 8)])
 def test_rows_are_those_of_single_images(
-    nursery: DecoderServer, source: Path, tmp_path: Path, transform: Transform, batch_size: int
+    decoder_server: DecoderServer, source: Path, tmp_path: Path, transform: Transform, batch_size: int
 ) -> None:
     toy = Toy(transform, delay=0.04)
-    assert computed(nursery, source, tmp_path, toy, batch_size) == plain(source, transform)
+    assert computed(decoder_server, source, tmp_path, toy, batch_size) == plain(source, transform)
     assert sum(toy.batches) == 127
     assert (max(toy.batches) > 1) == (batch_size != 1)
     assert max(toy.batches) <= (batch_size or 1000)
 
 
 def test_a_step_short_of_memory_gets_fewer_and_a_picture_it_fails_on_fails_alone(
-    nursery: DecoderServer, source: Path, tmp_path: Path
+    decoder_server: DecoderServer, source: Path, tmp_path: Path
 ) -> None:
     toy = Toy(SHORT, most=2, delay=0.04)
     toy.poison = poisoned = decode((source / "007.jpg").read_bytes(), FREE, 1000_000).width
-    rows = computed(nursery, source, tmp_path, toy, 8)
+    rows = computed(decoder_server, source, tmp_path, toy, 8)
     assert rows == {name: r for name, r in plain(source, SHORT).items() if r[0] != poisoned}
     assert "007.jpg" not in rows
     assert max(toy.batches) == 2
@@ -159,13 +159,13 @@ def test_a_step_short_of_memory_gets_fewer_and_a_picture_it_fails_on_fails_alone
 
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_a_model_that_fails_on_every_picture_ends_the_run(
-    nursery: DecoderServer, source: Path, tmp_path: Path, batch_size: int
+    decoder_server: DecoderServer, source: Path, tmp_path: Path, batch_size: int
 ) -> None:
     with pytest.raises(JobFailed, match="The model fails on every image"):
-        computed(nursery, source, tmp_path, Toy(SHORT, poison=0), batch_size)
+        computed(decoder_server, source, tmp_path, Toy(SHORT, poison=0), batch_size)
 
 
-def test_memory_stays_flat(nursery: DecoderServer, tmp_path: Path) -> None:
+def test_memory_stays_flat(decoder_server: DecoderServer, tmp_path: Path) -> None:
     source, process = tmp_path / "source", psutil.Process()
     source.mkdir()
     for number in range(8):
@@ -182,7 +182,7 @@ def test_memory_stays_flat(nursery: DecoderServer, tmp_path: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert len(computed(nursery, aged(source), tmp_path / "out", Toy(delay=0.05))) == 300
+        assert len(computed(decoder_server, aged(source), tmp_path / "out", Toy(delay=0.05))) == 300
     finally:
         ended.set()
         watcher.join()

@@ -8,11 +8,11 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import typer
 
 import cvjobs
 from cvjobs.clusters import files as clusters
@@ -56,7 +56,8 @@ def test_what_a_string_names_is_there(path: str, name: str) -> None:
 def test_a_night_finds_the_cvjobs_that_it_belongs_to() -> None:
     """Its commands run where nothing on Python's path says where cvjobs is: without ``.pth`` files, so without ours."""
     words = [sys.executable, "-S", "-P", child.__file__, str(os.getpid()), "--version"]
-    environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": os.environ["PATH"]}
+    libraries = str(Path(typer.__file__).parent.parent)
+    environment = {"PYTHONPATH": libraries, "PATH": os.environ["PATH"]}
     ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (ended.returncode, ended.stdout) == (0, f"cvjobs {cvjobs.__version__}\n"), ended.stderr
 

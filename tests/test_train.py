@@ -94,7 +94,7 @@ def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tm
 
 
 def test_a_head_that_begins_as_the_weights_own_is_another_run(images: Path, tmp_path: Path) -> None:
-    source = registry.trainee("timm/test_resnet", weights="random", classes=3, seed=1)
+    source = registry.trainable("timm/test_resnet", weights="random", classes=3, seed=1)
     file = tmp_path / "own.safetensors"
     save_file(source.module.state_dict(), file, {"labels": json.dumps(["Red", "violet", "green"])})
     options = {**OPTIONS, "model": "timm/test_resnet", "img_size": "32", "weights": str(file), "epochs": 1}

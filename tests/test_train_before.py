@@ -65,7 +65,7 @@ def begun(place: Path, **settings: Any) -> BegunRun:
         store=LocalStore(made.run),
         labelled=labelled,
         plan=made,
-        trainee=made.subject.trainee(),
+        trainable=made.subject.trainable(),
         survey=seen(place, made),
         samples=(),
     )

@@ -46,7 +46,7 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         seed=3,
         init_head=False,
     )
-    trainee = subject.trainee()
+    trainable = subject.trainable()
     made = TrainIdentity(
         subject=subject,
         weights_sha256="seed 0",
@@ -54,7 +54,7 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         batch=16,
         precision="fp32",
     )
-    return made, made.record("0" * 64, 80_000_000, trainee.transform)
+    return made, made.record("0" * 64, 80_000_000, trainable.transform)
 
 
 def test_the_record_of_a_run_is_the_same_as_ever() -> None:
@@ -66,7 +66,7 @@ def test_a_run_that_was_begun_before_is_continued_and_another_one_refused(tmp_pa
     (tmp_path / identity.CONFIG).write_text(json.dumps({"identity": json.loads(RECORD), "command": "train"}))
     made, now = today()
     identity.check(store, identity.earlier(store), now)
-    other = replace(made, precision="bf16").record("1" * 64, 80_000_000, made.subject.trainee().transform)
+    other = replace(made, precision="bf16").record("1" * 64, 80_000_000, made.subject.trainable().transform)
     with pytest.raises(WrongUse, match="was begun with other images or labels; precision fp32, not bf16: choose"):
         identity.check(store, identity.earlier(store), other)
 

@@ -230,7 +230,7 @@ class TestHalf:
         assert found is not None
         assert found.meta["done"] == 8
         assert found.meta["scaler"]["scale"] == 2.0**112  # halved by each of the steps, none of which was made
-        begun = half.subject.trainee().module.state_dict()
+        begun = half.subject.trainable().module.state_dict()
         assert all(torch.equal(found.model[name], tensor) for name, tensor in begun.items() if name.endswith("weight"))
         assert all(np.isfinite(row["train_loss"]) for row in history(half))
 
@@ -239,7 +239,7 @@ def test_frozen_layers_do_not_move_and_patience_ends_a_run(tmp_path: Path) -> No
     frozen = plan(tmp_path, "run", freeze_until="head", epochs=9, patience=2, lr=0.0000001)
     loop(frozen).run()
     assert len(history(frozen)) < 9
-    begun = frozen.subject.trainee().module.state_dict()
+    begun = frozen.subject.trainable().module.state_dict()
     assert all(
         torch.equal(tensor, begun[name]) for name, tensor in tensors(frozen).items() if not name.startswith("head.")
     )

@@ -99,10 +99,10 @@ def test_a_class_that_nothing_speaks_for_has_no_heat(images: Tensor) -> None:
     ],
 )
 def test_the_last_map_of_models_by_name(name: str, side: int | None, shape: Where) -> None:
-    trainee = registry.trainee(name, weights="random", classes=3, side=side)
-    height, width = trainee.transform.size or (0, 0)
+    trainable = registry.trainable(name, weights="random", classes=3, side=side)
+    height, width = trainable.transform.size or (0, 0)
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    found = grad_cam.heat(trainee.module.eval(), images, np.array([0, 2]))
+    found = grad_cam.heat(trainable.module.eval(), images, np.array([0, 2]))
     assert [heat.shape for heat in found if heat is not None] == [shape, shape]
 
 

@@ -31,8 +31,8 @@ from cvjobs.training.recipe import recipe as recipe_recipe
 MODEL = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 
 
-def trainee(name: str = "small/cnn", side: int = 16) -> Trainable:
-    return registry.trainee(name, weights="random", classes=3, side=side)
+def trainable(name: str = "small/cnn", side: int = 16) -> Trainable:
+    return registry.trainable(name, weights="random", classes=3, side=side)
 
 
 def estimate(trained: Trainable, precision: str = "fp32", together: bool = False, **recipe: Any) -> Estimate | None:
@@ -60,7 +60,7 @@ def kept(trained: Trainable, images: int, precision: str) -> int:
 @pytest.mark.parametrize("name", ["small/cnn", "timm/test_resnet", "timm/test_vit"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_estimate_is_what_a_forward_pass_keeps(name: str, precision: str) -> None:
-    trained = trainee(name, 64)
+    trained = trainable(name, 64)
     before = {name: tensor.clone() for name, tensor in trained.module.state_dict().items()}
     found = estimate(trained, precision)
     assert found is not None
@@ -73,7 +73,7 @@ def test_the_estimate_is_what_a_forward_pass_keeps(name: str, precision: str) ->
 
 @pytest.mark.parametrize("opt", get_args(recipe_recipe.Optimizer))
 def test_the_state_of_every_optimizer(opt: str) -> None:
-    module = trainee().module
+    module = trainable().module
     recipe = recipe_recipe.named("quick", opt=opt)
     optimizer = optimizers.build(module, recipe, 64)
     for parameter in module.parameters():
@@ -85,7 +85,7 @@ def test_the_state_of_every_optimizer(opt: str) -> None:
 
 
 def test_what_freezes_averages_and_exchanges_counts() -> None:
-    trained = trainee()
+    trained = trainable()
     plain, frozen, averaged, together = (
         estimate(trained),
         estimate(trained, freeze_until="head"),
@@ -111,10 +111,10 @@ def test_an_unknown_module_is_not_judged() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.mean((2, 3)) * self.weight * float(images.mean())  # needs the number
 
-    odd = replace(trainee(), module=Odd())
+    odd = replace(trainable(), module=Odd())
     assert estimate(odd) is None
     case = batch_size.Case(
-        trainee=odd,
+        trainable=odd,
         recipe=recipe_recipe.named("quick"),
         precision="fp32",
         staff=resources.resources_for(None, None),
@@ -172,7 +172,7 @@ def test_a_trial_that_runs_out_of_memory_is_no_error() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             return self.head(images.mean((2, 3)))  # type: ignore[no-any-return]
 
-    hungry = replace(trainee(), module=Hungry())
+    hungry = replace(trainable(), module=Hungry())
     recipe = recipe_recipe.named("quick", ema=0.9)
     assert batch_size.runs(hungry, recipe, "fp32", 8, "cpu")
     assert not batch_size.runs(hungry, recipe, "fp32", 9, "cpu")

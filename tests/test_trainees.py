@@ -18,11 +18,11 @@ from cvjobs.networks.trainable import Trainable
 CLASSES = ("ape", "bee", "cow")
 
 
-def leave(trainee: Trainable, run: Path) -> Path:
+def leave(trainable: Trainable, run: Path) -> Path:
     """Write what a training run would."""
     run.mkdir()
-    about = {"model": trainee.name, "classes": len(CLASSES), "transform": facts(trainee.transform)}
-    tensors = {name: tensor.clone() for name, tensor in trainee.module.state_dict().items()}
+    about = {"model": trainable.name, "classes": len(CLASSES), "transform": facts(trainable.transform)}
+    tensors = {name: tensor.clone() for name, tensor in trainable.module.state_dict().items()}
     save_file(tensors, run / "model.safetensors", {"labels": json.dumps(CLASSES), "cvjobs": json.dumps(about)})
     return run
 
@@ -39,13 +39,13 @@ def leave(trainee: Trainable, run: Path) -> Path:
     ],
 )
 def test_a_run_gives_the_trained_module_back(tmp_path: Path, name: str, side: int | None, dim: int) -> None:
-    trainee = registry.trainee(name, weights="random", classes=3, side=side, seed=5)
-    module = trainee.module.eval()
-    run = leave(trainee, tmp_path / "run")
-    height, width = trainee.transform.size or (0, 0)
+    trainable = registry.trainable(name, weights="random", classes=3, side=side, seed=5)
+    module = trainable.module.eval()
+    run = leave(trainable, tmp_path / "run")
+    height, width = trainable.transform.size or (0, 0)
     assert side in (None, height)
     pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainee.transform.mean, trainee.transform.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trainable.transform.mean, trainable.transform.std))
     with torch.inference_mode():
         logits = module((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
     found = registry.classifier(str(run))
@@ -57,10 +57,10 @@ def test_a_run_gives_the_trained_module_back(tmp_path: Path, name: str, side: in
 
 
 def test_the_head_depends_on_the_seed_and_the_rest_begins_with_the_weights(tmp_path: Path) -> None:
-    source = registry.trainee("timm/test_resnet", weights="random", classes=7, seed=1)
+    source = registry.trainable("timm/test_resnet", weights="random", classes=7, seed=1)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
     one, two = (
-        registry.trainee(
+        registry.trainable(
             "timm/test_resnet", weights=str(tmp_path / "own.safetensors"), classes=7, seed=seed
         ).module.state_dict()
         for seed in (1, 2)
@@ -101,7 +101,7 @@ def test_two_names_of_one_class_are_left_out() -> None:
 def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A model and the file of its weights, which knows ``ANIMALS``."""
     file = tmp_path_factory.mktemp("expert") / "own.safetensors"
-    source = registry.trainee(request.param, weights="random", classes=len(ANIMALS), seed=1)
+    source = registry.trainable(request.param, weights="random", classes=len(ANIMALS), seed=1)
     save_file(source.module.state_dict(), file, {"labels": json.dumps(ANIMALS)})
     return request.param, str(file)
 
@@ -109,7 +109,7 @@ def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_a_head_begins_with_the_rows_of_its_classes_and_else_as_it_would_without(expert: tuple[str, str]) -> None:
     name, file = expert
     labels = ("Tabby_Cat", "ape", "sea-lion")
-    plain, begun = (registry.trainee(name, weights=file, classes=3, seed=5, labels=given) for given in ((), labels))
+    plain, begun = (registry.trainable(name, weights=file, classes=3, seed=5, labels=given) for given in ((), labels))
     assert (plain.inherited, begun.inherited) == (None, 2)
     theirs, without, own = load_file(file), plain.module.state_dict(), begun.module.state_dict()
     changed = [key for key in own if not torch.equal(own[key], without[key])]
@@ -123,17 +123,17 @@ def test_a_head_begins_with_the_rows_of_its_classes_and_else_as_it_would_without
 def test_classes_that_match_are_told_apart_before_any_step(expert: tuple[str, str]) -> None:
     name, file = expert
     labels = ("great white shark", "sea lion", "tabby")
-    begun = registry.trainee(name, weights=file, classes=3, side=64, labels=labels).module.eval()
-    whole = registry.trainee(name, weights=file, classes=5, side=64, labels=(*ANIMALS[:2], "a", "b", ANIMALS[4]))
+    begun = registry.trainable(name, weights=file, classes=3, side=64, labels=labels).module.eval()
+    whole = registry.trainable(name, weights=file, classes=5, side=64, labels=(*ANIMALS[:2], "a", "b", ANIMALS[4]))
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(begun(images).argmax(1), whole.module.eval()(images)[:, [4, 0, 1]].argmax(1))
 
 
 def test_a_distilled_model_has_two_heads_that_begin_so(tmp_path: Path) -> None:
-    source = registry.trainee("timm/deit_tiny_distilled_patch16_224", weights="random", classes=3, side=32, seed=1)
+    source = registry.trainable("timm/deit_tiny_distilled_patch16_224", weights="random", classes=3, side=32, seed=1)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors", {"labels": json.dumps(CLASSES)})
-    begun = registry.trainee(
+    begun = registry.trainable(
         source.name, weights=str(tmp_path / "own.safetensors"), classes=2, side=32, labels=("cow", "dog")
     )
     for key in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
@@ -142,9 +142,9 @@ def test_a_distilled_model_has_two_heads_that_begin_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/squeezenet1_1"])
 def test_names_of_imagenet_by_wordnet(tmp_path: Path, name: str) -> None:
-    source = registry.trainee(name, weights="random", classes=1000)
+    source = registry.trainable(name, weights="random", classes=1000)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
-    begun = registry.trainee(
+    begun = registry.trainable(
         name, weights=str(tmp_path / "own.safetensors"), classes=2, labels=("n02123045", "Egyptian_cat")
     )
     assert begun.inherited == 2
@@ -161,14 +161,14 @@ def test_names_of_imagenet_by_wordnet(tmp_path: Path, name: str) -> None:
 )
 def test_no_class_of_the_weights_own(expert: tuple[str, str], labels: tuple[str, ...], said: str) -> None:
     with pytest.raises(WrongUse, match=said):
-        registry.trainee(expert[0], weights=expert[1], classes=2, labels=labels)
+        registry.trainable(expert[0], weights=expert[1], classes=2, labels=labels)
 
 
 def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
-    source = registry.trainee("timm/test_resnet", weights="random", classes=7)
+    source = registry.trainable("timm/test_resnet", weights="random", classes=7)
     save_file(source.module.state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(WrongUse, match=r"have 7 classes and .*own.safetensors does not name them: write `labels`"):
-        registry.trainee(source.name, weights=str(tmp_path / "own.safetensors"), classes=3, labels=CLASSES)
+        registry.trainable(source.name, weights=str(tmp_path / "own.safetensors"), classes=3, labels=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_trained(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(WrongUse, match=said):
-        registry.trainee(name, classes=3, **options)  # type: ignore[arg-type]
+        registry.trainable(name, classes=3, **options)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
@@ -203,6 +203,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_a_run_has_weights_of_its_own(tmp_path: Path) -> None:
-    run = leave(registry.trainee("small/cnn", weights="random", classes=3), tmp_path / "run")
+    run = leave(registry.trainable("small/cnn", weights="random", classes=3), tmp_path / "run")
     with pytest.raises(WrongUse, match="leave out --weights"):
         registry.classifier(str(run), weights="random")

@@ -71,18 +71,18 @@ def plan(
         seed=0,
         init_head=False,
     )
-    trainee = subject.trainee()
+    trainable = subject.trainable()
     (place / run).mkdir(exist_ok=True)
     return TrainPlan(
         run=str(place / run),
         subject=subject,
-        weights_sha256=trainee.weights.sha256,
+        weights_sha256=trainable.weights.sha256,
         multilabel=multilabel,
         tensorboard=tensorboard,
         recipe=recipe_recipe.named("quick", classes=not recipe.keys() & {"denoise"}, **{"epochs": 2, **recipe}),
         batch=batch,
         precision="fp32",
-        transform=trainee.transform,
+        transform=trainable.transform,
         train=train,
         val=val,
     )
@@ -111,8 +111,8 @@ def reconstructing(plan: TrainPlan, dim: int = 4) -> TrainPlan:
         seed=0,
         init_head=False,
     )
-    trainee = subject.trainee()
-    return replace(plan, subject=subject, weights_sha256=trainee.weights.sha256, transform=trainee.transform)
+    trainable = subject.trainable()
+    return replace(plan, subject=subject, weights_sha256=trainable.weights.sha256, transform=trainable.transform)
 
 
 def copied(plan: TrainPlan, run: str) -> TrainPlan:

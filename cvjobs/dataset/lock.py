@@ -1,4 +1,4 @@
-"""The lease on an output: politeness between runs. Exactness never depends on it."""
+"""The lock on an output: politeness between runs. Exactness never depends on it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Lock:
     def __init__(self, store: Store, epoch: int, holder: dict[str, Any]) -> None:
         self.store, self.epoch, self._holder = store, epoch, holder
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Lock:
@@ -54,7 +54,7 @@ class Lock:
         """Give the output free, so that the next run need not look for this process."""
         self._stop.set()
         self._thread.join()
-        with suppress(CvjobsError):  # a lease of a process that is gone counts as free
+        with suppress(CvjobsError):  # a lock of a process that is gone counts as free
             self._write(released=True)
 
     def _beat(self) -> None:
@@ -81,7 +81,7 @@ class Lock:
 
 
 def newest(store: Store) -> int:
-    """Return the highest lease epoch that was ever taken, 0 for a new output."""
+    """Return the highest lock epoch that was ever taken, 0 for a new output."""
     epochs = [name[6:12] for name in store.names(schema.LEASE) if name.startswith("epoch-")]
     return max((int(e) for e in epochs if e.isdigit()), default=0)
 

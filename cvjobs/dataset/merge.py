@@ -1,4 +1,4 @@
-"""The fold: from a snapshot and unfolded parts to a new snapshot with exactly one row per wanted image.
+"""The merge: from a snapshot and unfolded parts to a new snapshot with exactly one row per wanted image.
 
 Deterministic given its inputs, without inference, and safe to be killed anywhere: nothing is deleted before the
 new snapshot is published.
@@ -31,10 +31,10 @@ AHEAD = 8  # small files that are read at once from an object store
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a fold is given beside the files: the wanted images and what the new snapshot says of itself.
+    """What a merge is given beside the files: the wanted images and what the new snapshot says of itself.
 
     ``schema`` is that of the results; ``draft`` carries the run, epoch, fingerprint, source and skip counts;
-    ``lease`` is the run's lease epoch and ``listed`` when it began to list (ns); ``void`` as in ``keys.choose``;
+    ``lock`` is the run's lock epoch and ``listed`` when it began to list (ns); ``void`` as in ``keys.choose``;
     ``settled`` are ids (16 bytes) whose content was compared after their time stamps were old enough to trust;
     ``abandoned`` are parts of another fingerprint or overwrite epoch; ``merge`` joins small files.
     """
@@ -42,7 +42,7 @@ class Change:
     want: Want
     schema: pa.Schema
     draft: Snapshot
-    lease: int
+    lock: int
     listed: int
     void: pa.Array
     settled: pa.Array
@@ -82,12 +82,12 @@ def merge(store: Store, base: Snapshot, parts: list[Part], known: Known, change:
     )
     if not parts and _same(base, new):
         _clean(store, base, list(change.abandoned), base)
-        sweep(store, change.draft.run, change.lease)
+        sweep(store, change.draft.run, change.lock)
         return base
     if not snapshot.publish(store, new):
         raise _held(store)
     _clean(store, base, [*parts, *change.abandoned], new)
-    sweep(store, new.run, change.lease)
+    sweep(store, new.run, change.lock)
     return new
 
 
@@ -96,7 +96,7 @@ def _held(store: Store) -> OutputHeld:
 
 
 def _same(base: Snapshot, new: Snapshot) -> bool:
-    """Return whether a fold changed nothing that a reader could see."""
+    """Return whether a merge changed nothing that a reader could see."""
     fields = ("epoch", "fingerprint", "source", "want", "skipped", "results", "errors", "recent")
     return base.version > 0 and all(getattr(base, f) == getattr(new, f) for f in fields)
 
@@ -220,7 +220,7 @@ def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> No
 def sweep(store: Store, run: str, epoch: int) -> None:
     """Delete leftovers of dead runs: temporary files, files without a record, records without files, run folders.
 
-    Only names that carry a lease epoch up to this run's own are touched: a later run's files are never garbage to
+    Only names that carry a lock epoch up to this run's own are touched: a later run's files are never garbage to
     an earlier run that slept. A file comes to be, then its record, then the snapshot that names it: looked at in
     this order, none escapes on its way.
     """

@@ -78,7 +78,7 @@ class Author:
 def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> File:
     """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries.
 
-    Pages carry checksums, so that a fold never copies a flipped bit into a file with a good sha256.
+    Pages carry checksums, so that a merge never copies a flipped bit into a file with a good sha256.
     """
     rows = 0
 
@@ -105,7 +105,7 @@ def commit(store: Store, author: Author, results: pa.Table | None, errors: pa.Ta
     """Make rows durable: after this returns a kill at any moment keeps them.
 
     Raises JobFailed where the output cannot be written. The record is written last, so a part without one is
-    garbage that the fold of a later run removes.
+    garbage that the merge of a later run removes.
     """
     name = f"{author.run}-{secrets.token_hex(8)}"
     part = Part(

@@ -65,12 +65,12 @@ def own_names(names: Sequence[str], taken: Collection[str]) -> list[str]:
 
 
 def new_run(lease_epoch: int) -> str:
-    """Return a run id; ids sort by the epoch of the lease that the run holds."""
+    """Return a run id; ids sort by the epoch of the lock that the run holds."""
     return f"r{lease_epoch:06d}-{secrets.token_hex(4)}"
 
 
 def epoch_of(name: str) -> int | None:
-    """Return the lease epoch in a run id, or in a part's or temporary file's name that carries one."""
+    """Return the lock's epoch in a run id, or in a part's or temporary file's name that carries one."""
     for piece in name.split("-"):
         if len(piece) == 7 and piece[0] == "r" and piece[1:].isdigit():
             return int(piece[1:])

@@ -134,7 +134,7 @@ def update(
         want=want,
         schema=order.schema,
         draft=_draft(order, base, author),
-        lease=held.epoch,
+        lock=held.epoch,
         listed=listing.started_ns,
         void=none,
         settled=none,

@@ -40,12 +40,12 @@ LATE = Thumbnail(reason="not read in time")
 
 
 def thumbnails(
-    source: Source, rows: pa.Table, budget: float, size: int = SIZE, nursery: DecoderServer | None = None
+    source: Source, rows: pa.Table, budget: float, size: int = SIZE, decoder_server: DecoderServer | None = None
 ) -> list[Thumbnail]:
     """Return one thumbnail for each key row (path, bytes, modified), in their order; never raises for an image.
 
     The longer side is at most ``size`` pixels, and never larger than the image. After ``budget`` seconds what is not
-    there yet has a reason instead. A warm ``nursery`` is shared and stays open; without one, a cold one costs 2 s.
+    there yet has a reason instead. A ``decoder_server`` that is given stays open; without one, a cold one costs 2 s.
     """
     if not rows.num_rows:
         return []
@@ -53,7 +53,7 @@ def thumbnails(
     how = Decoding(transform=Transform(size=(size, size), fit="exact"), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
     # One image a chunk, so that all lanes have some.
-    loader = Loader(source, how, tray, min(devices.cpus(), LANES, rows.num_rows), nursery, together=1)
+    loader = Loader(source, how, tray, min(devices.cpus(), LANES, rows.num_rows), decoder_server, together=1)
     whole = False
     try:
         loader.ask(rows, range(rows.num_rows))

@@ -144,17 +144,17 @@ def _fork(server: ServerProcess, recipe: DecodeSettings) -> Child:
 
 
 class Children:
-    """Forks decode children that all decode the same way, from a nursery of its own or one that others share."""
+    """Forks decode children that all decode the same way, from a decoder_server of its own or one that others share."""
 
     def __init__(
         self,
         transform: Transform,
         max_pixels: int,
         decoder: str = DECODER,
-        nursery: DecoderServer | None = None,
+        decoder_server: DecoderServer | None = None,
     ) -> None:
-        self._nursery = nursery or DecoderServer(keep=False)
-        self._ours = nursery is None
+        self._nursery = decoder_server or DecoderServer(keep=False)
+        self._ours = decoder_server is None
         self._nursery.start()
         self._recipe = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
 
@@ -168,7 +168,7 @@ class Children:
         return self._nursery.fork(self._recipe)
 
     def close(self) -> None:
-        """End a nursery of our own; children end when their sockets close."""
+        """End a decoder_server of our own; children end when their sockets close."""
         if self._ours:
             self._nursery.close()
 

@@ -54,10 +54,10 @@ class Loader:
         how: Decoding,
         outlet: Outlet,
         lanes: int,
-        nursery: DecoderServer | None = None,
+        decoder_server: DecoderServer | None = None,
         together: int = IMAGES,
     ) -> None:
-        self._children = Children(how.transform, how.max_pixels, how.decoder, nursery)
+        self._children = Children(how.transform, how.max_pixels, how.decoder, decoder_server)
         self._chunks: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
         self._lanes = [DecodeWorker(self._children, self._chunks, outlet) for _ in range(lanes)]
         images = 1 if how.transform.size is None else together
@@ -129,7 +129,7 @@ class Loader:
                         chunk.done()
 
     def close(self, patience: float = PATIENCE) -> None:
-        """End the threads and a nursery of our own."""
+        """End the threads and a decoder_server of our own."""
         self.end(patience)
         self._children.close()
 

@@ -99,7 +99,7 @@ class Family(Protocol):
     def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
         """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
 
-    def trainee(
+    def trainable(
         self, name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]
     ) -> Trainable:
         """Return one of them with a new head; raise ``WrongUse`` as ``embedder``, and for a side it cannot have.
@@ -108,7 +108,7 @@ class Family(Protocol):
         """
 
     def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainable:
-        """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainee``."""
+        """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainable``."""
 
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
@@ -156,7 +156,7 @@ def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] =
     return family.segmenter(model, weights, labels)
 
 
-def trainee(
+def trainable(
     name: str,
     *,
     weights: str = "pretrained",
@@ -181,7 +181,7 @@ def trainee(
             of the weights' own.
     """
     family, model = find(name, "train")
-    return family.trainee(model, weights, classes, side, seed, labels)
+    return family.trainable(model, weights, classes, side, seed, labels)
 
 
 def autoencoder(
@@ -189,7 +189,7 @@ def autoencoder(
 ) -> Trainable:
     """Return the autoencoder of that name, to be trained; ``dim`` is the length of its vectors.
 
-    The other arguments and what is raised are as for ``trainee``.
+    The other arguments and what is raised are as for ``trainable``.
     """
     family, model = find(name, "autoencoder")
     return family.autoencoder(model, weights, dim, side, seed)

@@ -56,7 +56,7 @@ class BatchJob(Protocol):
 class Context:
     """One run: its options, what it resolved to and what it found.
 
-    ``decoder`` is the ``module:name`` that the decode children run; ``nursery`` is theirs on this machine.
+    ``decoder`` is the ``module:name`` that the decode children run; ``decoder_server`` is theirs on this machine.
     """
 
     options: BatchOptions
@@ -68,7 +68,7 @@ class Context:
     fingerprint: str
     schema: pa.Schema
     decoder: str
-    nursery: DecoderServer
+    decoder_server: DecoderServer
 
     @property
     def source(self) -> Source:
@@ -127,13 +127,13 @@ class Context:
             )
         return workers, workers > 1
 
-    def spec(self, author: Author, lease: int, out: str, workers: int) -> EngineSpec:
+    def spec(self, author: Author, epoch: int, out: str, workers: int) -> EngineSpec:
         """Return what each worker is told; workers of this machine share its cores."""
         return EngineSpec(
             out=out,
             storage=self.storage,
             author=author,
-            lease=lease,
+            epoch=epoch,
             root=self.listing.root,
             base=self.listing.base,
             schema=self.schema,

@@ -108,14 +108,16 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers)
-        with start.start_workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
+        with start.start_workers(
+            spec, workers, distributed, context.options.address, context.decoder_server
+        ) as started:
             probe = min(PROBE * workers, sample.num_rows)
-            rate = _finish(crew, sample.slice(0, probe), workers)
+            rate = _finish(started, sample.slice(0, probe), workers)
             rest = sample.slice(probe, int(2 * rate * ENOUGH))
             half = rest.num_rows // 2
             if rest.num_rows:
-                _finish(crew, rest.slice(0, half), workers)
-                rate = _finish(crew, rest.slice(half), workers)
+                _finish(started, rest.slice(0, half), workers)
+                rate = _finish(started, rest.slice(half), workers)
         done = parts.committed(open_store(folder))
     return _Sample(
         images=probe + rest.num_rows,
@@ -125,11 +127,11 @@ def _try(context: Context, sample: pa.Table) -> _Sample:
     )
 
 
-def _finish(crew: scheduler.Workers, images: pa.Table, workers: int) -> float:
+def _finish(started: scheduler.Workers, images: pa.Table, workers: int) -> float:
     """Compute images and return how many a second that were."""
     began = time.monotonic()
     shards = scheduler.Shards(images, workers)
-    scheduler.work(crew, shards, lambda lost: lost, lambda _: None, lambda: False)
+    scheduler.work(started, shards, lambda lost: lost, lambda _: None, lambda: False)
     return float(images.num_rows / (time.monotonic() - began))
 
 

@@ -1,4 +1,4 @@
-"""A batch job from source to summary: list, subtract what is known, compute the rest, fold, account for all.
+"""A batch job from source to summary: list, subtract what is known, compute the rest, merge, account for all.
 
 A driver brings the command's name and a way to resolve its model; everything else is the same for every job.
 """
@@ -61,9 +61,9 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
             raise WrongUse(nothing_found(listing))
         progress.say("looking up the model")
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
-        nursery = stack.enter_context(closing(DecoderServer()))
+        decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:
-            nursery.start()
+            decoder_server.start()
         resolved = job.resolve(base.resolved)
         listing = _renamed(listing, resolved)
         context = Context(
@@ -76,7 +76,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
             fingerprint=digest(resolved.facts),
             schema=_schema(listing, resolved),
             decoder=decoder,
-            nursery=nursery,
+            decoder_server=decoder_server,
         )
         if not options.overwrite:
             check_fingerprint(store, base, context.fingerprint, resolved.facts)
@@ -172,7 +172,7 @@ def _compute(
         parts.commit(store, author, None, error_rows(todo.failures, failures))
     if not todo.todo.num_rows:
         return None
-    context.nursery.start()  # for the pictures in the report, where no Stage of this process needs it
+    context.decoder_server.start()  # for the pictures in the report, where no Stage of this process needs it
     workers, distributed = context.staff()
     run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
     if context.options.address:
@@ -190,22 +190,24 @@ def _compute(
     progress.say(f"starting {context.resolved.title}")
     total = todo.todo.num_rows
     shards = scheduler.Shards(todo.todo, workers)
-    crew: in_process.InProcessWorkers | ray_actors.RayWorkers | None = None
+    started: in_process.InProcessWorkers | ray_actors.RayWorkers | None = None
     failed: CvjobsError | None = None
     speed = Speed()
     try:
-        with start.start_workers(spec, workers, distributed, context.options.address, context.nursery) as crew:
-            watcher = _Watcher(crew, progress, total, speed)
+        with start.start_workers(
+            spec, workers, distributed, context.options.address, context.decoder_server
+        ) as started:
+            watcher = _Watcher(started, progress, total, speed)
 
             def stopped() -> bool:
                 watcher.look()
                 return stop.asked
 
-            scheduler.work(crew, shards, uncommitted, give_up, stopped)
+            scheduler.work(started, shards, uncommitted, give_up, stopped)
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
         failed = None if stop.asked else error
-    run.pace = overall(crew.paces() if crew else [])
+    run.pace = overall(started.paces() if started else [])
     run.rates = speed.rates()
     run.mark_computed()
     run.picture(context)
@@ -216,13 +218,13 @@ class _Watcher:
     """Keeps the progress bar current while the loop waits."""
 
     def __init__(
-        self, crew: in_process.InProcessWorkers | ray_actors.RayWorkers, progress: Progress, total: int, speed: Speed
+        self, started: in_process.InProcessWorkers | ray_actors.RayWorkers, progress: Progress, total: int, speed: Speed
     ) -> None:
-        self._crew, self._progress, self._total, self._speed = crew, progress, total, speed
+        self._started, self._progress, self._total, self._speed = started, progress, total, speed
 
     def look(self) -> None:
         """Show the pace."""
-        pace = overall(self._crew.paces())
+        pace = overall(self._started.paces())
         if pace.first:
             self._speed.sample(pace.answered)
         if pace.answered:

@@ -32,7 +32,7 @@ class WorkerDied(Exception):
 class Workers(Protocol):
     """Workers that run shards; a handle stands for one shard that one worker is running."""
 
-    def workers(self) -> list[Any]:
+    def ready(self) -> list[Any]:
         """Return the workers that are ready for shards."""
 
     def submit(self, worker: Any, table: pa.Table) -> Any:
@@ -88,7 +88,7 @@ class Shards:
 
 
 def work(
-    crew: Workers,
+    workers: Workers,
     shards: Shards,
     uncommitted: Callable[[pa.Table], pa.Table],
     give_up: Callable[[pa.Table], None],
@@ -102,29 +102,29 @@ def work(
     """
     busy: dict[Any, _Task] = {}
     while not stopped():
-        for worker in crew.workers():
+        for worker in workers.ready():
             held = [task for task in busy.values() if task.worker is worker]
             while len(held) < DEPTH and not any(task.alone for task in held):
                 task = shards.next(alone=not held)
                 if task is None:
                     break
                 task.worker, task.began = worker, time.monotonic()
-                busy[crew.submit(worker, task.table)] = task
+                busy[workers.submit(worker, task.table)] = task
                 held.append(task)
         if not busy and not shards.again and shards.at == shards.todo.num_rows:
             return
-        for handle in crew.wait(list(busy), 0.5):
+        for handle in workers.wait(list(busy), 0.5):
             if handle not in busy:
                 continue  # lost together with another shard of the same worker
             task = busy.pop(handle)
             try:
-                done = crew.result(handle)
+                done = workers.result(handle)
             except WorkerDied as death:
                 lost = [task, *(t for t in busy.values() if t.worker is task.worker)]
                 busy = {h: t for h, t in busy.items() if t.worker is not task.worker}
                 for one in lost:
                     _try_again(shards, one, death.innocent, uncommitted, give_up)
-                crew.replace(task.worker)
+                workers.replace(task.worker)
             else:
                 shards.learn(done.images, time.monotonic() - task.began)
 

@@ -48,16 +48,16 @@ def summary(
         test: The best model's metric on the test split, None without one.
         seconds: What this command took.
     """
-    trainee, splits = setup.trainee, setup.labelled.splits
+    trainable, splits = setup.trainable, setup.labelled.splits
     history = pq.read_table(Path(plan.run) / HISTORY).to_pylist()
     metrics = [row["metric"] for row in history]
     best = metrics.index(max(metrics))
     return TrainingSummary(
         task=plan.subject.task,
-        model=trainee.name,
-        weights=trainee.weights.label,
+        model=trainable.name,
+        weights=trainable.weights.label,
         classes=len(plan.classes),
-        inherited=trainee.inherited,
+        inherited=trainable.inherited,
         images={name: len(part) for name, part in parts.items()},
         failed=sum(len(splits[name]) - len(part) for name, part in parts.items()),
         unlabelled=setup.labelled.unlabelled,
@@ -74,7 +74,7 @@ def summary(
         seconds=round(seconds, 2),
         balanced_accuracy=_balanced(plan),
         stopped_early=len(history) < plan.recipe.epochs,
-        parameters=trainee.parameters,
+        parameters=trainable.parameters,
         memory=setup.case.need(plan.batch),
         out=plan.run,
     )

@@ -59,13 +59,13 @@ class Subject:
     seed: int
     init_head: bool
 
-    def trainee(self) -> Trainable:
-        """Return the model as training begins with it; raises WrongUse as ``models.trainee``."""
+    def trainable(self) -> Trainable:
+        """Return the model as training begins with it; raises WrongUse as ``models.trainable``."""
         if self.task == "autoencoder":
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
-        return registry.trainee(
+        return registry.trainable(
             self.model,
             weights=self.weights,
             classes=len(self.classes),
@@ -97,7 +97,7 @@ class TrainPlan:
 
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""
-        module = self.subject.trainee().module.eval()
+        module = self.subject.trainable().module.eval()
         module.load_state_dict(networks_weights.state(networks_weights.given(f"{self.run}/{MODEL}")))
         return module
 

@@ -41,7 +41,7 @@ CACHE = "cache"
 SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
-def train(request: TrainRequest, nursery: DecoderServer) -> TrainingSummary | lr_range.LearningRate:
+def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSummary | lr_range.LearningRate:
     """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
@@ -66,7 +66,7 @@ def train(request: TrainRequest, nursery: DecoderServer) -> TrainingSummary | lr
         made.case.check(made.request.batch_size)
         with lock.held(store):
             stop.guarded = True
-            session = _Session(made, store, nursery, progress, stop)
+            session = _Session(made, store, decoder_server, progress, stop)
             if request.find_lr:
                 return session.find_rate(staff)
             identity.note(store, now, anew=request.overwrite)
@@ -85,17 +85,19 @@ def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
 class _Session:
     """A run that holds its folder."""
 
-    def __init__(self, made: Setup, store: LocalStore, nursery: DecoderServer, progress: Progress, stop: Stop) -> None:
+    def __init__(
+        self, made: Setup, store: LocalStore, decoder_server: DecoderServer, progress: Progress, stop: Stop
+    ) -> None:
         self._setup, self._request, self._store = made, made.request, store
-        self._nursery, self._progress, self._stop = nursery, progress, stop
+        self._nursery, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
         self._intake = Intake(
             labelled=made.labelled,
-            transform=made.trainee.transform,
+            transform=made.trainable.transform,
             folder=made.request.cache or f"{store.place}/{CACHE}",
             max_pixels=made.request.max_pixels,
             storage=made.request.storage,
-            nursery=nursery,
+            decoder_server=decoder_server,
             progress=progress,
             stop=stop,
         )
@@ -138,7 +140,7 @@ class _Session:
             store=self._store,
             labelled=self._setup.labelled,
             plan=plan,
-            trainee=self._setup.trainee,
+            trainable=self._setup.trainable,
             survey=seen,
             samples=(),
         )
@@ -181,7 +183,7 @@ class _Session:
             part=parts[split],
             file=task_registry.of(begun.plan).file,
             storage=self._request.storage,
-            nursery=self._nursery,
+            decoder_server=self._nursery,
         )
         training_page.leave(ended, SECTIONS[begun.plan.subject.task])
 

@@ -36,21 +36,21 @@ class Setup:
     earlier: dict[str, Any]
 
     @property
-    def trainee(self) -> Trainable:
+    def trainable(self) -> Trainable:
         """The model that training begins with."""
-        return self.case.trainee
+        return self.case.trainable
 
     @property
     def record(self) -> dict[str, Any]:
         """What makes two trainings the same one, as JSON."""
         identified = TrainIdentity(
             subject=self.subject,
-            weights_sha256=self.trainee.weights.sha256,
+            weights_sha256=self.trainable.weights.sha256,
             recipe=self.request.recipe,
             batch=self.request.batch_size,
             precision=self.case.precision,
         )
-        return identified.record(self.labelled.identity, self.request.max_pixels, self.trainee.transform)
+        return identified.record(self.labelled.identity, self.request.max_pixels, self.trainable.transform)
 
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
@@ -58,13 +58,13 @@ class Setup:
         return TrainPlan(
             run=run,
             subject=self.subject,
-            weights_sha256=self.trainee.weights.sha256,
+            weights_sha256=self.trainable.weights.sha256,
             multilabel=self.labelled.multilabel,
             tensorboard=request.tensorboard,
             recipe=request.recipe,
             batch=request.batch_size,
             precision=self.case.precision,
-            transform=self.trainee.transform,
+            transform=self.trainable.transform,
             train=parts["train"],
             val=parts["val"],
             memory=self.case.need(request.batch_size) or 0,
@@ -83,14 +83,14 @@ def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: 
     earlier = identity.earlier(store)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
-    trainee = subject.trainee()
-    subject = replace(subject, model=trainee.name)  # in full
-    _check_sizes(request, trainee)
-    side = min(trainee.transform.size or (0,))
+    trainable = subject.trainable()
+    subject = replace(subject, model=trainable.name)  # in full
+    _check_sizes(request, trainable)
+    side = min(trainable.transform.size or (0,))
     task_registry.named(request.task).check(request.recipe, subject, side, labelled.multilabel)
     asked = earlier.get("precision", "auto") if request.precision == "auto" else request.precision
     case = Case(
-        trainee=trainee,
+        trainable=trainable,
         recipe=request.recipe,
         precision=plans.resolved(asked, staff.device),
         staff=staff,
@@ -116,12 +116,12 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     )
 
 
-def _check_sizes(request: TrainRequest, trainee: Trainable) -> None:
+def _check_sizes(request: TrainRequest, trainable: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
     if len(sizes) < 2:
         return
     try:
-        torch_network.vector_length(trainee.module, trainee.name, (sizes[0], sizes[0]))
+        torch_network.vector_length(trainable.module, trainable.name, (sizes[0], sizes[0]))
     except (RuntimeError, AssertionError, ValueError, WrongUse):
-        raise WrongUse(f"{trainee.name} takes images of one size: give --img-size one number.") from None
+        raise WrongUse(f"{trainable.name} takes images of one size: give --img-size one number.") from None

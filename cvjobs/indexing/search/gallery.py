@@ -34,9 +34,11 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
     shown = [(rows.slice(0, across), hits[:across]) for _, rows, hits in answer.sample.each()][:down]
     keys = answer.sample.keys.slice(0, down)
     hits = np.unique(np.concatenate([np.zeros(0, np.int64), *[found for _, found in shown]]))
-    with closing(DecoderServer()) as nursery:
-        asked = _read(origin, options, keys, LARGE, nursery)
-        images = dict(zip(hits.tolist(), _read(_origin(index), options, index.rows(hits), SMALL, nursery), strict=True))
+    with closing(DecoderServer()) as decoder_server:
+        asked = _read(origin, options, keys, LARGE, decoder_server)
+        images = dict(
+            zip(hits.tolist(), _read(_origin(index), options, index.rows(hits), SMALL, decoder_server), strict=True)
+        )
     queries = [
         {
             "path": path,
@@ -65,8 +67,8 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
         room -= len(shown)
         wanted += shown
         groups.append({"rows": [rows[i] for i in shown], "at": list(shown), "count": end - start})
-    with closing(DecoderServer()) as nursery:
-        found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, nursery)
+    with closing(DecoderServer()) as decoder_server:
+        found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, decoder_server)
     images = dict(zip(wanted, found, strict=True))
     for group in groups:
         group["images"] = [images[i] for i in group["at"]]
@@ -83,5 +85,7 @@ def _origin(index: Index) -> Origin:
     return Origin(index.generation.root, index.generation.listed_in)
 
 
-def _read(origin: Origin, options: Options, rows: pa.Table, size: int, nursery: DecoderServer) -> list[Thumbnail]:
-    return thumbnails(open_source(origin.root, origin.base, options), rows, BUDGET, size, nursery)
+def _read(
+    origin: Origin, options: Options, rows: pa.Table, size: int, decoder_server: DecoderServer
+) -> list[Thumbnail]:
+    return thumbnails(open_source(origin.root, origin.base, options), rows, BUDGET, size, decoder_server)

@@ -23,7 +23,7 @@ TOGETHER = {"cpu": 2 << 20, "cuda": 32 << 20}
 
 
 @dataclass(frozen=True)
-class Detections:
+class PictureDetections:
     """The detections of a picture, best first.
 
     ``boxes`` (N, 4) float32 x0, y0, x1, y1 in its pixels, ``scores`` (N,) float32, ``classes`` (N,) int64 the ids of
@@ -41,10 +41,10 @@ class Detections:
         """Whether the masks hold neither NaN nor infinity."""
         return self.masks is None or bool(np.isfinite(self.masks).all())
 
-    def only(self, rows: npt.NDArray[np.int64]) -> Detections:
+    def only(self, rows: npt.NDArray[np.int64]) -> PictureDetections:
         """Return some of them."""
         masks = None if self.masks is None else self.masks[rows]
-        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], masks)
+        return PictureDetections(self.boxes[rows], self.scores[rows], self.classes[rows], masks)
 
 
 class DetectorNetwork:
@@ -71,7 +71,7 @@ class DetectorNetwork:
         tile = tiles(height, width, self._rules.tile, self._rules.overlap)[0]
         return canvas(resized(tile.height, tile.width, self._rules), self._rules)
 
-    def __call__(self, pictures: Sequence[Pixels]) -> list[Detections | None]:
+    def __call__(self, pictures: Sequence[Pixels]) -> list[PictureDetections | None]:
         """Return what is found in each picture, uint8 (height, width, 3); None where the model gave NaN or infinity.
 
         Raises:
@@ -82,14 +82,14 @@ class DetectorNetwork:
             for i, pixels in enumerate(pictures)
             for look in views(i, pixels.shape[0], pixels.shape[1], self._rules)
         ]
-        found: dict[View, Detections | None] = {}
+        found: dict[View, PictureDetections | None] = {}
         for _, group in groupby(sorted(looks, key=lambda look: look.canvas), key=lambda look: look.canvas):
             found.update(self._looked(list(group), pictures))
         return [self._whole(list(group), found) for _, group in groupby(looks, key=lambda look: look.picture)]
 
-    def _looked(self, looks: list[View], pictures: Sequence[Pixels]) -> dict[View, Detections | None]:
+    def _looked(self, looks: list[View], pictures: Sequence[Pixels]) -> dict[View, PictureDetections | None]:
         """Return what is found in views of one canvas, so many at a time as may go together."""
-        found: dict[View, Detections | None] = {}
+        found: dict[View, PictureDetections | None] = {}
         area = looks[0].canvas[0] * looks[0].canvas[1]
         while looks:
             count = max(self._together // area, len(pictures), 1)
@@ -110,7 +110,7 @@ class DetectorNetwork:
             self._together = len(some) // 2 * area
         return found
 
-    def _batch(self, looks: list[View], pictures: Sequence[Pixels]) -> list[Detections | None]:
+    def _batch(self, looks: list[View], pictures: Sequence[Pixels]) -> list[PictureDetections | None]:
         canvases = torch.zeros(len(looks), 3, *looks[0].canvas, device=self._device)
         sizes = [look.size for look in looks]
         for look, drawn, (height, width) in zip(looks, canvases, sizes, strict=True):
@@ -125,12 +125,12 @@ class DetectorNetwork:
         restored = torch.cat([look.restored(some) for look, some in zip(looks, boxes, strict=True)])
         best = torch.cat(rows)
         scores, classes = found.scores[best].cpu().numpy(), found.labels[best].cpu().numpy()
-        every = Detections(restored.cpu().numpy(), scores, classes, masks)
+        every = PictureDetections(restored.cpu().numpy(), scores, classes, masks)
         ends = np.cumsum([0, *map(len, rows)])
         each = [every.only(np.arange(start, end)) for start, end in pairwise(ends)]
         return [some if fine and some.finite else None for some, fine in zip(each, found.finite.tolist(), strict=True)]
 
-    def _whole(self, looks: list[View], found: dict[View, Detections | None]) -> Detections | None:
+    def _whole(self, looks: list[View], found: dict[View, PictureDetections | None]) -> PictureDetections | None:
         """Return what is found in a picture by all looks at it."""
         each = [some for look in looks if (some := found[look])]
         if len(each) < len(looks) or len(each) == 1:
@@ -147,7 +147,7 @@ class DetectorNetwork:
         rows, boxes = joined(places, TileDetections(every.boxes, every.scores, classes, tile_of), self._rules.iou)
         return replace(every.only(rows), boxes=boxes)
 
-    def _merged(self, looks: list[Detections]) -> Detections:
+    def _merged(self, looks: list[PictureDetections]) -> PictureDetections:
         """Return what several looks at the same tile found, by NMS."""
         every = _concatenated(looks)
         if len(looks) == 1:
@@ -156,9 +156,9 @@ class DetectorNetwork:
         return every.only(suppressed(boxes, scores, classes, self._rules)[: self._rules.max_det].numpy())
 
 
-def _concatenated(found: Sequence[Detections]) -> Detections:
+def _concatenated(found: Sequence[PictureDetections]) -> PictureDetections:
     masks = [some.masks for some in found if some.masks is not None]
-    return Detections(
+    return PictureDetections(
         np.concatenate([some.boxes for some in found]),
         np.concatenate([some.scores for some in found]),
         np.concatenate([some.classes for some in found]),

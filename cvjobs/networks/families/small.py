@@ -22,7 +22,7 @@ def names(task: str) -> list[str]:
     return _NAMES.get(task, [])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
+def trainable(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return the classifier with random weights, for images squashed to 32x32 or to ``side``."""
     _check(name, "train", weights, side)
     if labels:

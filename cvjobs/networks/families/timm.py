@@ -57,7 +57,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return torch_network.classifier(full, transform, chosen, model, labels, _published(config))
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
+def trainable(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return a model with a new head; one whose input has a fixed size is built for images of ``side``."""
     full, config, transform, chosen = _chosen(name, weights)
     if not config["num_classes"] or not config["classifier"]:

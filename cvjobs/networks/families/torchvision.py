@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torchvision import classifiers, detectors, segmenters
-from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainee
+from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
 
-__all__ = ["classifier", "detector", "embedder", "names", "segmenter", "trainee"]
+__all__ = ["classifier", "detector", "embedder", "names", "segmenter", "trainable"]
 
 
 def names(task: str) -> list[str]:

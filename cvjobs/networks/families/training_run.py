@@ -30,7 +30,7 @@ def names(task: str) -> list[str]:
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
     opened = _open(name, weights)
-    trained = opened.trainee
+    trained = opened.trainable
     return torch_network.embedder(trained.name, opened.transform, opened.weights, trained.module, layer, trained.pooled)
 
 
@@ -40,14 +40,14 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     if opened.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
     return torch_network.classifier(
-        opened.trainee.name, opened.transform, opened.weights, opened.trainee.module, labels, ()
+        opened.trainable.name, opened.transform, opened.weights, opened.trainable.module, labels, ()
     )
 
 
 @dataclass(frozen=True)
 class _Opened:
     task: str
-    trainee: Trainable
+    trainable: Trainable
     transform: Transform
     weights: Weights
 
@@ -64,12 +64,12 @@ def _open(name: str, weights: str) -> _Opened:
     assert transform.size is not None
     task, model, side = about.get("task", "classify"), about["model"], transform.size[0]
     if task == "autoencoder":
-        trainee = registry.autoencoder(model, weights="random", dim=about["dim"], side=side)
+        trainable = registry.autoencoder(model, weights="random", dim=about["dim"], side=side)
     else:
-        trainee = registry.trainee(model, weights="random", classes=about["classes"], side=side)
-    files.fitted(lambda: trainee.module.load_state_dict(files.state(found)), trainee.name, found)
-    trainee.module.eval()
-    return _Opened(task, trainee, transform, found)
+        trainable = registry.trainable(model, weights="random", classes=about["classes"], side=side)
+    files.fitted(lambda: trainable.module.load_state_dict(files.state(found)), trainable.name, found)
+    trainable.module.eval()
+    return _Opened(task, trainable, transform, found)
 
 
 def _about(file: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     return torch_network.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
 
 
-def trainee(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
+def trainable(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:
     """Return a classifier with a new last layer; one with embedded positions keeps the size of its weights."""
     full, entry, chosen = _chosen(name, weights)
     transform = _transform(entry)

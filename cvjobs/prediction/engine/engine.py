@@ -47,7 +47,7 @@ class EngineSpec:
     out: str
     storage: Options = field(repr=False)
     author: Author
-    lease: int
+    epoch: int
     root: str
     base: str
     schema: pa.Schema
@@ -69,7 +69,7 @@ class ShardResult:
 class Engine:
     """Runs shards from any number of threads at once; two at a time keep it full."""
 
-    def __init__(self, spec: EngineSpec, nursery: DecoderServer | None = None) -> None:
+    def __init__(self, spec: EngineSpec, decoder_server: DecoderServer | None = None) -> None:
         self._spec = spec
         self._error: BaseException | None = None
         self._stopped = False
@@ -83,7 +83,7 @@ class Engine:
         gpu = spec.device != "cpu"
         source = open_source(spec.root, spec.base, spec.storage)
         how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
-        self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, nursery)
+        self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, decoder_server)
         try:
             step = spec.opener.open()
         except BaseException:
@@ -94,7 +94,7 @@ class Engine:
         store = open_store(spec.out, spec.author.run, spec.storage)
 
         def check() -> None:
-            if lock.newest(store) > spec.lease:
+            if lock.newest(store) > spec.epoch:
                 raise OutputHeld(f"Another run took {spec.out} over while this one stood still: nothing is lost.")
 
         self._writer = Writer(store, spec.author, spec.schema, check, self.broken)

@@ -42,7 +42,7 @@ def sample(context: Context, done: pa.Table) -> ContactSheet:
         return ContactSheet([])
     chosen = np.unique(np.linspace(0, done.num_rows - 1, min(SHEET, done.num_rows)).round().astype(np.int64))
     rows = done.take(pa.array(chosen))
-    images = thumbnails(context.source, rows, BUDGET, nursery=context.nursery)
+    images = thumbnails(context.source, rows, BUDGET, decoder_server=context.decoder_server)
     stamps = rows["modified"].cast(pa.int64()).to_pylist()
     each = zip(rows["path"].to_pylist(), rows["bytes"].to_pylist(), stamps, images, strict=True)
     return ContactSheet([shown for shown in map(SheetImage, *zip(*each, strict=True)) if shown.image.uri])

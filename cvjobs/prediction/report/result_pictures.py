@@ -121,7 +121,7 @@ def _draw(
     if not rows:
         return {}
     keys = pa.concat_tables(table.select(["path", "bytes", "modified"]) for table in rows.values())
-    images = thumbnails(context.source, keys, budget, SIZE, context.nursery)
+    images = thumbnails(context.source, keys, budget, SIZE, context.decoder_server)
     categories = common_categories.things(context.resolved.facts)
     paint = {"semantic": _semantic, "classify": _classify}.get(task, _detect)
     return {

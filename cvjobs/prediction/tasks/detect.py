@@ -14,13 +14,13 @@ from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
 from cvjobs.images.picture import Picture
 from cvjobs.networks import registry
 from cvjobs.networks.detection.detector import Detector
-from cvjobs.networks.detection.detector_network import Detections, DetectorNetwork
+from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
 
 SCHEMA = SCHEMAS["detect"]
 NONFINITE = Failure("infer", "infer_nonfinite", "the scores or boxes hold NaN or infinity")
-NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+NOTHING = PictureDetections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class DetectStep:
         failures = {i: NONFINITE for i, one in enumerate(found) if one is None}
         return Columns([self.column([one or NOTHING for one in found])], failures)
 
-    def column(self, found: list[Detections]) -> pa.ListArray:
+    def column(self, found: list[PictureDetections]) -> pa.ListArray:
         """Return the detections of each picture as a column."""
         boxes = np.concatenate([one.boxes for one in found])
         scores = np.concatenate([one.scores for one in found])

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class InProcessWorkers:
     """One Stage in this process: nothing to start, nothing to set up."""
 
-    def __init__(self, spec: EngineSpec, nursery: DecoderServer | None = None) -> None:
-        self._stage = Engine(spec, nursery)
+    def __init__(self, spec: EngineSpec, decoder_server: DecoderServer | None = None) -> None:
+        self._stage = Engine(spec, decoder_server)
         self._threads = ThreadPoolExecutor(DEPTH, thread_name_prefix="shard")
 
     def __enter__(self) -> InProcessWorkers:
@@ -35,7 +35,7 @@ class InProcessWorkers:
         self._threads.shutdown()
         self._stage.close()
 
-    def workers(self) -> list[Any]:
+    def ready(self) -> list[Any]:
         """Return the Stage."""
         return [self._stage]
 

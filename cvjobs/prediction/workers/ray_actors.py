@@ -56,7 +56,7 @@ class Actor:
 
 
 def _check_sight(spec: EngineSpec) -> None:
-    if not spec.lease:
+    if not spec.epoch:
         return  # a dry run, whose OUT is a temporary folder of each machine
     out = os.path.join(os.fsencode(spec.out), schema.FORMAT.encode())
     root = path_bytes(spec.root)
@@ -118,7 +118,7 @@ class RayWorkers:
         worker = self._make.remote()
         self._starting[worker.start.remote(self._spec)] = worker
 
-    def workers(self) -> list[Any]:
+    def ready(self) -> list[Any]:
         """Return the actors whose Stage stands."""
         started, _ = (
             self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)

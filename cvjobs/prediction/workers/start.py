@@ -14,7 +14,7 @@ from cvjobs.prediction.workers.ray_actors import RayWorkers
 
 
 def start_workers(
-    spec: EngineSpec, workers: int, distributed: bool, address: str | None, nursery: DecoderServer | None
+    spec: EngineSpec, workers: int, distributed: bool, address: str | None, decoder_server: DecoderServer | None
 ) -> InProcessWorkers | RayWorkers:
-    """Return the crew for a run: Ray where there is something to distribute, else this process."""
-    return RayWorkers(spec, workers, address) if distributed else InProcessWorkers(spec, nursery)
+    """Return the workers of a run: Ray where there is something to distribute, else this process."""
+    return RayWorkers(spec, workers, address) if distributed else InProcessWorkers(spec, decoder_server)

@@ -62,7 +62,7 @@ def explained(plan: TrainPlan) -> Iterator[None]:
 class Case:
     """A training whose steps are to fit: what is trained, how, by whom, and on how many images."""
 
-    trainee: Trainable
+    trainable: Trainable
     recipe: Recipe
     precision: str
     staff: Resources
@@ -73,7 +73,7 @@ class Case:
         """What each worker needs, None where nobody can tell."""
         staff = self.staff
         return memory.estimate(
-            self.trainee, self.recipe, self.precision, together=not staff.alone, on_cpu=staff.device == "cpu"
+            self.trainable, self.recipe, self.precision, together=not staff.alone, on_cpu=staff.device == "cpu"
         )
 
     @property
@@ -103,7 +103,7 @@ class Case:
         """Raise WrongUse where steps of a batch cannot fit."""
         if self.needed is not None:
             for room in self.rooms:
-                check(self.needed, min(batch, self.images), room, self.trainee.name)
+                check(self.needed, min(batch, self.images), room, self.trainable.name)
 
     def batch(self, asked: int, earlier: Mapping[str, Any]) -> int:
         """Return the images of a step: those asked for or, for ``AUTO``, those the run began with, or that fit.
@@ -116,11 +116,11 @@ class Case:
         if self.staff.address:
             raise WrongUse("--batch-size auto knows this machine's memory and not that of --address: give a number.")
         if self.needed is None:
-            raise WrongUse(f"--batch-size auto cannot tell what {self.trainee.name} needs: give a number.")
+            raise WrongUse(f"--batch-size auto cannot tell what {self.trainable.name} needs: give a number.")
         found = min(fitting(self.needed, room, self.images) for room in self.rooms)
         if self.staff.device != "cuda":
             return found
-        return tried(self.trainee, self.recipe, self.precision, self.rooms[0], found)
+        return tried(self.trainable, self.recipe, self.precision, self.rooms[0], found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def fitting(needed: Estimate, room: Room, images: int) -> int:
     return max((size for size in sizes if room.takes(needed, size, SHARE)), default=2)
 
 
-def tried(trainee: Trainable, recipe: Recipe, precision: str, room: Room, batch: int) -> int:
+def tried(trainable: Trainable, recipe: Recipe, precision: str, room: Room, batch: int) -> int:
     """Return the batch, halved until the first GPU has the memory for real steps of it; nothing is changed.
 
     Raises:
@@ -169,16 +169,16 @@ def tried(trainee: Trainable, recipe: Recipe, precision: str, room: Room, batch:
     """
     while batch >= 2:
         images = -(-batch // room.workers)
-        if runs(trainee, recipe, precision, -(-images // max(min(room.parts, images // 2), 1)), "cuda"):
+        if runs(trainable, recipe, precision, -(-images // max(min(room.parts, images // 2), 1)), "cuda"):
             return batch
         batch //= 2
-    raise WrongUse(f"The GPU has no memory for a step of two images with {trainee.name}: use a smaller --img-size.")
+    raise WrongUse(f"The GPU has no memory for a step of two images with {trainable.name}: use a smaller --img-size.")
 
 
-def runs(trainee: Trainable, recipe: Recipe, precision: str, images: int, device: str) -> bool:
+def runs(trainable: Trainable, recipe: Recipe, precision: str, images: int, device: str) -> bool:
     """Return whether two steps on so many images, computed at once, find the memory that they need on a device."""
     try:
-        _steps(trainee, recipe, precision, images, torch.device(device))
+        _steps(trainable, recipe, precision, images, torch.device(device))
         return True
     except RuntimeError as error:
         if not torch_network.out_of_memory(error):
@@ -189,11 +189,11 @@ def runs(trainee: Trainable, recipe: Recipe, precision: str, images: int, device
     return False
 
 
-def _steps(trainee: Trainable, recipe: Recipe, precision: str, images: int, device: torch.device) -> None:
-    module = copy.deepcopy(trainee.module)
+def _steps(trainable: Trainable, recipe: Recipe, precision: str, images: int, device: torch.device) -> None:
+    module = copy.deepcopy(trainable.module)
     learner = Learner(module, recipe, precision, Alone(device), batch=images, steps=1)
     learner.train()
-    side = max(recipe.img_size + (trainee.transform.size or (0,)))
+    side = max(recipe.img_size + (trainable.transform.size or (0,)))
     targets = torch.empty(0)
 
     def criterion(outputs: Tensor, _: Tensor) -> Tensor:

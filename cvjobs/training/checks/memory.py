@@ -48,20 +48,20 @@ class Estimate:
         return self.fixed + self.held * images + self.computed * at_once
 
 
-def estimate(trainee: Trainable, recipe: Recipe, precision: str, *, together: bool, on_cpu: bool) -> Estimate | None:
+def estimate(trainable: Trainable, recipe: Recipe, precision: str, *, together: bool, on_cpu: bool) -> Estimate | None:
     """Return what training needs, None for a module that cannot run without numbers; nothing is computed.
 
     Args:
-        trainee: Not changed.
+        trainable: Not changed.
         recipe: What freezes, averages and mixes.
         precision: As ``plan.kind`` takes it.
         together: Whether workers exchange gradients, in buckets beside them.
         on_cpu: Whether a checkpoint's copy shares the memory.
     """
-    side = max(recipe.img_size + (trainee.transform.size or (0,)))
+    side = max(recipe.img_size + (trainable.transform.size or (0,)))
     low = kind(precision)
     try:
-        module, mode = _without_numbers(trainee.module)
+        module, mode = _without_numbers(trainable.module)
         if recipe.freeze_until:
             optimizers.freeze(module, recipe.freeze_until)
         optimizers.set_training(module, recipe.freeze_until)
@@ -71,9 +71,9 @@ def estimate(trainee: Trainable, recipe: Recipe, precision: str, *, together: bo
     except Exception:  # noqa: BLE001 - whatever a module trips over here, it may train
         return None
     computed = (many - few) // _ASKED
-    decoded = max(trainee.transform.resize, *(trainee.transform.size or (0,)))
+    decoded = max(trainable.transform.resize, *(trainable.transform.size or (0,)))
     return Estimate(
-        parameters=trainee.parameters,
+        parameters=trainable.parameters,
         # Weights in low precision are copied once a pass, for any number of images.
         fixed=_fixed(module, recipe, together=together, on_cpu=on_cpu) + max(few - _ASKED * computed, 0),
         # The step's pixels and those of the next one; the part's as floats twice, and backward's widest gradient.

@@ -103,7 +103,7 @@ class Pictures:
 
 
 def decode(
-    order: DecodeRequest, source: Source, nursery: DecoderServer, tell: Callable[[int], None]
+    order: DecodeRequest, source: Source, decoder_server: DecoderServer, tell: Callable[[int], None]
 ) -> tuple[DecodedImages, pa.Table]:
     """Decode what no chunk has yet; return where it is, and a table (``SCHEMA``) with a row for each image.
 
@@ -117,7 +117,7 @@ def decode(
     try:
         os.makedirs(order.folder, exist_ok=True)
         if missing:
-            _fill(order, missing, source, nursery, tell)
+            _fill(order, missing, source, decoder_server, tell)
         tables = [pq.read_table(os.path.join(folder, ROWS), schema=SCHEMA) for folder, _ in chunks]
     except OSError as error:
         raise storage_failure(error, order.folder, "--cache") from error
@@ -130,12 +130,12 @@ def _fill(
     order: DecodeRequest,
     missing: Sequence[tuple[str, pa.Table]],
     source: Source,
-    nursery: DecoderServer,
+    decoder_server: DecoderServer,
     tell: Callable[[int], None],
 ) -> None:
     tray = _Tray(tell)
     how = Decoding(transform=order.transform, max_pixels=order.max_pixels)
-    with closing(Loader(source, how, tray, devices.cpus(), nursery)) as loader:
+    with closing(Loader(source, how, tray, devices.cpus(), decoder_server)) as loader:
         sheets: list[_Sheet] = []
         try:
             waiting = iter(missing)

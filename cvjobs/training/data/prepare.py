@@ -28,7 +28,7 @@ class Intake:
     folder: str
     max_pixels: int
     storage: Mapping[str, str]
-    nursery: DecoderServer
+    decoder_server: DecoderServer
     progress: Progress
     stop: Stop
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
@@ -69,7 +69,7 @@ class Intake:
         self.progress.say(f"decoding {len(split):,} images to {name} with")
         tell = self.progress.counting(len(split))
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
-        decoded, table = data_decoded.decode(order, source, self.nursery, tell)
+        decoded, table = data_decoded.decode(order, source, self.decoder_server, tell)
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()

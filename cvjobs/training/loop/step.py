@@ -77,12 +77,12 @@ class Learner:
     @classmethod
     def of(cls, plan: TrainPlan, team: ProcessGroup, steps: int) -> Learner:
         """Return what a plan begins with; raises JobFailed where this machine has other weights than the driver."""
-        trainee = plan.subject.trainee()
-        if trainee.weights.sha256 != plan.weights_sha256:
+        trainable = plan.subject.trainable()
+        if trainable.weights.sha256 != plan.weights_sha256:
             raise JobFailed(
-                f"The weights of {trainee.name} differ between this machine and the driver: make them equal."
+                f"The weights of {trainable.name} differ between this machine and the driver: make them equal."
             )
-        return cls(trainee.module, plan.recipe, plan.precision, team, batch=plan.batch, steps=steps)
+        return cls(trainable.module, plan.recipe, plan.precision, team, batch=plan.batch, steps=steps)
 
     @property
     def scored(self) -> nn.Module:

@@ -74,7 +74,7 @@ class Live:
         best = max((row["metric"] for row in history), default=None)
         return {
             "subject": plan.subject,
-            "weights": self._begun.trainee.weights.label,
+            "weights": self._begun.trainable.weights.label,
             "epochs": plan.recipe.epochs,
             "last": history[-1] if history else None,
             "best": None if best is None else figure(metric, best),

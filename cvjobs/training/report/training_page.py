@@ -42,7 +42,7 @@ class BegunRun:
     store: LocalStore
     labelled: LabelledImages
     plan: TrainPlan
-    trainee: Trainable
+    trainable: Trainable
     survey: Survey
     samples: Sequence[TrainingSample]
 
@@ -62,7 +62,7 @@ class EndedRun(BegunRun):
     part: SplitPart
     file: str
     storage: Mapping[str, str] = field(repr=False)
-    nursery: DecoderServer = field(repr=False)
+    decoder_server: DecoderServer = field(repr=False)
 
     @property
     def found(self) -> pa.Table:
@@ -75,7 +75,7 @@ class EndedRun(BegunRun):
         listing = self.labelled.listing
         at = pc.index_in(paths, value_set=listing.images["path"].combine_chunks())
         source = open_source(listing.root, listing.base, dict(self.storage))
-        return thumbnails(source, listing.images.take(at), BUDGET, nursery=self.nursery)
+        return thumbnails(source, listing.images.take(at), BUDGET, decoder_server=self.decoder_server)
 
 
 # What a task has to show: the values that ``train-TASK.html`` needs beside those of every training's page.
@@ -120,7 +120,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "errors": errors.slice(0, NAMED).to_pylist(),
         "more_errors": max(errors.num_rows - NAMED, 0),
         "cost": _cost(begun.plan, history),
-        "settings": [*_settings(begun.plan, begun.trainee), *_sizes(begun.plan, begun.trainee)],
+        "settings": [*_settings(begun.plan, begun.trainable), *_sizes(begun.plan, begun.trainable)],
         "made": time.time(),
     }
 
@@ -141,18 +141,18 @@ def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str,
     ]
 
 
-def _settings(plan: TrainPlan, trainee: Trainable) -> list[tuple[str, str]]:
+def _settings(plan: TrainPlan, trainable: Trainable) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
     values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
-    if trainee.inherited is not None:
-        values["init-head-from-labels"] = f"{trainee.inherited} of {len(plan.classes)} classes"
+    if trainable.inherited is not None:
+        values["init-head-from-labels"] = f"{trainable.inherited} of {len(plan.classes)} classes"
     recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 
 
-def _sizes(plan: TrainPlan, trainee: Trainable) -> list[tuple[str, str]]:
+def _sizes(plan: TrainPlan, trainable: Trainable) -> list[tuple[str, str]]:
     need = [("memory", f"about {size(plan.memory)} a worker")] if plan.memory else []
-    return [("parameters", f"{trainee.parameters / 1e6:,.1f} M"), *need]
+    return [("parameters", f"{trainable.parameters / 1e6:,.1f} M"), *need]
 
 
 def _text(value: Any) -> str:
