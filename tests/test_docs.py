@@ -45,7 +45,8 @@ def test_every_test_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"`(\w+): (\w+)`", PAGES[page])
     assert named
     for file, test in named:
-        assert f"def test_{test}(" in (ROOT / "tests" / f"test_{file}.py").read_text(), (file, test)
+        (found,) = (ROOT / "tests").rglob(f"test_{file}.py")
+        assert f"def test_{test}(" in found.read_text(), (file, test)
 
 
 def test_every_page_is_in_the_list_of_pages() -> None:

@@ -31,7 +31,7 @@ LONG = 60.0
 @pytest.fixture(scope="module")
 def decoder_server() -> Iterator[DecoderServer]:
     with closing(DecoderServer()) as shared, pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
+        patch.syspath_prepend(str(Path(__file__).parents[1]))
         shared.start()
         yield shared
 
