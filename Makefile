@@ -33,7 +33,7 @@ test: install
 	$(BIN)/python demo/assets.py
 	$(PYTEST) $(PARALLEL)
 
-# All of them take over an hour; MINUTES=30 begins none after half an hour, TESTS=tests/test_hosts.py are those of a file.
+# All of them take over an hour; MINUTES=30 begins none after half an hour, TESTS=tests/clusters/test_hosts.py are those of a file.
 MINUTES ?= 600
 TESTS ?= tests
 faults: install

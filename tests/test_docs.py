@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from test_layers import RANKS
 
 from cvjobs import cli
 from cvjobs.common.errors import CvjobsError
@@ -47,6 +48,27 @@ def test_every_test_that_a_page_names_is_there(page: str) -> None:
     for file, test in named:
         (found,) = (ROOT / "tests").rglob(f"test_{file}.py")
         assert f"def test_{test}(" in found.read_text(), (file, test)
+
+
+FILE = re.compile(r"(?<![\w/.-])(?:cvjobs|jobs|tests|benchmarks|docs|demo|cluster)/[\w/-]+\.(?:py|md|yaml|html|txt)\b")
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    named = [name for name in FILE.findall(PAGES[page]) if not re.search(r"/[A-Z]+\.", name)]  # jobs/NAME.py
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_test_that_shows_an_invariant_is_there() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    shown = re.findall(r"`(test_\w+)`", PAGES["docs/architecture.md"])
+    assert len(shown) > 8
+    assert [name for name in shown if f"def {name}(" not in tests] == []
+
+
+def test_the_rooms_are_those_that_the_imports_are_checked_by() -> None:
+    rows = re.findall(r"^\| (\d) \| `(\w+)/` \|", PAGES["docs/architecture.md"], re.MULTILINE)
+    assert {room: int(rank) for rank, room in rows} == RANKS
 
 
 def test_every_page_is_in_the_list_of_pages() -> None:

@@ -84,7 +84,7 @@ def test_a_result_beats_an_error_of_the_same_version(ten: Toy) -> None:
             return End()
 
         run.finish(zombie)
-    # A part of a run counts where the run has something to do; else the next one folds it.
+    # A part of a run counts where the run has something to do; else the next one merges it.
     ten.run()
     assert ten.failed() == {"bad.jpg": "corrupt"}
     ten.check()

@@ -1,4 +1,4 @@
-"""Several runs on one output: overwriting, leases, races for a snapshot, runs that slept, and what verify finds."""
+"""Several runs on one output: overwriting, locks, races for a snapshot, runs that slept, and what verify finds."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
     six.check()
 
 
-def folding(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], keys.Known, merge.Change, Run]:
-    """Return what a run hands to its last fold, with the lease and all parts in place."""
+def merging(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], keys.Known, merge.Change, Run]:
+    """Return what a run hands to its last merge, with the lock and all parts in place."""
     run = Run(toy_)
     base = snapshot.latest(run.store)
     author = Author(run=schema.new_run(run.held.epoch), epoch=0, fingerprint=run.order.fingerprint, listed=0)
@@ -174,8 +174,8 @@ def folding(toy_: Toy) -> tuple[snapshot.Snapshot, list[parts.Part], keys.Known,
     return base, mine, state, change, run
 
 
-def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> None:
-    base, mine, state, change, sleeper = folding(six)
+def test_a_merge_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> None:
+    base, mine, state, change, sleeper = merging(six)
     with Run(six, steal=True) as later:
         later.finish()
     files = sorted(six.out.rglob("*"))
@@ -187,8 +187,8 @@ def test_a_fold_on_an_old_snapshot_is_refused_and_deletes_nothing(six: Toy) -> N
     six.check()
 
 
-def test_a_fold_whose_number_was_used_up_is_refused(six: Toy) -> None:
-    base, _, _, change, sleeper = folding(six)
+def test_a_merge_whose_number_was_used_up_is_refused(six: Toy) -> None:
+    base, _, _, change, sleeper = merging(six)
     late = replace(change.draft, version=1)
     with Run(six, steal=True) as later:
         later.finish()
@@ -279,7 +279,7 @@ def test_a_file_system_without_hard_links_will_do(six: Toy, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
-def test_a_lease_is_free_after_its_block_however_that_ends(tmp_path: Path, ends: type[BaseException] | None) -> None:
+def test_a_lock_is_free_after_its_block_however_that_ends(tmp_path: Path, ends: type[BaseException] | None) -> None:
     store = LocalStore(tmp_path)
     with contextlib.suppress(ValueError, KeyboardInterrupt), lock.held(store) as held:
         assert lock.holder(store) is not None
