@@ -1,7 +1,8 @@
-"""The wheel, unpacked outside the checkout: every module is in it, and the command runs from it."""
+"""The wheel, unpacked outside the checkout: every module is in it, and each command, as a program and as a function."""
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import shutil
@@ -12,9 +13,25 @@ from pathlib import Path
 
 import pytest
 
+import cvjobs
 from cvjobs.clusters.jobs_api.code import package
+from cvjobs.config import commands, fields
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = sorted(commands.files())
+# Imports every module that can be imported here, then says which command is what.
+PROGRAM = """
+import importlib, inspect, pkgutil, sys
+import cvjobs
+for module in pkgutil.walk_packages(cvjobs.__path__, "cvjobs."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+assert sys.argv[1] in cvjobs.__file__, cvjobs.__file__
+for name in sys.argv[2:]:
+    command = getattr(cvjobs, name, None)
+    shown = str(inspect.signature(command)) if callable(command) else f"is no function but {command!r}"
+    print(f"{name}{shown}")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +84,26 @@ def test_the_command_runs_outside_the_checkout(unpacked: Path, tmp_path: Path) -
     listed = output("-m", "cvjobs", "--help")
     for driver in (ROOT / "jobs").glob("*.py"):
         assert f"\n  {driver.stem} " in listed
+
+
+@pytest.fixture(scope="module")
+def said(unpacked: Path) -> list[str]:
+    """What each command is after all submodules of the installed package were imported."""
+    words = [sys.executable, "-c", PROGRAM, str(unpacked), *COMMANDS]
+    environment = os.environ | {"PYTHONPATH": str(unpacked)}
+    return subprocess.check_output(words, text=True, cwd=unpacked.parent, env=environment).splitlines()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_function_after_all_submodules_are_imported(name: str, said: list[str]) -> None:
+    assert said[COMMANDS.index(name)] == f"{name}{fields.python_signature(commands.load(name).Config)}"
+
+
+def test_help_of_the_package_lists_the_commands() -> None:
+    assert set(COMMANDS) <= set(dir(cvjobs))
+
+
+def test_an_unused_function_costs_no_import() -> None:
+    program = "import sys; from cvjobs.common import paths; print(sorted({'typer', 'numpy'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT) == "[]\n"
+    assert inspect.signature(cvjobs.embed).parameters["source"].default is inspect.Parameter.empty
