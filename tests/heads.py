@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import TESTS
+from commands import TESTS, until
 
 from cvjobs.clusters import files, host, local
 
+ADDRESS = re.compile(r"--address='([^']+)'")
 # Runs a command with the drivers of ``toys``.
 TOYS = [sys.executable, str(TESTS / "with_toys.py")]
 
@@ -38,9 +39,10 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
         with _at_home(home):
             up = local.up(name, file, print)
             assert local.up(name, file, print).address == up.address  # it is up already
-        found = re.search(r"--address='([^']+)'", (host.folder(name) / "start.log").read_text())
-        assert found, "ray start gave no address"
-        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": found[1]}
+        log = host.folder(name) / "start.log"
+        until(lambda: ADDRESS.search(log.read_text()) is not None)  # printed a little after the head answers
+        (address,) = ADDRESS.findall(log.read_text())
+        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": address}
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0

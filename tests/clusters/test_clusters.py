@@ -220,7 +220,7 @@ def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_p
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name for name in archive.namelist() if not (tmp_path / "in" / name).is_file()} == set()
     assert (tmp_path / "in" / "bin" / "cvjobs").exists()
-    assert (tmp_path / "in" / "cvjobs" / "cluster" / "hosts.yaml").read_bytes() == (
+    assert (tmp_path / "in" / "cvjobs" / "places" / "hosts.yaml").read_bytes() == (
         paths.shipped("cluster") / "hosts.yaml"
     ).read_bytes()
     pins = dict(line.split("==") for line in wheel.constraints().splitlines())

@@ -218,7 +218,8 @@ def test_a_kill_is_repaired_and_forgets_no_file(tmp_path: Path) -> None:
     rows = semantic([f"{n // 100}/{n}.jpg" for n in range(4000)])
     out, place = maps(tmp_path / "out", rows), tmp_path / "masks"
     program = (
-        "import sys, pathlib, test_masks_dir\n"
+        f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
+        "import pathlib, test_masks_dir\n"
         "test_masks_dir.complete(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
     )
     with started([sys.executable, "-c", program, str(out), str(place)]) as process:

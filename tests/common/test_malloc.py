@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 PROBE = """
 import contextlib, resource, sys
 import numpy as np
-from cvjobs import heap
+from cvjobs.common import malloc
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -27,7 +27,7 @@ def faults():
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
-with heap.kept() if sys.argv[1] == "kept" else contextlib.nullcontext():
+with malloc.kept() if sys.argv[1] == "kept" else contextlib.nullcontext():
     first, second, large = faults(), faults(), resident()
 print(first, second, large - resident())
 """
