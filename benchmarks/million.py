@@ -72,7 +72,7 @@ def make_known(source: Path, out: Path) -> None:
     """Commit a row for every listed image, as a killed run of the same command would have left them."""
     listed = list_source(str(source))
     driver = commands.load("embed")
-    resolved = driver.Embed(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
+    resolved = driver.EmbedJob(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
     run = dataset_schema.new_run(1)
     store = open_store(str(out), run)
     record = {"format": "cvjobs", "version": 1, "source": listed.source}

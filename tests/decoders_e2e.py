@@ -46,7 +46,7 @@ def main() -> None:
     embed = commands.load("embed")
     config = embed.Config(source=source, out=out, model="thumbnail/4", workers=int(workers))
     try:
-        summary = run.run(config, embed.Embed(config), decoder=f"decoders_e2e:{decoder}")
+        summary = run.run(config, embed.EmbedJob(config), decoder=f"decoders_e2e:{decoder}")
     except CvjobsError as error:
         print(f"cvjobs: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

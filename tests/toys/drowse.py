@@ -16,4 +16,4 @@ Config = embed.Config
 
 def call(config: Any) -> Any:
     """Embed with a decoder that sleeps."""
-    return run.run(config, embed.Embed(config), decoder="decoders_e2e:drowse")
+    return run.run(config, embed.EmbedJob(config), decoder="decoders_e2e:drowse")

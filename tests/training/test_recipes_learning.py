@@ -75,6 +75,8 @@ def test_the_rate_grows_linearly_with_the_global_batch() -> None:
 
 def test_momentum_is_the_optimizers() -> None:
     assert optimizers.build(network(), recipe(opt="sgd", momentum=0.5), 64).param_groups[0]["momentum"] == 0.5
+    (plain,) = optimizers.build(network(), recipe(opt="sgd", momentum=0, weight_decay=0), 64).param_groups
+    assert (plain["momentum"], plain["nesterov"]) == (0, False)
 
 
 @pytest.mark.parametrize("layer_decay", [0.0, 0.5])

@@ -24,7 +24,9 @@ def build(model: nn.Module, recipe: Recipe, global_batch: int) -> torch.optim.Op
         global_batch: Images of one step, over all workers and accumulated batches.
     """
     lr = recipe.lr * global_batch / recipe.lr_base_size  # Goyal et al. 2017
-    given: dict[str, Any] = {"opt": recipe.opt, "lr": lr, "momentum": recipe.momentum}
+    # timm's sgd is Nesterov's, which has no meaning without momentum; its momentum is SGD as such.
+    opt = "momentum" if recipe.opt == "sgd" and not recipe.momentum else recipe.opt
+    given: dict[str, Any] = {"opt": opt, "lr": lr, "momentum": recipe.momentum}
     if not recipe.layer_decay:
         return create_optimizer_v2(model, weight_decay=recipe.weight_decay, **given)
     return create_optimizer_v2(_layer_groups(model, recipe), **given)
