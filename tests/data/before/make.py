@@ -1,11 +1,16 @@
-"""What ``test_before`` continues: outputs that the commands of commit 9c27a1d left, in ``data/before/made.tar.xz``.
+"""What ``tests/dataset/test_before.py`` continues: outputs that the commands of version 0.1.0 left, in ``made.tar.xz``.
 
-``cd tests && python made_before.py``, with an earlier version of cvjobs on the path, makes the archive anew with that
-version: in folders below ``ROOT``, and in a bucket, whose outputs are copied to the folder ``bucket``.
+The archive was made by commit 9c27a1d. In a checkout of it with its ``.venv``, PATH being this file::
+
+    PYTHONPATH=tests .venv/bin/python PATH
+
+makes the archive beside this file anew: in folders below ``ROOT``, and in a bucket, whose outputs are copied to the
+folder ``bucket``. ``made.json`` in the archive names ``ROOT``, the bucket, the counts and the options of the commands.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,32 +25,21 @@ from commands import CLI, aged, kill, run, started, until
 from PIL import Image, ImageDraw
 
 ROOT = Path("/tmp/cvjobs-before")
-ARCHIVE = Path(__file__).parent / "data" / "before" / "made.tar.xz"
-BUCKET = "before"
+ARCHIVE = Path(__file__).with_name("made.tar.xz")
 PHOTOS, SCANS = 12, 60
 MODEL = ("--model", "thumbnail/4")
-TRAINING = ("--task", "autoencoder", "--dim", "1", "--img-size", "8", "--batch-size", "4", "--opt", "sgd")
+TINY = ("--dim", "1", "--img-size", "8", "--batch-size", "4", "--opt", "sgd", "--precision", "fp32")
+TRAINING = ("--task", "autoencoder", *TINY)
 RUN, HALF_RUN = (*TRAINING, "--epochs", "2"), (*TRAINING, "--epochs", "40")
-
-
-def photo(number: int) -> Image.Image:
-    """A small picture that no other number has."""
-    image = Image.new("RGB", (16, 12), (20 * number % 256, (255 - 20 * number) % 256, 90))
-    ImageDraw.Draw(image).rectangle((number, 2, number + 4, 9), (250, 10 * number, 30))
-    return image
-
-
-def unpacked(folder: Path) -> Path:
-    """Unpack the archive, and let its outputs belong to the images beside them.
-
-    An output belongs to one source, which its JSON records name by the absolute path: that path alone is replaced.
-    Buckets have the same name everywhere, so nothing in theirs changes.
-    """
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    for record in folder.rglob("*.json"):
-        record.write_text(record.read_text().replace(str(ROOT), str(folder)))
-    return folder
+MADE = {
+    "root": str(ROOT),
+    "bucket": "before",
+    "photos": PHOTOS,
+    "scans": SCANS,
+    "model": MODEL,
+    "run": RUN,
+    "half_run": HALF_RUN,
+}
 
 
 def main() -> None:
@@ -63,9 +57,9 @@ def main() -> None:
     assert not Path("half/_cvjobs/versions").exists()
     assert not Path("half-run/summary.json").exists()
     with server() as endpoint:
-        in_bucket(made(endpoint, BUCKET))
+        in_bucket(made(endpoint, str(MADE["bucket"])))
     small()
-    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    Path("made.json").write_text(json.dumps(MADE))
     with tarfile.open(ARCHIVE, "w:xz") as archive:
         for path in sorted(ROOT.iterdir()):
             archive.add(path, path.name)
@@ -84,6 +78,13 @@ def sources() -> None:
     aged(ROOT)
 
 
+def photo(number: int) -> Image.Image:
+    """Return a small picture that no other number has."""
+    image = Image.new("RGB", (16, 12), (20 * number % 256, (255 - 20 * number) % 256, 90))
+    ImageDraw.Draw(image).rectangle((number, 2, number + 4, 9), (250, 10 * number, 30))
+    return image
+
+
 def done(*words: str) -> None:
     """Run a command to its end."""
     ended = run(*words)
@@ -100,7 +101,7 @@ def half(*words: str, when: Callable[[], bool]) -> None:
 
 
 def epochs(folder: Path) -> int:
-    """How many epochs the history of a training has."""
+    """Return the number of epochs in the history of a training."""
     try:
         return int(pq.read_table(folder / "history.parquet").num_rows)
     except (OSError, ValueError):
@@ -124,7 +125,7 @@ def in_bucket(bucket: Bucket) -> None:
 
 
 def small() -> None:
-    """Delete what no command reads: the checkpoints of the finished run, and all but the newest of the other."""
+    """Delete what no command reads: checkpoints of the finished run, and those before the newest of the killed one."""
     shutil.rmtree(ROOT / "run" / "checkpoints")
     for old in sorted((ROOT / "half-run" / "checkpoints").glob("[0-9]*"))[:-1]:
         shutil.rmtree(old)
