@@ -78,7 +78,7 @@ def test_every_page_is_in_the_list_of_pages() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     for name in commands.files():
-        assert f"cvjobs {name}" in README
+        assert f"cvjobs {name}" in README, f"README.md has no example of `cvjobs {name}`: add one"
 
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -101,7 +101,7 @@ def options() -> dict[str, set[str]]:
 
 def test_the_command_reference_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "command_reference.py"))["page"]()
-    assert PAGES["docs/commands.md"] == made, "run: python docs/command_reference.py"
+    assert PAGES["docs/commands.md"] == made, "run: .venv/bin/python docs/command_reference.py"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
@@ -162,7 +162,9 @@ def test_every_option_has_a_group_a_sentence_and_a_default(name: str) -> None:
         sentence = str(field.info.help)
         assert field.group in help_text.GROUPS, field.name
         assert field.group != fields.GENERAL or field.name in ("json", "tensorboard"), f"{field.name} names no group"
-        assert re.fullmatch(r"[A-Z].+\.(  \[default: .+\])?", sentence), sentence
+        assert re.fullmatch(r"[A-Z].+\.(  \[default: .+\])?", sentence), (
+            f"{sentence!r} is no sentence, or its default no '  [default: all]'"
+        )
         told = "[default: " in sentence or field.default not in (None, "", ())
         assert told or field.required, f"{field.name} does not say its default"
 

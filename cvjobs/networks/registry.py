@@ -15,6 +15,9 @@ from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
 
+# Families that compute on the CPU whatever the machine has.
+WITHOUT_GPU = ("thumbnail",)
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray

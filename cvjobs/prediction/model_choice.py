@@ -212,7 +212,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
         WrongUse: there is no such model, or it cannot do what is asked.
     """
     request = replace(request, model=registry.settled(request.model))
-    device = "cuda" if not request.model.startswith("thumbnail/") and devices.gpus() else "cpu"
+    device = "cuda" if request.model.partition("/")[0] not in registry.WITHOUT_GPU and devices.gpus() else "cpu"
     versions = _versions()
     known = ModelRecord.load(earlier, type(request))
     if known is not None:
