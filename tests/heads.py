@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import TESTS
+from commands import TESTS, until
 
 from cvjobs import clusters
 from cvjobs.clusters import host, local
 
+ADDRESS = re.compile(r"--address='([^']+)'")
 # Runs a command with the drivers of ``toys``.
 TOYS = [sys.executable, str(TESTS / "with_toys.py")]
 
@@ -39,9 +40,10 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
         with _at_home(home):
             up = local.up(name, file, print)
             assert local.up(name, file, print).address == up.address  # it is up already
-        found = re.search(r"--address='([^']+)'", (host.folder(name) / "start.log").read_text())
-        assert found, "ray start gave no address"
-        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": found[1]}
+        log = host.folder(name) / "start.log"
+        until(lambda: ADDRESS.search(log.read_text()), 60)  # it takes jobs before it says so
+        gcs = ADDRESS.findall(log.read_text())[0]
+        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": gcs}
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0
