@@ -41,9 +41,9 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
             up = local.up(name, file, print)
             assert local.up(name, file, print).address == up.address  # it is up already
         log = host.folder(name) / "start.log"
-        until(lambda: ADDRESS.search(log.read_text()), 60)  # it takes jobs before it says so
-        gcs = ADDRESS.findall(log.read_text())[0]
-        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": gcs}
+        until(lambda: ADDRESS.search(log.read_text()) is not None)  # printed a little after the head answers
+        (address,) = ADDRESS.findall(log.read_text())
+        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": address}
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0

@@ -20,6 +20,8 @@ from cvjobs.detection.network import Found
 from cvjobs.errors import WrongUse
 from cvjobs.storage import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -29,6 +29,8 @@ from cvjobs.report import statistics
 from cvjobs.results import Category
 from cvjobs.storage import LocalStore
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = """
 state: state
 settings: {workers: 1}

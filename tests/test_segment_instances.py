@@ -19,6 +19,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from cvjobs.segmentation import rle
 from cvjobs.segmentation.instances import outlined
 
+pytestmark = pytest.mark.slow
+
 NAME = "maskrcnn_resnet50_fpn"
 SIDES = {"min_size": 96, "max_size": 160}
 

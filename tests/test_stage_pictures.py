@@ -29,6 +29,8 @@ from cvjobs.records import Transform
 from cvjobs.stage import Columns, Picture, Stage, StageSpec, bins
 from cvjobs.stage.bins import Bins
 
+pytestmark = pytest.mark.slow
+
 RESULTS = pa.schema([("mean", pa.float64()), ("pixels", pa.list_(pa.int64())), ("source", pa.list_(pa.int64()))])
 FREE = Transform(fit="native")
 SHORT = Transform(fit="short", resize=40)
