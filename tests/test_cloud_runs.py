@@ -227,6 +227,7 @@ def test_secrets_are_not_written_down(bucket: Bucket, photos: Path, tmp_path: Pa
     assert secret not in sentence(wrong, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("out", "options", "code", "expected"),
     [

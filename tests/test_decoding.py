@@ -268,6 +268,7 @@ def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
 # Images that keep a size of their own
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rig")
 def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> None:
     free = Children(FREE, 25_000_000, "decoders:toy", shared._nursery)
