@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from commands import environment, some
+
+pytestmark = pytest.mark.slow
 
 TOUR = Path(__file__).parent.parent / "docs" / "tour.py"
 

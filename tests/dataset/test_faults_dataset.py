@@ -12,6 +12,8 @@ import pytest
 from commands import ROOT, TESTS
 from toy import Run, Toy, killed
 
+pytestmark = pytest.mark.slow
+
 MODES = pytest.mark.parametrize("mode", ["kill", "eio", "enospc"])
 
 

@@ -132,6 +132,7 @@ def check(basket: Basket, contents: list[bytes], bad: dict[int, str]) -> None:
             assert measured.content_hash == xxhash.xxh3_128_digest(content)
 
 
+@pytest.mark.slow
 def test_every_image_of_many_lanes_is_answered_once(rig: Callable[[int], Rig]) -> None:
     contents = numbered(500)
     basket = rig(2).decode(contents)
@@ -225,6 +226,7 @@ def test_more_than_a_thousand_descriptors_are_no_obstacle(rig: Callable[[int], R
             os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_with_a_sentence() -> None:
     children = started("decoders:toy")
     one = Rig(children, 1)
@@ -241,6 +243,7 @@ def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_w
     assert one.basket.bad == {}
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_where_a_nursery_is_replaced() -> None:
     children = started("decoders:toy")
     two = Rig(children, 2)
@@ -252,6 +255,7 @@ def test_nothing_is_lost_where_a_nursery_is_replaced() -> None:
     assert (len(two.basket.good), two.basket.answers, two.basket.errors) == (200, 200, [])
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
     children = started("decoders:nothing")
     one = Rig(children, 1)
@@ -265,6 +269,7 @@ def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
 # Images that keep a size of their own
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rig")
 def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> None:
     free = Children(FREE, 25_000_000, "decoders:toy", shared._nursery)
@@ -287,6 +292,7 @@ def test_an_image_that_is_resized_to_too_many_pixels_fails_alone(shared: Childre
     assert basket.bad[100].detail == "resized to 101 x 1 it has more than 100 pixels (--max-pixels)"
 
 
+@pytest.mark.slow
 def test_memory_that_a_large_image_took_is_given_back() -> None:
     ours = Memory()
     theirs = Memory(os.dup(ours.descriptor))

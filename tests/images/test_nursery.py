@@ -76,6 +76,7 @@ def test_a_server_is_not_kept_while_a_child_lives_or_a_lane_waits_for_one() -> N
     assert not psutil.pid_exists(pid(waiting))
 
 
+@pytest.mark.slow
 def test_a_server_that_died_or_finds_other_modules_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     first = used()
     first.close()

@@ -19,6 +19,8 @@ from vectors import Fake, clustered, named
 import cvjobs
 from cvjobs.common.errors import JobFailed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found() -> assets.Assets:

@@ -23,6 +23,7 @@ def fake(tmp_path: Path) -> Fake:
     return fake
 
 
+@pytest.mark.slow
 def test_photos_are_embedded_and_indexed(photos: Path, tmp_path: Path) -> None:
     embed(photos, tmp_path / "vectors")
     done = run("index", tmp_path / "vectors", "-o", tmp_path / "index")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from commands import aged, here, some
 from page_parser import Page, harmless
 from vectors import Fake, clustered, named
@@ -18,6 +19,7 @@ def page(out: Path) -> Page:
     return harmless((out / schema.REPORT).read_text())
 
 
+@pytest.mark.slow
 def test_the_page_shows_images_with_their_neighbours(photos: Path, tmp_path: Path) -> None:
     source, vectors, out = some(photos, tmp_path / "photos", 12), tmp_path / "vectors", tmp_path / "index"
     next(source.rglob("*.jpg")).rename(source / EVIL)

@@ -52,6 +52,7 @@ def check(fake: Fake, out: Path, least: float) -> None:
         assert (np.diff(limits) >= 1).mean() >= 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exact", "ivf", "pq"])
 def test_a_week(kind: str, tmp_path: Path) -> None:
     count = COUNTS[kind]

@@ -66,6 +66,7 @@ def one(network: DetectorNetwork, image: Any) -> PictureDetections:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_boxes_are_torchvisions(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = calibrated.weights(name, tmp_path_factory)
@@ -93,6 +94,7 @@ def test_boxes_are_torchvisions_at_full_size(name: str, tmp_path_factory: pytest
         same(found, each)
 
 
+@pytest.mark.slow
 def test_masks_are_torchvisions(tmp_path_factory: pytest.TempPathFactory) -> None:
     name = "maskrcnn_resnet50_fpn"
     file = calibrated.weights(name, tmp_path_factory)

@@ -56,6 +56,7 @@ class TestTorchvision:
             expected = seeded(models.swin_t).features[:2](images).mean((1, 2))
         same(found, expected)
 
+    @pytest.mark.slow
     def test_googlenet_file_with_and_without_auxiliary_heads(self, tmp_path: Path) -> None:
         model = models.googlenet(init_weights=False, transform_input=True).eval()
         whole = model.state_dict()

@@ -13,6 +13,8 @@ from PIL import Image
 
 import cvjobs
 
+pytestmark = pytest.mark.slow
+
 CATS = {"Egyptian cat", "tiger cat", "tabby"}
 
 

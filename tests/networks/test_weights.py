@@ -137,6 +137,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_download_is_checked_and_kept(server: tuple[Path, str], tmp_path: Path) -> None:
     folder, address = server
     digest = hashlib.sha256(b"weights").hexdigest()

@@ -30,6 +30,8 @@ from cvjobs.operations.nightly.night_page import leave
 from cvjobs.prediction.report import result_statistics
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = """
 state: state
 settings: {workers: 1}

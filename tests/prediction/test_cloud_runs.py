@@ -162,6 +162,7 @@ def test_a_second_writer_is_refused_and_an_overtaken_one_ends(bucket: Bucket, sl
     exact(bucket, 200)
 
 
+@pytest.mark.slow
 def test_of_two_commands_at_once_one_works(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     bucket.upload(some(photos, tmp_path / "photos", 30), "photos")
     words = [*CLI, "embed", bucket.url("photos"), "-o", bucket.url("out"), *MODEL, *bucket.options]
@@ -208,6 +209,7 @@ def test_a_list_of_everything(bucket: Bucket, photos: Path, tmp_path: Path) -> N
         assert vectors[sorted(uris).index(str(odd))] == vectors[sorted(uris).index(uris[0])]
 
 
+@pytest.mark.slow
 def test_secrets_are_not_written_down(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 3)
     secret = KEYS["AWS_SECRET_ACCESS_KEY"]
@@ -225,6 +227,7 @@ def test_secrets_are_not_written_down(bucket: Bucket, photos: Path, tmp_path: Pa
     assert secret not in sentence(wrong, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("out", "options", "code", "expected"),
     [

@@ -20,6 +20,8 @@ from cvjobs.dataset import schema, snapshot
 from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -54,6 +54,7 @@ def plain(folder: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
     ended = run("embed", photos, "-o", out, "--model", "thumbnail/4")
     assert ended.code == 0, ended
@@ -67,6 +68,7 @@ def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
     exact(out, photos, 400)
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_nothing_else(source: Path, out: Path) -> None:
     (source / "notes.txt").write_text("no image")
     (source / "broken.jpg").write_text("no image either")
@@ -136,6 +138,7 @@ def test_failed_images_are_tried_again_only_when_asked_or_when_it_may_help(sourc
     exact(out, source, 25)
 
 
+@pytest.mark.slow
 def test_the_project_file_supplies_source_and_output(source: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "cvjobs.yaml").write_text(f"embed:\n  source: {source}\n  out: {out}\n  model: thumbnail/4\n")
     ended = run("embed", cwd=tmp_path)

@@ -41,6 +41,7 @@ def test_an_unknown_model_has_near_names(source: Path, out: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had(source: Path, out: Path, tmp_path: Path) -> None:
     dead = "http://127.0.0.1:9"
     network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commands import CLI, embed, exact, kill, opened, parts, rows, said, sentence, started, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:

@@ -391,6 +391,7 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
     assert {picture["file"] for picture in kept(out, schema.PICTURES)["pictures"]} <= files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
 def test_what_is_kept_and_makes_no_sense_is_made_anew(
     tmp_path: Path, decoder_server: DecoderServer, content: str

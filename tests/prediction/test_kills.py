@@ -10,6 +10,8 @@ import pytest
 from commands import CLI, aged, embed, exact, killed_often, parts, said, some, started, until
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 def test_four_kills(photos: Path, tmp_path: Path) -> None:
     killed_often(photos, tmp_path / "outs", 400, 4, 3)

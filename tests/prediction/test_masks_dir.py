@@ -322,6 +322,7 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
     assert {entry.name for entry in tmp_path.iterdir()} == {"photos", "file"}
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     source, out, place = tmp_path / "photos", tmp_path / "out", tmp_path / "masks"
     (source / "sub").mkdir(parents=True)

@@ -138,6 +138,7 @@ def test_a_page_that_cannot_be_written_costs_the_run_one_line(photos: Path, tmp_
     exact(out, source, 3)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_its_page(slow_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]

@@ -21,6 +21,8 @@ import cvjobs
 from cvjobs.images.masks import png
 from cvjobs.networks.segmentation.class_maps import class_map
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("fcn_resnet50", "fcn_resnet101", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large")
 SMALL = "lraspp_mobilenet_v3_large"
 CLASSES = 21

@@ -19,6 +19,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from cvjobs.images.masks import rle
 from cvjobs.prediction.tasks.instance_step import outlined
 
+pytestmark = pytest.mark.slow
+
 NAME = "maskrcnn_resnet50_fpn"
 SIDES = {"min_size": 96, "max_size": 160}
 

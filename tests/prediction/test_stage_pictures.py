@@ -32,6 +32,8 @@ from cvjobs.prediction.engine.shape_buckets import Bins
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.sources.listing import list_source
 
+pytestmark = pytest.mark.slow
+
 RESULTS = pa.schema([("mean", pa.float64()), ("pixels", pa.list_(pa.int64())), ("source", pa.list_(pa.int64()))])
 FREE = Transform(fit="native")
 SHORT = Transform(fit="short", resize=40)

@@ -220,6 +220,7 @@ def test_servers_of_all_kinds(page: Page, tmp_path: Path) -> None:
     assert (before != after) == bool(page.tag or page.modified)
 
 
+@pytest.mark.slow
 def test_a_page_is_a_source_too() -> None:
     with web({"/d/a.jpg?x=1": Page(b"one")}) as site:
         found = list_source(f"{site}/d/a.jpg?x=1")
@@ -231,6 +232,7 @@ def test_a_page_is_a_source_too() -> None:
         list_source(f"{site}/d/a.jpg?x=1")
 
 
+@pytest.mark.slow
 def test_a_dead_server_stops_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cvjobs.sources import locations
 
