@@ -27,13 +27,7 @@ class Config:
     out: Annotated[
         str, typer.Option("-o", "--out", metavar="FILE", help="The file to write, or the folder for --format yolo.")
     ]
-    format: Annotated[
-        str,
-        typer.Option(
-            metavar="FORMAT",
-            help="The format, such as coco, csv, jsonl or yolo; a wrong one is answered with the list.",
-        ),
-    ]
+    format: Annotated[str, typer.Option(metavar="FORMAT", help="The format: coco, csv, jsonl or yolo.")]
     category_ids: Annotated[
         Literal["coco", "contiguous"] | None,
         typer.Option(

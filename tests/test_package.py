@@ -17,6 +17,8 @@ import cvjobs
 from cvjobs.clusters.jobs_api.code import package
 from cvjobs.config import commands, fields
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(commands.files())
 # Imports every module that can be imported here, then says which command is what.

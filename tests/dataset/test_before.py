@@ -22,6 +22,8 @@ from commands import STAMP, TESTS, here
 from PIL import Image
 from trees import touch
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = TESTS / "data" / "before" / "made.tar.xz"
 
 
