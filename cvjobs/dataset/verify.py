@@ -139,7 +139,7 @@ def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
         return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
     late = [part for part in parts.committed(store) if part.name not in base.folded]
     if late:
-        notes.append(f"{len(late)} parts of a run that did not end are not folded yet: the same command folds them")
+        notes.append(f"{len(late)} parts of a run that did not end are not merged yet: the same command merges them")
     listed = {f.name for f in (*base.results, *base.errors)}
     listed |= {f.name for part in late for f in (part.results, part.errors) if f}
     for folder in (schema.DATA, schema.ERRORS):

@@ -21,7 +21,7 @@ from cvjobs.sources.reader import Source
 
 SIZE = 160
 QUALITY = 78
-LANES = 4
+DECODERS = 4
 PATIENCE = 10.0
 MAX_PIXELS = 80_000_000
 
@@ -52,8 +52,8 @@ def thumbnails(
     until = time.monotonic() + budget
     how = Decoding(transform=Transform(size=(size, size), fit="exact"), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
-    # One image a chunk, so that all lanes have some.
-    loader = Loader(source, how, tray, min(devices.cpus(), LANES, rows.num_rows), decoder_server, together=1)
+    # One image a chunk, so that all decoders have some.
+    loader = Loader(source, how, tray, min(devices.cpus(), DECODERS, rows.num_rows), decoder_server, together=1)
     whole = False
     try:
         loader.ask(rows, range(rows.num_rows))
@@ -64,7 +64,7 @@ def thumbnails(
 
 
 class _Tray(Arrivals):
-    """Where lanes deliver; several of them at once."""
+    """Where decoders deliver; several of them at once."""
 
     def __init__(self, count: int, size: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The worker's side of decoding: chunks of fetched images go to children, pixels or failures come back.
 
-One lane is one thread with one child; two chunks are with the child at any time, so that it never waits.
+One decoder is one thread with one child; two chunks are with the child at any time, so that it never waits.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Chunk:
 
 
 class Outlet(Protocol):
-    """Where a lane delivers; called from lane threads."""
+    """Where a decoder delivers; called from decoder threads."""
 
     def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
         """Take the pixels, uint8 (height, width, 3); they are only valid during the call."""
@@ -71,7 +71,7 @@ class Outlet(Protocol):
         """Take the reason why an image has no pixels."""
 
     def broken(self, error: BaseException) -> None:
-        """Take the error after which this lane cannot go on."""
+        """Take the error after which this decoder cannot go on."""
 
 
 class DecoderServer:
@@ -122,7 +122,7 @@ class DecoderServer:
         self._closed = True
         if self._server is None:
             return
-        if self._keep and self._lock.acquire(blocking=False):  # or a lane waits for a child
+        if self._keep and self._lock.acquire(blocking=False):  # or a decoder waits for a child
             self._lock.release()
             SHELF.put(self._server)
         else:
@@ -144,7 +144,7 @@ def _fork(server: ServerProcess, recipe: DecodeSettings) -> Child:
 
 
 class Children:
-    """Forks decode children that all decode the same way, from a decoder_server of its own or one that others share."""
+    """Forks decode children that all decode the same way, from a decoder server of its own or one that others share."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Children:
         return self._nursery.fork(self._recipe)
 
     def close(self) -> None:
-        """End a decoder_server of our own; children end when their sockets close."""
+        """End a decoder server of our own; children end when their sockets close."""
         if self._ours:
             self._nursery.close()
 
@@ -222,7 +222,7 @@ class DecodeWorker(threading.Thread):
         self.seconds = self.cpu = 0.0  # that the children worked, and processor seconds of that
 
     def run(self) -> None:
-        """Work until the end of the queue; a failure of the lane itself is reported, never swallowed."""
+        """Work until the end of the queue; a failure of the decoder itself is reported, never swallowed."""
         try:
             open_ = True
             while open_ or self._sent or self._again:

@@ -69,7 +69,7 @@ class Budget:
 
 
 class Fetcher:
-    """Threads that read chunks and hand them to the lanes' queue, in the order they were asked for."""
+    """Threads that read chunks and hand them to the decoders' queue, in the order they were asked for."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Fetcher:
                 continue
             try:
                 self._fetch(requests)
-            except BaseException as error:  # noqa: BLE001 - raised by ``Stage.run``, in the thread that waits
+            except BaseException as error:  # noqa: BLE001 - raised by ``Engine.run``, in the thread that waits
                 self._broken(error)
                 return
 

@@ -1,6 +1,6 @@
-"""Listed images on their way to pixels: threads that read, a queue, and lanes with a decode child each.
+"""Listed images on their way to pixels: threads that read, a queue, and decoders with a decode child each.
 
-The one place that wires them. An outlet takes the pixels, in the lanes' own threads and in no order.
+The one place that wires them. An outlet takes the pixels, in the decoders' own threads and in no order.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LoaderWork:
 class Loader:
     """Reads and decodes listed images and hands every one, pixels or failure, to an outlet.
 
-    At most 256 MiB of read images wait for a decoder, in a queue of two chunks a lane. A chunk holds at most
+    At most 256 MiB of read images wait for a decoder, in a queue of two chunks a decoder. A chunk holds at most
     ``together`` images; without a size in the transform each travels alone, for it may be as large as they get.
     """
 
@@ -53,18 +53,18 @@ class Loader:
         source: Source,
         how: Decoding,
         outlet: Outlet,
-        lanes: int,
+        decoders: int,
         decoder_server: DecoderServer | None = None,
         together: int = IMAGES,
     ) -> None:
         self._children = Children(how.transform, how.max_pixels, how.decoder, decoder_server)
-        self._chunks: queue.Queue[Chunk | None] = queue.Queue(2 * lanes)
-        self._lanes = [DecodeWorker(self._children, self._chunks, outlet) for _ in range(lanes)]
+        self._chunks: queue.Queue[Chunk | None] = queue.Queue(2 * decoders)
+        self._decoders = [DecodeWorker(self._children, self._chunks, outlet) for _ in range(decoders)]
         images = 1 if how.transform.size is None else together
         self._fetcher = Fetcher(source, self._chunks, outlet.failed, outlet.broken, source.threads, images)
         self._ended = False
-        for lane in self._lanes:
-            lane.start()
+        for decoder in self._decoders:
+            decoder.start()
 
     @property
     def readers(self) -> int:
@@ -74,15 +74,15 @@ class Loader:
     @property
     def decoders(self) -> int:
         """How many processes decode."""
-        return len(self._lanes)
+        return len(self._decoders)
 
     @property
     def work(self) -> LoaderWork:
         """What was done so far."""
         return LoaderWork(
             reading=self._fetcher.watch.seconds,
-            decoding=sum(lane.seconds for lane in self._lanes),
-            cpu=sum(lane.cpu for lane in self._lanes),
+            decoding=sum(decoder.seconds for decoder in self._decoders),
+            cpu=sum(decoder.cpu for decoder in self._decoders),
         )
 
     def ask(self, rows: pa.Table, tags: Iterable[Any]) -> None:
@@ -99,9 +99,9 @@ class Loader:
                 chunk.done()
 
     def end(self, patience: float = PATIENCE) -> None:
-        """Stop and end the threads, waiting at most ``patience`` seconds for the readers, and for the lanes.
+        """Stop and end the threads, waiting at most ``patience`` seconds for the readers, and for the decoders.
 
-        A reader whose share is dead, and a lane whose child hangs, are left behind: they end with this process.
+        A reader whose share is dead, and a decoder whose child hangs, are left behind: they end with this process.
         """
         if self._ended:
             return
@@ -111,25 +111,25 @@ class Loader:
         self.stop()  # drops what a reader put there meanwhile
         self._release()
         until = time.monotonic() + patience
-        for lane in self._lanes:
-            lane.join(max(until - time.monotonic(), 0.0))
+        for decoder in self._decoders:
+            decoder.join(max(until - time.monotonic(), 0.0))
 
     def _release(self) -> None:
-        """Put the end for each lane into the queue, in the place of what a reader that is left behind put there."""
-        lanes = len(self._lanes)
-        while lanes:
+        """Put the end for each decoder into the queue, in the place of what a reader that is left behind put there."""
+        decoders = len(self._decoders)
+        while decoders:
             try:
                 self._chunks.put_nowait(None)
-                lanes -= 1
+                decoders -= 1
             except queue.Full:
                 with contextlib.suppress(queue.Empty):
                     if (chunk := self._chunks.get_nowait()) is None:
-                        lanes += 1
+                        decoders += 1
                     else:
                         chunk.done()
 
     def close(self, patience: float = PATIENCE) -> None:
-        """End the threads and a decoder_server of our own."""
+        """End the threads and a decoder server of our own."""
         self.end(patience)
         self._children.close()
 

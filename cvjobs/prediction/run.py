@@ -172,7 +172,7 @@ def _compute(
         parts.commit(store, author, None, error_rows(todo.failures, failures))
     if not todo.todo.num_rows:
         return None
-    context.decoder_server.start()  # for the pictures in the report, where no Stage of this process needs it
+    context.decoder_server.start()  # for the pictures in the report, where no engine of this process needs it
     workers, distributed = context.staff()
     run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
     if context.options.address:

@@ -1,6 +1,6 @@
 """The loop over shards: hands work to whoever is free, and survives whoever dies.
 
-The same loop drives a Stage in this process and Stages in Ray actors; the crews are in ``crews``.
+The same loop drives an engine in this process and engines in Ray actors; the workers are in ``workers``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Workers(Protocol):
         """Return the handles whose shards have ended, after at most so long."""
 
     def result(self, handle: Any) -> ShardResult:
-        """Return an ended shard's ledger row; raises WorkerDied, or the CvjobsError that ended the worker's Stage."""
+        """Return an ended shard's ledger row; raises WorkerDied, or the CvjobsError that ended the worker's engine."""
 
     def replace(self, worker: Any) -> None:
         """Put a new worker in a dead one's place; raises JobFailed where workers die before they are ready."""

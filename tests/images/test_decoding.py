@@ -27,7 +27,7 @@ FREE = Transform(fit="native")
 
 
 class Basket:
-    """Takes what lanes deliver."""
+    """Takes what decoders deliver."""
 
     def __init__(self) -> None:
         self.good: dict[Any, tuple[Measured, int]] = {}
@@ -58,12 +58,12 @@ class Basket:
 
 
 class Rig:
-    """A few lanes and a queue of chunks."""
+    """A few decoders and a queue of chunks."""
 
     def __init__(self, children: Children, count: int) -> None:
         self.basket = Basket()
         self.chunks: queue.Queue[Chunk | None] = queue.Queue()
-        self.lanes = [DecodeWorker(children, self.chunks, self.basket) for _ in range(count)]
+        self.decoders = [DecodeWorker(children, self.chunks, self.basket) for _ in range(count)]
 
     def decode(self, contents: list[bytes], size: int = 16) -> Basket:
         self.start(contents, size)
@@ -74,14 +74,14 @@ class Rig:
         for at in range(0, len(contents), size):
             images = [Fetched(at + i, content) for i, content in enumerate(contents[at : at + size])]
             self.chunks.put(Chunk(images, self.basket.count))
-        for lane in self.lanes:
+        for decoder in self.decoders:
             self.chunks.put(None)
-            lane.start()
+            decoder.start()
 
     def join(self) -> None:
-        for lane in self.lanes:
-            lane.join(60)
-            assert not lane.is_alive()
+        for decoder in self.decoders:
+            decoder.join(60)
+            assert not decoder.is_alive()
 
 
 def started(decoder: str, transform: Transform = TRANSFORM, max_pixels: int = 1000) -> Children:
@@ -133,7 +133,7 @@ def check(basket: Basket, contents: list[bytes], bad: dict[int, str]) -> None:
 
 
 @pytest.mark.slow
-def test_every_image_of_many_lanes_is_answered_once(rig: Callable[[int], Rig]) -> None:
+def test_every_image_of_many_decoders_is_answered_once(rig: Callable[[int], Rig]) -> None:
     contents = numbered(500)
     basket = rig(2).decode(contents)
     check(basket, contents, {})
@@ -185,8 +185,8 @@ def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -
     while killed < 6 and one.basket.answers < 150:
         one.basket.some.clear()
         assert one.basket.some.wait(30)
-        for lane in one.lanes:
-            if (child := lane._child) is not None:
+        for decoder in one.decoders:
+            if (child := decoder._child) is not None:
                 os.kill(child.pid, signal.SIGKILL)
                 killed += 1
     one.join()

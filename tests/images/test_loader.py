@@ -192,7 +192,7 @@ def test_what_is_not_begun_is_dropped_and_nothing_is_left(decoder_server: Decode
 
 
 def test_few_images_wait_for_the_decoders(decoder_server: DecoderServer) -> None:
-    """Read and not answered: two images with a lane's child, two in the queue, and one in the hands of each reader."""
+    """Read and not answered: two images with a decoder, two in the queue, and one in the hands of each reader."""
 
     class Ahead(Tray):
         most = 0

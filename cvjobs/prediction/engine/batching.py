@@ -83,7 +83,7 @@ class Batch(Generic[T]):
 
 
 class Collector(Protocol):
-    """Where decoded images wait for each other; lanes put them, model threads get batches from ``ready``."""
+    """Where decoded images wait for each other; decoders put them, model threads get batches from ``ready``."""
 
     ready: queue.Queue[Batch[Any] | None]
 

@@ -1,4 +1,4 @@
-"""The Stage itself: threads and queues between fetching, decoding, the model and writing."""
+"""The engine: threads and queues between fetching, decoding, the model and writing."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ HOPELESS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
-    """Everything a worker needs to build a Stage; small and picklable.
+    """Everything a worker needs to build an engine; small and picklable.
 
     ``root`` and ``base`` say where paths are read from, ``storage`` are the options of object
     stores, ``schema`` is that of the results with its metadata,
-    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the Stage may keep busy.
+    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the engine may keep busy.
     """
 
     out: str
@@ -131,7 +131,7 @@ class Engine:
 
     @property
     def pace(self) -> Pace:
-        """How fast this Stage is, and where its time went so far."""
+        """How fast this engine is, and where its time went so far."""
         seconds, cpu = self._span.now()
         loader, work = self._loader, self._loader.work
         threads = {"read": loader.readers, "decode": loader.decoders, "model": len(self._models), "write": 1}
@@ -167,7 +167,7 @@ class Engine:
         self._loader.close()
 
     def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
-        """Take an image from a lane; see ``decode_worker.Outlet``."""
+        """Take an image from a decoder; see ``decode_worker.Outlet``."""
         if self._error is None and not self._stopped:
             self._batcher.put(tag, measured, pixels)
         self._arrived(ready=True)
@@ -178,7 +178,7 @@ class Engine:
         self._arrived(ready=failure.stage == "decode")
 
     def broken(self, error: BaseException) -> None:
-        """Take the error that ends this Stage; every ``run`` raises the first one."""
+        """Take the error that ends this engine; every ``run`` raises the first one."""
         with self._lock:
             self._error = self._error or error
         self._halt()

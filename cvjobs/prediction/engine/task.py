@@ -1,4 +1,4 @@
-"""What a job brings to the Stage: a step that turns a batch of pixels into columns of results.
+"""What a job brings to the engine: a step that turns a batch of pixels into columns of results.
 
 There are two kinds: a ``Step`` takes images that the transform brought to one size, a ``PictureStep`` images that
 have each a size of their own.

@@ -1,4 +1,4 @@
-"""How fast Stages are and what their time goes into; a Stage measures itself, the driver adds several up."""
+"""How fast engines are and what their time goes into; an engine measures itself, the driver adds several up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pace:
 
 
 def overall(paces: list[Pace]) -> Pace:
-    """Return the pace of several Stages as one: from the earliest first result to the latest last one."""
+    """Return the pace of several engines as one: from the earliest first result to the latest last one."""
     begun = [pace for pace in paces if pace.first]
     earliest = min(begun, key=lambda pace: pace.first, default=Pace())
     return Pace(

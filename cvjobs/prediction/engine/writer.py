@@ -16,14 +16,14 @@ from cvjobs.dataset import schema as dataset_schema
 from cvjobs.images.decode_worker import Measured
 from cvjobs.storage.store import Store
 
-FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the Stage has worked, within these
+FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the engine has worked, within these
 SHARE = 0.1
 BYTES = 64 << 20
 
 
 @dataclass(eq=False)
 class Shard:
-    """Key rows that were handed to a Stage, and how far they are.
+    """Key rows that were handed to an engine, and how far they are.
 
     ``answered`` rows have a result or a failure, ``committed`` ones are durable.
     """
@@ -145,7 +145,7 @@ class Writer:
                     for shard, _, _ in buffer.failures:
                         shard.committed += 1
                     self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - raised by ``Stage.run``, in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised by ``Engine.run``, in the thread that waits
             with self._changed:
                 self._dead = True
                 self._changed.notify_all()

@@ -30,7 +30,7 @@ class Bound:
 
 
 def bound(pace: Pace, device: str) -> Bound | None:
-    """Return what the time went into; None for a run in which no Stage worked."""
+    """Return what the time went into; None for a run in which no engine worked."""
     span = pace.room["write"]
     if not span:
         return None

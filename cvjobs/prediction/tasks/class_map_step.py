@@ -27,7 +27,7 @@ _TOO_LONG = Failure("infer", "infer_error", f"one side is over {LONGEST} times a
 
 
 class ClassMaps:
-    """A loaded network as a step of the Stage."""
+    """A loaded network as a step of the engine."""
 
     def __init__(self, network: SegmenterNetwork, categories: Sequence[Category]) -> None:
         self._network = network

@@ -43,7 +43,7 @@ class ClassifyRequest(ModelRequest[Classifier]):
 
 
 class ClassifyStep:
-    """A loaded network as a step of the Stage."""
+    """A loaded network as a step of the engine."""
 
     def __init__(self, network: Network, labels: Sequence[str], top: int, *, several: bool) -> None:
         self._network, self._several, self._top = network, several, top

@@ -37,7 +37,7 @@ class DetectRequest(RuledRequest[Detector]):
 
 
 class DetectStep:
-    """A loaded detector as a step of the Stage."""
+    """A loaded detector as a step of the engine."""
 
     def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
         self._network = network

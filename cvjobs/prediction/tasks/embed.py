@@ -41,7 +41,7 @@ class EmbedRequest(ModelRequest[Embedder]):
 
 
 class EmbedStep:
-    """A loaded network as a step of the Stage."""
+    """A loaded network as a step of the engine."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

@@ -23,7 +23,7 @@ BORDER = 1  # cells of probability 0 around a mask, so that it fades out at the 
 
 
 class Instances:
-    """A loaded detector with masks as a step of the Stage."""
+    """A loaded detector with masks as a step of the engine."""
 
     def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
         self._network = network

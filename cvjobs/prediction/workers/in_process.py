@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class InProcessWorkers:
-    """One Stage in this process: nothing to start, nothing to set up."""
+    """One engine in this process: nothing to start, nothing to set up."""
 
     def __init__(self, spec: EngineSpec, decoder_server: DecoderServer | None = None) -> None:
         self._stage = Engine(spec, decoder_server)
@@ -36,25 +36,25 @@ class InProcessWorkers:
         self._stage.close()
 
     def ready(self) -> list[Any]:
-        """Return the Stage."""
+        """Return the engine."""
         return [self._stage]
 
     def submit(self, worker: Any, table: pa.Table) -> Future[ShardResult]:
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         return self._threads.submit(worker.run, table)
 
     def wait(self, handles: list[Any], seconds: float) -> list[Any]:
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         return list(wait_for(handles, seconds, FIRST_COMPLETED).done)
 
     def result(self, handle: Future[ShardResult]) -> ShardResult:
-        """See ``scheduler.Crew``; a Stage in this process cannot die alone."""
+        """See ``scheduler.Workers``; an engine in this process cannot die alone."""
         return handle.result()
 
     def replace(self, worker: Any) -> None:  # noqa: ARG002
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         raise JobFailed("The worker of this process cannot be replaced.")
 
     def paces(self) -> list[Pace]:
-        """Return how fast the Stage is."""
+        """Return how fast the engine is."""
         return [self._stage.pace]

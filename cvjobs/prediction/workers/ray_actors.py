@@ -29,13 +29,13 @@ CLOSING = 20.0
 
 
 class Actor:
-    """What runs in a Ray actor: a Stage, built after the actor stands so that its errors keep their words."""
+    """What runs in a Ray actor: an engine, built after the actor stands so that its errors keep their words."""
 
     def __init__(self) -> None:
         self._stage: Engine | None = None
 
     def start(self, spec: EngineSpec) -> None:
-        """Build the Stage; raises WrongUse where this machine sees another file system than the command."""
+        """Build the engine; raises WrongUse where this machine sees another file system than the command."""
         _check_sight(spec)
         self._stage = Engine(spec)
 
@@ -45,11 +45,11 @@ class Actor:
         return self._stage.run(table)
 
     def pace(self) -> Pace:
-        """Return how fast the Stage is."""
+        """Return how fast the engine is."""
         return self._stage.pace if self._stage else Pace()
 
     def close(self) -> Pace:
-        """Commit what has an answer and end the Stage."""
+        """Commit what has an answer and end the engine."""
         if self._stage is not None:
             self._stage.close()
         return self.pace()
@@ -69,7 +69,7 @@ def _check_sight(spec: EngineSpec) -> None:
 
 
 class RayWorkers:
-    """Stages in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
+    """Engines in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
 
     def __init__(self, spec: EngineSpec, workers: int, address: str | None) -> None:
         ray = self._ray = library()
@@ -119,7 +119,7 @@ class RayWorkers:
         self._starting[worker.start.remote(self._spec)] = worker
 
     def ready(self) -> list[Any]:
-        """Return the actors whose Stage stands."""
+        """Return the actors whose engine stands."""
         started, _ = (
             self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
             if self._starting
@@ -142,17 +142,17 @@ class RayWorkers:
         return list(self._ready)
 
     def submit(self, worker: Any, table: pa.Table) -> Any:
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         return worker.run.remote(table)
 
     def wait(self, handles: list[Any], seconds: float) -> list[Any]:
-        """See ``scheduler.Crew``; also wakes when a new actor stands."""
+        """See ``scheduler.Workers``; also wakes when a new actor stands."""
         waiting = [*handles, *self._starting]
         done, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         return [handle for handle in done if handle not in self._starting]
 
     def result(self, handle: Any) -> ShardResult:
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         done: ShardResult = self._result(handle)
         return done
 
@@ -169,13 +169,13 @@ class RayWorkers:
             raise WorkerDied(str(error).split("\n", 1)[0], bool(getattr(error, "preempted", False))) from error
 
     def replace(self, worker: Any) -> None:
-        """See ``scheduler.Crew``."""
+        """See ``scheduler.Workers``."""
         if worker in self._ready:
             self._ready.remove(worker)
             self._start()
 
     def paces(self) -> list[Pace]:
-        """Return how fast the Stages were when they last answered; asks them again without waiting."""
+        """Return how fast the engines were when they last answered; asks them again without waiting."""
         if self._closed:
             return list(self._paces.values())
         for worker, handle in list(self._asked.items()):

@@ -211,7 +211,7 @@ class _Sheet:
 
 
 class _Tray(Arrivals):
-    """Where lanes deliver; several of them at once. A tag is a sheet and the place in it."""
+    """Where decoders deliver; several of them at once. A tag is a sheet and the place in it."""
 
     def __init__(self, tell: Callable[[int], None]) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class _Tray(Arrivals):
             self.changed.notify_all()
 
     def full(self, sheet: _Sheet) -> None:
-        """Wait until every image of a sheet has an answer; raises the error that ended a lane."""
+        """Wait until every image of a sheet has an answer; raises the error that ended a decoder."""
         while True:
             full = self.wait(lambda: not sheet.left, 0.5)
             self._tell(self._done)
