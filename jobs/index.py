@@ -96,7 +96,7 @@ def call(config: Config) -> IndexReport:
     from cvjobs.common.errors import WrongUse
     from cvjobs.common.progress import Progress
     from cvjobs.indexing import index_update, kinds
-    from cvjobs.indexing.build import build
+    from cvjobs.indexing.builder import build
     from cvjobs.storage.storage_options import parse_options
 
     storage = parse_options(config.storage_option)
@@ -108,7 +108,7 @@ def call(config: Config) -> IndexReport:
         raise WrongUse("-o/--out is missing: name the index's folder.")
     add: build.Add = build.in_turn
     if config.workers > 1 or config.address:
-        from cvjobs.indexing.build import ray_tasks
+        from cvjobs.indexing.builder import ray_tasks
 
         add = ray_tasks.spread(config.workers, config.address)
     order = index_update.IndexRequest(

@@ -57,7 +57,7 @@ WITHOUT_TORCH = {"storage", "config", "sources", "clusters", "dataset"}
 WITH_RAY = {
     "clusters",
     "prediction.workers.ray_actors",
-    "indexing.build.ray_tasks",
+    "indexing.builder.ray_tasks",
     "training.loop.ray_train",
     "training.loop.process_group",
     "operations.doctor",
@@ -237,6 +237,12 @@ def test_the_rooms_are_all_there_is() -> None:
 
 def test_common_is_no_drawer() -> None:
     assert {path.stem for path in (ROOT / "cvjobs/common").glob("*.py")} == {*COMMON, "__init__"}
+
+
+def test_every_folder_is_a_package() -> None:
+    """One without ``__init__.py``, as git leaves it that ignores its name, is in no wheel."""
+    folders = {path.parent for path in (ROOT / "cvjobs").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_a_package_is_nothing_but_its_modules() -> None:

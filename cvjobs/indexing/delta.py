@@ -14,7 +14,7 @@ import pyarrow as pa
 from cvjobs.dataset.keys import positions as positions_of
 from cvjobs.dataset.parts import File, write_table
 from cvjobs.indexing import generation, index_files
-from cvjobs.indexing.build.build import SCHEMA, publish_flat, publish_halves
+from cvjobs.indexing.builder.build import SCHEMA, publish_flat, publish_halves
 from cvjobs.indexing.generation import DELTA, DELTA_IDS, DELTA_VECTORS, IDS, REMOVED, Generation
 from cvjobs.indexing.vectors import COLUMNS, Embeddings, Floats, Ints
 from cvjobs.storage.store import Store

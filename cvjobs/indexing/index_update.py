@@ -13,8 +13,8 @@ from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.dataset import lock, schema, snapshot, versions
 from cvjobs.indexing import delta, generation, index_files, index_page, kinds
-from cvjobs.indexing.build import build
-from cvjobs.indexing.build.build import Add, Site
+from cvjobs.indexing.builder import build
+from cvjobs.indexing.builder.build import Add, Site
 from cvjobs.indexing.delta import Difference, Update
 from cvjobs.indexing.generation import Generation
 from cvjobs.indexing.index_report import IndexReport

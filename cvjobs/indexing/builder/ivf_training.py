@@ -39,7 +39,9 @@ def sample(embeddings: Embeddings, kind: Kind, budget: int) -> TrainingVectors:
     held = min(QUERIES, max(1, count // 10))
     drawn = np.random.default_rng(SEED).choice(count, min(count, points + held), replace=False)
     queries, training = np.sort(drawn[:held]), np.sort(drawn[held:])
-    return TrainingVectors(training=_gather(embeddings, training), positions=queries, queries=_gather(embeddings, queries))
+    return TrainingVectors(
+        training=_gather(embeddings, training), positions=queries, queries=_gather(embeddings, queries)
+    )
 
 
 def _gather(embeddings: Embeddings, wanted: Ints) -> Floats:

@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 import faiss
 import numpy as np
 
-from cvjobs.indexing import faiss_compat
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
-from cvjobs.indexing.build.recall import Nearest
-from cvjobs.indexing.build.ivf_training import encode
+from cvjobs.indexing import faiss_compat
+from cvjobs.indexing.builder.ivf_training import encode
+from cvjobs.indexing.builder.recall import Nearest
 from cvjobs.indexing.vectors import Embeddings, Floats, Ints
 from cvjobs.storage.store import Store, open_store
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from cvjobs.clusters import ray as clusters_ray
 from cvjobs.common.errors import JobFailed
-from cvjobs.indexing.build import ivf
-from cvjobs.indexing.build.ivf import Addition
+from cvjobs.indexing.builder import ivf
+from cvjobs.indexing.builder.ivf import Addition
 
 TRIES = 3
 

@@ -13,18 +13,17 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from cvjobs.indexing import faiss_compat
-from cvjobs.dataset.schema import KEYS, MEASURED
-from cvjobs.dataset.parts import File, write_table
 from cvjobs.common.errors import JobFailed
-from cvjobs.indexing import index_files
-from cvjobs.indexing.build import ivf, recall, ivf_training
+from cvjobs.dataset.parts import File, write_table
+from cvjobs.dataset.schema import KEYS, MEASURED
+from cvjobs.indexing import faiss_compat, index_files
+from cvjobs.indexing.builder import ivf, ivf_training, recall
+from cvjobs.indexing.builder.ivf import Addition
+from cvjobs.indexing.builder.ivf_training import TrainingVectors
+from cvjobs.indexing.builder.recall import MeasuredSetting, Nearest
 from cvjobs.indexing.generation import BASE, IDS, LISTS, VECTORS
 from cvjobs.indexing.kinds import Kind, budget
-from cvjobs.indexing.build.ivf import Addition
-from cvjobs.indexing.build.recall import Nearest, MeasuredSetting
 from cvjobs.indexing.search.shards import Lists
-from cvjobs.indexing.build.ivf_training import TrainingVectors
 from cvjobs.indexing.vectors import COLUMNS, Embeddings, Floats, ahead
 from cvjobs.storage.store import Store
 
