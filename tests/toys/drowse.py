@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from cvjobs.config import commands
-from cvjobs.prediction import run
 
 embed = commands.load("embed")
 Config = embed.Config
@@ -16,4 +15,6 @@ Config = embed.Config
 
 def call(config: Any) -> Any:
     """Embed with a decoder that sleeps."""
+    from cvjobs.prediction import run
+
     return run.run(config, embed.EmbedJob(config), decoder="decoders_e2e:drowse")
