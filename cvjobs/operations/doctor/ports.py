@@ -56,7 +56,9 @@ def _part(process: psutil.Process) -> str | None:
 
 def _open(process: psutil.Process) -> set[tuple[str, int]]:
     """Return the addresses and ports that a process listens on and that other machines may reach."""
-    listening = [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    # The kernel's table may lose a line while other connections come and go: it is read twice.
+    connections = [*process.net_connections("tcp"), *process.net_connections("tcp")]
+    listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
     return {(address, port) for address, port in listening if not _loopback(address)}
 
 
