@@ -29,8 +29,8 @@ pytestmark = [
 
 # What looks for machines more often than a user's command.
 PROGRAM = (
-    "import sys; from cvjobs import cli; from cvjobs.training import distributing; "
-    "distributing.RESIZE = 3.0; sys.exit(cli.main(sys.argv[1:]))"
+    "import sys; from cvjobs import cli; from cvjobs.training.loop import ray_train; "
+    "ray_train.RESIZE = 3.0; sys.exit(cli.main(sys.argv[1:]))"
 )
 OPTIONS = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
 EPOCHS = 80
