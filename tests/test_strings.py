@@ -53,6 +53,27 @@ def test_what_a_string_names_is_there(path: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), attribute or "__name__"), path
 
 
+IMPORT = re.compile(r"from (cvjobs[.\w]*) import ([\w, ]+)")
+
+
+def programs() -> list[tuple[str, str, str]]:
+    """What the programs that tests hand to another Python import of cvjobs, with the tests' files."""
+    found = []
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        if path.name != "test_layers.py":  # its imports are wrong on purpose
+            texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+            imports = [part for text in texts if isinstance(text, str) for part in IMPORT.findall(text)]
+            found += [(path.name, module, names) for module, names in imports]
+    return found
+
+
+@pytest.mark.parametrize(("path", "module", "names"), programs())
+def test_what_a_program_of_a_test_imports_is_there(path: str, module: str, names: str) -> None:
+    for name in (alias.split(" as ")[0].strip() for alias in names.split(",")):
+        there = importlib.import_module(module)
+        assert hasattr(there, name) or find_spec(f"{module}.{name}") is not None, path
+
+
 def test_a_night_finds_the_cvjobs_that_it_belongs_to() -> None:
     """Its commands run where nothing on Python's path says where cvjobs is: without ``.pth`` files, so without ours."""
     words = [sys.executable, "-S", "-P", child.__file__, str(os.getpid()), "--version"]
