@@ -20,7 +20,9 @@ class Page:
     length: bool = True
     head: int = 200
     failures: int = 0
+    missing: int = 0  # bytes at the end of the content that never come
     asked: list[str] = field(default_factory=list)
+    peers: list[int] = field(default_factory=list)  # the client's port of each request
 
 
 @contextlib.contextmanager
@@ -33,6 +35,7 @@ def web(pages: dict[str, Page]) -> Iterator[str]:
         def answer(self, page: Page | None, body: bool) -> None:
             if page:
                 page.asked.append(self.command)
+                page.peers.append(self.client_address[1])
             if page is None or (not body and page.head != 200) or page.failures:
                 status = 404 if page is None else 503 if page.failures else page.head
                 if page and page.failures:
@@ -56,8 +59,8 @@ def web(pages: dict[str, Page]) -> Iterator[str]:
                 self.send_header("Last-Modified", page.modified)
             self.end_headers()
             if body:
-                self.wfile.write(content)
-            self.close_connection = self.close_connection or not page.length
+                self.wfile.write(content[: len(content) - page.missing])
+            self.close_connection = self.close_connection or not page.length or page.missing > 0
 
         def do_GET(self) -> None:
             self.answer(pages.get(self.path), True)

@@ -38,7 +38,7 @@ class Web:
         """Ask for a file's length and version: by HEAD, else by the first byte; what has no length is read."""
         with _as_files():
             response = self._ask("HEAD", uri)
-            response.close()
+            response.drain_conn()  # of nothing, which gives the connection back
             if response.status in _NO_HEAD or (response.status < 300 and _length(response) is None):
                 response = self._ask("GET", uri, Range="bytes=0-0")
                 length = _length(response)
@@ -57,8 +57,10 @@ class Web:
             try:
                 _refuse(response)
                 content = response.read(LONGEST + 1, decode_content=False)
+                if len(content) <= LONGEST:
+                    response.read(1)  # raises where the connection was cut off before the end
             finally:
-                response.drain_conn() if response.status >= 300 else response.release_conn()
+                response.drain_conn() if response.status >= 300 else response.close()  # one that was read stays open
             return content, (len(content), _modified(response), _tag(response))
 
     def _ask(self, method: str, uri: str, **headers: str) -> BaseHTTPResponse:
@@ -80,7 +82,7 @@ class Web:
                 "timeout": urllib3.Timeout(connect=5, read=15),
             }
             made = urllib3.ProxyManager(proxy, **shared) if proxy else urllib3.PoolManager(**shared)  # type: ignore[arg-type]
-            self._pools[proxy] = made
+            return self._pools.setdefault(proxy, made)  # another thread may have made one just now
         return self._pools[proxy]
 
 
@@ -100,7 +102,12 @@ def _modified(response: BaseHTTPResponse) -> int:
 
 
 def _tag(response: BaseHTTPResponse) -> str:
-    return response.headers.get("ETag", "").removeprefix("W/").strip('"')
+    return bare(response.headers.get("ETag", ""))
+
+
+def bare(tag: str) -> str:
+    """Return an ETag without its quotes and its mark of weakness, which differ between a server's own answers."""
+    return tag.removeprefix("W/").strip('"')
 
 
 def _refuse(response: BaseHTTPResponse) -> None:
@@ -117,7 +124,7 @@ def _refuse(response: BaseHTTPResponse) -> None:
 def _as_files() -> Iterator[None]:
     try:
         yield
-    except urllib3.exceptions.LocationParseError as error:
+    except ValueError as error:  # of the standard library's parser, and of urllib3's
         raise FileNotFoundError(errno.ENOENT, "no URL that makes sense") from error
     except urllib3.exceptions.HTTPError as error:
         cause = getattr(error, "reason", None) or error

@@ -23,7 +23,7 @@ from obstore.exceptions import (
 )
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.storage.http import WEB, Web
+from cvjobs.storage.http import WEB, Web, bare
 from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason
 from cvjobs.storage.storage_options import Options
 
@@ -128,11 +128,6 @@ def seen(meta: ObjectMeta) -> RemoteState:
     modified = meta["last_modified"]
     stamp = int(modified.timestamp()) * 1_000_000_000 + modified.microsecond * 1000
     return RemoteState(meta["size"], stamp, bare(meta["e_tag"] or ""))
-
-
-def bare(tag: str) -> str:
-    """Return an ETag without its quotes and its mark of weakness, which differ between a store's own answers."""
-    return tag.removeprefix("W/").strip('"')
 
 
 @contextmanager
