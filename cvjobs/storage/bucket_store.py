@@ -145,7 +145,7 @@ class BucketStore:
                 if not name.endswith(PLAIN):
                     found = obstore.list(self._client, keys[-1], chunk_size=1000)
                     keys += [meta["path"] for page in found for meta in page]
-            with suppress(FileNotFoundError):  # somebody was faster; what is left now, the next run cleans up
+            with suppress(FileNotFoundError):  # another run was faster; the next one cleans up what is left
                 if keys:
                     obstore.delete(self._client, keys)
 

@@ -74,7 +74,8 @@ class LocalStore:
                 except OSError as error:
                     if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                         raise
-                    return self._create_exclusively(final, content)
+                    if not self._create_exclusively(final, content):
+                        return False
             finally:
                 _unlink(temporary)
             _sync_folder(final.parent)
@@ -143,7 +144,7 @@ class LocalStore:
             return
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return  # somebody put a file there just now: the next run cleans it up
+                return  # another process put a file there just now: the next run cleans it up
             raise storage_failure(error, self.place) from error
 
 

@@ -1,4 +1,4 @@
-"""``--storage-option KEY=VALUE``: which keys there are, for which store, and which values nobody may see."""
+"""``--storage-option KEY=VALUE``: the keys, the stores that take them, and the values that are secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where outputs live: one small interface; ``local`` is a folder, ``bucket`` the objects below a prefix.
+"""Where outputs live: one small interface; ``LocalStore`` is a folder, ``BucketStore`` the objects below a prefix.
 
 Everything that an output gets or loses goes through here: a file is complete under its final name, or absent.
 """
@@ -64,13 +64,9 @@ class Store(Protocol):
 
 def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | None = None) -> Store:
     """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
-    scheme, separator, rest = place.partition("://")
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
-    if separator and scheme != "file":
-        near = nearest(scheme, SCHEMES, 1)
-        raise WrongUse(f"Outputs on {scheme}:// are not supported{near}: use a folder, or s3://, gs:// or az://.")
-    root = Path(rest if separator else place).expanduser().absolute()
+    root = _path(place).absolute()
     if root.exists() and not root.is_dir():
         raise WrongUse(f"The output {root} is a file: name a folder with -o.")
     return LocalStore(root, writer)
@@ -82,17 +78,27 @@ def file_at(place: str, options: Mapping[str, str] | None = None) -> tuple[Store
     Raises WrongUse where the name is a folder's or of a scheme that is not supported.
     """
     folder, _, name = place.rpartition("/")
-    if not name or (not address(place) and Path(place).expanduser().is_dir()):
+    bucket = address(place)
+    if not name or (not bucket.key if bucket else _path(place).is_dir()):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
     return open_store(folder or ("/" if place.startswith("/") else "."), options=options), name
+
+
+def _path(place: str) -> Path:
+    """Return the path of a folder or file of this machine; raises WrongUse for a scheme that is not supported."""
+    scheme, separator, rest = place.partition("://")
+    if separator and scheme != "file":
+        near = nearest(scheme, SCHEMES, 1)
+        raise WrongUse(f"Outputs on {scheme}:// are not supported{near}: use a folder, or s3://, gs:// or az://.")
+    return Path(rest if separator else place).expanduser()
 
 
 def in_flight(
     store: Store, ask: Callable[[Item], Answer], items: Iterable[Item], most: int | None = None
 ) -> Iterator[Answer]:
-    """Yield the answers for items in their order, asking for many at once (at ``most`` so many) where that pays.
+    """Yield the answers for items in their order, with several requests in flight where the store gains by it.
 
-    So many answers at most wait to be taken, too.
+    ``most`` limits the requests in flight; twice as many answers may wait to be taken.
     """
     count = min(store.flight, most or store.flight)
     if count == 1:
