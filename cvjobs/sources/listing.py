@@ -1,8 +1,8 @@
 """The listing of a source: every image of a folder, a glob, a file or a list, seen once before anything is read.
 
-``folder`` walks, ``prefix`` scans a bucket, ``pattern`` is a glob, ``lists`` reads lists, ``places`` looks at what
-they name, ``carried`` hashes their other columns and ``rows`` holds the columns. What an image
-*contains* is not looked at here.
+``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``lists`` reads lists, ``locations`` looks at what
+they name, ``column_hash`` hashes their other columns and ``rows`` holds the columns. What an image *contains* is not
+looked at here.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def _walk(source: bytes, root: bytes, glob: Glob | None, on_progress: Callable[[
 def _remote(source: str, remote: Remote, on_progress: Callable[[int], None]) -> Listing:
     """List a prefix, a glob below one, one image or a list, whichever is there."""
     started = time.time_ns()
+    if not _is_utf8(source):
+        raise WrongUse(f"{path_text(os.fsencode(source))} is no URL, which is text in UTF-8: correct its name.")
     place = address(source)
     uri = str(place) if place else source
     if place is None or (place.key and not source.endswith("/")):
@@ -124,7 +126,7 @@ def _remote(source: str, remote: Remote, on_progress: Callable[[int], None]) -> 
             if found.size or place is None:
                 return _one(uri.encode(), found, started, on_progress)
         except (FileNotFoundError, PermissionError) as error:
-            # To who may not list, a store refuses also what is not there: the scan will tell.
+            # Without the right to list, a store also refuses what is not there: the scan will tell.
             if place is None:
                 raise _unreadable(uri.encode(), error) from error
         except OSError as error:
@@ -191,6 +193,14 @@ def _one(path: bytes, about: RemoteState, started: int, on_progress: Callable[[i
         started_ns=started,
         base="",
     )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unreadable(path: bytes, error: OSError) -> WrongUse:

@@ -54,7 +54,7 @@ def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress
     """Look at every file that a list names, the first time it is named.
 
     ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
-    read, has no path column or names what can be nowhere.
+    read, has no path column, or names a URL of a kind that cannot be read.
     """
     suffix = suffix_of(name)
     images: list[pa.RecordBatch] = []
@@ -71,7 +71,7 @@ def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress
             failures.append(bad)
             seen += good.num_rows
             on_progress(seen)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise WrongUse(f"The list {path_text(name)} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))

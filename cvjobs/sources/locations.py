@@ -59,7 +59,7 @@ def _below(base: bytes, relative: bytes) -> bytes:
 def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[RemoteState | Absent]:
     """Yield for each path or URI, in their order, what is there.
 
-    Raises WrongUse for one that can be nowhere, and JobFailed where a server answers nothing at all.
+    Raises WrongUse for a URL of a kind that cannot be read, and JobFailed where a server does not answer at all.
     """
     places = [locate(uri, base) for uri in uris]
     if not any(map(is_remote, places)):
@@ -74,7 +74,7 @@ def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[RemoteS
 
 
 class _Server:
-    """Asks for objects, and gives up where so many in a row could not be asked for."""
+    """Asks for objects, and gives up after ``LOST`` requests in a row without an answer."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote, self._lost, self._lock = remote, 0, threading.Lock()

@@ -29,7 +29,7 @@ class Unreadable(Exception):
 
 
 class Source(Protocol):
-    """Where the bytes of a listed image come from; used by many threads at once, best by so many."""
+    """Where the bytes of a listed image come from; used by many threads at once; ``threads`` is the best number."""
 
     threads: int
 

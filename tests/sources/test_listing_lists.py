@@ -89,6 +89,17 @@ def test_a_scheme_in_a_list_is_named(tmp_path: Path) -> None:
         list_source(str(tmp_path / "l.txt"))
 
 
+def test_a_url_that_makes_no_sense_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("http://[::1/a.jpg\nhttps:///a.jpg\n")
+    assert set(failed(list_source(str(tmp_path / "l.txt"))).values()) == {"list_vanished"}
+
+
+@pytest.mark.parametrize("source", ["http://[::1/a.jpg", "s3://bucket/caf\udce9.jpg", "https://host/caf\udce9.jpg"])
+def test_a_url_that_makes_no_sense_is_no_source(source: str) -> None:
+    with pytest.raises(WrongUse, match="correct its name"):
+        list_source(source)
+
+
 def test_an_unreadable_list_is_wrong_use(tmp_path: Path) -> None:
     folder = opened(tmp_path)
     touch(folder / "l.txt")
@@ -168,6 +179,8 @@ def test_tables_that_are_no_list(tmp_path: Path, columns: dict[str, Any], messag
         ("l.csv", b"path,a\nx\n"),
         ("l.csv", b"path,a,a\nx,y,z\n"),
         ("l.csv", b"path,a\nx,\xe9\n"),
+        ("l.csv", b"path,caf\xe9\nx,1\n"),
+        ("l.csv", b"p" * 200_000),
     ],
 )
 def test_damaged_tables_are_wrong_use(tmp_path: Path, name: str, content: bytes) -> None:

@@ -32,5 +32,5 @@ def test_a_folder_or_a_bucket_is_no_file(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["ftp://host", "https://host/labels.csv", "s4://bucket"])
 def test_a_scheme_that_is_no_stores_is_refused(given: str) -> None:
-    with pytest.raises(WrongUse, match="Outputs on .* are not supported"):
+    with pytest.raises(WrongUse, match=r"Outputs on .* are not supported"):
         file_at(given)
