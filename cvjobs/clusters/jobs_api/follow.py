@@ -20,7 +20,7 @@ from cvjobs.clusters.jobs_api.server import ClusterJob, Server, Unreachable
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
 
 PATIENCE = 60.0  # seconds that a cluster may be silent: its dashboard starts again in less
-SHARE, LONGEST = 20, 10.0  # at most one part in so many of the time goes to reading the log; seconds between two looks
+SHARE, LONGEST = 20, 10.0  # one part in 20 of the time, at most, goes to reading the log; seconds between two looks
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")  # str.splitlines would also split at the mark of stdout
 _SETUP = re.compile(r"\A\S+ \S+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
 
@@ -29,6 +29,7 @@ def follow(server: Server, name: str, together: bool = False) -> int:
     """Show a job's log until it ends and return its exit code.
 
     Ctrl-C leaves the job alone and raises Stopped; with ``together`` it stops the job, whose last lines are shown.
+    Raises JobFailed for a job that was killed, and Unreachable where the cluster is silent for a minute.
     """
     log = Log()
     try:
@@ -100,7 +101,7 @@ def _watch(server: Server, name: str, log: Log) -> ClusterJob:
             log.show(server.log(name), job)
         except Unreachable as error:
             if time.monotonic() - answered > PATIENCE:
-                raise JobFailed(
+                raise Unreachable(
                     f"The cluster at {server.address} has not answered for {PATIENCE:.0f} s: "
                     f"when it does, {attach_line(server, name)}; on a new one, the same command continues."
                 ) from error

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cvjobs.clusters.jobs_api import code, follow, runtime
-from cvjobs.clusters.jobs_api.server import Server
-from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.clusters.jobs_api.server import Server, Unreachable
+from cvjobs.common.errors import JobFailed, Stopped, WrongUse
 from cvjobs.config import argv
 from cvjobs.config.options import SubmitOptions
 
@@ -22,10 +22,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def send(command: str, config: Any, wish: SubmitOptions) -> int:
-    """Run a command on the cluster at ``fields.address`` and return its exit code; 0 at once with ``detach``.
+    """Run a command on the cluster at ``config.address`` and return its exit code; 0 at once with ``detach``.
 
-    An id that is known there is attached to: the same command line may be sent twice. Raises WrongUse where the id
-    belongs to another command.
+    A job of that id is followed, not sent again: the same command line may be sent twice. Raises WrongUse where the id
+    belongs to another command, and JobFailed where the cluster loses the job.
     """
     name = wish.id or f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if not _ID.fullmatch(name):
@@ -36,14 +36,22 @@ def send(command: str, config: Any, wish: SubmitOptions) -> int:
     marker = None
     new = server.job(name) is None
     if new:
+        environment = code.runtime_env(server)
         marker = runtime.mark(name, getattr(config, "out", None))
         # Ray's own limit is 3 s, and it is read where the job runs.
         variables = {runtime.JOB: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
         if marker:
             variables[runtime.MARKER] = str(marker)
-        new = server.submit(name, line, {**code.runtime_env(server), "env_vars": variables})
+        try:
+            new = server.submit(name, line, {**environment, "env_vars": variables})
+        except Unreachable:
+            with suppress(Unreachable):  # an answer that was lost says nothing of the job
+                if server.job(name) is None:
+                    _remove(marker)
+            raise
     job = server.job(name)
     if job is None:
+        _remove(marker)
         raise JobFailed(f"The cluster at {server.address} lost job {name}: run the same command again.")
     if not argv.same(job.entrypoint, line):
         _remove(marker)
@@ -55,6 +63,9 @@ def send(command: str, config: Any, wish: SubmitOptions) -> int:
         return 0
     try:
         return follow.follow(server, name, together=runtime.NIGHT in os.environ)
+    except (Stopped, Unreachable):
+        marker = None  # the job may still begin, and removes it then
+        raise
     finally:
         _remove(marker)
 

@@ -1,0 +1,113 @@
+"""The file by which a job knows its OUT: it stays while the job may still begin, and no longer."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cvjobs
+from cvjobs.clusters.jobs_api import follow, submit
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
+from cvjobs.config import commands, fields
+from cvjobs.config.options import SubmitOptions
+
+
+@dataclass
+class Cluster:
+    """A Jobs API on loopback with at most one job."""
+
+    address: str = ""
+    refuses: bool = False
+    silent: bool = False
+    status: str = "PENDING"
+    entrypoint: str = ""
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        if path == "/api/version":
+            return 200, {"ray_version": "2.60.0"}
+        if path.startswith("/api/v0/nodes"):
+            node = {"labels": {"cvjobs": cvjobs.__version__}, "state": "ALIVE"}
+            return 200, {"data": {"result": {"result": [node]}}}
+        if method == "POST":
+            self.entrypoint = "" if self.refuses else json.loads(body)["entrypoint"]
+            return (500 if self.refuses else 200), {}
+        if path.endswith("/logs"):
+            return (500 if self.silent else 200), {"logs": ""}
+        job = {"submission_id": "one", "status": self.status, "entrypoint": self.entrypoint, "driver_exit_code": 1}
+        return (200, job) if self.entrypoint else (404, {})
+
+
+@contextlib.contextmanager
+def serving(cluster: Cluster) -> Iterator[None]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            status, content = cluster.answer(self.command, self.path, self.rfile.read(length))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        cluster.address = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def sent(cluster: Cluster, folder: Path) -> int:
+    out = folder / "out"
+    config = fields.build(commands.load("embed").Config, "/photos", str(out), address=cluster.address)
+    return submit.send("embed", config, SubmitOptions(id="one"))
+
+
+def test_a_job_that_never_came_to_be_leaves_no_marker(tmp_path: Path) -> None:
+    cluster = Cluster(refuses=True)
+    with serving(cluster), pytest.raises(CvjobsError, match="failed \\(500"):
+        sent(cluster, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_died_before_it_began_leaves_no_marker(tmp_path: Path) -> None:
+    cluster = Cluster(status="FAILED")
+    with serving(cluster):
+        assert sent(cluster, tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_the_marker_to_a_job_that_is_about_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    cluster = Cluster()
+    with serving(cluster), pytest.raises(Stopped, match="Job one goes on"):
+        sent(cluster, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".cvjobs-one"]
+
+
+def test_a_cluster_that_falls_silent_may_still_begin_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PATIENCE", 0.0)
+    cluster = Cluster(silent=True)
+    with serving(cluster), pytest.raises(JobFailed, match="has not answered for"):
+        sent(cluster, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".cvjobs-one"]
