@@ -7,6 +7,7 @@ import http.client
 import json
 import pickle
 import re
+import struct
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-1
 Loaded = TypeVar("Loaded")
 Activation = Literal["softmax", "sigmoid"]
 _UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+_DAMAGED = (IndexError, AssertionError, MemoryError, struct.error)  # of torch's unpickler
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ def state(weights: Weights) -> dict[str, Any]:
             f"The weights file {file} was refused, for it holds more than tensors and loading it could run code: "
             "save the model's state_dict() as safetensors."
         ) from None
-    except (OSError, EOFError, SafetensorError, *_UNFIT) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
+    except (OSError, EOFError, SafetensorError, *_UNFIT, *_DAMAGED) as error:
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise WrongUse(f"The weights file {file} cannot be read ({reason}): copy or download it again.") from None
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(key, str) for key in loaded):
         raise WrongUse(f"The weights file {file} holds no state dict: save the model's state_dict() as safetensors.")

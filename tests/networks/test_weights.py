@@ -84,7 +84,14 @@ def test_pickle_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("a.pth", b""), ("b.pth", b"PK\x03\x04 no zip"), ("c.safetensors", b"\xff" * 64), ("d.safetensors", b"")],
+    [
+        ("a.pth", b""),
+        ("b.pth", b"PK\x03\x04 no zip"),
+        ("c.safetensors", b"\xff" * 64),
+        ("d.safetensors", b""),
+        ("e.pth", b"..."),
+        ("f.pth", b"GIF89a"),
+    ],
 )
 def test_damaged_file(tmp_path: Path, file: str, content: bytes) -> None:
     (tmp_path / file).write_bytes(content)
