@@ -12,7 +12,10 @@ WHERE = "RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
 
 def ensure() -> None:
-    """Make the token where there is none, and readable by its owner only; Ray itself would make it readable by all."""
+    """Make the token where there is none, and readable by its owner only; Ray itself would make it readable by all.
+
+    Raises WrongUse where it cannot be made.
+    """
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         return
     token = _default()
@@ -22,6 +25,10 @@ def ensure() -> None:
             file.write(secrets.token_hex(32))
     except FileExistsError:
         token.chmod(0o600)
+    except OSError as error:
+        raise WrongUse(
+            f"The token {token} cannot be made ({error.strerror}): set RAY_AUTH_TOKEN, or HOME to a folder of yours."
+        ) from error
 
 
 def read() -> str:
