@@ -113,7 +113,7 @@ def _single(name: str, driver: ModuleType) -> typer.Typer:
 
 
 def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
-    """Return the function from whose signature Typer makes the options; it returns the driver's Config, and a Wish."""
+    """Return the function whose signature has the options; it returns the Config, and SubmitOptions for a cluster."""
     known = fields.fields(driver.Config)
     sendable = "address" in known and known["address"].optional
 

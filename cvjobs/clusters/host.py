@@ -22,11 +22,11 @@ ENDING, KILLED = 20.0, 10.0
 
 
 def folder(name: str) -> Path:
-    """Return where Ray keeps its sockets, whose paths must be short, and its logs, which nobody else may read."""
+    """Return where Ray keeps its sockets, whose paths must be short, and its logs, which only their owner may read."""
     place = _place(name)
     place.mkdir(mode=0o700, exist_ok=True)
     if place.is_symlink() or place.stat().st_uid != os.getuid():
-        raise WrongUse(f"{place} belongs to somebody else: have it removed.")
+        raise WrongUse(f"{place} belongs to another user: have it removed.")
     place.chmod(0o700)
     return place
 

@@ -96,7 +96,7 @@ def status(name: str, file: dict[str, Any]) -> Status:
 
 @contextmanager
 def tunnel(name: str, file: dict[str, Any], head: str) -> Iterator[Server]:
-    """Reach the Jobs API of the head through SSH; raises Unreachable where nobody listens there."""
+    """Reach the Jobs API of the head through SSH; raises JobFailed where SSH fails."""
     port = free()
     argv = _ssh(name, file, head, "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{port}:127.0.0.1:{PORT}")
     with through(argv, port, f"{head} over SSH") as server:
@@ -146,7 +146,7 @@ def _start(name: str, file: dict[str, Any], *options: str) -> str:
 
 
 def _launch(name: str, file: dict[str, Any], action: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of Ray's launcher, with a file and a state of its own that nobody else may read."""
+    """Run a command of Ray's launcher, with a file and a state of its own that only its owner may read."""
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as made:
         folder = Path(made)
         plain, programs = folder / "cluster.yaml", folder / "bin"

@@ -58,7 +58,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
             host.end(name)
             raise JobFailed(f"Ray did not start on this machine: {log} says why.")
         time.sleep(0.5)
-    head.returncode = 0  # it outlives whoever started it: Python must not wait for it
+    head.returncode = 0  # it outlives this process: Python must not wait for it
     return found
 
 
@@ -99,7 +99,7 @@ def _port(file: dict[str, Any]) -> int:
 
 
 def _options(file: dict[str, Any], folder: Path) -> list[str]:
-    # Ray lets everybody write to its folder, so it gets one inside.
+    # Ray lets all users write to its folder, so it gets one inside.
     own = [f"--dashboard-port={_port(file)}", f"--temp-dir={folder / 'ray'}", f"--labels={LABEL}={cvjobs.__version__}"]
     # Ray ends where its client port is in use, and takes none that is "any".
     with socket.create_server(("127.0.0.1", 0)) as free:

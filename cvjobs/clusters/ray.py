@@ -9,21 +9,15 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cvjobs.clusters import auth_token
 from cvjobs.clusters.ray_compat import let_print
 from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 
-if TYPE_CHECKING:
-    pass
-
-
-KNOCK = 10.0
-
-
-OBJECT_STORE = 100 << 20
+KNOCK = 10.0  # seconds
+OBJECT_STORE = 100 << 20  # bytes
 
 
 def connect(address: str | None) -> None:
@@ -85,7 +79,7 @@ def disconnect() -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise JobFailed where nobody listens at a ``host:port``: Ray would try for minutes."""
+    """Raise JobFailed where no program listens at a ``host:port``: Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -114,11 +108,11 @@ def share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
 
 
 def library() -> Any:
-    """Import Ray, without metrics ports open to everybody, usage reports and errors nobody waits for."""
+    """Import Ray, without open metrics ports, usage reports, and errors of answers that are no longer needed."""
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_DISABLE_METRICS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What a worker says after nobody needs its answer any more is no news; every other error is raised here.
+    # An answer that is no longer needed may fail in silence; every other error is raised here.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 

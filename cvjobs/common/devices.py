@@ -35,8 +35,6 @@ _RECLAIMABLE = ("inactive_file", "active_file")
 
 def memory() -> int:
     """Return how many bytes of memory this process may still take: what the machine has left, and its control group."""
-    import psutil
-
     left = int(psutil.virtual_memory().available)
     for names in _GROUPS:
         try:

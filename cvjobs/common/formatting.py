@@ -12,7 +12,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def count(number: float) -> str:
-    """Return a number with thousands separators and at most three significant digits behind the point."""
+    """Return a number with thousands separators, and a fraction of at most three significant digits."""
     if not math.isfinite(number):
         return "–"
     if number == round(number) or abs(number) >= 100:
@@ -81,7 +81,7 @@ def _shown(character: str) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """Return visible text of at most so many characters: the middle of a longer one is left out."""
+    """Return visible text of at most ``longest`` characters: the middle of a longer one is left out."""
     text = visible(text)
     if len(text) <= longest:
         return text

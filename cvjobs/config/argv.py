@@ -25,19 +25,18 @@ def typed(command: str, config: type, values: Mapping[str, Any]) -> list[str]:
 
 
 def _option(field: Field, value: Any) -> list[str]:
-    spelling = field.spelt.rpartition("/")[2]
     if field.kind is bool:
-        return [spelling] * value
-    return [word for entry in (value if field.many else [value]) for word in (spelling, str(entry))]
+        return [_long(field)] * value
+    return [word for entry in (value if field.many else [value]) for word in (_long(field), str(entry))]
 
 
 PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is where its value is a path
 
 
 def sent(command: str, config: Any) -> list[str]:
-    """Return ``cvjobs``'s arguments for a command; only what differs from the defaults, and not the cluster's address.
+    """Return the arguments of ``cvjobs`` for a command: what differs from the defaults, without the cluster's address.
 
-    Raises WrongUse for a secret among the storage options: a job's command line is there for everybody to read.
+    Raises WrongUse for a secret among the storage options: others can read a job's command line.
     """
     flags: list[str] = []
     places: list[str] = []

@@ -72,7 +72,7 @@ def load(file: str, remedy: str) -> Any:
         # BaseLoader is the strictest of the safe loaders: it makes nothing but text, lists and mappings.
         return yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506
     except RecursionError:
-        raise WrongUse(f"{file} is nested too deeply: no file of options is.") from None
+        raise WrongUse(f"{file} is nested too deeply: {remedy}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""

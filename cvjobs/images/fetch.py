@@ -26,7 +26,7 @@ Request = tuple[Any, str, int, int]
 
 
 def chunks(requests: list[Request], images: int = IMAGES) -> Iterator[list[Request]]:
-    """Cut requests into chunks of so many images and 8 MiB at most, so that big images spread over the decoders."""
+    """Cut requests into chunks of at most ``images`` images and 8 MiB, so that big images spread over the decoders."""
     chunk: list[Request] = []
     size = 0
     for request in requests:
@@ -62,7 +62,7 @@ class Budget:
             self._changed.notify_all()
 
     def lift(self) -> None:
-        """Let everybody pass from now on."""
+        """Let every request pass from now on."""
         with self._changed:
             self._open = True
             self._changed.notify_all()
@@ -102,7 +102,7 @@ class Fetcher:
         self._budget.lift()
 
     def close(self, patience: float) -> None:
-        """End the threads after ``stop``, waiting at most so many seconds: a dead share may hold them for ever."""
+        """End the threads after ``stop``, waiting at most ``patience`` seconds: a dead share may hold them for ever."""
         for _ in self._threads:
             self._requests.put(None)
         until = time.monotonic() + patience

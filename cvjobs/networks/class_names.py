@@ -1,4 +1,4 @@
-"""The names of a model's classes: read from a file of one a line, and chosen for a head of so many classes."""
+"""The names of a model's classes: read from a file of one a line, and checked against the head's number of classes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read(path: str) -> list[str]:
 def for_head(
     classes: int, given: Sequence[str], published: Sequence[str], model: str, given_by: str = "--labels"
 ) -> list[str]:
-    """Return the names of a head of so many classes: those given with ``--labels``, or the published ones.
+    """Return the names of a head's classes: those given with ``--labels``, or the published ones.
 
     ``classes`` and both lists are without a background class.
 

@@ -1,4 +1,4 @@
-"""Models by name: `family/model`, where the family is a file of this folder, or a bare name looked up across them.
+"""Models by name: `family/model`, where the family is a file in `families/`, or a bare name looked up across them.
 
 A family module offers ``names(task)``, and for each task that it has models for a function that makes one; nothing
 here imports torch.
@@ -85,7 +85,7 @@ class Classifier(Model, Protocol):
 
 
 class Family(Protocol):
-    """What a module of this folder offers."""
+    """What a module in `families/` offers."""
 
     def names(self, task: str) -> list[str]:
         """Return the names of the models for a task, without the family; empty where it has none."""
@@ -94,7 +94,7 @@ class Family(Protocol):
         """Return one of them; raise ``WrongUse`` for an unknown name or layer, or weights that don't fit."""
 
     def classifier(self, name: str, weights: str, labels: Sequence[str]) -> Classifier:
-        """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes that nobody names."""
+        """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes without names."""
 
     def detector(self, name: str, weights: str, labels: Sequence[str]) -> Detector:
         """Return one of them; raise ``WrongUse`` as ``classifier``."""
@@ -235,7 +235,7 @@ def names(task: str) -> dict[str, list[str]]:
 
 
 def families() -> list[str]:
-    """Return the model families, the files of this folder, in the order in which a bare name is looked up."""
+    """Return the model families, the files in `families/`, in the order in which a bare name is looked up."""
     return sorted(plugins.names("cvjobs.networks.families"), key=lambda family: (family != "torchvision", family))
 
 

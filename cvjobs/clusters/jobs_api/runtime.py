@@ -1,7 +1,7 @@
 """What differs for a command that runs as a job: its stdout can be told from the rest, and OUT must be the right one.
 
 Ray writes both streams of a job into one log. Lines of stdout begin with U+001E, which terminals do not show, so
-that whoever follows the job gets them on stdout.
+that a client gets them on stdout.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def encode(crop: NDArray[np.bool_] | Mask, offset: tuple[int, int], size: tuple[
 
 
 def written(turns: Ints, pixels: int) -> str:
-    """Return the string of a mask of so many pixels that begins and ends, in turn, at column * height + row."""
+    """Return the string of a mask of ``pixels`` pixels that begins and ends, in turn, at column * height + row."""
     counts = np.diff(turns, prepend=0, append=pixels)
     return _text(counts if counts[-1] else counts[:-1])
 

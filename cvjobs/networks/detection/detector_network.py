@@ -88,7 +88,7 @@ class DetectorNetwork:
         return [self._whole(list(group), found) for _, group in groupby(looks, key=lambda look: look.picture)]
 
     def _looked(self, looks: list[View], pictures: Sequence[Pixels]) -> dict[View, PictureDetections | None]:
-        """Return what is found in views of one canvas, so many at a time as may go together."""
+        """Return what is found in views of one canvas, in batches of at most ``TOGETHER`` pixels."""
         found: dict[View, PictureDetections | None] = {}
         area = looks[0].canvas[0] * looks[0].canvas[1]
         while looks:

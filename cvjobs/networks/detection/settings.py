@@ -35,11 +35,11 @@ class Rules:
     """How a detector looks at an image and what it keeps; all that changes its results besides its weights.
 
     ``conf``: detections score more than it. ``iou``: of two that overlap by more, the better is kept, within a class
-    or, with ``nms`` "all-classes", whatever their classes. ``max_det``: at most so many for an image or tile.
+    or, with ``nms`` "all-classes", whatever their classes. ``max_det``: the most that an image or tile keeps.
     ``classes``: the ids that are kept, all where empty. ``short`` and ``long``: an image is resized until its shorter
     side has ``short`` pixels or its longer ``long``; with ``fixed`` it is squashed to ``short`` × ``long`` (height,
-    width). ``tile``: an image is looked at in squares of so many pixels, each sharing ``overlap`` of its side with
-    the next; 0 takes it whole. ``scales``: every one is looked at in so many times that size, and with ``flip``
+    width). ``tile``: an image is looked at in squares of that side in pixels, each sharing ``overlap`` of its side with
+    the next; 0 takes it whole. ``scales``: every one is looked at in these multiples of that size, and with ``flip``
     also mirrored.
     """
 

@@ -14,11 +14,11 @@ from cvjobs.networks.trainable import Trainable
 
 _NAMES = {"train": ["cnn"], "autoencoder": ["autoencoder"]}
 _SIDE, _LEAST = 32, 4
-_PICTURE = 64  # the side of what an autoencoder reconstructs unless somebody says otherwise
+_PICTURE = 64  # the side of what an autoencoder reconstructs without ``side``
 
 
 def names(task: str) -> list[str]:
-    """Return ``cnn`` for the task ``train``, and ``autoencoder`` for that; nobody publishes weights of them."""
+    """Return ``cnn`` for the task ``train``, and ``autoencoder`` for that; there are no published weights."""
     return _NAMES.get(task, [])
 
 

@@ -24,7 +24,7 @@ def chosen(name: str, entry: Any, weights: str) -> Weights:
 
 
 def built(name: str, classes: int) -> nn.Module:
-    """Return a model with so many classes, the background among them, and whatever weights torch makes up."""
+    """Return a model with that many classes, the background among them, and random weights."""
     module: nn.Module = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     return module.eval()
 
