@@ -89,6 +89,6 @@ def _server(config: Config) -> Server:
 
 
 def _id(config: Config) -> str:
-    if config.id is None:
+    if not config.id:
         raise WrongUse(f"ID is missing: give a job's id, as in 'cvjobs jobs {config.action} ID'.")
     return config.id

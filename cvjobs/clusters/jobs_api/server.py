@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,22 +83,23 @@ class Server:
 
     def job(self, name: str) -> ClusterJob | None:
         """Return a job, None where the cluster knows none of that id."""
-        status, body = self._ask("GET", f"/api/jobs/{name}")
-        return None if status == _MISSING else _job(json.loads(self._checked(status, body)))
+        status, body = self._ask("GET", _place(name))
+        return None if status == _MISSING else _job(self._read(self._checked(status, body)))
 
     def jobs(self) -> list[ClusterJob]:
         """Return the jobs that were submitted, the oldest first."""
-        found = [_job(entry) for entry in json.loads(self._good("GET", "/api/jobs/")) if entry.get("submission_id")]
+        entries = self._read(self._good("GET", "/api/jobs/"))
+        found = [_job(entry) for entry in entries if entry.get("submission_id")]
         return sorted(found, key=lambda job: job.started or 0.0)
 
     def log(self, name: str) -> str:
         """Return everything that a job has written so far."""
-        return str(json.loads(self._good("GET", f"/api/jobs/{name}/logs"))["logs"])
+        return str(self._read(self._good("GET", f"{_place(name)}/logs"))["logs"])
 
     def submit(self, name: str, entrypoint: str, runtime_env: dict[str, Any]) -> bool:
         """Start a job; False where the cluster has one of that id already."""
-        order = {"submission_id": name, "entrypoint": entrypoint, "runtime_env": runtime_env}
-        status, body = self._ask("POST", "/api/jobs/", json.dumps(order).encode())
+        request = {"submission_id": name, "entrypoint": entrypoint, "runtime_env": runtime_env}
+        status, body = self._ask("POST", "/api/jobs/", json.dumps(request).encode())
         if status >= _BAD and b"already exists" in body:
             return False
         self._checked(status, body)
@@ -105,11 +107,11 @@ class Server:
 
     def stop(self, name: str) -> None:
         """Ask a job to end; nothing happens where it has."""
-        self._good("POST", f"/api/jobs/{name}/stop")
+        self._good("POST", f"{_place(name)}/stop")
 
     def labels(self) -> list[dict[str, str]]:
         """Return the labels of each machine of the cluster."""
-        answer = json.loads(self._good("GET", "/api/v0/nodes?detail=true"))
+        answer = self._read(self._good("GET", "/api/v0/nodes?detail=true"))
         return [node["labels"] or {} for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"]
 
     def offer(self, package: str, content: bytes) -> None:
@@ -125,7 +127,7 @@ class Server:
         return self._checked(*self._ask(method, path, body))
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Return status and body of an answer; the token is sent to those alone who ask for it."""
+        """Return status and body of an answer; the token is sent only where it is asked for."""
         status, content = self._send(method, path, body)
         if status == _UNAUTHORIZED and not self._token:
             self._token = auth_token.read()
@@ -148,6 +150,13 @@ class Server:
             ) from error
         return answer.status, answer.data
 
+    def _read(self, body: bytes) -> Any:
+        """Return what an answer says in JSON."""
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise Unreachable(f"What answers at {self.address} is no Ray cluster: check --address.") from None
+
     def _checked(self, status: int, body: bytes) -> bytes:
         if status < _BAD:
             return body
@@ -157,6 +166,10 @@ class Server:
             raise WrongUse(f"The cluster at {self.address} has another token: put its own into {auth_token.WHERE}.")
         words = body.decode(errors="replace").strip().splitlines() or [""]
         raise Unreachable(f"The cluster at {self.address} failed ({status}, {words[-1][:200]}): see Ray's logs there.")
+
+
+def _place(name: str) -> str:
+    return f"/api/jobs/{urllib.parse.quote(name, safe='')}"
 
 
 def _job(entry: dict[str, Any]) -> ClusterJob:

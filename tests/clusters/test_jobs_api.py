@@ -1,4 +1,4 @@
-"""The file by which a job knows its OUT: it stays while the job may still begin, and no longer."""
+"""A Jobs API that refuses, is silent or is none; and the marker of a job's OUT, which stays while it may begin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pytest
 
 import cvjobs
 from cvjobs.clusters.jobs_api import follow, submit
-from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
+from cvjobs.clusters.jobs_api.server import Server, Unreachable
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.config import commands, fields
 from cvjobs.config.options import SubmitOptions
 
@@ -27,6 +28,8 @@ class Cluster:
     address: str = ""
     refuses: bool = False
     silent: bool = False
+    words: bytes = b""
+    paths: list[str] = field(default_factory=list)
     status: str = "PENDING"
     entrypoint: str = ""
 
@@ -50,10 +53,11 @@ def serving(cluster: Cluster) -> Iterator[None]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
+            cluster.paths.append(self.path)
             status, content = cluster.answer(self.command, self.path, self.rfile.read(length))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(content).encode())
+            self.wfile.write(cluster.words or json.dumps(content).encode())
 
         def do_POST(self) -> None:
             self.do_GET()
@@ -111,3 +115,23 @@ def test_a_cluster_that_falls_silent_may_still_begin_the_job(tmp_path: Path, mon
     with serving(cluster), pytest.raises(JobFailed, match="has not answered for"):
         sent(cluster, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [".cvjobs-one"]
+
+
+def test_what_is_no_jobs_api_is_a_sentence() -> None:
+    cluster = Cluster(words=b"<html>", entrypoint="sleep")
+    with serving(cluster):
+        server = Server(cluster.address)
+        for ask in (server.jobs, server.labels, lambda: server.job("one"), lambda: server.log("one")):
+            with pytest.raises(Unreachable, match="is no Ray cluster: check --address"):
+                ask()
+        with pytest.raises(WrongUse, match="is no Ray cluster: check --address"):
+            server.greet()
+
+
+def test_an_id_is_one_part_of_a_path() -> None:
+    cluster = Cluster()
+    with serving(cluster):
+        assert Server(cluster.address).job("../a b?c") is None
+        with pytest.raises(WrongUse, match="ID is missing"):
+            cvjobs.jobs("status", "", address=cluster.address)
+    assert cluster.paths == ["/api/jobs/..%2Fa%20b%3Fc", "/api/version"]
