@@ -99,7 +99,7 @@ class DecoderServer:
             self._server = (SHELF.take() if self._keep else None) or ServerProcess()
         return self._server
 
-    def fork(self, recipe: DecodeSettings) -> Child:
+    def fork(self, settings: DecodeSettings) -> Child:
         """Return a new child; waits for the process to be ready. Raises JobFailed where it cannot start."""
         with self._lock:
             while True:
@@ -108,7 +108,7 @@ class DecoderServer:
                 server = self._start()
                 try:
                     server.wait()
-                    return _fork(server, recipe)
+                    return _fork(server, settings)
                 except (EOFError, OSError) as error:
                     if not server.ready or self._replaced or self._closed:
                         last = server.last_words() or error
@@ -129,7 +129,7 @@ class DecoderServer:
             self._server.end()
 
 
-def _fork(server: ServerProcess, recipe: DecodeSettings) -> Child:
+def _fork(server: ServerProcess, settings: DecodeSettings) -> Child:
     with contextlib.ExitStack() as undo:
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
@@ -138,7 +138,7 @@ def _fork(server: ServerProcess, recipe: DecodeSettings) -> Child:
             for _ in range(3):
                 memories.append(Memory())
                 undo.callback(memories[-1].close)
-            pid = server.fork(dataclasses.asdict(recipe), [theirs.fileno(), *(m.descriptor for m in memories)])
+            pid = server.fork(dataclasses.asdict(settings), [theirs.fileno(), *(m.descriptor for m in memories)])
         undo.pop_all()
     return Child(pid, ours, memories)
 
@@ -153,24 +153,24 @@ class Children:
         decoder: str = DECODER,
         decoder_server: DecoderServer | None = None,
     ) -> None:
-        self._nursery = decoder_server or DecoderServer(keep=False)
+        self._decoder_server = decoder_server or DecoderServer(keep=False)
         self._ours = decoder_server is None
-        self._nursery.start()
-        self._recipe = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        self._decoder_server.start()
+        self._settings = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
 
     @property
     def room(self) -> int:
         """The bytes that the pixels of one image may take."""
-        return self._recipe.room
+        return self._settings.room
 
     def fork(self) -> Child:
         """Return a new child; raises as ``DecoderServer.fork``."""
-        return self._nursery.fork(self._recipe)
+        return self._decoder_server.fork(self._settings)
 
     def close(self) -> None:
         """End a decoder server of our own; children end when their sockets close."""
         if self._ours:
-            self._nursery.close()
+            self._decoder_server.close()
 
 
 class Child:

@@ -48,12 +48,12 @@ def main() -> None:
             message, descriptors = receive(control, 4)
         except (EOFError, OSError):
             return
-        recipe = DecodeSettings(**message)
-        decoder = _decoder(recipe.decoder)
+        settings = DecodeSettings(**message)
+        decoder = _decoder(settings.decoder)
         pid = os.fork()
         if pid == 0:
             control.close()
-            _serve(descriptors, decoder, recipe)
+            _serve(descriptors, decoder, settings)
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -77,11 +77,11 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def _serve(descriptors: list[int], decoder: Decoder, recipe: DecodeSettings) -> None:
+def _serve(descriptors: list[int], decoder: Decoder, settings: DecodeSettings) -> None:
     connection = socket.socket(fileno=descriptors[0])
     progress = DecodeProgress(Memory(descriptors[1]))
     blocks = [Memory(descriptor) for descriptor in descriptors[2:]]
-    transform = Transform.load(recipe.transform)
+    transform = Transform.load(settings.transform)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # libraries print warnings about bad images; our answer says it better
     os.dup2(nowhere, 2)
@@ -98,8 +98,8 @@ def _serve(descriptors: list[int], decoder: Decoder, recipe: DecodeSettings) -> 
             progress.set(message["number"], number)
             content = bytes(block.view(start + length)[start:])
             try:
-                decoded = decoder(content, transform, recipe.max_pixels)
-                answers.append([*_put(decoded, block, at, recipe), xxhash.xxh3_128_hexdigest(content)])
+                decoded = decoder(content, transform, settings.max_pixels)
+                answers.append([*_put(decoded, block, at, settings), xxhash.xxh3_128_hexdigest(content)])
                 at += -(-decoded.pixels.nbytes // 64) * 64
                 del decoded
             except Undecodable as error:
@@ -111,14 +111,14 @@ def _serve(descriptors: list[int], decoder: Decoder, recipe: DecodeSettings) -> 
         send(connection, {"answers": answers, **took})
 
 
-def _put(decoded: Decoded, block: Memory, at: int, recipe: DecodeSettings) -> list[int]:
+def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> list[int]:
     """Copy pixels to a place of a block: [at, their height and width, the source's width and height, frames]."""
     pixels = decoded.pixels
     height, width = pixels.shape[:2]
-    if pixels.nbytes > recipe.room:
+    if pixels.nbytes > settings.room:
         raise Undecodable(
             "too_many_pixels",
-            f"resized to {width} x {height} it has more than {recipe.max_pixels:,} pixels (--max-pixels)",
+            f"resized to {width} x {height} it has more than {settings.max_pixels:,} pixels (--max-pixels)",
         )
     try:
         view = block.view(at + pixels.nbytes)

@@ -1,4 +1,4 @@
-"""Lanes and their children: whatever a decoder does, every image is answered once, and nothing is left behind."""
+"""Decoders and their children: whatever an image does, it is answered once, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def started(decoder: str, transform: Transform = TRANSFORM, max_pixels: int = 10
 
 def server(children: Children) -> psutil.Process:
     """The process that forks children."""
-    assert children._nursery._server is not None
-    return psutil.Process(children._nursery._server.process.pid)
+    assert children._decoder_server._server is not None
+    return psutil.Process(children._decoder_server._server.process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_more_than_a_thousand_descriptors_are_no_obstacle(rig: Callable[[int], R
 
 
 @pytest.mark.slow
-def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_with_a_sentence() -> None:
+def test_a_server_that_dies_is_replaced_and_at_its_second_death_ends_the_decoder_with_a_sentence() -> None:
     children = started("decoders:toy")
     one = Rig(children, 1)
     one.start([b"SLOW" + content for content in numbered(1000)])
@@ -244,7 +244,7 @@ def test_a_nursery_that_dies_is_replaced_and_at_its_second_death_ends_the_lane_w
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_where_a_nursery_is_replaced() -> None:
+def test_nothing_is_lost_where_a_server_is_replaced() -> None:
     children = started("decoders:toy")
     two = Rig(children, 2)
     two.start([b"SLOW" + content for content in numbered(200)])
@@ -272,11 +272,11 @@ def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("rig")
 def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> None:
-    free = Children(FREE, 25_000_000, "decoders:toy", shared._nursery)
-    for lane_count, size in ((1, 5), (2, 1)):
+    free = Children(FREE, 25_000_000, "decoders:toy", shared._decoder_server)
+    for count, size in ((1, 5), (2, 1)):
         contents = [*numbered(40), b"LARGE", b"x" * 300, b"LARGE!", b"y"]
         contents[3], contents[11], contents[17] = b"POISON", b"HANG", b"HOG"
-        one = Rig(free, lane_count)
+        one = Rig(free, count)
         basket = one.decode(contents, size)
         check(basket, contents, {3: "decode_crash", 11: "decode_timeout", 17: "decode_memory"})
         for tag, shape in basket.shapes.items():
@@ -285,7 +285,7 @@ def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> 
 
 @pytest.mark.usefixtures("rig")
 def test_an_image_that_is_resized_to_too_many_pixels_fails_alone(shared: Children) -> None:
-    one = Rig(Children(FREE, 100, "decoders:toy", shared._nursery), 1)
+    one = Rig(Children(FREE, 100, "decoders:toy", shared._decoder_server), 1)
     contents = numbered(150)
     basket = one.decode(contents)
     check(basket, contents, dict.fromkeys(range(100, 150), "too_many_pixels"))

@@ -19,7 +19,7 @@ from cvjobs.images.ipc import DecodeSettings
 from cvjobs.images.server_process import SHELF
 from cvjobs.images.transform import Transform
 
-RECIPE = DecodeSettings(
+SETTINGS = DecodeSettings(
     decoder="cvjobs.images.decode:decode", transform=facts(Transform(size=(4, 4), fit="exact")), max_pixels=1000
 )
 
@@ -34,7 +34,7 @@ def nothing_kept() -> Iterator[None]:
 def used() -> DecoderServer:
     """A decoder_server of which one child was forked and has ended."""
     decoder_server = DecoderServer()
-    decoder_server.fork(RECIPE).close()
+    decoder_server.fork(SETTINGS).close()
     return decoder_server
 
 
@@ -59,15 +59,15 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
     assert not psutil.pid_exists(pid(other))
 
 
-def test_a_server_is_not_kept_while_a_child_lives_or_a_lane_waits_for_one() -> None:
+def test_a_server_is_not_kept_while_a_child_lives_or_a_decoder_waits_for_one() -> None:
     decoder_server = DecoderServer()
-    child = decoder_server.fork(RECIPE)
+    child = decoder_server.fork(SETTINGS)
     decoder_server.close()
     assert SHELF.kept is None
     until(lambda: not psutil.pid_exists(child.pid), 10)  # with its parent
     child.close()
     with pytest.raises(JobFailed, match="they were ended"):
-        decoder_server.fork(RECIPE)
+        decoder_server.fork(SETTINGS)
     waiting = DecoderServer()
     waiting.start()
     with waiting._lock:
