@@ -5,6 +5,7 @@ Nothing heavy is imported before a driver runs; what a command does is in its dr
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import re
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
-        return _closed(error) or _failed(_bug(error), 1)
+        return _closed(error) or _full(error) or _failed(_bug(error), 1)
 
 
 def _run(words: list[str]) -> int:
@@ -207,5 +208,22 @@ def _closed(error: Exception) -> int:
     output.register(1, 0)
     if not isinstance(error, BrokenPipeError) or not output.poll(0):
         return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail again at exit
+    _discard()
     return 1
+
+
+def _full(error: Exception) -> int:
+    """Return 1 where a disk is full, after saying so (``cvjobs models > /dev/full``): that is no bug; else 0."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return 0
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard()
+    place = f" for {error.filename}" if error.filename else ""
+    return _failed(f"No space left{place}: make room, then run the same command again.", 1)
+
+
+def _discard() -> None:
+    """Let standard output lead nowhere: what is still buffered would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -267,6 +268,20 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr == "0 []\n"
     assert "Usage: cvjobs" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_is_full_is_no_bug(tmp_path: Path, unbuffered: str) -> None:
+    program = (
+        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
+        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\n"
+        "sys.exit(main(['toy', 'show', '-o', 'o']))"
+    )
+    words, variables = [sys.executable, "-c", program], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=variables, check=False)
+    assert done.stderr == "cvjobs: No space left: make room, then run the same command again.\n"
+    assert done.returncode == 1
 
 
 def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import urllib3
 from cvjobs.clusters import auth_token
 from cvjobs.common.errors import JobFailed, WrongUse
 
-DEFAULT = "http://127.0.0.1:8265"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 ASKING, DOING = urllib3.Timeout(connect=5.0, read=20.0), urllib3.Timeout(connect=5.0, read=60.0)
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
