@@ -48,7 +48,7 @@ class Ended:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a command: the tests' own, without a cluster that somebody set."""
+    """The environment of a command: the tests' own, without RAY_ADDRESS."""
     base = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONWARNINGS")}
     return {**base, "PYTHONPATH": str(TESTS), **more}
 
@@ -167,7 +167,7 @@ def until(condition: Callable[[], Any], seconds: float = LONGEST, must: bool = T
 
 
 def parts(out: Path) -> int:
-    """How many parts a run has committed and not folded yet."""
+    """How many parts a run has committed and not merged yet."""
     return len(list(out.glob("_cvjobs/parts/*.json")))
 
 
@@ -206,7 +206,7 @@ def exact(out: Path, source: Path, count: int) -> None:
 def killed_often(
     source: Path, out: Path, images: int, kills: int, most: int, words: tuple[str, ...] = EMBED
 ) -> list[Path]:
-    """Kill a command ``kills`` times and repeat it at once, each time after so many new parts, none to ``most``.
+    """Kill a command ``kills`` times and repeat it at once, each time after 0 to ``most`` new parts.
 
     A run of which no part is awaited is killed when it holds the output; one that ends before its kill is followed by
     one with a new output. Returns the outputs, of which all are exact and have the same rows.

@@ -23,7 +23,7 @@ BEGAN = time.monotonic()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--minutes", type=float, default=float("inf"), help="skip what would begin after so many minutes")
+    parser.addoption("--minutes", type=float, default=float("inf"), help="skip what would begin after these minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -32,7 +32,7 @@ def normalised(images: Pixels, transform: Transform) -> Tensor:
 
 
 def seeded(build: Any, **options: Any) -> Any:
-    """The model as anybody gets it after ``torch.manual_seed(0)``."""
+    """The model as it is made after ``torch.manual_seed(0)``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build(**options).eval()

@@ -193,7 +193,7 @@ def pairs(table: pa.Table, column: str) -> dict[str, str]:
 
 
 def plain(out: Path) -> dict[str, str]:
-    """Return the results as somebody reads them who has none of our code."""
+    """Return the results as a program reads them that has none of our code."""
     files = list((out / "data").glob("*.parquet")) if (out / "data").exists() else []
     return pairs(pq.read_table(out / "data"), "value") if files else {}
 
@@ -203,9 +203,9 @@ def temporary(out: Path) -> list[Path]:
 
 
 def expire(store: LocalStore) -> None:
-    """Make the heartbeat of whoever holds an output two minutes old."""
+    """Make the heartbeat of the run that holds an output two minutes old."""
     holder = lock.holder(store)
-    assert holder is not None, "nobody holds it"
+    assert holder is not None, "no run holds it"
     record = {k: v for k, v in holder.items() if k != "age"}
     record["heartbeat"] -= 120
     name = f"{dataset_schema.LEASE}/hb-{lock.newest(store):06d}.json"
@@ -213,7 +213,7 @@ def expire(store: LocalStore) -> None:
 
 
 def killed(run: Run, parts_committed: int) -> None:
-    """Run until so many parts are committed, and then no further: what a killed process leaves."""
+    """Run until that many parts are committed, and then no further: what a killed process leaves."""
 
     class Kill(BaseException):
         pass

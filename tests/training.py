@@ -27,7 +27,7 @@ def pixels(label: int, random: np.random.Generator, side: int = SIDE) -> Any:
 
 
 def folder(root: Path, count: int, *, seed: int = 0) -> Path:
-    """Return a folder of class folders with so many PNGs each."""
+    """Return a folder of class folders with that many PNGs each."""
     random = np.random.default_rng(seed)
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True, exist_ok=True)

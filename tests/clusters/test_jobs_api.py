@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,9 @@ def test_an_id_is_one_part_of_a_path() -> None:
         with pytest.raises(WrongUse, match="ID is missing"):
             cvjobs.jobs("status", "", address=cluster.address)
     assert cluster.paths == ["/api/jobs/..%2Fa%20b%3Fc", "/api/version"]
+
+
+def test_a_job_is_followed_in_any_thread() -> None:
+    cluster = Cluster(status="SUCCEEDED", entrypoint="sleep")
+    with serving(cluster), ThreadPoolExecutor(1) as threads:
+        assert threads.submit(follow.follow, Server(cluster.address), "one").result() == 0

@@ -11,13 +11,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from cvjobs.clusters.jobs_api.runtime import STDOUT
 from cvjobs.clusters.jobs_api.server import ClusterJob, Server, Unreachable
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
+from cvjobs.common.signals import stoppable
 
 PATIENCE = 60.0  # seconds that a cluster may be silent: its dashboard starts again in less
 SHARE, LONGEST = 20, 10.0  # one part in 20 of the time, at most, goes to reading the log; seconds between two looks
@@ -33,7 +31,7 @@ def follow(server: Server, name: str, together: bool = False) -> int:
     """
     log = Log()
     try:
-        with _sigterm():
+        with stoppable():  # SIGTERM does what Ctrl-C does
             job = _watch(server, name, log)
     except KeyboardInterrupt:
         if not together:
@@ -121,17 +119,3 @@ def _death(job: ClusterJob) -> str:
         return f"was killed by {known_signals.get(number, f'signal {number}')}" + " (out of memory?)" * (number == 9)
     lines = job.message.strip().splitlines()
     return f"ended without an exit code ({lines[-1][:200] if lines else 'for no reason that Ray gives'})"
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
