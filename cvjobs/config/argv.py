@@ -87,7 +87,7 @@ def _absolute(field: Field, value: Any) -> str:
     text = str(value)
     place = field.positional or field.name == "out" or field.info.metavar in PLACES
     # --weights also takes words: "random" is no path unless there is a file of that name.
-    place = place or (field.name == "weights" and (os.sep in text or Path(text).exists()))
+    place = place or (field.name == "weights" and (os.sep in text or os.path.exists(text)))
     return os.path.abspath(Path(text).expanduser()) if place and "://" not in text else text
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.common import plugins
@@ -207,7 +206,7 @@ def _is_run(name: str) -> bool:
     family, slash, _ = name.partition("/")
     if slash and family in families():
         return False
-    return any((Path(name) / entry).exists() for entry in ("model.safetensors", "checkpoints"))
+    return any(os.path.exists(os.path.join(name, entry)) for entry in ("model.safetensors", "checkpoints"))
 
 
 def find(name: str, task: str) -> tuple[Family, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import pickle
 import re
 import struct
@@ -49,10 +50,9 @@ RANDOM = Weights("random", None, "seed 0")
 
 def given(path: str) -> Weights:
     """Return the weights in a file that the user named."""
-    file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(path):
         raise WrongUse(f"There is no weights file {path}: --weights takes pretrained, random or the path of a file.")
-    return from_file(file)
+    return from_file(Path(path))
 
 
 def from_file(file: Path, label: str = "") -> Weights:

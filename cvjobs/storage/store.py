@@ -5,6 +5,7 @@ Everything that an output gets or loses goes through here: a file is complete un
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,7 +68,7 @@ def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | 
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
         raise WrongUse(f"The output {root} is a file: name a folder with -o.")
     return LocalStore(root, writer)
 
@@ -79,7 +80,7 @@ def file_at(place: str, options: Mapping[str, str] | None = None) -> tuple[Store
     """
     folder, _, name = place.rpartition("/")
     bucket = address(place)
-    if not name or (not bucket.key if bucket else _path(place).is_dir()):
+    if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
     return open_store(folder or ("/" if place.startswith("/") else "."), options=options), name
 

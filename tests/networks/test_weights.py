@@ -18,9 +18,10 @@ import torch
 from reference import SMALL, TINY, refused, seeded, vectors
 from safetensors.torch import save_file
 from torchvision import models
+from trees import as_nobody, opened
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.networks import weights
+from cvjobs.networks import registry, weights
 from cvjobs.networks.registry import embedder
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -106,6 +107,16 @@ def test_file_without_a_state_dict(tmp_path: Path, content: object) -> None:
 
 def test_absent_file() -> None:
     assert "There is no weights file /none" in refused(SMALL, weights="/none")
+
+
+def test_a_file_in_a_closed_folder_is_a_sentence(tmp_path: Path) -> None:
+    closed = opened(tmp_path) / "closed"
+    closed.mkdir(0o000)
+    try:
+        for call in (lambda: weights.given(str(closed / "a.pth")), lambda: registry.find(str(closed / "run"), "embed")):
+            assert isinstance(as_nobody(call), WrongUse)
+    finally:
+        closed.chmod(0o755)
 
 
 def test_nothing_cached_and_no_network(tmp_path: Path) -> None:

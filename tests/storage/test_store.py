@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from trees import as_nobody, opened
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.storage.bucket_store import BucketStore
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.storage.store import file_at
+from cvjobs.storage.store import file_at, open_store
 
 
 def test_a_file_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +35,18 @@ def test_a_folder_or_a_bucket_is_no_file(given: str) -> None:
 def test_a_scheme_that_is_no_stores_is_refused(given: str) -> None:
     with pytest.raises(WrongUse, match=r"Outputs on .* are not supported"):
         file_at(given)
+
+
+def test_a_folder_that_cannot_be_entered_is_a_sentence(tmp_path: Path) -> None:
+    closed = opened(tmp_path) / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    try:
+        for call in (
+            lambda: open_store(str(closed / "out")).names("."),
+            lambda: open_store(str(closed / "out")).write_bytes("file", b""),
+            lambda: file_at(str(closed / "labels.csv"))[0].write_bytes("labels.csv", b""),
+        ):
+            assert isinstance(as_nobody(call), WrongUse)
+    finally:
+        closed.chmod(0o755)

@@ -29,7 +29,7 @@ def mark(name: str, out: str | None) -> Path | None:
     if out is None or _is_remote(out):
         return None
     place = _place(out)
-    folder = place if place.is_dir() else place.parent
+    folder = place if os.path.isdir(place) else place.parent
     marker = folder / f".cvjobs-{name}"
     try:
         marker.touch()
@@ -65,7 +65,7 @@ def _check(out: Path, marker: str) -> None:
                 f"The cluster does not see the {out} of the machine that sent this job: "
                 "choose a folder that both see, one that only the cluster has, or a bucket."
             ) from None
-    elif not out.parent.is_dir():
+    elif not os.path.isdir(out.parent):
         raise WrongUse(f"There is no {out.parent} on the cluster: choose an -o in a folder that it has, or a bucket.")
 
 
