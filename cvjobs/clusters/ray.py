@@ -94,17 +94,20 @@ def _no_answer(where: str, reason: str) -> JobFailed:
 
 
 def share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
-    """Return how many cores each worker gets, so that all have room at once; raises WrongUse where they have none."""
+    """Return how many cores each worker gets, so that all have room at once; with ``gpu`` each also takes a GPU.
+
+    ``nodes`` are those of ``ray.nodes()``. Raises WrongUse where the workers have no room.
+    """
     rooms = [node["Resources"] for node in nodes if node["Alive"]]
     cores = [int(room.get("CPU", 0)) for room in rooms]
     limits = [int(room.get("GPU", 0)) if gpu else count for room, count in zip(rooms, cores, strict=True)]
-    for share in range(max(cores, default=0), 0, -1):
-        if sum(min(count // share, limit) for count, limit in zip(cores, limits, strict=True)) >= workers:
-            return share
-    raise WrongUse(
-        f"--workers {workers} needs {workers} {'GPUs' if gpu else 'cores'} and the cluster has {sum(limits)}: "
-        f"use at most --workers {sum(limits)}."
-    )
+    for each in range(max(cores, default=0), 0, -1):
+        if sum(min(count // each, limit) for count, limit in zip(cores, limits, strict=True)) >= workers:
+            return each
+    most = sum(map(min, cores, limits))
+    what = "cores" if not gpu else "GPUs" if sum(limits) < workers else "cores beside GPUs"
+    remedy = f"{most}: use at most --workers {most}" if most else "none: add machines that have some"
+    raise WrongUse(f"--workers {workers} needs {workers} {what} and the cluster has {remedy}.")
 
 
 def library() -> Any:
