@@ -57,7 +57,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
         made = setup(request, store, staff, progress)
         now = made.record
-        if made.earlier and not request.overwrite and not request.find_lr:
+        if made.earlier and not request.find_lr:
             identity.check(store, made.earlier, now)
             if (done := TrainingSummary.read(store)) is not None:
                 if request.tensorboard:
