@@ -166,16 +166,11 @@ class _Sheet:
         self._answers: list[dict[str, Any] | None] = [None] * count
         self._temporary = Path(f"{self.folder}.{secrets.token_hex(6)}")
         self._temporary.mkdir()
-        file = self._temporary / PIXELS
-        shape = (count, *self.size, 3)
-        # Room is taken first: a map of a file that the disk has no room for would kill the process.
-        with file.open("wb") as out:
-            np.lib.format.write_array_header_1_0(
-                out,
-                {"descr": "|u1", "fortran_order": False, "shape": shape},
-            )
-            os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
-        self._pixels = np.load(file, mmap_mode="r+")
+        try:
+            self._pixels = _mapped(self._temporary / PIXELS, (count, *self.size, 3))
+        except BaseException:
+            self.drop()
+            raise
 
     def tags(self) -> list[tuple[_Sheet, int]]:
         """Return the name that each row has for the loader."""
@@ -208,6 +203,16 @@ class _Sheet:
     def drop(self) -> None:
         """Give the chunk up."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Make a file of zeros, uint8 of a shape, and map it; raises OSError where the disk has no room for it."""
+    # Room is taken first: a map of a file that the disk has no room for would kill the process.
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
+    mapped: NDArray[np.uint8] = np.load(file, mmap_mode="r+")
+    return mapped
 
 
 class _Tray(Arrivals):
