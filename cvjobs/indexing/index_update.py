@@ -73,7 +73,7 @@ def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
             _publish(store, held, new)
         _note(store, report)
         if changed:
-            index_page.leave(store, new, report, order.storage)
+            index_page.leave(store, new, report, order.storage, ours=True)
         return report
 
 
@@ -140,12 +140,15 @@ def _brought_up(
 ) -> tuple[Generation, IndexReport] | tuple[None, None]:
     """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
     of = embeddings.reader.snapshot
-    if current.version == of.version:
+    # Embeddings that were deleted and made anew number their snapshots from 1 again.
+    if current.version == of.version and of.created <= current.built:
         return current, IndexReport.of(store.place, current, kept=current.count)
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
         paths = index_files.fetch(store, delta.known_files(current), scratch)
         difference = delta.compare(paths, embeddings)
+        if current.version == of.version and not difference.count:
+            return current, IndexReport.of(store.place, current, kept=current.count)
         churn = current.churn + difference.count
         if churn > CHURN * current.base:
             return None, None
