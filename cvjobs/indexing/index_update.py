@@ -53,7 +53,10 @@ def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
     store = open_store(out, options=order.storage)
     _check_place(store, embeddings)
     limit = order.max_memory or kinds.default_memory()
-    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
+    known = generation.latest(store)
+    # What is free now limits a new base; an index that is there is not refused for it.
+    if order.max_memory or known is None or not _satisfies(known, order, embeddings):
+        kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
     with lock.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
         record = {**generation.FORMAT, "source": embeddings.reader.store.place}
         store.create(schema.FORMAT, schema.pack(record))
@@ -64,7 +67,7 @@ def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
         else:
             new, report = None, None
         if new is None or report is None:
-            new, report = _built(store, current, embeddings, (kind, limit), order, say)
+            new, report = _built(store, current, embeddings, limit, order, say)
         report = replace(report, seconds=round(time.monotonic() - began, 2))
         changed = new != current
         if changed:
@@ -184,11 +187,11 @@ def _built(
     store: Store,
     current: Generation | None,
     embeddings: Embeddings,
-    chosen: tuple[kinds.Kind, int],
+    limit: int,
     order: IndexRequest,
     say: Say,
 ) -> tuple[Generation, IndexReport]:
-    kind, limit = chosen
+    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
     number = versions.following(store)
     site = Site(
         store=store,

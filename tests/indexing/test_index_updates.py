@@ -6,9 +6,11 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from buckets import made
 from commands import CLI, here, kill, run, sentence, some, started, until
@@ -157,6 +159,21 @@ def test_embeddings_that_were_made_anew_are_no_known_ones(tmp_path: Path) -> Non
         check(fake, out, 1.0)
         assert indexed(fake, out).kept == 300
         shutil.rmtree(fake.out)
+
+
+def test_an_index_is_updated_where_little_memory_is_free_and_a_new_base_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
+    fake.put(named(clustered(300, DIM)))
+    indexed(fake, out)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    assert indexed(fake, out).kept == 300
+    fake.put(named(clustered(20, DIM, seed=3), first=300))
+    assert indexed(fake, out).added == 20
+    with pytest.raises(WrongUse, match="allow more"):
+        indexed(fake, out, rebuild=True)
+    assert indexed(fake, out).generation == 2
 
 
 def test_three_generations_are_kept(tmp_path: Path) -> None:
