@@ -21,7 +21,7 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 
 QUERIES, NEIGHBOURS = 6, 7
-AMONG = 4096  # the queries are sampled from so many vectors: reading all of a large index costs more than the page
+AMONG = 4096  # vectors that the queries are sampled from: reading all of a large index costs more than the page
 LARGEST = 1 << 30  # bytes of an exact index, or of one to be fetched, that is searched for examples
 BUDGET = 20.0
 TRIED = 3

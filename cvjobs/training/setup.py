@@ -74,7 +74,7 @@ class Setup:
         )
 
 
-def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: Progress) -> Setup:
+def setup(request: TrainRequest, store: LocalStore, resources: Resources, progress: Progress) -> Setup:
     """Look up what a request names; nothing is written.
 
     Raises:
@@ -97,8 +97,8 @@ def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: 
     case = Case(
         trainable=trainable,
         recipe=request.recipe,
-        precision=plans.resolved(asked, staff.device),
-        staff=staff,
+        precision=plans.resolved(asked, resources.device),
+        resources=resources,
         images=len(labelled.splits["train"]),
     )
     batch = case.batch(request.batch_size, earlier)
