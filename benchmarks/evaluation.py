@@ -42,7 +42,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def rows(images: int, cache: Path) -> list[Row]:
-    """Measure on so many images with 100 detections each; raises RuntimeError where the numbers differ."""
+    """Measure on ``images`` with 100 detections each; raises RuntimeError where the numbers differ."""
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         folder = Path(scratch)
         write(folder, images)

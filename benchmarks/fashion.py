@@ -24,7 +24,7 @@ SPLITS = {"train": "train", "test": "t10k"}
 CLASSES = (
     "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
 )  # fmt: skip
-HEADER = {3: 16, 1: 8}  # bytes before the values of a file of so many dimensions
+HEADER = {3: 16, 1: 8}  # bytes before the values, by the number of dimensions
 A_JOB = 1000
 
 Bytes = npt.NDArray[np.uint8]

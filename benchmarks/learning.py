@@ -54,7 +54,7 @@ def _apart(what: str, values: list[list[float]]) -> Row:
 
 
 def fashion_mnist(images: int | None, epochs: int, cache: Path) -> list[Row]:
-    """Return the accuracy on the test images after so many epochs from scratch, and the time; none without them."""
+    """Return the accuracy on the test images after ``epochs`` epochs from scratch, and the time; none without them."""
     source = fashion.folder(cache, images)
     if source is None:
         return []

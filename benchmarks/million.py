@@ -23,6 +23,7 @@ from cvjobs.common.fingerprint import digest
 from cvjobs.config import commands
 from cvjobs.dataset import parts
 from cvjobs.dataset import schema as dataset_schema
+from cvjobs.prediction.context import Resolved
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.store import open_store
 
@@ -72,13 +73,13 @@ def make_known(source: Path, out: Path) -> None:
     """Commit a row for every listed image, as a killed run of the same command would have left them."""
     listed = list_source(str(source))
     driver = commands.load("embed")
-    resolved = driver.EmbedJob(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
+    resolved: Resolved = driver.EmbedJob(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
     run = dataset_schema.new_run(1)
     store = open_store(str(out), run)
     record = {"format": "cvjobs", "version": 1, "source": listed.source}
     store.create(dataset_schema.FORMAT, dataset_schema.pack(record))
     author = parts.Author(run=run, epoch=0, fingerprint=digest(resolved.facts), listed=listed.started_ns)
-    schema = dataset_schema.result_schema(pa.schema([]), resolved.opener.results)
+    schema = dataset_schema.result_schema(pa.schema([]), resolved.results)
     for start in range(0, listed.images.num_rows, ROWS_A_PART):
         keys = listed.images.slice(start, ROWS_A_PART)
         one = pa.array(np.ones(len(keys), np.int32))

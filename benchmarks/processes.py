@@ -1,6 +1,6 @@
 """Runs a command as its own process tree and measures it: wall time, CPU time and memory of the whole tree.
 
-The tree is sampled because decode processes are reaped by nobody: ``getrusage`` never sees their time.
+The tree is sampled because no parent reaps the decode processes: ``getrusage`` never sees their time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BENCHMARKS = Path(__file__).parent
 CVJOBS = (sys.executable, "-m", "cvjobs")
 EVERY = 0.2
 CORES = 2
-# All sides run under these. Ray's keep it from metrics ports and from calling home, and let in nobody but this run.
+# All sides run under these. Ray's keep it from metrics ports and from calling home, and let in this run alone.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",

@@ -20,7 +20,7 @@ LIBRARIES = ("cvjobs", "ray", "torch", "torchvision", "torchcodec", "pillow", "p
 
 
 def place(cache: Path, quick: bool, suffix: str = "") -> Path:
-    """Return where today's table belongs; a quick one, which nobody should quote, lies beside the photos."""
+    """Return where today's table belongs; a quick one, whose values are not to be quoted, lies beside the photos."""
     return (cache / "quick" if quick else RESULTS) / f"{datetime.date.today():%Y-%m-%d}{suffix}.md"
 
 

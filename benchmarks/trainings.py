@@ -34,7 +34,7 @@ PATIENCE = 300.0
 
 
 class Contest(NamedTuple):
-    """A model at one size on so many images, the loop's options, and how much faster the command is to be."""
+    """A model at one size on some images, the loop's options, and how much faster the command is to be."""
 
     model: str
     side: int

@@ -50,7 +50,9 @@ def test_every_test_that_a_page_names_is_there(page: str) -> None:
         assert f"def test_{test}(" in found.read_text(), (file, test)
 
 
-FILE = re.compile(r"(?<![\w/.-])(?:cvjobs|jobs|tests|benchmarks|docs|demo|cluster)/[\w/-]+\.(?:py|md|yaml|html|txt)\b")
+FILE = re.compile(
+    r"(?<![\w/.-])(?:cvjobs|jobs|tests|benchmarks|docs|demo|cluster)/(?:[\w/-]+\.(?:py|md|yaml|html|txt)\b|[\w/]+/(?=`))"
+)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

@@ -77,6 +77,7 @@ class Fake:
             source="/photos",
             root="/photos",
             wanted=len(names),
+            created=snapshot.now(),
             results=tuple(files),
         )
         assert snapshot.publish(store, new)

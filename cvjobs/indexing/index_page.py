@@ -21,31 +21,34 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 
 QUERIES, NEIGHBOURS = 6, 7
-AMONG = 4096  # the queries are sampled from so many vectors: reading all of a large index costs more than the page
+AMONG = 4096  # vectors that the queries are sampled from: reading all of a large index costs more than the page
 LARGEST = 1 << 30  # bytes of an exact index, or of one to be fetched, that is searched for examples
 BUDGET = 20.0
 TRIED = 3
 
 
-def leave(store: Store, newest: Generation, report: IndexReport, storage: Mapping[str, str]) -> None:
-    """Write the page; an index is worth more than its page, so whatever goes wrong here costs the page alone."""
+def leave(
+    store: Store, newest: Generation, report: IndexReport, storage: Mapping[str, str], ours: bool = False
+) -> None:
+    """Write the page; an index is worth more than its page, so an error here costs the page alone.
+
+    ``ours`` is whether this process wrote the generation's files or checked them, as ``index_files.fetch`` takes it.
+    """
     try:
         values = {"report": report, "generation": newest, "kept": generation.kept(store)}
-        page = render.render("index.html", **values, examples=_examples(store, newest, storage)).encode(
-            errors="replace"
-        )
-        store.write_bytes(schema.REPORT, page)
+        page = render.render("index.html", **values, examples=_examples(store, newest, storage, ours))
+        store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         print(f"cvjobs: this index has no {schema.REPORT} ({why}).", file=sys.stderr)
 
 
-def _examples(store: Store, newest: Generation, storage: Mapping[str, str]) -> list[dict[str, Any]]:
+def _examples(store: Store, newest: Generation, storage: Mapping[str, str], ours: bool) -> list[dict[str, Any]]:
     """Return images of the index, each with its neighbours; none where searching takes long or the images are gone."""
     far = not isinstance(store, LocalStore)
     if newest.count < 2 or (newest.bytes > LARGEST and (far or newest.kind == "exact")):
         return []
-    with open_generation(store, newest, ours=True) as index:
+    with open_generation(store, newest, ours) as index:
         positions, vectors = next(iter(index.blocks(AMONG)))
         chosen = np.unique(np.linspace(0, len(positions) - 1, min(QUERIES, len(positions))).round().astype(np.int64))
         queries = positions[chosen]

@@ -30,7 +30,7 @@ Say = Callable[[str], object]
 class IndexRequest:
     """What is asked of an index; ``max_memory`` in bytes, None for half of what is free.
 
-    ``rebuild`` builds anew where an update would do. ``add`` codes the vectors, spread over so many ``workers``.
+    ``rebuild`` builds anew where an update would do. ``add`` codes the vectors, spread over ``workers`` workers.
     """
 
     kind: str = "auto"
@@ -42,29 +42,32 @@ class IndexRequest:
     storage: Mapping[str, str] = field(default_factory=dict)
 
 
-def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
+def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport:
     """Build the index of the embeddings at ``place``, or bring it up to date, and return what was done.
 
     Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
     """
     began = time.monotonic()
     say("reading the embeddings")
-    embeddings = open_embeddings(open_store(place, options=order.storage))
-    store = open_store(out, options=order.storage)
+    embeddings = open_embeddings(open_store(place, options=request.storage))
+    store = open_store(out, options=request.storage)
     _check_place(store, embeddings)
-    limit = order.max_memory or kinds.default_memory()
-    kind = kinds.choose(order.kind, len(embeddings), embeddings.dim, limit)
+    limit = request.max_memory or kinds.default_memory()
+    known = generation.latest(store)
+    # What is free now limits a new base; an index that is there is not refused for it.
+    if request.max_memory or known is None or not _satisfies(known, request, embeddings):
+        kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
     with lock.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
         record = {**generation.FORMAT, "source": embeddings.reader.store.place}
         store.create(schema.FORMAT, schema.pack(record))
         current = generation.latest(store)
-        if current is not None and _satisfies(current, order, embeddings):
+        if current is not None and _satisfies(current, request, embeddings):
             say("comparing with the embeddings")
             new, report = _brought_up(store, current, embeddings)
         else:
             new, report = None, None
         if new is None or report is None:
-            new, report = _built(store, current, embeddings, (kind, limit), order, say)
+            new, report = _built(store, current, embeddings, limit, request, say)
         report = replace(report, seconds=round(time.monotonic() - began, 2))
         changed = new != current
         if changed:
@@ -73,7 +76,7 @@ def update(place: str, out: str, order: IndexRequest, say: Say) -> IndexReport:
             _publish(store, held, new)
         _note(store, report)
         if changed:
-            index_page.leave(store, new, report, order.storage)
+            index_page.leave(store, new, report, request.storage, ours=True)
         return report
 
 
@@ -124,13 +127,13 @@ def _check_place(store: Store, embeddings: Embeddings) -> None:
         raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
 
 
-def _satisfies(current: Generation, order: IndexRequest, embeddings: Embeddings) -> bool:
+def _satisfies(current: Generation, request: IndexRequest, embeddings: Embeddings) -> bool:
     """Return whether an update of a generation can give what is asked for."""
     return (
-        not order.rebuild
-        and order.kind in ("auto", current.kind)
-        and (order.max_memory is None or current.memory <= order.max_memory)
-        and order.target_recall <= max(current.recall, current.target_recall)
+        not request.rebuild
+        and request.kind in ("auto", current.kind)
+        and (request.max_memory is None or current.memory <= request.max_memory)
+        and request.target_recall <= max(current.recall, current.target_recall)
         and (current.fingerprint, current.dim) == (embeddings.reader.snapshot.fingerprint, embeddings.dim)
     )
 
@@ -140,12 +143,15 @@ def _brought_up(
 ) -> tuple[Generation, IndexReport] | tuple[None, None]:
     """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
     of = embeddings.reader.snapshot
-    if current.version == of.version:
+    # Embeddings that were deleted and made anew number their snapshots from 1 again.
+    if current.version == of.version and of.created <= current.built:
         return current, IndexReport.of(store.place, current, kept=current.count)
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
         paths = index_files.fetch(store, delta.known_files(current), scratch)
         difference = delta.compare(paths, embeddings)
+        if current.version == of.version and not difference.count:
+            return current, IndexReport.of(store.place, current, kept=current.count)
         churn = current.churn + difference.count
         if churn > CHURN * current.base:
             return None, None
@@ -181,21 +187,21 @@ def _built(
     store: Store,
     current: Generation | None,
     embeddings: Embeddings,
-    chosen: tuple[kinds.Kind, int],
-    order: IndexRequest,
+    limit: int,
+    request: IndexRequest,
     say: Say,
 ) -> tuple[Generation, IndexReport]:
-    kind, limit = chosen
+    kind = kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
     number = versions.following(store)
     site = Site(
         store=store,
         folder=generation.new_folder(number),
         limit=limit,
-        add=order.add,
-        workers=order.workers,
-        options=order.storage,
+        add=request.add,
+        workers=request.workers,
+        options=request.storage,
     )
-    base = build.build(site, embeddings, kind, order.target_recall, say)
+    base = build.build(site, embeddings, kind, request.target_recall, say)
     of = embeddings.reader.snapshot
     new = Generation(
         number=number,
@@ -215,7 +221,7 @@ def _built(
         source=of.source,
         root=of.root,
         listed_in=embeddings.reader.base,
-        target_recall=order.target_recall,
+        target_recall=request.target_recall,
         recall=base.setting.recall,
         queries=base.queries,
         nprobe=base.setting.nprobe,

@@ -11,7 +11,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import size
 
 EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
-POINTS = 40  # a list's centroid is the mean of at least so many training vectors
+POINTS = 40  # the fewest training vectors that a list's centroid is the mean of
 FEWEST = {"exact": 1, "ivf": 16 * POINTS, "pq": 11_000}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 

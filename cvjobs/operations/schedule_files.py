@@ -34,14 +34,14 @@ class ScheduleSpec:
         return f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
-def files(kind: str, order: ScheduleSpec) -> dict[str, str]:
+def files(kind: str, spec: ScheduleSpec) -> dict[str, str]:
     """Return the files by name, with their content.
 
     Raises WrongUse where the times, a path or a variable cannot be said in such a file.
     """
-    told = [order.pipeline.name, *order.argv, order.path, *order.pipeline.variables.values()]
+    told = [spec.pipeline.name, *spec.argv, spec.path, *spec.pipeline.variables.values()]
     for text in told:
         if not text.isprintable():
             raise WrongUse(f"{text!r} holds a line break or another character that no schedule can hold: rename it.")
-    made: dict[str, str] = plugins.load("cvjobs.operations.schedules", "schedule", kind, KINDS).files(order)
+    made: dict[str, str] = plugins.load("cvjobs.operations.schedules", "schedule", kind, KINDS).files(spec)
     return made

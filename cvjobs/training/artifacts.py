@@ -19,7 +19,7 @@ from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``task``), the pace."""
+    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``TrainTask``), the pace."""
 
     epoch: int
     lr: float

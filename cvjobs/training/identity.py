@@ -9,6 +9,7 @@ from typing import Any
 from cvjobs.common import fingerprint
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import digest, facts
+from cvjobs.dataset import schema
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
@@ -45,7 +46,7 @@ class TrainIdentity:
         )
 
     def record(self, data: str, max_pixels: int, transform: Transform) -> dict[str, Any]:
-        """Return what ``fields.json`` says of a run, as JSON.
+        """Return what ``config.json`` says of a run, as JSON.
 
         Args:
             data: The identity of the listed images, as ``LabelledImages.identity``.
@@ -89,14 +90,20 @@ class TrainIdentity:
 
 
 def earlier(store: LocalStore) -> dict[str, Any]:
-    """Return what a run was begun with, empty where there is none."""
+    """Return what a run was begun with, empty where there is none; raises WrongUse for a file of something else."""
     try:
-        identity: dict[str, Any] = json.loads(store.read(CONFIG))["identity"]
-        return identity
+        identity: dict[str, Any] = dict(json.loads(store.read(CONFIG))["identity"])
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):
         raise WrongUse(f"{store.place}/{CONFIG} is no run's: choose another -o, or give --overwrite.") from None
+    return identity
+
+
+def check_place(store: LocalStore) -> None:
+    """Raise WrongUse for the folder of a batch job, an index or a query, whose files a run would replace."""
+    if store.size(schema.FORMAT) is not None and store.size(CONFIG) is None:
+        raise WrongUse(f"{store.place} holds the output of another command: choose another -o.")
 
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:

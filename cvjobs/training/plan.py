@@ -60,7 +60,7 @@ class Subject:
     init_head: bool
 
     def trainable(self) -> Trainable:
-        """Return the model as training begins with it; raises WrongUse as ``models.trainable``."""
+        """Return the model as training begins with it; raises WrongUse as ``registry.trainable``."""
         if self.task == "autoencoder":
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
@@ -79,7 +79,7 @@ class Subject:
 class TrainPlan:
     """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
-    ``memory`` is what a worker needs for its share of a step in bytes, 0 where nobody could tell.
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown.
     """
 
     run: str

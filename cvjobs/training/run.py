@@ -26,10 +26,10 @@ from cvjobs.training.data import decoded
 from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
-from cvjobs.training.loop import resources, task_registry
+from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.resources import Resources
+from cvjobs.training.loop.resources import Resources, resources_for
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
@@ -53,11 +53,11 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
     # A search for a rate is made in this process.
-    staff = resources.resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
+    resources = resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
-        made = setup(request, store, staff, progress)
+        made = setup(request, store, resources, progress)
         now = made.record
-        if made.earlier and not request.overwrite and not request.find_lr:
+        if made.earlier and not request.find_lr:
             identity.check(store, made.earlier, now)
             if (done := TrainingSummary.read(store)) is not None:
                 if request.tensorboard:
@@ -68,9 +68,9 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
             stop.guarded = True
             session = _Session(made, store, decoder_server, progress, stop)
             if request.find_lr:
-                return session.find_rate(staff)
+                return session.find_rate(resources)
             identity.note(store, now, anew=request.overwrite)
-            return session.run(staff, began)
+            return session.run(resources, began)
 
 
 def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class _Session:
         self, made: Setup, store: LocalStore, decoder_server: DecoderServer, progress: Progress, stop: Stop
     ) -> None:
         self._setup, self._request, self._store = made, made.request, store
-        self._nursery, self._progress, self._stop = decoder_server, progress, stop
+        self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
         self._intake = Intake(
             labelled=made.labelled,
@@ -102,7 +102,7 @@ class _Session:
             stop=stop,
         )
 
-    def run(self, staff: Resources, began: float) -> TrainingSummary:
+    def run(self, resources: Resources, began: float) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
@@ -112,12 +112,12 @@ class _Session:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
         with Live(begun) as self._live:
             if self._request.overfit_check and not self._store.names("checkpoints"):
-                self._check(plan, staff)
+                self._check(plan, resources)
             self._progress.say(f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
-            (self._alone if staff.alone else self._together)(plan, staff)
+            (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
         self._progress.say("writing the report")
-        test = conclusion.tested(plan, parts["test"], torch.device(staff.device)) if "test" in parts else None
+        test = conclusion.tested(plan, parts["test"], torch.device(resources.device)) if "test" in parts else None
         seconds = time.monotonic() - began
         summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
         self._leave_page(begun, summary, parts)
@@ -126,11 +126,11 @@ class _Session:
             decoded.clear(self._intake.folder)
         return summary
 
-    def find_rate(self, staff: Resources) -> lr_range.LearningRate:
+    def find_rate(self, resources: Resources) -> lr_range.LearningRate:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
         self._progress.say(f"starting {plan.subject.model}")
-        return lr_range.find(plan, torch.device(staff.device), self._watch)
+        return lr_range.find(plan, torch.device(resources.device), self._watch)
 
     def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
         """Return the run as its page shows it before the first step; what the images are is said, too."""
@@ -145,23 +145,23 @@ class _Session:
             samples=(),
         )
 
-    def _check(self, plan: TrainPlan, staff: Resources) -> None:
+    def _check(self, plan: TrainPlan, resources: Resources) -> None:
         """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
 
         def tell(done: int, total: int, loss: float) -> bool:
             self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
             return self._stop.asked
 
-        parts = plan.recipe.accumulate * staff.least  # as many images at once as a worker of the smallest team has
-        self._progress.note(str(overfit.check(plan, torch.device(staff.device), parts, tell)))
+        parts = plan.recipe.accumulate * resources.least  # as many images at once as a worker of the smallest team has
+        self._progress.note(str(overfit.check(plan, torch.device(resources.device), parts, tell)))
 
-    def _alone(self, plan: TrainPlan, staff: Resources) -> None:
-        Loop(plan, Alone(torch.device(staff.device)), self._watch, _warn).run()
+    def _alone(self, plan: TrainPlan, resources: Resources) -> None:
+        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn).run()
 
-    def _together(self, plan: TrainPlan, staff: Resources) -> None:
+    def _together(self, plan: TrainPlan, resources: Resources) -> None:
         from cvjobs.training.loop import ray_train
 
-        ray_train.train(plan, staff, self._watch, _warn)
+        ray_train.train(plan, resources, self._watch, _warn)
 
     def _watch(self, state: State) -> bool:
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
@@ -183,7 +183,7 @@ class _Session:
             part=parts[split],
             file=task_registry.of(begun.plan).file,
             storage=self._request.storage,
-            decoder_server=self._nursery,
+            decoder_server=self._decoder_server,
         )
         training_page.leave(ended, SECTIONS[begun.plan.subject.task])
 

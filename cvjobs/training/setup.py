@@ -27,7 +27,10 @@ from cvjobs.training.request import TrainRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A request whose batch size is a number, with what it names; ``earlier`` is the record of the run so far."""
+    """A request whose batch size is a number, with what it names.
+
+    ``earlier`` is the record of the run that is continued, empty where one begins.
+    """
 
     request: TrainRequest
     labelled: LabelledImages
@@ -71,16 +74,18 @@ class Setup:
         )
 
 
-def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: Progress) -> Setup:
+def setup(request: TrainRequest, store: LocalStore, resources: Resources, progress: Progress) -> Setup:
     """Look up what a request names; nothing is written.
 
     Raises:
-        WrongUse: there are no such images or labels, no such model, or settings that these cannot have.
+        WrongUse: there are no such images or labels, no such model, or settings that these cannot have; or the folder
+            holds the output of another command.
     """
+    identity.check_place(store)
     progress.say(f"listing {request.data}")
     listing = list_source(request.data, dict(request.storage))
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
-    earlier = identity.earlier(store)
+    earlier = {} if request.overwrite else identity.earlier(store)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
@@ -92,11 +97,11 @@ def setup(request: TrainRequest, store: LocalStore, staff: Resources, progress: 
     case = Case(
         trainable=trainable,
         recipe=request.recipe,
-        precision=plans.resolved(asked, staff.device),
-        staff=staff,
+        precision=plans.resolved(asked, resources.device),
+        resources=resources,
         images=len(labelled.splits["train"]),
     )
-    batch = case.batch(request.batch_size, {} if request.overwrite else earlier)
+    batch = case.batch(request.batch_size, earlier)
     request = replace(request, batch_size=batch)
     return Setup(request=request, labelled=labelled, subject=subject, case=case, earlier=earlier)
 

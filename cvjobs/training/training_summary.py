@@ -27,7 +27,7 @@ class TrainingSummary:
 
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
-    was not asked for. ``memory`` is the estimate for a worker in bytes, None where nobody could tell.
+    was not asked for. ``memory`` is the estimate for a worker in bytes, None where it is unknown.
     """
 
     task: str

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from buckets import made
-from commands import CLI, here, kill, run, sentence, started, until
+from commands import CLI, here, kill, run, sentence, some, started, until
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
@@ -130,6 +133,47 @@ def test_rollback(tmp_path: Path) -> None:
     check(fake, out, 1.0)
     with pytest.raises(WrongUse, match="two commands"):
         cvjobs.index(str(out), info=True, rollback=True)
+
+
+def test_a_generation_that_came_back_is_checked_before_its_page_is_made(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, vectors, out = some(photos, tmp_path / "photos", 12), tmp_path / "vectors", tmp_path / "index"
+    cvjobs.embed(source, vectors, model="thumbnail/4")
+    cvjobs.index(vectors, out=out)
+    cvjobs.index(vectors, out=out, rebuild=True)
+    (file,) = out.glob("g000001-*/index.faiss")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert cvjobs.index(out, rollback=True).generation == 3
+    assert "this index has no report.html (DamagedIndex: " in capsys.readouterr().err
+
+
+def test_embeddings_that_were_made_anew_are_no_known_ones(tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    for first in (0, 1000):  # the first snapshot of a folder, and of another one that took its place
+        fake = Fake(tmp_path / "vectors", DIM)
+        fake.put(named(clustered(300, DIM, seed=first), first=first))
+        indexed(fake, out)
+        check(fake, out, 1.0)
+        assert indexed(fake, out).kept == 300
+        shutil.rmtree(fake.out)
+
+
+def test_an_index_is_updated_where_little_memory_is_free_and_a_new_base_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
+    fake.put(named(clustered(300, DIM)))
+    indexed(fake, out)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    assert indexed(fake, out).kept == 300
+    fake.put(named(clustered(20, DIM, seed=3), first=300))
+    assert indexed(fake, out).added == 20
+    with pytest.raises(WrongUse, match="allow more"):
+        indexed(fake, out, rebuild=True)
+    assert indexed(fake, out).generation == 2
 
 
 def test_three_generations_are_kept(tmp_path: Path) -> None:

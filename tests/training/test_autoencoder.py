@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -238,3 +240,15 @@ def test_without_room_for_the_decoded_images_nothing_is_decoded(
     with pytest.raises(JobFailed, match=r"need 11.7 kB in .*cache, where 5 kB are free: make room, name a larger disk"):
         cvjobs.train(images, tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_a_disk_that_is_full_all_the_same_keeps_nothing_half_made(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(JobFailed, match=r"No space left in .*cache: make room"):
+        cvjobs.train(images, tmp_path / "run", **OPTIONS, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

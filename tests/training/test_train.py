@@ -234,3 +234,25 @@ def test_one_json_object(trained: TrainingSummary, images: Path, capsys: pytest.
     words = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert cli.main(["train", str(images), "-o", trained.out, *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["up_to_date"] is True
+
+
+def test_overwrite_asks_nothing_of_the_run_that_it_replaces(images: Path, tmp_path: Path) -> None:
+    out, options = tmp_path / "run", {**OPTIONS, "epochs": 1}
+    cvjobs.train(images, out, **options, precision="fp16")
+    cvjobs.train(images, out, **options, overwrite=True)
+    file = out / "config.json"
+    assert json.loads(file.read_text())["identity"]["precision"] != "fp16"
+    for damaged in ("{}", '{"identity": null}'):
+        file.write_text(damaged)
+        with pytest.raises(WrongUse, match=r"config.json is no run's: choose another -o, or give --overwrite"):
+            cvjobs.train(images, out, **options)
+        assert not cvjobs.train(images, out, **options, overwrite=True).up_to_date
+
+
+def test_the_output_of_another_command_is_no_place_for_a_run(images: Path, tmp_path: Path) -> None:
+    cvjobs.embed(images / "val", tmp_path / "vectors", model="thumbnail/2")
+    before = (tmp_path / "vectors" / "summary.json").read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(WrongUse, match=r"vectors holds the output of another command: choose another -o\."):
+            cvjobs.train(images, tmp_path / "vectors", **OPTIONS, overwrite=overwrite)
+    assert (tmp_path / "vectors" / "summary.json").read_bytes() == before

@@ -117,7 +117,7 @@ def test_an_unknown_module_is_not_judged() -> None:
         trainable=odd,
         recipe=recipe_recipe.named("quick"),
         precision="fp32",
-        staff=resources.resources_for(None, None),
+        resources=resources.resources_for(None, None),
         images=10**9,
     )
     case.check(10**9)

@@ -36,7 +36,7 @@ Add = Callable[[list[Addition]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where an index is built: a new ``folder`` of the store, within ``limit`` bytes, by so many ``workers``."""
+    """Where an index is built: a new ``folder`` of the store, within ``limit`` bytes, by ``workers`` workers."""
 
     store: Store
     folder: str

@@ -14,7 +14,7 @@ TRIES = 3
 
 
 def spread(workers: int, address: str | None) -> Callable[[list[Addition]], None]:
-    """Return what does additions on so many Ray workers, on the cluster at an address or on this machine."""
+    """Return what does additions on Ray workers, on the cluster at an address or on this machine."""
 
     def add(tasks: list[Addition]) -> None:
         with clusters_ray.connection(address) as ray:

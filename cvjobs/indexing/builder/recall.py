@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cvjobs.indexing.vectors import Floats, Ints
 
 K = 10
-DEEP = 64  # so many of the nearest are known, for ties with the tenth
+DEEP = 64  # nearest that are known, for ties with the tenth
 TIE = 1e-6
 COARSE = 1e-3  # what half floats may be off, where a query has more ties than are known
 RERANKS = (2, 4, 8, 16, 32, 64, 128)

@@ -107,7 +107,7 @@ class Neighbours(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates(Answer):
-    """Groups of near-duplicates; the counts are those of ``duplicates.Compared``."""
+    """Groups of near-duplicates; the counts are those of ``duplicates.DuplicateGroups``."""
 
     groups: int
     members: int

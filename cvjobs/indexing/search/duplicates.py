@@ -42,7 +42,7 @@ FIRSTS = 256 << 20  # bytes of vectors held at once while scores are computed
 
 @dataclass(frozen=True)
 class Groups:
-    """The images that have duplicates: ``rows`` of ``SCHEMA``, by group, and each row's ``position`` in the index."""
+    """The images that have duplicates: ``rows`` of ``SCHEMA``, by group, and their ``positions`` in the index."""
 
     rows: pa.Table
     positions: Ints

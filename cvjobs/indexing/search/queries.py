@@ -91,7 +91,7 @@ class Searched:
 def search(
     index: Index,
     queries: Queries,
-    wish: QueryOptions,
+    options: QueryOptions,
     out: AnswerFolder,
     tell: Callable[[int], object] = lambda _: None,
 ) -> Searched:
@@ -103,13 +103,13 @@ def search(
     count = answered = rows = 0
     first: list[tuple[pa.Table, NeighbourRows]] = []
     itself = None
-    if wish.exclude_self:
+    if options.exclude_self:
         generation = index.generation
         itself = Itself(index.ids, Origin(generation.root, generation.listed_in), queries.origin)
 
     def found() -> Iterator[tuple[pa.Table, NeighbourRows]]:
-        for keys, vectors in ahead(queries.blocks(max(min(BLOCK, ANSWERS // wish.k), 1))):
-            yield keys, neighbours(index, keys, vectors, wish.k, wish.min_score, itself)
+        for keys, vectors in ahead(queries.blocks(max(min(BLOCK, ANSWERS // options.k), 1))):
+            yield keys, neighbours(index, keys, vectors, options.k, options.min_score, itself)
 
     def tables() -> Iterator[pa.Table]:
         nonlocal count, answered, rows
@@ -122,7 +122,7 @@ def search(
             tell(count)
             yield block.rows
 
-    notes = {**out.notes, "cvjobs.source": queries.reader.snapshot.source, "cvjobs.k": str(wish.k)}
+    notes = {**out.notes, "cvjobs.source": queries.reader.snapshot.source, "cvjobs.k": str(options.k)}
     parts.write_table(out.store, NEIGHBOURS, SCHEMA.with_metadata(notes), tables())
     return Searched(
         queries=count,

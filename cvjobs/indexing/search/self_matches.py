@@ -92,7 +92,7 @@ def _known(hashes: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 
 
 def _words(hashes: pa.ChunkedArray) -> Words:
-    """Return 16-byte values as (n, 2) uint64; nulls as whatever is there."""
+    """Return 16-byte values as (n, 2) uint64; those of nulls mean nothing."""
     array = hashes.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.binary(16))

@@ -45,7 +45,7 @@ def _wrong(name: str) -> str:
         file = io.BytesIO()
         Image.new("RGB", (32, 32), COLOUR).save(file, name)
         decoded = decode.decode(file.getvalue(), Transform(size=(32, 32), fit="exact"), 1 << 20)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the format is not decoded
+    except Exception as error:  # noqa: BLE001 - after any error the format is not decoded
         return f"{type(error).__name__}: {error}".split("\n", 1)[0]
     difference = np.abs(np.asarray(decoded.pixels, np.int16) - np.array(COLOUR, np.int16)).max()
     return "" if difference <= CLOSE else f"its colours are off by {difference}"

@@ -18,7 +18,9 @@ def check() -> Iterator[Finding]:
         _, found = index.search(np.eye(3, dtype=np.float32), 1)
     except Exception as error:  # noqa: BLE001 - a wheel for another processor fails in many ways
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-        fix = "Install it anew: python -m pip install --force-reinstall faiss-gpu (faiss-cpu but on Linux x86-64)."
+        fix = (
+            "Install it anew: python -m pip install --force-reinstall faiss-gpu (on Linux x86-64, elsewhere faiss-cpu)."
+        )
         yield Finding.broken("faiss", f"FAISS does not work ({why})", fix)
         return
     if found.ravel().tolist() != [0, 1, 2]:

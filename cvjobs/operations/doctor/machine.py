@@ -38,7 +38,7 @@ def _space(folder: Path, least: int, fix: str) -> Iterator[Finding]:
     what = f"{folder} has {free / _GIB:,.1f} GiB free"
     if not os.access(folder, os.W_OK):
         yield Finding.warning(
-            "machine", f"{folder} cannot be written to", "Give yourself the right to, or use another."
+            "machine", f"{folder} cannot be written to", "Make it writable (chmod u+w), or use another folder."
         )
     elif free < least:
         yield Finding.warning("machine", what, fix)

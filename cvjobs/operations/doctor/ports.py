@@ -63,7 +63,7 @@ def _open(process: psutil.Process) -> set[tuple[str, int]]:
 
 
 def _tells(address: str, port: int) -> bool:
-    """Return whether metrics are told there, to whoever asks."""
+    """Return whether metrics are told there without a token."""
     connection = http.client.HTTPConnection(address, port, timeout=PATIENCE)
     try:
         connection.request("GET", "/metrics")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cvjobs.operations.doctor.finding import Finding
 
 UNSAFE = {
-    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "torch then runs whatever code a weights file holds",
+    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "torch then runs code that a weights file holds",
     "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "Ray then runs code that a Parquet file holds",
     "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR": "Ray then runs code that a Parquet file holds",
     "RAY_DATA_ARROW_EXTENSION_SERIALIZATION_CLOUDPICKLE": "Ray then writes Parquet files that hold code",

@@ -14,7 +14,7 @@ def check() -> Iterator[Finding]:
     """Look at Ray's mode of authentication and at the token where Ray looks for it."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     if mode and mode.lower() != "token":
-        what = f"RAY_AUTH_MODE is {mode}: whoever reaches Ray's ports runs code as you"
+        what = f"RAY_AUTH_MODE is {mode}: all who reach Ray's ports can run code as you"
         yield Finding.broken("token", what, "Run: export RAY_AUTH_MODE=token.")
     elif mode:
         yield Finding.ok("token", "RAY_AUTH_MODE is token")

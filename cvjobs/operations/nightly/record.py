@@ -27,7 +27,8 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 class StepRecord:
     """One step of a night: how its last try went.
 
-    ``summary`` holds the plain values of the command's JSON, ``scores`` and ``titles`` are as in ``scores.Scores``.
+    ``summary`` holds the plain values of the command's JSON; ``scores`` and ``titles`` are ``counts`` and ``titles`` of
+    ``scores.ResultScores``.
     """
 
     name: str
@@ -98,7 +99,7 @@ class Night:
         return sum(work.status == "done" for work in self.steps)
 
     def bury(self) -> None:
-        """Note that nobody works on the night any more, where its record says that somebody does: that was killed."""
+        """Note that the command that worked on the night was killed, where its record says that it is running."""
         if self.status != "running":
             return
         self.status = self.tries[-1].status = "killed"

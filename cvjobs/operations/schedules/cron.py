@@ -11,11 +11,11 @@ from cvjobs.operations.schedule_files import ScheduleSpec
 LONGEST = 999  # characters of a command that cron takes
 
 
-def files(order: ScheduleSpec) -> dict[str, str]:
-    """Return the crontab's lines; the variables are those of the line alone, whatever else the crontab starts."""
-    pipeline = order.pipeline
-    variables = {"PATH": order.path, **pipeline.variables}
-    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), *map(shlex.quote, order.argv)]
+def files(spec: ScheduleSpec) -> dict[str, str]:
+    """Return the crontab's lines; the variables are set for that command alone."""
+    pipeline = spec.pipeline
+    variables = {"PATH": spec.path, **pipeline.variables}
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), *map(shlex.quote, spec.argv)]
     log = shlex.quote(str(pipeline.folder / f"{pipeline.name}.log"))
     command = f"{' '.join(words)} >>{log} 2>&1"
     if "\\%" in command:
@@ -24,4 +24,4 @@ def files(order: ScheduleSpec) -> dict[str, str]:
     if len(command) > LONGEST:
         raise WrongUse(f"cron takes {LONGEST} characters and the command has {len(command):,}: shorten its paths.")
     about = f"# {pipeline.name}: cvjobs {__version__}, for crontab -e; a night that is still running is not overlapped."
-    return {f"{pipeline.name}.cron": f"{about}\n{order.when} {command}\n"}
+    return {f"{pipeline.name}.cron": f"{about}\n{spec.when} {command}\n"}

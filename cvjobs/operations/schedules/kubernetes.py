@@ -16,13 +16,13 @@ from cvjobs.operations.schedule_files import ScheduleSpec
 LONGEST = 52  # characters of a CronJob's name: its jobs append eleven
 
 
-def files(order: ScheduleSpec) -> dict[str, str]:
+def files(spec: ScheduleSpec) -> dict[str, str]:
     """Return one manifest of both; the state folder must be on a claim that outlives the pod."""
-    pipeline = order.pipeline
+    pipeline = spec.pipeline
     name = re.sub(r"[^a-z0-9]+", "-", pipeline.name.lower()).strip("-")
     if len(name) > LONGEST:
         raise WrongUse(f"Kubernetes takes names of {LONGEST} characters and '{name}' is longer: shorten the 'name'.")
-    if not any(pipeline.state.is_relative_to(PurePosixPath(path)) for _, path in order.mounts):
+    if not any(pipeline.state.is_relative_to(PurePosixPath(path)) for _, path in spec.mounts):
         raise WrongUse(
             f"The state folder {pipeline.state} would go away with the pod: name the volume claim that holds it, "
             f"as in --mount CLAIM={pipeline.state.parent}."
@@ -32,17 +32,17 @@ def files(order: ScheduleSpec) -> dict[str, str]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": f"{name}-pipeline", "labels": labels},
-        "data": {"pipeline.yaml": _content(order)},
+        "data": {"pipeline.yaml": _content(spec)},
     }
     job = {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": name, "labels": labels},
         "spec": {
-            "schedule": times(order.when),
+            "schedule": times(spec.when),
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": 3600,
-            "jobTemplate": {"metadata": {"labels": labels}, "spec": _job(order, name)},
+            "jobTemplate": {"metadata": {"labels": labels}, "spec": _job(spec, name)},
         },
     }
     about = (
@@ -65,25 +65,24 @@ def times(when: Expression) -> str:
     return " ".join([when.minute.text, when.hour.text, when.day.text, when.month.text, weekday])
 
 
-def _content(order: ScheduleSpec) -> str:
+def _content(spec: ScheduleSpec) -> str:
     try:
-        return order.pipeline.file.read_text()
+        return spec.pipeline.file.read_text()
     except UnicodeDecodeError:
-        raise WrongUse(f"{order.pipeline.file} is not UTF-8, and a ConfigMap must be: convert it.") from None
+        raise WrongUse(f"{spec.pipeline.file} is not UTF-8, and a ConfigMap must be: convert it.") from None
 
 
-def _job(order: ScheduleSpec, name: str) -> dict[str, Any]:
-    file = str(order.pipeline.file)
-    mounts = [{"name": f"data-{i}", "mountPath": path} for i, (_, path) in enumerate(order.mounts)]
+def _job(spec: ScheduleSpec, name: str) -> dict[str, Any]:
+    file = str(spec.pipeline.file)
+    mounts = [{"name": f"data-{i}", "mountPath": path} for i, (_, path) in enumerate(spec.mounts)]
     volumes = [
-        {"name": f"data-{i}", "persistentVolumeClaim": {"claimName": claim}}
-        for i, (claim, _) in enumerate(order.mounts)
+        {"name": f"data-{i}", "persistentVolumeClaim": {"claimName": claim}} for i, (claim, _) in enumerate(spec.mounts)
     ]
     container = {
         "name": "night",
-        "image": order.image,
+        "image": spec.image,
         "command": ["cvjobs", "run", file],
-        "env": [{"name": key, "value": value} for key, value in order.pipeline.variables.items()],
+        "env": [{"name": key, "value": value} for key, value in spec.pipeline.variables.items()],
         "securityContext": {"allowPrivilegeEscalation": False},
         "volumeMounts": [
             *mounts,

@@ -9,10 +9,10 @@ from cvjobs.operations.schedule_files import ScheduleSpec
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
-def files(order: ScheduleSpec) -> dict[str, str]:
+def files(spec: ScheduleSpec) -> dict[str, str]:
     """Return both units by their names."""
-    pipeline = order.pipeline
-    variables = {"PATH": order.path, **pipeline.variables}
+    pipeline = spec.pipeline
+    variables = {"PATH": spec.path, **pipeline.variables}
     service = [
         f"# cvjobs {__version__}: with its timer into ~/.config/systemd/user or /etc/systemd/system, then",
         f"# systemctl [--user] daemon-reload && systemctl [--user] enable --now {pipeline.name}.timer",
@@ -22,18 +22,18 @@ def files(order: ScheduleSpec) -> dict[str, str]:
         "[Service]",
         "Type=oneshot",
         *(f"Environment={_quoted(f'{name}={value}')}" for name, value in variables.items()),
-        f"ExecStart={' '.join(_quoted(word.replace('$', '$$')) for word in order.argv)}",
+        f"ExecStart={' '.join(_quoted(word.replace('$', '$$')) for word in spec.argv)}",
         "# The night passes a stop on to its step, which then brings its output to rest.",
         "KillMode=mixed",
         "TimeoutStopSec=120",
     ]
     timer = [
-        f"# cvjobs {__version__}: starts {pipeline.name}.service at {order.when}",
+        f"# cvjobs {__version__}: starts {pipeline.name}.service at {spec.when}",
         "[Unit]",
         f"Description={_specifiers(f'Times of cvjobs run {pipeline.file}')}",
         "",
         "[Timer]",
-        *(f"OnCalendar={times}" for times in calendar(order.when)),
+        *(f"OnCalendar={times}" for times in calendar(spec.when)),
         "AccuracySec=1s",
         "",
         "[Install]",

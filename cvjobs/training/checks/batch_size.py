@@ -29,7 +29,7 @@ from cvjobs.training.recipe.recipe import Recipe
 
 AUTO = 0  # the batch size that stands for one that fits
 LARGEST = 256
-STEPS = 10  # an epoch has at least so many with a batch size of our choice
+STEPS = 10  # the fewest of an epoch whose batch size is chosen here
 SHARE = 0.8  # of the memory there is: estimates are within a quarter of what was measured
 
 
@@ -65,32 +65,32 @@ class Case:
     trainable: Trainable
     recipe: Recipe
     precision: str
-    staff: Resources
+    resources: Resources
     images: int
 
     @cached_property
     def needed(self) -> Estimate | None:
-        """What each worker needs, None where nobody can tell."""
-        staff = self.staff
+        """What each worker needs, None where it cannot be estimated."""
+        resources = self.resources
         return memory.estimate(
-            self.trainable, self.recipe, self.precision, together=not staff.alone, on_cpu=staff.device == "cpu"
+            self.trainable, self.recipe, self.precision, together=not resources.alone, on_cpu=resources.device == "cpu"
         )
 
     @property
     def rooms(self) -> list[Room]:
-        """What there is for few workers and for many; nobody can tell of other machines."""
-        staff = self.staff
-        if staff.address:
+        """The memory of this machine for the fewest and the most workers; empty where other machines train."""
+        resources = self.resources
+        if resources.address:
             return []
-        numbers = sorted({staff.least, staff.most})
+        numbers = sorted({resources.least, resources.most})
         parts = self.recipe.accumulate
-        return [Room(workers=n, bytes=memory.available(staff.device, n), parts=parts) for n in numbers]
+        return [Room(workers=n, bytes=memory.available(resources.device, n), parts=parts) for n in numbers]
 
     def need(self, batch: int) -> int | None:
         """Return the bytes that a step takes of a worker where there are fewest of them."""
         if self.needed is None:
             return None
-        return self.needed.need(min(batch, self.images), self.staff.least, self.recipe.accumulate)
+        return self.needed.need(min(batch, self.images), self.resources.least, self.recipe.accumulate)
 
     def words(self, batch: int) -> str:
         """Return what is known of the size, to be said before it begins."""
@@ -109,23 +109,23 @@ class Case:
         """Return the images of a step: those asked for or, for ``AUTO``, those the run began with, or that fit.
 
         Raises:
-            WrongUse: nobody can tell how many fit, or not even two do.
+            WrongUse: it is unknown how many fit, or not even two do.
         """
         if asked != AUTO or "batch_size" in earlier:
             return asked or int(earlier["batch_size"])
-        if self.staff.address:
+        if self.resources.address:
             raise WrongUse("--batch-size auto knows this machine's memory and not that of --address: give a number.")
         if self.needed is None:
             raise WrongUse(f"--batch-size auto cannot tell what {self.trainable.name} needs: give a number.")
         found = min(fitting(self.needed, room, self.images) for room in self.rooms)
-        if self.staff.device != "cuda":
+        if self.resources.device != "cuda":
             return found
         return tried(self.trainable, self.recipe, self.precision, self.rooms[0], found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """Where a training is to fit: so many workers with so many bytes each, and each share computed in parts."""
+    """Where a training is to fit: ``workers`` with ``bytes`` of memory each, which compute a share in ``parts``."""
 
     workers: int
     bytes: int
@@ -155,7 +155,7 @@ def check(needed: Estimate, batch: int, room: Room, model: str) -> None:
 
 
 def fitting(needed: Estimate, room: Room, images: int) -> int:
-    """Return the largest power of two for a batch that fits and leaves an epoch of so many images its steps, or two."""
+    """Return the largest power of two for a batch that fits and leaves an epoch of ``images`` its steps, or two."""
     most = min(LARGEST, images // STEPS)
     sizes = [2**power for power in range(1, LARGEST.bit_length()) if 2**power <= most]
     return max((size for size in sizes if room.takes(needed, size, SHARE)), default=2)
@@ -176,7 +176,7 @@ def tried(trainable: Trainable, recipe: Recipe, precision: str, room: Room, batc
 
 
 def runs(trainable: Trainable, recipe: Recipe, precision: str, images: int, device: str) -> bool:
-    """Return whether two steps on so many images, computed at once, find the memory that they need on a device."""
+    """Return whether two steps on images that are computed at once find the memory that they need on a device."""
     try:
         _steps(trainable, recipe, precision, images, torch.device(device))
         return True

@@ -42,9 +42,9 @@ class Estimate:
     computed: int
 
     def need(self, batch: int, workers: int, parts: int) -> int:
-        """Return the bytes for a batch over all workers, each of which computes its share in so many parts."""
+        """Return the bytes for a batch over all workers, each of which computes its share in ``parts`` parts."""
         images = -(-batch // workers)
-        at_once = -(-images // max(min(parts, images // 2), 1))  # as ``loop`` parts them
+        at_once = -(-images // max(min(parts, images // 2), 1))  # as ``step.parted`` does
         return self.fixed + self.held * images + self.computed * at_once
 
 
@@ -68,7 +68,7 @@ def estimate(trainable: Trainable, recipe: Recipe, precision: str, *, together: 
         (few, widest), (many, _) = (_kept(module, mode, count, side, low) for count in (_ASKED, 2 * _ASKED))
     except WrongUse:
         raise
-    except Exception:  # noqa: BLE001 - whatever a module trips over here, it may train
+    except Exception:  # noqa: BLE001 - a module that fails here may still train
         return None
     computed = (many - few) // _ASKED
     decoded = max(trainable.transform.resize, *(trainable.transform.size or (0,)))
@@ -84,7 +84,7 @@ def estimate(trainable: Trainable, recipe: Recipe, precision: str, *, together: 
 
 def _without_numbers(module: nn.Module) -> tuple[nn.Module, Any]:
     """Return a copy whose tensors have shapes and types alone, and the context in which it runs as on a CPU."""
-    # As networks.vector_length does on the meta device, which knows neither autocast nor a CPU's own attention.
+    # As torch_network.vector_length does on the meta device, which knows neither autocast nor a CPU's own attention.
     mode = fake_mode()
     shapes: dict[int, Any] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
     for parameter in module.parameters():
@@ -133,7 +133,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def available(device: str, workers: int) -> int:
-    """Return the bytes that each of so many workers on this machine may have; on CUDA those of the fullest GPU."""
+    """Return the bytes that each worker on this machine may have; on CUDA those of the fullest GPU."""
     if device == "cuda":
         return min(torch.cuda.mem_get_info(number)[0] for number in range(workers))
     return devices.memory() // workers - (PROCESS if workers > 1 else 0)

@@ -62,8 +62,8 @@ class Learnt:
 def check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Learnt:
     """Train a copy of the model on the first batch of the first epoch, as it is: unaugmented, unmixed, unsmoothed.
 
-    The rate is the recipe's highest, after a few steps up to it; a step is computed in so many parts. Nothing that the
-    training itself uses is changed, random generators included.
+    The rate is the recipe's highest, after a few steps up to it; a step is computed in ``parts`` parts. Nothing that
+    the training itself uses is changed, random generators included.
 
     Raises:
         JobFailed: the batch is not learnt within ``STEPS``, or the memory does not suffice.

@@ -103,7 +103,7 @@ class Pictures:
 
 
 def decode(
-    order: DecodeRequest, source: Source, decoder_server: DecoderServer, tell: Callable[[int], None]
+    request: DecodeRequest, source: Source, decoder_server: DecoderServer, tell: Callable[[int], None]
 ) -> tuple[DecodedImages, pa.Table]:
     """Decode what no chunk has yet; return where it is, and a table (``SCHEMA``) with a row for each image.
 
@@ -112,36 +112,36 @@ def decode(
     Raises:
         JobFailed: there is no room, or decoding cannot go on at all.
     """
-    chunks = order.chunks()
+    chunks = request.chunks()
     missing = [(folder, rows) for folder, rows in chunks if not os.path.exists(os.path.join(folder, ROWS))]
     try:
-        os.makedirs(order.folder, exist_ok=True)
+        os.makedirs(request.folder, exist_ok=True)
         if missing:
-            _fill(order, missing, source, decoder_server, tell)
+            _fill(request, missing, source, decoder_server, tell)
         tables = [pq.read_table(os.path.join(folder, ROWS), schema=SCHEMA) for folder, _ in chunks]
     except OSError as error:
-        raise storage_failure(error, order.folder, "--cache") from error
+        raise storage_failure(error, request.folder, "--cache") from error
     rows = pa.concat_tables(tables)
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
-    return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=order.length, rows=good), rows
+    return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=request.length, rows=good), rows
 
 
 def _fill(
-    order: DecodeRequest,
+    request: DecodeRequest,
     missing: Sequence[tuple[str, pa.Table]],
     source: Source,
     decoder_server: DecoderServer,
     tell: Callable[[int], None],
 ) -> None:
     tray = _Tray(tell)
-    how = Decoding(transform=order.transform, max_pixels=order.max_pixels)
+    how = Decoding(transform=request.transform, max_pixels=request.max_pixels)
     with closing(Loader(source, how, tray, devices.cpus(), decoder_server)) as loader:
         sheets: list[_Sheet] = []
         try:
             waiting = iter(missing)
             while True:
                 while len(sheets) < AHEAD and (following := next(waiting, None)):
-                    sheets.append(_Sheet(*following, order.transform.size or (0, 0)))
+                    sheets.append(_Sheet(*following, request.transform.size or (0, 0)))
                     loader.ask(sheets[-1].rows, sheets[-1].tags())
                 if not sheets:
                     break
@@ -166,16 +166,11 @@ class _Sheet:
         self._answers: list[dict[str, Any] | None] = [None] * count
         self._temporary = Path(f"{self.folder}.{secrets.token_hex(6)}")
         self._temporary.mkdir()
-        file = self._temporary / PIXELS
-        shape = (count, *self.size, 3)
-        # Room is taken first: a map of a file that the disk has no room for would kill the process.
-        with file.open("wb") as out:
-            np.lib.format.write_array_header_1_0(
-                out,
-                {"descr": "|u1", "fortran_order": False, "shape": shape},
-            )
-            os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
-        self._pixels = np.load(file, mmap_mode="r+")
+        try:
+            self._pixels = _mapped(self._temporary / PIXELS, (count, *self.size, 3))
+        except BaseException:
+            self.drop()
+            raise
 
     def tags(self) -> list[tuple[_Sheet, int]]:
         """Return the name that each row has for the loader."""
@@ -208,6 +203,16 @@ class _Sheet:
     def drop(self) -> None:
         """Give the chunk up."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Make a file of zeros, uint8 of a shape, and map it; raises OSError where the disk has no room for it."""
+    # Room is taken first: a map of a file that the disk has no room for would kill the process.
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
+    mapped: np.memmap[Any, np.dtype[np.uint8]] = np.load(file, mmap_mode="r+")
+    return mapped
 
 
 class _Tray(Arrivals):
@@ -244,12 +249,12 @@ class _Tray(Arrivals):
                 return
 
 
-def check_room(orders: Sequence[DecodeRequest], folder: str) -> None:
+def check_room(requests: Sequence[DecodeRequest], folder: str) -> None:
     """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet."""
     place = Path(folder)
     while not place.exists():
         place = place.parent
-    wanted = sum(order.absent() for order in orders)
+    wanted = sum(request.absent() for request in requests)
     free = shutil.disk_usage(place).free
     if wanted > free:
         raise JobFailed(

@@ -109,7 +109,7 @@ def label(listing: Listing, share: float) -> LabelledImages:
 
 
 def unlabelled(listing: Listing, share: float) -> LabelledImages:
-    """Return the images of a listing without labels, whatever folders they are in; splits as in ``label``.
+    """Return the images of a listing without labels, those of all folders; splits as in ``label``.
 
     Raises:
         WrongUse: there are no images in a split that needs some.
@@ -200,7 +200,7 @@ def _names(value: object, multilabel: bool) -> tuple[str, ...]:
 
 
 def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.str_]:
-    """Return the split of each image; where nobody names a val split it is drawn from the training images."""
+    """Return the split of each image; without a val split, ``share`` of the training images are it."""
     splits = np.array(["train" if name == "" else name for name in said])
     if not (splits == "val").any():
         ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)

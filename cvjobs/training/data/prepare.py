@@ -36,14 +36,14 @@ class Intake:
     def parts(self, names: tuple[str, ...] = data_labels.SPLITS) -> dict[str, SplitPart]:
         """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
         splits = {name: self.labelled.splits[name] for name in names if name in self.labelled.splits}
-        orders = {name: self._order(name, split) for name, split in splits.items()}
-        data_decoded.check_room(list(orders.values()), self.folder)
-        parts = {name: self._part(name, split, orders[name]) for name, split in splits.items()}
+        requests = {name: self._request(name, split) for name, split in splits.items()}
+        data_decoded.check_room(list(requests.values()), self.folder)
+        parts = {name: self._part(name, split, requests[name]) for name, split in splits.items()}
         for name, part in parts.items():
             data_decoded.checked(part.decoded, f"{name} with", 1)
         return parts
 
-    def _order(self, name: str, split: Split) -> data_decoded.DecodeRequest:
+    def _request(self, name: str, split: Split) -> data_decoded.DecodeRequest:
         """Return how a split is decoded; the training images keep the borders that random crops reach for."""
         transform = self.transform
         assert transform.size is not None
@@ -63,13 +63,13 @@ class Intake:
             folder=self.folder,
         )
 
-    def _part(self, name: str, split: Split, order: data_decoded.DecodeRequest) -> SplitPart:
+    def _part(self, name: str, split: Split, request: data_decoded.DecodeRequest) -> SplitPart:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage))
         self.progress.say(f"decoding {len(split):,} images to {name} with")
         tell = self.progress.counting(len(split))
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
-        decoded, table = data_decoded.decode(order, source, self.decoder_server, tell)
+        decoded, table = data_decoded.decode(request, source, self.decoder_server, tell)
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()

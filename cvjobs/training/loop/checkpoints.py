@@ -175,7 +175,7 @@ def _optimizer(file: Path) -> dict[str, Any]:
 
 
 def _copied(value: Any) -> Any:
-    """Return tensors as copies in the memory of the CPU, in whatever holds them."""
+    """Return tensors as copies in the memory of the CPU, in the mappings and lists that hold them."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a network answers to the images of a split: every image once, whatever the number of workers."""
+"""What a network answers to the images of a split: every image once, with any number of workers."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def answers(
             pixels = torch.from_numpy(pictures.gather(which)).to(team.device)
             found = ask(normalised(pixels.permute(0, 3, 1, 2), transform.mean, transform.std), which)
             own.append(found.float().cpu().numpy())
-    everybody = team.gathered(np.concatenate(own) if own else None)
-    columns = next(part.shape[1] for part in everybody if part is not None)
+    gathered = team.gathered(np.concatenate(own) if own else None)
+    columns = next(part.shape[1] for part in gathered if part is not None)
     everything = np.empty((len(pictures), columns), np.float32)
-    for rank, part in enumerate(everybody):
+    for rank, part in enumerate(gathered):
         if part is not None:
             everything[rank :: team.size] = part
     return everything

@@ -1,7 +1,7 @@
 """The loop: epochs of steps, each a pure function of the seed and the position, so that it continues where it was.
 
 The order of the images is global and split over the workers by index; a checkpoint made by two workers is continued
-by one. One step is in ``step``, what a checkpoint keeps in ``resumption``, what one epoch leaves in ``leaving``.
+by one. One step is in ``step``, what a checkpoint keeps in ``resumption``, what one epoch leaves in ``artifacts``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOK = 8  # steps between two looks at the loss, and at the clock
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a training is, for whoever watches; ``metric`` is the best so far, None before the first epoch's end."""
+    """Where a training is; ``metric`` is the best so far, None before the first epoch's end."""
 
     epoch: int
     epochs: int
@@ -193,7 +193,7 @@ class Loop:
 
 
 def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Events | None:
-    """Return where the curves go for TensorBoard, None where nobody asked for that."""
+    """Return where the curves go for TensorBoard, None without ``--tensorboard``."""
     if not plan.tensorboard:
         return None
     from cvjobs.training.report import tensorboard  # half a second of imports

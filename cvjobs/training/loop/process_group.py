@@ -27,10 +27,10 @@ class ProcessGroup(Protocol):
         """Return the sum of the team's values."""
 
     def gathered(self, value: Any) -> list[Any]:
-        """Return everybody's value, in the order of their ranks."""
+        """Return every worker's value, in the order of their ranks."""
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give everybody the running statistics of the first worker."""
+        """Give every worker the running statistics of the first one."""
 
 
 class Alone:
@@ -62,7 +62,7 @@ class Alone:
 
 
 class Together:
-    """The default group of torch.distributed, which somebody else has set up; see ``ProcessGroup``."""
+    """The default group of torch.distributed, which Ray Train has set up; see ``ProcessGroup``."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -86,9 +86,9 @@ class Together:
 
     def gathered(self, value: Any) -> list[Any]:
         """See ``ProcessGroup``."""
-        everybody: list[Any] = [None] * self.size
-        distributed.all_gather_object(everybody, value)
-        return everybody
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     def share_buffers(self, module: nn.Module) -> None:
         """See ``ProcessGroup``."""
@@ -97,5 +97,5 @@ class Together:
 
 
 def shared(team: ProcessGroup, images: int) -> bool:
-    """Return whether workers share a step of so many images: batch norms need two each, or all compute all of it."""
+    """Return whether workers share a step of ``images``: batch norms need two each, or all compute all of it."""
     return images >= 2 * team.size

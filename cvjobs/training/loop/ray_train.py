@@ -34,7 +34,7 @@ FOLDER = "_cvjobs/team"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: TrainPlan, staff: Resources, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(plan: TrainPlan, resources: Resources, watch: Watch, warn: Callable[[str], None]) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
     Raises:
@@ -42,9 +42,11 @@ def train(plan: TrainPlan, staff: Resources, watch: Watch, warn: Callable[[str],
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
     """
-    with ray.connection(staff.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
+    with ray.connection(resources.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
         failed: list[BaseException] = []
-        fit = threading.Thread(target=_fit, args=(plan, staff, board, scratch, failed), name="ray train", daemon=True)
+        fit = threading.Thread(
+            target=_fit, args=(plan, resources, board, scratch, failed), name="ray train", daemon=True
+        )
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
@@ -61,26 +63,26 @@ def train(plan: TrainPlan, staff: Resources, watch: Watch, warn: Callable[[str],
             ) from failed[0]
 
 
-def _fit(plan: TrainPlan, staff: Resources, board: Path, scratch: str, failed: list[BaseException]) -> None:
+def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-    if not staff.address:  # nobody takes this machine away with a warning, and the actor for that costs seconds
+    if not resources.address:  # this machine is not taken away with notice, and the actor that looks costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpu = staff.device != "cpu"
-    elastic = staff.least < staff.most
-    resources = {"CPU": float(staff.cpus), **({"GPU": 1.0} if gpu else {})}
-    scaling: dict[str, Any] = {"num_workers": staff.most}
+    gpu = resources.device != "cpu"
+    elastic = resources.least < resources.most
+    each = {"CPU": float(resources.cpus), **({"GPU": 1.0} if gpu else {})}
+    scaling: dict[str, Any] = {"num_workers": resources.most}
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
-        scaling = {"num_workers": (staff.least, staff.most), "elastic_resize_monitor_interval_s": RESIZE}
+        scaling = {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
     try:
         TorchTrainer(
             _work,
             # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
-            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": staff.cpus},
-            scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=resources, **scaling),
+            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus},
+            scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=each, **scaling),
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
@@ -94,7 +96,7 @@ def _fit(plan: TrainPlan, staff: Resources, board: Path, scratch: str, failed: l
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Run the loop in a worker; what ends it for good is noted, for Ray tries again whatever was raised."""
+    """Run the loop in a worker; what ends it for good is noted, for Ray tries again after any error."""
     from ray.train.torch import get_device
 
     plan: TrainPlan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one

@@ -11,7 +11,7 @@ from cvjobs.common.errors import WrongUse
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """From ``least`` to ``most`` workers, each with so many cores and perhaps a GPU; one that is alone needs no Ray."""
+    """From ``least`` to ``most`` workers, each with ``cpus`` cores and perhaps a GPU; one alone needs no Ray."""
 
     least: int
     most: int

@@ -71,4 +71,4 @@ class TaskModule(Protocol):
         """Return the task of a plan."""
 
     def check(self, recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:
-        """Raise WrongUse for settings that the task, its images of so many pixels or its labels cannot have."""
+        """Raise WrongUse for settings that the task, its images (``side`` in pixels) or its labels cannot have."""

@@ -19,7 +19,7 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 
 
 def generator(*position: int) -> torch.Generator:
-    """Return a generator for one place of a run (its seed, step, worker, ...): the same there whatever went before.
+    """Return a generator for one place of a run (its seed, step, worker, ...): the same there after any other draws.
 
     It is on the CPU, so that a run makes the same choices on every device.
     """

@@ -28,7 +28,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, done: int) -> None:
-        """Take in a model's weights after so many steps of the whole training.
+        """Take in a model's weights after ``done`` steps of the whole training.
 
         The decay grows with the steps to what the recipe says, as in timm, so that the start is soon forgotten. The
         equal average (Izmailov et al. 2018) takes in the end of each of the last epochs, the others replace it.

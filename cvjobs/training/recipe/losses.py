@@ -17,7 +17,7 @@ _BETA = 0.999  # of the effective number of samples; Cui et al. 2019 take 0.9 to
 def build(recipe: Recipe, counts: Sequence[int], multilabel: bool) -> nn.Module:
     """Return the loss, a scalar, of (B, C) logits and their targets.
 
-    The loss of a batch is the mean over its images whatever the weights, so that batches, workers and accumulated
+    The loss of a batch is the mean over its images with any weights, so that batches, workers and accumulated
     steps add up. Targets are (B,) class numbers or, where labels are several or mixed, (B, C) shares of each class.
 
     Args:

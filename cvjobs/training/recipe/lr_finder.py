@@ -31,7 +31,7 @@ def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, s
             restore.
         low: The first rate.
         high: The last one.
-        steps: At most so many.
+        steps: The largest number of steps.
     """
     rates: list[float] = []
     losses: list[float] = []

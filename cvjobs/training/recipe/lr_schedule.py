@@ -69,7 +69,7 @@ def _since_best(metrics: Sequence[float]) -> int:
 
 
 def _decays(metrics: Sequence[float], patience: float) -> int:
-    """Return how often the rate has decayed: each time so many epochs brought nothing better."""
+    """Return how often the rate has decayed: each time ``patience`` epochs brought nothing better."""
     best, stale, decays = -math.inf, 0, 0
     for metric in metrics:
         better = metric > best

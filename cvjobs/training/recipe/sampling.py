@@ -35,7 +35,7 @@ def order(labels: NDArray[np.integer], recipe: Recipe, seed: int, epoch: int) ->
 
 
 def steps(count: int, global_batch: int, drop_last: bool) -> int:
-    """Return the steps of an epoch of so many images; a last one that is not full counts unless it is dropped.
+    """Return the steps of an epoch of ``count`` images; a last one that is not full counts unless it is dropped.
 
     Raises:
         WrongUse: dropping it leaves none.

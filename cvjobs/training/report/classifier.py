@@ -30,7 +30,7 @@ CLASSES = 200
 
 
 def values(ended: EndedRun) -> dict[str, Any]:
-    """Return what the page of a trained classifier needs; see ``page.Section``."""
+    """Return what the page of a trained classifier needs; see ``training_page.Section``."""
     plan, found = ended.plan, ended.found
     confusion = None if plan.multilabel else _confusion(plan, found)
     bins = [] if plan.multilabel else _bins(found)

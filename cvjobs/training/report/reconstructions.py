@@ -34,7 +34,7 @@ class ReconstructionRow:
 
 
 def values(ended: EndedRun) -> dict[str, Any]:
-    """Return what the page of a trained autoencoder needs; see ``page.Section``."""
+    """Return what the page of a trained autoencoder needs; see ``training_page.Section``."""
     psnr = np.asarray(ended.found["psnr"], np.float32)
     some = np.unique(np.linspace(0, len(psnr) - 1, min(SHOWN, len(psnr))).astype(np.int64))
     worst = np.argsort(psnr, kind="stable")[:WORST]

@@ -1,4 +1,4 @@
-"""Painting images again from a few numbers each: what makes vectors of images that nobody has labelled."""
+"""Rebuilding images from a few numbers each, which then are the vectors of images without labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None
 class AutoencoderTask:
     """See ``training_task.TrainTask``; ``TaskScores.each`` are loss, mean squared error and PSNR of each image, (n, 3).
 
-    The metric is the mean over the images of the peak signal-to-noise ratio in decibels, whatever the loss. With
+    The metric is the mean over the images of the peak signal-to-noise ratio in decibels, with every loss. With
     ``--denoise`` the network is given noisy images, in validation always with the same noise.
     """
 
@@ -43,7 +43,7 @@ class AutoencoderTask:
         self._recipe = plan.recipe
 
     def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """See ``training_task.TrainTask``; what is to be painted are the images without their noise."""
+        """See ``training_task.TrainTask``; the targets are the images without their noise."""
         clean = images.clamp(0, 1)  # a change of colour may leave the range
         if not self._recipe.denoise:
             return clean, clean
