@@ -51,7 +51,7 @@ def content(file: Path) -> bytes:
 
 
 def class_names(folder: Path, given: Sequence[str]) -> list[str]:
-    """Return the names of classes: those given, or of ``classes.txt`` or ``labels.yaml`` there or up to two folders up.
+    """Return the names of classes: those given, or of ``classes.txt`` or ``data.yaml`` there or up to two folders up.
 
     Without any there are none. Raises WrongUse where such a file makes no sense.
     """
