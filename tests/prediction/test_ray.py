@@ -131,9 +131,13 @@ def test_a_worker_that_cannot_start(photos: Path, tmp_path: Path, cluster: dict[
 
 
 def test_more_workers_than_the_cluster_has_cores(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
-    assert "--workers 3 needs 3 cores and the cluster has 2" in sentence(
-        embed(photos, tmp_path / "out", "--workers", 3, **cluster), 2
+    program = (
+        "import sys, ray, cvjobs.cli; code = cvjobs.cli.main(sys.argv[1:]); "
+        "assert not ray.is_initialized(), 'the next run of this process would be on this cluster'; sys.exit(code)"
     )
+    words = ("embed", photos, "-o", tmp_path / "out", "--model", "thumbnail/4", "--workers", 3)
+    ended = run(*words, program=[sys.executable, "-c", program], **cluster)
+    assert "--workers 3 needs 3 cores and the cluster has 2" in sentence(ended, 2)
 
 
 def test_a_cluster_that_does_not_answer(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
