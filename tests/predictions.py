@@ -119,3 +119,12 @@ def _table(keys: pa.Table, rows: Rows, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.table(values, schema=schema)
+
+
+CATEGORIES = [Category(1, "cat"), Category(2, "<script>dog</script>"), Category(7, "line\nbreak")]
+
+
+def detection(x0: float, y0: float, x1: float, y1: float, score: float, category_id: int = 1) -> dict[str, Any]:
+    """A detection as a row has it, a cat if nothing else is said."""
+    label = {c.id: c.name for c in CATEGORIES}.get(category_id, "?")
+    return {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "score": score, "category_id": category_id, "label": label}

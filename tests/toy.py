@@ -90,6 +90,15 @@ class Toy:
         assert len(list((self.out / dataset_schema.VERSIONS).iterdir())) == 1
 
 
+def six(root: Path) -> Toy:
+    """Return a source of five images and a bad one, for parts of two."""
+    made = Toy(root / "source", root / "out", every=2)
+    for i in range(5):
+        made.put(f"{i}.jpg", f"image {i}")
+    made.put("bad.jpg", "BAD")
+    return made
+
+
 class Run:
     """One run that can be stopped between listing and end, as a process that sleeps is."""
 

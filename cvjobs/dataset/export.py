@@ -1,4 +1,4 @@
-"""A finished output in somebody else's format: `--format NAME` is a module of this folder.
+"""A finished output in the format of other programs: `--format NAME` is a module of ``exports/``.
 
 A format module has ``TASKS``, what it has a place for, ``UNIT``, what it counts, and ``write``.
 """
@@ -41,7 +41,7 @@ class ExportedOutput:
     """The newest snapshot of an output, streamed; ``categories`` are those of what there is to see.
 
     ``contiguous`` asks for categories that count from the format's first number instead of the rows' own ids.
-    ``counting`` returns, for a pass over so many images, what is told how many it has seen.
+    ``counting`` takes the number of images of a pass, and returns what is told how many of them it has seen.
     """
 
     reader: SnapshotReader
@@ -99,7 +99,7 @@ class Exported:
 
 
 class ExportFormat(Protocol):
-    """What a module of this folder offers."""
+    """What a module of ``exports/`` offers."""
 
     TASKS: tuple[str, ...]
     UNIT: str
@@ -109,7 +109,7 @@ class ExportFormat(Protocol):
 
 
 def formats() -> list[str]:
-    """Return the formats, the files of this folder."""
+    """Return the formats, the files of ``exports/``."""
     return plugins.names("cvjobs.dataset.exports")
 
 

@@ -59,9 +59,9 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
-            if self.overtaken():
-                return
             try:
+                if self.overtaken():
+                    return
                 self._write(released=False)
             except CvjobsError:
                 continue  # a missed beat is no reason to stop: the next one may be written

@@ -191,6 +191,8 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
             for table in batches:
                 kept = table.filter(pa.array(rows.keep[row : row + table.num_rows]))
                 row += table.num_rows
+                if not kept.num_rows:  # it would be a file of its own, after one that is full
+                    continue
                 stale = i in rows.patched or not set(schema.names) <= set(kept.schema.names)
                 yield (_as_listed(kept, rows.want, schema) if stale else kept.select(schema.names)).cast(schema)
         except snapshot.DamagedOutput:

@@ -42,6 +42,37 @@ ERROR_SCHEMA = pa.schema(
 )
 RESERVED = frozenset(f.name for f in (*KEYS, *MEASURED))
 
+DETECTIONS, CLASS_MAP, CLASSES = "detections", "class_map", "classes"
+
+_BOX = [pa.field(name, pa.float32()) for name in ("x0", "y0", "x1", "y1", "score")]
+_CLASS = [pa.field("category_id", pa.int32()), pa.field("label", pa.string())]
+
+# Boxes in pixels of the upright image, x to the right and y down from its upper left corner; best score first.
+DETECTION = pa.struct([*_BOX, *_CLASS])
+
+# ``rle`` is the compressed run-length string of COCO's API, for a mask of the row's height and width.
+INSTANCE = pa.struct([*_BOX, *_CLASS, pa.field("rle", pa.string())])
+
+AREA = pa.struct([*_CLASS, pa.field("pixels", pa.int64())])
+GUESS = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "detect": pa.schema([pa.field(DETECTIONS, pa.list_(pa.field("item", DETECTION)))]),
+    "instance": pa.schema([pa.field(DETECTIONS, pa.list_(pa.field("item", INSTANCE)))]),
+    # A PNG of one channel, a category_id for each pixel of the upright image; ``classes`` counts them, largest first.
+    "semantic": pa.schema(
+        [pa.field(CLASS_MAP, pa.binary()), pa.field(CLASSES, pa.list_(pa.field("item", AREA)))],
+    ),
+    # ``label`` and ``score`` are those of the first of ``top``.
+    "classify": pa.schema(
+        [
+            pa.field("label", pa.string()),
+            pa.field("score", pa.float32()),
+            pa.field("top", pa.list_(pa.field("item", GUESS))),
+        ]
+    ),
+}
+
 
 def result_schema(carried: pa.Schema, results: pa.Schema) -> pa.Schema:
     """Return the schema of ``data/``: keys, measured columns, the list's own columns, then the results."""
@@ -89,50 +120,3 @@ def unpack(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-DETECTIONS = "detections"
-
-
-CLASS_MAP = "class_map"
-
-
-CLASSES = "classes"
-
-
-_BOX = [pa.field(name, pa.float32()) for name in ("x0", "y0", "x1", "y1", "score")]
-
-
-_CLASS = [pa.field("category_id", pa.int32()), pa.field("label", pa.string())]
-
-
-# Boxes in pixels of the upright image, x to the right and y down from its upper left corner; best score first.
-DETECTION = pa.struct([*_BOX, *_CLASS])
-
-
-# ``rle`` is the compressed run-length string of COCO's API, for a mask of the row's height and width.
-INSTANCE = pa.struct([*_BOX, *_CLASS, pa.field("rle", pa.string())])
-
-
-AREA = pa.struct([*_CLASS, pa.field("pixels", pa.int64())])
-
-
-GUESS = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
-
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "detect": pa.schema([pa.field(DETECTIONS, pa.list_(pa.field("item", DETECTION)))]),
-    "instance": pa.schema([pa.field(DETECTIONS, pa.list_(pa.field("item", INSTANCE)))]),
-    # A PNG of one channel, a category_id for each pixel of the upright image; ``classes`` counts them, largest first.
-    "semantic": pa.schema(
-        [pa.field(CLASS_MAP, pa.binary()), pa.field(CLASSES, pa.list_(pa.field("item", AREA)))],
-    ),
-    # ``label`` and ``score`` are those of the first of ``top``.
-    "classify": pa.schema(
-        [
-            pa.field("label", pa.string()),
-            pa.field("score", pa.float32()),
-            pa.field("top", pa.list_(pa.field("item", GUESS))),
-        ]
-    ),
-}

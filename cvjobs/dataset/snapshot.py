@@ -120,7 +120,7 @@ def publish(store: Store, snapshot: Snapshot) -> bool:
 
 
 def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
-    """Return a file's rows (some of its columns); raises Damaged, or JobFailed where the store fails."""
+    """Return a file's rows (some of its columns); raises DamagedOutput, or JobFailed where the store fails."""
     with _opened(store, file) as parquet:
         return parquet.read(columns=columns, use_threads=False)
 

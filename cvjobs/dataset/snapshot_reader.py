@@ -47,7 +47,7 @@ class SnapshotReader:
 
     @property
     def task(self) -> str:
-        """What the results are: a task of ``results``, or ``embed`` for vectors."""
+        """What the results are: a task of ``schema.SCHEMAS``, or ``embed`` for vectors."""
         return common_categories.task(self.snapshot.facts) or EMBED
 
     @property
@@ -61,7 +61,7 @@ class SnapshotReader:
         return "" if self.snapshot.root else posixpath.dirname(self.snapshot.source)
 
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
-        """Yield some columns of all rows, file by file; at ``most`` so many files are asked for at once."""
+        """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""
         return self._tables(self.snapshot.results, columns, most)
 
     def errors(self, columns: list[str] | None = None) -> Iterator[pa.Table]:

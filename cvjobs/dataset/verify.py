@@ -82,7 +82,8 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     accounted = int((chosen >= 0).sum())
     strangers = unique - accounted
     open_ = len(want) - accounted
-    remaining = min(open_, base.wanted - base.ok - base.failed) if listing is None else 0
+    # Of a row that is there twice, the second one stands for no other image.
+    remaining = min(open_, max(base.wanted - base.ok - base.failed, 0)) if listing is None else 0
     missing = open_ - remaining
     if missing:
         problems.append(f"{missing:,} images have no row for their present version: run the same command again")

@@ -101,7 +101,7 @@ def classes(truth: ObjectTruth, met: Met, scores: DetectionScores) -> list[dict[
 
 
 def curves(scores: DetectionScores) -> dict[str, Any]:
-    """Return precision at 101 recalls, the mean over the categories with truths: at two IoUs, and over all ten."""
+    """Return precision at 101 recalls at two IoUs and over all ten: means over the categories with ground truth."""
     defined = np.flatnonzero(scores.counted)
     precision = scores.precision[:, :, defined, 0]
     named = {name: precision[at].mean(axis=1) for name, at in CURVES.items()} if len(defined) else {}

@@ -27,7 +27,7 @@ class EvalSheet:
 class Show:
     """What a page shows beside the numbers.
 
-    ``curves`` are (recall, precision) points by name; ``heat`` and ``confusions`` are those of ``tables``;
+    ``curves`` are (recall, precision) points by name; ``heat`` and ``confusions`` are those of ``confusion_tables``;
     ``matrix_words`` says what is counted there; ``primary`` is the column that classes are sorted by, lowest first.
     """
 

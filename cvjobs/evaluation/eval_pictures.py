@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.html.overlays import Shape
-from cvjobs.html.thumbnails import Thumbnail, thumbnails
+from cvjobs.html.thumbnails import Thumbnail, encoded, thumbnails
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.masks import rle
 from cvjobs.sources.reader import Source, Unreadable, open_source
@@ -66,9 +66,7 @@ def around(
             edges = (int(left * across), int(top * down), round(right * across), round(bottom * down))
             cut = image.crop((edges[0], edges[1], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
         cut.thumbnail((420, 420))
-        file = io.BytesIO()
-        cut.save(file, "JPEG", quality=QUALITY)
-        piece = Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *cut.size)
+        piece = encoded(cut, QUALITY)
     return piece, (bottom - top, right - left), [shape for shape in moved if shape is not None]
 
 

@@ -143,6 +143,8 @@ def _file(path: Path) -> ResultsFile:
     if isinstance(content, dict):
         records, images = content.get("annotations"), content.get("images") or []
         named = content.get("categories") or []
+        if not isinstance(named, list):
+            raise WrongUse(f"{path} has categories that are no list.")
         ids = coco.column(path, named, "category", "id", np.int64).tolist()
         categories = [Category(i, str(c["name"])) for i, c in zip(ids, named, strict=True) if c.get("name")]
     if not isinstance(records, list) or not isinstance(images, list):

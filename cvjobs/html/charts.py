@@ -120,8 +120,8 @@ def histogram(
 ) -> Histogram | None:
     """Return the chart of how many there are in each bin; None where there are none at all.
 
-    ``names`` are of the bins, or of the edges between and around them: one more than bins. One of ``every`` so many
-    is written; without it as many as there is room for.
+    ``names`` are of the bins, or of the edges between and around them: one more than bins. Every ``every``-th is
+    written; with 0 as many as there is room for.
     """
     highest = max(counts, default=0)
     if highest <= 0:

@@ -44,7 +44,7 @@ def rgb(category_id: int) -> tuple[int, int, int]:
 
 
 def heat(count: int) -> npt.NDArray[np.uint8]:
-    """Return so many colours from the low end of ``HEAT`` to its high one, (count, 3)."""
+    """Return ``count`` colours from the low end of ``HEAT`` to its high one, uint8 (count, 3)."""
     inks = np.array([_rgb(code) for code in HEAT], float)
     places = np.linspace(0, len(inks) - 1, count)
     channels = [np.interp(places, np.arange(len(inks)), inks[:, channel]) for channel in range(3)]

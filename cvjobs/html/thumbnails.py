@@ -103,8 +103,8 @@ def _encode(pixels: Pixels, measured: Measured, size: int) -> Thumbnail:
     return encoded(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
 
 
-def encoded(image: Image.Image) -> Thumbnail:
-    """Return an RGB image as a thumbnail of its own size."""
+def encoded(image: Image.Image, quality: int = QUALITY) -> Thumbnail:
+    """Return an RGB image as a thumbnail of its own size; ``quality`` is JPEG's, 1..95."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY, optimize=True)
+    image.save(file, "JPEG", quality=quality, optimize=True)
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)

@@ -112,7 +112,7 @@ class Context:
             limit=options.limit,
         )
 
-    def staff(self) -> tuple[int, bool]:
+    def workers(self) -> tuple[int, bool]:
         """Return how many workers the run has and whether they are Ray's; raises WrongUse for more than cores."""
         gpus = devices.gpus() if self.resolved.device != "cpu" else 0
         workers = self.options.workers or max(gpus, 1)

@@ -73,7 +73,7 @@ def run(context: Context, base: Snapshot) -> Forecast:
     todo = subtract(store, order, state, want)
     count = todo.todo.num_rows
     chosen = sorted(np.random.default_rng(0).choice(count, min(count, SAMPLE), replace=False).tolist())
-    workers, _ = context.staff()
+    workers, _ = context.workers()
     sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
     return Forecast(
@@ -104,7 +104,7 @@ class _Sample:
 
 def _try(context: Context, sample: pa.Table) -> _Sample:
     """Compute a sample into a temporary folder: a few images tell for how many there is time; half are timed."""
-    workers, distributed = context.staff()
+    workers, distributed = context.workers()
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers)

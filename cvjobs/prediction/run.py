@@ -80,7 +80,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         )
         if not options.overwrite:
             check_fingerprint(store, base, context.fingerprint, resolved.facts)
-        context.staff()
+        context.workers()
         if options.dry_run:
             return dry_run.run(context, base)
         with lock.held(store) as held:
@@ -122,7 +122,7 @@ def _run(
         run.plan = todo
         run.mark("listing and comparing")
         error = _compute(context, held, author, run, progress, stop)
-        # Who stops a run while it publishes gets what is complete anyway.
+        # A run that is stopped while it publishes is complete anyway.
         return End(error, stop.asked)
 
     try:
@@ -173,7 +173,7 @@ def _compute(
     if not todo.todo.num_rows:
         return None
     context.decoder_server.start()  # for the pictures in the report, where no engine of this process needs it
-    workers, distributed = context.staff()
+    workers, distributed = context.workers()
     run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
     if context.options.address:
         run.workers = f"{workers:,} of Ray, at {context.options.address}"

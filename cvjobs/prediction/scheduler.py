@@ -1,4 +1,4 @@
-"""The loop over shards: hands work to whoever is free, and survives whoever dies.
+"""The loop over shards: hands shards to free workers, and survives workers that die.
 
 The same loop drives an engine in this process and engines in Ray actors; the workers are in ``workers``.
 """
@@ -39,7 +39,7 @@ class Workers(Protocol):
         """Give a worker a shard and return its handle."""
 
     def wait(self, handles: list[Any], seconds: float) -> list[Any]:
-        """Return the handles whose shards have ended, after at most so long."""
+        """Return the handles whose shards have ended, after at most ``seconds``."""
 
     def result(self, handle: Any) -> ShardResult:
         """Return an ended shard's ledger row; raises WorkerDied, or the CvjobsError that ended the worker's engine."""

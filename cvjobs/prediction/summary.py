@@ -8,7 +8,7 @@ from typing import Any
 
 from cvjobs.common.failures import CODES
 
-REASONS = 8  # why files were skipped: so many in the text, all of them in the JSON
+REASONS = 8  # why files were skipped: the most frequent ones in the text, all of them in the JSON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""Several runs on one output: overwriting, locks, races for a snapshot, runs that slept, and what verify finds."""
+"""Several runs on one output: overwriting, races for a snapshot, runs that slept, damage."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -10,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import toy
 from toy import Run, Toy
 
 from cvjobs.common.errors import JobFailed, OutputHeld, Stopped, WrongUse
 from cvjobs.common.fingerprint import digest
-from cvjobs.dataset import changes, keys, lock, merge, parts, schema, snapshot, snapshot_reader
+from cvjobs.dataset import changes, keys, merge, parts, schema, snapshot, snapshot_reader
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
 from cvjobs.storage.local_store import LocalStore
@@ -26,11 +23,7 @@ from cvjobs.storage.local_store import LocalStore
 
 @pytest.fixture
 def six(tmp_path: Path) -> Toy:
-    made = Toy(tmp_path / "source", tmp_path / "out", every=2)
-    for i in range(5):
-        made.put(f"{i}.jpg", f"image {i}")
-    made.put("bad.jpg", "BAD")
-    return made
+    return toy.six(tmp_path)
 
 
 def test_another_model_is_refused_with_the_difference_named(six: Toy) -> None:
@@ -90,41 +83,6 @@ def test_what_was_computed_before_an_error_is_kept(six: Toy) -> None:
     six.run()
     assert len(six.computed) == 4
     six.check()
-
-
-def test_a_second_run_is_refused_with_the_holder_named(six: Toy) -> None:
-    with Run(six) as run:
-        with pytest.raises(OutputHeld, match=f"held by process {os.getpid()} on ") as refused:
-            six.run()
-        assert refused.value.exit_code == 5
-        run.finish()
-    six.check()
-
-
-def test_a_run_that_is_gone_is_replaced_at_once(six: Toy) -> None:
-    toy.killed(Run(six), 1)
-    assert lock.holder(six.store) is None
-    six.run()
-    six.check()
-
-
-def test_a_released_output_is_free(six: Toy) -> None:
-    six.run()
-    assert lock.holder(six.store) is None
-
-
-def test_a_process_that_took_the_number_of_the_holder_does_not_hold(six: Toy) -> None:
-    run = Run(six)
-    toy.die(run)
-    record = {**run.held._holder, "process_started": 1.0}
-    (six.out / schema.LEASE / f"hb-{run.held.epoch:06d}.json").write_bytes(schema.pack(record))
-    assert lock.holder(six.store) is None
-
-
-def test_of_two_that_find_an_output_free_one_gets_it(six: Toy) -> None:
-    first, second = six.store, six.store
-    assert lock._take(first, 1, {"pid": 1})
-    assert not lock._take(second, 1, {"pid": 2})
 
 
 def test_a_run_that_slept_neither_publishes_nor_deletes(six: Toy) -> None:
@@ -278,23 +236,6 @@ def test_a_file_system_without_hard_links_will_do(six: Toy, monkeypatch: pytest.
     assert not snapshot.publish(six.store, snapshot.Snapshot(version=snapshot.latest(six.store).version))
 
 
-@pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
-def test_a_lock_is_free_after_its_block_however_that_ends(tmp_path: Path, ends: type[BaseException] | None) -> None:
-    store = LocalStore(tmp_path)
-    with contextlib.suppress(ValueError, KeyboardInterrupt), lock.held(store) as held:
-        assert lock.holder(store) is not None
-        with pytest.raises(OutputHeld, match="is held by process"):
-            lock.held(LocalStore(tmp_path))
-        held.check()
-        if ends:
-            raise ends
-    assert lock.holder(store) is None
-    with lock.held(store) as later:
-        assert later.epoch == held.epoch + 1
-        with pytest.raises(OutputHeld, match=r"took .* over"):
-            held.check()
-
-
 def test_a_failed_write_never_reaches_another_file(tmp_path: Path) -> None:
     """What is left in a buffer must not be flushed into the file that got the descriptor's number next."""
     store = LocalStore(tmp_path)
@@ -324,88 +265,15 @@ def test_a_damaged_part_record_is_ignored(six: Toy) -> None:
     six.check()
 
 
-# What verify finds.
-
-
-def problem(made: Toy, code: int) -> str:
-    report = made.verify()
-    assert report.exit_code == code
-    assert len(report.problems) >= 1
-    return "\n".join(report.problems)
-
-
-def test_verify_finds_a_flipped_byte(six: Toy) -> None:
-    path = six.out / six.run().results[0].name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    report = six.verify()
-    assert report.exit_code in (1, 4)  # 4 where the flipped bit makes keys unreadable
-    assert f"data/{path.name} is damaged" in report.problems[0]
-
-
-def test_verify_finds_a_missing_file(six: Toy) -> None:
-    path = six.out / six.run().errors[0].name
-    path.unlink()
-    assert f"errors/{path.name} is gone" in problem(six, 4)
-    six.run()
-    six.check()
-
-
-def test_verify_finds_a_stray_file_and_the_next_run_removes_it(six: Toy) -> None:
-    six.run()
-    stray = six.out / "data" / "part-r000001-aaaaaaaa-bb.parquet"
-    stray.write_bytes(b"")
-    assert f"data/{stray.name} is part of no snapshot: run the same command again" in problem(six, 1)
-    (six.out / "data" / "mine.txt").write_text("")
-    assert "data/mine.txt is part of no snapshot: delete it" in problem(six, 1)
-    (six.out / "data" / "mine.txt").unlink()
-    six.run()
-    six.check()
-
-
-def test_verify_finds_a_duplicate_row_and_the_next_run_removes_it(six: Toy) -> None:
-    path = six.out / six.run().results[0].name
-    table = pq.read_table(path)
-    rewrite(six, pq_bytes(table.take([0, 0, 1, 2, 3, 4])), rows=6)
-    assert "1 images have more than one row" in problem(six, 1)
-    six.run()
-    six.check()
-
-
-def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
-    path = six.out / six.run().results[0].name
-    table = pq.read_table(path)
-    rewrite(six, pq_bytes(table.take([0, 1, 2, 3])), rows=4)
-    assert six.verify(against_source=False).remaining == 1
-    assert "1 images have no row" in problem(six, 4)
-    (six.source / table["path"][0].as_py()).unlink()
-    assert "1 rows belong to no image of the source" in problem(six, 4)
-
-
-def pq_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def rewrite(made: Toy, content: bytes, rows: int) -> None:
-    """Put other rows in place of the only result file, with a snapshot that believes in them."""
-    version = made.out / schema.VERSIONS / os.listdir(made.out / schema.VERSIONS)[0]
-    record = schema.unpack(version.read_bytes())
-    assert record is not None
-    file = record["results"][0]
-    (made.out / file["name"]).write_bytes(content)
-    file.update(rows=rows, bytes=len(content), sha256=toy.sha256(content))
-    version.write_bytes(schema.pack(record))
-
-
-def test_verify_wants_an_output_and_the_right_source(six: Toy, tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="holds no finished cvjobs output"):
-        six.verify()
-    six.run()
-    elsewhere = Toy(tmp_path / "elsewhere", six.out)
-    elsewhere.put("0.jpg", "x")
-    with pytest.raises(WrongUse, match="holds the results of"):
-        elsewhere.verify()
+def test_a_merge_writes_no_file_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is rewritten, the last row groups may hold no row that stays."""
+    monkeypatch.setattr(parts, "ROW_GROUP", 2)
+    monkeypatch.setattr(merge, "FULL", 1)  # a file for each row group
+    made = Toy(tmp_path / "source", tmp_path / "out", every=6)
+    for number in range(6):
+        made.put(f"{number}.jpg", f"image {number}")
+    made.run()
+    for name in made.computed[4:]:
+        (made.source / name).unlink()
+    assert [file.rows for file in made.run(allow_deletions=True).results] == [2, 2]
+    made.check()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import exported
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
 from commands import run
-from hypothesis import example, given
+from exported import CLASSES, NAMES, STRANGE, masked, read
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from predictions import output
@@ -25,76 +25,20 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import cvjobs
-from cvjobs.common import paths
-from cvjobs.common.categories import Category
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset.export import formats
 from cvjobs.dataset.exports.csv import harmless
-from cvjobs.dataset.exports.yolo import label_file
 from cvjobs.images.masks import rle
-
-CLASSES = [Category(1, "cat"), Category(18, "=dog"), Category(90, "b,\n\"c'")]
-NAMES = {c.id: c.name for c in CLASSES}
-STRANGE = [
-    "z.jpg",
-    "<script>alert(1)</script>.png",
-    'a "quoted", one.jpg',
-    "new\nline.jpg",
-    "=1+1.jpg",
-    "@SUM(A1).jpg",
-    "-2+3.jpg",
-    "é/日本 語.jpg",
-    "bad\\xff\\x5cbytes.jpg",
-    "../../../up.jpg",
-    "/absolute/./twice//one.jpg",
-    "s3://bucket/key.jpg",
-    "a/.hidden.jpg",
-    "'quoted.jpg",
-    " \t=2.jpg",
-]
-
-
-def found(number: int, count: int) -> list[dict[str, Any]]:
-    """Boxes within 640x480 that float32 cannot hold as they are written here."""
-    random = np.random.default_rng(number)
-    boxes = []
-    for _ in range(count):
-        (x0, x1), (y0, y1) = np.sort(random.random(2)) * 640, np.sort(random.random(2)) * 480
-        id_ = CLASSES[random.integers(3)].id
-        boxes.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "score": random.random()})
-        boxes[-1] |= {"category_id": id_, "label": NAMES[id_]}
-    return boxes
-
-
-def masked(number: int) -> list[dict[str, Any]]:
-    """The same with masks, none of which fills its box."""
-    objects = found(number, 3)
-    for at, one in enumerate(objects):
-        mask = np.random.default_rng((number, at)).random((20, 30)) > 0.5
-        one["rle"] = rle.encode(mask, (5 * at, 7), (480, 640))
-    return objects
-
-
-def read(out: Path) -> dict[str, dict[str, Any]]:
-    return {row["path"]: row for row in cvjobs.open(str(out)).to_arrow().to_pylist()}
 
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output of images with strange names, every third without a box, and one that failed."""
-    rows: list[dict[str, Any]] = [
-        {"path": path, "width": 640, "height": 480, "detections": found(n, n % 3), "id": n, "=note": f"+{n}"}
-        for n, path in enumerate(STRANGE)
-    ]
-    carried = pa.schema([("id", pa.int64()), ("=note", pa.string())])
-    rows.append({"path": "broken.jpg", "error": "corrupt"})
-    return output(tmp_path_factory.mktemp("boxes") / "out", "detect", CLASSES, rows, carried=carried)
+    return exported.boxes(tmp_path_factory.mktemp("boxes") / "out")
 
 
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [{"path": f"{n}.jpg", "width": 640, "height": 480, "detections": masked(n)} for n in range(4)]
-    return output(tmp_path_factory.mktemp("masks") / "out", "instance", CLASSES, rows)
+    return exported.masks(tmp_path_factory.mktemp("masks") / "out")
 
 
 @pytest.fixture(scope="module")
@@ -309,67 +253,6 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row["embedding"] = vector
     out = tmp_path_factory.mktemp("vectors") / "out"
     return output(out, "", [], rows, schema=schema)
-
-
-class TestYolo:
-    """YOLO's folder."""
-
-    def test_boxes(self, boxes: Path, tmp_path: Path) -> None:
-        done = cvjobs.export(boxes, tmp_path / "yolo", format="yolo")
-        rows = read(boxes)
-        assert len([*(tmp_path / "yolo" / "labels").rglob("*.txt")]) == len(rows)
-        assert {p.name for p in tmp_path.iterdir()} == {"yolo"}
-        data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
-        assert data["names"] == dict(enumerate(NAMES.values()))
-        written = 0
-        for path, row in rows.items():
-            file = os.path.join(os.fsencode(tmp_path / "yolo" / "labels"), label_file(path))
-            with open(file) as text:
-                lines = text.read().splitlines()
-            written += len(lines)
-            for line, box in zip(lines, row["detections"], strict=True):
-                number, cx, cy, w, h = map(float, line.split())
-                assert data["names"][number] == box["label"]
-                corners = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
-                expected = [box["x0"] / 640, box["y0"] / 480, box["x1"] / 640, box["y1"] / 480]
-                assert corners == pytest.approx(expected, abs=2e-6)
-        assert done.written == written > 0
-
-    @given(st.binary(min_size=1).filter(lambda raw: b"\0" not in raw))
-    @example(b"/../..//./../a.jpg")
-    @example(b"..")
-    @example(b"a/...jpg")
-    def test_no_name_leads_out_of_the_folder(self, raw: bytes) -> None:
-        file = label_file(paths.path_text(raw))
-        assert file.endswith(b".txt")
-        assert os.path.normpath(b"/labels/" + file) == b"/labels/" + file
-
-    def test_again_replaces_the_labels_and_nothing_else(self, boxes: Path, masks: Path, tmp_path: Path) -> None:
-        cvjobs.export(boxes, tmp_path, format="yolo")
-        (tmp_path / "images").mkdir()
-        (tmp_path / "images" / "mine.jpg").write_bytes(b"mine")
-        (tmp_path / ".tmp-yolo-0123").mkdir()  # of a killed one
-        cvjobs.export(masks, tmp_path, format="yolo")
-        assert {p.name for p in (tmp_path / "labels").iterdir()} == {"0.txt", "1.txt", "2.txt", "3.txt"}
-        assert {p.name for p in tmp_path.iterdir()} == {"labels", "data.yaml", "images"}
-        assert (tmp_path / "images" / "mine.jpg").read_bytes() == b"mine"
-
-    @pytest.mark.parametrize("names", [("a/b.jpg", "a/b.png"), ("b.jpg", "b.txt/c.jpg"), ("b.txt/c.jpg", "b.jpg")])
-    def test_images_with_one_label_file_are_refused(self, tmp_path: Path, names: tuple[str, str]) -> None:
-        rows = [{"path": path, "width": 1, "height": 1, "detections": []} for path in names]
-        out = output(tmp_path / "out", "detect", CLASSES, rows)
-        with pytest.raises(WrongUse, match="shares its label file"):
-            cvjobs.export(out, tmp_path / "yolo", format="yolo")
-        assert not (tmp_path / "yolo").exists()
-
-    def test_another_folder_is_refused(self, boxes: Path, tmp_path: Path) -> None:
-        (tmp_path / "data.yaml").write_text("names: [mine]\n")
-        for to in (tmp_path, tmp_path / "data.yaml"):
-            with pytest.raises(WrongUse, match="holds something else than a yolo export"):
-                cvjobs.export(boxes, to, format="yolo")
-        assert (tmp_path / "data.yaml").read_text() == "names: [mine]\n"
-        with pytest.raises(WrongUse, match="no folder of this machine"):
-            cvjobs.export(boxes, "s3://bucket/yolo", format="yolo")
 
 
 class TestWrongUse:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from predictions import output
+from trees import as_nobody, opened
 
 import cvjobs
 from cvjobs.common.categories import Category
@@ -279,3 +280,29 @@ def test_what_does_not_fit_is_said(found: Path, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("{}")
     with pytest.raises(WrongUse, match="holds no predictions"):
         cvjobs.eval(str(tmp_path / "list.json"), str(tmp_path / "truth.json"))
+
+
+@pytest.mark.parametrize("shut", ["near", "near/deep/far/away"])  # the second is met when the masks are listed
+def test_a_folder_of_the_truth_that_cannot_be_listed_is_one_sentence(tmp_path: Path, shut: str) -> None:
+    truth = opened(tmp_path) / "truth"
+    (truth / shut).mkdir(parents=True)
+    (truth / "a.png").touch()
+    (truth / shut).chmod(0)
+
+    def read() -> str:
+        with pytest.raises(WrongUse) as refused:
+            ground_truth_open.read(str(truth), "semantic")
+        return str(refused.value)
+
+    try:
+        assert as_nobody(read) == f"{truth / shut} cannot be read (Permission denied)."
+    finally:
+        (truth / shut).chmod(0o755)
+
+
+@pytest.mark.parametrize("categories", [5, {"id": 1}, "cats"])
+def test_predictions_with_categories_that_are_no_list_are_one_sentence(tmp_path: Path, categories: Any) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(coco()))
+    (tmp_path / "found.json").write_text(json.dumps(coco(categories=categories)))
+    with pytest.raises(WrongUse, match=r"found\.json has categories that are no list\.$"):
+        evaluated(tmp_path / "found.json", tmp_path / "truth.json", tmp_path)

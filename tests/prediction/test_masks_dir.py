@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from commands import kill, run, sentence, started, until
+from commands import here, kill, sentence, started, until
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -331,19 +331,19 @@ def test_the_command(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, (33, 40, 3), np.uint8)).save(source / name)
     words = ["segment", source, "-o", out, "--model", "lraspp_mobilenet_v3_large", "--weights", "random"]
     words += ["--imgsz", 32, "--masks-dir", place]
-    assert "is no folder" in sentence(run(*words[:-1], "s3://bucket/masks"), 2)
+    assert "is no folder" in sentence(here(*words[:-1], "s3://bucket/masks"), 2)
     assert not out.exists()
-    ended = run(*words, "--limit", 2, OMP_NUM_THREADS="1")
+    ended = here(*words, "--limit", 2)
     assert ended.code == 0, ended
     assert f"{place}: 2 masks written" in ended.out
     (source / "sub" / "b.jpg").unlink()
-    ended = run(*words, "--json", "--allow-deletions", OMP_NUM_THREADS="1")
+    ended = here(*words, "--json", "--allow-deletions")
     assert ended.code == 0, ended
     summary = json.loads(ended.out)
     assert (summary["masks"], summary["masks_dir"], summary["computed"]) == (1, str(place), 1)
     assert pngs(place) == {"a.png.png", "sub/c.jpg.png"}
     shutil.rmtree(place)
-    assert run(*words, "--dry-run").code == 0
+    assert here(*words, "--dry-run").code == 0
     assert not place.exists()
-    assert json.loads(run(*words, "--json").out)["masks"] == 2
+    assert json.loads(here(*words, "--json").out)["masks"] == 2
     assert values(place / "a.png.png").shape == (33, 40)

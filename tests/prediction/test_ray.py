@@ -131,9 +131,14 @@ def test_a_worker_that_cannot_start(photos: Path, tmp_path: Path, cluster: dict[
 
 
 def test_more_workers_than_the_cluster_has_cores(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
-    assert "--workers 3 needs 3 cores and the cluster has 2" in sentence(
-        embed(photos, tmp_path / "out", "--workers", 3, **cluster), 2
+    text = (
+        "import sys, ray, cvjobs.cli; code = cvjobs.cli.main(sys.argv[1:]); "
+        "assert not ray.is_initialized(), 'the next run of this process would be on this cluster'; sys.exit(code)"
     )
+    words = ("embed", photos, "-o", tmp_path / "out", "--model", "thumbnail/4", "--workers", 3)
+    program = [sys.executable, "-c", text]
+    ended = run(*words, program=program, cwd=tmp_path, **cluster)
+    assert "--workers 3 needs 3 cores and the cluster has 2" in sentence(ended, 2)
 
 
 def test_a_cluster_that_does_not_answer(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
@@ -158,7 +163,7 @@ def test_a_stop_in_the_middle(slow_photos: Path, tmp_path: Path, cluster: dict[s
 def test_an_output_is_a_ray_dataset(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
     out = tmp_path / "out"
     assert embed(photos, out).code == 0
-    program = (
+    text = (
         "import sys, ray, cvjobs; ray.init(log_to_driver=False); "
         "print(sorted(row['path'] for row in cvjobs.open(sys.argv[1]).to_ray().take_all())[:3])"
     )

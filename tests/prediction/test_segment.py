@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Ended, exact, opened, run, sentence, verify
+from commands import Ended, exact, here, opened, run, sentence, verify
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ def maps(out: Path) -> Maps:
 
 
 def segment(source: object, out: object, *words: object, model: str = SMALL) -> Ended:
-    return run("segment", source, "-o", out, "--model", f"torchvision/{model}", *words, OMP_NUM_THREADS="1")
+    return here("segment", source, "-o", out, "--model", f"torchvision/{model}", *words)
 
 
 def compare(found: Maps, expected: Maps) -> None:

@@ -10,7 +10,7 @@ import calibrated
 import numpy as np
 import pytest
 import torch
-from commands import exact, opened, run, sentence
+from commands import exact, here, opened, sentence
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pycocotools import mask as coco
@@ -74,12 +74,12 @@ def test_objects_are_those_of_torchvision(folder: Path, weights: Path, tmp_path:
     source.mkdir()
     for name in ("picture0.png", "picture2.png", "picture3.png", "turned6.png"):  # two of one size, one on its side
         shutil.copy(folder / name, source)
-    ended = run("segment", source, "-o", out, "--model", NAME, "--weights", weights, "--imgsz", 96, "--batch-size", 3)
+    ended = here("segment", source, "-o", out, "--model", NAME, "--weights", weights, "--imgsz", 96, "--batch-size", 3)
     assert ended.code == 0, ended
     exact(out, source, 4)
     assert opened(out).snapshot.facts["task"] == "instance"
     assert compare(out, expected(model, source)) >= 200
-    refused = sentence(run("segment", source, "-o", out, "--model", "lraspp_mobilenet_v3_large", "--conf", 0.5), 2)
+    refused = sentence(here("segment", source, "-o", out, "--model", "lraspp_mobilenet_v3_large", "--conf", 0.5), 2)
     assert refused.startswith("--conf ") or "No weights" in refused
 
 
@@ -90,7 +90,7 @@ def test_every_model_at_its_own_size(
     name: str, batch: int, folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     weights = calibrated.weights(name, tmp_path_factory)
-    ended = run("segment", folder, "-o", tmp_path, "--model", name, "--weights", weights, "--batch-size", batch)
+    ended = here("segment", folder, "-o", tmp_path, "--model", name, "--weights", weights, "--batch-size", batch)
     assert ended.code == 0, ended
     assert compare(tmp_path, expected(calibrated.reference(name, weights), folder)) >= 200
 

@@ -31,7 +31,7 @@ DATA, LABELS, ASIDE = "data.yaml", "labels", ".tmp-yolo-"
 def write(output: ExportedOutput, to: str) -> int:
     """Write the folder and return how many boxes it has; raises WrongUse where another one is there.
 
-    It is complete when it has its ``labels.yaml``. What else is in it, such as ``images``, stays.
+    It is complete when it has its ``data.yaml``. What else is in it, such as ``images``, stays.
     """
     if address(to):
         raise WrongUse(f"{to} is no folder of this machine, and yolo's format is one: choose another -o.")
@@ -63,11 +63,16 @@ def _check(folder: Path) -> None:
         return
     entries = list(folder.iterdir()) if folder.is_dir() else [folder]
     left = [entry for entry in entries if entry.name.startswith(ASIDE)]
-    data = folder / DATA
-    if len(left) < len(entries) and not (data.is_file() and data.read_bytes().startswith(OURS.encode())):
+    # A kill while the new labels are put in place leaves this file aside.
+    ours = any(_is_ours(place / DATA) for place in (folder, *left))
+    if len(left) < len(entries) and not ours:
         raise WrongUse(f"{folder} holds something else than a yolo export: choose another -o, or delete it.")
     for entry in left:
         shutil.rmtree(entry)
+
+
+def _is_ours(data: Path) -> bool:
+    return data.is_file() and data.read_bytes().startswith(OURS.encode())
 
 
 def _data(output: ExportedOutput) -> str:

@@ -17,19 +17,34 @@ LARGEST = 64 << 20  # bytes of one annotation file
 
 
 def below(folder: Path, ending: str) -> list[Path]:
-    """Return the files with an ending (lower case) in a folder and its subfolders, sorted; hidden ones are left out."""
+    """Return the files with an ending (lower case) in a folder and its subfolders, sorted; hidden ones are left out.
+
+    Raises BadTruth where one of the folders cannot be listed.
+    """
     found = []
-    for where, inside, names in os.walk(folder):
+    for where, inside, names in os.walk(folder, onerror=_unlisted):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         found += [Path(where, name) for name in names if name.lower().endswith(ending) and not name.startswith(".")]
     return sorted(found)
 
 
 def any_below(folder: Path, ending: str) -> bool:
-    """Return whether a folder, or a folder in it, has a file with an ending; looks two levels deep."""
-    places = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
-    places += [entry for place in places[1:] for entry in place.iterdir() if entry.is_dir()]
-    return any(name.lower().endswith(ending) for place in places for name in os.listdir(place))
+    """Return whether a folder, or a folder in it, has a file with an ending; looks two levels deep.
+
+    Raises BadTruth where one of the folders cannot be listed.
+    """
+    try:
+        places = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
+        places += [entry for place in places[1:] for entry in place.iterdir() if entry.is_dir()]
+        return any(name.lower().endswith(ending) for place in places for name in os.listdir(place))
+    except OSError as error:
+        _unlisted(error)
+        raise
+
+
+def _unlisted(error: OSError) -> None:
+    """Raise BadTruth: a folder that is left out would be images that count as wrong."""
+    raise BadTruth(Path(error.filename), None, f"cannot be read ({error.strerror})") from error
 
 
 def name_of(file: Path, folder: Path) -> str:
@@ -51,7 +66,7 @@ def content(file: Path) -> bytes:
 
 
 def class_names(folder: Path, given: Sequence[str]) -> list[str]:
-    """Return the names of classes: those given, or of ``classes.txt`` or ``labels.yaml`` there or up to two folders up.
+    """Return the names of classes: those given, or of ``classes.txt`` or ``data.yaml`` there or up to two folders up.
 
     Without any there are none. Raises WrongUse where such a file makes no sense.
     """

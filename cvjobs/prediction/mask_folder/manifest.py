@@ -17,7 +17,7 @@ from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 OWN = ".cvjobs-masks"  # our folder in the folder of masks
 NAME = "manifest.parquet"
 
-# ``file`` is the mask of ``path``, of so many bytes; null until it is written. ``made_from`` digests the image's
+# ``file`` is the mask of ``path``, ``bytes`` its size, null until it is written. ``made_from`` digests the image's
 # content and what made the mask of it.
 SCHEMA = pa.schema(
     [
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Make the folder and keep others from writing to it; raises OutputHeld where somebody does.
+    """Make the folder and keep other runs from writing to it; raises OutputHeld where one does.
 
     What a killed run was just writing is removed.
     """

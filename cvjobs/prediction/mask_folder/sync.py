@@ -209,6 +209,6 @@ def _size(file: str) -> int:
 
 
 def _between(rows: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
-    """Return those of sorted rows that are among so many from the first one, counted from that."""
+    """Return those of sorted rows that are among ``count`` rows from ``first`` on, counted from it."""
     begin, end = np.searchsorted(rows, [first, first + count])
     return rows[begin:end] - first

@@ -56,7 +56,7 @@ def reasons(store: Store, base: Snapshot, outdated: pa.Array) -> list[Reason]:
                 reason.count += entry["counts"]
                 mine = table.filter(pc.equal(table["code"], reason.code))
                 reason.before += pc.sum(mine["before"]).as_py() or 0
-                # Those that worked before are what somebody looks for first.
+                # A reader looks first for those that worked before.
                 first = mine.filter(mine["before"]).slice(0, NAMES)
                 rest = mine.filter(pc.invert(mine["before"])).slice(0, NAMES)
                 known = [*reason.rows, *first.cast(_plain(first)).to_pylist(), *rest.cast(_plain(rest)).to_pylist()]

@@ -191,7 +191,7 @@ def _classify(image: Thumbnail, row: dict[str, Any], categories: list[Category])
     if label is None or score is None:
         return ResultPicture(image=image, path=row["path"], note="no label")
     others = [f"{guess['label']} {guess['score']:.2f}" for guess in (row["top"] or [])[1:GUESSES]]
-    # So many classes have no colours of their own.
+    # More classes than colours have none of their own.
     colour = palette.place(ids[label]) if label in ids and len(categories) <= len(palette.COLOURS) else None
     tag = Tag(left=0, top=0, colour=colour, text=shortened(label, LONGEST), figure=f"{score:.2f}")
     over = Overlay(width=image.width, height=image.height, tags=(tag,)) if image.uri else None

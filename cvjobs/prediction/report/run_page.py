@@ -135,7 +135,8 @@ def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
         ok=summary.ok,
         failed=summary.failed,
         skipped=summary.skipped,
-        computed=run.pace.answered + run.plan.failures.num_rows,
+        # What a worker answered that died before it was durable is answered twice.
+        computed=min(run.pace.answered, run.plan.todo.num_rows) + run.plan.failures.num_rows,
         new=run.plan.new,
         changed=len(run.plan.outdated),
         gone=run.plan.gone,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
 from cvjobs.dataset import schema
@@ -20,12 +21,9 @@ from cvjobs.storage.remote_files import is_remote
 
 if TYPE_CHECKING:
     from types import TracebackType
-from cvjobs.clusters.ray import connect, disconnect, library, share
 
 STARTS = 3
-
-
-CLOSING = 20.0
+CLOSING = 20.0  # s
 
 
 class Actor:
@@ -77,7 +75,12 @@ class RayWorkers:
         if self._ours:
             connect(address)
         gpu = spec.device != "cpu"
-        self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
+        try:
+            self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
+        except CvjobsError:
+            if self._ours:  # the next run of this process may be on another cluster
+                disconnect()
+            raise
         actor = ray.remote(Actor)
         self._make = actor.options(
             num_cpus=spec.cpus,

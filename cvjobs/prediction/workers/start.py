@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.prediction.engine.engine import EngineSpec
-
-if TYPE_CHECKING:
-    pass
 from cvjobs.prediction.workers.in_process import InProcessWorkers
 from cvjobs.prediction.workers.ray_actors import RayWorkers
 

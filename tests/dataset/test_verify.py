@@ -1,0 +1,106 @@
+"""What verify finds in an output, what it counts, and that the next run mends it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import toy
+from toy import Toy
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import schema
+
+
+@pytest.fixture
+def six(tmp_path: Path) -> Toy:
+    return toy.six(tmp_path)
+
+
+def problem(made: Toy, code: int) -> str:
+    report = made.verify()
+    assert report.exit_code == code
+    assert len(report.problems) >= 1
+    return "\n".join(report.problems)
+
+
+def test_verify_finds_a_flipped_byte(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    report = six.verify()
+    assert report.exit_code in (1, 4)  # 4 where the flipped bit makes keys unreadable
+    assert f"data/{path.name} is damaged" in report.problems[0]
+
+
+def test_verify_finds_a_missing_file(six: Toy) -> None:
+    path = six.out / six.run().errors[0].name
+    path.unlink()
+    assert f"errors/{path.name} is gone" in problem(six, 4)
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_stray_file_and_the_next_run_removes_it(six: Toy) -> None:
+    six.run()
+    stray = six.out / "data" / "part-r000001-aaaaaaaa-bb.parquet"
+    stray.write_bytes(b"")
+    assert f"data/{stray.name} is part of no snapshot: run the same command again" in problem(six, 1)
+    (six.out / "data" / "mine.txt").write_text("")
+    assert "data/mine.txt is part of no snapshot: delete it" in problem(six, 1)
+    (six.out / "data" / "mine.txt").unlink()
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_duplicate_row_and_the_next_run_removes_it(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    table = pq.read_table(path)
+    rewrite(six, pq_bytes(table.take([0, 0, 1, 2, 3, 4])), rows=6)
+    assert "1 images have more than one row" in problem(six, 1)
+    report = six.verify(against_source=False)
+    assert (report.exit_code, report.duplicates, report.missing, report.remaining) == (1, 1, 0, 0)
+    six.run()
+    six.check()
+
+
+def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
+    path = six.out / six.run().results[0].name
+    table = pq.read_table(path)
+    rewrite(six, pq_bytes(table.take([0, 1, 2, 3])), rows=4)
+    assert six.verify(against_source=False).remaining == 1
+    assert "1 images have no row" in problem(six, 4)
+    (six.source / table["path"][0].as_py()).unlink()
+    assert "1 rows belong to no image of the source" in problem(six, 4)
+
+
+def pq_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def rewrite(made: Toy, content: bytes, rows: int) -> None:
+    """Put other rows in place of the only result file, with a snapshot that believes in them."""
+    version = made.out / schema.VERSIONS / os.listdir(made.out / schema.VERSIONS)[0]
+    record = schema.unpack(version.read_bytes())
+    assert record is not None
+    file = record["results"][0]
+    (made.out / file["name"]).write_bytes(content)
+    file.update(rows=rows, bytes=len(content), sha256=toy.sha256(content))
+    version.write_bytes(schema.pack(record))
+
+
+def test_verify_wants_an_output_and_the_right_source(six: Toy, tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="holds no finished cvjobs output"):
+        six.verify()
+    six.run()
+    elsewhere = Toy(tmp_path / "elsewhere", six.out)
+    elsewhere.put("0.jpg", "x")
+    with pytest.raises(WrongUse, match="holds the results of"):
+        elsewhere.verify()
