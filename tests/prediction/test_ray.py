@@ -168,7 +168,7 @@ def test_an_output_is_a_ray_dataset(photos: Path, tmp_path: Path, cluster: dict[
         "print(sorted(row['path'] for row in cvjobs.open(sys.argv[1]).to_ray().take_all())[:3])"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program, str(out)],
+        [sys.executable, "-c", text, str(out)],
         capture_output=True,
         text=True,
         env=environment(**cluster),
