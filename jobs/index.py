@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cvjobs.config.fields import REQUIRED
 from cvjobs.config.options import Address, Json, StorageOptions
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Config:
             metavar="FOLDER",
             help="The index's folder; the same folder is brought up to date. Only --info and --rollback do without.  "
             "[default: none]",
-            rich_help_panel="Model, data and size",
+            rich_help_panel=REQUIRED,
         ),
     ] = None
     kind: Annotated[

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.config.fields import REQUIRED
 from cvjobs.config.options import Json
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ class Config:
     ]
     id: Annotated[
         str | None,
-        typer.Argument(
-            help="The id of the job; only list needs none.  [default: none]", rich_help_panel="Cluster and storage"
-        ),
+        typer.Argument(help="The id of the job; only list needs none.  [default: none]", rich_help_panel=REQUIRED),
     ] = None
     address: Annotated[
         str,

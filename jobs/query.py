@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.config.fields import REQUIRED
 from cvjobs.config.options import Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Config:
         typer.Argument(
             help="The queries: an image, a folder, a glob, a list, or an output of `cvjobs embed`. Only --duplicates "
             "does without.  [default: none]",
-            rich_help_panel="Search",
+            rich_help_panel=REQUIRED,
         ),
     ] = None
     k: Annotated[

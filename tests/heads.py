@@ -46,7 +46,9 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0
-        shutil.rmtree(host.folder(name))
+        # A file that a dying process still wrote may come to be while the folder is deleted.
+        place = host.folder(name)
+        until(lambda: shutil.rmtree(place, ignore_errors=True) or not place.exists())
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def _parameter(field: Field) -> inspect.Parameter:
         info.min = info.max = None
         kind = str
     if field.positional:
-        info.metavar = field.name.upper()
+        info.metavar = field.name.upper() if field.required else f"[{field.name.upper()}]"
     info.rich_help_panel = field.group
     if field.required:
         default = None  # it may still come from cvjobs.yaml

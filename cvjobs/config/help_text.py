@@ -37,11 +37,9 @@ class Command(TyperCommand):
         """Return what every command line has, then that there are options."""
         pieces = []
         for parameter in self.get_params(ctx):
-            given = getattr(parameter, "rich_help_panel", None) == REQUIRED
             if parameter.param_type_name == "argument":
-                name = parameter.metavar or str(parameter.name)
-                pieces.append(name if given else f"[{name}]")
-            elif given:
+                pieces.append(parameter.metavar or str(parameter.name))
+            elif getattr(parameter, "rich_help_panel", None) == REQUIRED:
                 value = parameter.metavar or str(parameter.name).upper()
                 pieces.append(f"{parameter.opts[0]} {value}")
         return [*pieces, "[OPTIONS]"]

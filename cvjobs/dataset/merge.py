@@ -80,7 +80,7 @@ def merge(store: Store, base: Snapshot, parts: list[Part], known: Known, change:
         folded=tuple(sorted(part.name for part in parts)),
         created=snapshot.now(),
     )
-    if not parts and _same(base, new):
+    if not parts and _same(base, new) and dataset_schema.LISTING in store.names(f"{dataset_schema.RUNS}/{base.run}"):
         _clean(store, base, list(change.abandoned), base)
         sweep(store, change.draft.run, change.lock)
         return base

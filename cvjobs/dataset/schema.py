@@ -12,6 +12,7 @@ import pyarrow as pa
 DATA, ERRORS = "data", "errors"
 PARTS, RUNS, VERSIONS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/versions", "_cvjobs/lease"
 FORMAT = "_cvjobs/format.json"
+LISTING = "listing.parquet"  # of a run, in its folder
 SUMMARY, REPORT = "summary.json", "report.html"
 HISTORY, STATISTICS, PICTURES = "_cvjobs/history.json", "_cvjobs/statistics.json", "_cvjobs/pictures.json"
 

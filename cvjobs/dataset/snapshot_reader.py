@@ -192,9 +192,17 @@ class Dataset:
         return self.to_arrow(columns).to_pandas()
 
     def to_ray(self) -> ray.data.Dataset:
-        """Return the results as a Ray Dataset, read lazily by whatever Ray this process is connected to."""
+        """Return the results as a Ray Dataset, read lazily by the Ray that this process is connected to.
+
+        Without one it connects to ``RAY_ADDRESS``, or starts a Ray on this machine; another cluster
+        that Ray finds on it is left alone. Raises JobFailed where Ray does not answer.
+        """
         import ray.data
 
+        from cvjobs.clusters.ray import connect
+
+        if not ray.is_initialized():
+            connect(os.environ.get("RAY_ADDRESS"))
         if not (place := address(self._reader.store.place)):
             return ray.data.read_parquet(self.files)
         files = [f.removeprefix(f"{place.scheme}://") for f in self.files]

@@ -232,4 +232,4 @@ def _write_run(store: Store, order: UpdateRequest, author: Author, want: Want) -
     config = dataset_schema.pack({**order.config, "facts": order.facts, "author": vars(author)})
     store.write_bytes(f"{folder}/config.json", config)
     keys = want.table.select([f.name for f in dataset_schema.KEYS])
-    parts.write_table(store, f"{folder}/listing.parquet", keys.schema, [keys])
+    parts.write_table(store, f"{folder}/{dataset_schema.LISTING}", keys.schema, [keys])

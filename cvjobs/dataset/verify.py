@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import changes, keys, lock, parts, schema, snapshot
-from cvjobs.dataset.keys import Want
+from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
@@ -63,7 +64,7 @@ class VerifyReport:
 def verify(store: Store, listing: Listing | None) -> VerifyReport:
     """Check the newest snapshot against its own listing, or against the source as it is listed now.
 
-    Raises WrongUse where the folder holds no snapshot, or the listing is of another source.
+    Raises WrongUse where the folder holds no snapshot, or the given listing is of another source.
     """
     base = open_newest(store).snapshot
     if listing is not None and listing.source != base.source:
@@ -73,7 +74,9 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     checked = in_flight(store, partial(_damage, store), (*base.results, *base.errors))
     problems = [problem for problem in checked if problem]
     state = keys.load(store, base, [])
-    want = _frozen(store, base) if listing is None else changes.wanted(store, listing, state)
+    want, lost = _frozen(store, base, state) if listing is None else (changes.wanted(store, listing, state), None)
+    if lost:
+        problems.append(lost)
     unique = len(pc.unique(state.ids))
     duplicates = len(state.ids) - unique
     if duplicates:
@@ -120,17 +123,23 @@ def _damage(store: Store, file: File) -> str | None:
     return None if digest.hexdigest() == file.sha256 else f"{file.name} is damaged (its sha256 differs): {remedy}"
 
 
-def _frozen(store: Store, base: Snapshot) -> Want:
-    """Return what the snapshot's run wanted; raises WrongUse where that listing is gone."""
-    name = f"{schema.RUNS}/{base.run}/listing.parquet"
+def _frozen(store: Store, base: Snapshot, state: Known) -> tuple[Want, str | None]:
+    """Return what the snapshot's run wanted; where that listing is lost, the images that have rows, and a problem."""
+    folder = f"{schema.RUNS}/{base.run}"
+    name = f"{folder}/{schema.LISTING}"
     try:
         table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
-    except snapshot.DamagedOutput as error:
-        raise WrongUse(f"{store.place} lost the listing of its last run ({name}): pass --source.") from error
-    want = Want(table=table, accepted=table["version"].to_numpy())
-    if want.digest() != base.want:
-        raise WrongUse(f"The listing of the last run ({name}) is not the one that was published: pass --source.")
-    return want
+        want = Want(table=table, accepted=table["version"].to_numpy())
+        if want.digest() == base.want:
+            return want, None
+        remedy = "is not the listing that was published: delete it, and the same command writes it anew"
+    except snapshot.DamagedOutput:
+        gone = schema.LISTING not in store.names(folder)
+        remedy = f"is {'gone: ' if gone else 'damaged: delete it, and '}the same command writes it anew"
+    rows = pa.table({"image_id": state.ids, "version": state.versions})
+    table = rows.group_by("image_id").aggregate([("version", "max")])
+    want = Want(table=table, accepted=table["version_max"].to_numpy())
+    return want, f"{name} {remedy}, and --source tells until then which images are missing"
 
 
 def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:

@@ -55,4 +55,14 @@ def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found
     """Write the model that scored best so far, and its scores of the validation images."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     table(plan.run, task.file, task.table("val", plan.val, found))
-    content(plan.run, MODEL, save(tensors, plan.metadata(epoch, found.metric)))
+    content(plan.run, MODEL, _canonical(save(tensors, plan.metadata(epoch, found.metric))))
+
+
+def _canonical(model: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order: the library's own order differs from process to process."""
+    end = 8 + int.from_bytes(model[:8], "little")
+    header = json.loads(model[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + model[end:]

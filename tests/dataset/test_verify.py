@@ -68,6 +68,27 @@ def test_verify_finds_a_duplicate_row_and_the_next_run_removes_it(six: Toy) -> N
     six.check()
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut short", "another one"])
+def test_verify_finds_a_lost_listing_and_the_next_run_writes_it_anew(six: Toy, damage: str) -> None:
+    before = six.run()
+    path = six.out / schema.RUNS / before.run / schema.LISTING
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:100])
+    if damage == "another one":
+        pq.write_table(pq.read_table(path).slice(1), path)
+    if damage == "gone":
+        path.unlink()
+    report = six.verify(against_source=False)
+    assert (report.exit_code, report.listed, report.missing, report.remaining) == (1, 6, 0, 0)
+    assert path.name in report.problems[0]
+    assert six.verify().exit_code == 0
+    path.unlink(missing_ok=True)
+    after = six.run()
+    assert (after.results, after.errors) == (before.results, before.errors)
+    assert six.verify(against_source=False).exit_code == 0
+    six.check()
+
+
 def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
     path = six.out / six.run().results[0].name
     table = pq.read_table(path)

@@ -124,16 +124,33 @@ def test_an_agent_that_others_reach(status: int, level: str, tmp_path: Path) -> 
 
 
 def test_versions_that_do_not_work_or_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, version in (("torch", "2.9.1"), ("ray", "3.0.0")):
+    other = "Requires-Dist: torch (==2.14.1)\n"
+    for name, version, more in (("torch", "2.9.1", ""), ("ray", "3.0.0", ""), ("torchvision", "0.29.1", other)):
         folder = tmp_path / f"{name}-{version}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
     monkeypatch.syspath_prepend(str(tmp_path))
     found = [finding.what for finding in bad(library_versions.check())]
     assert "torch 2.9.1 is installed and cvjobs needs >=2.11" in found
     assert any(what.startswith("ray 3.0.0 is installed and cvjobs needs") for what in found)
-    assert any(what.startswith("torch 2.9.1 and torchvision") for what in found)
+    assert "torch 2.9.1 and torchvision 0.29.1 do not belong together: it needs torch==2.14.1" in found
     assert "torch 2.9.1 has a known hole" in found
+
+
+def test_a_newer_torch_that_torchvision_allows_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for name, version, more in (
+        ("torch", "2.99.0", ""),
+        ("torchvision", "0.29.2", "Requires-Dist: torch (>=2.14.0)\n"),
+    ):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+        found[name] = version
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert bad(library_versions.check()) == []
+    monkeypatch.setattr("torch.ops.torchvision", None)
+    assert "its operators cannot be called" in only(library_versions.check()).what
 
 
 def test_a_package_that_is_not_installed() -> None:

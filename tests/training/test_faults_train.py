@@ -69,6 +69,7 @@ def test_ten_kills_of_everything(images: Path, tmp_path: Path) -> None:
     assert curve(killed) == curve(tmp_path / "whole")
     one, other = (load_file(place / "model.safetensors") for place in (killed, tmp_path / "whole"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert (killed / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
 def test_ctrl_c_and_the_same_command(images: Path, tmp_path: Path) -> None:

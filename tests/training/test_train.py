@@ -76,6 +76,15 @@ def test_what_a_run_leaves(trained: TrainingSummary) -> None:
     assert "<b>.png" not in page
 
 
+def test_the_metadata_of_the_model_are_in_order(trained: TrainingSummary) -> None:
+    content = (Path(trained.out) / "model.safetensors").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    names = list(json.loads(content[8 : 8 + size])["__metadata__"])
+    assert len(names) > 2
+    assert names == sorted(names)
+    assert size % 8 == 0
+
+
 def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "epochs": 1, "lr": 1e-9}  # which learns nothing
     summary = cvjobs.train(images, tmp_path / "run", **options)

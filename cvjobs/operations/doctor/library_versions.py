@@ -1,22 +1,22 @@
-"""Whether what is installed is what cvjobs needs, and whether the three torch packages belong together."""
+"""Whether what is installed is what cvjobs needs, and whether torch and torchvision belong together."""
 
 from __future__ import annotations
 
 import platform
-import re
-import sys
 from collections.abc import Iterator
 from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from cvjobs.operations.doctor.finding import Finding
 
 # From here on the security fixes that cvjobs counts on are in: https://nvd.nist.gov, CVE-2026-24747 and CVE-2026-25087.
-SAFE = {"torch": (2, 10), "pyarrow": (23, 0, 1)}
-_REQUIREMENT = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*([^;]*)")
+SAFE = {"torch": "2.10", "pyarrow": "23.0.1"}
 
 
 def check() -> Iterator[Finding]:
-    """Look at Python, at each requirement of cvjobs, and at torch, torchvision and torchcodec together."""
+    """Look at Python, at each requirement of cvjobs, and at torch and torchvision together."""
     yield Finding.ok("versions", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     wrong = [finding for requirement in metadata.requires("cvjobs") or () for finding in _one(requirement)]
     yield from wrong
@@ -24,56 +24,55 @@ def check() -> Iterator[Finding]:
         yield Finding.ok("versions", "every package that cvjobs needs is installed, in a version that it works with")
     yield from _together()
     for name, least in SAFE.items():
-        if (found := _installed(name)) and _numbers(found) < least:
-            wanted = ".".join(map(str, least))
-            fix = f"Install {name} {wanted} or newer: older ones can be made to run code by a file."
+        if (found := _installed(name)) and found < Version(least):
+            fix = f"Install {name} {least} or newer: older ones can be made to run code by a file."
             yield Finding.broken("versions", f"{name} {found} has a known hole", fix)
 
 
-def _one(requirement: str) -> Iterator[Finding]:
-    """Look at one requirement, such as ``ray[data]>=2.55,<3``; markers of other machines and extras are left out."""
-    named, _, marker = requirement.partition(";")
-    other = ("win" in marker or "!=" in marker) and sys.platform == "linux" and platform.machine() == "x86_64"
-    match = _REQUIREMENT.match(named.strip())
-    if "extra" in marker or other or not match:
+def _one(text: str) -> Iterator[Finding]:
+    """Look at one requirement, such as ``ray[data]>=2.55,<3``; those of other machines and of extras are left out."""
+    requirement = Requirement(text)
+    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
         return
-    name, wanted = match[1], match[2].strip()
-    found = _installed(name)
+    requirement.marker = None
+    found = _installed(requirement.name)
+    fix = f"Run: python -m pip install '{requirement}'."
     if found is None:
-        yield Finding.broken("versions", f"{name} is not installed", f"Run: python -m pip install '{named.strip()}'.")
-    elif not all(_holds(found, part) for part in wanted.split(",") if part):
-        fix = f"Run: python -m pip install '{named.strip()}'."
-        yield Finding.broken("versions", f"{name} {found} is installed and cvjobs needs {wanted}", fix)
+        yield Finding.broken("versions", f"{requirement.name} is not installed", fix)
+    elif not requirement.specifier.contains(found, prereleases=True):
+        what = f"{requirement.name} {found} is installed and cvjobs needs {requirement.specifier}"
+        yield Finding.broken("versions", what, fix)
 
 
 def _together() -> Iterator[Finding]:
-    """Look whether the torch packages belong together: torchvision 0.N goes with torch 2.(N-15) as from 2.0 on."""
+    """Look whether torchvision was made for this torch, as it says itself, and whether its operators can be called."""
     torch, vision, codec = (_installed(name) for name in ("torch", "torchvision", "torchcodec"))
     if not torch or not vision or not codec:
         return
-    fits = _numbers(torch)[0] == 2 and _numbers(vision)[:2] == (0, _numbers(torch)[1] + 15)
-    if not fits:
-        fix = "Install both in one command from one index, as in: python -m pip install --upgrade torch torchvision."
-        yield Finding.broken("versions", f"torch {torch} and torchvision {vision} do not belong together", fix)
+    needed = [Requirement(text) for text in metadata.requires("torchvision") or ()]
+    reasons = [f"it needs {r}" for r in needed if r.name == "torch" and not r.specifier.contains(torch.public, True)]
+    if not reasons and not _operators():
+        reasons = ["its operators cannot be called"]
+    if reasons:
+        what = f"torch {torch} and torchvision {vision} do not belong together: {reasons[0]}"
+        fix = f"Run: python -m pip install --force-reinstall 'torchvision=={vision}'."
+        yield Finding.broken("versions", what, fix)
         return
     yield Finding.ok("versions", f"torch {torch}, torchvision {vision}, torchcodec {codec}")
 
 
-def _installed(name: str) -> str | None:
+def _operators() -> bool:
     try:
-        return metadata.version(name)
+        import torch
+        import torchvision  # noqa: F401 - registers them
+
+        return callable(torch.ops.torchvision.nms)
+    except (ImportError, AttributeError, RuntimeError, OSError):
+        return False
+
+
+def _installed(name: str) -> Version | None:
+    try:
+        return Version(metadata.version(name))
     except metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
-def _holds(found: str, condition: str) -> bool:
-    """Return whether a version meets ``>=2.55`` or ``<3``, the two kinds that cvjobs uses."""
-    match = re.fullmatch(r"\s*(>=|<)\s*([\d.]+)\s*", condition)
-    if not match:
-        return True
-    here, there = _numbers(found), _numbers(match[2])
-    return here >= there if match[1] == ">=" else here < there
