@@ -46,9 +46,13 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0
-        # A file that a dying process still wrote may come to be while the folder is deleted.
-        place = host.folder(name)
-        until(lambda: shutil.rmtree(place, ignore_errors=True) or not place.exists())
+        until(lambda: _deleted(host.folder(name)))
+
+
+def _deleted(folder: Path) -> bool:
+    """Delete a folder into which a process that ends may still write, and return whether it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 @contextmanager
