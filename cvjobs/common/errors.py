@@ -58,5 +58,7 @@ def storage_failure(error: OSError, place: str, option: str = "-o") -> CvjobsErr
         return JobFailed(f"No space left in {place}: make room, then run the same command again to continue.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return WrongUse(f"Cannot write to {place} ({error.strerror}): choose another {option}, or fix its permissions.")
+    if error.errno == errno.ENAMETOOLONG:
+        return WrongUse(f"The names in {place} are too long for its file system: choose a shorter {option}.")
     reason = error.strerror or str(error)
     return JobFailed(f"Writing to {place} failed ({reason}): when it works again, run the same command to continue.")

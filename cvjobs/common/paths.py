@@ -1,8 +1,9 @@
-"""Where shipped folders are, and how the bytes of a file name become text, an id and back."""
+"""Where shipped folders are, which names no file can have, and how a name's bytes become text, an id and back."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,46 @@ def shipped(folder: str) -> Path:
     library = Path(__file__).parent.parent
     installed = library / SHIPPED[folder]
     return installed if installed.is_dir() else library.parent / folder
+
+
+def flaw(place: str, pattern: bool = False) -> str:
+    """Return why no file and no folder can be meant by a name, as the end of a sentence, or ``""``.
+
+    Nothing needs to be there. A glob is a ``pattern``, which may be longer than a name; a URL has limits of its own.
+    """
+    name = place.removeprefix("file://")
+    if not name:
+        return "is empty: name a file or a folder"
+    if "\0" in name:
+        return "holds a NUL character: leave it out"
+    try:
+        if "://" in name:
+            name.encode()
+            return ""
+        return "" if pattern else _flaw_here(os.path.expanduser(name))
+    except UnicodeEncodeError:
+        return "holds a character that no name can have: correct it"
+
+
+def _flaw_here(name: str) -> str:
+    if re.match("~[^/]", name) and not os.path.lexists(name):
+        return "begins with the home of a user whom this machine does not have: correct it, or put ./ before it"
+    if _is_too_long(Path(name)):
+        return "is too long for the name of a file or a folder: choose a shorter one"
+    return ""
+
+
+def _is_too_long(path: Path) -> bool:
+    """Ask the file system that the path is, or would be, in; one that does not tell takes any."""
+    try:
+        path = there = path.absolute()
+        while not os.path.lexists(there) and there != there.parent:
+            there = there.parent
+        longest, whole = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
+    except OSError:
+        return False
+    names = [os.fsencode(name) for name in path.parts[len(there.parts) :]]
+    return len(os.fsencode(path)) >= whole or any(len(name) > longest for name in names)
 
 
 def path_text(raw: bytes) -> str:

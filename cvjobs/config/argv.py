@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.config.fields import Field, fields
+from cvjobs.config.fields import PLACES, Field, fields
 from cvjobs.storage.storage_options import hidden
 
 
@@ -28,9 +27,6 @@ def _option(field: Field, value: Any) -> list[str]:
     if field.kind is bool:
         return [_long(field)] * value
     return [word for entry in (value if field.many else [value]) for word in (_long(field), str(entry))]
-
-
-PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is where its value is a path
 
 
 def sent(command: str, config: Any) -> list[str]:
@@ -88,7 +84,7 @@ def _absolute(field: Field, value: Any) -> str:
     place = field.positional or field.name == "out" or field.info.metavar in PLACES
     # --weights also takes words: "random" is no path unless there is a file of that name.
     place = place or (field.name == "weights" and (os.sep in text or os.path.exists(text)))
-    return os.path.abspath(Path(text).expanduser()) if place and "://" not in text else text
+    return os.path.abspath(os.path.expanduser(text)) if place and "://" not in text else text
 
 
 def _refuse_secrets(options: tuple[str, ...]) -> None:

@@ -21,10 +21,14 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from typer.models import ArgumentInfo, ParameterInfo
 
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.paths import flaw
 
 Config = TypeVar("Config")
 
 REQUIRED, GENERAL = "Required", "General"  # groups of options: those without a default, and those that name no group
+
+PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is where its value is a path
+SOURCES = frozenset({"source", "data"})  # what images are named by, which may be a glob
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -60,6 +64,14 @@ class Field:
     def positional(self) -> bool:
         """Whether the command line takes the value by position."""
         return isinstance(self.info, ArgumentInfo)
+
+    @property
+    def place(self) -> bool:
+        """Whether the value names a file or a folder, or images."""
+        if self.kind is not str or self.many:
+            return False
+        words = set((self.info.metavar or "").split("|"))
+        return bool(PLACES & words) or self.name in SOURCES or (self.positional and self.required)
 
     @property
     def spelt(self) -> str:
@@ -171,7 +183,7 @@ def _one(field: Field, value: Any, place: str) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     kind = field.kind
-    if field.worded and isinstance(value, str):
+    if field.worded and isinstance(value, str) and "\0" not in value:
         return value
     if get_origin(kind) is Literal:
         good = value in get_args(kind)
@@ -186,7 +198,13 @@ def _one(field: Field, value: Any, place: str) -> Any:
     if not good:
         hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
         raise WrongUse(f"{place} must be {field.wanted}, not {_shown(value)}{hint}.")
+    if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
+        raise WrongUse(f"{place} {why}.")
     return value
+
+
+def _nul(text: str) -> str:
+    return flaw(text, pattern=True) if "\0" in text else ""
 
 
 def _shown(value: object) -> str:

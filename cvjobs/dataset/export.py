@@ -164,6 +164,7 @@ def write(output: ExportedOutput, name: str, to: str) -> Exported:
 def publish(output: ExportedOutput, to: str, fill: Callable[[BinaryIO], None]) -> None:
     """Write a file that has no room for its origin, and that beside it, with the file's sha256."""
     store, name = file_at(to, output.options)
+    file_at(f"{to}.origin.json", output.options)  # a name that is too long is refused before anything is written
     written = store.write(name, fill)
     store.write_bytes(f"{name}.origin.json", schema.pack({**output.reader.origin, "file": name, **vars(written)}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,7 @@ class ResultsFile(Predictions):
 
 def open_predictions(place: str, options: Options) -> EvaluatedOutput | ResultsFile:
     """Open an output (a folder or a bucket) or a JSON file; raises WrongUse where it is no prediction."""
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if path.is_file():
         return _file(path)
     reader = open_newest(open_store(place, options=options), "predictions", COMMANDS)

@@ -96,6 +96,7 @@ def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[En
     if suffix == ".parquet":
         with open(file, "rb") as opened:
             schema = pq.read_schema(opened).remove_metadata()
+        column = _path_column(place, schema)
         batches = _parquet(file)
     else:
         delimiter = "\t" if suffix == ".tsv" else ","
@@ -103,8 +104,8 @@ def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[En
             names = next(csv.reader(opened, delimiter=delimiter), [])
         # A CSV has no types. Kept as text, 007 stays 007 and the schema is the same every night.
         schema = pa.schema([(name, pa.string()) for name in names])
-        batches = _csv(file, delimiter, names)
-    column = _path_column(place, schema)
+        column = _path_column(place, schema)
+        batches = _csv(file, delimiter, names, column)
     carried = schema.remove(schema.get_field_index(column))
     return carried, (_split(batch, column) for batch in batches)
 
@@ -114,8 +115,8 @@ def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
         yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, use_threads=False)
 
 
-def _csv(file: bytes, delimiter: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    types = {name: pa.binary() if name in PATH_COLUMNS else pa.string() for name in names}
+def _csv(file: bytes, delimiter: str, names: list[str], column: str) -> Iterator[pa.RecordBatch]:
+    types = {name: pa.binary() if name == column else pa.string() for name in names}
     with open(file, "rb") as opened:
         yield from pyarrow.csv.open_csv(
             opened,

@@ -46,7 +46,7 @@ class BucketStore:
                 with self._errors():
                     obstore.put(self._client, self._key(name), spool, chunk_size=PIECE, max_concurrency=4)
         except OSError as error:
-            raise storage_failure(error, tempfile.gettempdir()) from error
+            raise storage_failure(error, tempfile.gettempdir(), "TMPDIR") from error
         return written
 
     def write_bytes(self, name: str, content: bytes) -> Written:

@@ -18,14 +18,15 @@ TEMPORARY = ".tmp-"
 
 
 class LocalStore:
-    """A folder on a local or mounted file system; see ``Store``."""
+    """A folder on a local or mounted file system; see ``Store``. ``option`` is what a user named it with."""
 
     flight = 1
 
-    def __init__(self, root: str | Path, writer: str = "reader") -> None:
+    def __init__(self, root: str | Path, writer: str = "reader", option: str = "-o") -> None:
         self.root = Path(root)
         self.place = str(self.root)
         self.writer = writer
+        self._option = option
 
     def _temporary(self, final: Path) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ class LocalStore:
                 raise
             _sync_folder(final.parent)
         except OSError as error:
-            raise storage_failure(error, self.place) from error
+            raise storage_failure(error, self.place, self._option) from error
         return written
 
     def write_bytes(self, name: str, content: bytes) -> Written:
@@ -80,7 +81,7 @@ class LocalStore:
                 _unlink(temporary)
             _sync_folder(final.parent)
         except OSError as error:
-            raise storage_failure(error, self.place) from error
+            raise storage_failure(error, self.place, self._option) from error
         return True
 
     def _create_exclusively(self, final: Path, content: bytes) -> bool:
@@ -145,7 +146,7 @@ class LocalStore:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return  # another process put a file there just now: the next run cleans it up
-            raise storage_failure(error, self.place) from error
+            raise storage_failure(error, self.place, self._option) from error
 
 
 @contextmanager
@@ -160,6 +161,8 @@ def _reading(place: str) -> Iterator[None]:
     except PermissionError as error:
         raise WrongUse(f"{error.filename} cannot be read ({error.strerror}): fix its permissions.") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise storage_failure(error, place, "name") from error
         reason = f"{error.filename or place} cannot be read ({error.strerror})"
         raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
 

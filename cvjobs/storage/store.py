@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.paths import flaw
 from cvjobs.storage.bucket_store import BucketStore
 from cvjobs.storage.hashing import Written
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
@@ -63,26 +64,35 @@ class Store(Protocol):
         """Delete files and folders of files; nothing happens where one does not exist."""
 
 
-def open_store(place: str, writer: str = "reader", options: Mapping[str, str] | None = None) -> Store:
-    """Return the store behind an output's name; raises WrongUse for a scheme that is not supported."""
+def open_store(
+    place: str, writer: str = "reader", options: Mapping[str, str] | None = None, option: str = "-o"
+) -> Store:
+    """Return the store behind an output's name, which a user gave with ``option``.
+
+    Raises WrongUse for a file, for a name that no folder can have and for a scheme that is not supported.
+    """
+    if why := flaw(place):
+        raise WrongUse(f"The name {place[:80]!r} {why}.")
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
     if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
-        raise WrongUse(f"The output {root} is a file: name a folder with -o.")
-    return LocalStore(root, writer)
+        raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
+    return LocalStore(root, writer, option)
 
 
-def file_at(place: str, options: Mapping[str, str] | None = None) -> tuple[Store, str]:
-    """Return the store of one file, named as a user names it, and its name there.
+def file_at(place: str, options: Mapping[str, str] | None = None, option: str = "-o") -> tuple[Store, str]:
+    """Return the store of one file, named as a user names it with ``option``, and its name there.
 
-    Raises WrongUse where the name is a folder's or of a scheme that is not supported.
+    Raises WrongUse where the name is a folder's, one that no file can have, or of a scheme that is not supported.
     """
+    if place and (why := flaw(place)):
+        raise WrongUse(f"The name {place[:80]!r} {why}.")
     folder, _, name = place.rpartition("/")
     bucket = address(place)
     if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
-        raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with -o.")
-    return open_store(folder or ("/" if place.startswith("/") else "."), options=options), name
+        raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with {option}.")
+    return open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option), name
 
 
 def _path(place: str) -> Path:
@@ -91,7 +101,7 @@ def _path(place: str) -> Path:
     if separator and scheme != "file":
         near = nearest(scheme, SCHEMES, 1)
         raise WrongUse(f"Outputs on {scheme}:// are not supported{near}: use a folder, or s3://, gs:// or az://.")
-    return Path(rest if separator else place).expanduser()
+    return Path(os.path.expanduser(rest if separator else place))
 
 
 def in_flight(

@@ -19,13 +19,14 @@ from exported import CLASSES, NAMES, STRANGE, masked, read
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from predictions import output
+from predictions import CATEGORIES, output
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import cvjobs
 from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.dataset import schema
 from cvjobs.dataset.export import formats
 from cvjobs.dataset.exports.csv import harmless
 from cvjobs.images.masks import rle
@@ -233,6 +234,21 @@ class TestJsonl:
         assert lines["1.png"]["classes"] == read(maps)["1.png"]["classes"]
         assert "class_map" not in lines["1.png"]
 
+    @pytest.mark.parametrize("task", ["detect", "instance", "classify", ""])
+    def test_a_lists_own_column_has_any_name(self, tmp_path: Path, task: str) -> None:
+        columns = None if task else pa.schema([pa.field("embedding", pa.list_(pa.float32(), 2))])
+        taken = (columns or schema.SCHEMAS[task]).names
+        own = [name for name in ("class_map", "classes", "detections", "top", "pixels") if name not in taken]
+        row = {"path": "a.jpg", "width": 1, "height": 1, "detections": [], **{name: f"of {name}" for name in own}}
+        carried = pa.schema([(name, pa.string()) for name in own])
+        out = output(tmp_path / "out", task, CATEGORIES, [row], carried=carried, schema=columns)
+        (line,) = self.lines(out, tmp_path / "out.jsonl").values()
+        assert {name: line[name] for name in own} == {name: f"of {name}" for name in own}
+        if task:
+            cvjobs.export(out, tmp_path / "out.csv", format="csv")
+            (line, *_) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+            assert {name: line[name] for name in own} == {name: f"of {name}" for name in own}
+
     def test_vectors(self, vectors: Path, tmp_path: Path) -> None:
         lines = self.lines(vectors, tmp_path / "out.jsonl")
         assert lines["a.jpg"]["embedding"] == [0.1, 2.0]
@@ -291,7 +307,7 @@ class TestWrongUse:
                 cvjobs.export(boxes, to, format=name)
 
     def test_a_folder_where_a_file_goes(self, boxes: Path, tmp_path: Path) -> None:
-        for to in (f"{tmp_path}", f"{tmp_path}/", ""):
+        for to in (f"{tmp_path}", f"{tmp_path}/"):
             with pytest.raises(WrongUse, match="is a folder: name a file"):
                 cvjobs.export(boxes, to, format="csv")
 

@@ -201,6 +201,15 @@ def test_the_command_lists_groups_of_photos(photos: Path, tmp_path: Path) -> Non
     assert found["surplus"] == sum(row["bytes"] for row in (rows[1], rows[2], rows[4]))
 
 
+def test_a_page_of_no_duplicates(photos: Path, tmp_path: Path) -> None:
+    some(photos, tmp_path / "few", 3)
+    cvjobs.embed(tmp_path / "few", tmp_path / "vectors", model="thumbnail/4")
+    cvjobs.index(tmp_path / "vectors", out=tmp_path / "index")
+    found = cvjobs.query(tmp_path / "index", duplicates=True, min_score=1.0, html=tmp_path / "page.html")
+    assert found.groups == 0
+    assert "No near-duplicates" in harmless((tmp_path / "page.html").read_text()).text
+
+
 def test_a_folder_of_neighbours_may_become_one_of_duplicates(tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", 4)
     fake.put(named(clustered(50, 4)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import image_id
 from cvjobs.sources import rows
 from cvjobs.sources.listing import list_source, open_path
+from cvjobs.sources.lists import PATH_COLUMNS
 
 
 def test_text_list(tmp_path: Path) -> None:
@@ -194,3 +196,17 @@ def test_a_list_in_a_folder_is_no_source(tmp_path: Path) -> None:
     touch(tmp_path / "b.jpg")
     assert list_source(str(tmp_path)).skipped == {".txt": 1}
     assert list_source(f"{tmp_path}/*").skipped == {".txt": 1}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv"])
+def test_a_second_column_that_could_be_the_path_is_carried(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path / "a.jpg")
+    for name, other in itertools.permutations(PATH_COLUMNS, 2):
+        first = min(name, other, key=PATH_COLUMNS.index)
+        (second,) = {name, other} - {first}
+        table = write_table(tmp_path / f"l.{suffix}", {name: ["a.jpg"], other: ["a.jpg"], "label": ["007"]})
+        found = list_source(str(table)).images
+        assert found["path"].to_pylist() == ["a.jpg"]
+        assert (found[second].type, found[second].to_pylist()) == (pa.string(), ["a.jpg"])
+        assert found["label"].to_pylist() == ["007"]
+        assert first not in set(found.schema.names) - {"path"}

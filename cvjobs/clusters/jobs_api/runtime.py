@@ -74,7 +74,7 @@ def _is_remote(out: str) -> bool:
 
 
 def _place(out: str) -> Path:
-    return Path(out.removeprefix("file://")).expanduser().absolute()
+    return Path(os.path.expanduser(out.removeprefix("file://"))).absolute()
 
 
 class _Marked(io.TextIOBase):

@@ -11,17 +11,18 @@ from cvjobs.dataset.schema import CLASS_MAP
 
 TASKS = ("classify", "detect", "embed", "instance", "semantic")
 UNIT = "lines"
-LEFT_OUT = ["version", CLASS_MAP]  # what tells us when to compute again, and a PNG
 
 
 def write(output: ExportedOutput, to: str) -> int:
     """Write the file and return how many lines it has."""
     count = 0
+    # What tells us when to compute again, and a PNG; a list's own column may have the same name in other results.
+    left_out = {"version", CLASS_MAP} if output.task == "semantic" else {"version"}
 
     def fill(file: BinaryIO) -> None:
         nonlocal count
         for table in output.tables():
-            kept = table.drop_columns([name for name in LEFT_OUT if name in table.schema.names])
+            kept = table.drop_columns([name for name in table.schema.names if name in left_out])
             file.writelines(json.dumps(row).encode() + b"\n" for row in json_values.rows(kept))
             count += table.num_rows
 

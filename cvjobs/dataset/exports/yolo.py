@@ -35,7 +35,7 @@ def write(output: ExportedOutput, to: str) -> int:
     """
     if address(to):
         raise WrongUse(f"{to} is no folder of this machine, and yolo's format is one: choose another -o.")
-    folder = Path(to).expanduser().resolve()
+    folder = Path(os.path.expanduser(to)).resolve()
     aside = folder / f"{ASIDE}{secrets.token_hex(6)}"
     try:
         _check(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +38,7 @@ class TruthFormat(Protocol):
 
 def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
     """Return the truth for predictions of a task; raises WrongUse where no format fits, or more than one does."""
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if is_remote(place.encode()):
         raise WrongUse(f"The truth {place} must be on this machine: copy it to a folder first.")
     if not path.exists():

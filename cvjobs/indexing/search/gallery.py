@@ -60,7 +60,7 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
     starts = [i for i, row in enumerate(rows) if not i or row["group"] != rows[i - 1]["group"]]
     room = IMAGES
     wanted: list[int] = []
-    for start, end in list(zip(starts, [*starts[1:], len(rows)], strict=True))[:DOWN]:
+    for start, end in list(zip(starts, [*starts, len(rows)][1:], strict=True))[:DOWN]:
         shown = range(start, min(end, start + ACROSS))
         if len(shown) > room:
             break
@@ -77,7 +77,7 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
 
 def write(file: str, page: str, options: Options) -> None:
     """Publish a page under the name of a file."""
-    store, name = file_at(file, options)
+    store, name = file_at(file, options, "--html")
     store.write_bytes(name, page.encode())
 
 

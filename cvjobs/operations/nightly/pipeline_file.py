@@ -127,7 +127,7 @@ def _state(text: str, file: Path) -> Path:
 
 
 def _place(text: str, file: Path) -> Path:
-    return Path(os.path.normpath(file.parent / Path(text).expanduser()))
+    return Path(os.path.normpath(file.parent / Path(os.path.expanduser(text))))
 
 
 class _Reader:
@@ -202,6 +202,10 @@ class _Reader:
             if key in named | set(given):
                 raise WrongUse(f"The option '{key}'{place} is the night's own: leave it out.")
         texts = {key: self._value(value, key) for key, value in given.items()}
+        for key, value in given.items():
+            field = fields.get(key.replace("-", "_"))
+            if field and field.place and value and not texts[key]:
+                raise WrongUse(f"'{key}'{place} is empty, as {value} is: set it to the name of a file or a folder.")
         values = yaml_file.options(driver.Config, texts, place)
         config_fields.complete(driver.Config, values, lambda field: f"'{field.name}' is missing{place}: add it.")
         secret = {"storage_option": hidden(values["storage_option"])} if "storage_option" in values else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
 
 
 def _store(pipeline: Pipeline) -> LocalStore:
-    store = open_store(str(pipeline.state))
+    store = open_store(str(pipeline.state), option=_option(pipeline))
     assert isinstance(store, LocalStore)
     if store.size(schema.FORMAT) is not None:
         raise WrongUse(
@@ -61,6 +62,10 @@ def _store(pipeline: Pipeline) -> LocalStore:
             "give each pipeline a 'state' folder of its own."
         )
     return store
+
+
+def _option(pipeline: Pipeline) -> str:
+    return f"'state' in {pipeline.file.name}"
 
 
 def _newer(store: Store, since: float) -> bool:
@@ -109,7 +114,7 @@ class _Watch:
         try:
             ended = night_step.run(step, self._pipeline.folder, files, stop)
         except OSError as error:
-            raise storage_failure(error, self._store.place) from error
+            raise storage_failure(error, self._store.place, _option(self._pipeline)) from error
         entry.ended = time.time()
         entry.exit_code, entry.reason, entry.summary = ended.code, ended.reason, ended.summary
         entry.status = "done" if not ended.code else "stopped" if ended.code == Stopped.exit_code else "failed"
@@ -141,7 +146,7 @@ class _Watch:
         if not out:
             return None
         try:
-            place = out if "://" in out else str(self._pipeline.folder / Path(out).expanduser())
+            place = out if "://" in out else str(self._pipeline.folder / Path(os.path.expanduser(out)))
             return open_store(place, options=parse_options(step.values.get("storage_option", ())))
         except CvjobsError:
             return None

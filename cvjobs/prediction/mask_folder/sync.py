@@ -57,16 +57,16 @@ def check(place: str, source: str, out: str) -> Path:
         raise WrongUse("--masks-dir is empty: name a folder.")
     if "://" in place:
         raise WrongUse(f"--masks-dir {place} is no folder of this machine: name one, and copy it from there.")
-    folder = Path(os.path.realpath(Path(place).expanduser()))
+    folder = Path(os.path.realpath(os.path.expanduser(place)))
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not above.is_dir():
         raise WrongUse(f"{above} is a file: name another folder with --masks-dir.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise storage_failure(PermissionError(13, "Permission denied"), str(above), "--masks-dir")
-    images = os.path.realpath(Path(source).expanduser())
+    images = os.path.realpath(os.path.expanduser(source))
     if os.path.isdir(images) and folder.is_relative_to(images) and not _hidden(folder.relative_to(images)):
         raise WrongUse(f"Masks in {folder} would be images of {source}: choose a --masks-dir outside of it.")
-    root = os.path.realpath(Path(out.removeprefix("file://")).expanduser())
+    root = os.path.realpath(os.path.expanduser(out.removeprefix("file://")))
     own = [Path(root, name) for name in (schema.DATA, schema.ERRORS, "_cvjobs")]
     if not address(out) and (str(folder) == root or any(folder.is_relative_to(one) for one in own)):
         raise WrongUse(f"{folder} is for the output's own files: choose another --masks-dir, such as {root}/masks.")
