@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 import cvjobs
+from cvjobs.common import extras
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.config import commands, fields, help_text, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
-        return _closed(error) or _full(error) or _failed(_bug(error), 1)
+        return _closed(error) or _full(error) or _failed(extras.lacking(error) or _bug(error), 1)
 
 
 def _run(words: list[str]) -> int:

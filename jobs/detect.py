@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
+from cvjobs.config.options import LONGEST_SIDE, BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
@@ -43,6 +43,7 @@ class Config(ObjectOptions, BatchOptions):
         int | None,
         typer.Option(
             min=32,
+            max=LONGEST_SIDE,
             help="The side in pixels of the squares into which large images are cut.  [default: whole images]",
             rich_help_panel="Model, data and size",
         ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cvjobs.config.fields import REQUIRED
-from cvjobs.config.options import Address, Json, StorageOptions
+from cvjobs.config.options import MOST_WORKERS, Address, Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.indexing.index_report import IndexReport
@@ -83,6 +83,7 @@ class Config:
         int,
         typer.Option(
             min=1,
+            max=MOST_WORKERS,
             help="The number of Ray workers that add vectors to an index of kind ivf or pq.",
             rich_help_panel="Machine",
         ),

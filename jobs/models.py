@@ -37,6 +37,9 @@ class Families(dict[str, list[str]]):
 
 def call(config: Config) -> Families:
     """Return the names of the families that have models for the task."""
+    import sys
+
     from cvjobs.networks.registry import names
 
-    return Families({family: offered for family, offered in names(config.task).items() if offered})
+    found = names(config.task, lambda sentence: print(f"cvjobs: {sentence}", file=sys.stderr))
+    return Families({family: offered for family, offered in found.items() if offered})

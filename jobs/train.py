@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.config.options import Address, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.config.options import MOST_WORKERS, Address, Json, MaxPixels, Precision, StorageOptions, Weights
 from cvjobs.training.recipe.recipe import Name
 from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cvjobs.training.checks.lr_range import LearningRate
     from cvjobs.training.recipe.recipe import Recipe
     from cvjobs.training.training_summary import TrainingSummary
+
+
+MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,10 @@ class Config:
     dim: Annotated[
         int,
         typer.Option(
-            min=1, help="The number of values in an autoencoder's vectors.", rich_help_panel="Model, data and size"
+            min=1,
+            max=MOST_VALUES,
+            help="The number of values in an autoencoder's vectors.",
+            rich_help_panel="Model, data and size",
         ),
     ] = 128
     recipe: Annotated[
@@ -122,6 +128,7 @@ class Config:
         int | str | None,
         typer.Option(
             min=1,
+            max=MOST_WORKERS,
             metavar="N|MIN:MAX",
             help="The number of Ray workers; MIN:MAX uses what the cluster has.  [default: this process]",
             rich_help_panel="Machine",

@@ -64,12 +64,25 @@ def call(config):
         raise KeyboardInterrupt
     if config.source == "crash":
         raise ZeroDivisionError("seven by zero")
+    if config.source == "lacking":
+        import no_such_package.part
+    if config.source == "own":
+        import cvjobs.no_such_part
     if config.source == "pipe":
         raise BrokenPipeError(32, "Broken pipe")
     if config.source in vars(errors):
         raise getattr(errors, config.source)("It went\\nwrong: do it \\x1b[1mbetter.")
     return done
 '''
+
+BARE = """from dataclasses import dataclass
+from typing import Annotated
+from typer import Option
+@dataclass
+class Config:
+    x: {}
+def call(config): ...
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +255,48 @@ def test_a_bug_shows_its_traceback_where_no_file_can_be_made(command: Run, monke
     assert code == 1
     assert err.startswith("Traceback")
     assert err.endswith("the traceback above.\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "in_help"),
+    [
+        ("def (", ", line 1 (invalid syntax): correct or remove the file.", True),
+        ("x = 1\0", " (source code string cannot contain null bytes): correct or remove the file.", True),
+        ("import no_such_module", ", line 1, needs no_such_module (No module named 'no_such_module'): install", False),
+        ("x = 1", " (it has no Config): correct or remove the file.", False),
+        ("class Config: x = 1", " (it has no call): correct or remove the file.", False),
+        ("class Config: x = 1\ndef call(config): ...", " (its Config is no dataclass): correct", False),
+        (BARE.format("int"), " (x in Config is not written as Annotated[TYPE, typer.Option(help=...)]): c", False),
+        (BARE.format("Annotated[int, 3]"), " (x in Config is not written as Annotated[TYPE, typer.Op", False),
+        (BARE.format("Annotated[dict, Option()]"), " (x in Config is of no type that an option can have: <cl", False),
+        (BARE.format("Annotated[int | float, Option()]"), " (x in Config is of no type that an option can", False),
+    ],
+)
+def test_a_driver_that_is_broken_is_its_own_sentence(
+    command: Run, tmp_path: Path, content: str, why: str, in_help: bool
+) -> None:
+    file = tmp_path / "drivers/awry.py"
+    file.write_text(content)
+    sys.modules.pop("cvjobs.drivers.awry", None)
+    code, out, err = command("--help")
+    assert (code, err) == (0, "")
+    assert "Does what its source says." in out
+    assert ("".join(f"Cannot be used: {file}{why}".split()) in "".join(out.split())) is in_help
+    code, out, err = command("awry", "x")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"cvjobs: The command awry cannot be used: {file}{why}")
+    assert err.count("\n") == 1
+    assert shown(command)["source"] == "show"
+
+
+def test_a_package_that_is_missing_is_no_bug(command: Run) -> None:
+    assert command("toy", "lacking", "-o", "o") == (
+        1,
+        "",
+        "cvjobs: The installation lacks no_such_package (No module named 'no_such_package'): reinstall with "
+        "`pip install --force-reinstall cvjobs`.\n",
+    )
+    assert "this is a bug in cvjobs" in command("toy", "own", "-o", "o")[2]
 
 
 def test_python_functions_take_the_same_options() -> None:

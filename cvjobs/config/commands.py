@@ -8,7 +8,6 @@ shows more than that has ``run(config)`` as well, which prints and returns None 
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from cvjobs import drivers
+from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.config import fields
 
@@ -27,16 +27,34 @@ def files() -> dict[str, Path]:
 
 
 def described() -> dict[str, str]:
-    """Return every driver's docstring by command name, read without importing it."""
-    return {name: ast.get_docstring(ast.parse(file.read_bytes())) or "" for name, file in files().items()}
+    """Return every driver's docstring by command name, read without importing it; of one that is broken, why it is."""
+    return {name: _docstring(file) for name, file in files().items()}
+
+
+def _docstring(file: Path) -> str:
+    try:
+        return ast.get_docstring(ast.parse(file.read_bytes())) or ""
+    except (SyntaxError, ValueError, OSError, RecursionError) as error:
+        return f"Cannot be used: {file}{plugins.wrong(error, str(file))}."
 
 
 def load(name: str) -> ModuleType:
-    """Import and return one driver; raise ``WrongUse`` with the nearest names where there is none."""
+    """Import and return one driver.
+
+    Raises:
+        WrongUse: there is none of that name.
+        BrokenPlugin: its file cannot be imported, or lacks what a driver has.
+    """
     known = files()
     if name not in known:
         raise WrongUse(f"There is no command '{name}'{nearest(name, known)}: see 'cvjobs --help'.")
-    return importlib.import_module(f"{drivers.__name__}.{name}")
+    module, what = f"{drivers.__name__}.{name}", f"command {name}"
+    driver: ModuleType = plugins.imported(module, what, ["Config"])
+    with plugins.guarded(module, what):
+        if not hasattr(driver, "call") and not hasattr(driver, "run"):
+            raise TypeError("it has no call")
+        fields.fields(driver.Config)
+    return driver
 
 
 def run(driver: ModuleType, given: Any) -> int:

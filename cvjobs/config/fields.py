@@ -31,6 +31,7 @@ PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is whe
 SOURCES = frozenset({"source", "data"})  # what images are named by, which may be a glob
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_MOST = {int: 2**63 - 1, float: 10**9}  # of a number whose option names no bound: what numpy, torch and files can hold
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -83,33 +84,52 @@ class Field:
         return "/".join(spellings) or f"--{self.name.replace('_', '-')}"
 
     @property
-    def wanted(self) -> str:
-        """What one value must be, in words."""
+    def range(self) -> tuple[float, float]:
+        """The least and the most that one number may be."""
+        low, high, most = self.info.min, self.info.max, _MOST[self.kind]
+        return -most if low is None else low, most if high is None else high
+
+    def wanted(self, value: object = None) -> str:
+        """Return what one value must be, in words; a bound that no option names is told of where a value is beyond."""
         if get_origin(self.kind) is Literal:
             return f"one of {', '.join(get_args(self.kind))}"
         low, high = self.info.min, self.info.max
+        if self.kind in _MOST and isinstance(value, (int, float)) and not isinstance(value, bool):
+            least, most = self.range
+            low, high = least if value < least else low, most if value > most else high
         between = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
         parts = (_WORDS[self.kind], " and ".join(between), "or text" * self.worded)
         return " ".join(part for part in parts if part)
 
 
 def fields(config: type) -> dict[str, Field]:
-    """Return the options of a Config by name, in the order they are written."""
+    """Return the options of a Config by name, in the order they are written; TypeError where it is none."""
+    if not dataclasses.is_dataclass(config):
+        raise TypeError("its Config is no dataclass")
     hints = get_type_hints(config, include_extras=True)
     return {field.name: _field(field, hints[field.name]) for field in dataclasses.fields(config)}
 
 
 def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
-    annotation, info = get_args(hint)
+    try:
+        annotation, info = get_args(hint)
+    except ValueError:
+        annotation, info = hint, None
+    if not isinstance(info, ParameterInfo):
+        raise TypeError(f"{field.name} in Config is not written as Annotated[TYPE, typer.Option(help=...)]")
     choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     optional, worded = NoneType in choices, {int, str} <= set(choices)
-    (kind,) = [choice for choice in choices if choice is not NoneType and not (worded and choice is str)]
+    kinds = [choice for choice in choices if choice is not NoneType and not (worded and choice is str)]
+    kind = kinds[0] if len(kinds) == 1 else None
     many = get_origin(kind) is tuple
+    one = get_args(kind)[0] if many else kind
+    if one not in _WORDS and get_origin(one) is not Literal:
+        raise TypeError(f"{field.name} in Config is of no type that an option can have: {annotation}")
     return Field(
         name=field.name,
         annotation=annotation,
         info=info,
-        kind=get_args(kind)[0] if many else kind,
+        kind=one,
         many=many,
         optional=optional,
         default=field.default,
@@ -175,7 +195,7 @@ def checked(field: Field, value: object, place: str) -> Any:
     if not field.many:
         return _one(field, value, place)
     if not isinstance(value, (list, tuple)):
-        raise WrongUse(f"{place} must be a list, each entry {field.wanted}, not {_shown(value)}.")
+        raise WrongUse(f"{place} must be a list, each entry {field.wanted()}, not {_shown(value)}.")
     return tuple(_one(field, entry, f"Every entry of {place}") for entry in value)
 
 
@@ -191,13 +211,13 @@ def _one(field: Field, value: Any, place: str) -> Any:
         good = type(value) is kind
     else:
         good = isinstance(value, Integral if kind is int else Real)
-        value = kind(value) if good else value
-    low, high = field.info.min, field.info.max
-    if good and isinstance(value, (int, float)):
-        good = (low is None or value >= low) and (high is None or value <= high)
+        if good:  # before it is converted: an int may be too large for a float
+            low, high = field.range
+            good = low <= value <= high
+            value = kind(value) if good else value
     if not good:
         hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
-        raise WrongUse(f"{place} must be {field.wanted}, not {_shown(value)}{hint}.")
+        raise WrongUse(f"{place} must be {field.wanted(value)}, not {_shown(value)}{hint}.")
     if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
         raise WrongUse(f"{place} {why}.")
     return value

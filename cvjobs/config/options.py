@@ -7,6 +7,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+# What no machine has, and no image: far above any use, so that a slip of the finger is a sentence.
+MOST_WORKERS = 100_000
+MOST_AT_ONCE = 1 << 20  # images
+LONGEST_SIDE = 1_000_000  # pixels
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 StorageOptions = Annotated[
@@ -53,6 +58,7 @@ ShorterSide = Annotated[
     int | None,
     typer.Option(
         min=32,
+        max=LONGEST_SIDE,
         help="The length in pixels to which the shorter side is resized.  [default: the model's own]",
         rich_help_panel="Model, data and size",
     ),
@@ -94,6 +100,7 @@ class BatchOptions:
         int | None,
         typer.Option(
             min=1,
+            max=MOST_WORKERS,
             help="The number of Ray workers.  [default: this process, or one worker for each GPU]",
             rich_help_panel="Machine",
         ),
@@ -102,6 +109,7 @@ class BatchOptions:
         int | None,
         typer.Option(
             min=1,
+            max=MOST_AT_ONCE,
             help="The number of images in a batch, halved when memory runs out.  [default: found by trial]",
             rich_help_panel="Machine",
         ),

@@ -5,6 +5,7 @@ A format module has ``TASKS``, what it has a place for, ``UNIT``, what it counts
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cvjobs.common import categories as common_categories
 from cvjobs.common import plugins
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.plugins import BrokenPlugin
 from cvjobs.dataset import schema
 from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
 from cvjobs.storage.object_store import address
@@ -114,8 +116,19 @@ def formats() -> list[str]:
 
 
 def find(name: str) -> ExportFormat:
-    """Return the module of a format; raises WrongUse with the nearest name where there is none."""
-    return cast(ExportFormat, plugins.load("cvjobs.dataset.exports", "format", name))
+    """Return the module of a format; raises WrongUse with the nearest name where there is none, or BrokenPlugin."""
+    found = plugins.load("cvjobs.dataset.exports", "format", name, needs=("TASKS", "UNIT", "write"))
+    return cast(ExportFormat, found)
+
+
+def fitting(task: str) -> list[str]:
+    """Return the formats that have a place for the results of a task, without those that cannot be used."""
+    found = []
+    for name in formats():
+        with contextlib.suppress(BrokenPlugin):
+            if task in find(name).TASKS:
+                found.append(name)
+    return found
 
 
 def open_output(
@@ -141,10 +154,9 @@ def write(output: ExportedOutput, name: str, to: str) -> Exported:
     """
     format_ = find(name)
     if output.task not in format_.TASKS:
-        fitting = [other for other in formats() if output.task in find(other).TASKS]
         raise WrongUse(
             f"{output.reader.store.place} holds {HELD.get(output.task, output.task)}, for which {name} has no place: "
-            f"choose --format {' or '.join(fitting)}."
+            f"choose --format {' or '.join(fitting(output.task))}."
         )
     _check_place(output, to)
     with output.reader.unless_replaced("export again"):

@@ -23,7 +23,7 @@ import numpy as np
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import facts
-from cvjobs.images.decode import Pixels
+from cvjobs.images.decode import MAX_SIDE, Pixels
 from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.server_process import SHELF, ServerProcess
 from cvjobs.images.transform import Transform
@@ -104,15 +104,14 @@ class DecoderServer:
         with self._lock:
             while True:
                 if self._closed:
-                    raise JobFailed("The decode processes cannot run (they were ended): try `cvjobs --version`.")
+                    raise _cannot_run("they were ended")
                 server = self._start()
                 try:
                     server.wait()
                     return _fork(server, settings)
                 except (EOFError, OSError) as error:
                     if not server.ready or self._replaced or self._closed:
-                        last = server.last_words() or error
-                        raise JobFailed(f"The decode processes cannot run ({last}): try `cvjobs --version`.") from error
+                        raise _cannot_run(server.last_words() or str(error)) from error
                 # The system may have killed the process for memory, which is no image's fault.
                 server.end()
                 self._server, self._replaced = ServerProcess(), True
@@ -127,6 +126,10 @@ class DecoderServer:
             SHELF.put(self._server)
         else:
             self._server.end()
+
+
+def _cannot_run(why: str) -> JobFailed:
+    return JobFailed(f"The decode processes cannot run ({why}): `cvjobs doctor` looks for the cause.")
 
 
 def _fork(server: ServerProcess, settings: DecodeSettings) -> Child:
@@ -156,7 +159,8 @@ class Children:
         self._decoder_server = decoder_server or DecoderServer(keep=False)
         self._ours = decoder_server is None
         self._decoder_server.start()
-        self._settings = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=max_pixels)
+        most = min(max_pixels, MAX_SIDE**2)  # nothing larger is decoded whatever the option allows
+        self._settings = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=most)
 
     @property
     def room(self) -> int:

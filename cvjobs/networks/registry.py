@@ -7,15 +7,17 @@ here imports torch.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.plugins import BrokenPlugin
 from cvjobs.images.transform import Transform
 
 # Families that compute on the CPU whatever the machine has.
 WITHOUT_GPU = ("thumbnail",)
+_FAMILIES, _KIND = "cvjobs.networks.families", "model family"
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,32 +225,59 @@ def find(name: str, task: str) -> tuple[Family, str]:
     elif not slash:
         return _home(name, task), name
     found = _family(family)
-    if not found.names(task):
+    if not _offered(family, found, task):
         raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
     return found, model
 
 
-def names(task: str) -> dict[str, list[str]]:
-    """Return the names of the models for a task by family; imports every family, which takes seconds."""
-    return {family: _family(family).names(task) for family in families()}
+def names(task: str, warn: Callable[[str], None] | None = None) -> dict[str, list[str]]:
+    """Return the names of the models for a task by family; imports every family, which takes seconds.
+
+    ``warn`` is told of each family that cannot be used, which is left out.
+    """
+    found: dict[str, list[str]] = {}
+    for family in families():
+        try:
+            found[family] = _offered(family, _family(family), task)
+        except BrokenPlugin as error:
+            if warn:
+                warn(str(error))
+    return found
 
 
 def families() -> list[str]:
     """Return the model families, the files in `families/`, in the order in which a bare name is looked up."""
-    return sorted(plugins.names("cvjobs.networks.families"), key=lambda family: (family != "torchvision", family))
+    return sorted(plugins.names(_FAMILIES), key=lambda family: (family != "torchvision", family))
 
 
 def _family(name: str) -> Family:
-    return cast(Family, plugins.load("cvjobs.networks.families", "model family", name, families()))
+    return cast(Family, plugins.load(_FAMILIES, _KIND, name, families(), ["names"]))
+
+
+def _offered(name: str, family: Family, task: str) -> list[str]:
+    """Return the names that a family has for a task; raises BrokenPlugin where it cannot say them."""
+    with plugins.guarded(f"{_FAMILIES}.{name}", f"{_KIND} {name}"):
+        offered = family.names(task)
+        if not isinstance(offered, list) or not all(isinstance(model, str) for model in offered):
+            raise TypeError("its names(task) returns no list of names")
+        return offered
 
 
 def _home(model: str, task: str) -> Family:
     """Return the family that has a model of this bare name; imports families only until it is found."""
     known: set[str] = set()
+    broken: list[str] = []
     for name in families():
-        family = _family(name)
-        offered = family.names(task)
+        try:
+            family = _family(name)
+            offered = _offered(name, family, task)
+        except BrokenPlugin:
+            broken.append(name)
+            continue
         if model in offered:
             return family
         known.update(offered)
-    raise WrongUse(f"There is no model {model!r}{nearest(model, known)}: `cvjobs models --task {task}` lists them.")
+    without = f", and {', '.join(broken)} cannot be used" if broken else ""
+    raise WrongUse(
+        f"There is no model {model!r}{nearest(model, known)}{without}: `cvjobs models --task {task}` lists them."
+    )

@@ -62,6 +62,13 @@ def test_python_values_become_the_declared_types() -> None:
         ({"precision": "fp23"}, "precision must be one of auto, off, fp32, not 'fp23' (nearest: fp32)."),
         ({"classes": 3}, "classes must be a list, each entry a whole number, not 3."),
         ({"classes": [1, "b"]}, "Every entry of classes must be a whole number, not 'b'."),
+        ({"limit": 2**63}, f"limit must be a whole number at most {2**63 - 1}, not {2**63}."),
+        ({"limit": -(2**70)}, f"limit must be a whole number at least {1 - 2**63}, not {-(2**70)}."),
+        ({"crew": 2**63}, f"crew must be a whole number at least 2 and at most {2**63 - 1} or text, not {2**63}."),
+        ({"rate": 2e9}, "rate must be a number at most 1000000000, not 2000000000.0."),
+        ({"rate": -(10**400)}, f"rate must be a number at least -1000000000, not -1{'0' * 75}...."),
+        ({"rate": float("nan")}, "rate must be a number, not nan."),
+        ({"classes": [1, 2**64]}, f"Every entry of classes must be a whole number at most {2**63 - 1}, not {2**64}."),
         ({"source": "again"}, "source is given twice: by position and by name."),
     ],
 )
@@ -140,6 +147,18 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str | bytes, sentenc
         read(tmp_path, text)
     assert str(caught.value).startswith(sentence.replace("{}", str(tmp_path / "a.yaml"), 1))
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_given_twice_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "toy:\n  workers: 1\n  out: a\n  workers: 2\ntrain: {x: {b: 1, b: 2}}\n"
+    assert read(tmp_path, text) == {"workers": 2, "out": "a"}
+    file = tmp_path / "a.yaml"
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"cvjobs: {file} gives 'b' 2 times: the one in line 5 counts.",
+        f"cvjobs: {file} gives 'workers' 2 times: the one in line 4 counts.",
+    ]
+    assert read(tmp_path, "toy: &a {out: x}\ntrain: *a\n") == {"out": "x"}
+    assert capsys.readouterr().err == ""
 
 
 def test_tags_make_nothing_but_text(tmp_path: Path) -> None:

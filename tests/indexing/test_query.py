@@ -60,6 +60,14 @@ def spelt(line: str) -> list[str]:
 # What comes out
 
 
+@pytest.mark.parametrize("itself", [False, True])
+def test_more_neighbours_than_there_are_images_is_all_of_them(collection: Path, itself: bool) -> None:
+    found = ask(collection, collection / "photos", k=2**63 - 1, exclude_self=itself).to_arrow()
+    assert found.equals(ask(collection, collection / "photos", k=COUNT, exclude_self=itself).to_arrow())
+    assert {len(paths) for paths in by_query(found).values()} == {COUNT - itself}
+    assert query(collection, collection / "photos", "-k", "99999999999999999999").code == 2
+
+
 def test_the_neighbours_of_embeddings_are_the_nearest_by_cosine(collection: Path) -> None:
     table = ask(collection, collection / "vectors", k=5).to_arrow()
     assert [(f.name, str(f.type)) for f in table.schema] == [

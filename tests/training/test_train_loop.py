@@ -284,3 +284,10 @@ def test_what_a_killed_writer_left_is_cleaned_and_two_checkpoints_are_kept(tmp_p
     left.mkdir(parents=True)
     loop(begun).run()
     assert [path.name for path in sorted(Path(begun.run, "checkpoints").iterdir())] == ["0000000012", "0000000016"]
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    made = plan(tmp_path, "run", images=20, batch=20, epochs=1, lr=1e9, opt="sgd", clip_grad=0.0)
+    with pytest.raises(JobFailed, match=r"^The validation loss is no number any more in epoch 1: lower --lr"):
+        loop(made).run()
+    assert not (tmp_path / "run/model.safetensors").exists()

@@ -25,5 +25,6 @@ def findings() -> Iterator[Finding]:
             subject: Check = plugins.load("cvjobs.operations.doctor", "subject", name, SUBJECTS)
             yield from subject.check()
         except Exception as error:  # noqa: BLE001 - the other checks are wanted most where one cannot run
-            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            cause = error.__cause__ or error if isinstance(error, plugins.BrokenPlugin) else error
+            why = f"{type(cause).__name__}: {cause}".split("\n", 1)[0]
             yield Finding.broken(name, f"could not be checked ({why})", "Install cvjobs anew into a fresh environment.")

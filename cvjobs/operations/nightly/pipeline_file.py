@@ -23,6 +23,7 @@ NO_STEPS = ("run", "schedule", "jobs", "cluster")
 OURS = ("json", "dry_run", "detach", "id")  # a night reads the JSON, and waits for the end, of real runs
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_NUMBER = re.compile(r"[+-]?[0-9.]+")
 _REMEDY = "name a YAML file with steps, as docs/nightly.md shows"
 
 
@@ -82,15 +83,14 @@ def read(file: str) -> Pipeline:
             raise WrongUse(
                 f"The step '{step.name}' writes into {state}, the 'state' of {file}: give that its own folder."
             )
+    words = _notify(reader, notify)
     return Pipeline(
         name=name,
         file=path,
         folder=path.parent,
         state=state,
         variables=variables,
-        notify=argv(reader.text(notify, "notify-command"), f"notify-command in {file}")
-        if isinstance(notify, str)
-        else tuple(reader.texts(notify, "notify-command")),
+        notify=words,
         steps=steps,
     )
 
@@ -101,6 +101,18 @@ def argv(command: str, place: str) -> tuple[str, ...]:
         return tuple(shlex.split(command))
     except ValueError as error:
         raise WrongUse(f"{place} cannot be split into words ({error}): quote them as in a shell.") from None
+
+
+def _notify(reader: _Reader, value: Any) -> tuple[str, ...]:
+    """Return the words of the notify-command, none where there is none; raises WrongUse for a number."""
+    place = "notify-command"
+    if isinstance(value, str):
+        words = argv(reader.text(value, place), f"{place} in {reader.file}")
+    else:
+        words = tuple(reader.texts(value, place))
+    if words and _NUMBER.fullmatch(words[0]):
+        raise WrongUse(f"'{place}' in {reader.file} must begin with a program, not {words[0]!r}.")
+    return words
 
 
 def _name(text: Any, place: str) -> str:
@@ -134,63 +146,63 @@ class _Reader:
     """Reads steps: replaces variables in values, and has every option checked by its command's Config."""
 
     def __init__(self, file: str, variables: dict[str, str]) -> None:
-        self._file, self._variables = file, variables
+        self.file, self._variables = file, variables
 
     def text(self, value: Any, place: str) -> str:
         """Return text with the variables in it replaced."""
         if not isinstance(value, str):
-            raise WrongUse(f"'{place}' in {self._file} must be text.")
+            raise WrongUse(f"'{place}' in {self.file} must be text.")
         if "\0" in value:
-            raise WrongUse(f"'{place}' in {self._file} holds a NUL character: remove it.")
+            raise WrongUse(f"'{place}' in {self.file} holds a NUL character: remove it.")
         return _VARIABLE.sub(lambda found: self._variable(found[1], place), value)
 
     def _variable(self, name: str, place: str) -> str:
         if name not in self._variables:
             near = nearest(name, self._variables)
             raise WrongUse(
-                f"'{place}' in {self._file} uses ${{{name}}}, which is not among its 'variables'{near}: add it there."
+                f"'{place}' in {self.file} uses ${{{name}}}, which is not among its 'variables'{near}: add it there."
             )
         return self._variables[name]
 
     def texts(self, value: Any, place: str) -> list[str]:
         """Return a list of texts with the variables in them replaced."""
         if not isinstance(value, list):
-            raise WrongUse(f"'{place}' in {self._file} must be text or a list of texts.")
+            raise WrongUse(f"'{place}' in {self.file} must be text or a list of texts.")
         return [self.text(entry, place) for entry in value]
 
     def steps(self, entries: Any, settings: Any) -> tuple[NightStep, ...]:
         """Return the steps; a setting goes to every step whose command has it, and a step's own option wins."""
         if not isinstance(entries, list) or not entries:
-            raise WrongUse(f"{self._file} has no steps: list commands, as in 'steps: [{{embed: {{source: ...}}}}]'.")
+            raise WrongUse(f"{self.file} has no steps: list commands, as in 'steps: [{{embed: {{source: ...}}}}]'.")
         if not isinstance(settings, dict):
-            raise WrongUse(f"'settings' in {self._file} must map options to values.")
+            raise WrongUse(f"'settings' in {self.file} must map options to values.")
         shared = {key.replace("-", "_"): value for key, value in settings.items()}
         steps: list[NightStep] = []
         known: set[str] = set()
         for number, entry in enumerate(entries, start=1):
             step, options = self._step(number, entry, shared)
             if step.name in {earlier.name for earlier in steps}:
-                raise WrongUse(f"Two steps in {self._file} are named '{step.name}': give one another 'name'.")
+                raise WrongUse(f"Two steps in {self.file} are named '{step.name}': give one another 'name'.")
             steps.append(step)
             known |= options
         for key in shared:
             if key not in known:
-                raise WrongUse(f"No step in {self._file} has an option for the setting '{key}'{nearest(key, known)}.")
+                raise WrongUse(f"No step in {self.file} has an option for the setting '{key}'{nearest(key, known)}.")
         return tuple(steps)
 
     def _step(self, number: int, entry: Any, shared: dict[str, Any]) -> tuple[NightStep, set[str]]:
         commands = [key for key in entry if key != "name"] if isinstance(entry, dict) else []
         if len(commands) != 1:
             raise WrongUse(
-                f"Step {number} in {self._file} must have a name and one command, as in "
+                f"Step {number} in {self.file} must have a name and one command, as in "
                 "'{name: vectors, embed: {source: photos, out: vectors}}'."
             )
         (command,) = commands
         choices = [name for name in config_commands.files() if name not in NO_STEPS]
         if command not in choices:
-            raise WrongUse(f"Step {number} in {self._file}: '{command}' is no command{nearest(command, choices)}.")
-        name = _name(entry.get("name", command), f"The name of step {number} in {self._file}")
-        place = f" in step '{name}' of {self._file}"
+            raise WrongUse(f"Step {number} in {self.file}: '{command}' is no command{nearest(command, choices)}.")
+        name = _name(entry.get("name", command), f"The name of step {number} in {self.file}")
+        place = f" in step '{name}' of {self.file}"
         own = entry[command] or {}
         if not isinstance(own, dict):
             raise WrongUse(f"'{command}'{place} must map options to values, as in '{{source: photos}}'.")

@@ -48,13 +48,13 @@ def explained(plan: TrainPlan) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not torch_network.out_of_memory(error):
             raise
-        more = plan.recipe.accumulate * 2
+        fewer, more = max(min(plan.batch, len(plan.train)) // 2, 2), plan.recipe.accumulate * 2
     else:
         return
     # Out here, for the traceback of the first error would keep the step's tensors alive.
     raise JobFailed(
         f"The memory does not suffice for steps of --batch-size {plan.batch}: "
-        f"begin anew (--overwrite) with --batch-size {max(plan.batch // 2, 2)} or --accumulate {more}."
+        f"begin anew (--overwrite) with --batch-size {fewer} or --accumulate {more}."
     )
 
 

@@ -133,11 +133,7 @@ class Loop:
         now = time.monotonic()
         due = self._resumption.due(now) and not ends
         loss, count = self._team.sums(self._position.losses).tolist()
-        if not math.isfinite(loss):
-            raise JobFailed(
-                f"The loss is no number any more in epoch {epoch + 1}: lower --lr, or clip gradients with --clip-grad; "
-                "the last checkpoint is from before."
-            )
+        _check_number("loss", loss, epoch)
         state = State(
             epoch=epoch + 1,
             epochs=self._recipe.epochs,
@@ -166,6 +162,7 @@ class Loop:
         plan, team, learner, position = self._plan, self._team, self._learner, self._position
         loss, count = team.sums(position.losses).tolist()
         found = self._task.scores(learner.scored, self._val, plan.val, team)
+        _check_number("validation loss", found.loss, len(position.history))
         best = not position.history or found.metric > max(position.metrics)
         rate = lr_schedule.rate(self._recipe, learner.done - 1, self._feed.steps, position.metrics)
         row = artifacts.Epoch(
@@ -190,6 +187,14 @@ class Loop:
         artifacts.history(self._plan, rows)
         if self._events:
             self._events.add(rows[-1])
+
+
+def _check_number(name: str, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise JobFailed(
+            f"The {name} is no number any more in epoch {epoch + 1}: lower --lr, or clip gradients with --clip-grad; "
+            "the last checkpoint is from before."
+        )
 
 
 def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Events | None:
