@@ -164,4 +164,5 @@ def test_a_picture_of_50_megapixels_is_its_pieces(tmp_path: Path, tmp_path_facto
             "scores": torch.from_numpy(np.concatenate([piece.scores for piece in found])),
             "labels": torch.from_numpy(np.concatenate([piece.classes for piece in found])),
         },
+        ties=0.001,
     )
