@@ -147,7 +147,8 @@ def test_recall_on_real_vectors_is_what_the_build_reports(
         tenth = np.partition(cosines, -11)[-11]  # the query itself is the first of the eleven
         hits += sum(float(cosines[number[path]]) >= tenth - 1e-6 for path in answer)
     recall = hits / (10 * len(paths))
-    assert abs(recall - report.recall) <= (0.001 if kind == "exact" else 0.03)
+    # Measured on a part of the crops, which are of 22 photos alone: those of one photo are found or missed together.
+    assert abs(recall - report.recall) <= (0.001 if kind == "exact" else 0.1)
     assert recall >= 0.82
 
 
