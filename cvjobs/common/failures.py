@@ -34,6 +34,7 @@ CODES: dict[str, Code] = {
     "decode_memory": Code(False, "decoding needs over 3 GiB: scale the image down"),
     "infer_error": Code(False, "the model failed on this image alone: see the detail"),
     "infer_nonfinite": Code(False, "the model returned NaN or infinity: try --precision fp32"),
+    "unwritable": Code(False, "the result does not fit into its column: see the detail"),
     "worker_crash": Code(True, "this image alone killed its worker twice: re-encode it"),
     "oom": Code(True, "the model ran out of memory at batch size 1: use a smaller model or a larger device"),
 }

@@ -34,9 +34,15 @@ DECODER = "cvjobs.images.decode:decode"
 _DEATHS = 3
 
 
+MOST_FRAMES = 2**31 - 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What decoding found out about a source image: upright size in pixels, frames, hash of the content."""
+    """What decoding found out about a source image: upright size in pixels, frames, hash of the content.
+
+    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number.
+    """
 
     width: int
     height: int
@@ -313,7 +319,12 @@ class DecodeWorker(threading.Thread):
             at, *shape, width, height, frames, content_hash = answer
             size = 3 * shape[0] * shape[1]
             pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(*shape, 3)
-            measured = Measured(width=width, height=height, frames=frames, content_hash=bytes.fromhex(content_hash))
+            measured = Measured(
+                width=width,
+                height=height,
+                frames=min(max(frames, 1), MOST_FRAMES),
+                content_hash=bytes.fromhex(content_hash),
+            )
             self._outlet.decoded(image.tag, measured, pixels)
         memory.empty()
         sent.chunk.done()

@@ -12,6 +12,7 @@ from typing import Protocol
 from cvjobs.common.failures import Failure
 from cvjobs.common.paths import path_bytes
 from cvjobs.sources.listing import open_path
+from cvjobs.sources.rows import representable
 from cvjobs.storage.remote_files import Changed, Remote, is_remote
 from cvjobs.storage.storage_options import Options
 
@@ -70,7 +71,7 @@ class LocalSource:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode) or (before.st_size, before.st_mtime_ns) != (size, modified):
+            if not stat.S_ISREG(before.st_mode) or _seen(before) != (size, modified):
                 raise Unreadable("changed_during_run", "the file is not the one that was listed")
             if size == 0:
                 raise Unreadable("empty_file", "the file has no bytes")
@@ -80,9 +81,14 @@ class LocalSource:
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        if len(content) != size or (after.st_size, after.st_mtime_ns) != (size, modified):
+        if len(content) != size or _seen(after) != (size, modified):
             raise Unreadable("changed_during_run", "the file changed while it was read")
         return content
+
+
+def _seen(status: os.stat_result) -> tuple[int, int]:
+    """Return a file's size in bytes and its time stamp in ns, as a listing has them."""
+    return status.st_size, representable(status.st_mtime_ns)
 
 
 class RemoteSource:

@@ -100,6 +100,11 @@ def path_columns(paths: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
     return pa.array(map(path_text, paths), pa.string()), ids
 
 
+def representable(time: int) -> int:
+    """Return the time in ns that is nearest to this one and fits into 64 bits: in the years 1677 to 2262."""
+    return min(max(time, int(_INT64.min)), int(_INT64.max))
+
+
 def stat_columns(sizes: Sequence[int], times: Sequence[int]) -> tuple[pa.Array, pa.Array, npt.NDArray[np.uint64]]:
     """Return the columns ``bytes`` and ``modified``, and the versions, of n sizes and times in ns.
 
@@ -109,7 +114,7 @@ def stat_columns(sizes: Sequence[int], times: Sequence[int]) -> tuple[pa.Array, 
     try:
         time_array = np.array(times, dtype=np.int64)
     except OverflowError:
-        time_array = np.array([min(max(time, _INT64.min), _INT64.max) for time in times], dtype=np.int64)
+        time_array = np.array([representable(time) for time in times], dtype=np.int64)
     modified = pa.array(time_array).view(IMAGES.field("modified").type)
     return pa.array(size_array), modified, version_of(size_array, time_array)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,30 @@ def test_an_image_larger_than_allowed_is_a_row(source: Path, out: Path) -> None:
     Image.new("1", (400, 300)).save(source / "large.png")
     embed(source, out, "--max-pixels", 64 * 48)
     assert codes(out) == {"too_many_pixels": 1}
+
+
+def test_an_animation_that_claims_two_billion_frames(source: Path, out: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "still.png")
+    still = (tmp_path / "still.png").read_bytes()
+    for count in (2**31 - 1, 2**31, 2**32 - 1):
+        claim = b"acTL" + count.to_bytes(4, "big") + bytes(4)
+        chunk = (8).to_bytes(4, "big") + claim + zlib.crc32(claim).to_bytes(4, "big")
+        (source / f"{count}.png").write_bytes(still[:33] + chunk + still[33:])  # after the header
+    assert embed(source, out).code == 0
+    exact(out, source, 27)
+    frames = dict(zip(rows(out)["path"].to_pylist(), rows(out)["frames"].to_pylist(), strict=True))
+    assert max(frames.values()) == 2**31 - 1
+    assert all(frames[f"{count}.png"] > 1 for count in (2**31 - 1, 2**31))
+
+
+def test_a_date_that_64_bits_cannot_hold(source: Path, out: Path) -> None:
+    image = next(source.rglob("*.jpg"))
+    os.utime(image, (13_569_489_360, 13_569_489_360))  # the year 2400
+    if image.stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system holds no date after 2262")
+    assert embed(source, out).code == 0
+    assert codes(out) == {}
+    assert max(rows(out)["modified"].cast(pa.int64()).to_pylist()) == 2**63 - 1
+    again = counts(embed(source, out, "--json"))
+    assert (again["ok"], again["computed"]) == (24, 0)
+    exact(out, source, 24)

@@ -38,11 +38,25 @@ class Shard:
         return bool(self.committed == self.table.num_rows)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a shard with a result: their numbers, what was measured, and a column for each field of the results."""
+
+    shard: Shard
+    rows: list[int]
+    measured: list[Measured]
+    arrays: list[pa.Array]
+
+    def part(self, of: slice) -> _Rows:
+        """Return some of the rows."""
+        return _Rows(self.shard, self.rows[of], self.measured[of], [array[of] for array in self.arrays])
+
+
 @dataclass
 class _Buffer:
     """Rows on their way into the next part."""
 
-    results: list[tuple[Shard, list[int], list[Measured], list[pa.Array]]] = field(default_factory=list)
+    results: list[_Rows] = field(default_factory=list)
     failures: list[tuple[Shard, int, Failure]] = field(default_factory=list)
     bytes: int = 0
     since: float = field(default_factory=time.monotonic)
@@ -73,7 +87,7 @@ class Writer:
         """Take the results of some rows of a shard; waits while two parts' worth of rows are not yet written."""
         with self._changed:
             self._changed.wait_for(lambda: self._buffer.bytes < 2 * BYTES or self._dead)
-            self._buffer.results.append((shard, rows, measured, arrays))
+            self._buffer.results.append(_Rows(shard, rows, measured, arrays))
             self._buffer.bytes += sum(a.nbytes for a in arrays) + 200 * len(rows)
             self._answered(shard, len(rows))
 
@@ -113,7 +127,7 @@ class Writer:
         buffer = self._buffer
         if not buffer.results and not buffer.failures:
             return False
-        shards = {r[0] for r in buffer.results} | {f[0] for f in buffer.failures}
+        shards = {rows.shard for rows in buffer.results} | {failed[0] for failed in buffer.failures}
         return (
             self._closing
             or buffer.bytes >= BYTES
@@ -140,8 +154,8 @@ class Writer:
                     self._check()
                     parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
                 with self._changed:
-                    for shard, rows, _, _ in buffer.results:
-                        shard.committed += len(rows)
+                    for rows in buffer.results:
+                        rows.shard.committed += len(rows.rows)
                     for shard, _, _ in buffer.failures:
                         shard.committed += 1
                     self._changed.notify_all()
@@ -152,26 +166,43 @@ class Writer:
             self._broken(error)
 
     def _results(self, buffer: _Buffer) -> pa.Table | None:
-        if not buffer.results:
-            return None
+        taken, buffer.results = buffer.results, []
+        tables = [table for rows in taken for table in self._tables(buffer, rows)]
+        return pa.concat_tables(tables).combine_chunks() if tables else None
+
+    def _tables(self, buffer: _Buffer, rows: _Rows) -> list[pa.Table]:
+        """Return the table of some rows; those that do not fit into it, found by halving, become failures."""
+        try:
+            table = self._table(rows)
+        except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            if len(rows.rows) > 1:
+                half = len(rows.rows) // 2
+                pieces = rows.part(slice(None, half)), rows.part(slice(half, None))
+                return [table for piece in pieces for table in self._tables(buffer, piece)]
+            detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
+            buffer.failures.append((rows.shard, rows.rows[0], Failure("worker", "unwritable", detail)))
+            return []
+        buffer.results.append(rows)
+        return [table]
+
+    def _table(self, rows: _Rows) -> pa.Table:
         own = len(dataset_schema.MEASURED)
-        carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(buffer.results[0][3])
+        carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(rows.arrays)
         keys = [f.name for f in self._schema][: len(dataset_schema.KEYS)]
         lists = [f.name for f in self._schema][len(keys) + own : len(keys) + own + carried]
-        tables = []
-        for shard, rows, measured, arrays in buffer.results:
-            listed = shard.table.take(pa.array(rows))
-            columns = [
-                *(listed[name] for name in keys),
-                pa.array([m.content_hash for m in measured], dataset_schema.ID),
-                pa.array([m.width for m in measured], pa.int32()),
-                pa.array([m.height for m in measured], pa.int32()),
-                pa.array([m.frames for m in measured], pa.int32()),
-                *(listed[name] for name in lists),
-                *arrays,
-            ]
-            tables.append(pa.table(columns, schema=self._schema))
-        return pa.concat_tables(tables).combine_chunks()
+        listed = rows.shard.table.take(pa.array(rows.rows))
+        columns = [
+            *(listed[name] for name in keys),
+            pa.array([m.content_hash for m in rows.measured], dataset_schema.ID),
+            pa.array([m.width for m in rows.measured], pa.int32()),
+            pa.array([m.height for m in rows.measured], pa.int32()),
+            pa.array([m.frames for m in rows.measured], pa.int32()),
+            *(listed[name] for name in lists),
+            *rows.arrays,
+        ]
+        return pa.table(columns, schema=self._schema)
 
     def _errors(self, buffer: _Buffer) -> pa.Table | None:
         if not buffer.failures:
