@@ -32,13 +32,19 @@ def shard(count: int) -> Shard:
     return Shard(pa.table(columns, schema=pa.schema([*schema.KEYS, pa.field("note", pa.string())])))
 
 
+def _nothing() -> None:
+    """Refuse no commit."""
+
+
 def written(measured: list[Measured], arrays: list[pa.Array], batch: int = 100) -> dict[str, Any]:
     """Write rows in batches and return the value or the code of each by path; every one is durable afterwards."""
     broken: list[BaseException] = []
     of = shard(len(measured))
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder), "r000001")
-        writer = Writer(store, Author(run="r000001", epoch=0, fingerprint="f", listed=0), COLUMNS, int, broken.append)
+        writer = Writer(
+            store, Author(run="r000001", epoch=0, fingerprint="f", listed=0), COLUMNS, _nothing, broken.append
+        )
         for at in range(0, len(measured), batch):
             rows = list(range(at, min(at + batch, len(measured))))
             writer.results(of, rows, measured[at : at + batch], [array[at : at + batch] for array in arrays])
