@@ -14,6 +14,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cvjobs needs Python 3.11 or newer: run make with PYTHON=python3.11")'
+	@echo 'Installing into $(VENV): about 8 GB, some minutes the first time.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)

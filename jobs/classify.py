@@ -1,6 +1,8 @@
 """Name what every image shows: its likeliest classes and their scores, one row per image, in Parquet.
 
 After a kill the same command continues; run again later, it computes only what is new or changed.
+
+For example `cvjobs classify photos -o labels --model torchvision/mobilenet_v2`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Find the objects in every image: boxes with classes and scores, one row per image, in Parquet.
 
 After a kill the same command continues; run again later, it computes only what is new or changed.
+
+For example `cvjobs detect photos -o boxes --conf 0.5 --classes person,bicycle`.
 """
 
 from __future__ import annotations

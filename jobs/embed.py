@@ -1,6 +1,8 @@
 """Turn every image into a vector: one row per image, in Parquet.
 
 After a kill the same command continues; run again later, it computes only what is new or changed.
+
+For example `cvjobs embed photos -o vectors --model torchvision/mobilenet_v2`.
 """
 
 from __future__ import annotations

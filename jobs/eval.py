@@ -2,6 +2,8 @@
 
 PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, or a COCO results file. TRUTH is COCO JSON, a
 folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a CSV file of path and label.
+
+For example `cvjobs eval boxes annotations.json`.
 """
 
 from __future__ import annotations

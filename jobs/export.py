@@ -1,6 +1,8 @@
 """Write the results of an output in the format of other programs: coco, csv, jsonl or yolo.
 
 It reads the newest snapshot a few images at a time, and leaves a whole file or none.
+
+For example `cvjobs export labels --format csv -o labels.csv`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Index the vectors of an embed output for search by cosine, or bring the index up to date with them.
 
 The same command again adds new vectors, replaces changed ones and leaves out those that are gone.
+
+For example `cvjobs index vectors -o index`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""List the models that a task can use, by family."""
+"""List the models that a task can use, by family.
+
+For example `cvjobs models --task detect`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 SOURCE is an image, a folder, a list or an output of `cvjobs embed`; images are embedded with the index's own model.
 With -o the same command continues after a kill, and replaces the rows as a whole when it runs again.
+
+For example `cvjobs query index photo.jpg -k 5`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The steps run in order; the first one that fails ends the night, and the same command continues from there. Every night
 leaves a page that links the pages of its steps and compares them with the night before.
+
+For example `cvjobs run nightly.yaml`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Print a file that starts a pipeline at given times: a crontab line, a systemd timer or a Kubernetes CronJob.
 
 It installs nothing. Two nights of a pipeline never overlap.
+
+For example `cvjobs schedule nightly.yaml --cron "0 2 * * *" --emit systemd`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Find what every pixel of an image shows, or the outline of every object: one row per image, in Parquet.
 
 After a kill the same command continues; run again later, it computes only what is new or changed.
+
+For example `cvjobs segment photos -o maps --masks-dir masks`.
 """
 
 from __future__ import annotations

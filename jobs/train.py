@@ -2,6 +2,8 @@
 
 DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
 and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
+
+For example `cvjobs train photos -o run --model torchvision/mobilenet_v2 --epochs 10`.
 """
 
 from __future__ import annotations

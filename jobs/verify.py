@@ -1,6 +1,8 @@
 """Check an output: every file as it was written, every image exactly once.
 
 Exit code 0: exact; 4: images are missing; 1: another problem, named with what to do.
+
+For example `cvjobs verify vectors --source photos`.
 """
 
 from __future__ import annotations
