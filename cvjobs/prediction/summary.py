@@ -61,6 +61,12 @@ class Summary:
         )
         if self.report:
             lines.append(self.report)
+        why = {
+            3: f"{self.failed:,} of {self.ok + self.failed:,} images failed, and --max-error-rate allows fewer",
+            4: f"{self.missing:,} images have no row; run the same command again",
+        }
+        if self.exit_code in why:
+            lines.append(f"exit code {self.exit_code}: {why[self.exit_code]}")
         return "\n".join(lines)
 
     @property

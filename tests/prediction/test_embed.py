@@ -126,8 +126,10 @@ def test_bad_images_are_rows_and_too_many_of_them_exit_3(source: Path, out: Path
     assert codes(out) == {"not_an_image": 1, "empty_file": 1, "truncated": 1, "list_vanished": 1}
     assert all(row["detail"] and row["attempts"] >= 1 for row in errors(out).to_pylist())
     assert "failed 1  truncated: the file ends too early: copy it again" in ended.out
+    assert ended.out.endswith("\nexit code 3: 4 of 28 images failed, and --max-error-rate allows fewer\n")
     exact(out, source, 28)
-    assert embed(source, out, "--max-error-rate", 0.5).code == 0
+    ended = embed(source, out, "--max-error-rate", 0.5)
+    assert (ended.code, "exit code" in ended.out) == (0, False)
 
 
 def test_failed_images_are_tried_again_only_when_asked_or_when_it_may_help(source: Path, out: Path) -> None:
