@@ -25,7 +25,15 @@ def facts(record: Any) -> dict[str, Any]:
 LIBRARIES = ("torch", "torchvision", "torchcodec", "timm", "pillow", "pyarrow", "ray")
 
 
+def installed(name: str) -> str:
+    """Return the version of an installed package; ``unknown`` where it came without its metadata."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 @cache
 def libraries() -> dict[str, str]:
     """Return the versions that a snapshot records."""
-    return {"cvjobs": cvjobs.__version__, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
+    return {"cvjobs": cvjobs.__version__, **{name: installed(name) for name in LIBRARIES}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from cvjobs.common import categories, devices
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.fingerprint import facts
+from cvjobs.common.fingerprint import facts, installed
 from cvjobs.dataset import schema
 from cvjobs.images.transform import Transform
 from cvjobs.networks import registry
@@ -248,4 +247,4 @@ def _made(make: Callable[..., Model], name: str, **options: Hashable) -> Model:
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm")}
+    return {name: installed(name) for name in ("torch", "torchvision", "timm")}
