@@ -83,7 +83,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         context.workers()
         if options.dry_run:
             return dry_run.run(context, base)
-        with lock.held(store) as held:
+        with lock.held(store, progress.say) as held:
             return _run(context, held, progress, stop, run)
 
 

@@ -64,7 +64,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
                     _complete(done, now)
                 return done
         made.case.check(made.request.batch_size)
-        with lock.held(store):
+        with lock.held(store, progress.say):
             stop.guarded = True
             session = _Session(made, store, decoder_server, progress, stop)
             if request.find_lr:

@@ -56,6 +56,7 @@ def test_which_options_name_a_place() -> None:
         "schedule": {"pipeline", "out"},
         "segment": {"source", "out", "weights", "labels", "masks_dir"},
         "train": {"data", "out", "weights", "cache"},
+        "unlock": {"out"},
         "verify": {"out", "source"},
     }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 import toy
-from commands import until
+from commands import here, sentence, until
 from toy import Run, Toy
 
 from cvjobs.common.errors import JobFailed, OutputHeld
@@ -45,9 +47,106 @@ def test_a_released_output_is_free(six: Toy) -> None:
 def test_a_process_that_took_the_number_of_the_holder_does_not_hold(six: Toy) -> None:
     run = Run(six)
     toy.die(run)
-    record = {**run.held._holder, "process_started": 1.0}
-    (six.out / schema.LEASE / f"hb-{run.held.epoch:06d}.json").write_bytes(schema.pack(record))
-    assert lock.holder(six.store) is None
+    mark = six.out / schema.LEASE / f"hb-{run.held.epoch:06d}.json"
+    for other in ({"ticks": 1}, {"ticks": None, "process_started": 1.0}):  # the second as 0.1.0 wrote it
+        mark.write_bytes(schema.pack({**run.held._holder, **other}))
+        assert lock.holder(six.store) is None
+
+
+def test_a_clock_that_is_set_takes_no_output_from_a_run_that_works(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with lock.held(store) as held:
+        # What a process finds whose clock was set after the holder began: the boot, and so its start, moved by an hour.
+        held._holder["process_started"] -= 3600
+        held._write(released=False)
+        with pytest.raises(OutputHeld, match="is held by process"):
+            lock.held(LocalStore(tmp_path))
+        held.check()
+
+
+def marked(folder: Path, **record: object) -> Path:
+    """The heartbeat of a run, which is all there is of it."""
+    other = {"host": "far", "machine": "another", "pid": 7, "process_started": 1.0, "since": "today", **record}
+    mark = folder / schema.LEASE / "hb-000003.json"
+    mark.parent.mkdir(parents=True)
+    (mark.parent / "epoch-000003.json").write_bytes(schema.pack(other))
+    mark.write_bytes(schema.pack(other))
+    return mark
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of a second, with beats of a tenth."""
+    monkeypatch.setattr(lock, "LIVE", 1.0)
+    monkeypatch.setattr(lock, "BEAT", 0.1)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("ahead", [60.0, 365 * 86_400.0])
+def test_a_heartbeat_from_the_future_that_does_not_change_is_of_the_dead(tmp_path: Path, ahead: float) -> None:
+    marked(tmp_path, heartbeat=time.time() + ahead)
+    said: list[str] = []
+    with lock.held(LocalStore(tmp_path), said.append) as held:
+        assert held.epoch == 4
+    assert said == ["watching the heartbeat of process 7 on far, whose clock differs, for up to a minute"]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_heartbeat_from_the_future_that_changes_holds(tmp_path: Path) -> None:
+    mark = marked(tmp_path, heartbeat=time.time() + 3600)
+    record = schema.unpack(mark.read_bytes())
+    assert record is not None
+
+    def beat(_: str) -> None:
+        assert record is not None
+        mark.write_bytes(schema.pack({**record, "heartbeat": record["heartbeat"] + 5}))
+
+    with pytest.raises(OutputHeld, match="is held by process 7 on far since today"):
+        lock.held(LocalStore(tmp_path), beat)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_old_heartbeat_of_a_process_that_runs_here_is_watched(tmp_path: Path, gone: bool) -> None:
+    with lock.held(LocalStore(tmp_path / "mine")) as mine:
+        own = dict(mine._holder)
+    mark = marked(tmp_path / "out", **{**own, "heartbeat": time.time() - 3600})
+    said: list[str] = []
+
+    def beat(text: str) -> None:
+        said.append(text)
+        if not gone:
+            mark.write_bytes(schema.pack(own))
+
+    if gone:
+        with lock.held(LocalStore(tmp_path / "out"), beat):
+            pass
+    else:
+        with pytest.raises(OutputHeld, match=f"held by process {os.getpid()} on "):
+            lock.held(LocalStore(tmp_path / "out"), beat)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_an_output_is_freed_by_hand(tmp_path: Path, silent: bool) -> None:
+    out = tmp_path / "out"
+    if silent:
+        marked(out, heartbeat=time.time() + 3600)
+    with contextlib.nullcontext() if silent else lock.held(LocalStore(out)) as held:
+        refused = here("unlock", out)
+        who = "process 7 on far since today" if silent else f"process {os.getpid()} on "
+        assert f"{out} is held by {who}" in sentence(refused, 2)
+        assert "give --yes" in refused.err
+        ended = here("unlock", out, "--yes")
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.startswith(f"{out} is free; it was held by {who}")
+        if held:
+            with pytest.raises(OutputHeld, match=r"took .* over"):
+                held.check()
+        with lock.held(LocalStore(out)):
+            assert lock.holder(LocalStore(out)) is not None
+    assert here("unlock", out).out == f"{out} is free already\n"
+    assert json.loads(here("unlock", out, "--json").out)["pid"] == 0
 
 
 def test_of_two_that_find_an_output_free_one_gets_it(six: Toy) -> None:

@@ -19,7 +19,7 @@ from cvjobs.config.argv import typed
 from cvjobs.storage.storage_options import hidden
 
 KEYS = ("name", "state", "variables", "settings", "notify_command", "steps")
-NO_STEPS = ("run", "schedule", "jobs", "cluster")
+NO_STEPS = ("run", "schedule", "jobs", "cluster", "unlock")
 OURS = ("json", "dry_run", "detach", "id")  # a night reads the JSON, and waits for the end, of real runs
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")

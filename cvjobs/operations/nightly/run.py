@@ -34,7 +34,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
     Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
     """
     store = _store(pipeline)
-    with lock.held(store):
+    with lock.held(store, say):
         record.tidy(store)
         earlier = record.load(store)
         if earlier and earlier[-1].status == "running":

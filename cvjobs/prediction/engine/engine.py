@@ -95,7 +95,7 @@ class Engine:
 
         def check() -> None:
             if lock.newest(store) > spec.epoch:
-                raise OutputHeld(f"Another run took {spec.out} over while this one stood still: nothing is lost.")
+                raise OutputHeld(lock.taken_over(spec.out))
 
         self._writer = Writer(store, spec.author, spec.schema, check, self.broken)
         self._step: Callable[[Any], Columns] = step
