@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cvjobs.common import categories
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.dataset import changes, merge, parts, snapshot
 from cvjobs.dataset import keys as dataset_keys
@@ -53,6 +54,8 @@ class End:
     stopped: bool = False
 
 
+_MAKERS = {"instance": "segment", "semantic": "segment"}  # of tasks that are not named like their command
+
 # Commits the rows that a plan asks for, as this author; an error is returned, so that what is done is folded first.
 Compute = Callable[[Author, Plan], End]
 
@@ -67,6 +70,15 @@ def check_source(store: Store, base: Snapshot, listing: Listing) -> None:
             return
     if source and source != listing.source:
         raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
+
+
+def check_command(store: Store, base: Snapshot, command: str) -> None:
+    """Raise WrongUse for an output of another command, finished or begun; a query's images are embedded."""
+    facts = base.facts if base.version else _unpublished(store)[1]
+    task = categories.task(facts) or "embed"
+    maker = _MAKERS.get(task, task)
+    if facts and maker != {"query": "embed"}.get(command, command):
+        raise WrongUse(f"{store.place} holds the results of `cvjobs {maker}`: choose another -o.")
 
 
 def check_fingerprint(store: Store, base: Snapshot, fingerprint: str, facts: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.common.fingerprint import libraries
-from cvjobs.dataset import lock, schema, snapshot, versions
+from cvjobs.dataset import contents, lock, schema, snapshot, versions
 from cvjobs.indexing import delta, generation, index_files, index_page, kinds
 from cvjobs.indexing.builder import build
 from cvjobs.indexing.builder.build import Add, Site
@@ -117,12 +117,11 @@ def _note(store: Store, report: IndexReport) -> None:
 
 def _check_place(store: Store, embeddings: Embeddings) -> None:
     """Raise WrongUse for an output that holds something else than an index of these embeddings."""
+    contents.check(store, contents.INDEX)
     try:
         record = schema.unpack(store.read(schema.FORMAT)) or {}
     except FileNotFoundError:
         return
-    if record.get("format") != generation.FORMAT["format"]:
-        raise WrongUse(f"{store.place} holds images' results, no index: choose another -o.")
     if record["source"] != embeddings.reader.store.place:
         raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
 

@@ -18,13 +18,13 @@ from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
+from cvjobs.dataset import contents, lock, parts, schema, snapshot
 from cvjobs.dataset import keys as dataset_keys
-from cvjobs.dataset import lock, parts, schema, snapshot
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
-from cvjobs.dataset.update import End, check_fingerprint, check_source, update
+from cvjobs.dataset.update import End, check_command, check_fingerprint, check_source, update
 from cvjobs.images.decode_worker import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
@@ -52,7 +52,9 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     storage = parse_options(options.storage_option)
     store = open_store(options.out, options=storage)
+    contents.check(store, contents.RESULTS)
     base = snapshot.latest(store)
+    check_command(store, base, job.command)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
         listing = list_source(options.source, storage)

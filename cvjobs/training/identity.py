@@ -9,7 +9,7 @@ from typing import Any
 from cvjobs.common import fingerprint
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import digest, facts
-from cvjobs.dataset import schema
+from cvjobs.dataset import contents
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
@@ -17,7 +17,7 @@ from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
-CONFIG = "config.json"
+CONFIG = contents.RUN_CONFIG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +98,6 @@ def earlier(store: LocalStore) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise WrongUse(f"{store.place}/{CONFIG} is no run's: choose another -o, or give --overwrite.") from None
     return identity
-
-
-def check_place(store: LocalStore) -> None:
-    """Raise WrongUse for the folder of a batch job, an index or a query, whose files a run would replace."""
-    if store.size(schema.FORMAT) is not None and store.size(CONFIG) is None:
-        raise WrongUse(f"{store.place} holds the output of another command: choose another -o.")
 
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
+from cvjobs.dataset import contents
 from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
@@ -81,7 +82,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         WrongUse: there are no such images or labels, no such model, or settings that these cannot have; or the folder
             holds the output of another command.
     """
-    identity.check_place(store)
+    contents.check(store, contents.RUN)
     progress.say(f"listing {request.data}")
     listing = list_source(request.data, dict(request.storage))
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)

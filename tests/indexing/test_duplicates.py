@@ -218,4 +218,4 @@ def test_a_folder_of_neighbours_may_become_one_of_duplicates(tmp_path: Path) -> 
     cvjobs.query(index, str(fake.out), out=out)
     cvjobs.query(index, duplicates=True, min_score=0.9, out=out)
     assert [path.name for path in (tmp_path / "out/data").iterdir()] == ["duplicates.parquet"]
-    assert "another command" in sentence(here("query", index, "--duplicates", "-o", index), 2)
+    assert "holds an index: choose another -o" in sentence(here("query", index, "--duplicates", "-o", index), 2)

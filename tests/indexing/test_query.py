@@ -329,14 +329,14 @@ def test_what_is_no_index(collection: Path, tmp_path: Path) -> None:
 
 def test_the_output_of_another_command(collection: Path) -> None:
     for name in ("vectors", "index"):
-        with pytest.raises(WrongUse, match="holds the output of another command"):
+        with pytest.raises(WrongUse, match=r"holds (images' results|an index): choose another -o"):
             ask(collection, collection / "photos", out=str(collection / name))
     assert ask(collection, collection / "vectors").generation == 1
 
 
 def test_an_answer_is_no_place_for_embeddings(collection: Path, tmp_path: Path) -> None:
     ask(collection, collection / "vectors", out=str(tmp_path / "out"))
-    with pytest.raises(WrongUse, match="holds the results of a query of"):
+    with pytest.raises(WrongUse, match="holds the answers of a query: choose another -o"):
         cvjobs.embed(str(collection / "photos"), str(tmp_path / "out"), model="thumbnail/4")
 
 

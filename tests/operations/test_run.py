@@ -327,7 +327,10 @@ def test_only_the_newest_nights_are_kept(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_no_state_folder(three: Nights, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
-    for state, sentence in (("vectors", "holds the output of a command"), ("state", "the nights of 'nightly', not of")):
+    for state, sentence in (
+        ("vectors", "holds images' results: give the nights a 'state' folder of their own"),
+        ("state", "the nights of 'nightly', not of"),
+    ):
         file.write_text(f"state: {three.folder / state}\n{STEP}")
         with pytest.raises(WrongUse, match=sentence):
             cvjobs.run(str(file))

@@ -262,6 +262,6 @@ def test_the_output_of_another_command_is_no_place_for_a_run(images: Path, tmp_p
     cvjobs.embed(images / "val", tmp_path / "vectors", model="thumbnail/2")
     before = (tmp_path / "vectors" / "summary.json").read_bytes()
     for overwrite in (False, True):
-        with pytest.raises(WrongUse, match=r"vectors holds the output of another command: choose another -o\."):
+        with pytest.raises(WrongUse, match=r"vectors holds images' results: choose another -o\."):
             cvjobs.train(images, tmp_path / "vectors", **OPTIONS, overwrite=overwrite)
     assert (tmp_path / "vectors" / "summary.json").read_bytes() == before

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cvjobs.common.errors import WrongUse
-from cvjobs.dataset import lock, schema, versions
+from cvjobs.dataset import contents, lock, schema
 from cvjobs.indexing.generation import Generation
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.storage_options import Options
@@ -51,21 +50,12 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
             raise
         return
     store = open_store(out, options=options)
-    _check(store)
+    contents.check(store, contents.QUERY)
     with lock.held(store) as held:
         store.writer = schema.new_run(held.epoch)
         store.create(schema.FORMAT, schema.pack({"format": FORMAT, "version": 1, "source": f"a query of {place}"}))
         _tidy(store)
         yield AnswerFolder(store=store, temporary=False, index=place, options=options, notes=notes)
-
-
-def _check(store: Store) -> None:
-    try:
-        made = (schema.unpack(store.read(schema.FORMAT)) or {}).get("format", "")
-    except FileNotFoundError:
-        made = ""
-    if made not in ("", FORMAT) or versions.numbers(store):
-        raise WrongUse(f"{store.place} holds the output of another command: choose another -o.")
 
 
 def _tidy(store: Store) -> None:

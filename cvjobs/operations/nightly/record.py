@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
-from cvjobs.dataset import schema
+from cvjobs.dataset import contents, schema
 from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
 
 KEPT = 30
-FOLDER = "nights"
+FOLDER = contents.NIGHT_RECORDS
 # The same command continues a night that was last heard of so long ago (s); after that it begins the next one. A night
 # that failed at two is continued in the morning, and the one of the day after sees what is new from its first step on.
 SAME = 12 * 3600.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
 from cvjobs.common.signals import Stop, stoppable
-from cvjobs.dataset import lock, schema
+from cvjobs.dataset import contents, lock, schema
 from cvjobs.operations.nightly import night_page, night_step, record, scores
 from cvjobs.operations.nightly.outcome import Outcome, Preview
 from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
@@ -51,10 +51,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
 def _store(pipeline: Pipeline) -> LocalStore:
     store = open_store(str(pipeline.state), option=_option(pipeline))
     assert isinstance(store, LocalStore)
-    if store.size(schema.FORMAT) is not None:
-        raise WrongUse(
-            f"{pipeline.state} holds the output of a command: give the nights a 'state' folder of their own."
-        )
+    contents.check(store, contents.NIGHTS, "give the nights a 'state' folder of their own")
     others = {night.pipeline for night in record.load(store)} - {pipeline.name}
     if others:
         raise WrongUse(
