@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cvjobs.common.errors import WrongUse
+
+MOST = 64 << 20  # bytes
 
 
 def read(path: str) -> list[str]:
@@ -14,14 +15,19 @@ def read(path: str) -> list[str]:
     The file may change under its name, so what a job notes as ``asked`` are these names, not the path.
 
     Raises:
-        WrongUse: the file is missing or no text, has an empty line before its last name, or has a name twice.
+        WrongUse: the file is missing, larger than 64 MiB or no text, has an empty line before its last name, or a name
+            twice.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with open(path, "rb") as file:
+            content = file.read(MOST + 1)
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise WrongUse(f"The labels file {path} is no UTF-8 text: write one class name a line.") from None
     except OSError as error:
         raise WrongUse(f"Cannot read the labels file {path} ({error.strerror}): name a file with --labels.") from None
+    if len(content) > MOST:
+        raise WrongUse(f"The labels file {path} is larger than 64 MiB: write one class name a line.")
     names = [line.strip() for line in text.rstrip().split("\n")]
     lines: dict[str, int] = {}
     for number, name in enumerate(names, 1):

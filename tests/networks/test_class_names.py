@@ -24,6 +24,11 @@ def test_a_name_is_a_line(tmp_path: Path, content: bytes, names: list[str]) -> N
     assert class_names.read(str(tmp_path / "labels.txt")) == names
 
 
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(WrongUse, match=r"/dev/zero is larger than 64 MiB: write one class name a line\."):
+        class_names.read("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
