@@ -130,8 +130,10 @@ def test_json_names_the_page_and_nothing_else_is_printed(photos: Path, tmp_path:
 
 def test_a_page_that_cannot_be_written_costs_the_run_one_line(photos: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out", some(photos, tmp_path / "photos", 3)
+    assert embed(source, out).code == 0
+    (out / schema.REPORT).unlink()
     (out / schema.REPORT / "in the way").mkdir(parents=True)
-    ended = embed(source, out)
+    ended = embed(source, out, "--overwrite")
     assert ended.code == 0
     (line,) = said(ended.err)
     assert line.startswith("cvjobs: this run has no report.html (")
