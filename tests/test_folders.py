@@ -13,6 +13,8 @@ from PIL import Image
 from cvjobs.dataset import contents
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("--model", "small/cnn", "--recipe", "quick", "--epochs", "1", "--img-size", "16", "--weights", "random")
 NIGHT = "name: night\nstate: {state}\nsteps: [{{embed: {{source: {source}, out: {out}, model: thumbnail/4}}}}]\n"
 

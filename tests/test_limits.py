@@ -51,6 +51,7 @@ def ended(folder: Path, *words: str, reason: str = "no time", **variables: str) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("-n", "2")])
 def test_another_skip_fails_a_run_of_ci(tmp_path: Path, words: tuple[str, ...]) -> None:
     run = ended(tmp_path, *words, CI="true")
@@ -60,6 +61,7 @@ def test_another_skip_fails_a_run_of_ci(tmp_path: Path, words: tuple[str, ...]) 
     assert "1 passed, 2 skipped, 1 xfailed" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_listed_skip_fails_none_and_neither_does_any_outside_ci(tmp_path: Path) -> None:
     assert ended(tmp_path, reason="the 25 minutes are over", CI="true").returncode == 0
     assert ended(tmp_path).returncode == 0

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from commands import Ended, here, some
 
+pytestmark = pytest.mark.slow
+
 
 def refused(ended: Ended, option: str) -> None:
     assert (ended.code, ended.out) == (2, ""), ended.err

@@ -171,6 +171,7 @@ def test_no_duplicates_are_no_groups(tmp_path: Path) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_lists_groups_of_photos(photos: Path, tmp_path: Path) -> None:
     folder = some(photos, tmp_path / "photos", 30)
     images = sorted(folder.rglob("*.jpg"))
@@ -201,6 +202,7 @@ def test_the_command_lists_groups_of_photos(photos: Path, tmp_path: Path) -> Non
     assert found["surplus"] == sum(row["bytes"] for row in (rows[1], rows[2], rows[4]))
 
 
+@pytest.mark.slow
 def test_a_page_of_no_duplicates(photos: Path, tmp_path: Path) -> None:
     some(photos, tmp_path / "few", 3)
     cvjobs.embed(tmp_path / "few", tmp_path / "vectors", model="thumbnail/4")

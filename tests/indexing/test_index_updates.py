@@ -135,6 +135,7 @@ def test_rollback(tmp_path: Path) -> None:
         cvjobs.index(str(out), info=True, rollback=True)
 
 
+@pytest.mark.slow
 def test_a_generation_that_came_back_is_checked_before_its_page_is_made(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

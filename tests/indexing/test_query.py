@@ -60,6 +60,7 @@ def spelt(line: str) -> list[str]:
 # What comes out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("itself", [False, True])
 def test_more_neighbours_than_there_are_images_is_all_of_them(collection: Path, itself: bool) -> None:
     found, every = (

@@ -159,6 +159,7 @@ class TestNames:
             classifier(TINY, weights=str(three), labels=["a", "b"])
 
 
+@pytest.mark.slow
 def test_the_command(three: Path, tmp_path: Path) -> None:
     source, out, words = tmp_path / "photos", tmp_path / "out", tmp_path / "labels.txt"
     source.mkdir()

@@ -60,6 +60,7 @@ def sentence(ended: Ended, code: int) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_same_rows_as_from_a_folder(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 40)
     (source / "broken.jpg").write_bytes(b"no image")
@@ -88,6 +89,7 @@ def test_the_same_rows_as_from_a_folder(bucket: Bucket, photos: Path, tmp_path: 
     assert bucket.table("out/data").schema.metadata[b"cvjobs.source"] == bucket.url("photos").encode()
 
 
+@pytest.mark.slow
 def test_a_week(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     images = sorted(some(photos, tmp_path / "photos", 30).rglob("*.jpg"))
     contents = [image.read_bytes() for image in images]
@@ -189,6 +191,7 @@ def test_images_that_change_while_they_are_read(bucket: Bucket, slow_photos: Pat
     exact(bucket, 199)
 
 
+@pytest.mark.slow
 def test_a_list_of_everything(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     images = sorted(some(photos, tmp_path / "photos", 3).rglob("*.jpg"))
     bucket.put("a/one.jpg", images[0].read_bytes())
@@ -245,6 +248,7 @@ def test_outputs_that_cannot_be(
     assert expected in sentence(run("verify", out, *(options or bucket.options)), code)
 
 
+@pytest.mark.slow
 def test_the_forecast_of_an_output_on_a_bucket(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     bucket.upload(some(photos, tmp_path / "photos", 10), "photos")
     ended = embed(bucket.url("photos"), bucket.url("out"), "--dry-run", *bucket.options)

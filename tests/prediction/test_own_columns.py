@@ -51,6 +51,7 @@ def computed(ended: Ended) -> tuple[int, int]:
     return summary["computed"], summary["reused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_a_column_named_like_a_result_is_renamed(tmp_path: Path, photos: Path, name: str) -> None:
     column, _, results = COMMANDS[name]

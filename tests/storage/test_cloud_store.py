@@ -194,6 +194,7 @@ def test_conditional_writes_switched_off(bucket: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("s3")
+@pytest.mark.slow
 def test_a_dead_endpoint_is_given_up_on() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
