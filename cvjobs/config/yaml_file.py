@@ -6,7 +6,6 @@ A value means what the same word means on the command line: YAML only gives text
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +61,8 @@ def load(file: str, remedy: str) -> Any:
     """
     import yaml
 
+    from cvjobs.config.yaml_loader import YamlLoader
+
     try:
         with Path(file).open("rb") as stream:
             text = stream.read(LIMIT + 1)
@@ -70,11 +71,9 @@ def load(file: str, remedy: str) -> Any:
     if len(text) > LIMIT:
         raise WrongUse(f"{file} is larger than 1 MiB: {remedy}.")
     try:
-        # BaseLoader is the strictest of the safe loaders: it makes nothing but text, lists and mappings.
-        loader = yaml.BaseLoader(text)
-        node = loader.get_single_node()
-        _tell_of_doubles(node, file)
-        return (loader.construct_document(node) if node else None) or {}
+        loader = YamlLoader(text)
+        loader.name = file
+        return loader.get_single_data() or {}
     except RecursionError:
         raise WrongUse(f"{file} is nested too deeply: {remedy}.") from None
     except yaml.YAMLError as error:
@@ -82,26 +81,3 @@ def load(file: str, remedy: str) -> Any:
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise WrongUse(f"{file} is not valid YAML{line} ({problem}): fix it.") from error
-
-
-def _tell_of_doubles(root: Any, file: str) -> None:
-    """Say on stderr which keys of a mapping are given again: the last one counts, as always."""
-    todo, seen = [root], set()
-    while todo:
-        node = todo.pop()
-        if id(node) in seen or not isinstance(getattr(node, "value", None), list):
-            continue
-        seen.add(id(node))
-        if node.id == "sequence":
-            todo += node.value
-            continue
-        todo += [value for _, value in node.value]
-        lines: dict[Any, list[int]] = {}
-        for key, _ in node.value:
-            lines.setdefault(key.value if key.id == "scalar" else id(key), []).append(key.start_mark.line + 1)
-        for name, places in lines.items():
-            if len(places) > 1:
-                print(
-                    f"cvjobs: {file} gives {name!r} {len(places)} times: the one in line {places[-1]} counts.",
-                    file=sys.stderr,
-                )
