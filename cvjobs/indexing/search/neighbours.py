@@ -43,7 +43,6 @@ def neighbours(
     index: Index, keys: pa.Table, vectors: Floats, k: int, min_score: float | None, itself: Itself | None
 ) -> NeighbourRows:
     """Return the ``k`` nearest images of each query that score enough; ``keys`` has ``path`` and ``content_hash``."""
-    k = min(k, max(len(index), 1))
     if itself is None:
         scores, rows = index.search(vectors, k)
     else:

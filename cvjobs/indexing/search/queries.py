@@ -107,11 +107,11 @@ def search(
         generation = index.generation
         itself = Itself(index.ids, Origin(generation.root, generation.listed_in), queries.origin)
 
-    width = min(options.k, max(len(index), 1))
+    k = min(options.k, max(len(index), 1))
 
     def found() -> Iterator[tuple[pa.Table, NeighbourRows]]:
-        for keys, vectors in ahead(queries.blocks(max(min(BLOCK, ANSWERS // width), 1))):
-            yield keys, neighbours(index, keys, vectors, options.k, options.min_score, itself)
+        for keys, vectors in ahead(queries.blocks(max(min(BLOCK, ANSWERS // k), 1))):
+            yield keys, neighbours(index, keys, vectors, k, options.min_score, itself)
 
     def tables() -> Iterator[pa.Table]:
         nonlocal count, answered, rows
