@@ -182,7 +182,7 @@ def _watched(store: Store, say: Callable[[str], object]) -> dict[str, Any] | Non
 def free(store: Store) -> dict[str, Any] | None:
     """Take the output from the run that holds it, or may hold it, and return what that said of itself.
 
-    That run ends with OutputHeld before its next write, if it is there. None where the output was free.
+    A run that calls ``Lock.check`` before it writes ends with OutputHeld. None where the output was free already.
     """
     current = holder(store)
     if current is None:
