@@ -10,7 +10,8 @@ RESULTS, INDEX, QUERY = "images' results", "an index", "the answers of a query"
 RUN, NIGHTS = "a training run", "the nights of a pipeline"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
 RUN_CONFIG, NIGHT_RECORDS = "config.json", "nights"  # in the folder of a training run, and of a pipeline's nights
-_MADE = {"cvjobs": RESULTS, "cvjobs index": INDEX, "cvjobs query": QUERY}
+FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
+_MADE = {name: held for held, name in FORMATS.items()}
 _RUN = {RUN_CONFIG, "checkpoints", "model.safetensors"}
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cvjobs.common import categories
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
-from cvjobs.dataset import changes, merge, parts, snapshot
+from cvjobs.dataset import changes, contents, merge, parts, snapshot
 from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Hasher, Plan
@@ -132,7 +132,8 @@ def update(
     run = dataset_schema.new_run(held.epoch)
     store.writer = run
     store.create(
-        dataset_schema.FORMAT, dataset_schema.pack({"format": "cvjobs", "version": 1, "source": listing.source})
+        dataset_schema.FORMAT,
+        dataset_schema.pack({"format": contents.FORMATS[contents.RESULTS], "version": 1, "source": listing.source}),
     )
     base = snapshot.latest(store)
     if not order.overwrite:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.dataset import schema, versions
+from cvjobs.dataset import contents, schema, versions
 from cvjobs.dataset.parts import File
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
@@ -16,7 +16,7 @@ from cvjobs.storage.store import Store
 KEPT = 3
 BASE, IDS, LISTS, VECTORS = "index.faiss", "ids.parquet", "lists.ivfdata", "vectors.f16"
 DELTA, DELTA_IDS, DELTA_VECTORS, REMOVED = "delta.faiss", "delta.parquet", "delta.f16", "removed.parquet"
-FORMAT = {"format": "cvjobs index", "version": 1}
+FORMAT = {"format": contents.FORMATS[contents.INDEX], "version": 1}
 _FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
 
 
