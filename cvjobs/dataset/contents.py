@@ -22,8 +22,8 @@ def of(store: Store) -> set[str]:
     """
     found: set[str] = set()
     try:
-        made = (schema.unpack(store.read(schema.FORMAT)) or {}).get("format", "")
-        found.add(_MADE.get(made, RESULTS))
+        made = (schema.unpack(store.read(schema.FORMAT)) or {}).get("format")
+        found.add(_MADE.get(str(made), RESULTS))
     except FileNotFoundError:
         pass
     names = set(store.names("."))
