@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from trees import STAMP, touch
 
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest
-from cvjobs.dataset import lock, parts, snapshot, snapshot_reader, update
+from cvjobs.dataset import lock, parts, sealed, snapshot, snapshot_reader, update, versions
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
@@ -88,6 +89,16 @@ class Toy:
         assert plain(self.out) == self.wanted()
         assert temporary(self.out) == []
         assert len(list((self.out / dataset_schema.VERSIONS).iterdir())) == 1
+
+
+def forge(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Write the newest snapshot with other words, as if a run had published it so."""
+    store = LocalStore(out)
+    state = versions.newest(store)
+    assert state is not None
+    change(state.record)
+    for name in (versions.name_of(state.number), versions.copy_of(state.number)):
+        store.write_bytes(name, sealed.pack(state.record))
 
 
 def six(root: Path) -> Toy:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cvjobs.common.errors import WrongUse
-from cvjobs.dataset import schema
+from cvjobs.dataset import schema, sealed
 from cvjobs.storage.store import Store
 
 RESULTS, INDEX, QUERY = "images' results", "an index", "the answers of a query"
 RUN, NIGHTS = "a training run", "the nights of a pipeline"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
-RUN_CONFIG, NIGHT_RECORDS = "config.json", "nights"  # in the folder of a training run, and of a pipeline's nights
+# In the folder of a training run, of a pipeline's nights and of an index.
+RUN_CONFIG, NIGHT_RECORDS, INDEX_RECORD = "config.json", "nights", "index.json"
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
 _RUN = {RUN_CONFIG, "checkpoints", "model.safetensors"}
+
+
+def signature(store: Store) -> dict[str, Any]:
+    """Return what ``sign`` wrote into a folder: ``format``, ``version``, ``source``; empty where it is not there."""
+    try:
+        return sealed.unpack(store.read(schema.FORMAT)) or {}
+    except FileNotFoundError:
+        return {}
+
+
+def sign(store: Store, held: str, source: str) -> None:
+    """Write into a folder whose output it is, and of which source, unless it says so already."""
+    if not signature(store):
+        store.write_bytes(schema.FORMAT, sealed.pack({"format": FORMATS[held], "version": 1, "source": source}))
 
 
 def of(store: Store) -> set[str]:
@@ -21,12 +38,10 @@ def of(store: Store) -> set[str]:
     More than one where an earlier version let a command write into the output of another.
     """
     found: set[str] = set()
-    try:
-        made = (schema.unpack(store.read(schema.FORMAT)) or {}).get("format")
-        found.add(_MADE.get(str(made), RESULTS))
-    except FileNotFoundError:
-        pass
     names = set(store.names("."))
+    if store.size(schema.FORMAT) is not None:
+        made = signature(store).get("format")
+        found.add(_MADE.get(str(made)) or (INDEX if INDEX_RECORD in names else RESULTS))
     if len(names & _RUN) > 1 or (RUN_CONFIG in names and _is_run(store)):
         found.add(RUN)
     if NIGHT_RECORDS in names and not found:
@@ -38,7 +53,7 @@ def of(store: Store) -> set[str]:
 
 def _is_run(store: Store) -> bool:
     try:
-        record = schema.unpack(store.read(RUN_CONFIG)) or {}
+        record = sealed.unpack(store.read(RUN_CONFIG)) or {}
     except FileNotFoundError:
         return False
     return "identity" in record

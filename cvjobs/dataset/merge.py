@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cvjobs.common.errors import OutputHeld
 from cvjobs.dataset import schema as dataset_schema
-from cvjobs.dataset import snapshot
+from cvjobs.dataset import snapshot, versions
 from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
 from cvjobs.dataset.parts import File, Part, committed, write_table
 from cvjobs.dataset.snapshot import Snapshot
@@ -55,8 +55,8 @@ def merge(store: Store, base: Snapshot, parts: list[Part], known: Known, change:
 
     Raises OutputHeld where another run published first: this run's parts are kept and folded by the next one.
     """
-    number = snapshot.next_version(store)
-    if snapshot.latest(store).version != base.version:
+    number = versions.following(store)
+    if snapshot.readable(store) != base.version:
         raise _held(store)
     # Left by a kill. The next snapshot will not name them, and must not take them for new rows.
     left = {name.removesuffix(".json") for name in store.names(dataset_schema.PARTS)} & set(base.folded)
@@ -215,8 +215,7 @@ def _clean(store: Store, base: Snapshot, parts: list[Part], new: Snapshot) -> No
         before |= {f.name for f in (part.results, part.errors) if f}
     store.delete(*sorted(before - current))
     store.delete(*(f"{dataset_schema.PARTS}/{part.name}.json" for part in parts))
-    versions = [name for name in store.names(dataset_schema.VERSIONS) if name.startswith("v")]
-    store.delete(*(f"{dataset_schema.VERSIONS}/{name}" for name in versions if name < f"v{new.version:08d}.json"))
+    versions.delete(store, *(number for number in versions.numbers(store) if number < new.version))
 
 
 def sweep(store: Store, run: str, epoch: int) -> None:
@@ -243,7 +242,8 @@ def sweep(store: Store, run: str, epoch: int) -> None:
     }
     garbage = [name for name in found if name not in used and ours(name)]
     garbage += [f"{dataset_schema.PARTS}/{n}" for n in records if n.removesuffix(".json") not in alive and ours(n)]
-    for folder in (dataset_schema.PARTS, dataset_schema.VERSIONS, dataset_schema.LEASE, "_cvjobs", ".", *_runs(store)):
+    own = (dataset_schema.PARTS, dataset_schema.VERSIONS, dataset_schema.COPIES, dataset_schema.LEASE, "_cvjobs", ".")
+    for folder in (*own, *_runs(store)):
         temporary = [name for name in store.names(folder) if name.startswith(TEMPORARY)]
         garbage += [f"{folder}/{name}" for name in temporary if (dataset_schema.epoch_of(name) or 0) <= epoch]
     garbage += [

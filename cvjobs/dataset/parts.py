@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.dataset import schema as dataset_schema
+from cvjobs.dataset import sealed
 from cvjobs.storage.store import Store, in_flight
 
 ROW_GROUP = 16_384
@@ -122,7 +123,7 @@ def commit(store: Store, author: Author, results: pa.Table | None, errors: pa.Ta
         if errors is not None and errors.num_rows
         else None,
     )
-    store.create(f"{dataset_schema.PARTS}/{name}.json", dataset_schema.pack(_record(part)))
+    store.create(f"{dataset_schema.PARTS}/{name}.json", sealed.pack(_record(part)))
     return part
 
 
@@ -138,7 +139,7 @@ def committed(store: Store) -> list[Part]:
 
     def look(entry: str) -> Part | None:
         try:
-            return Part.load(dataset_schema.unpack(store.read(f"{dataset_schema.PARTS}/{entry}")) or {})
+            return Part.load(sealed.unpack(store.read(f"{dataset_schema.PARTS}/{entry}")) or {})
         except (FileNotFoundError, KeyError, TypeError):
             return None  # gone meanwhile, cut short or damaged: its images are computed again
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 DATA, ERRORS = "data", "errors"
-PARTS, RUNS, VERSIONS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/versions", "_cvjobs/lease"
+PARTS, RUNS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/lease"
+VERSIONS, COPIES = "_cvjobs/versions", "_cvjobs/copies"
 FORMAT = "_cvjobs/format.json"
 LISTING = "listing.parquet"  # of a run, in its folder
 SUMMARY, REPORT = "summary.json", "report.html"

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.dataset import versions
-from cvjobs.dataset.parts import File
+from cvjobs.dataset import schema, versions
+from cvjobs.dataset.parts import File, committed
+from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
 
 Ints = npt.NDArray[np.int64]
@@ -37,7 +38,8 @@ class Snapshot:
 
     ``want`` digests which images in which version the rows stand for; ``recent`` are ids (hex) whose files were
     too fresh when they were read to trust their time stamp; ``facts`` are what the fingerprint is made of;
-    ``folded`` are the parts whose rows this version decided on.
+    ``folded`` are the parts whose rows this version decided on; ``listing`` is the file of what its run wanted, None
+    in snapshots of earlier versions.
     """
 
     version: int
@@ -55,6 +57,7 @@ class Snapshot:
     errors: tuple[File, ...] = ()
     recent: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
+    listing: File | None = None
     created: float = 0.0
     libraries: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +77,7 @@ class Snapshot:
             **vars(self),
             "results": [vars(f) for f in self.results],
             "errors": [vars(f) for f in self.errors],
+            "listing": vars(self.listing) if self.listing else None,
         }
 
     @classmethod
@@ -86,6 +90,7 @@ class Snapshot:
                 "errors": tuple(File.load(f) for f in record["errors"]),
                 "recent": tuple(record["recent"]),
                 "folded": tuple(record["folded"]),
+                "listing": File.load(record["listing"]) if record.get("listing") else None,
             }
         )
 
@@ -93,25 +98,38 @@ class Snapshot:
 def latest(store: Store) -> Snapshot:
     """Return the newest snapshot, the empty one for a new output.
 
-    Raises JobFailed where it is damaged, WrongUse where the folder holds an index.
+    Raises versions.DamagedVersion where neither it nor its copy can be read, WrongUse where the folder holds an index.
     """
-    found = versions.newest(store)
+    try:
+        found = versions.newest(store)
+    except versions.DamagedVersion:
+        # Where a kill cut the first one short while it was created, the parts that it was made of are there.
+        if versions.head(store) > 1 or (orphans(store) and not committed(store)):
+            raise
+        found = None
     if found is None:
         return Snapshot(version=0)
-    name, record = found
-    if "factory" in record:
+    if "factory" in found.record:
         raise WrongUse(f"{store.place} holds an index, no images' results: name the -o folder of another command.")
     try:
-        return Snapshot.load(record)
-    except (KeyError, TypeError) as error:
-        raise JobFailed(
-            f"{store.place}/{name} is damaged: restore it from a backup, or delete it to compute all images again."
-        ) from error
+        return Snapshot.load(found.record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise versions.damaged(store, found.number) from error
 
 
-def next_version(store: Store) -> int:
-    """Return the number that the next snapshot gets."""
-    return versions.following(store)
+def readable(store: Store) -> int:
+    """Return the version of the newest snapshot, 0 where there is none or it is damaged."""
+    try:
+        return latest(store).version
+    except versions.DamagedVersion:
+        return 0
+
+
+def orphans(store: Store) -> list[str]:
+    """Return the files of rows that no part's record names: a snapshot's, or what a kill left without a record."""
+    named = {file.name for part in committed(store) for file in (part.results, part.errors) if file}
+    there = [f"{folder}/{name}" for folder in (schema.DATA, schema.ERRORS) for name in store.names(folder)]
+    return [name for name in there if name.endswith(".parquet") and TEMPORARY not in name and name not in named]
 
 
 def publish(store: Store, snapshot: Snapshot) -> bool:

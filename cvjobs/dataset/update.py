@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cvjobs.common import categories
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
-from cvjobs.dataset import changes, contents, merge, parts, snapshot
+from cvjobs.dataset import changes, contents, merge, parts, run_files, snapshot, versions
 from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Hasher, Plan
@@ -64,10 +64,7 @@ def check_source(store: Store, base: Snapshot, listing: Listing) -> None:
     """Raise WrongUse for an output that belongs to another source."""
     source = base.source
     if not source:
-        try:
-            source = (dataset_schema.unpack(store.read(dataset_schema.FORMAT)) or {}).get("source", "")
-        except FileNotFoundError:
-            return
+        source = contents.signature(store).get("source", "")
     if source and source != listing.source:
         raise WrongUse(f"{store.place} holds the results of {source}: choose another -o for {listing.source}.")
 
@@ -112,11 +109,8 @@ def _flat(facts: dict[str, Any]) -> dict[str, Any]:
 def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
     """Return the fingerprint and facts of a first run that was killed before it published."""
     for part in reversed(parts.committed(store)):
-        try:
-            config = dataset_schema.unpack(store.read(f"{dataset_schema.RUNS}/{part.run}/config.json"))
-        except FileNotFoundError:
-            continue
-        return part.fingerprint, (config or {}).get("facts", {})
+        if config := run_files.read(store, part.run):
+            return part.fingerprint, config.facts
     return "", {}
 
 
@@ -131,22 +125,20 @@ def update(
     listing = order.listing
     run = dataset_schema.new_run(held.epoch)
     store.writer = run
-    store.create(
-        dataset_schema.FORMAT,
-        dataset_schema.pack({"format": contents.FORMATS[contents.RESULTS], "version": 1, "source": listing.source}),
-    )
+    contents.sign(store, contents.RESULTS, listing.source)
     base = snapshot.latest(store)
+    versions.heal(store, base.version)
     if not order.overwrite:
         check_fingerprint(store, base, order.fingerprint, order.facts)
     epoch, mine, others = unfolded(store, order, base)
     author = Author(run=run, epoch=epoch, fingerprint=order.fingerprint, listed=listing.started_ns)
     say("comparing with the output")
     state, want = compare(store, order, base, mine)
-    none = pa.array([], dataset_schema.ID)
+    draft, none = _draft(order, base, author), pa.array([], dataset_schema.ID)
     change = merge.Change(
         want=want,
         schema=order.schema,
-        draft=_draft(order, base, author),
+        draft=draft,
         lock=held.epoch,
         listed=listing.started_ns,
         void=none,
@@ -156,14 +148,14 @@ def update(
     )
     if mine and not order.overwrite and order.limit is None:
         # What a killed run left becomes readable now, not only when this one ends.
-        _write_run(store, order, author, want)
-        base = merge.merge(store, base, mine, state, change)
+        frozen = run_files.write(store, author, order.config, draft, want)
+        base = merge.merge(store, base, mine, state, replace(change, draft=replace(draft, listing=frozen)))
         want = Want(table=want.table, accepted=want.versions.copy())
         state, mine = dataset_keys.load(store, base, []), []
     todo = subtract(store, order, state, want)
     if order.limit is not None:
         want = changes.put_off(store, state, want, todo)
-    _write_run(store, order, author, want)
+    frozen = run_files.write(store, author, order.config, draft, want)
     end = compute(author, todo)
     say("publishing")
     held.check()
@@ -172,7 +164,8 @@ def update(
         if todo.todo.num_rows or todo.failures.num_rows or mine:
             mine = [p for p in parts.committed(store) if _belongs(p, order, epoch) and p.name not in base.folded]
             state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
-        change = replace(change, want=want, void=todo.void, settled=todo.settled, merge=whole)
+        draft = replace(draft, listing=frozen)
+        change = replace(change, want=want, draft=draft, void=todo.void, settled=todo.settled, merge=whole)
         base = merge.merge(store, base, mine, state, change)
     if end.error is not None:
         raise end.error
@@ -237,12 +230,3 @@ def _draft(order: UpdateRequest, base: Snapshot, author: Author) -> Snapshot:
         skipped=order.listing.skipped,
         libraries=order.libraries,
     )
-
-
-def _write_run(store: Store, order: UpdateRequest, author: Author, want: Want) -> None:
-    """Freeze what this run wants and how it was asked for."""
-    folder = f"{dataset_schema.RUNS}/{author.run}"
-    config = dataset_schema.pack({**order.config, "facts": order.facts, "author": vars(author)})
-    store.write_bytes(f"{folder}/config.json", config)
-    keys = want.table.select([f.name for f in dataset_schema.KEYS])
-    parts.write_table(store, f"{folder}/{dataset_schema.LISTING}", keys.schema, [keys])

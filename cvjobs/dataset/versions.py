@@ -1,11 +1,32 @@
-"""Numbered records of an output's states: published by put-if-absent of the next number, the newest one counts."""
+"""Numbered records of an output's states: published by put-if-absent of the next number, the newest one counts.
+
+Each has a copy, which is written once the state is published and counts where the record itself is damaged. Outputs of
+earlier versions get theirs by the next run.
+"""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from cvjobs.dataset import schema
+from cvjobs.common.errors import JobFailed
+from cvjobs.dataset import schema, sealed
 from cvjobs.storage.store import Store
+
+
+class DamagedVersion(JobFailed):
+    """The newest state cannot be read, and neither can its copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """A state that can be read; ``damage`` says which of its two files is not what was written, empty where neither."""
+
+    number: int
+    record: dict[str, Any]
+    damage: str = ""
 
 
 def name_of(number: int) -> str:
@@ -13,36 +34,138 @@ def name_of(number: int) -> str:
     return f"{schema.VERSIONS}/v{number:08d}.json"
 
 
+def copy_of(number: int) -> str:
+    """Return the file name of a state's copy."""
+    return f"{schema.COPIES}/v{number:08d}.json"
+
+
 def numbers(store: Store) -> list[int]:
     """Return the numbers that are taken, in order."""
-    names = (name[1:-5] for name in store.names(schema.VERSIONS) if name.startswith("v") and name.endswith(".json"))
-    return sorted(int(n) for n in names if n.isdigit())
+    names = [*store.names(schema.VERSIONS), *store.names(schema.COPIES)]
+    found = {name[1:-5] for name in names if name.startswith("v") and name.endswith(".json")}
+    return sorted(int(n) for n in found if n.isdigit())
+
+
+def head(store: Store) -> int:
+    """Return the number of the newest state, readable or not; 0 for a new output."""
+    return max(numbers(store), default=0)
 
 
 def following(store: Store) -> int:
     """Return the number that the next state gets."""
-    return max(numbers(store), default=0) + 1
+    return head(store) + 1
 
 
-def newest(store: Store) -> tuple[str, dict[str, Any]] | None:
-    """Return the file name and record of the newest state, None for a new output; a damaged record is empty."""
+def newest(store: Store) -> VersionRecord | None:
+    """Return the newest state, None for a new output; that a damaged one is made up for is said on stderr.
+
+    Raises:
+        DamagedVersion: neither the newest state nor its copy can be read. Where the file system has no hard links, the
+            first state may be one that a kill cut short before it was published.
+    """
     while True:
+        there = numbers(store)
+        torn: list[int] = []
         superseded = False
-        for number in reversed(numbers(store)):
-            try:
-                content = store.read(name_of(number))
-            except FileNotFoundError:
+        for number in reversed(there):
+            found = read(store, number)
+            if isinstance(found, VersionRecord):
+                if torn:
+                    _say(f"{store.place}/{name_of(torn[0])} is cut short: state {number} counts")
+                elif found.damage:
+                    _say(f"{store.place}/{found.damage}")
+                return found
+            if found is None:
                 superseded = True  # while we looked: there is a newer one
                 break
-            if content.endswith(b"}\n"):
-                return name_of(number), schema.unpack(content) or {}
-            # A kill cut it short, which only happens without hard links: it was never published.
+            if not found.cut_short:
+                raise damaged(store, number)
+            torn.append(number)
         if not superseded:
+            if torn:
+                raise damaged(store, torn[0])
             return None
+
+
+@dataclass(frozen=True)
+class UnreadableVersion:
+    """A state that cannot be read; ``cut_short`` where a kill may have left it so, before it was published."""
+
+    cut_short: bool
+
+
+def read(store: Store, number: int) -> VersionRecord | UnreadableVersion | None:
+    """Return the state of a number from its file or its copy; None where there is neither."""
+    name = name_of(number)
+    content = _content(store, name)
+    record = sealed.unpack(content) if content is not None else None
+    if content is not None and record is not None and sealed.is_sealed(content):
+        return VersionRecord(number=number, record=record)
+    copied = _content(store, copy_of(number))
+    copy = sealed.unpack(copied) if copied is not None else None
+    if copy is not None and copy != record:
+        return VersionRecord(number=number, record=copy, damage=f"{name} is {_how(content)}: its copy counts")
+    if record is not None:
+        damage = f"{copy_of(number)} is damaged" if copied is not None and copy is None else ""
+        return VersionRecord(number=number, record=record, damage=damage)
+    if content is None and copied is None:
+        return None
+    return UnreadableVersion(cut_short=content is not None and copied is None and not content.endswith(b"}\n"))
+
+
+def damaged(store: Store, number: int) -> DamagedVersion:
+    """Return the error of a state that cannot be read."""
+    return DamagedVersion(
+        f"{store.place}/{name_of(number)} is damaged, and no copy of it is whole: "
+        f"`cvjobs verify {store.place} --repair` brings back what can be brought back."
+    )
 
 
 def publish(store: Store, number: int, record: dict[str, Any]) -> bool:
     """Publish a state; False where another run was first, and then nothing may be deleted."""
-    created = store.create(name_of(number), schema.pack(record))
+    content = sealed.pack(record)
     # Old states are deleted, so a run that slept may create a number that was used up: higher ones tell.
-    return created and max(numbers(store)) == number
+    if not store.create(name_of(number), content) or head(store) != number:
+        return False
+    store.write_bytes(copy_of(number), content)
+    return True
+
+
+def damage(store: Store, number: int) -> list[str]:
+    """Return the names of a state's two files that are gone or are not what was written."""
+    return [name for name in (name_of(number), copy_of(number)) if not _whole(_content(store, name))]
+
+
+def heal(store: Store, number: int) -> None:
+    """Write what is damaged of a state's two files anew from the other one, which can be read."""
+    bad = damage(store, number) if number else []
+    state = read(store, number) if bad else None
+    if isinstance(state, VersionRecord):
+        for name in bad:
+            store.write_bytes(name, sealed.pack(state.record))
+
+
+def delete(store: Store, *old: int) -> None:
+    """Delete states: first the copies, for a copy without its state counts."""
+    store.delete(*(copy_of(number) for number in old))
+    store.delete(*(name_of(number) for number in old))
+
+
+def _content(store: Store, name: str) -> bytes | None:
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        return None
+
+
+def _whole(content: bytes | None) -> bool:
+    return content is not None and sealed.unpack(content) is not None
+
+
+def _how(content: bytes | None) -> str:
+    return "gone" if content is None else "damaged"
+
+
+@cache
+def _say(damage: str) -> None:
+    print(f"cvjobs: {damage}.", file=sys.stderr, flush=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.dataset import contents, schema, versions
+from cvjobs.dataset import contents, schema, sealed, versions
 from cvjobs.dataset.parts import File
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
@@ -16,7 +17,6 @@ from cvjobs.storage.store import Store
 KEPT = 3
 BASE, IDS, LISTS, VECTORS = "index.faiss", "ids.parquet", "lists.ivfdata", "vectors.f16"
 DELTA, DELTA_IDS, DELTA_VECTORS, REMOVED = "delta.faiss", "delta.parquet", "delta.f16", "removed.parquet"
-FORMAT = {"format": contents.FORMATS[contents.INDEX], "version": 1}
 _FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
 
 
@@ -85,17 +85,19 @@ class Generation:
 def latest(store: Store) -> Generation | None:
     """Return the newest generation, None where there is none yet.
 
-    Raises WrongUse where the folder holds something else, JobFailed where the record is damaged.
+    Raises WrongUse where the folder holds something else, JobFailed where neither the record nor its copy can be read.
     """
-    found = versions.newest(store)
-    if found is None:
-        return None
-    name, record = found
-    if "folded" in record:
-        raise WrongUse(f"{store.place} holds embeddings, no index: name the -o folder of `cvjobs index`.")
     try:
-        return Generation.load(record)
-    except (KeyError, TypeError) as error:
+        found = versions.newest(store)
+        if found is None:
+            return None
+        if "folded" in found.record:
+            raise WrongUse(f"{store.place} holds embeddings, no index: name the -o folder of `cvjobs index`.")
+        return Generation.load(found.record)
+    except (versions.DamagedVersion, KeyError, TypeError) as error:
+        if contents.INDEX_RECORD not in store.names("."):
+            return None  # a kill cut the first one short, while it was created
+        name = versions.name_of(versions.head(store))
         raise JobFailed(
             f"{store.place}/{name} is damaged: delete it, and the generation before it counts again."
         ) from error
@@ -113,10 +115,10 @@ def kept(store: Store) -> list[Generation]:
     """Return the generations that are still there, oldest first; damaged records are left out."""
     found = []
     for number in versions.numbers(store):
-        try:
-            found.append(Generation.load(schema.unpack(store.read(versions.name_of(number))) or {}))
-        except (FileNotFoundError, KeyError, TypeError):
-            continue
+        state = versions.read(store, number)
+        if isinstance(state, versions.VersionRecord):
+            with suppress(KeyError, TypeError):
+                found.append(Generation.load(state.record))
     return found
 
 
@@ -129,8 +131,7 @@ def publish(store: Store, generation: Generation) -> bool:
     """Publish by put-if-absent; False where another run was first, and then nothing may be deleted."""
     published = versions.publish(store, generation.number, generation.record())
     if published:
-        content = schema.pack(generation.record())
-        store.write_bytes("index.json", content)
+        store.write_bytes(contents.INDEX_RECORD, sealed.pack(generation.record()))
     return published
 
 
@@ -139,8 +140,7 @@ def sweep(store: Store, number: int) -> None:
 
     ``number`` is the generation that this run has just published: no folder up to it can still be published.
     """
-    for old in versions.numbers(store)[:-KEPT]:
-        store.delete(versions.name_of(old))
+    versions.delete(store, *versions.numbers(store)[:-KEPT])
     used = {file.name for generation in kept(store) for file in generation.files}
     for name in store.names("."):
         made = _FOLDER.fullmatch(name)
@@ -149,7 +149,7 @@ def sweep(store: Store, number: int) -> None:
             idle = [file for file in files if file not in used]
             for garbage in [name] if len(idle) == len(files) else idle:
                 store.delete(garbage)
-    for folder in (schema.VERSIONS, schema.LEASE, "_cvjobs", "."):
+    for folder in (schema.VERSIONS, schema.COPIES, schema.LEASE, "_cvjobs", "."):
         for name in store.names(folder):
             if name.startswith(TEMPORARY) and store.writer[:7] >= name.removeprefix(TEMPORARY)[:7]:
                 store.delete(f"{folder}/{name}")

@@ -58,9 +58,10 @@ def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport
     if request.max_memory or known is None or not _satisfies(known, request, embeddings):
         kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
     with lock.held(store, say) as held, embeddings.reader.unless_replaced("run the same command again"):
-        record = {**generation.FORMAT, "source": embeddings.reader.store.place}
-        store.create(schema.FORMAT, schema.pack(record))
+        contents.sign(store, contents.INDEX, embeddings.reader.store.place)
         current = generation.latest(store)
+        if current is not None:
+            versions.heal(store, current.number)
         if current is not None and _satisfies(current, request, embeddings):
             say("comparing with the embeddings")
             new, report = _brought_up(store, current, embeddings)
@@ -118,12 +119,9 @@ def _note(store: Store, report: IndexReport) -> None:
 def _check_place(store: Store, embeddings: Embeddings) -> None:
     """Raise WrongUse for an output that holds something else than an index of these embeddings."""
     contents.check(store, contents.INDEX)
-    try:
-        record = schema.unpack(store.read(schema.FORMAT)) or {}
-    except FileNotFoundError:
-        return
-    if record["source"] != embeddings.reader.store.place:
-        raise WrongUse(f"{store.place} holds the index of {record['source']}: choose another -o.")
+    source = contents.signature(store).get("source")
+    if source not in (None, embeddings.reader.store.place):
+        raise WrongUse(f"{store.place} holds the index of {source}: choose another -o.")
 
 
 def _satisfies(current: Generation, request: IndexRequest, embeddings: Embeddings) -> bool:

@@ -15,7 +15,7 @@ from toy import Run, Toy
 
 from cvjobs.common.errors import JobFailed, OutputHeld, Stopped, WrongUse
 from cvjobs.common.fingerprint import digest
-from cvjobs.dataset import changes, keys, merge, parts, schema, snapshot, snapshot_reader
+from cvjobs.dataset import changes, keys, merge, parts, schema, snapshot, snapshot_reader, versions
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import End
 from cvjobs.storage.local_store import LocalStore
@@ -188,11 +188,8 @@ def test_a_kill_between_publishing_and_cleaning_brings_no_old_row_back(six: Toy)
     six.run()
     for path, content in kept.items():  # as if the cleaning had not been reached
         path.write_bytes(content)
-    newest = six.out / schema.VERSIONS / os.listdir(six.out / schema.VERSIONS)[0]
     folded = [p.stem for p in kept if p.suffix == ".json"]
-    record = schema.unpack(newest.read_bytes())
-    assert record is not None
-    newest.write_bytes(schema.pack({**record, "folded": folded}))
+    toy.forge(six.out, lambda record: record.update(folded=folded))
     six.put("0.jpg", "changed")
     six.run()
     six.check()
@@ -208,9 +205,10 @@ def test_a_reader_of_a_superseded_snapshot_is_told(six: Toy) -> None:
 
 def test_a_damaged_snapshot_is_never_taken_for_a_new_output(six: Toy) -> None:
     version = six.run().version
-    path = six.out / schema.VERSIONS / f"v{version:08d}.json"
-    path.write_bytes(path.read_bytes().replace(b'"results"', b'"rasults"'))
-    with pytest.raises(JobFailed, match=r"v00000001\.json is damaged: restore"):
+    for name in (versions.name_of(version), versions.copy_of(version)):
+        path = six.out / name
+        path.write_bytes(path.read_bytes().replace(b'"results"', b'"rasults"'))
+    with pytest.raises(JobFailed, match=r"v00000001\.json is damaged, .* `cvjobs verify \S+ --repair`"):
         six.run()
     assert len(toy.plain(six.out)) == 5
 

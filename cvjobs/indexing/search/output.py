@@ -14,8 +14,6 @@ from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
-FORMAT = {"format": contents.FORMATS[contents.QUERY], "version": 1}
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerFolder:
@@ -53,7 +51,7 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
     contents.check(store, contents.QUERY)
     with lock.held(store) as held:
         store.writer = schema.new_run(held.epoch)
-        store.create(schema.FORMAT, schema.pack({**FORMAT, "source": f"a query of {place}"}))
+        contents.sign(store, contents.QUERY, f"a query of {place}")
         _tidy(store)
         yield AnswerFolder(store=store, temporary=False, index=place, options=options, notes=notes)
 

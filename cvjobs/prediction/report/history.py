@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from cvjobs.dataset import schema
+from cvjobs.dataset import schema, sealed
 from cvjobs.storage.store import Store
 
 LONGEST = 60
@@ -46,7 +46,7 @@ class Record:
 def load(store: Store) -> list[Record]:
     """Return the earlier runs, oldest first; what cannot be understood is no reason to fail."""
     try:
-        content = schema.unpack(store.read(schema.HISTORY)) or {}
+        content = sealed.unpack(store.read(schema.HISTORY)) or {}
         return [Record.load(record) for record in content.get("runs", [])]
     except (FileNotFoundError, TypeError, AttributeError):
         return []
@@ -54,5 +54,5 @@ def load(store: Store) -> list[Record]:
 
 def keep(store: Store, runs: list[Record]) -> None:
     """Write the newest runs; the rest is forgotten."""
-    content = schema.pack({"runs": [asdict(run) for run in runs[-LONGEST:]]})
+    content = sealed.pack({"runs": [asdict(run) for run in runs[-LONGEST:]]})
     store.write_bytes(schema.HISTORY, content)

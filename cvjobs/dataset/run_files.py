@@ -1,0 +1,54 @@
+"""The folder that a run leaves in its output: how it was asked for, and what it wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cvjobs.dataset import schema, sealed
+from cvjobs.dataset.keys import Want
+from cvjobs.dataset.parts import Author, File, write_table
+from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.storage.store import Store
+
+_DRAFT = ("resolved", "source", "root", "skipped", "libraries")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a run was asked for: who wrote, the facts of its fingerprint, and what its snapshot says beside them.
+
+    ``draft`` is empty in those of earlier versions.
+    """
+
+    author: Author
+    facts: dict[str, Any]
+    draft: dict[str, Any]
+
+
+def config_name(run: str) -> str:
+    """Return the file name of how a run was asked for."""
+    return f"{schema.RUNS}/{run}/config.json"
+
+
+def listing_name(run: str) -> str:
+    """Return the file name of what a run wanted."""
+    return f"{schema.RUNS}/{run}/{schema.LISTING}"
+
+
+def write(store: Store, author: Author, config: dict[str, Any], draft: Snapshot, want: Want) -> File:
+    """Freeze how a run was asked for, and what it wants, whose file is returned."""
+    said = {name: getattr(draft, name) for name in _DRAFT}
+    record = {**config, "facts": draft.facts, "author": vars(author), "draft": said}
+    store.write_bytes(config_name(author.run), sealed.pack(record))
+    keys = want.table.select([f.name for f in schema.KEYS])
+    return write_table(store, listing_name(author.run), keys.schema, [keys])
+
+
+def read(store: Store, run: str) -> RunConfig | None:
+    """Return how a run was asked for, None where that is gone or damaged."""
+    try:
+        record = sealed.unpack(store.read(config_name(run))) or {}
+        return RunConfig(author=Author(**record["author"]), facts=record["facts"], draft=record.get("draft", {}))
+    except (FileNotFoundError, KeyError, TypeError):
+        return None
