@@ -126,7 +126,9 @@ class Run:
         carried = pa.schema([f for f in self.listing.images.schema if f.name not in names])
         self.order = UpdateRequest(
             listing=self.listing,
-            schema=dataset_schema.result_schema(carried, VALUE),
+            schema=dataset_schema.result_schema(carried, VALUE).with_metadata(
+                {"cvjobs.fingerprint": fingerprint, "cvjobs.facts": dataset_schema.pack(toy.facts)}
+            ),
             fingerprint=fingerprint,
             facts=toy.facts,
             hasher=hasher(self.listing),

@@ -46,6 +46,7 @@ def as_nobody(call: Callable[[], Any]) -> Any:
     """Return what ``call`` returns in a child process whose user is nobody (modes do not bind root)."""
     if os.geteuid() != 0:
         return call()
+    pa.scalar(STAMP, pa.timestamp("ns", "UTC")).as_py()  # imports what nobody may not be able to read
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

@@ -61,7 +61,7 @@ def wanted(store: Store, listing: Listing, known: Known, *, keep: bool = False) 
     failures = listing.failures.select([f.name for f in schema.KEYS])
     table = pa.concat_tables([listing.images, failures], promote_options="default").select(names)
     if (keep or listing.unreadable) and known.files:
-        rows = _keys(store, known)
+        rows = key_rows(store, known)
         new = positions(rows["image_id"].combine_chunks(), table["image_id"].combine_chunks()) < 0
         under: Mask = np.full(len(new), keep)
         for folder in listing.unreadable:
@@ -86,7 +86,7 @@ def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
     off = (newest >= 0) & (choose(known, want) < 0) & (positions(want.ids, todo.todo["image_id"].combine_chunks()) < 0)
     if not off.any():
         return want
-    rows = _keys(store, known).take(pa.array(newest[off]))
+    rows = key_rows(store, known).take(pa.array(newest[off]))
     table = want.table
     mask = pa.array(off)
     for name in ("bytes", "modified", "version"):
@@ -97,7 +97,7 @@ def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
     return Want(table=table, accepted=accepted)
 
 
-def _keys(store: Store, known: Known) -> pa.Table:
+def key_rows(store: Store, known: Known) -> pa.Table:
     """Return the key columns of all known rows, in the order of ``known``."""
     keys = [f.name for f in schema.KEYS]
 

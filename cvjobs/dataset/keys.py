@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -99,7 +99,7 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
         if table is None:
             damaged.append(file.name)
             continue
-        files.append(file)
+        files.append(replace(file, rows=table.num_rows))  # as it is, whatever the snapshot says
         key = table["image_id"].combine_chunks()
         ids.append(key)
         versions.append(table["version"].to_numpy())

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import OutputHeld
+from cvjobs.dataset import run_files, snapshot, versions
 from cvjobs.dataset import schema as dataset_schema
-from cvjobs.dataset import snapshot, versions
 from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
 from cvjobs.dataset.parts import File, Part, committed, write_table
 from cvjobs.dataset.snapshot import Snapshot
@@ -80,7 +80,7 @@ def merge(store: Store, base: Snapshot, parts: list[Part], known: Known, change:
         folded=tuple(sorted(part.name for part in parts)),
         created=snapshot.now(),
     )
-    if not parts and _same(base, new) and dataset_schema.LISTING in store.names(f"{dataset_schema.RUNS}/{base.run}"):
+    if not parts and _same(base, new) and run_files.there(store, base.run):
         _clean(store, base, list(change.abandoned), base)
         sweep(store, change.draft.run, change.lock)
         return base
@@ -97,7 +97,7 @@ def _held(store: Store) -> OutputHeld:
 
 def _same(base: Snapshot, new: Snapshot) -> bool:
     """Return whether a merge changed nothing that a reader could see."""
-    fields = ("epoch", "fingerprint", "source", "want", "skipped", "results", "errors", "recent")
+    fields = ("epoch", "fingerprint", "source", "want", "wanted", "skipped", "results", "errors", "recent")
     return base.version > 0 and all(getattr(base, f) == getattr(new, f) for f in fields)
 
 
@@ -178,7 +178,7 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
     starts = np.searchsorted(known.file, np.arange(len(known.files)))
 
     def read(i: int) -> Iterable[pa.Table]:
-        batches = snapshot.read_batches(rows.store, known.files[i])
+        batches = snapshot.read_checked(rows.store, known.files[i], SMALL)
         if known.files[i].bytes >= SMALL:
             return batches
         with suppress(snapshot.DamagedOutput):

@@ -18,12 +18,13 @@ _DRAFT = ("resolved", "source", "root", "skipped", "libraries")
 class RunConfig:
     """How a run was asked for: who wrote, the facts of its fingerprint, and what its snapshot says beside them.
 
-    ``draft`` is empty in those of earlier versions.
+    ``listing`` is the file of what it wanted. In those of earlier versions ``draft`` is empty and ``listing`` None.
     """
 
     author: Author
     facts: dict[str, Any]
     draft: dict[str, Any]
+    listing: File | None
 
 
 def config_name(run: str) -> str:
@@ -38,17 +39,28 @@ def listing_name(run: str) -> str:
 
 def write(store: Store, author: Author, config: dict[str, Any], draft: Snapshot, want: Want) -> File:
     """Freeze how a run was asked for, and what it wants, whose file is returned."""
-    said = {name: getattr(draft, name) for name in _DRAFT}
-    record = {**config, "facts": draft.facts, "author": vars(author), "draft": said}
-    store.write_bytes(config_name(author.run), sealed.pack(record))
     keys = want.table.select([f.name for f in schema.KEYS])
-    return write_table(store, listing_name(author.run), keys.schema, [keys])
+    listing = write_table(store, listing_name(author.run), keys.schema, [keys])
+    said = {name: getattr(draft, name) for name in _DRAFT}
+    record = {**config, "facts": draft.facts, "author": vars(author), "draft": said, "listing": vars(listing)}
+    store.write_bytes(config_name(author.run), sealed.pack(record))
+    return listing
+
+
+def there(store: Store, run: str) -> bool:
+    """Return whether what a run left is there, and how it was asked for can be read."""
+    return schema.LISTING in store.names(f"{schema.RUNS}/{run}") and read(store, run) is not None
 
 
 def read(store: Store, run: str) -> RunConfig | None:
     """Return how a run was asked for, None where that is gone or damaged."""
     try:
         record = sealed.unpack(store.read(config_name(run))) or {}
-        return RunConfig(author=Author(**record["author"]), facts=record["facts"], draft=record.get("draft", {}))
+        return RunConfig(
+            author=Author(**record["author"]),
+            facts=record["facts"],
+            draft=record.get("draft", {}),
+            listing=File.load(record["listing"]) if "listing" in record else None,
+        )
     except (FileNotFoundError, KeyError, TypeError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +21,17 @@ from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
 
 Ints = npt.NDArray[np.int64]
+BLOCK = 4 << 20
+_KEYS = {(field.name, field.type) for field in schema.KEYS}
 
 
 class DamagedOutput(JobFailed):
     """A file of the output is gone, or is not what was written."""
 
     def __init__(self, store: Store, file: File, reason: object) -> None:
+        self.reason = " ".join(str(reason).split())[:200]
         super().__init__(
-            f"{store.place}/{file.name} is damaged ({' '.join(str(reason).split())[:200]}): "
+            f"{store.place}/{file.name} is damaged ({self.reason}): "
             f"delete it, and the same command computes its {file.rows:,} images again."
         )
 
@@ -150,6 +154,41 @@ def read_batches(store: Store, file: File, columns: list[str] | None = None) -> 
             yield parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
+def read_checked(store: Store, file: File, small: int) -> Iterator[pa.Table]:
+    """Yield a file's rows as ``read_batches``, once its sha256 is what was written.
+
+    A file of up to ``small`` bytes is read once, a larger one twice.
+    """
+    if file.bytes > small:
+        check(store, file)
+        yield from read_batches(store, file)
+        return
+    try:
+        content = store.read(file.name)
+    except FileNotFoundError as error:
+        raise DamagedOutput(store, file, "it is gone") from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise DamagedOutput(store, file, "its sha256 differs")
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, use_threads=False)
+
+
+def check(store: Store, file: File) -> None:
+    """Raise DamagedOutput where a file is gone or not what was written."""
+    digest = hashlib.sha256()
+    try:
+        with store.open(file.name) as handle:
+            while block := handle.read(BLOCK):
+                digest.update(block)
+    except FileNotFoundError as error:
+        raise DamagedOutput(store, file, "it is gone") from error
+    except OSError as error:
+        raise _unreadable(store, file, error) from error
+    if digest.hexdigest() != file.sha256:
+        raise DamagedOutput(store, file, "its sha256 differs")
+
+
 def read_groups(
     store: Store, file: File, columns: list[str] | None, rows: Ints | None = None
 ) -> Iterator[tuple[int, pa.Table]]:
@@ -182,18 +221,24 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
             names = parquet.schema_arrow.names
             if len(set(names)) < len(names):  # earlier versions let a list's own column have a result's name
                 raise DamagedOutput(store, file, "two of its columns have one name")
+            if not {(field.name, field.type) for field in parquet.schema_arrow} >= _KEYS:
+                raise DamagedOutput(store, file, "it has not the columns of all outputs")
             yield parquet
     except pa.ArrowMemoryError:
         raise
     except FileNotFoundError as error:
         raise DamagedOutput(store, file, "it is gone") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:  # a damaged footer makes Arrow raise each
         raise DamagedOutput(store, file, error) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own: the content makes no sense
             raise DamagedOutput(store, file, error) from error
-        reason = f"{store.place}/{file.name} cannot be read ({error.strerror})"
-        raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
+        raise _unreadable(store, file, error) from error
+
+
+def _unreadable(store: Store, file: File, error: OSError) -> JobFailed:
+    reason = f"{store.place}/{file.name} cannot be read ({error.strerror})"
+    return JobFailed(f"{reason}: when it works again, run the same command to continue.")
 
 
 def now() -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,21 +10,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.common.errors import WrongUse
-from cvjobs.dataset import changes, keys, lock, parts, schema, snapshot
+from cvjobs.common.errors import CvjobsError, WrongUse
+from cvjobs.dataset import changes, contents, keys, lock, parts, run_files, schema, sealed, snapshot, versions
 from cvjobs.dataset.keys import Known, Want
-from cvjobs.dataset.parts import File
+from cvjobs.dataset.parts import File, Part
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
 
-BLOCK = 4 << 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults."""
+    """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults.
+
+    ``repaired`` says what was brought back before it.
+    """
 
     version: int
     listed: int
@@ -36,6 +37,7 @@ class VerifyReport:
     duplicates: int
     problems: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    repaired: tuple[str, ...] = field(default=())
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +55,7 @@ class VerifyReport:
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
+        lines += [f"  repaired: {sentence}" for sentence in self.repaired]
         lines += [f"  problem: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
         lines.append(
@@ -71,9 +74,12 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
         raise WrongUse(
             f"{store.place} holds the results of {base.source}, not of {listing.source}: name that --source."
         )
-    checked = in_flight(store, partial(_damage, store), (*base.results, *base.errors))
-    problems = [problem for problem in checked if problem]
+    late = [part for part in parts.committed(store) if part.name not in base.folded]
+    unmerged = [file for part in late for file in (part.results, part.errors) if file]
+    checked = in_flight(store, partial(_damage, store), (*base.results, *base.errors, *unmerged))
+    problems = [*_records(store, base), *(problem for problem in checked if problem)]
     state = keys.load(store, base, [])
+    problems += _counts(base, state)
     want, lost = _frozen(store, base, state) if listing is None else (changes.wanted(store, listing, state), None)
     if lost:
         problems.append(lost)
@@ -92,7 +98,7 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
         problems.append(f"{missing:,} images have no row for their present version: run the same command again")
     if strangers > 0:
         problems.append(f"{strangers:,} rows belong to no image of the source: run the same command again")
-    strays, notes = _strays(store, base)
+    strays, notes = _strays(store, base, late)
     skipped = listing.skipped if listing is not None else base.skipped
     return VerifyReport(
         version=base.version,
@@ -108,33 +114,68 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     )
 
 
+def _records(store: Store, base: Snapshot) -> list[str]:
+    """Return what is wrong with the records of an output, which a damaged one does not tell of itself."""
+    again = "the same command writes it anew"
+    # Outputs of earlier versions have no copy yet.
+    copy = versions.copy_of(base.version)
+    bad = [name for name in versions.damage(store, base.version) if name != copy or store.size(name) is not None]
+    found = [f"{name} is damaged or gone: {again}" for name in bad]
+    if not contents.signature(store):
+        found.append(f"{schema.FORMAT} is damaged or gone: {again}")
+    for run in {base.run, *store.names(schema.RUNS)}:
+        config = run_files.read(store, run)
+        if config is None and (run == base.run or store.size(run_files.config_name(run)) is not None):
+            found.append(f"{run_files.config_name(run)} is damaged or gone: {again}")
+        if config and config.listing and run != base.run and (problem := _damage(store, config.listing)):
+            found.append(problem)
+    others = dict.fromkeys((schema.HISTORY, schema.STATISTICS, schema.PICTURES), "delete it, and pages do without it")
+    for name in store.names(schema.PARTS):
+        if name.endswith(".json"):
+            others[f"{schema.PARTS}/{name}"] = "the same command computes its images again"
+    for name, remedy in others.items():
+        with suppress(FileNotFoundError):
+            if sealed.unpack(store.read(name)) is None:
+                found.append(f"{name} is damaged: {remedy}")
+    return found
+
+
+def _counts(base: Snapshot, state: Known) -> list[str]:
+    """Return where the snapshot's counts are not those of its files."""
+    said = {file.name: file.rows for file in (*base.results, *base.errors)}
+    again = "run the same command again"
+    return [
+        f"the snapshot says {said[file.name]:,} rows of {file.name}, which has {file.rows:,}: {again}"
+        for file in state.files
+        if said[file.name] != file.rows
+    ]
+
+
 def _damage(store: Store, file: File) -> str | None:
-    """Return what is wrong with a file of the snapshot."""
-    remedy = f"delete it, and the same command computes its {file.rows:,} images again"
+    """Return what is wrong with a file of the snapshot, or of a part."""
+    what = "writes it anew" if file.name.startswith(schema.RUNS) else f"computes its {file.rows:,} images again"
     try:
-        digest = hashlib.sha256()
-        with store.open(file.name) as handle:
-            while block := handle.read(BLOCK):
-                digest.update(block)
-    except FileNotFoundError:
-        return f"{file.name} is gone: the same command computes its {file.rows:,} images again"
-    except OSError as error:
-        return f"{file.name} cannot be read ({error.strerror}): make it readable"
-    return None if digest.hexdigest() == file.sha256 else f"{file.name} is damaged (its sha256 differs): {remedy}"
+        snapshot.check(store, file)
+    except snapshot.DamagedOutput as error:
+        if store.size(file.name) is None:
+            return f"{file.name} is gone: the same command {what}"
+        return f"{file.name} is damaged ({error.reason}): delete it, and the same command {what}"
+    except CvjobsError as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def _frozen(store: Store, base: Snapshot, state: Known) -> tuple[Want, str | None]:
     """Return what the snapshot's run wanted; where that listing is lost, the images that have rows, and a problem."""
-    folder = f"{schema.RUNS}/{base.run}"
-    name = f"{folder}/{schema.LISTING}"
+    name = run_files.listing_name(base.run)
     try:
         table = snapshot.read_table(store, File(name=name, rows=base.wanted, bytes=0, sha256=""))
         want = Want(table=table, accepted=table["version"].to_numpy())
-        if want.digest() == base.want:
-            return want, None
+        if want.digest() == base.want and len(want) == base.wanted:
+            return want, _damage(store, base.listing) if base.listing else None
         remedy = "is not the listing that was published: delete it, and the same command writes it anew"
     except snapshot.DamagedOutput:
-        gone = schema.LISTING not in store.names(folder)
+        gone = store.size(name) is None
         remedy = f"is {'gone: ' if gone else 'damaged: delete it, and '}the same command writes it anew"
     rows = pa.table({"image_id": state.ids, "version": state.versions})
     table = rows.group_by("image_id").aggregate([("version", "max")])
@@ -142,12 +183,11 @@ def _frozen(store: Store, base: Snapshot, state: Known) -> tuple[Want, str | Non
     return want, f"{name} {remedy}, and --source tells until then which images are missing"
 
 
-def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
+def _strays(store: Store, base: Snapshot, late: list[Part]) -> tuple[list[str], list[str]]:
     """Return problems and notes about files that are not part of the snapshot."""
     problems, notes = [], []
     if holder := lock.holder(store):
         return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
-    late = [part for part in parts.committed(store) if part.name not in base.folded]
     if late:
         notes.append(f"{len(late)} parts of a run that did not end are not merged yet: the same command merges them")
     listed = {f.name for f in (*base.results, *base.errors)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_record_without_a_seal_is_read_as_it_is() -> None:
     assert [sealed.unpack(content) for content in (b"", b"[1]", b"\xff", b"[" * 100_000)] == [None] * 4
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "empty": lambda _: b"",
     "cut short": lambda content: content[: len(content) // 2],
     "garbage": lambda content: random.Random(0).randbytes(len(content)),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.dataset import schema
+from cvjobs.dataset import schema, sealed
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.prediction.context import Context
 from cvjobs.storage.store import Store
@@ -51,14 +50,14 @@ def sample(context: Context, done: pa.Table) -> ContactSheet:
 def keep(store: Store, sheet: ContactSheet, ended: float) -> None:
     """Keep a sheet for runs that compute nothing."""
     record = {"sheet": [asdict(shown) for shown in sheet.images], "ended": ended}
-    content = json.dumps(record).encode()
+    content = sealed.pack(record)
     store.write_bytes(schema.PICTURES, content)
 
 
 def load(store: Store, images: pa.Table) -> ContactSheet:
     """Return the sheet that is kept, without images that are not listed any more as they were."""
     try:
-        content = schema.unpack(store.read(schema.PICTURES)) or {}
+        content = sealed.unpack(store.read(schema.PICTURES)) or {}
         shown = [SheetImage(**{**record, "image": Thumbnail(**record["image"])}) for record in content["sheet"]]
         sheet = ContactSheet(shown, float(content["ended"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):

@@ -5,7 +5,6 @@ What was drawn is kept with the output, so that a run that finds nothing to do s
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ import pyarrow as pa
 from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.formatting import shortened
-from cvjobs.dataset import schema, snapshot
+from cvjobs.dataset import schema, sealed, snapshot
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.html import overlays, palette
 from cvjobs.html.overlays import LONGEST, Overlay, Shape, Tag
@@ -201,7 +200,7 @@ def _classify(image: Thumbnail, row: dict[str, Any], categories: list[Category])
 
 def _load(store: Store) -> dict[Place, ResultPicture]:
     try:
-        content = schema.unpack(store.read(schema.PICTURES)) or {}
+        content = sealed.unpack(store.read(schema.PICTURES)) or {}
         if content["format"] != FORMAT:
             return {}
         return {(entry["file"], entry["row"]): ResultPicture.load(entry["picture"]) for entry in content["pictures"]}
@@ -211,5 +210,5 @@ def _load(store: Store) -> dict[Place, ResultPicture]:
 
 def _keep(store: Store, pictures: Mapping[Place, ResultPicture]) -> None:
     entries = [{"file": file, "row": row, "picture": asdict(picture)} for (file, row), picture in pictures.items()]
-    content = json.dumps({"format": FORMAT, "pictures": entries}).encode()
+    content = sealed.pack({"format": FORMAT, "pictures": entries})
     store.write_bytes(schema.PICTURES, content)

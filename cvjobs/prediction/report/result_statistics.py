@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.categories import Category
-from cvjobs.dataset import schema, snapshot
+from cvjobs.dataset import schema, sealed, snapshot
 from cvjobs.dataset.parts import File
 from cvjobs.storage.store import Store, in_flight
 
@@ -251,14 +250,14 @@ def gather(
     known |= {file.name: statistics for file, statistics in found if statistics is not None}
     if known.keys() != earlier.keys():
         records = {name: statistics.record() for name, statistics in known.items()}
-        content = json.dumps({"format": FORMAT, "task": task, "files": records}, separators=(",", ":")).encode()
+        content = sealed.pack({"format": FORMAT, "task": task, "files": records})
         store.write_bytes(schema.STATISTICS, content)
     return known
 
 
 def _load(store: Store, task: str) -> dict[str, Statistics]:
     try:
-        content = schema.unpack(store.read(schema.STATISTICS)) or {}
+        content = sealed.unpack(store.read(schema.STATISTICS)) or {}
         if (content["format"], content["task"]) != (FORMAT, task):
             return {}
         return {name: Statistics.load(record) for name, record in content["files"].items()}
