@@ -1,6 +1,7 @@
 """Check an output: every file as it was written, every image exactly once.
 
-Exit code 0: exact; 4: images are missing; 1: another problem, named with what to do.
+Exit code 0: exact; 4: images are missing; 1: another problem, named with what to do. --repair first brings back a
+snapshot that is damaged: from its copy, or else from the files of results and errors, of which no row is dropped.
 
 For example `cvjobs verify vectors --source photos`.
 """
@@ -31,17 +32,30 @@ class Config:
             rich_help_panel="Model, data and size",
         ),
     ] = None
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Bring back a damaged snapshot first.", rich_help_panel="Model, data and size"),
+    ] = False
     storage_option: StorageOptions = ()
     json: Json = False
 
 
 def call(config: Config) -> VerifyReport:
-    """Check and return what was found."""
+    """Check, after a repair where that is asked for, and return what was found."""
+    from dataclasses import replace
+
+    from cvjobs.common.progress import Progress
+    from cvjobs.dataset.repair import repair
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source
     from cvjobs.storage.storage_options import parse_options
     from cvjobs.storage.store import open_store
 
     options = parse_options(config.storage_option)
+    store = open_store(config.out, options=options)
     listing = list_source(config.source, options) if config.source else None
-    return verify(open_store(config.out, options=options), listing)
+    if not config.repair:
+        return verify(store, listing)
+    with Progress("verify") as progress:
+        done = repair(store, progress.say)
+    return replace(verify(store, listing), repaired=tuple(done))

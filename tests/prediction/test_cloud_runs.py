@@ -17,7 +17,7 @@ from websites import Page, web
 
 import cvjobs
 from cvjobs.common import devices
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import schema
 
 NUMBERS = itertools.count()
@@ -162,6 +162,22 @@ def test_a_second_writer_is_refused_and_an_overtaken_one_ends(bucket: Bucket, sl
     assert "took" in err
     embedded(bucket)  # cleans up the part that it may have been about to commit when it was stopped
     exact(bucket, 200)
+
+
+@pytest.mark.slow
+def test_a_snapshot_that_is_damaged_there_is_made_anew(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
+    bucket.upload(some(photos, tmp_path / "photos", 6), "photos")
+    embedded(bucket)
+    before = bucket.table("out/data")
+    for key in bucket.keys(f"out/{schema.VERSIONS}") + bucket.keys(f"out/{schema.COPIES}"):
+        bucket.put(key, b"")
+    option = [f"endpoint={bucket.endpoint}"]
+    with pytest.raises(JobFailed, match="is damaged, and no copy of it is whole"):
+        cvjobs.verify(bucket.url("out"), storage_option=option)
+    report = cvjobs.verify(bucket.url("out"), repair=True, storage_option=option)
+    assert report.repaired == ("snapshot 2 was made anew of 6 results and 0 errors",)
+    assert bucket.table("out/data").equals(before)
+    exact(bucket, 6)
 
 
 @pytest.mark.slow
