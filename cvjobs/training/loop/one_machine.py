@@ -1,4 +1,4 @@
-"""How the workers of one machine meet: in a file, and from then on over its loopback interface, where no other can join.
+"""How workers of one machine meet: in a file, and from then on over its loopback interface, where no other can join.
 
 Ray Train's own way opens ports on every interface, and those of torch.distributed ask for no token.
 """
