@@ -137,16 +137,17 @@ class Host(Holder):
             if ip.strip("[]").removeprefix("::ffff:") in ("*", "0.0.0.0", "::", self.address)
         }
 
-    def open(self) -> dict[str, str]:
-        """Where this machine listens for others, and which program does."""
+    def open(self, loopback: bool = False) -> dict[str, str]:
+        """Where this machine listens, for others or on loopback, and which program does."""
         lines = self.do("ss", "--listening", "--tcp", "--udp", "--numeric", "--no-header", "--processes").splitlines()
         found = {}
         for line in lines:
             ip, _, port = line.split()[4].rpartition(":")
             ip = ip.partition("%")[0].strip("[]").removeprefix("::ffff:")
-            if ip != "::1" and not ip.startswith("127."):
-                found[f"{self.address if ip in ('*', '0.0.0.0', '::') else ip}:{port}"] = line.partition('"')[2]
-        return {place: program.partition('"')[0] for place, program in found.items()}
+            place = f"{self.address if ip in ('*', '0.0.0.0', '::') else ip}:{port}"
+            if (ip == "::1" or ip.startswith("127.")) == loopback:
+                found[place] = line.partition('"')[2].partition('"')[0]
+        return found
 
     def asks(self, *places: str) -> dict[str, str]:
         """What programs at those places do with who comes from here without the token (``asks.py``)."""
