@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,6 +148,23 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
             assert ("a machine was lost" in file.getvalue()) == may, what
     finally:
         ray_compat.let_print(ray, True)
+
+
+def test_ray_takes_this_machine_for_one_that_nobody_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private import ray_constants, services, worker
+
+    what = changed(ray_compat, "takes an address that others reach")
+    monkeypatch.setattr(services, "node_ip_address_from_perspective", lambda _: "10.0.0.1")  # a way to the world
+    monkeypatch.setattr(worker, "_global_node", None)
+    before = dict(os.environ)
+    assert services.get_node_ip_address() == "10.0.0.1", what
+    with ray_compat.on_loopback(ray):
+        assert services.get_node_ip_address() == services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1", what
+        # What it starts reads this.
+        assert not ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, True), what
+    assert services.get_node_ip_address() == services.resolve_ip_for_localhost("127.0.0.1") == "10.0.0.1"
+    assert dict(os.environ) == before
 
 
 def test_fake_tensors_have_shapes_and_storages_but_no_numbers() -> None:

@@ -191,6 +191,7 @@ def test_who_is_not_of_the_cluster(cluster: Cluster, photos: Path, tmp_path: Pat
     exact(out, photos, 400)
 
 
+@pytest.mark.faults(minutes=2)
 def test_what_listens_while_three_hosts_train(cluster: Cluster, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", folder(tmp_path / "images", 100), "-o", out, "--model", "small/cnn", "--img-size", str(SIDE)]
