@@ -51,7 +51,7 @@ def http_asks(place: str) -> dict[str, int]:
 
 def grpc_asks(place: str) -> dict[str, str]:
     """The status of each method that is there."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
 
     told = {}
     with grpc.insecure_channel(place) as channel:

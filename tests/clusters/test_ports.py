@@ -70,7 +70,7 @@ def nobody_reaches(machine: Host, other: Host, variables: dict[str, str]) -> Non
     # On the machine itself, where other users may work, all that is Ray's asks for the token.
     asked = machine.asks(*here)
     assert {here[place] for place, told in asked.items() if told != "token"} <= {TRAINS}, asked
-    told = run("-c", DOCTOR, program=machine.words(sys.executable), **variables)
+    told = run("-c", DOCTOR, program=machine.words(sys.executable), cwd=None, **variables)
     assert told.out == "the Ray on this machine is reached from here alone\n", told
 
 
@@ -93,7 +93,7 @@ def test_train_on_two_workers(two: list[Host], tmp_path: Path, variables: dict[s
 def test_the_cluster_of_one_machine_with_a_training(two: list[Host], tmp_path: Path, variables: dict[str, str]) -> None:
     machine, other = two
     out, images = tmp_path / "run", folder(tmp_path / "images", 100)
-    up = run("cluster", "up", "local", program=machine.words(*CLI), **variables)
+    up = run("cluster", "up", "local", program=machine.words(*CLI), cwd=None, **variables)
     assert up.code == 0, up
     try:
         nobody_reaches(machine, other, variables)
@@ -101,6 +101,6 @@ def test_the_cluster_of_one_machine_with_a_training(two: list[Host], tmp_path: P
         with working(machine.words(*CLI, *words), out, variables):
             nobody_reaches(machine, other, variables)
     finally:
-        down = run("cluster", "down", "local", program=machine.words(*CLI), **variables)
+        down = run("cluster", "down", "local", program=machine.words(*CLI), cwd=None, **variables)
     assert down.code == 0, down
     assert machine.do("ss", "-ltnH") == ""
