@@ -97,8 +97,8 @@ def _knock(address: str) -> None:
 
 
 def alone() -> bool:
-    """Return whether the Ray that is connected can be reached from its own machine alone."""
-    return library().util.get_node_ip_address() in HERE
+    """Return whether all of the Ray that is connected is on one machine, and no other reaches it."""
+    return all(node["NodeManagerAddress"] in HERE for node in library().nodes() if node["Alive"])
 
 
 def _no_answer(where: str, reason: str) -> JobFailed:
