@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import sys
@@ -15,7 +14,6 @@ from commands import TESTS, until
 
 from cvjobs.clusters import files, host, local
 
-ADDRESS = re.compile(r"--address='([^']+)'")
 # Runs a command with the drivers of ``toys``.
 TOYS = [sys.executable, str(TESTS / "with_toys.py")]
 
@@ -39,10 +37,9 @@ def ray_head(home: Path, name: str) -> Iterator[dict[str, str]]:
         with _at_home(home):
             up = local.up(name, file, print)
             assert local.up(name, file, print).address == up.address  # it is up already
-        log = host.folder(name) / "start.log"
-        until(lambda: ADDRESS.search(log.read_text()) is not None)  # printed a little after the head answers
-        (address,) = ADDRESS.findall(log.read_text())
-        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": address}
+        place = host.folder(name) / "ray" / "ray_current_cluster"
+        until(lambda: place.exists() and place.read_text())  # a little after the head answers
+        yield {"RAY_ADDRESS": up.address, "HOME": str(home), "CLUSTER": name, "GCS": place.read_text()}
     finally:
         with _at_home(home):
             assert local.down(name, file, print).processes == 0

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from commands import environment, until
+from commands import TESTS, environment, until
 
 import cvjobs
 from cvjobs.common.paths import shipped
@@ -27,9 +27,10 @@ from cvjobs.common.paths import shipped
 # Ends with the thread that starts it: a machine does not outlive the tests.
 HELD = ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]
 MACHINE = ["--net", "--pid", "--mount", "--uts", "--ipc", "--mount-proc"]
-# Its first process also takes leave of those whose parent has ended.
+# Its first process also takes leave of those whose parent has ended; its name ($0) is that of its address ($1).
 FIRST = (
     "set -e; hostname $0; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs -o mode=0700 tmpfs /mnt; "
+    r"printf '127.0.0.1 localhost\n%s %s\n' $1 $0 > /mnt/hosts; mount --bind /mnt/hosts /etc/hosts; "
     "ip link set lo up; echo ready; sleep infinity & wait"
 )
 SWITCH = (
@@ -96,13 +97,15 @@ class Host(Holder):
     """A machine; ``ray`` is what holds Ray there."""
 
     def __init__(self, name: str, switch: Holder, address: str) -> None:
-        super().__init__(*MACHINE, "bash", "-c", FIRST, name)
+        super().__init__(*MACHINE, "bash", "-c", FIRST, name, address)
         self.name, self.address, self._switch = name, address, switch
         self.ray: subprocess.Popen[bytes] | None = None
         switch.do("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", self.pid)
         switch.do("ip", "link", "set", name, "master", "bridge", "up")
         self.do("ip", "address", "add", f"{address}/24", "dev", "eth0")
         self.do("ip", "link", "set", "eth0", "up")
+        # Ray listens for others where there is a way to the world; that nothing is there is no matter.
+        self.do("ip", "route", "add", "default", "via", f"{address.rpartition('.')[0]}.254")
 
     def cut(self) -> None:
         """Pull the cable."""
@@ -133,6 +136,23 @@ class Host(Holder):
             for ip, _, port in places
             if ip.strip("[]").removeprefix("::ffff:") in ("*", "0.0.0.0", "::", self.address)
         }
+
+    def open(self, loopback: bool = False) -> dict[str, str]:
+        """Where this machine listens, for others or on loopback, and which program does."""
+        lines = self.do("ss", "--listening", "--tcp", "--udp", "--numeric", "--no-header", "--processes").splitlines()
+        found = {}
+        for line in lines:
+            ip, _, port = line.split()[4].rpartition(":")
+            ip = ip.partition("%")[0].strip("[]").removeprefix("::ffff:")
+            place = f"{self.address if ip in ('*', '0.0.0.0', '::') else ip}:{port}"
+            if (ip == "::1" or ip.startswith("127.")) == loopback:
+                found[place] = line.partition('"')[2].partition('"')[0]
+        return found
+
+    def asks(self, *places: str) -> dict[str, str]:
+        """What programs at those places do with who comes from here without the token (``asks.py``)."""
+        told: dict[str, str] = json.loads(self.do(sys.executable, TESTS / "asks.py", *places))
+        return told
 
     def start(self, words: list[str], variables: dict[str, str], log: Path) -> None:
         """Start Ray; what it says goes into a file."""
@@ -258,6 +278,21 @@ class Cluster:
             check=False,
         )
         assert ended.returncode == 0, ended
+
+
+@contextmanager
+def machines(count: int) -> Iterator[list[Host]]:
+    """Machines on one bridge, on which nothing runs; skips the test where there can be none."""
+    if reason := refusal():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        switch = Holder("--net", "bash", "-c", SWITCH)
+        stack.callback(switch.end)
+        made = []
+        for number in range(count):
+            made.append(Host(f"machine{number}", switch, f"10.78.{os.getpid() % 256}.{number + 1}"))
+            stack.callback(made[-1].end)
+        yield made
 
 
 @contextmanager

@@ -5,8 +5,10 @@ A failure names the library's version and those that were known to work: the mod
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import io
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,6 +149,24 @@ def test_ray_prints_of_its_workers_where_it_may() -> None:
             assert ("a machine was lost" in file.getvalue()) == may, what
     finally:
         ray_compat.let_print(ray, True)
+
+
+def test_ray_takes_this_machine_for_one_that_nobody_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private import worker
+
+    services, constants = (importlib.import_module(f"ray._private.{name}") for name in ("services", "ray_constants"))
+    what = changed(ray_compat, "takes an address that others reach")
+    monkeypatch.setattr(services, "node_ip_address_from_perspective", lambda _: "10.0.0.1")  # a way to the world
+    monkeypatch.setattr(worker, "_global_node", None)
+    before = dict(os.environ)
+    assert services.get_node_ip_address() == "10.0.0.1", what
+    with ray_compat.on_loopback(ray):
+        assert services.get_node_ip_address() == services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1", what
+        # What it starts reads this.
+        assert not constants.env_bool(constants.ENABLE_RAY_CLUSTERS_ENV_VAR, True), what
+    assert services.get_node_ip_address() == services.resolve_ip_for_localhost("127.0.0.1") == "10.0.0.1"
+    assert dict(os.environ) == before
 
 
 def test_fake_tensors_have_shapes_and_storages_but_no_numbers() -> None:

@@ -58,6 +58,7 @@ WITH_RAY = {
     "clusters",
     "prediction.workers.ray_actors",
     "indexing.builder.ray_tasks",
+    "training.loop.one_machine",
     "training.loop.ray_train",
     "training.loop.process_group",
     "operations.doctor",

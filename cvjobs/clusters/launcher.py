@@ -30,6 +30,7 @@ from cvjobs.clusters.jobs_api import stop, wheel
 from cvjobs.clusters.jobs_api.code import LABEL
 from cvjobs.clusters.jobs_api.server import Server, Unreachable
 from cvjobs.clusters.jobs_api.tunnel import free, through, unusable
+from cvjobs.clusters.ray_compat import NO_METRICS
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 
 PORT = 8265  # of the Jobs API and the dashboard, on the head's 127.0.0.1
@@ -127,7 +128,8 @@ def document(name: str, file: dict[str, Any], cargo: Path) -> dict[str, Any]:
 
 def _start(name: str, file: dict[str, Any], *options: str) -> str:
     """Return the shell's line that starts Ray on a machine, after what an earlier start has left is ended."""
-    exports = {key: shlex.quote(str(value)) for key, value in part(file, "environment").items()}
+    wanted = {**NO_METRICS, **part(file, "environment")}
+    exports = {key: shlex.quote(str(value)) for key, value in wanted.items()}
     exports |= {
         "RAY_AUTH_TOKEN_PATH": '"$HOME/.cvjobs/setup/auth_token"',
         "RAY_TMPDIR": f"/tmp/cvjobs-$(id -u)-{name}",  # noqa: S108 - host.py checks its owner

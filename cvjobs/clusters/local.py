@@ -22,6 +22,7 @@ from cvjobs.clusters.files import Status, part
 from cvjobs.clusters.jobs_api import stop
 from cvjobs.clusters.jobs_api.code import LABEL
 from cvjobs.clusters.jobs_api.server import Server, Unreachable
+from cvjobs.clusters.ray_compat import ALONE, NO_METRICS
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 
 STARTING = 120.0
@@ -112,7 +113,7 @@ def _environment(name: str, file: dict[str, Any]) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     path = os.pathsep.join([here, inherited.get("PATH", os.defpath)])
     wanted = {key: str(value) for key, value in part(file, "environment").items()}
-    return {**inherited, **wanted, host.MARK: name, "PATH": path}
+    return {**NO_METRICS, **inherited, **wanted, **ALONE, host.MARK: name, "PATH": path}
 
 
 def ray() -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cvjobs.clusters import auth_token
-from cvjobs.clusters.ray_compat import let_print
+from cvjobs.clusters.ray_compat import HERE, NO_METRICS, let_print, on_loopback
 from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 
@@ -41,7 +41,8 @@ def connect(address: str | None) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     let_print(ray, False)
     try:
-        ray.init(**options)
+        with on_loopback(ray) if _here(address) else contextlib.nullcontext():
+            ray.init(**options)
     except SystemExit:  # Ray's own answer to SIGTERM, which it puts in place of ours
         raise KeyboardInterrupt from None
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
@@ -78,6 +79,12 @@ def disconnect() -> None:
     let_print(ray, True)
 
 
+def _here(address: str | None) -> bool:
+    """Return whether only this machine may reach the Ray at an address; "auto" finds one that runs here."""
+    host = (address or "").rpartition(":")[0].strip("[]")
+    return not host or host in HERE
+
+
 def _knock(address: str) -> None:
     """Raise JobFailed where no program listens at a ``host:port``: Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -87,6 +94,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
     except OSError as error:
         raise _no_answer(address, error.strerror or str(error)) from error
+
+
+def alone() -> bool:
+    """Return whether all of the Ray that is connected is on one machine, and no other reaches it."""
+    return all(node["NodeManagerAddress"] in HERE for node in library().nodes() if node["Alive"])
 
 
 def _no_answer(where: str, reason: str) -> JobFailed:
@@ -112,8 +124,8 @@ def share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
 
 def library() -> Any:
     """Import Ray, without open metrics ports, usage reports, and errors of answers that are no longer needed."""
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+    for name, value in NO_METRICS.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # An answer that is no longer needed may fail in silence; every other error is raised here.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")

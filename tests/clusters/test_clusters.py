@@ -240,6 +240,7 @@ def closed(required: str, **properties: Any) -> dict[str, Any]:
 
 TEXT, COUNT, YES = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
+ENV = {"type": "array", "items": closed("name value", name=TEXT, value=TEXT)}
 LIMITS = closed("", requests=TEXTS, limits=TEXTS)
 SECURE = closed(
     "allowPrivilegeEscalation capabilities seccompProfile",
@@ -251,7 +252,7 @@ CONTAINER = closed(
     "name image securityContext resources",
     name=TEXT,
     image=TEXT,
-    env={"type": "array", "items": closed("name value", name=TEXT, value=TEXT)},
+    env=ENV,
     resources=LIMITS,
     securityContext=SECURE,
     volumeMounts={"type": "array", "items": closed("name mountPath", name=TEXT, mountPath=TEXT)},
@@ -275,7 +276,12 @@ CLUSTER = closed(
     authOptions=closed("mode secretName", mode={"const": "token"}, secretName=TEXT),
     enableInTreeAutoscaling=YES,
     autoscalerOptions=closed(
-        "", version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=COUNT, resources=LIMITS, securityContext=SECURE
+        "",
+        version={"enum": ["v1", "v2"]},
+        idleTimeoutSeconds=COUNT,
+        env=ENV,
+        resources=LIMITS,
+        securityContext=SECURE,
     ),
     headGroupSpec=closed("rayStartParams template", **GROUP),
     workerGroupSpecs={"type": "array", "items": closed("groupName rayStartParams template", **GROUP, **SCALED)},

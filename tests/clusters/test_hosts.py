@@ -23,6 +23,7 @@ from buckets import KEYS, made, server
 from commands import CLI, LONGEST, TESTS, Ended, aged, embed, exact, kill, parts, rows, run, started, until
 from hosts import API, Cluster, Host
 from PIL import Image
+from training import SIDE, folder
 
 from cvjobs.clusters import files, local
 from cvjobs.clusters import host as machine
@@ -162,19 +163,16 @@ def test_the_cluster_of_this_machine_gives_the_same_rows(
 
 def test_who_is_not_of_the_cluster(cluster: Cluster, photos: Path, tmp_path: Path) -> None:
     outsider, head = cluster.outsider, cluster.head
-    # Without a firewall: no dashboard, no Jobs API, no metrics; whatever speaks HTTP asks for the token.
+    # Without a firewall: no dashboard, no Jobs API, no metrics; everything that listens asks for the token.
     assert 8265 not in head.listening()
     assert outsider.fetch(f"http://{head.address}:8265/api/jobs/")[0] == 0
     assert head.fetch(f"{API}/api/jobs/")[0] == 401
     assert head.fetch(f"{API}/api/jobs/", "b" * 64)[0] == 403
     assert head.fetch(f"{API}/api/jobs/", cluster.token)[0] == 200
     for host in cluster.hosts:
-        ports = host.listening()
-        assert ports
-        for port in ports:
-            for path in ("api/jobs/", "api/job_agent/jobs/", "metrics", "logs/"):
-                status, body = outsider.fetch(f"http://{host.address}:{port}/{path}")
-                assert status in (0, 401), (host.name, port, path, status, body)
+        asked = outsider.asks(*host.open())
+        assert len(asked) >= 5
+        assert set(asked.values()) == {"token"}, (host.name, asked)
     # The rules that the documentation gives close everything to others, and nothing to the cluster.
     if not shutil.which("nft"):
         pytest.skip("this machine has no nft")
@@ -191,6 +189,27 @@ def test_who_is_not_of_the_cluster(cluster: Cluster, photos: Path, tmp_path: Pat
     ended = sent(cluster, photos, out)
     assert ended.code == 0, ended
     exact(out, photos, 400)
+
+
+@pytest.mark.faults(minutes=2)
+def test_what_listens_while_three_hosts_train(cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", folder(tmp_path / "images", 100), "-o", out, "--model", "small/cnn", "--img-size", str(SIDE)]
+    words += ["--recipe", "quick", "--batch-size", "12", "--epochs", "9999", *THREE]
+    for host in cluster.hosts:
+        host.do("sh", "-c", "nft delete table inet cvjobs 2>/dev/null || true")  # of another test
+    with started(cluster.head.words(*CLI, *words), **cluster.client) as process:
+        until(lambda: (out / "_cvjobs" / "team" / "state.json").exists() or process.poll() is not None)
+        found = []
+        for host in cluster.hosts:
+            places = host.open()
+            asked = cluster.outsider.asks(*places)
+            found += [places[place] for place, told in asked.items() if told != "token"]
+        assert process.poll() is None, process.communicate()
+        kill(process, signal.SIGINT)
+        process.communicate()
+    # What docs/security.md lists: torch.distributed has a port on each machine, and one more on the first.
+    assert found == ["ray::RayTrainWo"] * 4
 
 
 def doctor(cluster: Cluster, host: Host, **more: str) -> list[tuple[str, str]]:
@@ -222,6 +241,8 @@ def test_doctor_finds_nothing_broken_on_a_host_and_everything_that_is_made_so(cl
     assert "switches: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set" in told
     assert "ports: other machines can reach the dashboard and the Jobs API of Ray (ports 8265" in told
     assert "ports: other machines can reach the agent's metrics of Ray (port 9090)" in told
+    assert "ports: other machines can reach the autoscaler's metrics of Ray (port 44217)" in told
+    assert "44227" in next(what for subject, what in found if "the dashboard and the Jobs API" in what)
 
 
 def test_a_host_that_dies(cluster: Cluster, pictures: Path, alone: pa.Table, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import psutil
 
+from cvjobs.clusters.ray_compat import NO_METRICS
 from cvjobs.operations.doctor.finding import Finding
 
 # Words of the command lines of Ray's own processes, and what listens there.
@@ -20,7 +21,10 @@ _PARTS = {
     "runtime_env/agent": "the agent of runtime environments",
     "ray::RuntimeEnvAgent": "the agent of runtime environments",
     "autoscaler/_private/monitor.py": "the autoscaler's metrics",
+    "autoscaler/v2/monitor.py": "the autoscaler's metrics",
+    "kuberay-autoscaler": "the autoscaler's metrics",
     "ray.util.client.server": "the client server",
+    "ray::": "the workers",
 }
 # These ask for no token, or show everything to who has one, in clear text.
 _CLOSED = ("dashboard", "metrics")
@@ -83,8 +87,9 @@ def _finding(part: str, ports: list[int]) -> Finding:
     where = f"port{'s' * (len(ports) > 1)} {', '.join(map(str, ports))}"
     what = f"other machines can reach {part} of Ray ({where})"
     if any(word in part for word in _CLOSED):
+        variables = ", ".join(f"{name}={value}" for name, value in NO_METRICS.items())
         fix = (
-            "Start Ray with --dashboard-host=127.0.0.1, RAY_enable_metrics_collection=0 and RAY_DISABLE_METRICS=1, "
+            f"Start Ray with --dashboard-host=127.0.0.1 and the variables {variables}, "
             f"or close {where} to other machines with a firewall."
         )
         return Finding.broken("ports", what, fix)

@@ -70,7 +70,10 @@ def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, faile
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from cvjobs.training.loop.one_machine import OneMachine
+
     gpu = resources.device != "cpu"
+    backend = "nccl" if gpu else "gloo"
     elastic = resources.least < resources.most
     each = {"CPU": float(resources.cpus), **({"GPU": 1.0} if gpu else {})}
     scaling: dict[str, Any] = {"num_workers": resources.most}
@@ -83,7 +86,7 @@ def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, faile
             # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
             train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus},
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=each, **scaling),
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            torch_config=OneMachine(backend, folder=scratch) if ray.alone() else TorchConfig(backend),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
                 storage_path=scratch,
