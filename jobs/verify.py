@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.config.options import Json, StorageOptions
+from cvjobs.config.options import Confine, Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.dataset.verify import VerifyReport
@@ -32,6 +32,7 @@ class Config:
         ),
     ] = None
     storage_option: StorageOptions = ()
+    confine: Confine = False
     json: Json = False
 
 
@@ -43,5 +44,5 @@ def call(config: Config) -> VerifyReport:
     from cvjobs.storage.store import open_store
 
     options = parse_options(config.storage_option)
-    listing = list_source(config.source, options) if config.source else None
+    listing = list_source(config.source, options, confine=config.confine) if config.source else None
     return verify(open_store(config.out, options=options), listing)

@@ -60,6 +60,15 @@ class SnapshotReader:
         """The folder or URL that the paths of a list are relative to; empty where the source has a root."""
         return "" if self.snapshot.root else posixpath.dirname(self.snapshot.source)
 
+    @property
+    def confined(self) -> bool:
+        """Whether the run read only what lies below its source, and the public web: what shows its images does, too."""
+        try:
+            asked = dataset_schema.unpack(self.store.read(f"{dataset_schema.RUNS}/{self.snapshot.run}/config.json"))
+        except FileNotFoundError:
+            return False
+        return bool(((asked or {}).get("options") or {}).get("confine"))
+
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
         """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""
         return self._tables(self.snapshot.results, columns, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import path_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
-from cvjobs.sources.locations import look
+from cvjobs.sources.confinement import Confinement
+from cvjobs.sources.locations import Absent, look
 from cvjobs.sources.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
@@ -50,8 +51,15 @@ def suffix_of(name: bytes) -> str:
     return os.path.splitext(os.fsdecode(plain))[1].lower()
 
 
-def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress: Callable[[int], None]) -> ListEntries:
-    """Look at every file that a list names, the first time it is named.
+def read_list(
+    name: bytes,
+    file: bytes,
+    base: bytes,
+    remote: Remote,
+    on_progress: Callable[[int], None],
+    confinement: Confinement | None = None,
+) -> ListEntries:
+    """Look at every file that a list names and may name, the first time it is named.
 
     ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
     read, has no path column, or names a URL of a kind that cannot be read.
@@ -66,7 +74,7 @@ def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress
         for entries in batches:
             named = _without_blanks(entries)
             skipped["no path"] += len(entries.uris) - len(named.uris)
-            good, bad = _look(named, base, remote)
+            good, bad = _look(named, look(named.uris, base, remote, confinement))
             images.append(good)
             failures.append(bad)
             seen += good.num_rows
@@ -159,13 +167,13 @@ def _without_blanks(entries: Entries) -> Entries:
     return Entries(uris, None if entries.carried is None else entries.carried.filter(mask))
 
 
-def _look(entries: Entries, base: bytes, remote: Remote) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def _look(entries: Entries, seen: Iterable[RemoteState | Absent]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return the rows of the files that are there, with the carried columns, and the rows of the others."""
     paths: list[bytes] = []
     about: list[RemoteState] = []
     failed: list[tuple[bytes, str, str]] = []
     there = np.ones(len(entries.uris), bool)
-    for i, (uri, found) in enumerate(zip(entries.uris, look(entries.uris, base, remote), strict=True)):
+    for i, (uri, found) in enumerate(zip(entries.uris, seen, strict=True)):
         if isinstance(found, RemoteState):
             paths.append(uri)
             about.append(found)

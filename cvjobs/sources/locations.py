@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.paths import path_text
+from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.folder import kind_of
 from cvjobs.sources.rows import failure_code
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
@@ -56,19 +57,27 @@ def _below(base: bytes, relative: bytes) -> bytes:
     return scheme + b"://" + posixpath.normpath(place + b"/" + relative)
 
 
-def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[RemoteState | Absent]:
-    """Yield for each path or URI, in their order, what is there.
+def look(
+    uris: Sequence[bytes], base: bytes, remote: Remote, confinement: Confinement | None = None
+) -> Iterator[RemoteState | Absent]:
+    """Yield for each path or URI, in their order, what is there, or why nobody looks.
 
     Raises WrongUse for a URL of a kind that cannot be read, and JobFailed where a server does not answer at all.
     """
     places = [locate(uri, base) for uri in uris]
-    if not any(map(is_remote, places)):
-        yield from map(_stat, places)
-        return
     server = _Server(remote)
+
+    def one(place: bytes) -> RemoteState | Absent:
+        if confinement is not None and (flaw := confinement.flaw(place)):
+            return Absent("refused", flaw)
+        return server.look(place) if is_remote(place) else _stat(place)
+
+    if not any(map(is_remote, places)):
+        yield from map(one, places)
+        return
     with ThreadPoolExecutor(REQUESTS, thread_name_prefix="look") as threads:
         try:
-            yield from threads.map(lambda place: server.look(place) if is_remote(place) else _stat(place), places)
+            yield from threads.map(one, places)
         finally:
             threads.shutdown(cancel_futures=True)
 

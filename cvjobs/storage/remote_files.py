@@ -6,6 +6,7 @@ Errors are those of the operating system, as for a file: FileNotFoundError, Perm
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from obstore.exceptions import (
 )
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.storage.addresses import AddressRules
 from cvjobs.storage.http import WEB, Web, bare
 from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason
 from cvjobs.storage.storage_options import Options
@@ -34,6 +36,7 @@ LARGE = 16 << 20
 RANGE = 8 << 20
 RANGES = 8  # of large objects, in flight
 PAGE = 5_000
+_NO_BUCKET = re.compile(r"[\x00-\x20?#@%\\\x7f]|^\.+$")
 
 
 class RemoteState(NamedTuple):
@@ -55,17 +58,17 @@ def is_remote(place: bytes) -> bool:
 
 
 class Remote:
-    """The objects that a process can reach with its options; used by many threads at once."""
+    """The objects that a process can reach with its options, on the web by its rules; used by many threads at once."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, rules: AddressRules | None = None) -> None:
         self._buckets = Buckets(options)
-        self._web = Web(options)
+        self._web = Web(options, rules)
         self._lock = threading.Lock()
         self._ranges: ThreadPoolExecutor | None = None
 
     def look(self, uri: str) -> RemoteState:
         """Return what a server says of an object."""
-        place = address(uri)
+        place = _object(uri)
         if place is None:
             return RemoteState(*self._web.look(uri))
         with _as_files():
@@ -76,7 +79,7 @@ class Remote:
 
         Of a large one several ranges are in flight. Raises Changed where it became another one meanwhile.
         """
-        place = address(uri)
+        place = _object(uri)
         if place is None:
             downloaded, about = self._web.read(uri)
             return downloaded, RemoteState(*about)
@@ -121,6 +124,20 @@ class Remote:
     def any_below(self, place: Address) -> bool:
         """Whether there is any object below a prefix; raises as ``below``."""
         return next(chain.from_iterable(self.below(place)), None) is not None
+
+
+def _object(uri: str) -> Address | None:
+    """Return the object that a URI names, None for one on the web.
+
+    A bucket's name may become part of a host's: one that could end it would send signed requests to another host.
+    """
+    try:
+        place = address(uri)
+    except WrongUse as error:
+        raise FileNotFoundError(errno.ENOENT, "a URL that names no bucket") from error
+    if place is not None and _NO_BUCKET.search(place.bucket):
+        raise FileNotFoundError(errno.ENOENT, "no bucket has such a name")
+    return place
 
 
 def seen(meta: ObjectMeta) -> RemoteState:
