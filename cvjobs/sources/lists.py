@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
 from cvjobs.sources.confinement import Confinement
@@ -24,6 +25,8 @@ from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
+NAMED = 12  # columns in a sentence
+LONGEST = 200  # characters of a reason
 PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
 RESULT_COLUMNS = frozenset(
     {"path", "image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
@@ -80,7 +83,7 @@ def read_list(
             seen += good.num_rows
             on_progress(seen)
     except (pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
         raise WrongUse(f"The list {path_text(name)} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
     found, duplicates = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES))
@@ -139,15 +142,20 @@ def _path_column(place: str, schema: pa.Schema) -> str:
     names = schema.names
     column = next((name for name in PATH_COLUMNS if name in names), None)
     if column is None:
-        has = ", ".join(names) or "nothing"
+        has = _named(names) or "nothing"
         raise WrongUse(f"{place} has no path column but {has}: name the column with the paths `path`.")
     kind = schema.field(names.index(column)).type
     if not is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         raise WrongUse(f"The column `{column}` of {place} is {kind}: make it a column of strings.")
     taken = sorted({name for name in names if names.count(name) > 1 or (name != column and name in RESULT_COLUMNS)})
     if taken:
-        raise WrongUse(f"The columns {', '.join(taken)} of {place} would be in the results twice: rename them.")
+        raise WrongUse(f"The columns {_named(taken)} of {place} would be in the results twice: rename them.")
     return column
+
+
+def _named(columns: list[str]) -> str:
+    shown = ", ".join(shortened(name) for name in columns[:NAMED])
+    return f"{shown} and {len(columns) - NAMED:,} more" if len(columns) > NAMED else shown
 
 
 def _split(batch: pa.RecordBatch, column: str) -> Entries:
@@ -197,7 +205,9 @@ def _carried_hash(carried: pa.RecordBatch) -> Hashes:
     try:
         return carried_hash(carried)
     except TypeError as error:
-        raise WrongUse(f"The list's column {error} cannot be carried into the results: leave it out.") from None
+        raise WrongUse(
+            f"The list's column {shortened(str(error), LONGEST)} cannot be carried into the results: leave it out."
+        ) from None
 
 
 def _distinct(images: pa.Table, failures: pa.Table) -> tuple[tuple[pa.Table, pa.Table], int]:

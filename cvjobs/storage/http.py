@@ -218,7 +218,7 @@ def _words(error: Any) -> str:
     """Return what went wrong without a word of what the server said: a list may lead to one that speaks no HTTP."""
     if isinstance(error, urllib3.exceptions.ProtocolError) and len(error.args) > 1:
         error = error.args[1]  # what the connection was broken by
-    if isinstance(error, (urllib3.exceptions.IncompleteRead, http.client.IncompleteRead)):
+    if type(error) is urllib3.exceptions.IncompleteRead:  # its kinds repeat bytes
         return f"IncompleteRead: {error}"
     if isinstance(error, _OWN_WORDS):
         return f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
