@@ -36,7 +36,8 @@ LARGE = 16 << 20
 RANGE = 8 << 20
 RANGES = 8  # of large objects, in flight
 PAGE = 5_000
-_NO_BUCKET = re.compile(r"[\x00-\x20?#@%\\\x7f]|^\.+$")
+LONGEST = 16_000  # characters of an object's name: ten times what any store takes, and what its client survives
+_BUCKET = re.compile(r"(?!\.+$)[A-Za-z0-9._~!$&'()*+,;=:-]{1,255}")
 
 
 class RemoteState(NamedTuple):
@@ -135,8 +136,10 @@ def _object(uri: str) -> Address | None:
         place = address(uri)
     except WrongUse as error:
         raise FileNotFoundError(errno.ENOENT, "a URL that names no bucket") from error
-    if place is not None and _NO_BUCKET.search(place.bucket):
+    if place is not None and not _BUCKET.fullmatch(place.bucket):
         raise FileNotFoundError(errno.ENOENT, "no bucket has such a name")
+    if place is not None and len(place.key) > LONGEST:
+        raise FileNotFoundError(errno.ENAMETOOLONG, "no object has so long a name")
     return place
 
 
@@ -164,3 +167,7 @@ def _as_files() -> Iterator[None]:
         words = in_words(error, Address("s3", "", ""))
         kind = PermissionError if isinstance(words, WrongUse) else OSError
         raise kind(errno.EACCES if kind is PermissionError else errno.EIO, reason(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the client's own, over a name that it did not foresee
+            raise
+        raise FileNotFoundError(errno.ENOENT, "a key that no object store client can read") from error
