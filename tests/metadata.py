@@ -24,8 +24,8 @@ def main() -> None:
         asked = secret["/latest"].asked
         print("asked without cvjobs:", len(asked))
         asked.clear()
-        hosts = ("169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "[::ffff:a9fe:a9fe]")
-        hosts += ("images.example", "metadata.google.internal", "100.100.100.200", "IMAGES.example")
+        hosts = ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "[::ffff:a9fe:a9fe]"]
+        hosts += ["images.example", "metadata.google.internal", "100.100.100.200", "IMAGES.example"]
         uris = [f"{site}/a", *(f"http://{host}/latest" for host in hosts)]
         (folder / "list.txt").write_text("\n".join(uris))
         codes = list_source(str(folder / "list.txt")).failures["code"].to_pylist()

@@ -51,6 +51,7 @@ def told(out: Path) -> str:
     )
 
 
+@pytest.mark.slow
 def test_what_confine_refuses_is_an_error_also_where_it_was_computed(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert computed(embed(source, out, "--json")) == (6, 0, 1)
@@ -75,6 +76,7 @@ def test_what_confine_refuses_is_an_error_also_where_it_was_computed(source: Pat
     assert not open_newest(LocalStore(str(out))).confined
 
 
+@pytest.mark.faults
 def test_confine_is_a_key_of_the_yaml_and_of_python(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_confine_is_a_key_of_the_yaml_and_of_python(
     assert "3 refused" in line
 
 
+@pytest.mark.faults
 def test_queries_and_pages_are_confined(source: Path, tmp_path: Path) -> None:
     """What shows the images of a confined output, reads them confined, too: a link may have come since."""
     out, index = tmp_path / "out", tmp_path / "index"
@@ -108,6 +111,7 @@ def test_queries_and_pages_are_confined(source: Path, tmp_path: Path) -> None:
     assert json.loads(ended.out)["failures"] == {"not_an_image": 1}
 
 
+@pytest.mark.slow
 def test_no_error_tells_what_a_file_or_a_server_holds(source: Path, tmp_path: Path) -> None:
     (tmp_path / "P3").write_bytes(b"P3 SECRETSECRETSECRET " + SECRET)
     (tmp_path / "P6").write_bytes(b"P6 12 SECRET " + SECRET)
@@ -130,6 +134,7 @@ def test_no_error_tells_what_a_file_or_a_server_holds(source: Path, tmp_path: Pa
     assert "root:" not in told(tmp_path / "out")
 
 
+@pytest.mark.faults
 def test_entries_without_sense_are_errors_and_the_page_stays_small(source: Path, tmp_path: Path) -> None:
     long = "a" * (1 << 20)
     lines = ["0.jpg", long, f"http://127.0.0.1:1/{long}", f"http://{long}/a.jpg", f"s3://{long}/a.jpg", "nul\0.jpg"]

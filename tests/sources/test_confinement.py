@@ -198,7 +198,9 @@ def test_entries_outside_of_the_bucket_or_the_prefix_are_refused(s3: str, tmp_pa
     assert open_source(whole.root, "", bucket.settings, confine=True)
 
 
-@pytest.mark.parametrize("name", ["a?b", "a#b", "a%2fb", "a\\b", "..", "a b", "x@169.254.169.254", "\x01", "bë", "b" * 300])
+@pytest.mark.parametrize(
+    "name", ["a?b", "a#b", "a%2fb", "a\\b", "..", "a b", "x@169.254.169.254", "\x01", "bë", "b" * 300]
+)
 def test_a_bucket_s_name_cannot_become_another_host(name: str, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text(f"s3://{name}/a.jpg")
     listing = list_source(str(tmp_path / "l.txt"), {"virtual_hosted_style_request": "true", "region": "x"})

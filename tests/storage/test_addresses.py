@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ class Resolver:
 
     def __call__(self, host: Any, port: Any, *how: Any, **more: Any) -> list[Any]:
         if host[0].isdigit() or ":" in host:
-            return _resolve(host, port, *how, **more)
+            return list(_resolve(host, port, *how, **more))
         self.asked += 1
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [place for address in found for place in _resolve(address, port, *how, **more)]
@@ -74,7 +73,7 @@ _resolve: Any = socket.getaddrinfo
 
 
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     made = Resolver(["127.0.0.1"])
     monkeypatch.setattr(socket, "getaddrinfo", made)
     return made
