@@ -17,7 +17,7 @@ import cvjobs
 from cvjobs import drivers
 from cvjobs.cli import main
 from cvjobs.common.errors import WrongUse
-from cvjobs.config import commands, fields
+from cvjobs.config import commands
 
 TOY = '''"""Does what its source says.
 
@@ -359,9 +359,3 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
         process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
-
-
-@pytest.mark.parametrize("name", ["classify", "detect", "embed", "query", "segment", "train", "verify"])
-def test_every_command_that_takes_a_list_can_confine_it(name: str) -> None:
-    confine = fields.fields(commands.load(name).Config)["confine"]
-    assert (confine.spelt, confine.default) == ("--confine", False)
