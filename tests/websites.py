@@ -23,7 +23,6 @@ class Page:
     failures: int = 0
     missing: int = 0  # bytes at the end of the content that never come
     location: str = ""  # where it redirects to
-    reason: str = ""  # what its status line says
     asked: list[str] = field(default_factory=list)
     peers: list[int] = field(default_factory=list)  # the client's port of each request
 
@@ -62,7 +61,7 @@ def web(pages: dict[str, Page], host: str = "127.0.0.1", port: int = 0) -> Itera
                 status = 404 if page is None else 503 if page.failures else page.head
                 if page and page.failures:
                     page.failures -= 1
-                self.send_response(status, (page and page.reason) or None)
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
