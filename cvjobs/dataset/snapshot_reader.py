@@ -67,7 +67,8 @@ class SnapshotReader:
             asked = dataset_schema.unpack(self.store.read(f"{dataset_schema.RUNS}/{self.snapshot.run}/config.json"))
         except FileNotFoundError:
             return False
-        return bool(((asked or {}).get("options") or {}).get("confine"))
+        # Of a damaged record the safe thing is believed, which costs pictures alone.
+        return asked is None or bool((asked.get("options") or {}).get("confine"))
 
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
         """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from urllib3.util.connection import allowed_gai_family
@@ -73,11 +73,15 @@ class AddressRules(NamedTuple):
         return good
 
     def ask(self, host: str, port: int) -> None:
-        """Raise ``Barred`` for a host that a proxy is to connect to, as far as this machine can tell where it is."""
+        """Raise ``Barred`` for a host that a proxy is to connect to: the proxy looks its name up, and decides.
+
+        What is said in numbers is refused here; of a name, those who are confined ask what it means on this machine.
+        """
         if plain(host) in METADATA_NAMES:
             raise Barred(NEVER)
-        with contextlib.suppress(socket.gaierror):  # only the proxy knows the name
-            self.allowed(host, port)
+        for address in _numeric(host) or (_named(host, port) if self.confined else ()):
+            if flaw := self.flaw(host, address):
+                raise Barred(flaw)
 
 
 class Barred(Exception):
@@ -93,6 +97,23 @@ def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host, whatever way it is spelled; raises ``socket.gaierror`` where it has none."""
     found = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
     return [str(place[0]) for *_, place in found]
+
+
+def _numeric(host: str) -> Sequence[str]:
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return ()
+    return [str(place[0]) for *_, place in found]
+
+
+@lru_cache(4096)
+def _named(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a name; where only the proxy knows it, none, after a wait that happens once."""
+    try:
+        return resolve(host, port)
+    except socket.gaierror:
+        return ()
 
 
 def _meant(address: str) -> list[_Ip]:

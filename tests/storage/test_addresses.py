@@ -142,6 +142,7 @@ def test_a_proxy_is_told_of_no_metadata_address() -> None:
     with web(told) as proxy:
         client = Web({"proxy_url": proxy}, AddressRules(confined=True))
         assert client.read("http://images.invalid/a")[0] == b"content"
+        assert Web({"proxy_url": proxy}).look("http://images.invalid/a")[0] == 7
         for uri in (
             "http://images.invalid/b",
             "http://metadata.google.internal./computeMetadata/",
@@ -151,7 +152,18 @@ def test_a_proxy_is_told_of_no_metadata_address() -> None:
                 client.read(uri)
         with pytest.raises(Refused, match="--confine"):
             client.read("http://10.0.0.1/")
-    assert [page.asked for page in told.values()] == [["GET"], ["GET"]]
+    assert [page.asked for page in told.values()] == [["GET", "HEAD"], ["GET"]]
+
+
+def test_a_name_that_a_proxy_is_told_is_looked_at_by_the_confined(resolver: Resolver) -> None:
+    with web({}) as proxy:
+        resolver.answers = [["10.0.0.1", "8.8.8.8"]]
+        with pytest.raises(Refused, match="--confine"):
+            Web({"proxy_url": proxy}, AddressRules(confined=True)).look("http://two.example/a")
+        assert resolver.asked == 1
+        with pytest.raises(FileNotFoundError):
+            Web({"proxy_url": proxy}).look("http://two.example/a")
+        assert resolver.asked == 1, "one's own lists wait for no look of this machine at what the proxy looks up"
 
 
 @pytest.mark.parametrize(
