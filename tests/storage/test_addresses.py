@@ -62,7 +62,7 @@ class Resolver:
         self.answers, self.asked = list(answers), 0
 
     def __call__(self, host: Any, port: Any, *how: Any, **more: Any) -> list[Any]:
-        if host[0].isdigit() or ":" in host:
+        if host[0].isdigit() or ":" in host or more.get("flags"):
             return list(_resolve(host, port, *how, **more))
         self.asked += 1
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
