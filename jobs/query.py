@@ -16,7 +16,7 @@ import typer
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.config.fields import REQUIRED
-from cvjobs.config.options import Json, MaxErrorRate, StorageOptions
+from cvjobs.config.options import Confine, Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.indexing.search.answers import Duplicates, Neighbours
@@ -94,6 +94,7 @@ class Config:
     ] = None
     max_error_rate: MaxErrorRate = 0.1
     storage_option: StorageOptions = ()
+    confine: Confine = False
     json: Json = False
     address: Annotated[
         str | None,
@@ -167,6 +168,7 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
     options = {
         "max_error_rate": config.max_error_rate,
         "storage_option": config.storage_option,
+        "confine": config.confine,
         # Without -o the vectors go to a folder of this machine, which others need not see.
         "address": config.address if config.out else None,
     }

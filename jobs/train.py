@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.config.options import MOST_WORKERS, Address, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.config.options import MOST_WORKERS, Address, Confine, Json, MaxPixels, Precision, StorageOptions, Weights
 from cvjobs.training.recipe.recipe import Name
 from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
@@ -159,6 +159,7 @@ class Config:
         ),
     ] = False
     storage_option: StorageOptions = ()
+    confine: Confine = False
     json: Json = False
     address: Address = None
 
@@ -198,6 +199,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             tensorboard=config.tensorboard,
             overfit_check=config.overfit_check,
             storage=parse_options(config.storage_option),
+            confine=config.confine,
             address=config.address,
         )
         return run.train(request, decoder_server)

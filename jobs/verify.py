@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvjobs.config.options import Json, StorageOptions
+from cvjobs.config.options import Confine, Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.dataset.verify import VerifyReport
@@ -37,6 +37,7 @@ class Config:
         typer.Option("--repair", help="Bring back a damaged snapshot first.", rich_help_panel="Model, data and size"),
     ] = False
     storage_option: StorageOptions = ()
+    confine: Confine = False
     json: Json = False
 
 
@@ -53,7 +54,7 @@ def call(config: Config) -> VerifyReport:
 
     options = parse_options(config.storage_option)
     store = open_store(config.out, options=options)
-    listing = list_source(config.source, options) if config.source else None
+    listing = list_source(config.source, options, confine=config.confine) if config.source else None
     if not config.repair:
         return verify(store, listing)
     with Progress("verify") as progress:

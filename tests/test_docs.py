@@ -101,6 +101,12 @@ def options() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.parametrize("name", ["classify", "detect", "embed", "query", "segment", "train", "verify"])
+def test_every_command_that_takes_a_list_can_confine_it(name: str, options: dict[str, set[str]]) -> None:
+    assert "--confine" in options[name]
+    assert f"`{name}`" in PAGES["docs/security.md"]
+
+
 def test_the_command_reference_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "command_reference.py"))["page"]()
     assert PAGES["docs/commands.md"] == made, "run: .venv/bin/python docs/command_reference.py"

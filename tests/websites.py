@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,12 +22,32 @@ class Page:
     head: int = 200
     failures: int = 0
     missing: int = 0  # bytes at the end of the content that never come
+    location: str = ""  # where it redirects to
     asked: list[str] = field(default_factory=list)
     peers: list[int] = field(default_factory=list)  # the client's port of each request
 
 
 @contextlib.contextmanager
-def web(pages: dict[str, Page]) -> Iterator[str]:
+def speaking(words: bytes) -> Iterator[str]:
+    """Yield the address of a server that says these words to all who ask, whatever they ask, and hangs up."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(words)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{serving.server_address[1]}"
+        finally:
+            serving.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def web(pages: dict[str, Page], host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve pages by path (with its query) and yield the address of the server."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,6 +62,12 @@ def web(pages: dict[str, Page]) -> Iterator[str]:
                 if page and page.failures:
                     page.failures -= 1
                 self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if page.location:
+                self.send_response(302)
+                self.send_header("Location", page.location)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
@@ -75,11 +102,11 @@ def web(pages: dict[str, Page]) -> Iterator[str]:
         def handle_error(self, *_: Any) -> None:
             pass
 
-    with Server(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
+    with Server((host, port), Handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{serving.server_address[1]}"
+            yield f"http://{host}:{serving.server_address[1]}"
         finally:
             serving.shutdown()
             thread.join()

@@ -82,6 +82,8 @@ def _shown(character: str) -> str:
 
 def shortened(text: str, longest: int = LONGEST) -> str:
     """Return visible text of at most ``longest`` characters: the middle of a longer one is left out."""
+    if len(text) > 2 * longest:
+        text = text[:longest] + text[-longest:]  # all that can remain of a name that is a megabyte
     text = visible(text)
     if len(text) <= longest:
         return text

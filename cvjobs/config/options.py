@@ -24,6 +24,15 @@ StorageOptions = Annotated[
         rich_help_panel="Cluster and storage",
     ),
 ]
+Confine = Annotated[
+    bool,
+    typer.Option(
+        "--confine",
+        help="Refuse what a list from others may not name: files and objects that are not below its own folder or "
+        "bucket, links included, and web addresses that are not public.",
+        rich_help_panel="Cluster and storage",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -171,6 +180,7 @@ class BatchOptions:
     ] = False
     json: Json = False
     storage_option: StorageOptions = ()
+    confine: Confine = False
     address: Address = None
 
 

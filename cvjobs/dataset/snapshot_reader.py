@@ -15,6 +15,7 @@ import pyarrow as pa
 from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.dataset import run_files, sealed
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
 from cvjobs.dataset.parts import File
@@ -59,6 +60,16 @@ class SnapshotReader:
     def base(self) -> str:
         """The folder or URL that the paths of a list are relative to; empty where the source has a root."""
         return "" if self.snapshot.root else posixpath.dirname(self.snapshot.source)
+
+    @property
+    def confined(self) -> bool:
+        """Whether the run read only what lies below its source, and the public web: what shows its images does, too."""
+        try:
+            asked = sealed.unpack(self.store.read(run_files.config_name(self.snapshot.run)))
+        except FileNotFoundError:
+            return False
+        # Of a damaged record the safe thing is believed, which costs pictures alone.
+        return asked is None or bool((asked.get("options") or {}).get("confine"))
 
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
         """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""

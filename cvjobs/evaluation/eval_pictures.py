@@ -39,7 +39,7 @@ def read(output: EvaluatedOutput, rows: Sequence[int], size: int, options: Optio
     """Return images by their row; the longer side of a picture is at most ``size``. A missing one costs its picture."""
     wanted = np.unique(np.asarray(rows, np.int64))
     keys = output.reader.take(COLUMNS, wanted)
-    source = open_source(output.reader.snapshot.root, output.reader.base, options)
+    source = open_source(output.reader.snapshot.root, output.reader.base, options, output.reader.confined)
     pictures = [Thumbnail(reason="the image is not where it was")] * len(wanted)
     if any(_readable(source, keys.slice(i, 1)) for i in range(min(TRIED, keys.num_rows))):
         with closing(DecoderServer()) as decoder_server:

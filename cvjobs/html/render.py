@@ -5,13 +5,15 @@ What the pages say comes from their callers; this package holds the templates an
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jinja2
 
 from cvjobs.common import formatting
 from cvjobs.html import charts, palette
+
+LONGEST = 10_000  # characters of a name or a sentence: no file has a longer name, and a list may hold any
 
 
 @cache
@@ -29,7 +31,7 @@ def _templates() -> jinja2.Environment:
         "duration": formatting.duration,
         "date": formatting.date,
         "percent": formatting.percent,
-        "visible": formatting.visible,
+        "visible": partial(formatting.shortened, longest=LONGEST),
         "shortened": formatting.shortened,
     }
     environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS, "heat_colours": palette.HEAT}

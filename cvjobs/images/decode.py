@@ -161,7 +161,7 @@ def sniff(content: bytes) -> str:
             return "AVIF"
         if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")):
             return "HEIF"
-    raise Undecodable("not_an_image", f"the content begins with {bytes(content[:8])!r}")
+    raise Undecodable("not_an_image", "the content begins like no kind of image that is known here")
 
 
 def _heif_size(content: bytes) -> tuple[int, int]:
@@ -341,18 +341,20 @@ def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _reason(error: BaseException) -> tuple[str, str]:
-    """Return the code and detail of a decoder's exception."""
-    # TorchCodec's messages begin with a function and a place in its source.
-    text = re.sub(r"^\w+, \S+\.cpp:\d+, ", "", str(error)) or type(error).__name__
+    """Return the code and detail of a decoder's exception.
+
+    What a decoder says is looked at and never passed on: it may repeat bytes of the file, which may be any file.
+    """
+    text = str(error)
     lower = text.lower()
     if _NO_MEMORY.search(text):
-        return "decode_memory", text
+        return "decode_memory", "decoding needs more memory than there is for one image"
     if "no native decoder" in lower or "libheif" in lower:
-        return "unsupported_format", f"this system cannot read HEIC: {text}"
+        return "unsupported_format", "this system cannot read HEIC"
     if any(
         word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
     ):
-        return "truncated", text
+        return "truncated", "the file ends before its picture does"
     if "unknown pixel mode" in lower or "unsupported" in lower or ("decoder" in lower and "not available" in lower):
-        return "unsupported_mode", text
-    return "corrupt", f"{type(error).__name__}: {text}"
+        return "unsupported_mode", "its kind of pixels or of compression is not supported"
+    return "corrupt", f"the decoder cannot read it ({type(error).__name__})"

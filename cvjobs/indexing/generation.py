@@ -27,9 +27,10 @@ class Generation:
     ``count`` vectors are live: the ``base``'s, which were built together, and the ``delta``'s, which came later, less
     ``removed`` ones; ``churn`` images were new, changed or gone since the base was built. ``fingerprint``, ``facts``,
     ``resolved``, ``source`` and ``root`` are those of the embeddings' snapshot ``version``; ``listed_in`` is the folder
-    that a list's relative paths start from. ``recall`` is recall@10 against exact search, measured when the base was
-    built, with ``queries`` queries; ``nprobe`` and ``rerank`` (candidates ÷ neighbours) are the search setting that
-    reached it. It is searched in ``memory`` bytes, of ``max_memory`` that were allowed.
+    that a list's relative paths start from, ``confined`` whether images are read from below it alone. ``recall`` is
+    recall@10 against exact search, measured when the base was built, with ``queries`` queries; ``nprobe`` and
+    ``rerank`` (candidates ÷ neighbours) are the search setting that reached it. It is searched in ``memory`` bytes, of
+    ``max_memory`` that were allowed.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Generation:
     nprobe: int = 0
     rerank: int = 0
     metric: str = "cosine"
+    confined: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     resolved: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
@@ -74,7 +76,10 @@ class Generation:
 
     def record(self) -> dict[str, Any]:
         """Return the generation as JSON types."""
-        return {**vars(self), "files": [vars(file) for file in self.files]}
+        record = {**vars(self), "files": [vars(file) for file in self.files]}
+        if not self.confined:
+            del record["confined"]  # as in records that are older than it
+        return record
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Generation:

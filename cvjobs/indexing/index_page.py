@@ -55,7 +55,7 @@ def _examples(store: Store, newest: Generation, storage: Mapping[str, str], ours
         scores, found = index.search(vectors[chosen], NEIGHBOURS + 1)
         shown = np.unique(np.append(queries, found[found >= 0]))
         rows = index.rows(shown)
-        source = open_source(newest.root, newest.listed_in, storage)
+        source = open_source(newest.root, newest.listed_in, storage, newest.confined)
         if not any(_readable(source, row) for row in _keys(rows.slice(0, TRIED))):
             return []
         images = thumbnails(source, rows, BUDGET)

@@ -73,7 +73,7 @@ class Context:
     @property
     def source(self) -> Source:
         """Where the bytes of the listed images come from."""
-        return open_source(self.listing.root, self.listing.base, self.storage)
+        return open_source(self.listing.root, self.listing.base, self.storage, self.options.confine)
 
     def hasher(self, rows: pa.Table) -> list[bytes | None]:
         """Return the content hashes of listed images; None where one cannot be read."""
@@ -136,6 +136,7 @@ class Context:
             epoch=epoch,
             root=self.listing.root,
             base=self.listing.base,
+            confine=self.options.confine,
             schema=self.schema,
             opener=self.resolved,
             device=self.resolved.device,

@@ -57,7 +57,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
     check_command(store, base, job.command)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
-        listing = list_source(options.source, storage)
+        listing = list_source(options.source, storage, confine=options.confine)
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))

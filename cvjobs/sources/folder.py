@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.glob import HIDDEN, Glob, Positions
 from cvjobs.sources.rows import CHUNK, FailureRows, ImageRows, failure_code
 
@@ -37,10 +38,16 @@ class Walk:
     """One walk below ``root`` (bytes), depth first, with at most one folder open.
 
     ``images``, ``failures``, ``skipped`` and ``unreadable`` are what it found. No file is opened. Links to
-    files are followed and links to folders are not, so there are no cycles.
+    files are followed and links to folders are not, so there are no cycles; only those of a ``confinement`` are.
     """
 
-    def __init__(self, root: bytes, glob: Glob | None, on_progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        glob: Glob | None,
+        on_progress: Callable[[int], None],
+        confinement: Confinement | None = None,
+    ) -> None:
         self.images = ImageRows()
         self.failures = FailureRows()
         self.skipped: Counter[str] = Counter()
@@ -48,6 +55,7 @@ class Walk:
         self._root = os.path.join(root, b"")
         self._glob = glob
         self._on_progress = on_progress
+        self._confinement = confinement
         self._stack: list[tuple[bytes, Positions]] = [(b"", glob.start if glob else frozenset())]
 
     def run(self) -> None:
@@ -71,12 +79,15 @@ class Walk:
         rows = self.images
         paths, suffixes, regular, format_of = rows.paths, _SUFFIXES, _REGULAR, _FORMAT
         add_path, add_size, add_time = rows.paths.append, rows.sizes.append, rows.times.append
-        hidden = b"" if self._glob else HIDDEN
+        hidden, confinement = b"" if self._glob else HIDDEN, self._confinement
         for entry in entries:
             name = entry.name
             if name[0] in hidden:
                 self.skipped["hidden"] += 1
             elif name[name.rfind(b".") :].lower() in suffixes:
+                if confinement is not None and entry.is_symlink() and (flaw := confinement.flaw(entry.path)):
+                    self.failures.add(prefix + name, "refused", flaw)
+                    continue
                 try:
                     status = entry.stat()
                 except OSError as error:

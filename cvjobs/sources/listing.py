@@ -19,11 +19,14 @@ import pyarrow as pa
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.sources.bucket import Scan
+from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.folder import EXTENSIONS, Walk, kind_of
 from cvjobs.sources.glob import WILDCARDS, Glob, split_glob
 from cvjobs.sources.lists import TABLES, TEXTS, read_list, suffix_of
 from cvjobs.sources.locations import locate, split_name
 from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
+from cvjobs.storage.addresses import AddressRules
+from cvjobs.storage.http import host_of
 from cvjobs.storage.object_store import Address, address
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 from cvjobs.storage.storage_options import Options
@@ -32,22 +35,27 @@ __all__ = ["Listing", "list_source", "nothing_found", "open_path", "version_of"]
 
 
 def list_source(
-    source: str, options: Options | None = None, *, on_progress: Callable[[int], None] | None = None
+    source: str,
+    options: Options | None = None,
+    *,
+    confine: bool = False,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Listing:
     """List a folder, a glob, one image file, or a ``.txt``, ``.lst``, ``.parquet``, ``.csv`` or ``.tsv`` list.
 
     Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
-    ``options`` are those of ``--storage-option``. ``on_progress`` is told the number of images found so far, after
-    each folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is no
-    source. A bad entry never raises: it is a row of ``failures``.
+    ``options`` are those of ``--storage-option``; with ``confine`` entries that lead out of the source's folder or
+    bucket, or to an address that is not public, are refused. ``on_progress`` is told the number of images found so
+    far, after each folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is
+    no source. A bad entry never raises: it is a row of ``failures``.
     """
     progress = on_progress or (lambda _: None)
     if not source or "\0" in source:
         raise WrongUse("The source has no name: give a folder, a glob, an image or a list of images.")
-    remote = Remote(options or {})
+    remote = Remote(options or {}, AddressRules(confined=confine))
     place = locate(os.fsencode(source), os.getcwdb())
     if is_remote(place):
-        return _remote(source, remote, progress)
+        return _remote(source, remote, options or {}, confine, progress)
     path = os.path.abspath(place)
     try:
         mode = os.stat(path).st_mode
@@ -55,15 +63,15 @@ def list_source(
         if not WILDCARDS & set(os.fsdecode(path)):
             raise WrongUse(f"There is no {path_text(path)}: give a folder, a glob, an image or a list.") from None
         root, glob = split_glob(os.fsdecode(path))
-        return _walk(path, os.fsencode(root), glob, progress)
+        return _walk(path, os.fsencode(root), glob, confine, progress)
     except OSError as error:
         raise _unreadable(path, error) from error
     if stat.S_ISDIR(mode):
-        return _walk(path, path, None, progress)
+        return _walk(path, path, None, confine, progress)
     if not stat.S_ISREG(mode):
         raise WrongUse(f"{path_text(path)} is a {kind_of(mode)}: give a folder, a glob, an image or a list.")
     if suffix_of(path) in TEXTS + TABLES:
-        return _list(path, path, remote, progress)
+        return _list(path, path, remote, confine, progress)
     started, status = time.time_ns(), os.stat(path)
     return _one(path, RemoteState(status.st_size, status.st_mtime_ns, ""), started, progress)
 
@@ -86,9 +94,9 @@ def nothing_found(listing: Listing) -> str:
     )
 
 
-def _walk(source: bytes, root: bytes, glob: Glob | None, on_progress: Callable[[int], None]) -> Listing:
+def _walk(source: bytes, root: bytes, glob: Glob | None, confine: bool, on_progress: Callable[[int], None]) -> Listing:
     started = time.time_ns()
-    walk = Walk(root, glob, on_progress)
+    walk = Walk(root, glob, on_progress, Confinement(root) if confine else None)
     try:
         walk.run()
     except OSError as error:
@@ -105,24 +113,31 @@ def _walk(source: bytes, root: bytes, glob: Glob | None, on_progress: Callable[[
     )
 
 
-def _remote(source: str, remote: Remote, on_progress: Callable[[int], None]) -> Listing:
-    """List a prefix, a glob below one, one image or a list, whichever is there."""
+def _remote(
+    source: str, remote: Remote, options: Options, confine: bool, on_progress: Callable[[int], None]
+) -> Listing:
+    """List a prefix, a glob below one, one image or a list, whichever is there.
+
+    A list may be on a private server, which the user named; where that one redirects to, it did not.
+    """
     started = time.time_ns()
     if not _is_utf8(source):
         raise WrongUse(f"{path_text(os.fsencode(source))} is no URL, which is text in UTF-8: correct its name.")
     place = address(source)
     uri = str(place) if place else source
     if place is None or (place.key and not source.endswith("/")):
+        is_list = suffix_of(uri.encode()) in TEXTS + TABLES
+        named = Remote(options, AddressRules(confine, host_of(uri))) if is_list and place is None else remote
         try:
-            found = remote.look(uri)
-            if suffix_of(uri.encode()) in TEXTS + TABLES:
-                content, now = remote.read(uri, found.size)
+            found = named.look(uri)
+            if is_list:
+                content, now = named.read(uri, found.size)
                 if now.size != found.size:
                     raise WrongUse(f"The list {uri} has {now.size:,} bytes, not {found.size:,} as its server says.")
                 with tempfile.NamedTemporaryFile(prefix="cvjobs-") as copy:
                     copy.write(content)
                     copy.flush()
-                    return _list(uri.encode(), os.fsencode(copy.name), remote, on_progress)
+                    return _list(uri.encode(), os.fsencode(copy.name), remote, confine, on_progress)
             if found.size or place is None:
                 return _one(uri.encode(), found, started, on_progress)
         except (FileNotFoundError, PermissionError) as error:
@@ -159,10 +174,10 @@ def _scan(
     )
 
 
-def _list(name: bytes, file: bytes, remote: Remote, on_progress: Callable[[int], None]) -> Listing:
+def _list(name: bytes, file: bytes, remote: Remote, confine: bool, on_progress: Callable[[int], None]) -> Listing:
     started = time.time_ns()
     base, _ = split_name(name)
-    found = read_list(name, file, base, remote, on_progress)
+    found = read_list(name, file, base, remote, on_progress, Confinement(base) if confine else None)
     return Listing(
         source=path_text(name),
         root="",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,14 +15,18 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
-from cvjobs.sources.locations import look
+from cvjobs.sources.confinement import Confinement
+from cvjobs.sources.locations import Absent, look
 from cvjobs.sources.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
+NAMED = 12  # columns in a sentence
+LONGEST = 200  # characters of a reason
 PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
 RESULT_COLUMNS = frozenset(
     {"path", "image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
@@ -50,8 +54,15 @@ def suffix_of(name: bytes) -> str:
     return os.path.splitext(os.fsdecode(plain))[1].lower()
 
 
-def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress: Callable[[int], None]) -> ListEntries:
-    """Look at every file that a list names, the first time it is named.
+def read_list(
+    name: bytes,
+    file: bytes,
+    base: bytes,
+    remote: Remote,
+    on_progress: Callable[[int], None],
+    confinement: Confinement | None = None,
+) -> ListEntries:
+    """Look at every file that a list names and may name, the first time it is named.
 
     ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
     read, has no path column, or names a URL of a kind that cannot be read.
@@ -66,13 +77,13 @@ def read_list(name: bytes, file: bytes, base: bytes, remote: Remote, on_progress
         for entries in batches:
             named = _without_blanks(entries)
             skipped["no path"] += len(entries.uris) - len(named.uris)
-            good, bad = _look(named, base, remote)
+            good, bad = _look(named, look(named.uris, base, remote, confinement))
             images.append(good)
             failures.append(bad)
             seen += good.num_rows
             on_progress(seen)
     except (pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
         raise WrongUse(f"The list {path_text(name)} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
     found, duplicates = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES))
@@ -131,15 +142,20 @@ def _path_column(place: str, schema: pa.Schema) -> str:
     names = schema.names
     column = next((name for name in PATH_COLUMNS if name in names), None)
     if column is None:
-        has = ", ".join(names) or "nothing"
+        has = _named(names) or "nothing"
         raise WrongUse(f"{place} has no path column but {has}: name the column with the paths `path`.")
     kind = schema.field(names.index(column)).type
     if not is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         raise WrongUse(f"The column `{column}` of {place} is {kind}: make it a column of strings.")
     taken = sorted({name for name in names if names.count(name) > 1 or (name != column and name in RESULT_COLUMNS)})
     if taken:
-        raise WrongUse(f"The columns {', '.join(taken)} of {place} would be in the results twice: rename them.")
+        raise WrongUse(f"The columns {_named(taken)} of {place} would be in the results twice: rename them.")
     return column
+
+
+def _named(columns: list[str]) -> str:
+    shown = ", ".join(shortened(name) for name in columns[:NAMED])
+    return f"{shown} and {len(columns) - NAMED:,} more" if len(columns) > NAMED else shown
 
 
 def _split(batch: pa.RecordBatch, column: str) -> Entries:
@@ -159,13 +175,13 @@ def _without_blanks(entries: Entries) -> Entries:
     return Entries(uris, None if entries.carried is None else entries.carried.filter(mask))
 
 
-def _look(entries: Entries, base: bytes, remote: Remote) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def _look(entries: Entries, seen: Iterable[RemoteState | Absent]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return the rows of the files that are there, with the carried columns, and the rows of the others."""
     paths: list[bytes] = []
     about: list[RemoteState] = []
     failed: list[tuple[bytes, str, str]] = []
     there = np.ones(len(entries.uris), bool)
-    for i, (uri, found) in enumerate(zip(entries.uris, look(entries.uris, base, remote), strict=True)):
+    for i, (uri, found) in enumerate(zip(entries.uris, seen, strict=True)):
         if isinstance(found, RemoteState):
             paths.append(uri)
             about.append(found)
@@ -189,7 +205,9 @@ def _carried_hash(carried: pa.RecordBatch) -> Hashes:
     try:
         return carried_hash(carried)
     except TypeError as error:
-        raise WrongUse(f"The list's column {error} cannot be carried into the results: leave it out.") from None
+        raise WrongUse(
+            f"The list's column {shortened(str(error), LONGEST)} cannot be carried into the results: leave it out."
+        ) from None
 
 
 def _distinct(images: pa.Table, failures: pa.Table) -> tuple[tuple[pa.Table, pa.Table], int]:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_text
+from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.folder import kind_of
 from cvjobs.sources.rows import failure_code
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
@@ -44,7 +46,7 @@ def locate(uri: bytes, base: bytes) -> bytes:
     if found[1].lower() == b"file" and host in (b"", b"localhost") and slash:
         return unquote_to_bytes(slash + path)
     raise WrongUse(
-        f"{path_text(found[0] + host)} cannot be read: "
+        f"{shortened(path_text(found[0] + host))} cannot be read: "
         "give local paths, file:///absolute/path, or URLs of s3://, gs://, az:// or https://."
     )
 
@@ -56,21 +58,41 @@ def _below(base: bytes, relative: bytes) -> bytes:
     return scheme + b"://" + posixpath.normpath(place + b"/" + relative)
 
 
-def look(uris: Sequence[bytes], base: bytes, remote: Remote) -> Iterator[RemoteState | Absent]:
-    """Yield for each path or URI, in their order, what is there.
+def look(
+    uris: Sequence[bytes], base: bytes, remote: Remote, confinement: Confinement | None = None
+) -> Iterator[RemoteState | Absent]:
+    """Yield for each path or URI, in their order, what is there, or why nobody looks.
 
-    Raises WrongUse for a URL of a kind that cannot be read, and JobFailed where a server does not answer at all.
+    Raises WrongUse for a URL of a kind that cannot be read, which one's own list is better corrected for, and JobFailed
+    where a server does not answer at all.
     """
-    places = [locate(uri, base) for uri in uris]
-    if not any(map(is_remote, places)):
-        yield from map(_stat, places)
-        return
+    places = [_located(uri, base, confinement) for uri in uris]
     server = _Server(remote)
+
+    def one(place: bytes | Absent) -> RemoteState | Absent:
+        if isinstance(place, Absent):
+            return place
+        if confinement is not None and (flaw := confinement.flaw(place)):
+            return Absent("refused", flaw)
+        return server.look(place) if is_remote(place) else _stat(place)
+
+    if not any(isinstance(place, bytes) and is_remote(place) for place in places):
+        yield from map(one, places)
+        return
     with ThreadPoolExecutor(REQUESTS, thread_name_prefix="look") as threads:
         try:
-            yield from threads.map(lambda place: server.look(place) if is_remote(place) else _stat(place), places)
+            yield from threads.map(one, places)
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def _located(uri: bytes, base: bytes, confinement: Confinement | None) -> bytes | Absent:
+    try:
+        return locate(uri, base)
+    except WrongUse:
+        if confinement is None:
+            raise
+        return Absent("refused", "it is a URL of a kind that cannot be read")
 
 
 class _Server:

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from cvjobs.common.failures import Failure
 from cvjobs.common.paths import path_bytes
+from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.listing import open_path
 from cvjobs.sources.rows import representable
+from cvjobs.storage.addresses import AddressRules, Refused
 from cvjobs.storage.remote_files import Changed, Remote, is_remote
 from cvjobs.storage.storage_options import Options
 
@@ -43,8 +45,8 @@ class LocalSource:
 
     threads = 8
 
-    def __init__(self, root: str, base: str) -> None:
-        self.root, self.base = root, base
+    def __init__(self, root: str, base: str, confinement: Confinement | None = None) -> None:
+        self.root, self.base, self._confinement = root, base, confinement
 
     def read(self, path: str, size: int, modified: int) -> bytes:
         """Return the bytes of ``path``; ``size`` (bytes) and ``modified`` (ns) must be as they were listed.
@@ -58,7 +60,7 @@ class LocalSource:
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise Unreadable("read_vanished", _reason(error)) from error
             except PermissionError as error:
-                raise Unreadable("read_permission", _reason(error)) from error
+                raise Unreadable(_denied(error), _reason(error)) from error
             except OSError as error:
                 if error.errno not in _TRY_AGAIN or pause is None:
                     raise Unreadable("read_io", _reason(error), attempt) from error
@@ -68,8 +70,12 @@ class LocalSource:
     def _read(self, path: str, size: int, modified: int) -> bytes:
         # O_NONBLOCK: a FIFO that took the file's place since the listing must not block us.
         name = open_path(self.root, self.base, path)
+        if self._confinement is not None and (flaw := self._confinement.flaw(name)):
+            raise Refused(flaw)
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
+            if self._confinement is not None:
+                self._confinement.check_opened(descriptor)
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode) or _seen(before) != (size, modified):
                 raise Unreadable("changed_during_run", "the file is not the one that was listed")
@@ -96,10 +102,10 @@ class RemoteSource:
 
     threads = 32
 
-    def __init__(self, root: str, base: str, options: Options) -> None:
-        self._root, self._base = root, base
-        self._remote = Remote(options)
-        self._files = LocalSource(root, base)
+    def __init__(self, root: str, base: str, options: Options, confinement: Confinement | None = None) -> None:
+        self._root, self._base, self._confinement = root, base, confinement
+        self._remote = Remote(options, AddressRules(confined=confinement is not None))
+        self._files = LocalSource(root, base, confinement)
 
     def read(self, path: str, size: int, modified: int) -> bytes:
         """Return as ``LocalSource.read``; time stamps count to the second, which is all that some answers give.
@@ -110,12 +116,14 @@ class RemoteSource:
         if not is_remote(place):
             return self._files.read(path, size, modified)
         _check_size(size)
+        if self._confinement is not None and (flaw := self._confinement.flaw(place)):
+            raise Unreadable("refused", flaw)
         try:
             content, now = self._remote.read(place.decode(), size)
         except FileNotFoundError as error:
             raise Unreadable("read_vanished", _reason(error)) from error
         except PermissionError as error:
-            raise Unreadable("read_permission", _reason(error)) from error
+            raise Unreadable(_denied(error), _reason(error)) from error
         except Changed as error:
             raise Unreadable("changed_during_run", _reason(error)) from error
         except OSError as error:
@@ -127,15 +135,23 @@ class RemoteSource:
         return content
 
 
-def open_source(root: str, base: str, options: Options) -> LocalSource | RemoteSource:
-    """Return the source of a listing with this ``root`` and ``base``; a list may name objects wherever it is."""
+def open_source(root: str, base: str, options: Options, confine: bool = False) -> LocalSource | RemoteSource:
+    """Return the source of a listing with this ``root`` and ``base``; a list may name objects wherever it is.
+
+    With ``confine`` it reads only what lies below them, and the public web.
+    """
+    confinement = Confinement(path_bytes(root or base)) if confine else None
     local = root and not is_remote(path_bytes(root))
-    return LocalSource(root, base) if local else RemoteSource(root, base, options)
+    return LocalSource(root, base, confinement) if local else RemoteSource(root, base, options, confinement)
 
 
 def _check_size(size: int) -> None:
     if size > MAX_BYTES:
         raise Unreadable("too_large_file", f"{size:,} bytes are more than {MAX_BYTES:,}")
+
+
+def _denied(error: PermissionError) -> str:
+    return "refused" if isinstance(error, Refused) else "read_permission"
 
 
 def _reason(error: OSError) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvjobs.common.paths import image_id, path_text
+from cvjobs.storage.addresses import Refused
 from cvjobs.storage.remote_files import RemoteState
 
 CHUNK = 50_000
@@ -82,6 +83,8 @@ def version_of(sizes: npt.NDArray[np.int64], modified_ns: npt.NDArray[np.int64])
 
 def failure_code(error: OSError) -> str:
     """Return the error code of an entry that the operating system refused."""
+    if isinstance(error, Refused):
+        return "refused"
     if error.errno in _DENIED:
         return "list_permission"
     return "list_vanished" if error.errno in _VANISHED else "read_io"

@@ -6,6 +6,7 @@ Errors are those of the operating system, as for a file: FileNotFoundError, Perm
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from obstore.exceptions import (
 )
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.storage.addresses import AddressRules
 from cvjobs.storage.http import WEB, Web, bare
 from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason
 from cvjobs.storage.storage_options import Options
@@ -34,6 +36,8 @@ LARGE = 16 << 20
 RANGE = 8 << 20
 RANGES = 8  # of large objects, in flight
 PAGE = 5_000
+LONGEST = 16_000  # characters of an object's name: ten times what any store takes, and what its client survives
+_BUCKET = re.compile(r"(?!\.+$)[A-Za-z0-9._~!$&'()*+,;=:-]{1,255}")
 
 
 class RemoteState(NamedTuple):
@@ -55,17 +59,17 @@ def is_remote(place: bytes) -> bool:
 
 
 class Remote:
-    """The objects that a process can reach with its options; used by many threads at once."""
+    """The objects that a process can reach with its options, on the web by its rules; used by many threads at once."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, rules: AddressRules | None = None) -> None:
         self._buckets = Buckets(options)
-        self._web = Web(options)
+        self._web = Web(options, rules)
         self._lock = threading.Lock()
         self._ranges: ThreadPoolExecutor | None = None
 
     def look(self, uri: str) -> RemoteState:
         """Return what a server says of an object."""
-        place = address(uri)
+        place = _object(uri)
         if place is None:
             return RemoteState(*self._web.look(uri))
         with _as_files():
@@ -76,7 +80,7 @@ class Remote:
 
         Of a large one several ranges are in flight. Raises Changed where it became another one meanwhile.
         """
-        place = address(uri)
+        place = _object(uri)
         if place is None:
             downloaded, about = self._web.read(uri)
             return downloaded, RemoteState(*about)
@@ -123,6 +127,22 @@ class Remote:
         return next(chain.from_iterable(self.below(place)), None) is not None
 
 
+def _object(uri: str) -> Address | None:
+    """Return the object that a URI names, None for one on the web.
+
+    A bucket's name may become part of a host's: one that could end it would send signed requests to another host.
+    """
+    try:
+        place = address(uri)
+    except WrongUse as error:
+        raise FileNotFoundError(errno.ENOENT, "a URL that names no bucket") from error
+    if place is not None and not _BUCKET.fullmatch(place.bucket):
+        raise FileNotFoundError(errno.ENOENT, "no bucket has such a name")
+    if place is not None and len(place.key) > LONGEST:
+        raise FileNotFoundError(errno.ENAMETOOLONG, "no object has so long a name")
+    return place
+
+
 def seen(meta: ObjectMeta) -> RemoteState:
     """Return what a store says of an object."""
     modified = meta["last_modified"]
@@ -147,3 +167,7 @@ def _as_files() -> Iterator[None]:
         words = in_words(error, Address("s3", "", ""))
         kind = PermissionError if isinstance(words, WrongUse) else OSError
         raise kind(errno.EACCES if kind is PermissionError else errno.EIO, reason(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the client's own, over a name that it did not foresee
+            raise
+        raise FileNotFoundError(errno.ENOENT, "a key that no object store client can read") from error

@@ -33,4 +33,5 @@ class TrainRequest:
     tensorboard: bool
     overfit_check: bool
     storage: Mapping[str, str] = field(repr=False)
+    confine: bool = False
     address: str | None

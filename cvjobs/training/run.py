@@ -97,6 +97,7 @@ class _Session:
             folder=made.request.cache or f"{store.place}/{CACHE}",
             max_pixels=made.request.max_pixels,
             storage=made.request.storage,
+            confine=made.request.confine,
             decoder_server=decoder_server,
             progress=progress,
             stop=stop,
@@ -183,6 +184,7 @@ class _Session:
             part=parts[split],
             file=task_registry.of(begun.plan).file,
             storage=self._request.storage,
+            confine=self._request.confine,
             decoder_server=self._decoder_server,
         )
         training_page.leave(ended, SECTIONS[begun.plan.subject.task])

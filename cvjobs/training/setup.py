@@ -84,7 +84,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     """
     contents.check(store, contents.RUN)
     progress.say(f"listing {request.data}")
-    listing = list_source(request.data, dict(request.storage))
+    listing = list_source(request.data, dict(request.storage), confine=request.confine)
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
     earlier = {} if request.overwrite else identity.earlier(store)
     progress.say("looking up the model")

@@ -191,6 +191,59 @@ def test_damaged_tables_are_wrong_use(tmp_path: Path, name: str, content: bytes)
         list_source(str(tmp_path / name))
 
 
+LONG = b"a" * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.txt", b"ftp://" + LONG),
+        ("l.txt", LONG + b"://x"),
+        ("l.txt", b"ftp://\x1b[31m\0\x07/x"),
+        ("l.csv", LONG + b",b\n1,2\n"),
+        ("l.csv", b"p\x1b[31mth\0,b\n1,2\n"),
+        ("l.csv", b",".join(b"c%d" % i for i in range(50_000))),
+        ("l.csv", b"path," + b",".join([b"b" * 1000] * 200) + b"\n"),
+        ("l.csv", b"path,b\nx,1\n" + LONG + b",1,2\n"),
+        ("l.csv", b'path,b\nx,"' + LONG * 20),
+        ("l.tsv", b"\0" * (1 << 20)),
+        ("l.parquet", b"PAR1\x1b[31m" + LONG + b"PAR1"),
+        ("l.parquet", b"\0" * (1 << 20)),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_one_short_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WrongUse) as caught:
+        list_source(str(tmp_path / name))
+    sentence = str(caught.value)
+    assert len(sentence) < 1000
+    assert sentence.endswith(".")
+    assert sentence.isprintable()
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "parquet"])
+def test_entries_without_sense_are_failures(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path / "a.jpg")
+    long = "a" * (1 << 20)
+    entries = [
+        "a.jpg",
+        long,
+        f"http://{long}/x",
+        f"s3://{long}/x",
+        f"s3://b/{long}",
+        "nul\0nul",
+        "http://\0/",
+        "s3:///x",
+    ]
+    if suffix == "txt":
+        (tmp_path / "l.txt").write_text("\n".join(entries))
+    else:
+        write_table(tmp_path / f"l.{suffix}", {"path": entries, "x": list(map(str, range(8)))})
+    listing = list_source(str(tmp_path / f"l.{suffix}"), {"endpoint": "http://127.0.0.1:1", "skip_signature": "true"})
+    assert paths(listing) == ["a.jpg"]
+    assert failed(listing) == dict.fromkeys(entries[1:], "list_vanished")
+
+
 def test_a_list_in_a_folder_is_no_source(tmp_path: Path) -> None:
     touch(tmp_path / "list.txt", b"a.jpg")
     touch(tmp_path / "b.jpg")

@@ -82,10 +82,12 @@ def write(file: str, page: str, options: Options) -> None:
 
 
 def _origin(index: Index) -> Origin:
-    return Origin(index.generation.root, index.generation.listed_in)
+    return Origin(index.generation.root, index.generation.listed_in, index.generation.confined)
 
 
 def _read(
     origin: Origin, options: Options, rows: pa.Table, size: int, decoder_server: DecoderServer
 ) -> list[Thumbnail]:
-    return thumbnails(open_source(origin.root, origin.base, options), rows, BUDGET, size, decoder_server)
+    return thumbnails(
+        open_source(origin.root, origin.base, options, origin.confined), rows, BUDGET, size, decoder_server
+    )

@@ -44,7 +44,7 @@ class Queries:
     @property
     def origin(self) -> Origin:
         """Where the paths start."""
-        return Origin(self.reader.snapshot.root, self.reader.base)
+        return Origin(self.reader.snapshot.root, self.reader.base, self.reader.confined)
 
     def blocks(self, size: int) -> Iterator[tuple[pa.Table, Floats]]:
         """Yield keys (``KEYS``) and vectors (n, dim) of at most ``size`` queries, by path within a block."""

@@ -16,10 +16,14 @@ Words = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the paths of a listing start: its ``root``, or for a list (root ``""``) the ``base`` of relative ones."""
+    """Where the paths of a listing start: its ``root``, or for a list (root ``""``) the ``base`` of relative ones.
+
+    ``confined`` is whether only what lies below it may be read.
+    """
 
     root: str
     base: str
+    confined: bool = False
 
     def absolute(self, path: str) -> str:
         """Return the whole name of a listed path."""

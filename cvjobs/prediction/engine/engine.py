@@ -39,8 +39,8 @@ HOPELESS = 8
 class EngineSpec:
     """Everything a worker needs to build an engine; small and picklable.
 
-    ``root`` and ``base`` say where paths are read from, ``storage`` are the options of object
-    stores, ``schema`` is that of the results with its metadata,
+    ``root`` and ``base`` say where paths are read from, and ``confine`` whether only from below;
+    ``storage`` are the options of object stores, ``schema`` is that of the results with its metadata,
     ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the engine may keep busy.
     """
 
@@ -57,6 +57,7 @@ class EngineSpec:
     batch_size: int = 0
     max_pixels: int = 80_000_000
     decoder: str = DECODER
+    confine: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Engine:
         self._inference = Stopwatch()
         self._alone = 0  # images that the model failed on in a batch of one, which does not say whose fault it is
         gpu = spec.device != "cpu"
-        source = open_source(spec.root, spec.base, spec.storage)
+        source = open_source(spec.root, spec.base, spec.storage, spec.confine)
         how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
         self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, decoder_server)
         try:

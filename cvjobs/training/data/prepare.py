@@ -28,6 +28,7 @@ class Intake:
     folder: str
     max_pixels: int
     storage: Mapping[str, str]
+    confine: bool
     decoder_server: DecoderServer
     progress: Progress
     stop: Stop
@@ -65,7 +66,7 @@ class Intake:
 
     def _part(self, name: str, split: Split, request: data_decoded.DecodeRequest) -> SplitPart:
         listing = self.labelled.listing
-        source = open_source(listing.root, listing.base, dict(self.storage))
+        source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
         self.progress.say(f"decoding {len(split):,} images to {name} with")
         tell = self.progress.counting(len(split))
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time

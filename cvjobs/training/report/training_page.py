@@ -62,6 +62,7 @@ class EndedRun(BegunRun):
     part: SplitPart
     file: str
     storage: Mapping[str, str] = field(repr=False)
+    confine: bool
     decoder_server: DecoderServer = field(repr=False)
 
     @property
@@ -74,7 +75,7 @@ class EndedRun(BegunRun):
         """Return thumbnails of listed images."""
         listing = self.labelled.listing
         at = pc.index_in(paths, value_set=listing.images["path"].combine_chunks())
-        source = open_source(listing.root, listing.base, dict(self.storage))
+        source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
         return thumbnails(source, listing.images.take(at), BUDGET, decoder_server=self.decoder_server)
 
 
