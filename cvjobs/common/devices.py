@@ -11,40 +11,22 @@ from pathlib import Path
 
 import psutil
 
+from cvjobs.common import control_groups
 from cvjobs.common.formatting import size
 
 
-def cpus() -> int:
-    """Return how many cores this process may keep busy: its affinity and its control group's quota."""
+def cpus(root: Path = control_groups.ROOT) -> int:
+    """Return how many cores this process may keep busy: its affinity and its control groups' quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return count
-    return max(count, 1)
+    quota = control_groups.cores(root)
+    return max(count if quota is None else min(count, math.ceil(quota)), 1)
 
 
-# What limits a control group's memory, what it uses of it, and its statistics: version 2, then version 1.
-_GROUPS = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
-_RECLAIMABLE = ("inactive_file", "active_file")
-
-
-def memory() -> int:
-    """Return how many bytes of memory this process may still take: what the machine has left, and its control group."""
+def memory(root: Path = control_groups.ROOT) -> int:
+    """Return how many bytes of memory this process may still take: what the machine and its control groups leave."""
     left = int(psutil.virtual_memory().available)
-    for names in _GROUPS:
-        try:
-            limit, used, statistics = (Path("/sys/fs/cgroup", name).read_text() for name in names)
-            entries = dict(line.split() for line in statistics.splitlines())
-            files = sum(int(entries.get(f"total_{name}", entries.get(name, 0))) for name in _RECLAIMABLE)
-            left = min(left, int(limit) - int(used) + files)  # the limit is "max" where there is none
-        except (OSError, ValueError):
-            continue
-    return max(left, 0)
+    held = control_groups.memory_left(root)
+    return left if held is None else min(left, held[1])
 
 
 def gpus() -> int:
