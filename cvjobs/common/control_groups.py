@@ -24,14 +24,28 @@ def memory_left(root: Path = ROOT) -> tuple[int, int] | None:
     What files take in memory counts as left: the system takes it back.
     """
     found: list[tuple[int, int]] = []
+    machine = _entries_of_machine(root).get("MemTotal", 1 << 60)  # version 1 has a number even for no limit
     for version, folder in _groups("memory", root):
         limit, used = (_number(folder / name) for name in _MEMORY[version])
-        if limit is None or used is None or limit >= _machine(root):
+        if limit is None or used is None or limit >= machine:
             continue
         statistics = _entries(folder / "memory.stat")
         files = sum(statistics.get(f"total_{name}", statistics.get(name, 0)) for name in _RECLAIMABLE)
         found.append((limit, max(limit - max(used - files, 0), 0)))
     return min(found, key=lambda one: one[1], default=None)
+
+
+def swap_left(root: Path = ROOT) -> int:
+    """Return how many bytes of swap are free for these groups; a process that has some is not killed at its limit."""
+    free = _entries_of_machine(root).get("SwapFree", 0)
+    for version, folder in _groups("memory", root):
+        names = ("memory.swap.max", "memory.swap.current") if version == 2 else ("memory.memsw.limit_in_bytes",) * 2
+        most, used = (_number(folder / name) for name in names)
+        if version == 1 and most is not None:
+            used = min(most, _number(folder / _MEMORY[1][0]) or 0)  # its limit is of memory and swap together
+        if most is not None and used is not None:
+            free = min(free, max(most - used, 0))
+    return free
 
 
 def cores(root: Path = ROOT) -> float | None:
@@ -80,12 +94,10 @@ def _groups(controller: str, root: Path) -> Iterator[tuple[int, Path]]:
         yield from ((version, folder / path) for path in (below, *below.parents))
 
 
-def _machine(root: Path) -> int:
-    """Return the machine's memory in bytes: version 1 has a number even for no limit."""
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) << 10
-    return 1 << 60
+def _entries_of_machine(root: Path) -> dict[str, int]:
+    """Return what the machine's memory is, in bytes by name."""
+    words = (line.replace(":", " ").split() for line in _lines(root / "proc/meminfo"))
+    return {word[0]: int(word[1]) << 10 for word in words if len(word) == 3}
 
 
 def _lines(file: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import platform
@@ -12,7 +13,13 @@ from pathlib import Path
 import psutil
 
 from cvjobs.common import control_groups
+from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import size
+
+# Bytes that torch's libraries take of a process's own memory, as measured: made for CUDA, and for the CPU alone.
+_TORCH = {True: 390_000_000, False: 150_000_000}
+RAISE = "raise the limit, 2 GB suffice for most models"
+_VISION = 150_000_000  # what models need beside torch until they are loaded: torchvision above all
 
 
 def cpus(root: Path = control_groups.ROOT) -> int:
@@ -27,6 +34,29 @@ def memory(root: Path = control_groups.ROOT) -> int:
     left = int(psutil.virtual_memory().available)
     held = control_groups.memory_left(root)
     return left if held is None else min(left, held[1])
+
+
+def libraries(*, model: bool) -> int:
+    """Return about how many bytes torch takes where it is still to be imported; with ``model`` a process of models."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return 0
+    return _TORCH[(Path(found.origin).parent / "lib/libtorch_cuda.so").exists()] + _VISION * model
+
+
+def check_memory(need: int, what: str, remedy: str = RAISE, root: Path = control_groups.ROOT) -> None:
+    """Raise WrongUse where something needs more bytes than a control group still allows; without one nothing is said.
+
+    The system ends a process that goes over such a limit, and it has no time to say why.
+    """
+    held = control_groups.memory_left(root)
+    if held is None or need <= held[1] + control_groups.swap_left(root):
+        return
+    limit, left = held
+    raise WrongUse(
+        f"{what} needs about {size(need)} of memory, and the limit of {size(limit)} that is set for this process "
+        f"(its control group) leaves {size(left)}: {remedy}."
+    )
 
 
 def gpus() -> int:
