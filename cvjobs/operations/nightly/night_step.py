@@ -92,14 +92,14 @@ def _ended(code: int, log: Path, answer: Path | None, short: bool) -> Ended:
     """Return how a command ended; ``short``: the system killed a process of this control group for memory meanwhile."""
     summary = _summary(answer) if answer else {}
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return Ended(code=1, reason=_killed(short), summary=summary)
+        return Ended(code=1, reason=killed(short), summary=summary)
     if code < 0:
         return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
     reason = (_sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) if code else ""
     return Ended(code=code, reason=reason, summary=summary)
 
 
-def _killed(short: bool) -> str:
+def killed(short: bool) -> str:
     """Return why a command may have been killed by a signal that lets it say nothing."""
     if not short:
         return "it was killed (signal 9); short of memory is the usual reason"

@@ -11,12 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from cvjobs.common import control_groups, devices
 from cvjobs.common.formatting import size
+from cvjobs.images.loader import DECODER
 from cvjobs.prediction.engine.task import PictureStep
 
-_REST = 60_000_000  # what reading, writing and the report take beside models and decoders
-_THREAD = 40_000_000  # what a model thread takes beside its batch
+_REST = 40_000_000  # what reading, writing and the report take beside models and decoders
+_THREAD = 30_000_000  # what a model thread takes beside its batch
 _WIDEST = 1.8  # times the widest layer's inputs and outputs: what a batch takes of a thread
-_DECODER = 40_000_000  # a child, its two blocks of pixels, and what is read for it
 _PICTURE = 150_000_000, 500_000_000  # one picture of a model for pictures of any size: at least, and usually
 _REMEDY = "use a smaller --model, or raise the limit"
 
@@ -73,7 +73,7 @@ class Headroom:
         else:
             widest = step.image_bytes if isinstance(step, Sized) else 0
             each = _THREAD + round(_WIDEST * widest * self.largest)
-        return _REST + _DECODER * self.decoders + each * self.models
+        return _REST + DECODER * self.decoders + each * self.models
 
     def _fits(self, step: Any, left: int) -> bool:
         return self.need(step) <= left

@@ -25,8 +25,8 @@ from cvjobs.training.recipe import optimizers
 from cvjobs.training.recipe.recipe import Recipe
 
 PROCESS = 500 << 20  # what a worker takes beside its tensors: torch's libraries on a CPU, its context on a GPU
-_CLOSE = 0.85  # of a control group's memory is for a step
-_BESIDE = 150 << 20  # what decoding, evaluation and the page take there
+_CLOSE = 0.8  # of a control group's memory is for a step
+_BESIDE = 50 << 20  # what decoding, evaluation and the page take there
 _ASKED = 2  # images; batch norms need two
 _STATES = {"rmsprop": 2, "adam": 2, "adamw": 2, "nadamw": 2, "lamb": 2, "lion": 1}  # tensors a weight; see ``states``
 
@@ -139,6 +139,12 @@ def available(device: str, workers: int) -> int:
     if device == "cuda":
         return min(torch.cuda.mem_get_info(number)[0] for number in range(workers))
     left, held = devices.memory(), control_groups.memory_left()
-    if held is not None and held[1] <= left:  # over it the process is killed, and estimates are not that close
+    if held is not None and limit(device):  # over it the process is killed, and estimates are not that close
         left = max(round(_CLOSE * (held[1] + control_groups.swap_left())) - _BESIDE, 0)
     return left // workers - (PROCESS if workers > 1 else 0)
+
+
+def limit(device: str) -> int:
+    """Return the bytes that a control group allows where it, and not this machine, bounds a training; else 0."""
+    held = control_groups.memory_left()
+    return held[0] if held is not None and device != "cuda" and held[1] <= devices.memory() else 0

@@ -1,0 +1,128 @@
+"""Control groups with less memory than a run wants: it takes less or is refused, and is not killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from commands import CLI, environment, exact, until
+
+from cvjobs.common import control_groups, devices
+from cvjobs.common.errors import WrongUse
+from cvjobs.prediction.engine import headroom
+from cvjobs.prediction.engine.headroom import Headroom
+
+MB = 10**6
+
+
+class Network:
+    """A step whose widest layer has 10 MB for an image."""
+
+    image_bytes = 10 * MB
+
+
+WANTED = Headroom(decoders=16, models=4, batch=0, batches=(8, 64))
+
+
+def test_with_room_an_engine_does_what_the_cores_want() -> None:
+    assert WANTED.within(Network(), 20_000 * MB) == WANTED
+    assert headroom.within_limit(WANTED, Network(), 1)[0].models >= 1  # as this machine is
+
+
+@pytest.mark.parametrize("left", range(100, 4000, 100))
+def test_less_room_means_smaller_batches_and_fewer_processes(left: int) -> None:
+    fewer = WANTED.within(Network(), left * MB)
+    assert fewer.need(Network()) <= left * MB or fewer == Headroom(decoders=1, models=1, batch=0, batches=(1, 1))
+    assert fewer.need(Network()) <= WANTED.need(Network())
+    more = WANTED.within(Network(), (left + 100) * MB)
+    assert more.models >= fewer.models
+    fixed = Headroom(decoders=2, models=2, batch=32, batches=(8, 64)).within(Network(), left * MB)
+    assert 1 <= fixed.largest <= 32
+
+
+def limited(root: Path, limit: int, used: int) -> Path:
+    """Return a folder that stands for ``/``, with the files of a control group of version 2."""
+    files: dict[str, object] = {
+        "proc/self/cgroup": "0::/\n",
+        "proc/self/mountinfo": "41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
+        "proc/meminfo": "MemTotal: 24000000 kB\nSwapFree: 100000 kB\n",
+        "sys/fs/cgroup/memory.max": limit,
+        "sys/fs/cgroup/memory.current": used,
+        "sys/fs/cgroup/memory.swap.max": 0,
+        "sys/fs/cgroup/memory.swap.current": 0,
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(str(content))
+    return root
+
+
+def test_the_refusal_has_both_figures_and_says_what_to_do(tmp_path: Path) -> None:
+    root = limited(tmp_path, 500 * MB, 100 * MB)
+    devices.check_memory(400 * MB, "It", root=root)
+    with pytest.raises(WrongUse) as refused:
+        devices.check_memory(401 * MB, "Decoding images", root=root)
+    assert str(refused.value) == (
+        "Decoding images needs about 401 MB of memory, and the limit of 500 MB that is set for this process "
+        "(its control group) leaves 400 MB: raise the limit, 2 GB suffice for most models."
+    )
+    (root / "sys/fs/cgroup/memory.swap.max").write_text("max")
+    devices.check_memory(450 * MB, "With swap", root=root)
+
+
+@contextmanager
+def group(limit: int) -> Iterator[Path]:
+    """Make a control group below our own, and end it with all that is in it."""
+    own = [folder for version, folder in control_groups._groups("memory", Path("/")) if version == 1]
+    if not own or not os.access(own[0], os.W_OK):
+        pytest.skip("no control group (version 1, memory) can be made here")
+    folder = own[0] / f"cvjobs-test-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+
+    def gone() -> bool:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
+        with suppress(OSError):
+            folder.rmdir()
+        return not folder.exists()
+
+    try:
+        (folder / "memory.limit_in_bytes").write_text(str(limit))
+        yield folder
+    finally:
+        until(gone)
+
+
+@pytest.mark.faults(minutes=4)
+@pytest.mark.parametrize("limit", [300, 600, 900, 1100, 1400, 2500])
+def test_a_run_in_a_control_group_is_exact_or_refused_and_never_killed(
+    limit: int, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with group(limit * MB) as folder:
+        inside = ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+        ended = subprocess.run(
+            [*inside, *CLI, "embed", str(photos), "-o", str(out), "--weights", "random", "--json"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        killed = dict(line.split() for line in (folder / "memory.oom_control").read_text().splitlines())["oom_kill"]
+    assert killed == "0", ended
+    if ended.returncode == 0:
+        assert limit >= 900
+        assert json.loads(ended.stdout)["ok"] == 400
+        exact(out, photos, 400)
+    else:
+        assert limit < 1400
+        assert ended.returncode == 2
+        assert "(its control group) leaves" in ended.stderr
+        assert not (out / "data").exists()
