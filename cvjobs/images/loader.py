@@ -22,7 +22,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
 
 PATIENCE = 2.0
-DECODER = 30_000_000  # bytes: a child with its two blocks of pixels, and what is read for it
+CHILD_BYTES = 30_000_000  # a child with its two blocks of pixels, and what is read for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class LoaderWork:
 def decoders(most: int) -> int:
     """Return how many of so many decode processes a quarter of what a control group leaves suffices for, at least 1."""
     held = control_groups.memory_left()
-    return most if held is None else min(most, max(held[1] // 4 // DECODER, 1))
+    return most if held is None else min(most, max(held[1] // 4 // CHILD_BYTES, 1))
 
 
 class Loader:

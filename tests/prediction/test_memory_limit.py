@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import CLI, environment, exact, until
+from group_files import limited
 
 from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import WrongUse
@@ -44,23 +45,6 @@ def test_less_room_means_smaller_batches_and_fewer_processes(left: int) -> None:
     assert more.models >= fewer.models
     fixed = Headroom(decoders=2, models=2, batch=32, batches=(8, 64)).within(Network(), left * MB)
     assert 1 <= fixed.largest <= 32
-
-
-def limited(root: Path, limit: int, used: int) -> Path:
-    """Return a folder that stands for ``/``, with the files of a control group of version 2."""
-    files: dict[str, object] = {
-        "proc/self/cgroup": "0::/\n",
-        "proc/self/mountinfo": "41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
-        "proc/meminfo": "MemTotal: 24000000 kB\nSwapFree: 100000 kB\n",
-        "sys/fs/cgroup/memory.max": limit,
-        "sys/fs/cgroup/memory.current": used,
-        "sys/fs/cgroup/memory.swap.max": 0,
-        "sys/fs/cgroup/memory.swap.current": 0,
-    }
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(str(content))
-    return root
 
 
 def test_the_refusal_has_both_figures_and_says_what_to_do(tmp_path: Path) -> None:

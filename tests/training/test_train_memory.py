@@ -11,11 +11,12 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 import torch
+from group_files import limited
 from torch import Tensor, nn
 from training import SIDE, folder, loop, plan
 
 import cvjobs
-from cvjobs.common import control_groups, devices
+from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.networks import registry
 from cvjobs.networks.trainable import Trainable
@@ -225,21 +226,20 @@ def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     assert set(pd.read_parquet(out / "history.parquet")["workers"]) == {1}
 
 
-def test_a_control_group_bounds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_group_bounds_a_step(tmp_path: Path) -> None:
     needed = Estimate(parameters=1, fixed=0, held=0, computed=10_000_000)
     room = Room(workers=1, bytes=100_000_000, parts=1, limit=300_000_000)
     batch_size.check(needed, 10, room, "m")
     with pytest.raises(WrongUse) as refused:
         batch_size.check(needed, 20, room, "m")
     assert str(refused.value) == (
-        "A step of 20 images with m needs about 200 MB of memory and there is 100 MB within the limit of 300 MB of this "
-        "process's control group: use --batch-size 10 or --accumulate 2 or a higher limit."
+        "A step of 20 images with m needs about 200 MB of memory and there is 100 MB within the limit of 300 MB of "
+        "this process's control group: use --batch-size 10 or --accumulate 2 or a higher limit."
     )
-    monkeypatch.setattr(control_groups, "memory_left", lambda: (400 << 20, 300 << 20))
-    monkeypatch.setattr(control_groups, "swap_left", lambda: 0)
-    assert memory.available("cpu", 1) == 190 << 20
-    assert memory.limit("cpu") == 400 << 20
-    assert memory.limit("cuda") == 0
+    root = limited(tmp_path, 400 << 20, 100 << 20)
+    assert memory.available("cpu", 1, root) == 190 << 20
+    assert memory.limit("cpu", root) == 400 << 20
+    assert memory.limit("cuda", root) == 0
 
 
 def test_the_memory_of_a_cluster_is_not_known_here(images: Path, tmp_path: Path) -> None:

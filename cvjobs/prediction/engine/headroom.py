@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from cvjobs.common import control_groups, devices
 from cvjobs.common.formatting import size
-from cvjobs.images.loader import DECODER
+from cvjobs.images.loader import CHILD_BYTES
 from cvjobs.prediction.engine.task import PictureStep
 
 _REST = 40_000_000  # what reading, writing and the report take beside models and decoders
@@ -73,7 +73,7 @@ class Headroom:
         else:
             widest = step.image_bytes if isinstance(step, Sized) else 0
             each = _THREAD + round(_WIDEST * widest * self.largest)
-        return _REST + DECODER * self.decoders + each * self.models
+        return _REST + CHILD_BYTES * self.decoders + each * self.models
 
     def _fits(self, step: Any, left: int) -> bool:
         return self.need(step) <= left

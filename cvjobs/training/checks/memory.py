@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -134,17 +135,17 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def available(device: str, workers: int) -> int:
+def available(device: str, workers: int, root: Path = control_groups.ROOT) -> int:
     """Return the bytes that each worker on this machine may have; on CUDA those of the fullest GPU."""
     if device == "cuda":
         return min(torch.cuda.mem_get_info(number)[0] for number in range(workers))
-    left, held = devices.memory(), control_groups.memory_left()
-    if held is not None and limit(device):  # over it the process is killed, and estimates are not that close
-        left = max(round(_CLOSE * (held[1] + control_groups.swap_left())) - _BESIDE, 0)
+    left, held = devices.memory(root), control_groups.memory_left(root)
+    if held is not None and limit(device, root):  # over it the process is killed, and estimates are not that close
+        left = max(round(_CLOSE * (held[1] + control_groups.swap_left(root))) - _BESIDE, 0)
     return left // workers - (PROCESS if workers > 1 else 0)
 
 
-def limit(device: str) -> int:
+def limit(device: str, root: Path = control_groups.ROOT) -> int:
     """Return the bytes that a control group allows where it, and not this machine, bounds a training; else 0."""
-    held = control_groups.memory_left()
-    return held[0] if held is not None and device != "cuda" and held[1] <= devices.memory() else 0
+    held = control_groups.memory_left(root)
+    return held[0] if held is not None and device != "cuda" and held[1] <= devices.memory(root) else 0
