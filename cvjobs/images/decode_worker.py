@@ -244,6 +244,7 @@ class DecodeWorker(threading.Thread):
         self._again: deque[Chunk] = deque()
         self._number = 0
         self._deaths = 0
+        self._killed = control_groups.killed()
         self._child: Child | None = None
         self.seconds = self.cpu = 0.0  # that the children worked, and processor seconds of that
 
@@ -371,9 +372,10 @@ class DecodeWorker(threading.Thread):
                 suspect.tag, Failure("decode", code, f"decoding took over {PATIENCE:.0f} s", suspect.attempts)
             )
         elif suspect.attempts >= 2:
-            self._outlet.failed(
-                suspect.tag, Failure("decode", code, "the decode process died on this image twice", suspect.attempts)
-            )
+            detail = "the decode process died on this image twice"
+            if control_groups.killed() > self._killed:  # perhaps for what others took
+                code, detail = "oom", "the system killed the decode process for memory on this image twice"
+            self._outlet.failed(suspect.tag, Failure("decode", code, detail, suspect.attempts))
         else:
             # Alone, so that a second death has only one suspect; the rest's answer completes the chunk.
             remaining = Chunk(rest, sent.chunk.done)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from commands import CLI, environment, exact, until
+from commands import CLI, codes, environment, exact, rows, until
 from group_files import limited
 
 from cvjobs.common import control_groups, devices
@@ -60,6 +61,11 @@ def test_the_refusal_has_both_figures_and_says_what_to_do(tmp_path: Path) -> Non
     devices.check_memory(450 * MB, "With swap", root=root)
 
 
+def inside(folder: Path) -> list[str]:
+    """Return the words that run a command in a group."""
+    return ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+
+
 @contextmanager
 def group(limit: int) -> Iterator[Path]:
     """Make a control group below our own, and end it with all that is in it."""
@@ -84,6 +90,34 @@ def group(limit: int) -> Iterator[Path]:
         until(gone)
 
 
+@pytest.mark.faults(minutes=1)
+def test_a_decode_process_is_killed_for_memory_before_the_command(tmp_path: Path) -> None:
+    """An image that wants more than is left is a row that the next run tries again; the images beside it come out."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number:02}.jpg").write_bytes(b"GLUTTON" if number == 7 else b"image %d" % number)
+    out = tmp_path / "out"
+    program = (
+        "import sys; from pathlib import Path; from cvjobs import drivers; from cvjobs.prediction import run; "
+        "from cvjobs.drivers.embed import Config, EmbedJob; "
+        "config = Config(source=sys.argv[1], out=sys.argv[2], model='thumbnail/4', max_error_rate=1.0); "
+        "print(run.run(config, EmbedJob(config), 'decoders:toy'))"
+    )
+    with group(900 * MB) as folder:
+        ended = subprocess.run(
+            [*inside(folder), sys.executable, "-c", program, str(source), str(out)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 0, ended
+    assert sum(codes(out).values()) == 1
+    assert set(codes(out)) <= {"oom", "decode_timeout"}  # as long as the system takes to look for memory
+    assert len(rows(out)) == 19
+
+
 @pytest.mark.faults(minutes=4)
 @pytest.mark.parametrize("limit", [300, 600, 900, 1100, 1400, 2500])
 def test_a_run_in_a_control_group_is_exact_or_refused_and_never_killed(
@@ -91,9 +125,8 @@ def test_a_run_in_a_control_group_is_exact_or_refused_and_never_killed(
 ) -> None:
     out = tmp_path / "out"
     with group(limit * MB) as folder:
-        inside = ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
         ended = subprocess.run(
-            [*inside, *CLI, "embed", str(photos), "-o", str(out), "--weights", "random", "--json"],
+            [*inside(folder), *CLI, "embed", str(photos), "-o", str(out), "--weights", "random", "--json"],
             env=environment(),
             capture_output=True,
             text=True,

@@ -93,10 +93,11 @@ def within_limit(wanted: Headroom, step: Any, share: int) -> tuple[Headroom, str
     held = control_groups.memory_left()
     if held is None:
         return wanted, ""
-    limit, left = held
+    limit, left = held[0], held[1] + control_groups.swap_left()
     share = max(share, 1)
     fitting = wanted.within(step, left // share)
-    devices.check_memory(fitting.need(step) * share, "Computing with this model", _REMEDY)
+    if fitting.need(step) * share > left:
+        devices.check_memory(fitting.need(step) * share, "Computing with this model", _REMEDY)
     if fitting == wanted:
         return wanted, ""
     return fitting, f"of the memory limit of {size(limit)} {size(left)} are left: {fitting}"
