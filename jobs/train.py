@@ -168,10 +168,12 @@ def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
     from contextlib import closing
 
+    from cvjobs.common import devices
     from cvjobs.images.decode_worker import DecoderServer
 
     with closing(DecoderServer()) as decoder_server:
         decoder_server.start()  # takes seconds, as do the imports
+        devices.check_memory(devices.libraries(model=True), "Training")
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size

@@ -26,6 +26,8 @@ def toy(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         os.kill(os.getpid(), signal.SIGSTOP)
     if b"HOG" in content:
         bytearray(4 << 30)
+    if b"GLUTTON" in content:
+        np.ones(2 << 30, np.uint8)
     if b"SLOW" in content:
         time.sleep(0.02)
     size = transform.size or ((5000, 5000) if b"LARGE" in content else (1, len(content)))

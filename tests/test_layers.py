@@ -37,6 +37,7 @@ DRIVER = 9
 # ``common`` is a closed list: what only one or two rooms need lives in one of them.
 COMMON = {
     "categories",
+    "control_groups",
     "devices",
     "errors",
     "extras",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import platform
@@ -11,40 +12,51 @@ from pathlib import Path
 
 import psutil
 
+from cvjobs.common import control_groups
+from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import size
 
+# Bytes that torch's libraries take of a process's own memory, as measured: made for CUDA, and for the CPU alone.
+_TORCH = {True: 390_000_000, False: 150_000_000}
+RAISE = "raise the limit, 2 GB suffice for most models"
+_VISION = 150_000_000  # what models need beside torch until they are loaded: torchvision above all
 
-def cpus() -> int:
-    """Return how many cores this process may keep busy: its affinity and its control group's quota."""
+
+def cpus(root: Path = control_groups.ROOT) -> int:
+    """Return how many cores this process may keep busy: its affinity and its control groups' quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return count
-    return max(count, 1)
+    quota = control_groups.cores(root)
+    return max(count if quota is None else min(count, math.ceil(quota)), 1)
 
 
-# What limits a control group's memory, what it uses of it, and its statistics: version 2, then version 1.
-_GROUPS = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
-_RECLAIMABLE = ("inactive_file", "active_file")
-
-
-def memory() -> int:
-    """Return how many bytes of memory this process may still take: what the machine has left, and its control group."""
+def memory(root: Path = control_groups.ROOT) -> int:
+    """Return how many bytes of memory this process may still take: what the machine and its control groups leave."""
     left = int(psutil.virtual_memory().available)
-    for names in _GROUPS:
-        try:
-            limit, used, statistics = (Path("/sys/fs/cgroup", name).read_text() for name in names)
-            entries = dict(line.split() for line in statistics.splitlines())
-            files = sum(int(entries.get(f"total_{name}", entries.get(name, 0))) for name in _RECLAIMABLE)
-            left = min(left, int(limit) - int(used) + files)  # the limit is "max" where there is none
-        except (OSError, ValueError):
-            continue
-    return max(left, 0)
+    held = control_groups.memory_left(root)
+    return left if held is None else min(left, held[1])
+
+
+def libraries(*, model: bool) -> int:
+    """Return about how many bytes torch takes where it is still to be imported; with ``model`` a process of models."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return 0
+    return _TORCH[(Path(found.origin).parent / "lib/libtorch_cuda.so").exists()] + _VISION * model
+
+
+def check_memory(need: int, what: str, remedy: str = RAISE, root: Path = control_groups.ROOT) -> None:
+    """Raise WrongUse where something needs more bytes than a control group still allows; without one nothing is said.
+
+    The system ends a process that goes over such a limit, and it has no time to say why.
+    """
+    held = control_groups.memory_left(root)
+    if held is None or need <= held[1] + control_groups.swap_left(root):
+        return
+    limit, left = held
+    raise WrongUse(
+        f"{what} needs about {size(need)} of memory, and the limit of {size(limit)} that is set for this process "
+        f"(its control group) leaves {size(left)}: {remedy}."
+    )
 
 
 def gpus() -> int:

@@ -37,7 +37,7 @@ CODES: dict[str, Code] = {
     "infer_nonfinite": Code(False, "the model returned NaN or infinity: try --precision fp32"),
     "unwritable": Code(False, "the result does not fit into its column: see the detail"),
     "worker_crash": Code(True, "this image alone killed its worker twice: re-encode it"),
-    "oom": Code(True, "the model ran out of memory at batch size 1: use a smaller model or a larger device"),
+    "oom": Code(True, "memory ran out on this image alone: allow more of it, or use a smaller model"),
 }
 
 

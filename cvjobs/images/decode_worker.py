@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import facts
@@ -32,6 +33,7 @@ PATIENCE = 10.0
 POLL = 0.5
 DECODER = "cvjobs.images.decode:decode"
 _DEATHS = 3
+_LITTLE = 5  # times what it needs: enough for the command beside it
 
 
 MOST_FRAMES = 2**31 - 1
@@ -102,7 +104,7 @@ class DecoderServer:
 
     def _start(self) -> ServerProcess:
         if self._server is None:
-            self._server = (SHELF.take() if self._keep else None) or ServerProcess()
+            self._server = (SHELF.take() if self._keep else None) or _started()
         return self._server
 
     def fork(self, settings: DecodeSettings) -> Child:
@@ -132,6 +134,20 @@ class DecoderServer:
             SHELF.put(self._server)
         else:
             self._server.end()
+
+
+def _started() -> ServerProcess:
+    """Return a new process; raises WrongUse where a control group has no memory for it.
+
+    Where there is little, it waits until the process is ready: what it takes is then known to those who need the rest.
+    """
+    need, held = devices.libraries(model=False), control_groups.memory_left()
+    devices.check_memory(need, "Decoding images")
+    server = ServerProcess()
+    if held is not None and held[1] < _LITTLE * need:
+        with contextlib.suppress(EOFError, OSError):  # ``fork`` says why it died
+            server.wait()
+    return server
 
 
 def _cannot_run(why: str) -> JobFailed:
@@ -228,6 +244,7 @@ class DecodeWorker(threading.Thread):
         self._again: deque[Chunk] = deque()
         self._number = 0
         self._deaths = 0
+        self._killed = control_groups.killed()
         self._child: Child | None = None
         self.seconds = self.cpu = 0.0  # that the children worked, and processor seconds of that
 
@@ -355,9 +372,10 @@ class DecodeWorker(threading.Thread):
                 suspect.tag, Failure("decode", code, f"decoding took over {PATIENCE:.0f} s", suspect.attempts)
             )
         elif suspect.attempts >= 2:
-            self._outlet.failed(
-                suspect.tag, Failure("decode", code, "the decode process died on this image twice", suspect.attempts)
-            )
+            detail = "the decode process died on this image twice"
+            if control_groups.killed() > self._killed:  # perhaps for what others took
+                code, detail = "oom", "the system killed the decode process for memory on this image twice"
+            self._outlet.failed(suspect.tag, Failure("decode", code, detail, suspect.attempts))
         else:
             # Alone, so that a second death has only one suspect; the rest's answer completes the chunk.
             remaining = Chunk(rest, sent.chunk.done)

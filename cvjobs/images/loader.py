@@ -15,12 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from cvjobs.common import control_groups
 from cvjobs.images.decode_worker import DECODER, Children, Chunk, DecoderServer, DecodeWorker, Outlet
 from cvjobs.images.fetch import IMAGES, Fetcher
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
 
 PATIENCE = 2.0
+CHILD_BYTES = 30_000_000  # a child with its two blocks of pixels, and what is read for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,12 @@ class LoaderWork:
     reading: float
     decoding: float
     cpu: float
+
+
+def decoders(most: int) -> int:
+    """Return how many of so many decode processes a quarter of what a control group leaves suffices for, at least 1."""
+    held = control_groups.memory_left()
+    return most if held is None else min(most, max(held[1] // 4 // CHILD_BYTES, 1))
 
 
 class Loader:

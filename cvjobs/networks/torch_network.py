@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from cvjobs.common import categories as common_categories
+from cvjobs.common import devices
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
@@ -67,6 +68,14 @@ class TorchNetwork:
         self._size = _size(transform)
         self._normalizer = Normalizer(transform, device, self._type)
         self._streams = Streams(device)
+
+    @property
+    def image_bytes(self) -> int:
+        """The bytes of the inputs and outputs of the widest layer for one image, 0 where they cannot be told."""
+        try:
+            return widest(self._module, self._size)
+        except Exception:  # noqa: BLE001 - a module that cannot run without numbers may still run
+            return 0
 
     def batch(self, count: int) -> NDArray[np.uint8]:
         """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
@@ -212,6 +221,8 @@ def folded(module: nn.Module, size: tuple[int, int]) -> nn.Module:
     On a CPU that is 1.2 to 1.8 times as fast. A module that cannot be traced, or whose results (a tensor or a dict of
     them) would change by more than rounding, is copied as it is.
     """
+    held = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+    devices.check_memory(held, "A copy of the model for inference", "use a smaller model, or raise the limit")
     if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         return copy.deepcopy(module)
     sample = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -287,12 +298,33 @@ class FeatureExtractor(nn.Module):
         return fitting[0] if fitting else None
 
 
+def _shapes(module: nn.Module) -> nn.Module:
+    """Return a copy with shapes for tensors: it costs nothing, and what a model remembers of a pass goes with it."""
+    shapes: dict[int, Any] = {id(tensor): tensor.to("meta") for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shapes)
+
+
+def widest(module: nn.Module, size: tuple[int, int]) -> int:
+    """Return the bytes of the inputs and outputs of a module's widest layer for an image; nothing is computed."""
+    sums = [0]
+
+    def measure(layer: nn.Module, inputs: Any, outputs: Any) -> None:  # noqa: ARG001
+        found = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, Tensor)]
+        sums.append(sum(tensor.numel() * tensor.element_size() for tensor in found))
+
+    copied = _shapes(module)
+    for layer in copied.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(measure)
+    with torch.inference_mode():
+        copied(torch.empty(2, 3, *size, dtype=next(copied.parameters()).dtype, device="meta"))
+    return max(sums) // 2
+
+
 def vector_length(module: nn.Module, name: str, size: tuple[int, int]) -> int:
     """Return the length of the vectors that a module makes; its shapes are worked out without computing anything."""
-    # The copy has shapes for tensors, so it costs nothing, and what a model remembers of a pass goes with it.
-    shapes: dict[int, Any] = {id(tensor): tensor.to("meta") for tensor in (*module.parameters(), *module.buffers())}
     with torch.inference_mode():
-        vectors = copy.deepcopy(module, shapes)(torch.empty(2, 3, *size, device="meta"))
+        vectors = _shapes(module)(torch.empty(2, 3, *size, device="meta"))
     if vectors.ndim != 2 or len(vectors) != 2:
         raise WrongUse(f"The output of {name} there is not one vector an image: name another layer with --layer.")
     return int(vectors.shape[1])

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
@@ -136,6 +137,8 @@ def state(weights: Weights) -> dict[str, Any]:
     """
     file = weights.file
     assert file is not None
+    need = file.stat().st_size if file.exists() else 0
+    devices.check_memory(need, f"The weights file {file}", "use a smaller model, or raise the limit")
     try:
         if file.suffix == ".safetensors":
             loaded: Any = load_file(file, device="cpu")

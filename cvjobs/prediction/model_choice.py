@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -194,6 +195,7 @@ class TaskSpec:
 
     def open(self) -> Step | PictureStep:
         """Load the model; raises JobFailed where its weights are not those that the run began with."""
+        _check_memory(self.record.asked.model)
         model: Model = self.record.asked.find()
         if model.facts["weights_sha256"] != self.record.facts["weights_sha256"]:
             raise JobFailed(f"The weights of {model.name} differ between this machine and the driver: make them equal.")
@@ -220,6 +222,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
             return TaskSpec(known)
         if precision == "auto":
             precision = known.precision
+    _check_memory(request.model)
     model: Model = request.find()
     record = ModelRecord(
         asked=request,
@@ -231,6 +234,12 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
         precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))
+
+
+def _check_memory(model: str) -> None:
+    """Raise WrongUse where a control group has no memory for the libraries that a model needs."""
+    if model.partition("/")[0] not in registry.WITHOUT_GPU and "torch" not in sys.modules:
+        devices.check_memory(devices.libraries(model=True), f"Starting {model}")
 
 
 def once(make: Callable[..., Loaded], name: str, **options: Hashable) -> Loaded:

@@ -25,7 +25,7 @@ from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.config import commands, fields
 from cvjobs.config.argv import typed
 from cvjobs.dataset import snapshot
-from cvjobs.operations.nightly import pipeline_file, record, scores
+from cvjobs.operations.nightly import night_step, pipeline_file, record, scores
 from cvjobs.operations.nightly.night_page import leave
 from cvjobs.prediction.report import result_statistics
 from cvjobs.storage.local_store import LocalStore
@@ -216,6 +216,34 @@ def test_a_night_is_never_overlapped_and_a_killed_one_leaves_nothing_and_is_cont
     assert "exit code 7" in ended.err
     assert "the command was killed, or its machine went down" in text(tmp_path / "state" / "report.html")
     exact(out, slow_photos, 200)
+
+
+def test_a_step_that_is_killed_is_said_with_the_usual_reason(slow_photos: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    document = {
+        "state": "state",
+        "notify-command": [sys.executable, "-c", script, str(told)],
+        "steps": [{"embed": {"source": str(slow_photos), "out": "out", "model": "thumbnail/4"}}],
+    }
+    file = tmp_path / "p.yaml"
+    file.write_text(json.dumps(document))
+
+    def step(night: int) -> list[psutil.Process]:
+        below = psutil.Process(night).children()
+        return [child for child in below if str(night) in child.cmdline()]
+
+    with started([*CLI, "run", str(file)]) as process:
+        until(lambda: step(process.pid) or process.poll() is not None)
+        step(process.pid)[0].kill()
+        said, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    reason = "it was killed (signal 9); short of memory is the usual reason"
+    assert reason in said
+    assert reason in text(tmp_path / "state" / "report.html")
+    assert json.loads(told.read_text())["reason"] == f"embed: {reason}"
+    assert "for the memory" in night_step.killed(short=True)
+    assert "use a smaller model" in night_step.killed(short=True)
 
 
 @pytest.mark.faults

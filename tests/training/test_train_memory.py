@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 import torch
+from group_files import limited
 from torch import Tensor, nn
 from training import SIDE, folder, loop, plan
 
@@ -223,6 +224,22 @@ def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="at least 2, or auto, not 'all'"):
         cvjobs.train(images, out, **MODEL, batch_size="all")
     assert set(pd.read_parquet(out / "history.parquet")["workers"]) == {1}
+
+
+def test_a_control_group_bounds_a_step(tmp_path: Path) -> None:
+    needed = Estimate(parameters=1, fixed=0, held=0, computed=10_000_000)
+    room = Room(workers=1, bytes=100_000_000, parts=1, limit=300_000_000)
+    batch_size.check(needed, 10, room, "m")
+    with pytest.raises(WrongUse) as refused:
+        batch_size.check(needed, 20, room, "m")
+    assert str(refused.value) == (
+        "A step of 20 images with m needs about 200 MB of memory and there is 100 MB within the limit of 300 MB of "
+        "this process's control group: use --batch-size 10 or --accumulate 2 or a higher limit."
+    )
+    root = limited(tmp_path, 400 << 20, 100 << 20)
+    assert memory.available("cpu", 1, root) == 190 << 20
+    assert memory.limit("cpu", root) == 400 << 20
+    assert memory.limit("cuda", root) == 0
 
 
 def test_the_memory_of_a_cluster_is_not_known_here(images: Path, tmp_path: Path) -> None:

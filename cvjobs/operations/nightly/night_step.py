@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvjobs.clusters.jobs_api.runtime import NIGHT
+from cvjobs.common import control_groups
+from cvjobs.common.formatting import size
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
@@ -42,6 +44,7 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
     """
     log, answer = (files.with_name(f"{files.name}.{kind}") for kind in ("log", "json" if step.json else "txt"))
     words = [*step.words[:1], "--config", os.devnull, *step.words[1:]]
+    killed = control_groups.killed()
     if step.json:
         words.insert(1, "--json")
     with log.open("wb") as said, answer.open("wb") as answered:
@@ -62,7 +65,8 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
                 process.kill()
             process.wait()
             _pass_on(messages)
-    return _ended(process.returncode, log, answer if step.json else None)
+    short = control_groups.killed() > killed
+    return _ended(process.returncode, log, answer if step.json else None, short)
 
 
 def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop) -> None:
@@ -84,12 +88,27 @@ def _pass_on(messages: BinaryIO) -> None:
         sys.stderr.flush()
 
 
-def _ended(code: int, log: Path, answer: Path | None) -> Ended:
+def _ended(code: int, log: Path, answer: Path | None, short: bool) -> Ended:
+    """Return how a command ended; ``short``: the system killed a process of this control group for memory meanwhile."""
     summary = _summary(answer) if answer else {}
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return Ended(code=1, reason=killed(short), summary=summary)
     if code < 0:
         return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
     reason = (_sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) if code else ""
     return Ended(code=code, reason=reason, summary=summary)
+
+
+def killed(short: bool) -> str:
+    """Return why a command may have been killed by a signal that lets it say nothing."""
+    if not short:
+        return "it was killed (signal 9); short of memory is the usual reason"
+    held = control_groups.memory_left()
+    limit = f" of {size(held[0])}" if held else ""
+    return (
+        f"it was killed (signal 9), for the memory{limit} ran out: "
+        "allow it more, or use a smaller model, --batch-size or number of --workers"
+    )
 
 
 def _sentence(log: Path) -> str:

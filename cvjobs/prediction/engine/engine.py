@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cvjobs.common import devices
 from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld, Stopped
 from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
@@ -19,7 +20,9 @@ from cvjobs.dataset.parts import Author
 from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DECODER, DecoderServer, Measured
 from cvjobs.images.loader import Decoding, Loader
+from cvjobs.prediction.engine import headroom
 from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize, Collector
+from cvjobs.prediction.engine.headroom import Headroom
 from cvjobs.prediction.engine.shape_buckets import Bins
 from cvjobs.prediction.engine.task import Columns, Opener, PictureStep
 from cvjobs.prediction.engine.throughput import Pace, Span
@@ -84,13 +87,28 @@ class Engine:
         gpu = spec.device != "cpu"
         source = open_source(spec.root, spec.base, spec.storage, spec.confine)
         how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
-        self._loader = Loader(source, how, self, max(spec.cpus - 1, 1) if gpu else spec.cpus, decoder_server)
+        wanted = Headroom(
+            decoders=max(spec.cpus - 1, 1) if gpu else spec.cpus,
+            models=2 if gpu else min(spec.cpus, 4),
+            batch=spec.batch_size,
+            batches=GPU_BATCHES if gpu else CPU_BATCHES,
+        )
+        # Decoders get ready while the model is loaded, their number is known once it is.
+        self._own_server = None if decoder_server else DecoderServer(keep=False)
+        server = decoder_server or self._own_server
+        assert server is not None
         try:
+            server.start()
             step = spec.opener.open()
+            room, less = (wanted, "") if gpu else headroom.within_limit(wanted, step, devices.cpus() // spec.cpus)
         except BaseException:
-            self._loader.close()
+            if self._own_server is not None:
+                self._own_server.close()
             raise
-        models = 2 if gpu else min(spec.cpus, 4)
+        if less:
+            print(f"cvjobs: {less}.", file=sys.stderr, flush=True)
+        self._loader = Loader(source, how, self, room.decoders, server)
+        models = room.models
         self._intra_op(1 if gpu else max(spec.cpus // models, 1))
         store = open_store(spec.out, spec.author.run, spec.storage)
 
@@ -102,9 +120,9 @@ class Engine:
         self._step: Callable[[Any], Columns] = step
         self._batcher: Collector
         if isinstance(step, PictureStep):
-            self._batcher = Bins(step, spec.batch_size, GPU_PIXELS if gpu else CPU_PIXELS, models)
+            self._batcher = Bins(step, room.batch, GPU_PIXELS if gpu else CPU_PIXELS, models)
         else:
-            size = BatchSize(spec.batch_size, *(GPU_BATCHES if gpu else CPU_BATCHES))
+            size = BatchSize(room.batch, *room.batches)
             self._batcher = Batcher(size, step.batch, models + 2)
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
         for thread in self._models:
@@ -166,6 +184,8 @@ class Engine:
             thread.join()
         self._writer.close()
         self._loader.close()
+        if self._own_server is not None:
+            self._own_server.close()
 
     def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
         """Take an image from a decoder; see ``decode_worker.Outlet``."""

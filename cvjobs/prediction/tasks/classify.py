@@ -49,6 +49,11 @@ class ClassifyStep:
         self._network, self._several, self._top = network, several, top
         self._labels = pa.array(labels, pa.string())
 
+    @property
+    def image_bytes(self) -> int:
+        """See ``headroom.Sized``."""
+        return int(getattr(self._network, "image_bytes", 0))
+
     def batch(self, count: int) -> Pixels:
         """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
         return self._network.batch(count)

@@ -46,6 +46,11 @@ class EmbedStep:
     def __init__(self, network: Network) -> None:
         self._network = network
 
+    @property
+    def image_bytes(self) -> int:
+        """See ``headroom.Sized``."""
+        return int(getattr(self._network, "image_bytes", 0))
+
     def batch(self, count: int) -> Pixels:
         """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
         return self._network.batch(count)

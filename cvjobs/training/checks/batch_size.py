@@ -84,7 +84,8 @@ class Case:
             return []
         numbers = sorted({resources.least, resources.most})
         parts = self.recipe.accumulate
-        return [Room(workers=n, bytes=memory.available(resources.device, n), parts=parts) for n in numbers]
+        limit = memory.limit(resources.device)
+        return [Room(workers=n, bytes=memory.available(resources.device, n), parts=parts, limit=limit) for n in numbers]
 
     def need(self, batch: int) -> int | None:
         """Return the bytes that a step takes of a worker where there are fewest of them."""
@@ -125,11 +126,15 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """Where a training is to fit: ``workers`` with ``bytes`` of memory each, which compute a share in ``parts``."""
+    """Where a training is to fit: ``workers`` with ``bytes`` of memory each, which compute a share in ``parts``.
+
+    ``limit`` are the bytes of the control group in which all of them are, 0 without one.
+    """
 
     workers: int
     bytes: int
     parts: int
+    limit: int = 0
 
     def takes(self, needed: Estimate, batch: int, share: float = 1.0) -> bool:
         """Return whether a batch fits into a share of the memory."""
@@ -147,10 +152,12 @@ def check(needed: Estimate, batch: int, room: Room, model: str) -> None:
     ways = [f"--batch-size {largest}"] * (largest > 1)
     ways += [f"--accumulate {n}" for n in parts[enough : enough + 1]]
     each = " for each worker" if room.workers > 1 else ""
+    held = f" within the limit of {size(room.limit)} of this process's control group" if room.limit else ""
+    ways += ["a smaller model or --img-size"] * (not ways) + ["a higher limit"] * bool(room.limit)
     raise WrongUse(
         f"A step of {batch:,} images with {model} needs about {size(needed.need(batch, room.workers, room.parts))} "
-        f"of memory{each} and there is {size(max(room.bytes, 0))}: "
-        f"use {' or '.join(ways) or 'a smaller model or --img-size'}."
+        f"of memory{each} and there is {size(max(room.bytes, 0))}{held}: "
+        f"use {' or '.join(ways)}."
     )
 
 

@@ -10,12 +10,13 @@ import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cvjobs.common import devices
+from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks.trainable import Trainable
 from cvjobs.training.fake_tensor_compat import fake_mode, storage_number
@@ -25,6 +26,8 @@ from cvjobs.training.recipe import optimizers
 from cvjobs.training.recipe.recipe import Recipe
 
 PROCESS = 500 << 20  # what a worker takes beside its tensors: torch's libraries on a CPU, its context on a GPU
+_CLOSE = 0.8  # of a control group's memory is for a step
+_BESIDE = 50 << 20  # what decoding, evaluation and the page take there
 _ASKED = 2  # images; batch norms need two
 _STATES = {"rmsprop": 2, "adam": 2, "adamw": 2, "nadamw": 2, "lamb": 2, "lion": 1}  # tensors a weight; see ``states``
 
@@ -132,8 +135,17 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def available(device: str, workers: int) -> int:
+def available(device: str, workers: int, root: Path = control_groups.ROOT) -> int:
     """Return the bytes that each worker on this machine may have; on CUDA those of the fullest GPU."""
     if device == "cuda":
         return min(torch.cuda.mem_get_info(number)[0] for number in range(workers))
-    return devices.memory() // workers - (PROCESS if workers > 1 else 0)
+    left, held = devices.memory(root), control_groups.memory_left(root)
+    if held is not None and limit(device, root):  # over it the process is killed, and estimates are not that close
+        left = max(round(_CLOSE * (held[1] + control_groups.swap_left(root))) - _BESIDE, 0)
+    return left // workers - (PROCESS if workers > 1 else 0)
+
+
+def limit(device: str, root: Path = control_groups.ROOT) -> int:
+    """Return the bytes that a control group allows where it, and not this machine, bounds a training; else 0."""
+    held = control_groups.memory_left(root)
+    return held[0] if held is not None and device != "cuda" and held[1] <= devices.memory(root) else 0

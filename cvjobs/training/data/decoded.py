@@ -27,7 +27,7 @@ from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, facts
 from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DecoderServer, Measured
-from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
 
@@ -135,7 +135,7 @@ def _fill(
 ) -> None:
     tray = _Tray(tell)
     how = Decoding(transform=request.transform, max_pixels=request.max_pixels)
-    with closing(Loader(source, how, tray, devices.cpus(), decoder_server)) as loader:
+    with closing(Loader(source, how, tray, decoders(devices.cpus()), decoder_server)) as loader:
         sheets: list[_Sheet] = []
         try:
             waiting = iter(missing)
