@@ -87,7 +87,9 @@ def _rebuilt(store: Store, held: lock.Lock) -> list[str]:
     want = _want(store, known, configs, done)
     newest = next((entry for entry in reversed(loose) if not entry.is_error and entry not in others), None)
     draft = _draft(store, configs[0] if configs else None, newest, author)
-    frozen = run_files.write(store, author, {"command": "verify --repair"}, draft, want)
+    # Whether a list may lead out of its folder is not known any more where its run's record is lost.
+    options = configs[0].options if configs else {"confine": True}
+    frozen = run_files.write(store, author, {"command": "verify --repair", "options": options}, draft, want)
     change = merge.Change(
         want=want,
         schema=newest.schema if newest else schema.ERROR_SCHEMA,

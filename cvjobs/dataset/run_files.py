@@ -18,10 +18,12 @@ _DRAFT = ("resolved", "source", "root", "skipped", "libraries")
 class RunConfig:
     """How a run was asked for: who wrote, the facts of its fingerprint, and what its snapshot says beside them.
 
-    ``listing`` is the file of what it wanted. In those of earlier versions ``draft`` is empty and ``listing`` None.
+    ``options`` are the command's, ``listing`` is the file of what it wanted. In those of earlier versions ``draft`` is
+    empty and ``listing`` None.
     """
 
     author: Author
+    options: dict[str, Any]
     facts: dict[str, Any]
     draft: dict[str, Any]
     listing: File | None
@@ -58,6 +60,7 @@ def read(store: Store, run: str) -> RunConfig | None:
         record = sealed.unpack(store.read(config_name(run))) or {}
         return RunConfig(
             author=Author(**record["author"]),
+            options=record.get("options") or {},
             facts=record["facts"],
             draft=record.get("draft", {}),
             listing=File.load(record["listing"]) if "listing" in record else None,

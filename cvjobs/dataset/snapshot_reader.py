@@ -15,7 +15,7 @@ import pyarrow as pa
 from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.dataset import run_files, sealed
+from cvjobs.dataset import run_files
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
 from cvjobs.dataset.parts import File
@@ -64,12 +64,9 @@ class SnapshotReader:
     @property
     def confined(self) -> bool:
         """Whether the run read only what lies below its source, and the public web: what shows its images does, too."""
-        try:
-            asked = sealed.unpack(self.store.read(run_files.config_name(self.snapshot.run)))
-        except FileNotFoundError:
-            return False
-        # Of a damaged record the safe thing is believed, which costs pictures alone.
-        return asked is None or bool((asked.get("options") or {}).get("confine"))
+        config = run_files.read(self.store, self.snapshot.run)
+        # Of a record that is lost the safe thing is believed, which costs pictures alone.
+        return config is None or bool(config.options.get("confine"))
 
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
         """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""
