@@ -65,8 +65,10 @@ class SnapshotReader:
     def confined(self) -> bool:
         """Whether the run read only what lies below its source, and the public web: what shows its images does, too."""
         config = run_files.read(self.store, self.snapshot.run)
-        # Of a record that is lost the safe thing is believed, which costs pictures alone.
-        return config is None or bool(config.options.get("confine"))
+        if config is not None:
+            return bool(config.options.get("confine"))
+        # Of a damaged record the safe thing is believed, which costs pictures alone.
+        return self.store.size(run_files.config_name(self.snapshot.run)) is not None
 
     def tables(self, columns: list[str] | None = None, most: int | None = None) -> Iterator[pa.Table]:
         """Yield some columns of all rows, file by file; ``most`` bounds how many files are asked for at once."""
