@@ -23,7 +23,7 @@ import typer
 
 import cvjobs
 from cvjobs.common import extras
-from cvjobs.common.errors import Stopped, WrongUse, explained, limit
+from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
 from cvjobs.config import commands, fields, help_text, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
@@ -46,6 +46,8 @@ def _told(words: list[str]) -> int:
         return _failed(_usage(error, words), error.exit_code)
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
+    except _NoOutput:
+        return _failed(commands.CLOSED.format("is closed"), 1)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
         if known := explained(error):
             return _failed(str(known), known.exit_code)
@@ -56,11 +58,15 @@ def _told(words: list[str]) -> int:
         return _failed(str(known), known.exit_code)
 
 
+class _NoOutput(OSError):
+    pass
+
+
 class _Missing(io.TextIOBase):
     """Standard output where there is none: it was closed before this process began."""
 
     def write(self, _: str) -> int:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        raise _NoOutput(errno.EBADF, os.strerror(errno.EBADF))
 
 
 class _Stderr:
@@ -111,6 +117,7 @@ def _run(words: list[str]) -> int:
     if isinstance(parsed, int):
         return parsed
     given, job = parsed
+    check_memory()
     if job is not None:
         from cvjobs.clusters.jobs_api import submit
 

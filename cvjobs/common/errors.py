@@ -89,6 +89,7 @@ _LIMITS = (*_ROOM, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.
 # What libraries make of them: their words, and the error of the system that they stand for.
 _WORDS = {
     **{os.strerror(number): number for number in _LIMITS},
+    "Not enough free space": errno.ENOSPC,
     "can't start new thread": errno.EAGAIN,
     "pthread_create failed": errno.EAGAIN,
     "can't allocate memory": errno.ENOMEM,
@@ -98,6 +99,7 @@ _WORDS = {
     "failed to map segment": errno.ENOMEM,
     "cannot allocate memory in static TLS block": errno.ENOMEM,
 }
+_LEAST = 512 << 20  # bytes of address space
 _NUMBERS = re.compile(r"\b(?:os error|[Ee]rrno|code:) (\d+)")
 
 
@@ -150,7 +152,8 @@ def _system(error: BaseException) -> OSError | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error
     found = _NUMBERS.search(str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+    number = int(found[1]) if found else _limit(error)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 def _limit(error: BaseException) -> int | None:
@@ -181,7 +184,7 @@ def _advice(number: int, place: str) -> str:
         return f"Too many open files ({_allowed('NOFILE')}): raise `ulimit -n` to 1024 or more, {again}."
     if number == errno.ENFILE:
         return f"Too many open files on this machine: end other programs, {again}."
-    if number == errno.EAGAIN:
+    if number == errno.EAGAIN and _allowed("AS").endswith("its own"):  # else the stack of a thread had no room
         return (
             f"No more threads or processes can be started ({_allowed('NPROC')}): raise `ulimit -u`, or the limit of "
             f"the container, {again}."
@@ -190,6 +193,14 @@ def _advice(number: int, place: str) -> str:
         f"Out of memory ({_allowed('AS')}): raise `ulimit -v` where it is set, end other programs, or choose a smaller "
         f"model or batch, {again}."
     )
+
+
+def check_memory() -> None:
+    """Raise LimitReached where this process may not load numpy, whose OpenBLAS would end it without a sentence."""
+    import resource
+
+    if 0 <= resource.getrlimit(resource.RLIMIT_AS)[0] < _LEAST:  # no limit is -1
+        raise LimitReached(_advice(errno.ENOMEM, ""))
 
 
 def _allowed(name: str) -> str:

@@ -66,10 +66,13 @@ def run(driver: ModuleType, given: Any) -> int:
     if hasattr(driver, "run"):
         return driver.run(given) or 0
     record = driver.call(given)
-    left = getattr(record, "out", "") or getattr(record, "report", "")
+    left = next(filter(None, (getattr(record, name, "") for name in ("to", "out", "report"))), "")
     with printing("" if getattr(given, "dry_run", False) else left):
         print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
     return getattr(record, "exit_code", 0)
+
+
+CLOSED = "Standard output {}: give one that can be written to, then run the same command again."
 
 
 class Unprinted(JobFailed):
@@ -97,8 +100,7 @@ def printing(left: str = "") -> Iterator[None]:
             if not early:
                 print(f"cvjobs: standard output {why}: what was made is in {left}.", file=sys.stderr)
         else:
-            remedy = f"Standard output {why}: give one that can be written to, then run the same command again."
-            raise Unprinted(str(limit(error) or remedy)) from error
+            raise Unprinted(str(limit(error) or CLOSED.format(why))) from error
 
 
 def discard() -> None:
