@@ -39,7 +39,10 @@ def system(number: int, *more: str) -> OSError:
         (MemoryError(), "Out of memory"),
         (pa.ArrowMemoryError("malloc of size 8 failed"), "Out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "Out of memory"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), "Out of mem"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+            "Out of mem",
+        ),
         (RuntimeError("std::bad_alloc"), "Out of memory"),
         (RuntimeError("can't start new thread"), "No more threads"),
         (ImportError("libtorch.so: failed to map segment from shared object"), "Out of memory"),
@@ -134,6 +137,6 @@ def test_little_address_space_ends_before_a_library_ends_the_process(tmp_path: P
         resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
 
     words = [sys.executable, "-m", "cvjobs", "embed", str(tmp_path), "-o", str(tmp_path / "out")]
-    done = subprocess.run(words, preexec_fn=little, capture_output=True, text=True, check=False)  # noqa: PLW1509
+    done = subprocess.run(words, preexec_fn=little, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
     assert done.stderr.startswith("cvjobs: Out of memory (this process may have 315 MB): raise `ulimit -v`")
