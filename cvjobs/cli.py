@@ -46,10 +46,9 @@ def _told(words: list[str]) -> int:
         return _failed(_usage(error, words), error.exit_code)
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
-    except _NoOutput:
-        return _failed(commands.CLOSED.format("is closed"), 1)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
-        if known := explained(error):
+        gone = commands.Unprinted(commands.CLOSED.format("is closed")) if isinstance(error, _NoOutput) else None
+        if known := gone or explained(error):
             return _failed(str(known), known.exit_code)
         return _closed(error) or _failed(extras.lacking(error) or _bug(error), 1)
     except BaseException as error:

@@ -78,14 +78,14 @@ def test_a_checkpoint_on_a_full_disk_or_one_that_becomes_read_only(small_disk: P
     for room in range(0, 460_000, 30_000):
         with filled(small_disk, room):
             saved.save(checkpoint(20_000))
-            with pytest.raises(LimitReached, match="No space left in .*/run/checkpoints: make room"):
+            with pytest.raises(LimitReached, match=r"No space left in .*/run/checkpoints: make room"):
                 saved.wait()
         assert list(small_disk.glob("run/checkpoints/*")) == []
     saved.save(checkpoint(20_000))
     saved.wait()
     with sealed(small_disk):
         saved.save(checkpoint(20))
-        with pytest.raises(JobFailed, match="can no longer be written to .*: make it writable again"):
+        with pytest.raises(JobFailed, match=r"can no longer be written to .*: make it writable again"):
             saved.wait()
     found = saved.newest(pytest.fail)
     assert found is not None
@@ -260,26 +260,8 @@ def world(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 COMMANDS = [
-    "embed",
-    "classify",
-    "detect",
-    "segment",
-    "masks",
-    "index",
-    "query",
-    "page",
-    "duplicates",
-    "csv",
-    "jsonl",
-    "coco",
-    "yolo",
-    "eval",
-    "train",
-    "autoencoder",
-    "cache",
-    "schedule",
-    "night",
-    "temporary",
+    *("embed", "classify", "detect", "segment", "masks", "index", "query", "page", "duplicates", "csv", "jsonl"),
+    *("coco", "yolo", "eval", "train", "autoencoder", "cache", "schedule", "night", "temporary"),
 ]
 
 

@@ -86,17 +86,12 @@ def test_a_full_disk_is_known_from_what_a_library_says(small_disk: Path, write: 
 
 
 def test_what_is_behind_an_error_is_what_is_said() -> None:
-    try:
-        try:
-            raise system(errno.ENOSPC)
-        except OSError:
-            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 22592 vs 22484")  # noqa: B904
-    except RuntimeError as error:
-        assert "No space left" in str(explained(error))
-    try:
-        raise WrongUse("x.safetensors is no file of weights: choose another.") from system(errno.EMFILE)
-    except WrongUse as error:
-        assert isinstance(explained(error), LimitReached)
+    handling = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 22592 vs 22484")
+    handling.__context__ = system(errno.ENOSPC)
+    assert "No space left" in str(explained(handling))
+    wrapped = WrongUse("x.safetensors is no file of weights: choose another.")
+    wrapped.__cause__ = system(errno.EMFILE)
+    assert isinstance(explained(wrapped), LimitReached)
 
 
 def test_what_is_no_limit_stays_what_it_is() -> None:
