@@ -5,15 +5,17 @@ Nothing heavy is imported before a driver runs; what a command does is in its dr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
+import io
 import os
 import re
 import select
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -21,7 +23,7 @@ import typer
 
 import cvjobs
 from cvjobs.common import extras
-from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
 from cvjobs.config import commands, fields, help_text, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
@@ -31,18 +33,78 @@ _ABOUT = "Batch computer-vision jobs over large collections of images."
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code; errors are a sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with _streams():
+        return _told(words)
+
+
+def _told(words: list[str]) -> int:
     try:
         code = _run(words)
-        sys.stdout.flush()
-        return code
-    except CvjobsError as error:
-        return _failed(str(error), error.exit_code)
+        with commands.printing():
+            return code
     except typer.TyperException as error:
         return _failed(_usage(error, words), error.exit_code)
     except KeyboardInterrupt:
         return _failed("Stopped.", Stopped.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place that can tell a user where the traceback is
-        return _closed(error) or _full(error) or _failed(extras.lacking(error) or _bug(error), 1)
+        gone = commands.Unprinted(commands.CLOSED.format("is closed")) if isinstance(error, _NoOutput) else None
+        if known := gone or explained(error):
+            return _failed(str(known), known.exit_code)
+        return _closed(error) or _failed(extras.lacking(error) or _bug(error), 1)
+    except BaseException as error:
+        if (known := limit(error)) is None:  # a library in Rust panics where a thread cannot be started
+            raise
+        return _failed(str(known), known.exit_code)
+
+
+class _NoOutput(OSError):
+    pass
+
+
+class _Missing(io.TextIOBase):
+    """Standard output where there is none: it was closed before this process began."""
+
+    def write(self, _: str) -> int:
+        raise _NoOutput(errno.EBADF, os.strerror(errno.EBADF))
+
+
+class _Stderr:
+    """Standard error; what it cannot take, for a disk is full or nobody reads, is no reason to end a job."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Give this process the three streams that it lacks: the next file that is opened would be taken for one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    before = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin = before[0] or io.StringIO()
+    sys.stdout = before[1] or _Missing()
+    sys.stderr = _Stderr(before[2] or io.StringIO())
+    try:
+        yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = before
 
 
 def _run(words: list[str]) -> int:
@@ -54,6 +116,7 @@ def _run(words: list[str]) -> int:
     if isinstance(parsed, int):
         return parsed
     given, job = parsed
+    check_memory()
     if job is not None:
         from cvjobs.clusters.jobs_api import submit
 
@@ -209,22 +272,5 @@ def _closed(error: Exception) -> int:
     output.register(1, 0)
     if not isinstance(error, BrokenPipeError) or not output.poll(0):
         return 0
-    _discard()
+    commands.discard()
     return 1
-
-
-def _full(error: Exception) -> int:
-    """Return 1 where a disk is full, after saying so (``cvjobs models > /dev/full``): that is no bug; else 0."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return 0
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard()
-    place = f" for {error.filename}" if error.filename else ""
-    return _failed(f"No space left{place}: make room, then run the same command again.", 1)
-
-
-def _discard() -> None:
-    """Let standard output lead nowhere: what is still buffered would fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

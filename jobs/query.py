@@ -112,14 +112,16 @@ def run(config: Config) -> int:
     """Answer, print the answer and return the exit code."""
     import json
 
+    from cvjobs.config import commands
     from cvjobs.indexing.search import answer_tables
 
     answer = call(config)
-    if config.json:
-        rows = {} if config.out else {"rows": answer.to_arrow().to_pylist()}
-        print(json.dumps(answer.as_dict() | rows))
-    else:
-        answer_tables.show(answer)
+    with commands.printing(config.out or config.html or ""):
+        if config.json:
+            rows = {} if config.out else {"rows": answer.to_arrow().to_pylist()}
+            print(json.dumps(answer.as_dict() | rows))
+        else:
+            answer_tables.show(answer)
     return answer.exit_code
 
 

@@ -46,6 +46,7 @@ def call(config: Config) -> Outcome:
     """Run what is left of the night and return what became of it."""
     import sys
 
+    from cvjobs.common.errors import JobFailed, explained
     from cvjobs.operations.nightly import notify as nightly_notify
     from cvjobs.operations.nightly import pipeline_file, run
 
@@ -55,7 +56,12 @@ def call(config: Config) -> Outcome:
         notify = pipeline_file.argv(config.notify_command, "--notify-command")
     if config.dry_run:
         return run.preview(pipeline)
-    outcome = run.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
+    try:
+        outcome = run.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
+    except Exception as error:
+        if notify and isinstance(known := explained(error), JobFailed):  # as where the disk of 'state' is full
+            nightly_notify.tell(notify, run.broken_off(pipeline, known), pipeline.folder)
+        raise
     if notify:
         nightly_notify.tell(notify, outcome, pipeline.folder)
     return outcome

@@ -66,7 +66,7 @@ class Files(dict[str, str]):
 
     def __init__(self, contents: dict[str, str], folder: str | None) -> None:
         super().__init__(contents)
-        self.folder = folder
+        self.folder = self.out = folder
 
     def as_dict(self) -> dict[str, str]:
         """Return the contents by name, as JSON types."""
@@ -107,9 +107,11 @@ def call(config: Config) -> Files:
 def _write(made: Files, folder: Path) -> None:
     from cvjobs.common.errors import storage_failure
 
+    begun = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in made.items():
             (folder / name).write_text(content)
+            begun = True
     except OSError as error:
-        raise storage_failure(error, str(folder)) from error
+        raise storage_failure(error, str(folder), begun=begun) from error

@@ -82,6 +82,8 @@ def run(config: Config) -> None:
     import json
     from dataclasses import replace
 
+    from cvjobs.config import commands
+
     _, held = _look(config)
     if held.pid and not config.yes and sys.stdin.isatty() and not config.json:
         print(f"{held.out} is held by {held.holder}.")
@@ -90,4 +92,5 @@ def run(config: Config) -> None:
             return
         config = replace(config, yes=True)
     done = call(config)
-    print(json.dumps(done.as_dict()) if config.json else done)
+    with commands.printing(done.out):
+        print(json.dumps(done.as_dict()) if config.json else done)

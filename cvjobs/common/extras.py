@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import WrongUse, limit
 
 MODULES = {"maps": "captum.attr", "tensorboard": "tensorboardX"}
 REINSTALL = "`pip install --force-reinstall cvjobs`"
@@ -24,6 +24,8 @@ def load(extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if limit(error):
+            raise
         package = module.partition(".")[0]
         raise WrongUse(f"{purpose} needs {package}: pip install 'cvjobs[{extra}]'.") from error
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cvjobs.common import extras
-from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, nearest
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, limit, nearest
 
 
 class BrokenPlugin(JobFailed):
@@ -61,9 +61,11 @@ def guarded(module: str, what: str) -> Iterator[None]:
     """Turn what a plugin's own code raises into ``BrokenPlugin``; ``module`` is its dotted name."""
     try:
         yield
-    except (CvjobsError, MemoryError):
+    except CvjobsError:
         raise
     except Exception as error:  # a plugin is anyone's code
+        if limit(error):  # of the machine, which is no fault of the file's
+            raise
         file = _file(module)
         raise BrokenPlugin(f"The {what} cannot be used: {file}{wrong(error, file)}.") from error
 

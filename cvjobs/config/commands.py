@@ -8,15 +8,19 @@ shows more than that has ``run(config)`` as well, which prints and returns None 
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cvjobs import drivers
 from cvjobs.common import plugins
-from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.errors import JobFailed, WrongUse, explained, limit, nearest
 from cvjobs.config import fields
 
 
@@ -62,8 +66,48 @@ def run(driver: ModuleType, given: Any) -> int:
     if hasattr(driver, "run"):
         return driver.run(given) or 0
     record = driver.call(given)
-    print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
+    left = next(filter(None, (getattr(record, name, "") for name in ("to", "out", "report"))), "")
+    with printing("" if getattr(given, "dry_run", False) else left):
+        print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
     return getattr(record, "exit_code", 0)
+
+
+CLOSED = "Standard output {}: give one that can be written to, then run the same command again."
+
+
+class Unprinted(JobFailed):
+    """What a command is there to print could not be printed."""
+
+
+@contextlib.contextmanager
+def printing(left: str = "") -> Iterator[None]:
+    """Print in here; where that fails and the command ``left`` something in a place, it has done its work all the same.
+
+    Raises:
+        Unprinted: the print was all there is, and standard output is full, closed or broken.
+        BrokenPipeError: the print was all there is, and its reader wanted no more.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        early = isinstance(error, BrokenPipeError)
+        if early and not left:
+            raise
+        discard()
+        why = "is closed" if error.errno == errno.EBADF else f"failed ({error.strerror})"
+        if left:
+            if not early:
+                print(f"cvjobs: standard output {why}: what was made is in {left}.", file=sys.stderr)
+        else:
+            raise Unprinted(str(limit(error) or CLOSED.format(why))) from error
+
+
+def discard() -> None:
+    """Let standard output lead nowhere: what is still buffered would fail again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def function(name: str) -> Callable[..., Any]:
@@ -72,7 +116,13 @@ def function(name: str) -> Callable[..., Any]:
 
     def command(*arguments: Any, **options: Any) -> Any:
         work = driver.call if hasattr(driver, "call") else driver.run
-        return work(fields.build(driver.Config, *arguments, **options))
+        given = fields.build(driver.Config, *arguments, **options)
+        try:
+            return work(given)
+        except Exception as error:
+            if (known := explained(error)) is None or known is error:
+                raise
+            raise known from error
 
     command.__name__ = command.__qualname__ = name
     command.__doc__ = driver.__doc__

@@ -107,8 +107,10 @@ class Lock:
         """Give the output free, so that the next run need not look for this process."""
         self._stop.set()
         self._thread.join()
-        with suppress(CvjobsError):  # a lock of a process that is gone counts as free
+        try:
             self._write(released=True)
+        except CvjobsError:  # a lock of a process that is gone counts as free, and this one knows
+            _UNRELEASED[self.store.place] = self.epoch
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -133,6 +135,10 @@ class Lock:
             raise OutputHeld(taken_over(self.store.place))
 
 
+# Outputs that this process gave free and could not say so in, on a disk that was full: with the epochs of its locks.
+_UNRELEASED: dict[str, int] = {}
+
+
 def newest(store: Store) -> int:
     """Return the highest lock epoch that was ever taken, 0 for a new output."""
     epochs = [name[6:12] for name in store.names(schema.LEASE) if name.startswith("epoch-")]
@@ -151,10 +157,16 @@ def _newest_record(store: Store) -> dict[str, Any] | None:
     return None
 
 
+def _freed(store: Store, record: dict[str, Any]) -> bool:
+    """Return whether this process itself gave the output free without being able to write so."""
+    ours = _UNRELEASED.get(store.place) == newest(store) and int(record["pid"]) == os.getpid()
+    return ours and record["machine"] == _machine()
+
+
 def holder(store: Store) -> dict[str, Any] | None:
     """Return who holds the output, or may hold it: host, pid, since and heartbeat age in s; None where it is free."""
     record = _newest_record(store)
-    if record is None or _holds(record) is False:
+    if record is None or _freed(store, record) or _holds(record) is False:
         return None
     return {**record, "age": time.time() - float(record["heartbeat"])}
 
@@ -162,7 +174,7 @@ def holder(store: Store) -> dict[str, Any] | None:
 def _watched(store: Store, say: Callable[[str], object]) -> dict[str, Any] | None:
     """Return who holds the output, None where it is free; a heartbeat that says nothing is watched for a minute."""
     first = _newest_record(store)
-    if first is None or (holds := _holds(first)) is False:
+    if first is None or _freed(store, first) or (holds := _holds(first)) is False:
         return None
     if holds:
         return first

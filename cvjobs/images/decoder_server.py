@@ -73,6 +73,8 @@ def _limit() -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         room = pages * resource.getpagesize() + ROOM
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        room = room if most == resource.RLIM_INFINITY else min(room, most)
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
         # Where memory runs out, the system ends a child, which costs nothing, and not the command.
         with contextlib.suppress(OSError):

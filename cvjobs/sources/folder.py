@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from cvjobs.common.errors import limit
 from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.glob import HIDDEN, Glob, Positions
 from cvjobs.sources.rows import CHUNK, FailureRows, ImageRows, failure_code
@@ -66,7 +67,7 @@ class Walk:
                 with os.scandir(self._root + prefix) as entries:
                     self._read(self._matching(entries, prefix, at) if self._glob else entries, prefix)
             except OSError as error:
-                if not prefix:
+                if not prefix or limit(error):
                     raise
                 if error.errno not in _GONE:
                     folder = prefix[:-1]
@@ -106,6 +107,8 @@ class Walk:
                 self._pass_over(entry, prefix)
 
     def _fail(self, entry: os.DirEntry[bytes], path: bytes, error: OSError) -> None:
+        if limit(error):
+            raise error
         if entry.is_symlink():
             self.failures.add(path, failure_code(error), f"the target of the link: {error.strerror}")
         elif isinstance(error, PermissionError):

@@ -9,6 +9,7 @@ import stat
 import time
 from typing import Protocol
 
+from cvjobs.common.errors import limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.paths import path_bytes
 from cvjobs.sources.confinement import Confinement
@@ -19,7 +20,9 @@ from cvjobs.storage.remote_files import Changed, Remote, is_remote
 from cvjobs.storage.storage_options import Options
 
 MAX_BYTES = 256 << 20
-_TRY_AGAIN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR})
+_TRY_AGAIN = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 _PAUSES = (0.2, 1.0, 5.0)
 
 
@@ -63,6 +66,8 @@ class LocalSource:
                 raise Unreadable(_denied(error), _reason(error)) from error
             except OSError as error:
                 if error.errno not in _TRY_AGAIN or pause is None:
+                    if reached := limit(error):  # of this process, which is no image's fault
+                        raise reached from error
                     raise Unreadable("read_io", _reason(error), attempt) from error
                 time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the readers
         raise AssertionError("the last attempt returns or raises")
@@ -127,6 +132,8 @@ class RemoteSource:
         except Changed as error:
             raise Unreadable("changed_during_run", _reason(error)) from error
         except OSError as error:
+            if reached := limit(error):
+                raise reached from error
             raise Unreadable("read_io", _reason(error)) from error
         if now.size != size or now.modified // 10**9 != modified // 10**9:
             raise Unreadable("changed_during_run", "the object is not the one that was listed")

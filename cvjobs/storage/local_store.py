@@ -11,22 +11,31 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from cvjobs.common.errors import JobFailed, WrongUse, storage_failure
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, limit, storage_failure
 from cvjobs.storage.hashing import HashingFile, Written
 
 TEMPORARY = ".tmp-"
 
 
 class LocalStore:
-    """A folder on a local or mounted file system; see ``Store``. ``option`` is what a user named it with."""
+    """A folder on a local or mounted file system; see ``Store``. ``option`` is what a user named it with.
+
+    ``begun``: this command has written there before, as it has where a run is the ``writer``.
+    """
 
     flight = 1
 
-    def __init__(self, root: str | Path, writer: str = "reader", option: str = "-o") -> None:
+    def __init__(
+        self, root: str | Path, writer: str = "reader", option: str = "-o", *, begun: bool | None = None
+    ) -> None:
         self.root = Path(root)
         self.place = str(self.root)
         self.writer = writer
         self._option = option
+        self._begun = writer != "reader" if begun is None else begun
+
+    def _failure(self, error: OSError) -> CvjobsError:
+        return storage_failure(error, self.place, self._option, begun=self._begun)
 
     def _temporary(self, final: Path) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +63,8 @@ class LocalStore:
                 raise
             _sync_folder(final.parent)
         except OSError as error:
-            raise storage_failure(error, self.place, self._option) from error
+            raise self._failure(error) from error
+        self._begun = True
         return written
 
     def write_bytes(self, name: str, content: bytes) -> Written:
@@ -81,7 +91,8 @@ class LocalStore:
                 _unlink(temporary)
             _sync_folder(final.parent)
         except OSError as error:
-            raise storage_failure(error, self.place, self._option) from error
+            raise self._failure(error) from error
+        self._begun = True
         return True
 
     def _create_exclusively(self, final: Path, content: bytes) -> bool:
@@ -146,7 +157,7 @@ class LocalStore:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return  # another process put a file there just now: the next run cleans it up
-            raise storage_failure(error, self.place, self._option) from error
+            raise self._failure(error) from error
 
 
 @contextmanager
@@ -163,6 +174,8 @@ def _reading(place: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise storage_failure(error, place, "name") from error
+        if reached := limit(error):
+            raise reached from error
         reason = f"{error.filename or place} cannot be read ({error.strerror})"
         raise JobFailed(f"{reason}: when it works again, run the same command to continue.") from error
 

@@ -33,12 +33,12 @@ class Epoch:
 
 def table(run: str, name: str, rows: pa.Table) -> None:
     """Write a Parquet file of the run."""
-    LocalStore(run).write(name, lambda file: pq.write_table(rows, file))
+    LocalStore(run, begun=True).write(name, lambda file: pq.write_table(rows, file))
 
 
 def content(run: str, name: str, data: bytes) -> None:
     """Write a file of the run."""
-    LocalStore(run).write_bytes(name, data)
+    LocalStore(run, begun=True).write_bytes(name, data)
 
 
 def record(run: str, name: str, values: dict[str, Any]) -> None:

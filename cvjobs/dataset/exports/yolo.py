@@ -37,6 +37,7 @@ def write(output: ExportedOutput, to: str) -> int:
         raise WrongUse(f"{to} is no folder of this machine, and yolo's format is one: choose another -o.")
     folder = Path(os.path.expanduser(to)).resolve()
     aside = folder / f"{ASIDE}{secrets.token_hex(6)}"
+    begun = False
     try:
         _check(folder)
         try:
@@ -49,11 +50,12 @@ def write(output: ExportedOutput, to: str) -> int:
             (aside / LABELS).rename(folder / LABELS)
             (aside / DATA).rename(folder / DATA)
         finally:
+            begun = aside.exists()
             shutil.rmtree(aside, ignore_errors=True)
             with suppress(OSError):  # it holds something
                 folder.rmdir()
     except OSError as error:
-        raise storage_failure(error, str(folder)) from error
+        raise storage_failure(error, str(folder), begun=begun) from error
     return count
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import WrongUse, limit
 from cvjobs.images.transform import Transform
 from cvjobs.networks import registry, torch_network
 from cvjobs.networks import weights as files
@@ -78,7 +78,9 @@ def _about(file: Path) -> dict[str, Any]:
         with safe_open(file, "pt") as opened:
             about: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])
         complete = isinstance(about["model"], str) and isinstance(about["classes"], int) and about["transform"]["size"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        if reached := limit(error):
+            raise reached from error
         complete = False
     if not complete:
         raise WrongUse(f"{file} is not the model of a `cvjobs train` run: name the -o folder of one.")

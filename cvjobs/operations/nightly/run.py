@@ -48,6 +48,17 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
         return Outcome.of(pipeline, night)
 
 
+def broken_off(pipeline: Pipeline, error: CvjobsError) -> Outcome:
+    """Return the outcome of a night that an error ended, which may be none of its steps': of what is known of it."""
+    try:
+        store = _store(pipeline)
+        night = record.tonight(store, pipeline, record.load(store))
+    except (CvjobsError, OSError):
+        night = Night(pipeline=pipeline.name, number=0, steps=[], tries=[])
+    found = Outcome.of(pipeline, night)
+    return replace(found, status="failed", exit_code=error.exit_code, reason=str(error))
+
+
 def _store(pipeline: Pipeline) -> LocalStore:
     store = open_store(str(pipeline.state), option=_option(pipeline))
     assert isinstance(store, LocalStore)
@@ -111,7 +122,7 @@ class _Watch:
         try:
             ended = night_step.run(step, self._pipeline.folder, files, stop)
         except OSError as error:
-            raise storage_failure(error, self._store.place, _option(self._pipeline)) from error
+            raise storage_failure(error, self._store.place, _option(self._pipeline), begun=True) from error
         entry.ended = time.time()
         entry.exit_code, entry.reason, entry.summary = ended.code, ended.reason, ended.summary
         entry.status = "done" if not ended.code else "stopped" if ended.code == Stopped.exit_code else "failed"

@@ -88,14 +88,15 @@ def complete(done: Summary, folder: Path, storage_options: Sequence[str]) -> Mas
     store = open_store(done.out, options=parse_options(storage_options))
     reader = open_newest(store)
     again = reader.unless_replaced("run the same command again for its masks")
+    masks = _Folder(folder, reader)
     try:
         with again, Progress("masks") as progress, stoppable(), manifest.alone(folder):
-            written = _Folder(folder, reader).update(progress.counting)
+            written = masks.update(progress.counting)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         way = error.filename2 or error.filename
         raise WrongUse(f"{way} is in the way of a mask: move it, or choose another --masks-dir.") from error
     except OSError as error:
-        raise storage_failure(error, str(folder), "--masks-dir") from error
+        raise storage_failure(error, str(folder), "--masks-dir", begun=masks.begun) from error
     return Masked(**vars(done), masks=written, masks_dir=str(folder))
 
 
@@ -116,7 +117,7 @@ class _Folder:
     """One update of a folder."""
 
     def __init__(self, folder: Path, reader: SnapshotReader) -> None:
-        self._folder, self._reader = folder, reader
+        self._folder, self._reader, self.begun = folder, reader, False
         place = reader.store.place
         self._output = place if address(place) else os.path.realpath(place)
 
@@ -145,6 +146,7 @@ class _Folder:
     def _note(self, wanted: pa.Table, sizes: NDArray[np.int64], gone: pa.Table | None = None) -> None:
         table = wanted.append_column("bytes", pa.array(sizes, mask=sizes < 0))
         manifest.write(self._folder, self._output, pa.concat_tables([table, gone]) if gone is not None else table)
+        self.begun = True
 
     def _wanted(self) -> pa.Table:
         """Return what the manifest shall say of each row of the snapshot, in their order, but for ``bytes``."""

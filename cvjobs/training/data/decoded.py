@@ -120,7 +120,8 @@ def decode(
             _fill(request, missing, source, decoder_server, tell)
         tables = [pq.read_table(os.path.join(folder, ROWS), schema=SCHEMA) for folder, _ in chunks]
     except OSError as error:
-        raise storage_failure(error, request.folder, "--cache") from error
+        begun = any(os.path.exists(os.path.join(folder, ROWS)) for folder, _ in chunks)
+        raise storage_failure(error, request.folder, "--cache", begun=begun) from error
     rows = pa.concat_tables(tables)
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
     return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=request.length, rows=good), rows

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cvjobs.common.errors import WrongUse, storage_failure
+from cvjobs.common.errors import WrongUse, limit, storage_failure
 from cvjobs.common.fingerprint import digest
 
 FOLDER = "checkpoints"
@@ -71,8 +71,8 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             try:
                 writing.result()
-            except OSError as error:
-                raise storage_failure(error, str(self._folder)) from error
+            except (OSError, SafetensorError) as error:
+                raise storage_failure(error, str(self._folder), begun=True) from error
 
     def close(self) -> None:
         """Finish what is being written."""
@@ -86,7 +86,7 @@ class Checkpoints:
             save_file(dict(checkpoint.model), temporary / MODEL)
             if checkpoint.average:
                 save_file(dict(checkpoint.average), temporary / AVERAGE)
-            torch.save(checkpoint.optimizer, temporary / OPTIMIZER)
+            _save(checkpoint.optimizer, temporary / OPTIMIZER)
             files = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
             meta = {**checkpoint.meta, "files": files}
             (temporary / META).write_text(json.dumps({"meta": meta, "sha256": digest(meta)}))
@@ -158,6 +158,8 @@ def _read(folder: Path) -> Checkpoint:
             model=load_file(folder / MODEL), average=average, optimizer=_optimizer(folder / OPTIMIZER), meta=meta
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if reached := limit(error):
+            raise reached from error
         raise _Damaged(str(error).partition("\n")[0][:200]) from error
 
 
@@ -171,7 +173,31 @@ def _optimizer(file: Path) -> dict[str, Any]:
             "delete its folder, or bring back what this run wrote."
         ) from None
     except (RuntimeError, EOFError) as error:
+        if reached := limit(error):
+            raise reached from error
         raise _Damaged(str(error).partition("\n")[0][:200]) from error
+
+
+def _save(optimizer: Mapping[str, Any], file: Path) -> None:
+    """Write an optimizer; of an error of the system torch itself tells only where it stood in the file."""
+    with file.open("wb") as stream:
+        failed: list[OSError] = []
+
+        class Noted:
+            def write(self, content: Any) -> int:
+                try:
+                    return stream.write(content)
+                except OSError as error:
+                    failed.append(error)
+                    raise
+
+            def flush(self) -> None:
+                stream.flush()
+
+        try:
+            torch.save(optimizer, Noted())  # type: ignore[arg-type]
+        except (RuntimeError, OSError) as error:
+            raise (failed[0] if failed else error) from error
 
 
 def _copied(value: Any) -> Any:

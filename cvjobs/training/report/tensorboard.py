@@ -52,7 +52,7 @@ class Events:
                 self._row(row, time.time() - ago)
             self._writer.flush()
         except OSError as error:
-            raise storage_failure(error, str(folder)) from error
+            raise storage_failure(error, str(folder), begun=True) from error
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write the row of an epoch that has just ended; raises OSError where that is not possible."""

@@ -1,0 +1,137 @@
+"""Limits of the machine, and what libraries make of them: one sentence each, with its exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from cvjobs.common import extras, plugins
+from cvjobs.common.errors import JobFailed, LimitReached, OutputHeld, WrongUse, explained, limit, storage_failure
+
+
+def system(number: int, *more: str) -> OSError:
+    return OSError(number, os.strerror(number), *more)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (system(errno.ENOSPC), "No space left: make room"),
+        (system(errno.EDQUOT, "/a/b"), "No space left for /a/b: make room"),
+        (system(errno.EFBIG, "/a/b"), "/a/b is larger than one may be here: raise `ulimit -f`"),
+        (system(errno.EMFILE, "/a/b"), "Too many open files (this process may have "),
+        (system(errno.ENFILE), "Too many open files on this machine: end other programs"),
+        (system(errno.EAGAIN), "No more threads or processes can be started"),
+        (system(errno.ENOMEM), "Out of memory (this process has no limit of its own): raise `ulimit -v`"),
+        (MemoryError(), "Out of memory"),
+        (pa.ArrowMemoryError("malloc of size 8 failed"), "Out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "Out of memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+            "Out of mem",
+        ),
+        (RuntimeError("std::bad_alloc"), "Out of memory"),
+        (RuntimeError("can't start new thread"), "No more threads"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "Out of memory"),
+        (ImportError("libtorch.so: cannot open shared object file: Too many open files"), "Too many open files"),
+        (JobFailed("The decode processes cannot run (OSError: [Errno 24] Too many open files): x"), "Too many open"),
+        (RuntimeError('Os { code: 11, kind: WouldBlock, message: "" }'), "No more threads"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, BaseException) else "",
+)
+def test_each_limit_has_its_sentence(error: BaseException, said: str) -> None:
+    found = limit(error)
+    assert found is not None
+    assert (str(found).startswith(said), found.exit_code) == (True, 1), found
+    assert str(found).endswith(", then run the same command again.")
+    assert str(explained(error)) == str(found)
+
+
+def _safetensors(full: Path) -> None:
+    save_file({"x": torch.zeros(1 << 20)}, full / "x.safetensors")
+
+
+def _parquet(full: Path) -> None:
+    pq.write_table(pa.table({"x": np.random.default_rng(0).random(1 << 19)}), full / "x.parquet")
+
+
+def _numpy(full: Path) -> None:
+    np.save(full / "x.npy", np.zeros(1 << 21))
+
+
+def _picture(full: Path) -> None:
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(full / "x.bmp")
+
+
+@pytest.mark.parametrize("write", [_safetensors, _parquet, _numpy, _picture])
+def test_a_full_disk_is_known_from_what_a_library_says(small_disk: Path, write: Callable[[Path], None]) -> None:
+    (small_disk / "ballast").write_bytes(bytes((1 << 20) - 40_960))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever each library makes of it
+        write(small_disk)
+    assert "No space left" in str(limit(caught.value))
+    assert str(storage_failure(caught.value, "/out")).startswith("No space left in /out: make room")
+
+
+def test_what_is_behind_an_error_is_what_is_said() -> None:
+    handling = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 22592 vs 22484")
+    handling.__context__ = system(errno.ENOSPC)
+    assert "No space left" in str(explained(handling))
+    wrapped = WrongUse("x.safetensors is no file of weights: choose another.")
+    wrapped.__cause__ = system(errno.EMFILE)
+    assert isinstance(explained(wrapped), LimitReached)
+
+
+def test_what_is_no_limit_stays_what_it_is() -> None:
+    for error in (WrongUse("a: b."), OutputHeld("a: b."), JobFailed("a: b.")):
+        assert explained(error) is error
+    for bug in (ZeroDivisionError("seven"), system(errno.ENOENT, "/a"), RuntimeError("12 is no errno")):
+        assert explained(bug) is None
+    assert limit(WrongUse("There is no Too many open files.jpg: name another.")) is None
+    assert str(explained(system(errno.EROFS, "/a"))) == (
+        "/a cannot be used (Read-only file system): fix its permissions, then run the same command again."
+    )
+
+
+def test_a_place_that_becomes_read_only_is_no_wrong_use() -> None:
+    for number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        assert isinstance(storage_failure(system(number), "/out"), WrongUse)
+        found = storage_failure(system(number), "/out", begun=True)
+        assert found.exit_code == 1
+        assert "/out can no longer be written to" in str(found)
+
+
+def test_a_limit_is_no_fault_of_a_plugin_or_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemoryError), plugins.guarded("json", "format json"):
+        raise MemoryError
+    monkeypatch.setitem(extras.MODULES, "maps", "no.such")
+
+    def no_more(_: str) -> None:
+        raise ImportError("libx.so: cannot open shared object file: Too many open files")
+
+    monkeypatch.setattr("importlib.import_module", no_more)
+    with pytest.raises(ImportError):
+        extras.load("maps", "x")
+
+
+@pytest.mark.slow
+def test_little_address_space_ends_before_a_library_ends_the_process(tmp_path: Path) -> None:
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
+
+    words = [sys.executable, "-m", "cvjobs", "embed", str(tmp_path), "-o", str(tmp_path / "out")]
+    done = subprocess.run(words, preexec_fn=little, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
+    assert done.stderr.startswith("cvjobs: Out of memory (this process may have 315 MB): raise `ulimit -v`")
