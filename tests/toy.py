@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,7 +216,7 @@ def expire(store: LocalStore) -> None:
     """Make the heartbeat of the run that holds an output two minutes old."""
     holder = lock.holder(store)
     assert holder is not None, "no run holds it"
-    record = {k: v for k, v in holder.items() if k != "age"}
+    record = json.loads(holder.content)
     record["heartbeat"] -= 120
     record["machine"] = "another"  # where nobody can look for its process
     name = f"{dataset_schema.LEASE}/hb-{lock.newest(store):06d}.json"

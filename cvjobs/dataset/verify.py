@@ -146,7 +146,7 @@ def _strays(store: Store, base: Snapshot) -> tuple[list[str], list[str]]:
     """Return problems and notes about files that are not part of the snapshot."""
     problems, notes = [], []
     if holder := lock.holder(store):
-        return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
+        return [], [f"{holder} is writing to it now"]
     late = [part for part in parts.committed(store) if part.name not in base.folded]
     if late:
         notes.append(f"{len(late)} parts of a run that did not end are not merged yet: the same command merges them")
