@@ -1,7 +1,7 @@
 """Free an output, an index, a training run or a night whose holder is gone, and say who held it.
 
-Rarely needed: the next command takes over by itself where the holder is dead, or silent for a minute. A batch job, an
-index or a query that does run ends with exit code 5 before it writes again; stop a training run or a night first.
+Rarely needed: the next command takes over by itself where the holder is dead, or silent for a minute. A command that
+does run notices that its output was taken, and ends with exit code 5.
 
 For example `cvjobs unlock vectors`.
 """

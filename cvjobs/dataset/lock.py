@@ -19,7 +19,7 @@ from cvjobs.dataset import schema
 from cvjobs.dataset.holder import Holder, newest
 from cvjobs.storage.store import Store
 
-__all__ = ["Lock", "free", "held", "holder", "newest", "taken_over"]
+__all__ = ["Glance", "Lock", "check", "free", "held", "holder", "newest", "taken_over"]
 
 LIVE = 60.0
 BEAT = 5.0
@@ -33,13 +33,34 @@ def taken_over(place: str) -> str:
     )
 
 
+class Glance:
+    """Looks, at most once a second, whether a later run has taken an output over: cheap to call often."""
+
+    def __init__(self, store: Store, epoch: int) -> None:
+        self._store, self._epoch = store, epoch
+        self._looked = -GLANCE
+
+    def __call__(self) -> None:
+        """Raise OutputHeld where one has; a store that does not answer now may do so the next time."""
+        if (now := time.monotonic()) - self._looked >= GLANCE:
+            self._looked = now
+            with suppress(JobFailed):
+                check(self._store, self._epoch)
+
+
+def check(store: Store, epoch: int) -> None:
+    """Raise OutputHeld where a later run has taken an output over from the one of this epoch."""
+    if newest(store) > epoch:
+        raise OutputHeld(taken_over(store.place))
+
+
 class Lock:
     """This run's hold on an output, in a ``with`` block; ``epoch`` orders the runs that ever held it."""
 
     def __init__(self, store: Store, epoch: int, holder: dict[str, Any]) -> None:
         self.store, self.epoch, self._holder = store, epoch, holder
         self._stop = threading.Event()
-        self._looked = -GLANCE
+        self.glance = Glance(store, epoch)
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
 
@@ -70,17 +91,9 @@ class Lock:
         """Return whether a later run has taken the output over."""
         return newest(self.store) > self.epoch
 
-    def glance(self) -> None:
-        """Do what ``check`` does, at most once a second: cheap to call often; a store that fails now may work then."""
-        if (now := time.monotonic()) - self._looked >= GLANCE:
-            self._looked = now
-            with suppress(JobFailed):
-                self.check()
-
     def check(self) -> None:
         """Raise OutputHeld where a later run has taken the output over."""
-        if self.overtaken():
-            raise OutputHeld(taken_over(self.store.place))
+        check(self.store, self.epoch)
 
 
 def holder(store: Store) -> Holder | None:
@@ -115,7 +128,7 @@ def _watched(store: Store, say: Callable[[str], object]) -> Holder | None:
 def free(store: Store) -> Holder | None:
     """Take the output from the run that holds it, or may hold it, and return what that said of itself.
 
-    A run that calls ``Lock.check`` before it writes ends with OutputHeld. None where the output was free already.
+    A run that calls ``Lock.check`` or ``Lock.glance`` ends with OutputHeld. None where the output was free already.
     """
     current = holder(store)
     if current is None:

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvjobs.clusters.jobs_api.runtime import NIGHT
+from cvjobs.common.errors import CvjobsError
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
@@ -34,11 +36,11 @@ class Ended:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
+def run(step: NightStep, folder: Path, files: Path, stop: Stop, glance: Callable[[], None]) -> Ended:
     """Run a step's command in a folder; ``files`` with ``.log`` is what it said, with ``.json`` what it answered.
 
     The command is told once to stop when ``stop`` is asked, and brings its output to rest first. KeyboardInterrupt, a
-    second Ctrl-C, ends it at once.
+    second Ctrl-C, ends it at once. ``glance`` is called often; the command is stopped where it raises an error.
     """
     log, answer = (files.with_name(f"{files.name}.{kind}") for kind in ("log", "json" if step.json else "txt"))
     words = [*step.words[:1], "--config", os.devnull, *step.words[1:]]
@@ -56,7 +58,7 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
         )
     with log.open("rb") as messages:
         try:
-            _wait(process, messages, stop)
+            _wait(process, messages, stop, glance)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -65,9 +67,15 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
     return _ended(process.returncode, log, answer if step.json else None)
 
 
-def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop) -> None:
+def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop, glance: Callable[[], None]) -> None:
     told = False
     while process.poll() is None:
+        try:
+            glance()
+        except CvjobsError:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
         if stop.asked and not told:
             told = True
             process.send_signal(signal.SIGTERM)

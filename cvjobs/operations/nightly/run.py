@@ -31,10 +31,11 @@ def preview(pipeline: Pipeline) -> Preview:
 def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
     """Run what is left of the night; a step that fails is in the outcome, a CvjobsError is about the night itself.
 
-    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
+    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline, and where one
+    has taken this night over.
     """
     store = _store(pipeline)
-    with lock.held(store, say):
+    with lock.held(store, say) as held:
         record.tidy(store)
         earlier = record.load(store)
         if earlier and earlier[-1].status == "running":
@@ -44,7 +45,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
         earlier = [other for other in earlier if other.number != night.number]
         with stoppable() as stop:
             stop.guarded = True
-            _Watch(pipeline, store, night, earlier, say).run(stop)
+            _Watch(pipeline, store, held, night, earlier, say).run(stop)
         return Outcome.of(pipeline, night)
 
 
@@ -73,9 +74,16 @@ class _Watch:
     """The run of a night: keeps its record and its page true while the steps run."""
 
     def __init__(
-        self, pipeline: Pipeline, store: LocalStore, night: Night, earlier: list[Night], say: Callable[[str], None]
+        self,
+        pipeline: Pipeline,
+        store: LocalStore,
+        held: lock.Lock,
+        night: Night,
+        earlier: list[Night],
+        say: Callable[[str], None],
     ) -> None:
-        self._pipeline, self._store, self._night, self._earlier, self._say = pipeline, store, night, earlier, say
+        self._pipeline, self._store, self._held = pipeline, store, held
+        self._night, self._earlier, self._say = night, earlier, say
 
     def run(self, stop: Stop) -> None:
         """Run the steps that are not done, up to the first that fails."""
@@ -109,7 +117,7 @@ class _Watch:
         self._keep()
         files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
         try:
-            ended = night_step.run(step, self._pipeline.folder, files, stop)
+            ended = night_step.run(step, self._pipeline.folder, files, stop, self._held.glance)
         except OSError as error:
             raise storage_failure(error, self._store.place, _option(self._pipeline)) from error
         entry.ended = time.time()
@@ -168,6 +176,7 @@ class _Watch:
         self._keep()
 
     def _keep(self) -> None:
+        self._held.check()
         self._night.tries[-1].ended = time.time()
         record.keep(self._store, self._night)
         try:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import shutil
 import tempfile
 import threading
 import time
@@ -20,6 +21,8 @@ import torch
 from cvjobs.clusters import ray
 from cvjobs.common import errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
+from cvjobs.dataset import lock
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.loop.loop import Loop, State, Watch
 from cvjobs.training.loop.process_group import Together
 from cvjobs.training.loop.resources import Resources
@@ -34,18 +37,19 @@ FOLDER = "_cvjobs/team"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: TrainPlan, resources: Resources, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn: Callable[[str], None]) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
-    Raises:
+    ``epoch`` is that of the lock on the run's folder. Raises:
         JobFailed: it cannot go on, or workers died too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
+        OutputHeld: a later run has taken the folder over.
     """
-    with ray.connection(resources.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
+    with ray.connection(resources.address), _board(plan.run, epoch) as board, tempfile.TemporaryDirectory() as scratch:
         failed: list[BaseException] = []
         fit = threading.Thread(
-            target=_fit, args=(plan, resources, board, scratch, failed), name="ray train", daemon=True
+            target=_fit, args=(plan, resources, epoch, board, scratch, failed), name="ray train", daemon=True
         )
         fit.start()
         while fit.is_alive():
@@ -63,7 +67,9 @@ def train(plan: TrainPlan, resources: Resources, watch: Watch, warn: Callable[[s
             ) from failed[0]
 
 
-def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, failed: list[BaseException]) -> None:
+def _fit(
+    plan: TrainPlan, resources: Resources, epoch: int, board: Path, scratch: str, failed: list[BaseException]
+) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not resources.address:  # this machine is not taken away with notice, and the actor that looks costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -81,7 +87,7 @@ def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, faile
         TorchTrainer(
             _work,
             # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
-            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus},
+            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus, "epoch": epoch},
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=each, **scaling),
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
@@ -110,7 +116,12 @@ def _work(config: dict[str, Any]) -> None:
     try:
         if not board.is_dir():
             raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
-        Loop(plan, team, _Notes(board, team.rank), lambda text: _warn(board, text)).run()
+        Loop(
+            plan,
+            team,
+            _Notes(board, team.rank, lock.Glance(LocalStore(plan.run), config["epoch"])),
+            lambda text: _warn(board, text),
+        ).run()
     except CvjobsError as error:
         with contextlib.suppress(OSError):
             _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
@@ -119,15 +130,16 @@ def _work(config: dict[str, Any]) -> None:
 
 
 class _Notes:
-    """Tells the command where training is, and is told whether to stop."""
+    """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once."""
 
-    def __init__(self, board: Path, rank: int) -> None:
-        self._board, self._rank = board, rank
+    def __init__(self, board: Path, rank: int, glance: lock.Glance) -> None:
+        self._board, self._rank, self._glance = board, rank, glance
         self._told = 0.0
 
     def __call__(self, state: State) -> bool:
         if self._rank:
             return False
+        self._glance()
         if time.monotonic() - self._told > TOLD:
             self._told = time.monotonic()
             _put(self._board / _STATE, asdict(state))
@@ -135,22 +147,21 @@ class _Notes:
 
 
 @contextmanager
-def _board(run: str) -> Iterator[Path]:
-    """Yield a folder for notes between the command and the workers, without any of an earlier run."""
-    board = Path(run) / FOLDER
+def _board(run: str, epoch: int) -> Iterator[Path]:
+    """Yield a folder for notes between the command and the workers: a later run's notes go into another one."""
+    boards = Path(run) / FOLDER
+    board = boards / f"{epoch:06d}"
     board.mkdir(parents=True, exist_ok=True)
-    _clear(board)
     try:
         yield board
     finally:
-        _clear(board)
         with contextlib.suppress(OSError):
-            board.rmdir()
-
-
-def _clear(board: Path) -> None:
-    for file in board.iterdir():
-        file.unlink(missing_ok=True)
+            for left in boards.iterdir():  # an earlier run's, which was killed, too
+                if not left.is_dir():
+                    left.unlink()
+                elif left.name <= board.name:
+                    shutil.rmtree(left, ignore_errors=True)
+            boards.rmdir()
 
 
 def _pass_on(board: Path, watch: Watch) -> None:
