@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import re
 import select
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import typer
 import cvjobs
 from cvjobs.common import extras
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.common.progress import tell
 from cvjobs.config import commands, fields, help_text, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
@@ -185,9 +185,7 @@ def _usage(error: typer.TyperException, words: list[str]) -> str:
 
 
 def _failed(sentence: str, code: int) -> int:
-    # A path may hold control characters, and a terminal would obey them.
-    readable = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", sentence)
-    print(f"cvjobs: {readable}", file=sys.stderr, flush=True)
+    tell(sentence)
     return code
 
 

@@ -44,8 +44,7 @@ class Config:
 
 def call(config: Config) -> Outcome:
     """Run what is left of the night and return what became of it."""
-    import sys
-
+    from cvjobs.common.progress import tell
     from cvjobs.operations.nightly import notify as nightly_notify
     from cvjobs.operations.nightly import pipeline_file, run
 
@@ -55,7 +54,7 @@ def call(config: Config) -> Outcome:
         notify = pipeline_file.argv(config.notify_command, "--notify-command")
     if config.dry_run:
         return run.preview(pipeline)
-    outcome = run.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
+    outcome = run.run(pipeline, lambda what: tell(what, "run"))
     if notify:
         nightly_notify.tell(notify, outcome, pipeline.folder)
     return outcome

@@ -90,12 +90,14 @@ def run(config: Config) -> None:
     import json
     from dataclasses import replace
 
+    from cvjobs.common.formatting import visible_lines
+
     _, held = _look(config)
     if held.held and not config.yes and sys.stdin.isatty() and not config.json:
-        print(f"{held.out} is held by {held.holder}.")
+        print(visible_lines(f"{held.out} is held by {held.holder}."))
         if input("Free it? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was changed.")
             return
         config = replace(config, yes=True)
     done = call(config)
-    print(json.dumps(done.as_dict()) if config.json else done)
+    print(json.dumps(done.as_dict()) if config.json else visible_lines(str(done)))

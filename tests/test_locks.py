@@ -24,12 +24,12 @@ from cvjobs.storage.local_store import LocalStore
 HOLDER = [
     sys.executable,
     "-c",
-    "import sys, time\n"
+    "import select, sys\n"
     "from cvjobs.dataset import lock\n"
     "from cvjobs.storage.local_store import LocalStore\n"
     "with lock.held(LocalStore(sys.argv[1])) as held:\n"
     "    while True:\n"
-    "        time.sleep(0.1)\n"
+    "        select.select([], [], [], 0.1)\n"  # under faketime, sleep has no monotonic clock of its own
     "        held.check()\n",
 ]
 OTHER_PROCESSES = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -114,7 +114,7 @@ def test_the_clock_of_a_run_is_set_while_it_works(photos: Path, tmp_path: Path, 
 @pytest.mark.faults
 @pytest.mark.parametrize("step", [YEAR, -YEAR])
 def test_a_command_whose_clock_differs_takes_nothing_from_a_run_that_works(tmp_path: Path, step: int) -> None:
-    fake = {"LD_PRELOAD": clock(), "FAKETIME": f"{step:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fake = {"LD_PRELOAD": clock(), "FAKETIME": f"{step:+d}s"}
     with holding(tmp_path, []) as process:
         ended = subprocess.run(
             [*HOLDER, str(tmp_path)],

@@ -17,6 +17,7 @@ from typing import Any
 from cvjobs import drivers
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.formatting import visible_lines
 from cvjobs.config import fields
 
 
@@ -62,7 +63,7 @@ def run(driver: ModuleType, given: Any) -> int:
     if hasattr(driver, "run"):
         return driver.run(given) or 0
     record = driver.call(given)
-    print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
+    print(json.dumps(record.as_dict()) if getattr(given, "json", False) else visible_lines(str(record)))
     return getattr(record, "exit_code", 0)
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld
+from cvjobs.common.progress import tell
 from cvjobs.dataset import holder as holders
 from cvjobs.dataset import schema
 from cvjobs.dataset.holder import Holder, newest
@@ -153,7 +154,7 @@ def _take(store: Store, epoch: int, record: dict[str, Any]) -> bool:
         return False  # a rival was faster, and has already cleaned up after us
 
 
-def held(store: Store, say: Callable[[str], object] = lambda _: None) -> Lock:
+def held(store: Store, say: Callable[[str], object] = tell) -> Lock:
     """Take the output for this process until the end of a ``with`` block; ``say`` is told where that takes a minute.
 
     Raises OutputHeld with the holder named where it is not free.

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import visible
 from cvjobs.dataset import changes, keys, lock, parts, schema, snapshot
 from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File
@@ -53,8 +54,8 @@ class VerifyReport:
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
-        lines += [f"  problem: {problem}" for problem in self.problems]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  problem: {visible(problem)}" for problem in self.problems]
+        lines += [f"  note: {visible(note)}" for note in self.notes]
         lines.append(
             f"snapshot {self.version} is exact" if not self.exit_code else f"snapshot {self.version} is NOT exact"
         )

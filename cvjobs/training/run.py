@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from cvjobs.common import devices, extras, malloc
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.progress import Progress
+from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
@@ -64,7 +63,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
                     _complete(done, now)
                 return done
         made.case.check(made.request.batch_size)
-        with lock.held(store, progress.say) as held:
+        with lock.held(store) as held:
             stop.guarded = True
             session = _Session(made, store, held, decoder_server, progress, stop)
             if request.find_lr:
@@ -204,4 +203,4 @@ class _Session:
 
 
 def _warn(text: str) -> None:
-    print(f"cvjobs: {text}.", file=sys.stderr, flush=True)
+    tell(f"{text}.")

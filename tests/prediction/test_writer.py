@@ -124,7 +124,7 @@ def test_results_of_another_type_are_failures() -> None:
     assert set(written([GOOD] * 3, [pa.array(["a", "b", "c"])]).values()) == {"unwritable"}
 
 
-EXTREMES = {
+EXTREMES: dict[pa.DataType, list[Any]] = {
     pa.int8(): [-128, 127],
     pa.uint8(): [0, 255],
     pa.int32(): [-(2**31), 2**31 - 1],
@@ -151,7 +151,8 @@ def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
         return st.none() | st.lists(values(kind.value_type), max_size=3)
     if pa.types.is_struct(kind):
         return st.fixed_dictionaries({field.name: values(field.type) for field in kind})
-    return st.none() | st.sampled_from(EXTREMES[kind])
+    extremes: st.SearchStrategy[Any] = st.sampled_from(EXTREMES[kind])
+    return st.none() | extremes
 
 
 def tables(fields: list[pa.Field], rows: int) -> st.SearchStrategy[pa.Table]:

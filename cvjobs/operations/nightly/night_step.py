@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from cvjobs.clusters.jobs_api.runtime import NIGHT
 from cvjobs.common.errors import CvjobsError
+from cvjobs.common.formatting import visible_lines
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
@@ -88,7 +89,7 @@ def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop, glan
 def _pass_on(messages: BinaryIO) -> None:
     """Show what the command has said since we last looked."""
     if new := messages.read():
-        sys.stderr.write(new.decode(errors="replace"))
+        sys.stderr.write(visible_lines(new.decode(errors="replace")))
         sys.stderr.flush()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
+from cvjobs.common.progress import tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import contents, lock, schema
 from cvjobs.operations.nightly import night_page, night_step, record, scores
@@ -164,7 +164,7 @@ class _Watch:
         except CvjobsError:
             return  # an index, or rows of a query: neither has scores
         except Exception as error:  # noqa: BLE001 - see above
-            print(f"cvjobs: the scores of {step.name} cannot be compared ({error}).", file=sys.stderr)
+            tell(f"the scores of {step.name} cannot be compared ({error}).")
             return
         if found:
             entry.scores, entry.titles = list(found.counts), list(found.titles)
@@ -183,4 +183,4 @@ class _Watch:
             night_page.leave(self._store, self._pipeline, self._night, self._earlier)
         except Exception as error:  # noqa: BLE001 - a night is worth more than its page
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-            print(f"cvjobs: this night has no {schema.REPORT} ({why}).", file=sys.stderr)
+            tell(f"this night has no {schema.REPORT} ({why}).")
