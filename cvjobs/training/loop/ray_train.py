@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ RESIZE = 30.0  # seconds between two looks for machines that have come; a checkp
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
 TOLD = 0.5  # seconds between two notes of where training is
-FOLDER = "_cvjobs/team"
+FOLDER, RAY = "_cvjobs/team", "ray"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
@@ -46,11 +45,9 @@ def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn:
         Stopped: ``watch`` asked for it.
         OutputHeld: a later run has taken the folder over.
     """
-    with ray.connection(resources.address), _board(plan.run, epoch) as board, tempfile.TemporaryDirectory() as scratch:
+    with _board(plan.run, epoch) as board, ray.connection(resources.address):
         failed: list[BaseException] = []
-        fit = threading.Thread(
-            target=_fit, args=(plan, resources, epoch, board, scratch, failed), name="ray train", daemon=True
-        )
+        fit = threading.Thread(target=_fit, args=(plan, resources, epoch, board, failed), name="ray train", daemon=True)
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
@@ -67,9 +64,7 @@ def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn:
             ) from failed[0]
 
 
-def _fit(
-    plan: TrainPlan, resources: Resources, epoch: int, board: Path, scratch: str, failed: list[BaseException]
-) -> None:
+def _fit(plan: TrainPlan, resources: Resources, epoch: int, board: Path, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not resources.address:  # this machine is not taken away with notice, and the actor that looks costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -92,7 +87,7 @@ def _fit(
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
-                storage_path=scratch,
+                storage_path=str(board / RAY),
                 failure_config=FailureConfig(max_failures=FAILURES),
                 worker_runtime_env={} if gpu else {"env_vars": malloc.ENVIRONMENT},
             ),
