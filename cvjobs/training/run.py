@@ -165,7 +165,7 @@ class _Session:
         self._progress.note(str(overfit.check(plan, torch.device(resources.device), parts, tell)))
 
     def _alone(self, plan: TrainPlan, resources: Resources) -> None:
-        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn).run()
+        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn, self._held.check).run()
 
     def _together(self, plan: TrainPlan, resources: Resources) -> None:
         from cvjobs.training.loop import ray_train

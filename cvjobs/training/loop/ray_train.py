@@ -111,12 +111,9 @@ def _work(config: dict[str, Any]) -> None:
     try:
         if not board.is_dir():
             raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
-        Loop(
-            plan,
-            team,
-            _Notes(board, team.rank, lock.Glance(LocalStore(plan.run), config["epoch"])),
-            lambda text: _warn(board, text),
-        ).run()
+        store, epoch = LocalStore(plan.run), config["epoch"]
+        notes = _Notes(board, team.rank, lock.Glance(store, epoch))
+        Loop(plan, team, notes, lambda text: _warn(board, text), lambda: lock.check(store, epoch)).run()
     except CvjobsError as error:
         with contextlib.suppress(OSError):
             _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
