@@ -66,7 +66,10 @@ def _run(words: list[str]) -> int:
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:
     """Return the command's Config, or the exit code where an option such as ``--help`` has done everything."""
-    return app(words, prog_name="cvjobs", standalone_mode=False)
+    parsed = app(words, prog_name="cvjobs", standalone_mode=False)
+    if isinstance(parsed, int) and parsed == Stopped.exit_code:  # Typer's own answer to KeyboardInterrupt
+        raise KeyboardInterrupt
+    return parsed
 
 
 def _application() -> typer.Typer:
