@@ -10,7 +10,6 @@ import errno
 import inspect
 import io
 import os
-import re
 import select
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import typer
 import cvjobs
 from cvjobs.common import extras
 from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
+from cvjobs.common.progress import tell
 from cvjobs.config import commands, fields, help_text, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
@@ -129,7 +129,10 @@ def _run(words: list[str]) -> int:
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:
     """Return the command's Config, or the exit code where an option such as ``--help`` has done everything."""
-    return app(words, prog_name="cvjobs", standalone_mode=False)
+    parsed = app(words, prog_name="cvjobs", standalone_mode=False)
+    if isinstance(parsed, int) and parsed == Stopped.exit_code:  # Typer's own answer to KeyboardInterrupt
+        raise KeyboardInterrupt
+    return parsed
 
 
 def _application() -> typer.Typer:
@@ -248,9 +251,7 @@ def _usage(error: typer.TyperException, words: list[str]) -> str:
 
 
 def _failed(sentence: str, code: int) -> int:
-    # A path may hold control characters, and a terminal would obey them.
-    readable = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", sentence)
-    print(f"cvjobs: {readable}", file=sys.stderr, flush=True)
+    tell(sentence)
     return code
 
 

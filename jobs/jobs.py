@@ -48,6 +48,7 @@ def run(config: Config) -> int:
     import json
 
     from cvjobs.clusters.jobs_api import follow, job_lines
+    from cvjobs.common.formatting import visible_lines
 
     if config.action == "wait":
         return follow.follow(_server(config), _id(config))
@@ -58,7 +59,7 @@ def run(config: Config) -> int:
     if config.json:
         print(json.dumps([job.as_dict() for job in found] if isinstance(found, list) else found.as_dict()))
     else:
-        print(job_lines.text(found if isinstance(found, list) else [found]))
+        print(visible_lines(job_lines.text(found if isinstance(found, list) else [found])))
     return 0
 
 

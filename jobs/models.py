@@ -40,9 +40,8 @@ class Families(dict[str, list[str]]):
 
 def call(config: Config) -> Families:
     """Return the names of the families that have models for the task."""
-    import sys
-
+    from cvjobs.common.progress import tell
     from cvjobs.networks.registry import names
 
-    found = names(config.task, lambda sentence: print(f"cvjobs: {sentence}", file=sys.stderr))
+    found = names(config.task, tell)
     return Families({family: offered for family, offered in found.items() if offered})

@@ -129,12 +129,16 @@ def call(config: Config) -> Neighbours | Duplicates:
     """Answer and return what was found; its ``to_arrow()`` returns the rows."""
     _check(config)
     from cvjobs.common.signals import stoppable
+    from cvjobs.dataset import contents
     from cvjobs.indexing.search import output
     from cvjobs.indexing.search.answers import keep
     from cvjobs.indexing.search.opened_index import open_index
     from cvjobs.storage.storage_options import parse_options
+    from cvjobs.storage.store import named
 
     options = parse_options(config.storage_option)
+    if config.html:
+        contents.check_part(named(config.html, options), "name another file with --html", contents.QUERY)
     with (
         stoppable(),
         open_index(config.index, options) as index,

@@ -44,9 +44,8 @@ class Config:
 
 def call(config: Config) -> Outcome:
     """Run what is left of the night and return what became of it."""
-    import sys
-
     from cvjobs.common.errors import JobFailed, explained
+    from cvjobs.common.progress import tell
     from cvjobs.operations.nightly import notify as nightly_notify
     from cvjobs.operations.nightly import pipeline_file, run
 
@@ -57,7 +56,7 @@ def call(config: Config) -> Outcome:
     if config.dry_run:
         return run.preview(pipeline)
     try:
-        outcome = run.run(pipeline, lambda what: print(f"run: {what}", file=sys.stderr, flush=True))
+        outcome = run.run(pipeline, lambda what: tell(what, "run"))
     except Exception as error:
         if notify and isinstance(known := explained(error), JobFailed):  # as where the disk of 'state' is full
             nightly_notify.tell(notify, run.broken_off(pipeline, known), pipeline.folder)

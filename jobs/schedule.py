@@ -7,6 +7,7 @@ For example `cvjobs schedule nightly.yaml --cron "0 2 * * *" --emit systemd`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -106,9 +107,15 @@ def call(config: Config) -> Files:
 
 def _write(made: Files, folder: Path) -> None:
     from cvjobs.common.errors import storage_failure
+    from cvjobs.dataset import contents
+    from cvjobs.storage.store import LocalStore
 
+    contents.check(LocalStore(folder), contents.SCHEDULE)
     begun = False
     try:
+        for name in made:
+            if os.path.lexists(folder / name) and b"cvjobs" not in (folder / name).read_bytes():
+                raise WrongUse(f"{folder / name} is of something else: choose another -o, or delete it.")
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in made.items():
             (folder / name).write_text(content)

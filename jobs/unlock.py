@@ -1,7 +1,7 @@
 """Free an output, an index, a training run or a night whose holder is gone, and say who held it.
 
-Rarely needed: the next command takes over by itself where the holder is dead, or silent for a minute. A batch job, an
-index or a query that does run ends with exit code 5 before it writes again; stop a training run or a night first.
+Rarely needed: the next command takes over by itself where the holder is dead, or silent for a minute. A command that
+does run notices that its output was taken, and ends with exit code 5.
 
 For example `cvjobs unlock vectors`.
 """
@@ -33,9 +33,13 @@ class Config:
 
 @dataclass(frozen=True, kw_only=True)
 class Unlocked:
-    """Who held an output; ``pid`` 0 where nothing did. ``heartbeat`` is the last one, in s since 1970."""
+    """Who held an output; ``heartbeat`` is the last one, in s since 1970.
+
+    Nothing did where ``held`` is False; what the record does not tell, for it is damaged, is empty or 0.
+    """
 
     out: str
+    held: bool = False
     host: str = ""
     pid: int = 0
     since: str = ""
@@ -46,11 +50,13 @@ class Unlocked:
         return dict(vars(self))
 
     def __str__(self) -> str:
-        return f"{self.out} is free; it was held by {self.holder}" if self.pid else f"{self.out} is free already"
+        return f"{self.out} is free; it was held by {self.holder}" if self.held else f"{self.out} is free already"
 
     @property
     def holder(self) -> str:
         """Who held it, in words."""
+        if not self.pid:
+            return "a run whose record is damaged"
         beat = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(self.heartbeat))
         return f"process {self.pid} on {self.host} since {self.since}, last heard of at {beat}"
 
@@ -61,9 +67,11 @@ def _look(config: Config) -> tuple[Any, Unlocked]:
     from cvjobs.storage.store import open_store
 
     store = open_store(config.out, options=parse_options(config.storage_option))
-    found = lock.holder(store) or {}
-    known = {name: found[name] for name in ("host", "pid", "since", "heartbeat") if name in found}
-    return store, Unlocked(out=store.place, **known)
+    found = lock.holder(store)
+    if found is None:
+        return store, Unlocked(out=store.place)
+    who = {name: getattr(found, name) for name in ("host", "pid", "since", "heartbeat")}
+    return store, Unlocked(out=store.place, held=True, **{name: value for name, value in who.items() if value})
 
 
 def call(config: Config) -> Unlocked:
@@ -71,7 +79,7 @@ def call(config: Config) -> Unlocked:
     from cvjobs.dataset import lock
 
     store, held = _look(config)
-    if held.pid and not config.yes:
+    if held.held and not config.yes:
         raise WrongUse(f"{held.out} is held by {held.holder}: where that is gone, give --yes.")
     lock.free(store)
     return held
@@ -82,15 +90,16 @@ def run(config: Config) -> None:
     import json
     from dataclasses import replace
 
+    from cvjobs.common.formatting import visible_lines
     from cvjobs.config import commands
 
     _, held = _look(config)
-    if held.pid and not config.yes and sys.stdin.isatty() and not config.json:
-        print(f"{held.out} is held by {held.holder}.")
+    if held.held and not config.yes and sys.stdin.isatty() and not config.json:
+        print(visible_lines(f"{held.out} is held by {held.holder}."))
         if input("Free it? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was changed.")
             return
         config = replace(config, yes=True)
     done = call(config)
     with commands.printing(done.out):
-        print(json.dumps(done.as_dict()) if config.json else done)
+        print(json.dumps(done.as_dict()) if config.json else visible_lines(str(done)))

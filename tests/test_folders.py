@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Ended, here, some
+from commands import Ended, here, sentence, some
 from PIL import Image
 
 from cvjobs.dataset import contents
@@ -28,6 +28,9 @@ def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "classes" / name).mkdir(parents=True)
         for number in range(6):
             Image.new("RGB", (16, 16), colour).save(root / "classes" / name / f"{number}.png")
+    (root / "truth.csv").write_text(
+        "path,label\n" + "".join(f"{image.relative_to(root / 'photos')},red\n" for image in photos_of(root))
+    )
     for name in COMMANDS:
         assert work(root, name, root / name).code == 0, name
     for name, marks in BEGUN.items():
@@ -37,6 +40,10 @@ def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "other").mkdir()
     (root / "other" / "report.html").write_text("of something else")
     return root
+
+
+def photos_of(root: Path) -> list[Path]:
+    return sorted((root / "photos").rglob("*.jpg"))
 
 
 def work(root: Path, command: str, out: Path, *more: str) -> Ended:
@@ -51,11 +58,13 @@ def work(root: Path, command: str, out: Path, *more: str) -> Ended:
         "classify": (root / "photos", "--model", root / "train"),
         "index": (root / "embed",),
         "query": (root / "index", root / "embed"),
+        "eval": (root / "classify", root / "truth.csv"),
+        "schedule": (root / "run.yaml", "--cron", "@daily"),
     }[command]
     return here(command, *words, "-o", out, *more)
 
 
-COMMANDS = ("embed", "train", "classify", "index", "query", "run")
+COMMANDS = ("embed", "train", "classify", "index", "query", "run", "eval", "schedule")
 BEGUN = {
     "embed.begun": ("_cvjobs/format.json",),
     "index.begun": ("_cvjobs/format.json",),
@@ -69,6 +78,7 @@ HELD = {
     "index": contents.INDEX,
     "query": contents.QUERY,
     "run": contents.NIGHTS,
+    "eval": contents.EVAL,
     "other": contents.OTHER,
 }
 
@@ -83,23 +93,100 @@ def test_whose_folder_it_is(made: Path, folder: str) -> None:
     assert contents.of(LocalStore(made / folder)) == {HELD[folder.removesuffix(".begun")]}
 
 
-@pytest.mark.parametrize("folder", [*HELD, *BEGUN])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_writes_into_the_folder_of_another(made: Path, command: str, folder: str) -> None:
+def test_no_command_writes_into_the_folder_of_another(made: Path) -> None:
+    """All commands that write a folder, on all kinds of folders; ``pytest -s`` prints the table of exit codes."""
+    folders = [*HELD, *BEGUN]
+    print(f"\n{'':10}", *(f"{folder:>15}" for folder in folders))
+    for command in COMMANDS:
+        cells = [cell(made, command, folder) for folder in folders]
+        print(f"{command:10}", *(f"{one:>15}" for one in cells), flush=True)
+
+
+def cell(made: Path, command: str, folder: str) -> str:
+    """The exit codes of a command on a folder, which is as before where the command refuses it."""
     own = folder.removesuffix(".begun")
     if own == command or (HELD[own] == HELD.get(command) and folder.endswith(".begun")):
-        return  # its own, and of one that embed or classify has begun there is no saying whose it was
+        return "own"  # and of one that embed or classify has begun there is no saying whose it was
+    if own == "other" and command in ("eval", "schedule"):
+        return "room beside"
     before = state(made / folder)
-    for more in [(), ("--overwrite",)] if command in ("embed", "classify", "train") else [()]:
+    several = [(), ("--overwrite",)] if command in ("embed", "classify", "train") else [()]
+    for more in several:
         ended = work(made, command, made / folder, *more)
         assert (ended.code, ended.out) == (2, ""), ended
         held = f"the results of `cvjobs {own}`" if HELD[own] == HELD.get(command) else HELD[own]
         assert f"{made / folder} holds {held}: " in ended.err
     assert state(made / folder) == before
+    return " ".join("2" for _ in several)
+
+
+def parts_of(made: Path) -> list[Path]:
+    """What every command left in its own folder, but for schedules and files of something else."""
+    found = [made / name / "_cvjobs" / "lease" for name in HELD if (made / name / "_cvjobs").exists()]
+    return [*found, *(path for name in HELD if name != "other" for path in sorted((made / name).iterdir()))]
+
+
+def test_no_command_writes_into_a_part_of_an_output(made: Path) -> None:
+    """Each entry of each kind of folder, named as a file to export to, a page, and as a folder of each command."""
+    before = {file: digest for name in HELD for file, digest in state(made / name).items()}
+    for place in parts_of(made):
+        whole = next(parent for parent in place.parents if parent.parent == made)
+        tried = [
+            here("export", made / "classify", "--format", "csv", "-o", place / "x" if place.is_dir() else place),
+            here("query", made / "index", made / "embed", "--html", place / "x" if place.is_dir() else place),
+            here("export", made / "classify", "--format", "jsonl", "-o", place / "x" if place.is_dir() else place),
+        ]
+        if place.is_dir():
+            tried += [work(made, command, place) for command in COMMANDS]
+        for number, ended in enumerate(tried):
+            if number == 1 and whole.name == "query":
+                continue  # the page of an answer may be beside it
+            assert ended.code == 2, (place, number, ended)
+            assert f" in {whole}" in ended.err or "inside the output that is exported" in ended.err, ended
+            assert ended.out == ""
+    after = {file: digest for name in HELD for file, digest in state(made / name).items()}
+    answers = {file: digest for file, digest in after.items() if "/query/" in file}
+    assert {**after, **answers} == {**before, **answers}
+
+
+def test_a_part_that_an_output_will_have_is_refused_too(made: Path) -> None:
+    for place in (
+        made / "train" / "cache",
+        made / "train.begun" / "checkpoints",
+        made / "embed.begun" / "summary.json",
+    ):
+        assert not place.exists()
+        ended = here("export", made / "classify", "--format", "csv", "-o", place)
+        assert f"{place} is a part of " in sentence(ended, 2)
+        assert not place.exists()
+
+
+def test_files_beside_those_of_an_output_are_taken(made: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(made / "classify", tmp_path / "labels")
+    before = state(out)
+    for _ in range(2):
+        assert here("export", out, "--format", "csv", "-o", out / "labels.csv").code == 0
+        assert work(made, "eval", out / "eval").code == 0
+        assert here("query", made / "index", made / "embed", "--html", tmp_path / "report.html").code == 0
+    shutil.copytree(made / "eval", tmp_path / "both")
+    shutil.copytree(out, tmp_path / "both", dirs_exist_ok=True)  # as eval was allowed to make it
+    assert work(made, "eval", tmp_path / "both").code == 0
+    assert work(made, "classify", tmp_path / "both").code == 0
+    assert {file: digest for file, digest in state(out).items() if file in before} == before
+
+
+def test_a_schedule_replaces_what_it_made_and_nothing_else(made: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        ended = work(made, "schedule", tmp_path, "--emit", "systemd")
+        assert ended.code == 0, ended
+    service = next(tmp_path.glob("*.service"))
+    service.write_text("[Service]\n")
+    assert f"{service} is of something else" in sentence(work(made, "schedule", tmp_path, "--emit", "systemd"), 2)
+    assert service.read_text() == "[Service]\n"
 
 
 def test_an_empty_folder_and_one_with_files_of_others_are_taken(made: Path, tmp_path: Path) -> None:
-    for command in ("embed", "index", "query"):
+    for command in ("embed", "index", "query", "eval", "schedule"):
         (tmp_path / command).mkdir()
         (tmp_path / command / "notes.txt").write_text("mine")
         assert work(made, command, tmp_path / command).code == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -228,7 +229,7 @@ def expire(store: LocalStore) -> None:
     """Make the heartbeat of the run that holds an output two minutes old."""
     holder = lock.holder(store)
     assert holder is not None, "no run holds it"
-    record = {k: v for k, v in holder.items() if k != "age"}
+    record = json.loads(holder.content)
     record["heartbeat"] -= 120
     record["machine"] = "another"  # where nobody can look for its process
     name = f"{dataset_schema.LEASE}/hb-{lock.newest(store):06d}.json"

@@ -41,11 +41,26 @@ CODES: dict[str, Code] = {
 }
 
 
+LONGEST = 500  # characters of a sentence
+
+
 @dataclass(frozen=True)
 class Failure:
-    """Why one image has no result: the step that failed, a code of ``CODES`` and a sentence."""
+    """Why one image has no result: the step that failed, a code of ``CODES`` and a sentence.
+
+    The sentence is text that a column can hold, whatever was put into it.
+    """
 
     stage: Literal["list", "read", "decode", "infer", "worker"]
     code: str
     detail: str
     attempts: int = 1
+
+    def __post_init__(self) -> None:
+        """Bring the sentence into its column's range."""
+        object.__setattr__(self, "detail", sentence(self.detail))
+
+
+def sentence(text: str) -> str:
+    r"""Return text of at most ``LONGEST`` characters that UTF-8 has: what it has not is ``\udcff`` and the like."""
+    return text[:LONGEST].encode("utf-8", "backslashreplace").decode()[:LONGEST]

@@ -1,4 +1,4 @@
-"""How pages write numbers, times and names: short, in the reader's units, and harmless whatever a name holds."""
+"""How pages and terminals show numbers, times and names: short, in the reader's units, harmless whatever they hold."""
 
 from __future__ import annotations
 
@@ -71,6 +71,18 @@ def percent(share: float) -> str:
 def visible(text: str) -> str:
     r"""Return text in which every character shows: control and direction marks as ``\x0a`` or ``\u202e``."""
     return "".join(_shown(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+
+
+def without_controls(text: str, besides: str = "") -> str:
+    r"""Return text in which control characters are ``\x1b`` and the like, but for those of ``besides``."""
+    if text.isprintable():
+        return text
+    return "".join(_shown(c) if unicodedata.category(c) == "Cc" and c not in besides else c for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return text for a terminal or a log: visible but for the ends of its lines, and tabs."""
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
 
 
 def _shown(character: str) -> str:

@@ -8,9 +8,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from cvjobs.common.formatting import clock
+from cvjobs.common.formatting import clock, visible, visible_lines
 
 EVERY = 10.0
+
+
+def tell(what: str, who: str = "cvjobs") -> None:
+    """Print a line on stderr; a name in it may hold anything, and a terminal would obey it."""
+    print(f"{who}: {visible(what)}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -50,14 +55,16 @@ class Progress:
     def say(self, what: str) -> None:
         """Show what the run is doing before it computes."""
         if self._bar is not None:
-            self._bar.update(self._task, description=what)
+            from rich.markup import escape
+
+            self._bar.update(self._task, description=escape(visible(what)))
 
     def note(self, what: str) -> None:
         """Print a line that stays."""
         if self._bar is not None:
-            self._bar.console.print(f"{self._title}: {what}", markup=False, highlight=False)
+            self._bar.console.print(f"{self._title}: {visible_lines(what)}", markup=False, highlight=False)
         else:
-            print(f"{self._title}: {what}", file=sys.stderr, flush=True)
+            print(f"{self._title}: {visible_lines(what)}", file=sys.stderr, flush=True)
 
     def counting(self, total: int) -> Callable[[int], None]:
         """Return what shows how many of ``total`` images are done, and how fast, whenever it is told."""
@@ -81,4 +88,4 @@ class Progress:
             self._bar.update(self._task, description=self._title, total=total, completed=done, rate=text, count=count)
         elif time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
-            print(f"{self._title}: {done:,}/{total:,} {what}, {text}", file=sys.stderr, flush=True)
+            tell(f"{done:,}/{total:,} {what}, {text}", self._title)

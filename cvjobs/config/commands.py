@@ -21,6 +21,7 @@ from typing import Any
 from cvjobs import drivers
 from cvjobs.common import plugins
 from cvjobs.common.errors import JobFailed, WrongUse, explained, limit, nearest
+from cvjobs.common.formatting import visible_lines
 from cvjobs.config import fields
 
 
@@ -68,7 +69,7 @@ def run(driver: ModuleType, given: Any) -> int:
     record = driver.call(given)
     left = next(filter(None, (getattr(record, name, "") for name in ("to", "out", "report"))), "")
     with printing("" if getattr(given, "dry_run", False) else left):
-        print(json.dumps(record.as_dict()) if getattr(given, "json", False) else record)
+        print(json.dumps(record.as_dict()) if getattr(given, "json", False) else visible_lines(str(record)))
     return getattr(record, "exit_code", 0)
 
 

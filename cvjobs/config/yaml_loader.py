@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import yaml
+
+from cvjobs.common.progress import tell
 
 
 class YamlLoader(yaml.BaseLoader):
@@ -20,5 +21,5 @@ class YamlLoader(yaml.BaseLoader):
         for name, given in lines.items():
             if len(given) > 1:
                 told = f"{self.name} gives {name!r} {len(given)} times: the one in line {given[-1]} counts"
-                print(f"cvjobs: {told}.", file=sys.stderr)
+                tell(f"{told}.")
         return super().construct_mapping(node, deep)

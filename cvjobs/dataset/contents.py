@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import schema, sealed
-from cvjobs.storage.store import Store
+from cvjobs.storage.store import Store, above
 
 RESULTS, INDEX, QUERY = "images' results", "an index", "the answers of a query"
-RUN, NIGHTS = "a training run", "the nights of a pipeline"
+RUN, NIGHTS, EVAL = "a training run", "the nights of a pipeline", "an evaluation"
+SCHEDULE, MASKS = "schedules", "masks"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
-# In the folder of a training run, of a pipeline's nights and of an index.
-RUN_CONFIG, NIGHT_RECORDS, INDEX_RECORD = "config.json", "nights", "index.json"
+# In the folder of a training run, of a pipeline's nights, of an evaluation and of an index.
+RUN_CONFIG, NIGHT_RECORDS, EVAL_NUMBERS, INDEX_RECORD = "config.json", "nights", "eval.json", "index.json"
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
 _RUN = {RUN_CONFIG, "checkpoints", "model.safetensors"}
+_NUMBER = re.compile(r"g\d{6,}-[0-9a-f]{8}")  # of an index's generation
+# What is directly in the folder of some command's output, and of that command alone.
+_ENTRIES = {
+    *("_cvjobs", schema.DATA, schema.ERRORS, schema.REPORT, schema.SUMMARY, INDEX_RECORD),
+    *(*_RUN, "cache", "tensorboard", "errors.parquet", "history.parquet", "leaks.parquet", "predictions.parquet"),
+    *("reconstructions.parquet", NIGHT_RECORDS, EVAL_NUMBERS, "eval.html"),
+}
 
 
 def signature(store: Store) -> dict[str, Any]:
@@ -44,6 +53,8 @@ def of(store: Store) -> set[str]:
         found.add(_MADE.get(str(made)) or (INDEX if INDEX_RECORD in names else RESULTS))
     if len(names & _RUN) > 1 or (RUN_CONFIG in names and _is_run(store)):
         found.add(RUN)
+    if EVAL_NUMBERS in names:
+        found.add(EVAL)
     if NIGHT_RECORDS in names and not found:
         found.add(NIGHTS)
     if not found and names & {schema.REPORT, schema.SUMMARY}:
@@ -60,7 +71,26 @@ def _is_run(store: Store) -> bool:
 
 
 def check(store: Store, own: str, remedy: str = "choose another -o") -> None:
-    """Raise WrongUse for a folder that holds the output of another command than those that make ``own``."""
+    """Raise WrongUse for a folder that holds the output of another command than those that make ``own``.
+
+    Nor may it be a part of one. What has names of its own has room beside a page of something else.
+    """
     found = of(store)
+    if own in (EVAL, SCHEDULE, MASKS):
+        found.discard(OTHER)
     if found and own not in found:
         raise WrongUse(f"{store.place} holds {min(found)}: {remedy}.")
+    if own not in found:
+        check_part(store, remedy)
+
+
+def check_part(store: Store, remedy: str = "choose another -o", besides: str = OTHER) -> None:
+    """Raise WrongUse for a place, a file's or a folder's, that is a part of some command's output.
+
+    ``besides`` is a kind of output that has room for it.
+    """
+    for name, folder in above(store):
+        if name in _ENTRIES or _NUMBER.fullmatch(name):
+            found = of(folder) - {OTHER, besides}
+            if found:
+                raise WrongUse(f"{store.place} is a part of {min(found)} in {folder.place}: {remedy}.")

@@ -21,11 +21,11 @@ from cvjobs.common import plugins
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.plugins import BrokenPlugin
-from cvjobs.dataset import schema
+from cvjobs.dataset import contents, schema
 from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
 from cvjobs.storage.object_store import address
 from cvjobs.storage.storage_options import Options
-from cvjobs.storage.store import file_at, open_store
+from cvjobs.storage.store import file_at, named, open_store
 
 AT_ONCE = 256  # images as Python's values
 
@@ -189,3 +189,4 @@ def _check_place(output: ExportedOutput, to: str) -> None:
         inside = folder if address(folder) else os.path.realpath(folder)
         if place == inside or place.startswith(f"{inside}/"):
             raise WrongUse(f"{to} is inside the output that is exported: choose another -o.")
+    contents.check_part(named(to, output.options))

@@ -1,87 +1,31 @@
 """The lock on an output: politeness between runs. Exactness never depends on it.
 
-The holder writes a heartbeat. On its own machine its process is looked at as well, told apart by its start in ticks of
-the kernel, which no setting of the clock moves. A heartbeat from the future, or an old one of a process that runs,
-says nothing: a clock was set. Such a one is watched for a minute of this machine's monotonic time.
+The holder writes a heartbeat; on its own machine its process is looked at as well. A heartbeat from the future, an old
+one of a process that runs, or a damaged record says nothing: a clock was set, or a file was. Such a one is watched for
+a minute of this machine's monotonic time.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld
+from cvjobs.common.progress import tell
+from cvjobs.dataset import holder as holders
 from cvjobs.dataset import schema
+from cvjobs.dataset.holder import Holder, newest
 from cvjobs.storage.store import Store
+
+__all__ = ["Glance", "Lock", "check", "free", "held", "holder", "newest", "taken_over"]
 
 LIVE = 60.0
 BEAT = 5.0
-
-
-def _machine() -> str:
-    """Return what identifies this boot and process namespace: only there can a pid be looked up."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
-
-
-def _started(pid: int) -> float | None:
-    """Return when a process started (s since 1970), None where there is none (a zombie is none)."""
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
-
-
-def _ticks(pid: int) -> int | None:
-    """Return when a process started, in ticks of the kernel since the boot; None where there is no way to know."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _is_there(record: dict[str, Any]) -> bool:
-    """Return whether the process that wrote a record of this machine is still there."""
-    pid, ticks = int(record["pid"]), record.get("ticks")
-    started = _started(pid)
-    if started is None:
-        return False
-    if ticks is not None and (now := _ticks(pid)) is not None:
-        return bool(now == ticks)
-    return abs(started - float(record["process_started"])) <= 1.0  # a record of 0.1.0
-
-
-def _stands_still(pid: int) -> bool:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    return False
-
-
-def _holds(record: dict[str, Any]) -> bool | None:
-    """Return whether the run that wrote a record holds the output now; None where only watching it can tell."""
-    if record.get("released"):
-        return False
-    age = time.time() - float(record["heartbeat"])
-    if record["machine"] == _machine():
-        if not _is_there(record):
-            return False
-        if age > LIVE:
-            return False if _stands_still(int(record["pid"])) else None
-    elif age > LIVE:
-        return False
-    return True if age >= -BEAT else None
+GLANCE = 1.0
 
 
 def taken_over(place: str) -> str:
@@ -91,12 +35,34 @@ def taken_over(place: str) -> str:
     )
 
 
+class Glance:
+    """Looks, at most once a second, whether a later run has taken an output over: cheap to call often."""
+
+    def __init__(self, store: Store, epoch: int) -> None:
+        self._store, self._epoch = store, epoch
+        self._looked = -GLANCE
+
+    def __call__(self) -> None:
+        """Raise OutputHeld where one has; a store that does not answer now may do so the next time."""
+        if (now := time.monotonic()) - self._looked >= GLANCE:
+            self._looked = now
+            with suppress(JobFailed):
+                check(self._store, self._epoch)
+
+
+def check(store: Store, epoch: int) -> None:
+    """Raise OutputHeld where a later run has taken an output over from the one of this epoch."""
+    if newest(store) > epoch:
+        raise OutputHeld(taken_over(store.place))
+
+
 class Lock:
     """This run's hold on an output, in a ``with`` block; ``epoch`` orders the runs that ever held it."""
 
     def __init__(self, store: Store, epoch: int, holder: dict[str, Any]) -> None:
         self.store, self.epoch, self._holder = store, epoch, holder
         self._stop = threading.Event()
+        self.glance = Glance(store, epoch)
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
 
@@ -131,75 +97,57 @@ class Lock:
 
     def check(self) -> None:
         """Raise OutputHeld where a later run has taken the output over."""
-        if self.overtaken():
-            raise OutputHeld(taken_over(self.store.place))
+        check(self.store, self.epoch)
 
 
 # Outputs that this process gave free and could not say so in, on a disk that was full: with the epochs of its locks.
 _UNRELEASED: dict[str, int] = {}
 
 
-def newest(store: Store) -> int:
-    """Return the highest lock epoch that was ever taken, 0 for a new output."""
-    epochs = [name[6:12] for name in store.names(schema.LEASE) if name.startswith("epoch-")]
-    return max((int(e) for e in epochs if e.isdigit()), default=0)
-
-
-def _newest_record(store: Store) -> dict[str, Any] | None:
-    epoch = newest(store)
-    for name in (f"hb-{epoch:06d}.json", f"epoch-{epoch:06d}.json"):
-        try:
-            record = schema.unpack(store.read(f"{schema.LEASE}/{name}"))
-        except FileNotFoundError:
-            continue
-        if record is not None:
-            return record
-    return None
-
-
-def _freed(store: Store, record: dict[str, Any]) -> bool:
+def _freed(store: Store, found: Holder) -> bool:
     """Return whether this process itself gave the output free without being able to write so."""
-    ours = _UNRELEASED.get(store.place) == newest(store) and int(record["pid"]) == os.getpid()
-    return ours and record["machine"] == _machine()
+    ours = _UNRELEASED.get(store.place) == newest(store) and found.pid == os.getpid()
+    return ours and found.machine == holders.machine()
 
 
-def holder(store: Store) -> dict[str, Any] | None:
-    """Return who holds the output, or may hold it: host, pid, since and heartbeat age in s; None where it is free."""
-    record = _newest_record(store)
-    if record is None or _freed(store, record) or _holds(record) is False:
-        return None
-    return {**record, "age": time.time() - float(record["heartbeat"])}
+def holder(store: Store) -> Holder | None:
+    """Return who holds the output, or may hold it; None where it is free."""
+    found = holders.read(store)
+    return None if found is None or _freed(store, found) or found.holds(LIVE, BEAT) is False else found
 
 
-def _watched(store: Store, say: Callable[[str], object]) -> dict[str, Any] | None:
-    """Return who holds the output, None where it is free; a heartbeat that says nothing is watched for a minute."""
-    first = _newest_record(store)
-    if first is None or _freed(store, first) or (holds := _holds(first)) is False:
+def _watched(store: Store, say: Callable[[str], object]) -> Holder | None:
+    """Return who holds the output, None where it is free; a record that says nothing is watched for a minute."""
+    first = holders.read(store)
+    if first is None or _freed(store, first) or (holds := first.holds(LIVE, BEAT)) is False:
         return None
     if holds:
         return first
-    say(f"watching the heartbeat of process {first['pid']} on {first['host']}, whose clock differs, for up to a minute")
+    if first.sound:
+        what = f"the heartbeat of process {first.pid} on {first.host}, whose clock differs,"
+    else:
+        what = "the lock, whose record is damaged,"
+    say(f"watching {what} for up to a minute")
     deadline = time.monotonic() + LIVE
     while time.monotonic() < deadline:
         time.sleep(min(1.0, BEAT))
-        if (now := _newest_record(store)) is None or now.get("released"):
+        now = holders.read(store)
+        if now is None or now.gone or (now.sound and now.released):
             return None
-        if now != first:
+        if now.content != first.content:
             return now
-        if now["machine"] == _machine() and not _is_there(now):
-            return None
     return None
 
 
-def free(store: Store) -> dict[str, Any] | None:
+def free(store: Store) -> Holder | None:
     """Take the output from the run that holds it, or may hold it, and return what that said of itself.
 
-    A run that calls ``Lock.check`` before it writes ends with OutputHeld. None where the output was free already.
+    A run that calls ``Lock.check`` or ``Lock.glance`` ends with OutputHeld. None where the output was free already.
     """
     current = holder(store)
     if current is None:
         return None
-    record = {**current, "released": True}
+    record = {**holders.of_this_process(), "released": True}
     while not store.create(f"{schema.LEASE}/epoch-{newest(store) + 1:06d}.json", schema.pack(record)):
         pass  # another command took the number: the next one
     return current
@@ -219,7 +167,7 @@ def _take(store: Store, epoch: int, record: dict[str, Any]) -> bool:
         return False  # a rival was faster, and has already cleaned up after us
 
 
-def held(store: Store, say: Callable[[str], object] = lambda _: None) -> Lock:
+def held(store: Store, say: Callable[[str], object] = tell) -> Lock:
     """Take the output for this process until the end of a ``with`` block; ``say`` is told where that takes a minute.
 
     Raises OutputHeld with the holder named where it is not free.
@@ -227,23 +175,14 @@ def held(store: Store, say: Callable[[str], object] = lambda _: None) -> Lock:
     # In this order: where a rival takes this epoch after we looked for a holder, we cannot take it.
     epoch = newest(store) + 1
     current = _watched(store, say)
-    pid = os.getpid()
-    record = {
-        "host": socket.gethostname(),
-        "machine": _machine(),
-        "pid": pid,
-        "process_started": _started(pid),
-        "ticks": _ticks(pid),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        "heartbeat": time.time(),
-    }
+    record = holders.of_this_process()
     store.writer = f"r{epoch:06d}"
     if current is None and _take(store, epoch, record):
-        marks = [name for name in store.names(schema.LEASE) if name.startswith(("epoch-", "hb-"))]
-        store.delete(*(f"{schema.LEASE}/{n}" for n in marks if n.rsplit("-", 1)[1] < f"{epoch:06d}.json"))
+        marks = store.names(schema.LEASE)
+        store.delete(*(f"{schema.LEASE}/{n}" for n in marks if (holders.epoch_of(n) or epoch) < epoch))
         return Lock(store, epoch, record)
-    current = current or holder(store) or record
+    current = current or holder(store) or holders.of(record, b"")
     raise OutputHeld(
-        f"{store.place} is held by process {current['pid']} on {current['host']} since {current['since']}: "
+        f"{store.place} is held by {current}: "
         "wait for it or stop it, then run the same command again; `cvjobs unlock` frees an output whose holder is gone."
     )

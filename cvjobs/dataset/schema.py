@@ -105,7 +105,7 @@ def new_run(lease_epoch: int) -> str:
 def epoch_of(name: str) -> int | None:
     """Return the lock's epoch in a run id, or in a part's or temporary file's name that carries one."""
     for piece in name.split("-"):
-        if len(piece) == 7 and piece[0] == "r" and piece[1:].isdigit():
+        if len(piece) >= 7 and piece[0] == "r" and piece[1:].isdigit():
             return int(piece[1:])
     return None
 
@@ -116,9 +116,9 @@ def pack(record: dict[str, Any]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Any] | None:
-    """Return a JSON record, or None where a kill cut it short."""
+    """Return a JSON record, or None where a kill cut it short or it is damaged."""
     try:
         record = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

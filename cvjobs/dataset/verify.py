@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import CvjobsError, WrongUse
+from cvjobs.common.formatting import visible
 from cvjobs.dataset import changes, contents, keys, lock, parts, run_files, schema, sealed, snapshot, versions
 from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File, Part
@@ -55,9 +56,9 @@ class VerifyReport:
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
-        lines += [f"  repaired: {sentence}" for sentence in self.repaired]
-        lines += [f"  problem: {problem}" for problem in self.problems]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  repaired: {visible(sentence)}" for sentence in self.repaired]
+        lines += [f"  problem: {visible(problem)}" for problem in self.problems]
+        lines += [f"  note: {visible(note)}" for note in self.notes]
         lines.append(
             f"snapshot {self.version} is exact" if not self.exit_code else f"snapshot {self.version} is NOT exact"
         )
@@ -187,7 +188,7 @@ def _strays(store: Store, base: Snapshot, late: list[Part]) -> tuple[list[str], 
     """Return problems and notes about files that are not part of the snapshot."""
     problems, notes = [], []
     if holder := lock.holder(store):
-        return [], [f"process {holder['pid']} on {holder['host']} is writing to it now"]
+        return [], [f"{holder} is writing to it now"]
     if late:
         notes.append(f"{len(late)} parts of a run that did not end are not merged yet: the same command merges them")
     listed = {f.name for f in (*base.results, *base.errors)}

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.dataset import contents
 from cvjobs.evaluation import classify, detect, semantic
 from cvjobs.evaluation.eval_page import Show, page
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
@@ -17,7 +18,7 @@ from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
-NUMBERS, PAGE = "eval.json", "eval.html"
+NUMBERS, PAGE = contents.EVAL_NUMBERS, "eval.html"
 
 
 def evaluate(
@@ -39,6 +40,7 @@ def evaluate(
     given = open_predictions(predictions, options)
     known = ground_truth_open.read(truth, given.task, names)
     store = open_store(out or _beside(given), options=options)
+    contents.check(store, contents.EVAL)
     sides = Sides(
         task=given.task,
         predictions=given.place,

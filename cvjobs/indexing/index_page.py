@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common.progress import tell
 from cvjobs.dataset import schema
 from cvjobs.html import render
 from cvjobs.html.thumbnails import thumbnails
@@ -40,7 +40,7 @@ def leave(
         store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-        print(f"cvjobs: this index has no {schema.REPORT} ({why}).", file=sys.stderr)
+        tell(f"this index has no {schema.REPORT} ({why}).")
 
 
 def _examples(store: Store, newest: Generation, storage: Mapping[str, str], ours: bool) -> list[dict[str, Any]]:

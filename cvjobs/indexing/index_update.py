@@ -57,7 +57,7 @@ def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport
     # What is free now limits a new base; an index that is there is not refused for it.
     if request.max_memory or known is None or not _satisfies(known, request, embeddings):
         kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
-    with lock.held(store, say) as held, embeddings.reader.unless_replaced("run the same command again"):
+    with lock.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
         contents.sign(store, contents.INDEX, embeddings.reader.store.place)
         current = generation.latest(store)
         if current is not None:

@@ -5,7 +5,6 @@ A driver brings the command's name and a way to resolve its model; everything el
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
-from cvjobs.common.progress import Progress
+from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset import contents, lock, parts, schema, snapshot
@@ -85,7 +84,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         context.workers()
         if options.dry_run:
             return dry_run.run(context, base)
-        with lock.held(store, progress.say) as held:
+        with lock.held(store) as held:
             return _run(context, held, progress, stop, run)
 
 
@@ -152,7 +151,7 @@ def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summar
         # A full disk ends the run with its own sentence already.
         if run.status == "finished" or not isinstance(error, CvjobsError):
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-            print(f"cvjobs: this run has no {schema.REPORT} ({why}).", file=sys.stderr)
+            tell(f"this run has no {schema.REPORT} ({why}).")
 
 
 def _compute(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.failures import CODES
+from cvjobs.common.formatting import visible
 
 REASONS = 8  # why files were skipped: the most frequent ones in the text, all of them in the JSON
 
@@ -52,7 +53,7 @@ class Summary:
             lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
         if self.skipped_by:
             reasons = Counter(self.skipped_by).most_common()
-            shown = [f"{n:,} {why}" for why, n in reasons[:REASONS]]
+            shown = [f"{n:,} {visible(why)}" for why, n in reasons[:REASONS]]
             if rest := sum(n for _, n in reasons[REASONS:]):
                 shown.append(f"{rest:,} of {len(reasons) - REASONS:,} other kinds")
             lines.append("  skipped " + ", ".join(shown))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvjobs.common.failures import sentence
 from cvjobs.common.paths import image_id, path_text
 from cvjobs.storage.addresses import Refused
 from cvjobs.storage.remote_files import RemoteState
@@ -105,15 +106,23 @@ def path_columns(paths: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
 
 def representable(time: int) -> int:
     """Return the time in ns that is nearest to this one and fits into 64 bits: in the years 1677 to 2262."""
-    return min(max(time, int(_INT64.min)), int(_INT64.max))
+    return _bounded(time, int(_INT64.min))
+
+
+def _bounded(number: int, least: int) -> int:
+    return min(max(number, least), int(_INT64.max))
 
 
 def stat_columns(sizes: Sequence[int], times: Sequence[int]) -> tuple[pa.Array, pa.Array, npt.NDArray[np.uint64]]:
     """Return the columns ``bytes`` and ``modified``, and the versions, of n sizes and times in ns.
 
-    Times beyond the years 1677 to 2262, which 64 bits of nanoseconds cannot hold, become the nearest that can.
+    Times beyond the years 1677 to 2262, which 64 bits of nanoseconds cannot hold, become the nearest that can, and so
+    do sizes, which a server may claim as it likes.
     """
-    size_array = np.array(sizes, dtype=np.int64)
+    try:
+        size_array = np.array(sizes, dtype=np.int64)
+    except OverflowError:
+        size_array = np.array([_bounded(size, 0) for size in sizes], dtype=np.int64)
     try:
         time_array = np.array(times, dtype=np.int64)
     except OverflowError:
@@ -211,5 +220,5 @@ def failure_batch(paths: Sequence[bytes], codes: Iterable[str], details: Iterabl
         pa.nulls(count, IMAGES.field("modified").type),
         pa.array(np.zeros(count, np.uint64)),
     ]
-    columns = [path, ids, *unknown, pa.array(codes, pa.string()), pa.array(details, pa.string())]
+    columns = [path, ids, *unknown, pa.array(codes, pa.string()), pa.array(map(sentence, details), pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=FAILURES)

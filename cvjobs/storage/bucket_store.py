@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import posixpath
@@ -36,6 +37,13 @@ class BucketStore:
         self.root, self.writer, self.place = root, writer, str(root)
         self._client = Buckets(options).client(root)
         self._refuses_twice = False
+
+    def parent(self) -> BucketStore:
+        """Return the store of the prefix that this one's lies in."""
+        found = copy.copy(self)
+        found.root = self.root._replace(key=self.root.key.rpartition("/")[0])
+        found.place = str(found.root)
+        return found
 
     def write(self, name: str, fill: Callable[[BinaryIO], None]) -> Written:
         """See ``Store.write``."""

@@ -19,7 +19,7 @@ from cvjobs.storage.hashing import Written
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.object_store import SCHEMES, address
 
-__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "file_at", "in_flight", "open_store"]
+__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "above", "file_at", "in_flight", "named", "open_store"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -93,6 +93,27 @@ def file_at(place: str, options: Mapping[str, str] | None = None, option: str = 
     if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with {option}.")
     return open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option), name
+
+
+def named(place: str, options: Mapping[str, str] | None = None) -> Store:
+    """Return the store of a place that a user named, be it a folder, a file or nothing yet."""
+    if bucket := address(place):
+        return BucketStore(bucket, "reader", options or {})
+    return LocalStore(_path(place).absolute())
+
+
+def above(store: Store) -> Iterator[tuple[str, Store]]:
+    """Yield the folders that a store's lies in, the nearest first, each with the name in it that leads there."""
+    if isinstance(store, LocalStore):
+        below = Path(os.path.realpath(store.root))
+        for parent in below.parents:
+            yield below.name, LocalStore(parent)
+            below = parent
+    elif isinstance(store, BucketStore):
+        while store.root.key:
+            name = store.root.key.rpartition("/")[2]
+            store = store.parent()
+            yield name, store
 
 
 def _path(place: str) -> Path:

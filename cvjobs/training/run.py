@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from cvjobs.common import devices, extras, malloc
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.progress import Progress
+from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
@@ -64,9 +63,9 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
                     _complete(done, now)
                 return done
         made.case.check(made.request.batch_size)
-        with lock.held(store, progress.say):
+        with lock.held(store) as held:
             stop.guarded = True
-            session = _Session(made, store, decoder_server, progress, stop)
+            session = _Session(made, store, held, decoder_server, progress, stop)
             if request.find_lr:
                 return session.find_rate(resources)
             identity.note(store, now, anew=request.overwrite)
@@ -86,9 +85,15 @@ class _Session:
     """A run that holds its folder."""
 
     def __init__(
-        self, made: Setup, store: LocalStore, decoder_server: DecoderServer, progress: Progress, stop: Stop
+        self,
+        made: Setup,
+        store: LocalStore,
+        held: lock.Lock,
+        decoder_server: DecoderServer,
+        progress: Progress,
+        stop: Stop,
     ) -> None:
-        self._setup, self._request, self._store = made, made.request, store
+        self._setup, self._request, self._store, self._held = made, made.request, store, held
         self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
         self._intake = Intake(
@@ -101,6 +106,7 @@ class _Session:
             decoder_server=decoder_server,
             progress=progress,
             stop=stop,
+            glance=held.glance,
         )
 
     def run(self, resources: Resources, began: float) -> TrainingSummary:
@@ -117,10 +123,12 @@ class _Session:
             self._progress.say(f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
             (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
+        self._held.check()
         self._progress.say("writing the report")
         test = conclusion.tested(plan, parts["test"], torch.device(resources.device)) if "test" in parts else None
         seconds = time.monotonic() - began
         summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
+        self._held.check()
         self._leave_page(begun, summary, parts)
         artifacts.record(self._store.place, FILE, summary.as_dict())
         if self._request.cache is None:
@@ -150,6 +158,7 @@ class _Session:
         """Let a copy of the model learn the first batch, in this process; raises JobFailed where it cannot."""
 
         def tell(done: int, total: int, loss: float) -> bool:
+            self._held.glance()
             self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
             return self._stop.asked
 
@@ -157,14 +166,19 @@ class _Session:
         self._progress.note(str(overfit.check(plan, torch.device(resources.device), parts, tell)))
 
     def _alone(self, plan: TrainPlan, resources: Resources) -> None:
-        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn).run()
+        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn, self._held.check).run()
 
     def _together(self, plan: TrainPlan, resources: Resources) -> None:
         from cvjobs.training.loop import ray_train
 
-        ray_train.train(plan, resources, self._watch, _warn)
+        ray_train.train(plan, resources, self._held.epoch, self._tell, _warn)
 
     def _watch(self, state: State) -> bool:
+        """Tell where training is, and whether to stop; raises OutputHeld where another run holds the folder now."""
+        self._held.glance()
+        return self._tell(state)
+
+    def _tell(self, state: State) -> bool:
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
         best = f", best {state.metric:.4f}" if state.metric is not None else ""
         text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}, {state.rate:,.0f} img/s"
@@ -191,4 +205,4 @@ class _Session:
 
 
 def _warn(text: str) -> None:
-    print(f"cvjobs: {text}.", file=sys.stderr, flush=True)
+    tell(f"{text}.")

@@ -28,7 +28,7 @@ import cvjobs
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import schema
 from cvjobs.dataset.export import formats
-from cvjobs.dataset.exports.csv import harmless
+from cvjobs.dataset.exports.csv import harmless, named
 from cvjobs.images.masks import rle
 
 
@@ -158,16 +158,16 @@ class TestCsv:
         for line in lines:
             by_path.setdefault(line["path"], []).append(line)
         rows = read(boxes)
-        assert set(by_path) == {harmless(path) for path in rows}
+        assert set(by_path) == {named(path) for path in rows}
         for path, row in rows.items():
-            some = by_path[harmless(path)]
+            some = by_path[named(path)]
             assert {line["id"] for line in some} == {str(row["id"])}
             assert {line["'=note"] for line in some} == {f"'+{row['id']}"}
             if not row["detections"]:
                 assert [line["label"] + line["score"] + line["x0"] for line in some] == [""]
                 continue
             for line, box in zip(some, row["detections"], strict=True):
-                assert line["label"] == harmless(box["label"])
+                assert line["label"] == named(box["label"])
                 assert int(line["category_id"]) == box["category_id"]
                 for name in ("x0", "y0", "x1", "y1", "score"):
                     assert np.float32(line[name]) == np.float32(box[name])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from commands import here, sentence, until
 from toy import Run, Toy
 
 from cvjobs.common.errors import JobFailed, OutputHeld
-from cvjobs.dataset import lock, schema
+from cvjobs.dataset import holder, lock, schema
 from cvjobs.storage.local_store import LocalStore
 
 
@@ -48,7 +49,10 @@ def test_a_process_that_took_the_number_of_the_holder_does_not_hold(six: Toy) ->
     run = Run(six)
     toy.die(run)
     mark = six.out / schema.LEASE / f"hb-{run.held.epoch:06d}.json"
-    for other in ({"ticks": 1}, {"ticks": None, "process_started": 1.0}):  # the second as 0.1.0 wrote it
+    for other in (
+        {"ticks": 1},
+        {"ticks": None, "clocks": None, "process_started": 1.0},
+    ):  # the second as 0.1.0 wrote it
         mark.write_bytes(schema.pack({**run.held._holder, **other}))
         assert lock.holder(six.store) is None
 
@@ -127,6 +131,132 @@ def test_an_old_heartbeat_of_a_process_that_runs_here_is_watched(tmp_path: Path,
     assert len(said) == 1
 
 
+GOOD = {"host": "far", "machine": "another", "pid": 7, "process_started": 1.0, "since": "today"}
+ODD: list[object] = [
+    None,
+    "",
+    "x" * 1000,
+    "9" * 5000,
+    [],
+    {},
+    True,
+    False,
+    -1,
+    0,
+    10**400,
+    1e300,
+    float("nan"),
+    float("inf"),
+    0.5,
+]
+
+
+def damaged() -> Iterator[tuple[str, bytes]]:
+    """Records that no version writes, with what is wrong with each."""
+    good = {**GOOD, "heartbeat": time.time(), "released": False, "ticks": 5, "clocks": "time:[1]"}
+    content = schema.pack(good)
+    yield from {
+        "empty": b"",
+        "cut": content[: len(content) // 2],
+        "garbage": bytes(range(256)),
+        "zeros": bytes(4096),
+        "deep": b"[" * 200_000,
+        "digits": b"9" * 10_000,
+        "list": b"[]",
+        "nothing in it": b"{}",
+    }.items()
+    for name in good:
+        if name in ("host", "machine", "pid", "since", "heartbeat"):
+            yield f"no {name}", schema.pack({key: value for key, value in good.items() if key != name})
+        for odd in ODD:
+            if not holder.of({**good, name: odd}, b"").sound:
+                yield f"{name}: {str(odd)[:20]}", json.dumps({**good, name: odd}).encode()
+
+
+def test_every_field_of_a_record_may_be_damaged() -> None:
+    wrong = [what for what, _ in damaged()]
+    for name in ("host", "machine", "pid", "since", "heartbeat"):
+        assert f"no {name}" in wrong
+        assert f"{name}: None" in wrong
+    for name in (*GOOD, "heartbeat", "released", "ticks", "clocks"):
+        assert sum(what.startswith(f"{name}: ") for what in wrong) >= 10, name
+
+
+@pytest.mark.parametrize("which", ["hb", "epoch", "both", "hb alone"])
+def test_a_damaged_record_is_in_doubt_and_never_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setattr(lock, "LIVE", 0.002)
+    monkeypatch.setattr(lock, "BEAT", 0.001)
+    for number, (what, content) in enumerate([*damaged()][:: 3 if which == "both" else 11]):
+        out = tmp_path / str(number)
+        mark = marked(out, heartbeat=time.time() + 3600)
+        taken = mark.with_name("epoch-000003.json")
+        for file in {"hb": [mark], "epoch": [taken], "both": [mark, taken], "hb alone": [mark]}[which]:
+            file.write_bytes(content)
+        if which == "hb alone":
+            taken.unlink()
+        if which == "epoch":
+            mark.unlink()
+        store = LocalStore(out)
+        found = lock.holder(store)
+        assert found is not None, what
+        assert not found.sound, what
+        said: list[str] = []
+        with lock.held(store, said.append) as held:
+            assert held.epoch == 4
+        assert said == ["watching the lock, whose record is damaged, for up to a minute"], what
+
+
+@pytest.mark.usefixtures("short")
+def test_a_damaged_record_that_changes_holds(tmp_path: Path) -> None:
+    mark = marked(tmp_path)
+    mark.write_bytes(b"{")
+    with pytest.raises(OutputHeld, match="is held by process 7 on far since today"):
+        lock.held(LocalStore(tmp_path), lambda _: mark.write_bytes(schema.pack({**GOOD, "heartbeat": 1.0})))
+
+    def worse(_: str) -> None:
+        mark.write_bytes(b"[")
+        mark.with_name("epoch-000003.json").unlink()
+
+    mark.write_bytes(b"{")
+    with pytest.raises(OutputHeld, match="is held by a run whose record is damaged: wait"):
+        lock.held(LocalStore(tmp_path), worse)
+
+
+def test_a_damaged_lock_is_freed_by_hand(tmp_path: Path) -> None:
+    for number, (what, content) in enumerate([*damaged()][::5]):
+        out = tmp_path / str(number)
+        mark = marked(out)
+        mark.write_bytes(content)
+        mark.with_name("epoch-000003.json").write_bytes(content)
+        if number % 10 == 0:
+            assert f"{out} is held by " in sentence(here("unlock", out), 2), what
+        ended = here("unlock", out, "--yes", "--json")
+        assert (ended.code, ended.err) == (0, ""), what
+        assert json.loads(ended.out)["held"], what
+        assert lock.holder(LocalStore(out)) is None, what
+
+
+@pytest.mark.parametrize(
+    "name", ["epoch-999999.json", "epoch-²²²²²².json", "epoch-x.json", "hb-000009.json", "epoch-1"]
+)
+def test_names_that_no_run_gives_lock_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LIVE", 0.1)
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    mark = tmp_path / schema.LEASE / name
+    mark.parent.mkdir(parents=True)
+    mark.write_bytes(b"")
+    for _ in range(3):
+        with lock.held(LocalStore(tmp_path)) as held:
+            held.check()
+    mark.unlink(missing_ok=True)
+    mark.mkdir()
+    with lock.held(LocalStore(tmp_path)) as held:
+        held.check()
+    assert json.loads(here("unlock", tmp_path, "--json").out)["held"] is False
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_an_output_is_freed_by_hand(tmp_path: Path, silent: bool) -> None:
     out = tmp_path / "out"
@@ -146,7 +276,7 @@ def test_an_output_is_freed_by_hand(tmp_path: Path, silent: bool) -> None:
         with lock.held(LocalStore(out)):
             assert lock.holder(LocalStore(out)) is not None
     assert here("unlock", out).out == f"{out} is free already\n"
-    assert json.loads(here("unlock", out, "--json").out)["pid"] == 0
+    assert json.loads(here("unlock", out, "--json").out)["held"] is False
 
 
 def test_of_two_that_find_an_output_free_one_gets_it(six: Toy) -> None:

@@ -15,6 +15,7 @@ import time
 from cvjobs.clusters.jobs_api.runtime import STDOUT
 from cvjobs.clusters.jobs_api.server import ClusterJob, Server, Unreachable
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
+from cvjobs.common.formatting import visible_lines
 from cvjobs.common.signals import stoppable
 
 PATIENCE = 60.0  # seconds that a cluster may be silent: its dashboard starts again in less
@@ -78,7 +79,7 @@ class Log:
         end = len(text) if job.over else text.rfind("\n") + 1
         for line in _LINE.findall(text[self._shown : end]):
             stream = sys.stdout if line.startswith(STDOUT) else sys.stderr
-            stream.write(line.removeprefix(STDOUT))
+            stream.write(visible_lines(line.removeprefix(STDOUT)))
         sys.stdout.flush()
         sys.stderr.flush()
         self._shown = max(end, self._shown)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from cvjobs.clusters.jobs_api import code, follow, runtime
 from cvjobs.clusters.jobs_api.server import Server, Unreachable
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
+from cvjobs.common.progress import tell
 from cvjobs.config import argv
 from cvjobs.config.options import SubmitOptions
 
@@ -57,9 +57,9 @@ def send(command: str, config: Any, wish: SubmitOptions) -> int:
         _remove(marker)
         raise WrongUse(f"The id {name} belongs to another command ({job.command}): choose another --id.")
     state = "" if new else f" is there already ({job.status.lower()})"
-    print(f"cvjobs: job {name}{state}", file=sys.stderr, flush=True)
+    tell(f"job {name}{state}")
     if wish.detach:
-        print(f"cvjobs: {follow.attach_line(server, name)}", file=sys.stderr, flush=True)
+        tell(f"{follow.attach_line(server, name)}")
         return 0
     try:
         return follow.follow(server, name, together=runtime.NIGHT in os.environ)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from cvjobs.common import json_values
+from cvjobs.common.formatting import without_controls
 from cvjobs.dataset import schema
 from cvjobs.dataset.export import ExportedOutput, publish
 from cvjobs.dataset.schema import CLASSES, DETECTIONS
@@ -40,12 +41,12 @@ def write(output: ExportedOutput, to: str) -> int:
         nonlocal count
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         lines = csv.writer(text)
-        lines.writerow(map(harmless, [*IMAGE, *schema.own_names(carried, names), *names]))
+        lines.writerow(map(named, [*IMAGE, *schema.own_names(carried, names), *names]))
         for table in output.tables([*IMAGE, *carried, LISTS[output.task]]):
             for row in json_values.rows(table):
-                image = [harmless(row[name]) for name in (*IMAGE, *carried)]
+                image = [*(named(row[name]) for name in IMAGE), *(harmless(row[name]) for name in carried)]
                 for values in describe(row, LISTS[output.task], names):
-                    lines.writerow([*image, *map(harmless, values)])
+                    lines.writerow([*image, *map(named, values)])
                     count += 1
         text.detach()  # the file is flushed and closed by who opened it
 
@@ -53,12 +54,22 @@ def write(output: ExportedOutput, to: str) -> int:
     return count
 
 
+def named(value: Any) -> Any:
+    r"""Return a cell as ``harmless`` does, of a path or a label: one line, in which a newline is ``\x0a``."""
+    return harmless(without_controls(value) if isinstance(value, str) else value)
+
+
 def harmless(value: Any) -> Any:
-    """Return a cell: numbers as they are, nothing as the empty one, text that a spreadsheet would compute marked."""
+    """Return a cell: numbers as they are, nothing as the empty one, text that a spreadsheet would compute marked.
+
+    A terminal that shows the file obeys nothing in it: of control characters only ends of lines and tabs stay.
+    """
     if value is None:
         return ""
     if isinstance(value, bool | list | dict):
         value = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        value = without_controls(value, "\t\r\n")
     if isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA)):
         return f"'{value}"
     return value

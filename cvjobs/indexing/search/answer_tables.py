@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from cvjobs.common.formatting import visible
+from cvjobs.common.formatting import visible, visible_lines
 from cvjobs.indexing.search.answers import Answer, Duplicates, Neighbours
 
 QUERIES, GROUPS = 10, 15
@@ -21,11 +21,6 @@ def show(answer: Neighbours | Duplicates) -> None:
     elif not answer.out:
         _rows(answer)
     print(visible_lines(str(answer)), file=sys.stdout if terminal or answer.out else sys.stderr)
-
-
-def visible_lines(text: str) -> str:
-    """Return text in which control characters but line ends are spelt out."""
-    return "\n".join(map(visible, text.split("\n")))
 
 
 def _rows(answer: Answer) -> None:

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvjobs.clusters.jobs_api.runtime import NIGHT
 from cvjobs.common import control_groups
-from cvjobs.common.formatting import size
+from cvjobs.common.errors import CvjobsError
+from cvjobs.common.formatting import size, visible_lines
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
@@ -36,11 +38,11 @@ class Ended:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
+def run(step: NightStep, folder: Path, files: Path, stop: Stop, glance: Callable[[], None]) -> Ended:
     """Run a step's command in a folder; ``files`` with ``.log`` is what it said, with ``.json`` what it answered.
 
     The command is told once to stop when ``stop`` is asked, and brings its output to rest first. KeyboardInterrupt, a
-    second Ctrl-C, ends it at once.
+    second Ctrl-C, ends it at once. ``glance`` is called often; the command is stopped where it raises an error.
     """
     log, answer = (files.with_name(f"{files.name}.{kind}") for kind in ("log", "json" if step.json else "txt"))
     words = [*step.words[:1], "--config", os.devnull, *step.words[1:]]
@@ -59,7 +61,7 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
         )
     with log.open("rb") as messages:
         try:
-            _wait(process, messages, stop)
+            _wait(process, messages, stop, glance)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -69,9 +71,15 @@ def run(step: NightStep, folder: Path, files: Path, stop: Stop) -> Ended:
     return _ended(process.returncode, log, answer if step.json else None, short)
 
 
-def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop) -> None:
+def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop, glance: Callable[[], None]) -> None:
     told = False
     while process.poll() is None:
+        try:
+            glance()
+        except CvjobsError:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
         if stop.asked and not told:
             told = True
             process.send_signal(signal.SIGTERM)
@@ -84,7 +92,7 @@ def _wait(process: subprocess.Popen[bytes], messages: BinaryIO, stop: Stop) -> N
 def _pass_on(messages: BinaryIO) -> None:
     """Show what the command has said since we last looked."""
     if new := messages.read():
-        sys.stderr.write(new.decode(errors="replace"))
+        sys.stderr.write(visible_lines(new.decode(errors="replace")))
         sys.stderr.flush()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvjobs.common import progress
 from cvjobs.operations.nightly.outcome import Outcome
 
 LONGEST = 60.0
@@ -25,4 +25,4 @@ def tell(command: Sequence[str], outcome: Outcome, folder: Path) -> None:
     except (OSError, ValueError) as error:
         why = f"it could not be run: {getattr(error, 'strerror', None) or error}"
     if why:
-        print(f"cvjobs: the notify-command {command[0]} failed ({why}): the night is not affected.", file=sys.stderr)
+        progress.tell(f"the notify-command {command[0]} failed ({why}): the night is not affected.")

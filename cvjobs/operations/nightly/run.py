@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
+from cvjobs.common.progress import tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import contents, lock, schema
 from cvjobs.operations.nightly import night_page, night_step, record, scores
@@ -31,10 +31,11 @@ def preview(pipeline: Pipeline) -> Preview:
 def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
     """Run what is left of the night; a step that fails is in the outcome, a CvjobsError is about the night itself.
 
-    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline.
+    Raises OutputHeld, with the holder named, while another command works on a night of this pipeline, and where one
+    has taken this night over.
     """
     store = _store(pipeline)
-    with lock.held(store, say):
+    with lock.held(store, say) as held:
         record.tidy(store)
         earlier = record.load(store)
         if earlier and earlier[-1].status == "running":
@@ -44,7 +45,7 @@ def run(pipeline: Pipeline, say: Callable[[str], None]) -> Outcome:
         earlier = [other for other in earlier if other.number != night.number]
         with stoppable() as stop:
             stop.guarded = True
-            _Watch(pipeline, store, night, earlier, say).run(stop)
+            _Watch(pipeline, store, held, night, earlier, say).run(stop)
         return Outcome.of(pipeline, night)
 
 
@@ -84,9 +85,16 @@ class _Watch:
     """The run of a night: keeps its record and its page true while the steps run."""
 
     def __init__(
-        self, pipeline: Pipeline, store: LocalStore, night: Night, earlier: list[Night], say: Callable[[str], None]
+        self,
+        pipeline: Pipeline,
+        store: LocalStore,
+        held: lock.Lock,
+        night: Night,
+        earlier: list[Night],
+        say: Callable[[str], None],
     ) -> None:
-        self._pipeline, self._store, self._night, self._earlier, self._say = pipeline, store, night, earlier, say
+        self._pipeline, self._store, self._held = pipeline, store, held
+        self._night, self._earlier, self._say = night, earlier, say
 
     def run(self, stop: Stop) -> None:
         """Run the steps that are not done, up to the first that fails."""
@@ -120,7 +128,7 @@ class _Watch:
         self._keep()
         files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
         try:
-            ended = night_step.run(step, self._pipeline.folder, files, stop)
+            ended = night_step.run(step, self._pipeline.folder, files, stop, self._held.glance)
         except OSError as error:
             raise storage_failure(error, self._store.place, _option(self._pipeline), begun=True) from error
         entry.ended = time.time()
@@ -167,7 +175,7 @@ class _Watch:
         except CvjobsError:
             return  # an index, or rows of a query: neither has scores
         except Exception as error:  # noqa: BLE001 - see above
-            print(f"cvjobs: the scores of {step.name} cannot be compared ({error}).", file=sys.stderr)
+            tell(f"the scores of {step.name} cannot be compared ({error}).")
             return
         if found:
             entry.scores, entry.titles = list(found.counts), list(found.titles)
@@ -179,10 +187,11 @@ class _Watch:
         self._keep()
 
     def _keep(self) -> None:
+        self._held.check()
         self._night.tries[-1].ended = time.time()
         record.keep(self._store, self._night)
         try:
             night_page.leave(self._store, self._pipeline, self._night, self._earlier)
         except Exception as error:  # noqa: BLE001 - a night is worth more than its page
             why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-            print(f"cvjobs: this night has no {schema.REPORT} ({why}).", file=sys.stderr)
+            tell(f"this night has no {schema.REPORT} ({why}).")

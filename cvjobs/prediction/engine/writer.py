@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cvjobs.common.failures import CODES, Failure
 from cvjobs.common.timing import Stopwatch
@@ -152,7 +153,7 @@ class Writer:
                     self._changed.notify_all()
                 with self.watch.running():
                     self._check()
-                    parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
+                    self._commit(buffer)
                 with self._changed:
                     for rows in buffer.results:
                         rows.shard.committed += len(rows.rows)
@@ -165,22 +166,36 @@ class Writer:
                 self._changed.notify_all()
             self._broken(error)
 
-    def _results(self, buffer: _Buffer) -> pa.Table | None:
+    def _commit(self, buffer: _Buffer) -> None:
+        try:
+            parts.commit(self._store, self._author, self._results(buffer), self._errors(buffer))
+        except pa.ArrowException as error:
+            if isinstance(error, MemoryError):
+                raise
+            # A file has no place for what a table has: a date too far away in seconds.
+            parts.commit(self._store, self._author, self._results(buffer, probed=True), self._errors(buffer))
+
+    def _results(self, buffer: _Buffer, *, probed: bool = False) -> pa.Table | None:
         taken, buffer.results = buffer.results, []
-        tables = [table for rows in taken for table in self._tables(buffer, rows)]
+        tables = [table for rows in taken for table in self._tables(buffer, rows, probed)]
         return pa.concat_tables(tables).combine_chunks() if tables else None
 
-    def _tables(self, buffer: _Buffer, rows: _Rows) -> list[pa.Table]:
-        """Return the table of some rows; those that do not fit into it, found by halving, become failures."""
+    def _tables(self, buffer: _Buffer, rows: _Rows, probed: bool) -> list[pa.Table]:
+        """Return the table of some rows; those that do not fit into it, found by halving, become failures.
+
+        ``probed``: nor may there be any that do not fit into a file.
+        """
         try:
             table = self._table(rows)
+            if probed:
+                pq.write_table(table, pa.BufferOutputStream(), compression="NONE")
         except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
             if isinstance(error, MemoryError):
                 raise
             if len(rows.rows) > 1:
                 half = len(rows.rows) // 2
                 pieces = rows.part(slice(None, half)), rows.part(slice(half, None))
-                return [table for piece in pieces for table in self._tables(buffer, piece)]
+                return [table for piece in pieces for table in self._tables(buffer, piece, probed)]
             detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
             buffer.failures.append((rows.shard, rows.rows[0], Failure("worker", "unwritable", detail)))
             return []

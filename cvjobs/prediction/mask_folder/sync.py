@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cvjobs.common.errors import WrongUse, storage_failure
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
-from cvjobs.dataset import schema
+from cvjobs.dataset import contents, schema
 from cvjobs.dataset.schema import CLASS_MAP, DETECTIONS
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.images.masks import png, rle
@@ -32,7 +32,7 @@ from cvjobs.prediction.mask_folder.naming import mask_file
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.object_store import address
 from cvjobs.storage.storage_options import parse_options
-from cvjobs.storage.store import open_store
+from cvjobs.storage.store import LocalStore, open_store
 
 FORMAT = b"1"  # of what is in a mask
 THREADS = 4
@@ -70,6 +70,8 @@ def check(place: str, source: str, out: str) -> Path:
     own = [Path(root, name) for name in (schema.DATA, schema.ERRORS, "_cvjobs")]
     if not address(out) and (str(folder) == root or any(folder.is_relative_to(one) for one in own)):
         raise WrongUse(f"{folder} is for the output's own files: choose another --masks-dir, such as {root}/masks.")
+    if not (folder / manifest.OWN).exists():
+        contents.check(LocalStore(folder), contents.MASKS, "choose another --masks-dir")
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
 @dataclass(kw_only=True)
 class Intake:
-    """Decodes the splits of one training into a folder of chunks."""
+    """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it."""
 
     labelled: LabelledImages
     transform: Transform
@@ -32,6 +32,7 @@ class Intake:
     decoder_server: DecoderServer
     progress: Progress
     stop: Stop
+    glance: Callable[[], None]
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
 
     def parts(self, names: tuple[str, ...] = data_labels.SPLITS) -> dict[str, SplitPart]:
@@ -68,7 +69,12 @@ class Intake:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
         self.progress.say(f"decoding {len(split):,} images to {name} with")
-        tell = self.progress.counting(len(split))
+        show = self.progress.counting(len(split))
+
+        def tell(done: int) -> None:
+            self.glance()
+            show(done)
+
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
         decoded, table = data_decoded.decode(request, source, self.decoder_server, tell)
         self.stop.guarded = True

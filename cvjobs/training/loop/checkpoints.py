@@ -44,10 +44,10 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Those of one run; one writer, which writes in the background."""
+    """Those of one run; one writer, which writes in the background; ``check`` may refuse a write by raising."""
 
-    def __init__(self, run: str) -> None:
-        self._folder = Path(run) / FOLDER
+    def __init__(self, run: str, check: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._check = Path(run) / FOLDER, check
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -92,6 +92,7 @@ class Checkpoints:
             (temporary / META).write_text(json.dumps({"meta": meta, "sha256": digest(meta)}))
             for file in temporary.iterdir():
                 _sync(file)
+            self._check()
             final = self._folder / f"{checkpoint.meta['done']:010}"
             if final.exists():
                 shutil.rmtree(final)
@@ -100,6 +101,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        self._check()
         if then is not None:
             then()
         for old in self._names()[KEPT:]:

@@ -51,8 +51,15 @@ Watch = Callable[[State], bool]  # tells whether to stop
 class Loop:
     """One training on one worker of a team."""
 
-    def __init__(self, plan: TrainPlan, team: ProcessGroup, watch: Watch, warn: Callable[[str], None]) -> None:
-        """Begin where the newest checkpoint is; ``warn`` is told of damaged ones.
+    def __init__(
+        self,
+        plan: TrainPlan,
+        team: ProcessGroup,
+        watch: Watch,
+        warn: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin where the newest checkpoint is; ``warn`` is told of damaged ones, ``check`` may refuse a write.
 
         Raises:
             JobFailed: this machine has other weights than the driver.
@@ -64,7 +71,8 @@ class Loop:
         self._val = Pictures(plan.val.decoded)
         self._learner = Learner.of(plan, team, self._feed.steps)
         self._position = Position(losses=torch.zeros(2, dtype=torch.float64, device=team.device))
-        self._resumption = Resumption(plan, team)
+        self._check = check
+        self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
         self._began = time.monotonic()
@@ -177,6 +185,7 @@ class Loop:
         )
         position.end_epoch(asdict(row))
         if team.rank == 0:
+            self._check()
             if best:
                 artifacts.best(plan, self._task, learner.scored, row.epoch, found)
             rows = list(position.history)

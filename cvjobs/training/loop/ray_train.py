@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import pickle
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,8 @@ import torch
 from cvjobs.clusters import ray
 from cvjobs.common import errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
+from cvjobs.dataset import lock
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.loop.loop import Loop, State, Watch
 from cvjobs.training.loop.process_group import Together
 from cvjobs.training.loop.resources import Resources
@@ -30,23 +32,22 @@ RESIZE = 30.0  # seconds between two looks for machines that have come; a checkp
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
 TOLD = 0.5  # seconds between two notes of where training is
-FOLDER = "_cvjobs/team"
+FOLDER, RAY = "_cvjobs/team", "ray"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: TrainPlan, resources: Resources, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn: Callable[[str], None]) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
-    Raises:
+    ``epoch`` is that of the lock on the run's folder. Raises:
         JobFailed: it cannot go on, or workers died too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
+        OutputHeld: a later run has taken the folder over.
     """
-    with ray.connection(resources.address), _board(plan.run) as board, tempfile.TemporaryDirectory() as scratch:
+    with _board(plan.run, epoch) as board, ray.connection(resources.address):
         failed: list[BaseException] = []
-        fit = threading.Thread(
-            target=_fit, args=(plan, resources, board, scratch, failed), name="ray train", daemon=True
-        )
+        fit = threading.Thread(target=_fit, args=(plan, resources, epoch, board, failed), name="ray train", daemon=True)
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
@@ -63,7 +64,7 @@ def train(plan: TrainPlan, resources: Resources, watch: Watch, warn: Callable[[s
             ) from failed[0]
 
 
-def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, failed: list[BaseException]) -> None:
+def _fit(plan: TrainPlan, resources: Resources, epoch: int, board: Path, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not resources.address:  # this machine is not taken away with notice, and the actor that looks costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -84,12 +85,12 @@ def _fit(plan: TrainPlan, resources: Resources, board: Path, scratch: str, faile
         TorchTrainer(
             _work,
             # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
-            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus},
+            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus, "epoch": epoch},
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=each, **scaling),
-            torch_config=OneMachine(backend, folder=scratch) if ray.alone() else TorchConfig(backend),
+            torch_config=OneMachine(backend, folder=str(board)) if ray.alone() else TorchConfig(backend),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
-                storage_path=scratch,
+                storage_path=str(board / RAY),
                 failure_config=FailureConfig(max_failures=FAILURES),
                 worker_runtime_env={} if gpu else {"env_vars": malloc.ENVIRONMENT},
             ),
@@ -113,7 +114,9 @@ def _work(config: dict[str, Any]) -> None:
     try:
         if not board.is_dir():
             raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
-        Loop(plan, team, _Notes(board, team.rank), lambda text: _warn(board, text)).run()
+        store, epoch = LocalStore(plan.run), config["epoch"]
+        notes = _Notes(board, team.rank, lock.Glance(store, epoch))
+        Loop(plan, team, notes, lambda text: _warn(board, text), lambda: lock.check(store, epoch)).run()
     except CvjobsError as error:
         with contextlib.suppress(OSError):
             _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
@@ -122,15 +125,16 @@ def _work(config: dict[str, Any]) -> None:
 
 
 class _Notes:
-    """Tells the command where training is, and is told whether to stop."""
+    """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once."""
 
-    def __init__(self, board: Path, rank: int) -> None:
-        self._board, self._rank = board, rank
+    def __init__(self, board: Path, rank: int, glance: lock.Glance) -> None:
+        self._board, self._rank, self._glance = board, rank, glance
         self._told = 0.0
 
     def __call__(self, state: State) -> bool:
         if self._rank:
             return False
+        self._glance()
         if time.monotonic() - self._told > TOLD:
             self._told = time.monotonic()
             _put(self._board / _STATE, asdict(state))
@@ -138,22 +142,21 @@ class _Notes:
 
 
 @contextmanager
-def _board(run: str) -> Iterator[Path]:
-    """Yield a folder for notes between the command and the workers, without any of an earlier run."""
-    board = Path(run) / FOLDER
+def _board(run: str, epoch: int) -> Iterator[Path]:
+    """Yield a folder for notes between the command and the workers: a later run's notes go into another one."""
+    boards = Path(run) / FOLDER
+    board = boards / f"{epoch:06d}"
     board.mkdir(parents=True, exist_ok=True)
-    _clear(board)
     try:
         yield board
     finally:
-        _clear(board)
         with contextlib.suppress(OSError):
-            board.rmdir()
-
-
-def _clear(board: Path) -> None:
-    for file in board.iterdir():
-        file.unlink(missing_ok=True)
+            for left in boards.iterdir():  # an earlier run's, which was killed, too
+                if not left.is_dir():
+                    left.unlink()
+                elif left.name <= board.name:
+                    shutil.rmtree(left, ignore_errors=True)
+            boards.rmdir()
 
 
 def _pass_on(board: Path, watch: Watch) -> None:

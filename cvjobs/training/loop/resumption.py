@@ -53,10 +53,10 @@ class Position:
 class Resumption:
     """The checkpoints of one run, written by the first worker of its team alone."""
 
-    def __init__(self, plan: TrainPlan, team: ProcessGroup) -> None:
+    def __init__(self, plan: TrainPlan, team: ProcessGroup, check: Callable[[], None]) -> None:
         self._run, self._team = plan.run, team
         self._identity = TrainIdentity.of(plan).checkpoint_digest(plan.train)
-        self._checkpoints = Checkpoints(plan.run)
+        self._checkpoints = Checkpoints(plan.run, check)
         self._saved = time.monotonic()
         self._cost = 0.0
 

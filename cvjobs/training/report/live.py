@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.common.errors import CvjobsError, Stopped
+from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped
 from cvjobs.html import render
 from cvjobs.training.loop.loop import State
 from cvjobs.training.report import training_page
@@ -47,8 +47,8 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not self._whole:
-            return
+        if error is None or isinstance(error, OutputHeld) or not self._whole:
+            return  # the page of a run that was taken over is that of the later run
         ended = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
         why = str(error) if isinstance(error, CvjobsError) else type(error).__name__
         training_page.put(self._begun.store, lambda: self._page(ended, why))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from cvjobs.common import devices
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import count, duration, size
+from cvjobs.common.progress import tell
 from cvjobs.dataset import schema
 from cvjobs.html import render
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
@@ -99,7 +99,7 @@ def put(store: LocalStore, page: Callable[[], str]) -> bool:
         artifacts.content(store.place, schema.REPORT, page().encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-        print(f"cvjobs: this run has no {schema.REPORT} ({why}).", file=sys.stderr)
+        tell(f"this run has no {schema.REPORT} ({why}).")
         return False
     return True
 
