@@ -103,6 +103,8 @@ def test_flipped_bits_are_named(output: Toy, seed: int) -> None:
 
 
 def test_the_places_are_all_the_metadata(output: Toy) -> None:
-    names = {str(path.relative_to(output.out)).partition("/part")[0] for path, _, _ in places(output.out)}
-    assert {schema.FORMAT, schema.PARTS, schema.DATA, schema.ERRORS} <= names
+    names = {str(path.relative_to(output.out)) for path, _, _ in places(output.out)}
+    folders = {name.rpartition("/")[0] for name in names}
+    assert schema.FORMAT in names
+    assert {schema.PARTS, schema.VERSIONS, schema.COPIES, schema.DATA, schema.ERRORS} <= folders
     assert snapshot.latest(output.store).version == 2
