@@ -37,6 +37,7 @@ class Config:
 
 def call(config: Config) -> VerifyReport:
     """Check and return what was found."""
+    from cvjobs.dataset import verified
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source
     from cvjobs.storage.storage_options import parse_options
@@ -44,4 +45,8 @@ def call(config: Config) -> VerifyReport:
 
     options = parse_options(config.storage_option)
     listing = list_source(config.source, options) if config.source else None
-    return verify(open_store(config.out, options=options), listing)
+    store = open_store(config.out, options=options)
+    report = verify(store, listing)
+    if not report.exit_code:
+        verified.note(store, report.version)
+    return report
