@@ -27,6 +27,6 @@ def words(store: Store) -> str:
     except FileNotFoundError:
         record = {}
     version, at = record.get("version"), record.get("at")
-    if type(version) is not int or type(at) not in (int, float) or not 0 <= at <= LAST:
+    if not isinstance(version, int) or not isinstance(at, int | float) or not 0 <= at <= LAST:
         return "`cvjobs verify` has not found this output exact yet: it reads what earlier runs wrote"
     return f"`cvjobs verify` last found it exact on {formatting.date(at)} (snapshot {version})"
