@@ -46,6 +46,7 @@ def call(config: Config) -> VerifyReport:
     from dataclasses import replace
 
     from cvjobs.common.progress import Progress
+    from cvjobs.dataset import verified
     from cvjobs.dataset.repair import repair
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source
@@ -55,8 +56,11 @@ def call(config: Config) -> VerifyReport:
     options = parse_options(config.storage_option)
     store = open_store(config.out, options=options)
     listing = list_source(config.source, options, confine=config.confine) if config.source else None
-    if not config.repair:
-        return verify(store, listing)
-    with Progress("verify") as progress:
-        done = repair(store, progress.say)
-    return replace(verify(store, listing), repaired=tuple(done))
+    done: list[str] = []
+    if config.repair:
+        with Progress("verify") as progress:
+            done = repair(store, progress.say)
+    report = replace(verify(store, listing), repaired=tuple(done))
+    if not report.exit_code:
+        verified.note(store, report.version)
+    return report

@@ -17,6 +17,7 @@ OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
 RUN_CONFIG, NIGHT_RECORDS, EVAL_NUMBERS, INDEX_RECORD = "config.json", "nights", "eval.json", "index.json"
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
+QUERIES = "queries"  # in `_cvjobs` of a query, which embeds images there
 _RUN = {RUN_CONFIG, "checkpoints", "model.safetensors"}
 _NUMBER = re.compile(r"g\d{6,}-[0-9a-f]{8}")  # of an index's generation
 # What is directly in the folder of some command's output, and of that command alone.
@@ -89,8 +90,12 @@ def check_part(store: Store, remedy: str = "choose another -o", besides: str = O
 
     ``besides`` is a kind of output that has room for it.
     """
+    way: list[str] = []  # from the folder to the place, the other way round
     for name, folder in above(store):
+        way.append(name)
         if name in _ENTRIES or _NUMBER.fullmatch(name):
             found = of(folder) - {OTHER, besides}
+            if way[-2:] == [QUERIES, "_cvjobs"]:
+                found.discard(QUERY)
             if found:
                 raise WrongUse(f"{store.place} is a part of {min(found)} in {folder.place}: {remedy}.")

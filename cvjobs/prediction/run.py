@@ -17,7 +17,7 @@ from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
-from cvjobs.dataset import contents, lock, parts, schema, snapshot
+from cvjobs.dataset import contents, lock, parts, schema, snapshot, verified
 from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
@@ -134,6 +134,8 @@ def _run(
             run.reason = str(error)
             _leave_page(context, run)
         raise
+    if not todo.todo.num_rows and not todo.failures.num_rows:
+        progress.note(f"nothing to compute; {verified.words(store)}")
     summary = _summary(context, base, todo, run)
     store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))
     _leave_page(context, run, base, summary)
