@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from cvjobs.common import formatting
 from cvjobs.common.errors import CvjobsError
-from cvjobs.dataset import schema
+from cvjobs.dataset import sealed
 from cvjobs.dataset.holder import LAST
 from cvjobs.storage.store import Store
 
@@ -17,13 +17,13 @@ FILE = "_cvjobs/verified.json"
 def note(store: Store, version: int) -> None:
     """Note that a snapshot is exact now; an output that cannot be written to is verified all the same."""
     with suppress(CvjobsError):
-        store.write_bytes(FILE, schema.pack({"version": version, "at": time.time()}))
+        store.write_bytes(FILE, sealed.pack({"version": version, "at": time.time()}))
 
 
 def words(store: Store) -> str:
     """Return when the output was last found exact, as a sentence without its full stop."""
     try:
-        record = schema.unpack(store.read(FILE)) or {}
+        record = sealed.unpack(store.read(FILE)) or {}
     except FileNotFoundError:
         record = {}
     version, at = record.get("version"), record.get("at")
