@@ -77,9 +77,7 @@ class Author:
     listed: int
 
 
-def write_table(
-    store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table], *, seal: bool = False
-) -> File:
+def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table], *, seal: bool = False) -> File:
     """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries.
 
     Pages carry checksums, so that a merge never copies a flipped bit into a file with a good sha256. ``seal`` is for

@@ -1,7 +1,8 @@
 """Parquet files that tell whether they are what was written: a digest of all other bytes stands before the footer.
 
-Parquet itself says nothing of its footer, and readers find all they need from there, so no other program sees the seal.
-It is within the file, so that both are published at once. Files of earlier versions have none, and are read as they are.
+Parquet has no checksum of its footer. Readers find all they need from there, so that no other program sees the seal,
+and it is within the file, so that both are published at once. Files of earlier versions have none, and are read as they
+are.
 """
 
 from __future__ import annotations
@@ -90,13 +91,14 @@ class _Sink(io.RawIOBase):
 
 
 def write(store: Store, name: str, rows: pa.Table) -> None:
-    """Publish a small table with its seal; its pages have checksums, too."""
+    """Publish a table with its seal."""
+    store.write(name, lambda file: dump(file, rows))
 
-    def fill(file: BinaryIO) -> None:
-        with SealedWriter(file, rows.schema, write_page_checksum=True) as writer:
-            writer.write_table(rows)
 
-    store.write(name, fill)
+def dump(file: BinaryIO, rows: pa.Table) -> None:
+    """Write a table with its seal into a file; its pages have checksums, too."""
+    with SealedWriter(file, rows.schema, write_page_checksum=True) as writer:
+        writer.write_table(rows)
 
 
 def is_whole(file: BinaryIO) -> bool | None:
@@ -113,10 +115,9 @@ def is_whole(file: BinaryIO) -> bool | None:
         return False if _holds(file, MARK) else None
     digest = xxhash.xxh3_128()
     for start, end in ((0, at), (at + _LENGTH, size)):
-        file.seek(start)
-        while start < end and (block := file.read(min(BLOCK, end - start))):
-            digest.update(block)
-            start += len(block)
+        for place in range(start, end, BLOCK):
+            file.seek(place)
+            digest.update(file.read(min(BLOCK, end - place)))
     return digest.hexdigest().encode() == seal[len(MARK) : -len(MARK)]
 
 

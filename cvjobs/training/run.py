@@ -6,10 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 
 from cvjobs.common import devices, extras, malloc
@@ -77,7 +75,7 @@ def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
     """Write TensorBoard's files of a run that ended without them."""
     from cvjobs.training.report import tensorboard
 
-    history = pq.read_table(Path(done.out) / HISTORY).to_pylist()
+    history = artifacts.rows(done.out, HISTORY).to_pylist()
     settings = {name: value for name, value in record.items() if name not in ("data", "classes", "transform")}
     tensorboard.complete(done.out, done.metric_name, settings, history)
 
@@ -117,7 +115,9 @@ class _Session:
             (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
         self._progress.say("writing the report")
-        test = conclusion.tested(plan, parts["test"], torch.device(resources.device)) if "test" in parts else None
+        device = torch.device(resources.device)
+        conclusion.scored(plan, device)
+        test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
         seconds = time.monotonic() - began
         summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
         self._leave_page(begun, summary, parts)
