@@ -13,6 +13,7 @@ RUN, NIGHTS = "a training run", "the nights of a pipeline"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
 # In the folder of a training run, of a pipeline's nights and of an index.
 RUN_CONFIG, NIGHT_RECORDS, INDEX_RECORD = "config.json", "nights", "index.json"
+ANSWERS = {"neighbours.parquet", "duplicates.parquet"}  # in the folder data of the answers of a query
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
 _RUN = {RUN_CONFIG, "checkpoints", "model.safetensors"}
@@ -41,7 +42,9 @@ def of(store: Store) -> set[str]:
     names = set(store.names("."))
     if store.size(schema.FORMAT) is not None:
         made = signature(store).get("format")
-        found.add(_MADE.get(str(made)) or (INDEX if INDEX_RECORD in names else RESULTS))
+        found.add(_MADE.get(str(made)) or _unsigned(store, names))
+    elif INDEX_RECORD in names and store.names(schema.VERSIONS):
+        found.add(INDEX)
     if len(names & _RUN) > 1 or (RUN_CONFIG in names and _is_run(store)):
         found.add(RUN)
     if NIGHT_RECORDS in names and not found:
@@ -49,6 +52,13 @@ def of(store: Store) -> set[str]:
     if not found and names & {schema.REPORT, schema.SUMMARY}:
         found.add(OTHER)
     return found
+
+
+def _unsigned(store: Store, names: set[str]) -> str:
+    """Return what a folder holds whose signature is damaged."""
+    if INDEX_RECORD in names:
+        return INDEX
+    return QUERY if ANSWERS & set(store.names(schema.DATA)) else RESULTS
 
 
 def _is_run(store: Store) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cvjobs.dataset import contents, lock
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.operations.nightly import record
-from cvjobs.storage.store import Store
+from cvjobs.storage.store import TEMPORARY, Store
 
 
 def verify(store: Store) -> FolderReport:
@@ -14,7 +14,8 @@ def verify(store: Store) -> FolderReport:
     whole = {night.number for night in record.load(store)}
     problems = []
     for number in numbers:
-        if number not in whole:
+        begun = [n for n in store.names(f"{record.FOLDER}/{number:04d}") if not n.startswith(TEMPORARY)]
+        if number not in whole and begun:  # else a kill came before its record was written
             then = "the next night begins anew, and its steps do what is left" if number == numbers[-1] else ""
             remedy = f"delete {record.FOLDER}/{number:04d}" + (f"; {then}" if then else "")
             problems.append(f"{record.file_of(number)} is gone or damaged: {remedy}")
