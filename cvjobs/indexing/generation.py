@@ -92,6 +92,10 @@ def latest(store: Store) -> Generation | None:
     Raises WrongUse where the folder holds something else, DamagedGeneration where neither the record nor a copy can be
     read.
     """
+    head = versions.head(store)
+    there = not head or isinstance(versions.read(store, head), versions.VersionRecord)
+    if not there and (copy := _instead(store, head)) is not None:
+        return copy
     try:
         found = versions.newest(store)
         if found is None:
@@ -102,14 +106,21 @@ def latest(store: Store) -> Generation | None:
     except (versions.DamagedVersion, KeyError, TypeError, AttributeError) as error:
         if contents.INDEX_RECORD not in store.names("."):
             return None  # a kill cut the first one short, while it was created
-        copy, name = copied(store), versions.name_of(versions.head(store))
-        if copy is not None and copy.number == versions.head(store):
-            versions.say(f"{store.place}/{name} is damaged: {contents.INDEX_RECORD} counts")
+        if (copy := _instead(store, head)) is not None:
             return copy
         raise DamagedGeneration(
-            f"{store.place}/{name} is damaged, and no copy of it is whole: "
+            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: "
             f"`cvjobs index {store.place} --rollback` goes back to the generation before."
         ) from error
+
+
+def _instead(store: Store, number: int) -> Generation | None:
+    """Return what the index's own file says of a generation whose records are damaged, None where it says nothing."""
+    copy = copied(store)
+    if copy is None or copy.number != number:
+        return None
+    versions.say(f"{store.place}/{versions.name_of(number)} is damaged: {contents.INDEX_RECORD} counts")
+    return copy
 
 
 def copied(store: Store) -> Generation | None:
