@@ -65,10 +65,14 @@ class Tally:
     passed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def count(self, flip: Flip, place: Path, meaning: Callable[[], Any], before: Any) -> None:
-        """Verify a folder, and compare what it means; an exception that is no CvjobsError is the test's."""
+    def count(self, flip: Flip, place: Path, meaning: Callable[[], Any], before: Any, *, every: int = 1) -> None:
+        """Verify a folder, and compare what it means; an exception that is no CvjobsError is the test's.
+
+        Of those that were named ``every`` one is compared.
+        """
         named = bool(said(lambda: cvjobs.verify(str(place)).exit_code))
-        now = said(meaning)
+        total = self.named + len(self.passed)
+        now = said(meaning) if not named or total % every == 0 else before
         self.named += named
         self.refused += isinstance(now, CvjobsError)
         if not named:
