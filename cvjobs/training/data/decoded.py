@@ -63,23 +63,13 @@ class DecodeRequest:
 
     def absent(self) -> int:
         """Return how many bytes the chunks take that are not there yet."""
+        missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
         height, width = self.transform.size or (0, 0)
-        count: int = sum(table.num_rows for _, table in self.missing())
+        count: int = sum(table.num_rows for table in missing)
         return count * 3 * height * width
 
-    def missing(self) -> list[tuple[str, pa.Table]]:
-        """Return the chunks that are not there, or damaged."""
-        return [(folder, rows) for folder, rows in self.chunks() if self._kept(folder, rows) is None]
-
-    def kept(self) -> list[pa.Table]:
-        """Return the rows of each chunk; raises FileNotFoundError where one is not there."""
-        found = [self._kept(folder, rows) for folder, rows in self.chunks()]
-        tables = [table for table in found if table is not None]
-        if len(tables) < len(found):
-            raise FileNotFoundError(errno.ENOENT, "it was deleted meanwhile", self.folder)
-        return tables
-
-    def _kept(self, folder: str, rows: pa.Table) -> pa.Table | None:
+    def decoded(self, folder: str, rows: pa.Table) -> pa.Table | None:
+        """Return what became of each image of a chunk (``SCHEMA``); None where it is not there, or damaged."""
         height, width = self.transform.size or (0, 0)
         try:
             table = sealed_table.read(LocalStore(folder), ROWS, SCHEMA)
@@ -142,15 +132,18 @@ def decode(
     try:
         os.makedirs(request.folder, exist_ok=True)
         there = set(os.listdir(request.folder))
-        if missing := request.missing():
+        tables = {folder: request.decoded(folder, rows) for folder, rows in chunks}
+        if missing := [(folder, rows) for folder, rows in chunks if tables[folder] is None]:
             for folder, _ in missing:
                 if os.path.basename(folder) in there:  # and damaged
                     shutil.rmtree(folder, ignore_errors=True)
             _fill(request, missing, source, decoder_server, tell)
-        tables = request.kept()
+            tables |= {folder: request.decoded(folder, rows) for folder, rows in missing}
+        if any(table is None for table in tables.values()):
+            raise FileNotFoundError(errno.ENOENT, "another command deleted what was decoded", request.folder)
     except OSError as error:
         raise storage_failure(error, request.folder, "--cache") from error
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables([tables[folder] for folder, _ in chunks])
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
     return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=request.length, rows=good), rows
 

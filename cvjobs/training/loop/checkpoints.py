@@ -143,7 +143,8 @@ def examined(run: str) -> dict[str, str]:
             _read(Path(run) / FOLDER / name)
             found[name] = ""
         except (_Damaged, WrongUse) as error:
-            found[name] = str(error)
+            if (Path(run) / FOLDER / name).exists():  # else the training deleted it, which goes on
+                found[name] = str(error)
     return found
 
 
