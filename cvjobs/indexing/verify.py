@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cvjobs.common.errors import CvjobsError
-from cvjobs.dataset import contents, lock, schema, sealed, sealed_table, versions
+from cvjobs.dataset import contents, lock, schema, sealed_table, versions
 from cvjobs.dataset import verify as dataset_verify
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.parts import File
@@ -30,7 +30,7 @@ def verify(store: Store) -> FolderReport:
     """Check all generations that an index keeps; raises WrongUse or JobFailed where none can be read."""
     kept = generation.kept(store)
     newest = generation.current(store)
-    problems = [*_records(store, newest)]
+    problems, notes = _records(store, newest)
     files = {file.name: file for made in kept for file in made.files}
     damage = dict(zip(files, in_flight(store, lambda file: _damage(store, file), files.values()), strict=True))
     for name, why in damage.items():
@@ -41,32 +41,41 @@ def verify(store: Store) -> FolderReport:
             problems += [
                 f"generation {made.number} {why}: build it anew with --rebuild" for why in _faults(store, made)
             ]
-    holder = lock.holder(store)
+    if holder := lock.holder(store):
+        notes.append(f"process {holder['pid']} on {holder['host']} is writing to it now")
     return FolderReport(
         place=store.place,
         holds=contents.INDEX,
         checked={"generations": len(kept), "files": len(files)},
         problems=tuple(problems),
-        notes=(f"process {holder['pid']} on {holder['host']} is writing to it now",) if holder else (),
+        notes=tuple(notes),
     )
 
 
-def _records(store: Store, newest: Generation) -> Iterator[str]:
-    """Yield what is wrong with the JSON files."""
+def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the JSON files, and what a kill may leave between two of them."""
+    problems, notes = [], []
     said = contents.signature(store)
     if said.get("format") != contents.FORMATS[contents.INDEX] or not isinstance(said.get("source"), str):
-        yield f"{schema.FORMAT} is damaged: {AGAIN}"
+        problems.append(f"{schema.FORMAT} is damaged: {AGAIN}")
     for number in versions.numbers(store):
         state = versions.read(store, number)
         for name in versions.damage(store, number):
             gone = store.size(name) is None
-            if gone and name == versions.copy_of(number) and not sealed.is_sealed(store.read(versions.name_of(number))):
-                continue  # of an earlier version
+            if gone and name == versions.copy_of(number):
+                if number == newest.number:
+                    notes.append(f"generation {number} has no copy of its record yet: {AGAIN}")
+                continue
             counts = isinstance(state, versions.VersionRecord) or number == newest.number
-            remedy = "delete it and its copy" if number != newest.number else AGAIN
-            yield f"{name} is {'gone' if gone else 'damaged'}{', and another copy counts' if counts else ''}: {remedy}"
-    if generation.copied(store) != newest:
-        yield f"{contents.INDEX_RECORD} is damaged, or not of generation {newest.number}: {AGAIN}"
+            remedy = AGAIN if number == newest.number else "delete it and its copy"
+            which = f"{name} is {'gone' if gone else 'damaged'}"
+            problems.append(f"{which}{', and another copy counts' if counts else ''}: {remedy}")
+    copy = generation.copied(store)
+    if copy is not None and copy.number < newest.number:
+        notes.append(f"{contents.INDEX_RECORD} is still of generation {copy.number}: {AGAIN}")
+    elif copy != newest:
+        problems.append(f"{contents.INDEX_RECORD} is damaged: {AGAIN}")
+    return problems, notes
 
 
 def _damage(store: Store, file: File) -> str:

@@ -101,12 +101,26 @@ def test_a_damaged_record_is_named_and_the_next_command_writes_it_anew(
     before = answers(index)
     whole = harm(index / name, damage)
     assert answers(index) == before
-    (problem,) = problems(index)
-    assert problem.startswith(
-        f"{name} is {'gone' if damage == 'gone' and name != contents.INDEX_RECORD else 'damaged'}"
-    )
+    report = cvjobs.verify(str(index))
+    if damage == "gone" and name == versions.copy_of(2):  # as a kill leaves it
+        assert (report.problems, len(report.notes)) == ((), 1)
+    else:
+        (problem,) = report.problems
+        how = "gone" if damage == "gone" and name != contents.INDEX_RECORD else "damaged"
+        assert problem.startswith(f"{name} is {how}")
     assert (again(made, index).generation, (index / name).read_bytes()) == (2, whole)
     assert problems(index) == []
+
+
+def test_what_a_kill_leaves_between_two_files_is_no_damage(made: Path, index: Path) -> None:
+    before = answers(index)
+    (index / versions.copy_of(2)).unlink()
+    shutil.copy(index / versions.name_of(1), index / contents.INDEX_RECORD)
+    report = cvjobs.verify(str(index))
+    assert (report.exit_code, len(report.notes)) == (0, 2)
+    assert answers(index) == before
+    again(made, index)
+    assert cvjobs.verify(str(index)).notes == ()
 
 
 def test_where_record_and_copy_are_damaged_the_indexs_own_file_counts(made: Path, index: Path) -> None:
