@@ -71,8 +71,8 @@ def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
             which = f"{name} is {'gone' if gone else 'damaged'}"
             problems.append(f"{which}{', and another copy counts' if counts else ''}: {remedy}")
     copy = generation.copied(store)
-    if copy is not None and copy.number < newest.number:
-        notes.append(f"{contents.INDEX_RECORD} is still of generation {copy.number}: {AGAIN}")
+    if store.size(contents.INDEX_RECORD) is None or (copy is not None and copy.number < newest.number):
+        notes.append(f"{contents.INDEX_RECORD} does not describe generation {newest.number} yet: {AGAIN}")
     elif copy != newest:
         problems.append(f"{contents.INDEX_RECORD} is damaged: {AGAIN}")
     return problems, notes
