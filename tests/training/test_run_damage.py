@@ -185,7 +185,7 @@ def test_every_bit_of_a_checkpoints_record_is_noticed(run: Path) -> None:
     assert before is not None
     shutil.rmtree(next(other for other in sorted(run.glob("checkpoints/*")) if other != file.parent))
     missed = []
-    for bit in range(0, 8 * len(whole), 29):
+    for bit in range(0, 8 * len(whole), 97):
         flip(file, bit // 8, bit % 8)
         found = said(lambda: Checkpoints(str(run)).newest(lambda _: None))
         if not isinstance(found, CvjobsError) and found.meta != before.meta:
