@@ -1,4 +1,4 @@
-"""Check an output: every file as it was written, every image exactly once.
+"""Check an output, an index, a training run or nights: every file as it was written, every image exactly once.
 
 Exit code 0: exact; 4: images are missing; 1: another problem, named with what to do. --repair first brings back a
 snapshot that is damaged: from its copy, or else from the files of results and errors, of which no row is dropped.
@@ -8,22 +8,26 @@ For example `cvjobs verify vectors --source photos`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cvjobs.common.errors import WrongUse
 from cvjobs.config.options import Confine, Json, StorageOptions
 
 if TYPE_CHECKING:
+    from cvjobs.dataset.folder_report import FolderReport
     from cvjobs.dataset.verify import VerifyReport
+    from cvjobs.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The options of ``cvjobs verify``."""
 
-    out: Annotated[str, typer.Argument(help="The output folder of a batch job.")]
+    out: Annotated[str, typer.Argument(help="The folder that a command left.")]
     source: Annotated[
         str | None,
         typer.Option(
@@ -41,12 +45,12 @@ class Config:
     json: Json = False
 
 
-def call(config: Config) -> VerifyReport:
+def call(config: Config) -> VerifyReport | FolderReport:
     """Check, after a repair where that is asked for, and return what was found."""
     from dataclasses import replace
 
     from cvjobs.common.progress import Progress
-    from cvjobs.dataset import verified
+    from cvjobs.dataset import contents, verified
     from cvjobs.dataset.repair import repair
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source
@@ -55,6 +59,13 @@ def call(config: Config) -> VerifyReport:
 
     options = parse_options(config.storage_option)
     store = open_store(config.out, options=options)
+    held = contents.of(store)
+    if held and contents.RESULTS not in held and (check := _check(min(held))):
+        if config.source:
+            raise WrongUse(f"{store.place} holds {min(held)}, which lists no images: leave out --source.")
+        if config.repair:
+            raise WrongUse(f"{store.place} holds {min(held)}, which its own command mends: leave out --repair.")
+        return check(store)
     listing = list_source(config.source, options, confine=config.confine) if config.source else None
     done: list[str] = []
     if config.repair:
@@ -64,3 +75,22 @@ def call(config: Config) -> VerifyReport:
     if not report.exit_code:
         verified.note(store, report.version)
     return report
+
+
+def _check(held: str) -> Callable[[Store], FolderReport] | None:
+    """Return what checks a folder that holds something else than images' results."""
+    from cvjobs.dataset import contents
+
+    if held in (contents.INDEX, contents.QUERY):
+        from cvjobs.indexing import verify as of_index
+
+        return of_index.verify if held == contents.INDEX else of_index.verify_answers
+    if held == contents.RUN:
+        from cvjobs.training import verify as of_run
+
+        return of_run.verify
+    if held == contents.NIGHTS:
+        from cvjobs.operations.nightly import verify as of_nights
+
+        return of_nights.verify
+    return None

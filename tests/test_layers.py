@@ -95,6 +95,7 @@ ONE_MEANING = {
     "run",
     "segment",
     "tasks",
+    "verify",
     "yolo",
 }
 ONE_MEANING |= {"small", "torchvision"}

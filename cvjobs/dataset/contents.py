@@ -15,6 +15,7 @@ SCHEDULE, MASKS = "schedules", "masks"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
 # In the folder of a training run, of a pipeline's nights, of an evaluation and of an index.
 RUN_CONFIG, NIGHT_RECORDS, EVAL_NUMBERS, INDEX_RECORD = "config.json", "nights", "eval.json", "index.json"
+ANSWERS = {"neighbours.parquet", "duplicates.parquet"}  # in the folder data of the answers of a query
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
 QUERIES = "queries"  # in `_cvjobs` of a query, which embeds images there
@@ -51,7 +52,9 @@ def of(store: Store) -> set[str]:
     names = set(store.names("."))
     if store.size(schema.FORMAT) is not None:
         made = signature(store).get("format")
-        found.add(_MADE.get(str(made)) or (INDEX if INDEX_RECORD in names else RESULTS))
+        found.add(_MADE.get(str(made)) or _unsigned(store, names))
+    elif INDEX_RECORD in names and store.names(schema.VERSIONS):
+        found.add(INDEX)
     if len(names & _RUN) > 1 or (RUN_CONFIG in names and _is_run(store)):
         found.add(RUN)
     if EVAL_NUMBERS in names:
@@ -61,6 +64,13 @@ def of(store: Store) -> set[str]:
     if not found and names & {schema.REPORT, schema.SUMMARY}:
         found.add(OTHER)
     return found
+
+
+def _unsigned(store: Store, names: set[str]) -> str:
+    """Return what a folder holds whose signature is damaged."""
+    if INDEX_RECORD in names:
+        return INDEX
+    return QUERY if ANSWERS & set(store.names(schema.DATA)) else RESULTS
 
 
 def _is_run(store: Store) -> bool:

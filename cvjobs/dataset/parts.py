@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import sealed
+from cvjobs.dataset.sealed_table import SealedWriter
 from cvjobs.storage.store import Store, in_flight
 
 ROW_GROUP = 16_384
@@ -76,16 +77,18 @@ class Author:
     listed: int
 
 
-def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> File:
+def write_table(store: Store, name: str, schema: pa.Schema, tables: Iterable[pa.Table], *, seal: bool = False) -> File:
     """Publish rows as one Parquet file: zstd for the keys, floats as they are, no dictionaries.
 
-    Pages carry checksums, so that a merge never copies a flipped bit into a file with a good sha256.
+    Pages carry checksums, so that a merge never copies a flipped bit into a file with a good sha256. ``seal`` is for
+    a file whose sha256 no record names.
     """
     rows = 0
+    kind = SealedWriter if seal else pq.ParquetWriter
 
     def fill(file: BinaryIO) -> None:
         nonlocal rows
-        with pq.ParquetWriter(
+        with kind(
             file,
             schema,
             compression={f.name: "NONE" if pa.types.is_fixed_size_list(f.type) else "ZSTD" for f in schema},

@@ -71,9 +71,9 @@ def newest(store: Store) -> VersionRecord | None:
             found = read(store, number)
             if isinstance(found, VersionRecord):
                 if torn:
-                    _say(f"{store.place}/{name_of(torn[0])} is cut short: state {number} counts")
+                    say(f"{store.place}/{name_of(torn[0])} is cut short: state {number} counts")
                 elif found.damage:
-                    _say(f"{store.place}/{found.damage}")
+                    say(f"{store.place}/{found.damage}")
                 return found
             if found is None:
                 superseded = True  # while we looked: there is a newer one
@@ -167,5 +167,6 @@ def _how(content: bytes | None) -> str:
 
 
 @cache
-def _say(damage: str) -> None:
+def say(damage: str) -> None:
+    """Say once what is made up for."""
     print(f"cvjobs: {damage}.", file=sys.stderr, flush=True)

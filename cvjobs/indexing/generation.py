@@ -20,6 +20,10 @@ DELTA, DELTA_IDS, DELTA_VECTORS, REMOVED = "delta.faiss", "delta.parquet", "delt
 _FOLDER = re.compile(r"g(\d{6,})-[0-9a-f]{8}")
 
 
+class DamagedGeneration(JobFailed):
+    """The newest generation cannot be read, and neither can its copies."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """One published state of an index.
@@ -90,8 +94,13 @@ class Generation:
 def latest(store: Store) -> Generation | None:
     """Return the newest generation, None where there is none yet.
 
-    Raises WrongUse where the folder holds something else, JobFailed where neither the record nor its copy can be read.
+    Raises WrongUse where the folder holds something else, DamagedGeneration where neither the record nor a copy can be
+    read.
     """
+    head = versions.head(store)
+    there = not head or isinstance(versions.read(store, head), versions.VersionRecord)
+    if not there and (copy := _instead(store, head)) is not None:
+        return copy
     try:
         found = versions.newest(store)
         if found is None:
@@ -99,13 +108,43 @@ def latest(store: Store) -> Generation | None:
         if "folded" in found.record:
             raise WrongUse(f"{store.place} holds embeddings, no index: name the -o folder of `cvjobs index`.")
         return Generation.load(found.record)
-    except (versions.DamagedVersion, KeyError, TypeError) as error:
+    except (versions.DamagedVersion, KeyError, TypeError, AttributeError) as error:
         if contents.INDEX_RECORD not in store.names("."):
             return None  # a kill cut the first one short, while it was created
-        name = versions.name_of(versions.head(store))
-        raise JobFailed(
-            f"{store.place}/{name} is damaged: delete it, and the generation before it counts again."
+        if (copy := _instead(store, head)) is not None:
+            return copy
+        raise DamagedGeneration(
+            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: "
+            f"`cvjobs index {store.place} --rollback` goes back to the generation before."
         ) from error
+
+
+def _instead(store: Store, number: int) -> Generation | None:
+    """Return what the index's own file says of a generation whose records are damaged, None where it says nothing."""
+    copy = copied(store)
+    if copy is None or copy.number != number:
+        return None
+    versions.say(f"{store.place}/{versions.name_of(number)} is damaged: {contents.INDEX_RECORD} counts")
+    return copy
+
+
+def copied(store: Store) -> Generation | None:
+    """Return the generation that the index's own file describes, None where it is gone or damaged."""
+    try:
+        return Generation.load(sealed.unpack(store.read(contents.INDEX_RECORD)) or {})
+    except (FileNotFoundError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def heal(store: Store, current: Generation) -> None:
+    """Write what is damaged of the records of the newest generation anew."""
+    if isinstance(versions.read(store, current.number), versions.VersionRecord):
+        versions.heal(store, current.number)
+    else:
+        for name in (versions.name_of(current.number), versions.copy_of(current.number)):
+            store.write_bytes(name, sealed.pack(current.record()))
+    if copied(store) != current:
+        store.write_bytes(contents.INDEX_RECORD, sealed.pack(current.record()))
 
 
 def current(store: Store) -> Generation:
@@ -122,7 +161,7 @@ def kept(store: Store) -> list[Generation]:
     for number in versions.numbers(store):
         state = versions.read(store, number)
         if isinstance(state, versions.VersionRecord):
-            with suppress(KeyError, TypeError):
+            with suppress(KeyError, TypeError, AttributeError):
                 found.append(Generation.load(state.record))
     return found
 
@@ -146,7 +185,10 @@ def sweep(store: Store, number: int) -> None:
     ``number`` is the generation that this run has just published: no folder up to it can still be published.
     """
     versions.delete(store, *versions.numbers(store)[:-KEPT])
-    used = {file.name for generation in kept(store) for file in generation.files}
+    left = kept(store)
+    whole = {generation.number for generation in left}
+    versions.delete(store, *(old for old in versions.numbers(store) if old < number and old not in whole))
+    used = {file.name for generation in left for file in generation.files}
     for name in store.names("."):
         made = _FOLDER.fullmatch(name)
         if made and int(made[1]) <= number:

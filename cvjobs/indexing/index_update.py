@@ -61,7 +61,7 @@ def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport
         contents.sign(store, contents.INDEX, embeddings.reader.store.place)
         current = generation.latest(store)
         if current is not None:
-            versions.heal(store, current.number)
+            generation.heal(store, current)
         if current is not None and _satisfies(current, request, embeddings):
             say("comparing with the embeddings")
             new, report = _brought_up(store, current, embeddings)
@@ -84,18 +84,34 @@ def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport
 def rollback(out: str, storage: Mapping[str, str]) -> IndexReport:
     """Make the generation before the newest one count again, as a new one, and return what it holds."""
     store = open_store(out, options=storage)
-    generation.current(store)
+    _before(store)
     with lock.held(store) as held:
-        newest = generation.current(store)
-        before = next((g for g in generation.kept(store) if g.number == newest.previous), None)
-        if before is None:
-            raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+        before = _before(store)
         again = replace(before, number=versions.following(store))
         _publish(store, held, again)
         report = IndexReport.of(store.place, again, kept=again.count)
         _note(store, report)
         index_page.leave(store, again, report, storage)
         return report
+
+
+def _before(store: Store) -> Generation:
+    """Return the generation to go back to: where the newest one cannot be read, the newest that can."""
+    kept = generation.kept(store)
+    try:
+        newest = generation.current(store)
+    except generation.DamagedGeneration:
+        if not kept:
+            raise WrongUse(f"{store.place} keeps no generation that can be read: build it anew with -o.") from None
+        versions.say(
+            f"{store.place}/{versions.name_of(versions.head(store))} is damaged, and generation "
+            f"{kept[-1].number} counts again"
+        )
+        return kept[-1]
+    before = next((g for g in kept if g.number == newest.previous), None)
+    if before is None:
+        raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+    return before
 
 
 def info(out: str, storage: Mapping[str, str]) -> IndexReport:

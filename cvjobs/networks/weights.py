@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.networks import sealed_model
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
@@ -57,12 +58,21 @@ def given(path: str) -> Weights:
 
 
 def from_file(file: Path, label: str = "") -> Weights:
-    """Return the weights in a file, hashed, under its name or a label."""
+    """Return the weights in a file, hashed, under its name or a label.
+
+    Raises:
+        WrongUse: it cannot be read, or has a digest of its own and is not what was written.
+    """
     try:
-        with file.open("rb") as stream:
-            return Weights(label or file.name, file, hashlib.file_digest(stream, "sha256").hexdigest())
+        sha256, whole = sealed_model.hashed(file)
     except OSError as error:
         raise WrongUse(f"Cannot read the weights file {file} ({error.strerror}): fix its permissions.") from None
+    if not whole:
+        raise WrongUse(
+            f"The weights file {file} is damaged (its digest differs): "
+            "bring it back from a backup, or train again with --overwrite."
+        )
+    return Weights(label or file.name, file, sha256)
 
 
 def named_hash(file_name: str) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import nn
 
+from cvjobs.common.errors import JobFailed
+from cvjobs.dataset import sealed, sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.networks import sealed_model
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.loop.training_task import TaskScores, TrainTask
 from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
+from cvjobs.training.training_summary import FILE as SUMMARY
+
+REMEDY = f"delete it and {SUMMARY}, and the same command writes both anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,15 @@ class Epoch:
 
 def table(run: str, name: str, rows: pa.Table) -> None:
     """Write a Parquet file of the run."""
-    LocalStore(run, begun=True).write(name, lambda file: pq.write_table(rows, file))
+    sealed_table.write(LocalStore(run, begun=True), name, rows)
+
+
+def rows(run: str, name: str) -> pa.Table:
+    """Return what ``table`` wrote; raises JobFailed where it is gone or damaged."""
+    try:
+        return sealed_table.read(LocalStore(run), name)
+    except UnreadableTable as error:
+        raise JobFailed(f"{run}/{name} is damaged ({error}): {REMEDY}.") from None
 
 
 def content(run: str, name: str, data: bytes) -> None:
@@ -43,7 +56,7 @@ def content(run: str, name: str, data: bytes) -> None:
 
 def record(run: str, name: str, values: dict[str, Any]) -> None:
     """Write a JSON file of the run."""
-    content(run, name, (json.dumps(values, indent=1) + "\n").encode())
+    content(run, name, sealed.pack(values, in_order=False))
 
 
 def history(plan: TrainPlan, rows: Sequence[dict[str, Any]]) -> None:
@@ -55,14 +68,4 @@ def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found
     """Write the model that scored best so far, and its scores of the validation images."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     table(plan.run, task.file, task.table("val", plan.val, found))
-    content(plan.run, MODEL, _canonical(save(tensors, plan.metadata(epoch, found.metric))))
-
-
-def _canonical(model: bytes) -> bytes:
-    """Return a safetensors file with its metadata in order: the library's own order differs from process to process."""
-    end = 8 + int.from_bytes(model[:8], "little")
-    header = json.loads(model[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + model[end:]
+    content(plan.run, MODEL, sealed_model.seal(save(tensors, plan.metadata(epoch, found.metric))))

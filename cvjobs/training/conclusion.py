@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
+from torch import nn
 
+from cvjobs.dataset import sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
@@ -22,17 +24,31 @@ from cvjobs.training.setup import Setup
 from cvjobs.training.training_summary import TrainingSummary
 
 
+def scored(plan: TrainPlan, device: torch.device) -> None:
+    """Write the best model's scores of the val split anew where their file is gone or damaged."""
+    task = task_registry.of(plan)
+    try:
+        sealed_table.read(LocalStore(plan.run), task.file)
+    except UnreadableTable:
+        found = task.scores(_best(plan, device), Pictures(plan.val.decoded), plan.val, Alone(device))
+        artifacts.table(plan.run, task.file, task.table("val", plan.val, found))
+
+
 def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
     """Return the best model's metric on the test split, and add its scores to those of the val split."""
     task = task_registry.of(plan)
-    network: Any = plan.trained()
-    network = network.to(device, memory_format=torch.channels_last)
-    found = task.scores(network, Pictures(part.decoded), part, Alone(device))
-    before = pq.read_table(Path(plan.run) / task.file)
+    found = task.scores(_best(plan, device), Pictures(part.decoded), part, Alone(device))
+    before = artifacts.rows(plan.run, task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))
     rows = task.table("test", part, found)
     artifacts.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
     return found.metric
+
+
+def _best(plan: TrainPlan, device: torch.device) -> nn.Module:
+    network: Any = plan.trained()
+    best: nn.Module = network.to(device, memory_format=torch.channels_last)
+    return best
 
 
 def summary(
@@ -49,7 +65,7 @@ def summary(
         seconds: What this command took.
     """
     trainable, splits = setup.trainable, setup.labelled.splits
-    history = pq.read_table(Path(plan.run) / HISTORY).to_pylist()
+    history = artifacts.rows(plan.run, HISTORY).to_pylist()
     metrics = [row["metric"] for row in history]
     best = metrics.index(max(metrics))
     return TrainingSummary(
@@ -84,7 +100,7 @@ def _balanced(plan: TrainPlan) -> float | None:
     """Return the best model's balanced accuracy on the val split, None where images have not one class each."""
     if not plan.classes or plan.multilabel:
         return None
-    rows = pq.read_table(Path(plan.run) / task_registry.of(plan).file)
+    rows = artifacts.rows(plan.run, task_registry.of(plan).file)
     rows = rows.filter(pc.equal(rows["split"], "val"))
     labels, said = (np.array(rows[name].to_pylist(), object) for name in ("label", "predicted"))
     return balanced_accuracy(labels, said)

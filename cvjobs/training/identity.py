@@ -9,7 +9,7 @@ from typing import Any
 from cvjobs.common import fingerprint
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import digest, facts
-from cvjobs.dataset import contents
+from cvjobs.dataset import contents, sealed
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
@@ -90,12 +90,21 @@ class TrainIdentity:
 
 
 def earlier(store: LocalStore) -> dict[str, Any]:
-    """Return what a run was begun with, empty where there is none; raises WrongUse for a file of something else."""
+    """Return what a run was begun with, empty where there is none.
+
+    Raises:
+        WrongUse: its file is damaged, or of something else.
+    """
     try:
-        identity: dict[str, Any] = dict(json.loads(store.read(CONFIG))["identity"])
+        identity: dict[str, Any] = dict((sealed.unpack(store.read(CONFIG)) or {})["identity"])
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):
+        if store.names("checkpoints"):
+            raise WrongUse(
+                f"{store.place}/{CONFIG} is damaged: delete it, and a command of the same settings continues from the "
+                "checkpoints; or give --overwrite to begin anew."
+            ) from None
         raise WrongUse(f"{store.place}/{CONFIG} is no run's: choose another -o, or give --overwrite.") from None
     return identity
 

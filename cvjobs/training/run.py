@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 
 from cvjobs.common import devices, extras, malloc
@@ -76,7 +74,7 @@ def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
     """Write TensorBoard's files of a run that ended without them."""
     from cvjobs.training.report import tensorboard
 
-    history = pq.read_table(Path(done.out) / HISTORY).to_pylist()
+    history = artifacts.rows(done.out, HISTORY).to_pylist()
     settings = {name: value for name, value in record.items() if name not in ("data", "classes", "transform")}
     tensorboard.complete(done.out, done.metric_name, settings, history)
 
@@ -125,7 +123,9 @@ class _Session:
             begun = self._live.begun
         self._held.check()
         self._progress.say("writing the report")
-        test = conclusion.tested(plan, parts["test"], torch.device(resources.device)) if "test" in parts else None
+        device = torch.device(resources.device)
+        conclusion.scored(plan, device)
+        test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
         seconds = time.monotonic() - began
         summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
         self._held.check()

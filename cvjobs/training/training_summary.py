@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from cvjobs.common.formatting import size
+from cvjobs.dataset import sealed
 from cvjobs.storage.local_store import LocalStore
 
 FILE = "summary.json"
@@ -58,11 +58,11 @@ class TrainingSummary:
 
     @classmethod
     def read(cls, store: LocalStore) -> TrainingSummary | None:
-        """Return the summary that a finished run left, None where it has not finished."""
+        """Return the summary that a finished run left, None where it has not finished or the summary is damaged."""
         try:
-            record = json.loads(store.read(FILE))
-            return cls(**{**record, "out": store.place, "up_to_date": True})
-        except (FileNotFoundError, ValueError, TypeError):
+            record = sealed.unpack(store.read(FILE))
+            return cls(**{**(record or {}), "out": store.place, "up_to_date": True})
+        except (FileNotFoundError, TypeError):
             return None
 
     def figure(self, metric: float) -> str:

@@ -108,6 +108,7 @@ def test_a_finished_output_and_its_index_are_up_to_date(before: Before) -> None:
     embed = ("embed", before.url("photos"), "-o", before.url("vectors"), *before.made["model"])
     index = ("index", before.url("vectors"), "-o", before.url("index"))
     count = before.made["photos"]
+    assert before.run("verify", before.url("index"))["problems"] == []
     summary = before.run(*embed)
     assert (summary["computed"], summary["reused"], summary["version"]) == (0, count, 1)
     assert before.newest("vectors") == then
@@ -123,6 +124,7 @@ def test_a_finished_output_and_its_index_are_up_to_date(before: Before) -> None:
     assert before.newest("vectors")["fingerprint"] == then["fingerprint"]
     report = before.run(*index)
     assert (report["added"], report["kept"], report["rebuilt"]) == (1, count, False)
+    assert before.run("verify", before.url("index"))["problems"] == []
 
 
 def test_a_run_that_was_killed_computes_what_is_left(before: Before) -> None:
@@ -146,6 +148,7 @@ def test_a_finished_training_has_nothing_to_train(trained: Before) -> None:
     run = trained.folder / "run"
     names = ("config.json", "summary.json", "history.parquet", "model.safetensors")
     files = [(run / name).read_bytes() for name in names]
+    assert trained.run("verify", run)["problems"] == []
     summary = trained.run("train", trained.folder / "photos.csv", "-o", run, *trained.made["run"])
     assert (summary["up_to_date"], summary["epochs"]) == (True, 2)
     assert [(run / name).read_bytes() for name in names] == files
@@ -163,3 +166,4 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(trained: Before)
     assert history[: len(epochs)] == epochs  # with the seconds that the earlier version took
     assert [row["epoch"] for row in history] == list(range(1, 41))
     assert json.loads((run / "config.json").read_text())["identity"] == identity
+    assert trained.run("verify", run)["problems"] == []

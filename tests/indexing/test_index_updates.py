@@ -248,6 +248,7 @@ def test_kill_9_while_building(moment: str, tmp_path: Path) -> None:
     with started([*CLI, *words]) as process:
         until(lambda: list(out.glob(f"g000002-*/**/{moment}")) or process.poll() is not None)
         kill(process, signal.SIGKILL)
+    assert cvjobs.verify(str(out)).exit_code == 0
     with open_index(str(out)) as index:
         assert (index.generation.number, index.generation.kind, len(index)) == (1, "exact", 12_000)
     done = run(*words[:-1], "--json")

@@ -20,6 +20,7 @@ from event_files import curves, expected
 from safetensors.torch import load_file, save_file
 from training import SIDE, folder
 
+import cvjobs
 from cvjobs.networks import registry
 
 pytestmark = pytest.mark.faults
@@ -64,6 +65,7 @@ def test_ten_kills_of_everything(images: Path, tmp_path: Path) -> None:
                 process.wait(moments.uniform(0.0, 1.0))
             kill(process, signal.SIGKILL)
             process.wait()
+        assert cvjobs.verify(str(killed)).exit_code == 0
     again = trained(images, killed, *epochs)
     assert again["final_loss"] == pytest.approx(whole["final_loss"], abs=1e-6)
     assert curve(killed) == curve(tmp_path / "whole")

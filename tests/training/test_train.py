@@ -253,7 +253,7 @@ def test_overwrite_asks_nothing_of_the_run_that_it_replaces(images: Path, tmp_pa
     assert json.loads(file.read_text())["identity"]["precision"] != "fp16"
     for damaged in ("{}", '{"identity": null}'):
         file.write_text(damaged)
-        with pytest.raises(WrongUse, match=r"config.json is no run's: choose another -o, or give --overwrite"):
+        with pytest.raises(WrongUse, match=r"config.json is damaged: delete it, .* or give --overwrite to begin anew"):
             cvjobs.train(images, out, **options)
         assert not cvjobs.train(images, out, **options, overwrite=True).up_to_date
 

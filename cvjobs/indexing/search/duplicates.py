@@ -70,7 +70,7 @@ def search(
     rows = found.rows
     tables = (rows.slice(start, parts.ROW_GROUP) for start in range(0, rows.num_rows, parts.ROW_GROUP))
     notes = {**out.notes, "cvjobs.min_score": f"{min_score:g}"}
-    parts.write_table(out.store, DUPLICATES, SCHEMA.with_metadata(notes), tables)
+    parts.write_table(out.store, DUPLICATES, SCHEMA.with_metadata(notes), tables, seal=True)
     group, size = rows["group"].to_numpy(), rows["bytes"].to_numpy()
     leads = np.diff(group, prepend=-1) > 0
     first = int(np.searchsorted(group, SAMPLE))

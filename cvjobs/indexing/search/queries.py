@@ -125,7 +125,7 @@ def search(
             yield block.rows
 
     notes = {**out.notes, "cvjobs.source": queries.reader.snapshot.source, "cvjobs.k": str(options.k)}
-    parts.write_table(out.store, NEIGHBOURS, SCHEMA.with_metadata(notes), tables())
+    parts.write_table(out.store, NEIGHBOURS, SCHEMA.with_metadata(notes), tables(), seal=True)
     return Searched(
         queries=count,
         answered=answered,

@@ -59,29 +59,29 @@ def _open(name: str, weights: str) -> _Opened:
     if not file.is_file():
         raise WrongUse(f"The run {name} has no {FILE} yet: train until its first epoch is done.")
     found = files.from_file(file, Path(name).absolute().name)
-    about = _about(file)
-    transform = Transform.load(about["transform"])
+    known = about(file)
+    transform = Transform.load(known["transform"])
     assert transform.size is not None
-    task, model, side = about.get("task", "classify"), about["model"], transform.size[0]
+    task, model, side = known.get("task", "classify"), known["model"], transform.size[0]
     if task == "autoencoder":
-        trainable = registry.autoencoder(model, weights="random", dim=about["dim"], side=side)
+        trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)
     else:
-        trainable = registry.trainable(model, weights="random", classes=about["classes"], side=side)
+        trainable = registry.trainable(model, weights="random", classes=known["classes"], side=side)
     files.fitted(lambda: trainable.module.load_state_dict(files.state(found)), trainable.name, found)
     trainable.module.eval()
     return _Opened(task, trainable, transform, found)
 
 
-def _about(file: Path) -> dict[str, Any]:
+def about(file: Path) -> dict[str, Any]:
     """Return what the run wrote of its model: ``task``, ``model``, ``classes`` (a number), ``dim``, ``transform``."""
     try:
         with safe_open(file, "pt") as opened:
-            about: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])
-        complete = isinstance(about["model"], str) and isinstance(about["classes"], int) and about["transform"]["size"]
+            known: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])
+        complete = isinstance(known["model"], str) and isinstance(known["classes"], int) and known["transform"]["size"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         if reached := limit(error):
             raise reached from error
         complete = False
     if not complete:
         raise WrongUse(f"{file} is not the model of a `cvjobs train` run: name the -o folder of one.")
-    return about
+    return known

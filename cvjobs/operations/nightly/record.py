@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeVar
 
-from cvjobs.dataset import contents, schema
+from cvjobs.dataset import contents, sealed
 from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
@@ -122,32 +123,48 @@ def _known(kind: type[Kind], record: Mapping[str, Any]) -> Kind:
 
 
 def load(store: Store) -> list[Night]:
-    """Return the nights that are kept, oldest first; a record that cannot be understood is left out."""
+    """Return the nights that are kept, oldest first; one that is damaged is left out, which is said on stderr."""
     found = []
-    for number in _numbers(store):
+    for number in numbers(store):
         try:
-            record = schema.unpack(store.read(f"{FOLDER}/{number:04d}/night.json"))
-            found.append(Night.load(record or {}))
-        except (FileNotFoundError, KeyError, TypeError, AttributeError):
+            record = sealed.unpack(store.read(file_of(number)))
+            night = Night.load(record or {})
+            if night.number != number:
+                raise KeyError("number")
+            found.append(night)
+        except FileNotFoundError:
             continue
+        except (KeyError, TypeError, AttributeError):
+            _say(f"{store.place}/{file_of(number)} is damaged: that night is left out")
     return found
 
 
-def _numbers(store: Store) -> list[int]:
+@cache
+def _say(damage: str) -> None:
+    print(f"cvjobs: {damage}.", file=sys.stderr, flush=True)
+
+
+def file_of(number: int) -> str:
+    """Return the file name of a night's record."""
+    return f"{FOLDER}/{number:04d}/night.json"
+
+
+def numbers(store: Store) -> list[int]:
+    """Return the numbers of the nights that are kept, in order."""
     return sorted(int(name) for name in store.names(FOLDER) if name.isdigit())
 
 
 def keep(store: Store, night: Night) -> None:
     """Write the record of a night; raises what the store raises."""
-    content = json.dumps(asdict(night), indent=1).encode() + b"\n"  # in the order in which the commands told it
-    store.write_bytes(f"{night.folder}/night.json", content)
+    content = sealed.pack(asdict(night), in_order=False)  # but as the commands told it
+    store.write_bytes(file_of(night.number), content)
 
 
 def tidy(store: Store) -> None:
     """Forget the oldest nights, and what a killed command left half-written."""
-    numbers = _numbers(store)
-    store.delete(*(f"{FOLDER}/{number:04d}" for number in numbers[:-KEPT]))
-    for folder in (".", *(f"{FOLDER}/{number:04d}" for number in numbers[-KEPT:])):
+    kept = numbers(store)
+    store.delete(*(f"{FOLDER}/{number:04d}" for number in kept[:-KEPT]))
+    for folder in (".", *(f"{FOLDER}/{number:04d}" for number in kept[-KEPT:])):
         store.delete(*(f"{folder}/{name}" for name in store.names(folder) if name.startswith(TEMPORARY)))
 
 
@@ -157,8 +174,10 @@ def tonight(store: Store, pipeline: Pipeline, earlier: list[Night]) -> Night:
     Steps that are done stay done up to the first whose command line is another one than before.
     """
     last = earlier[-1] if earlier else None
-    if last is None or not _same(last, pipeline):
-        number = max([0, *_numbers(store)]) + 1
+    newest = max([0, *numbers(store)])
+    # What a night had done whose record is damaged nobody knows, and the one before it is over.
+    if last is None or last.number != newest or not _same(last, pipeline):
+        number = newest + 1
         return Night(pipeline=pipeline.name, number=number, steps=[_new(step) for step in pipeline.steps])
     before = {work.name: work for work in last.steps}
     steps: list[StepRecord] = []

@@ -6,6 +6,7 @@ not at all, a run that was killed continues with those that it has, and runs may
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import secrets
@@ -18,22 +19,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from cvjobs.common import devices, formatting
 from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, facts
+from cvjobs.dataset import sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
+from cvjobs.storage.local_store import LocalStore
 
 CHUNK_BYTES = 64 << 20
 AHEAD = 2
 PIXELS, ROWS = "pixels.npy", "rows.parquet"
+DIGEST = b"pixels_xxh3_128"  # of the file of pixels, in the metadata of the rows
 SCHEMA = pa.schema(
     [("path", pa.string()), ("stage", pa.string()), ("code", pa.string()), ("detail", pa.string()),
      ("content_hash", pa.binary(16))]
@@ -62,6 +67,17 @@ class DecodeRequest:
         height, width = self.transform.size or (0, 0)
         count: int = sum(table.num_rows for table in missing)
         return count * 3 * height * width
+
+    def decoded(self, folder: str, rows: pa.Table) -> pa.Table | None:
+        """Return what became of each image of a chunk (``SCHEMA``); None where it is not there, or damaged."""
+        height, width = self.transform.size or (0, 0)
+        try:
+            table = sealed_table.read(LocalStore(folder), ROWS, SCHEMA)
+            pixels = np.load(os.path.join(folder, PIXELS), mmap_mode="r")
+        except (UnreadableTable, FileNotFoundError, ValueError, EOFError):
+            return None
+        whole = pixels.shape == (rows.num_rows, height, width, 3) and pixels.dtype == np.uint8
+        return table if whole and table["path"].equals(rows["path"]) else None
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
@@ -113,16 +129,22 @@ def decode(
         JobFailed: there is no room, or decoding cannot go on at all.
     """
     chunks = request.chunks()
-    missing = [(folder, rows) for folder, rows in chunks if not os.path.exists(os.path.join(folder, ROWS))]
     try:
         os.makedirs(request.folder, exist_ok=True)
-        if missing:
+        there = set(os.listdir(request.folder))
+        tables = {folder: request.decoded(folder, rows) for folder, rows in chunks}
+        if missing := [(folder, rows) for folder, rows in chunks if tables[folder] is None]:
+            for folder, _ in missing:
+                if os.path.basename(folder) in there:  # and damaged
+                    shutil.rmtree(folder, ignore_errors=True)
             _fill(request, missing, source, decoder_server, tell)
-        tables = [pq.read_table(os.path.join(folder, ROWS), schema=SCHEMA) for folder, _ in chunks]
+            tables |= {folder: request.decoded(folder, rows) for folder, rows in missing}
+        if any(table is None for table in tables.values()):
+            raise FileNotFoundError(errno.ENOENT, "another command deleted what was decoded", request.folder)
     except OSError as error:
         begun = any(os.path.exists(os.path.join(folder, ROWS)) for folder, _ in chunks)
         raise storage_failure(error, request.folder, "--cache", begun=begun) from error
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables([tables[folder] for folder, _ in chunks])
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
     return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=request.length, rows=good), rows
 
@@ -187,7 +209,9 @@ class _Sheet:
         self._pixels.flush()
         each = zip(self.rows["path"].to_pylist(), self._answers, strict=True)
         table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], SCHEMA)
-        pq.write_table(table, self._temporary / ROWS)
+        digest = pixels_digest(self._temporary).encode()
+        with (self._temporary / ROWS).open("wb") as file:
+            sealed_table.dump(file, table.replace_schema_metadata({DIGEST: digest}))
         for name in (PIXELS, ROWS):
             descriptor = os.open(self._temporary / name, os.O_RDONLY)
             try:
@@ -204,6 +228,28 @@ class _Sheet:
     def drop(self) -> None:
         """Give the chunk up."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def pixels_digest(folder: Path) -> str:
+    """Return the digest of a chunk's file of pixels."""
+    digest = xxhash.xxh3_128()
+    with (folder / PIXELS).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def examined(folder: Path) -> str:
+    """Return what is wrong with a chunk, all of which is read; empty where nothing is."""
+    try:
+        table = sealed_table.read(LocalStore(folder), ROWS)
+        pixels = np.load(folder / PIXELS, mmap_mode="r")
+        if len(pixels) != table.num_rows:
+            return f"it has {len(pixels):,} images and {table.num_rows:,} rows"
+        said = (table.schema.metadata or {}).get(DIGEST)  # earlier versions said nothing
+        return "" if said in (None, pixels_digest(folder).encode()) else "the pixels are not what was written"
+    except (UnreadableTable, OSError, ValueError, EOFError) as error:
+        return str(error).partition("\n")[0][:200]
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:

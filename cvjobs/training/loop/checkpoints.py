@@ -108,12 +108,7 @@ class Checkpoints:
             shutil.rmtree(self._folder / old, ignore_errors=True)
 
     def _names(self) -> list[str]:
-        """Return the names of the checkpoints, the newest first."""
-        try:
-            found = os.listdir(self._folder)
-        except FileNotFoundError:
-            return []
-        return sorted((name for name in found if name.isdigit()), reverse=True)
+        return _names(self._folder)
 
     def clean(self) -> None:
         """Delete what a writer that was killed left behind."""
@@ -142,8 +137,30 @@ class Checkpoints:
         return None
 
 
+def examined(run: str) -> dict[str, str]:
+    """Return what is wrong with each checkpoint of a run, the newest first; empty where nothing is."""
+    found = {}
+    for name in _names(Path(run) / FOLDER):
+        try:
+            _read(Path(run) / FOLDER / name)
+            found[name] = ""
+        except (_Damaged, WrongUse) as error:
+            if (Path(run) / FOLDER / name).exists():  # else the training deleted it, which goes on
+                found[name] = str(error)
+    return found
+
+
 class _Damaged(Exception):
     """A checkpoint is not what its writer made."""
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the checkpoints, the newest first."""
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted((name for name in found if name.isdigit()), reverse=True)
 
 
 def _read(folder: Path) -> Checkpoint:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cvjobs.common import devices
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import count, duration, size
 from cvjobs.common.progress import tell
-from cvjobs.dataset import schema
+from cvjobs.dataset import schema, sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.html import render
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_worker import DecoderServer
@@ -48,9 +47,11 @@ class BegunRun:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The epochs that have ended, as ``artifacts.Epoch``."""
-        file = Path(self.store.place) / HISTORY
-        return pq.read_table(file).to_pylist() if file.exists() else []
+        """The epochs that have ended, as ``artifacts.Epoch``; a damaged file is written anew by the first step."""
+        try:
+            return sealed_table.read(self.store, HISTORY).to_pylist()  # type: ignore[no-any-return]
+        except UnreadableTable:
+            return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class EndedRun(BegunRun):
     @property
     def found(self) -> pa.Table:
         """The task's row for each image of the split."""
-        table = pq.read_table(Path(self.store.place) / self.file)
+        table = artifacts.rows(self.store.place, self.file)
         return table.filter(pc.equal(table["split"], self.split))
 
     def pictures(self, paths: pa.Array | pa.ChunkedArray) -> list[Thumbnail]:
@@ -106,7 +107,7 @@ def put(store: LocalStore, page: Callable[[], str]) -> bool:
 
 def shown(begun: BegunRun) -> dict[str, Any]:
     """Return what every page of a training shows: ``train.html``."""
-    errors = pq.read_table(Path(begun.store.place) / ERRORS)
+    errors = artifacts.rows(begun.store.place, ERRORS)
     history = begun.history
     return {
         "data": begun.labelled.listing.source,

@@ -1,0 +1,161 @@
+"""Checking an index and the answers of a query: every record and file as it was written, and all of them agree."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cvjobs.common.errors import CvjobsError
+from cvjobs.dataset import contents, lock, schema, sealed_table, versions
+from cvjobs.dataset import verify as dataset_verify
+from cvjobs.dataset.folder_report import FolderReport
+from cvjobs.dataset.parts import File
+from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.indexing import delta, generation, index_files
+from cvjobs.indexing.generation import Generation
+from cvjobs.indexing.search import opened_index
+from cvjobs.indexing.search.embed_queries import EMBEDDED
+from cvjobs.storage.store import Store, in_flight, open_store
+
+BLOCK = 4 << 20
+AGAIN = "the same `cvjobs index` writes it anew"
+
+
+def verify(store: Store) -> FolderReport:
+    """Check all generations that an index keeps; raises WrongUse or JobFailed where none can be read."""
+    kept = generation.kept(store)
+    newest = generation.current(store)
+    problems, notes = _records(store, newest)
+    files = {file.name: file for made in kept for file in made.files}
+    damage = dict(zip(files, in_flight(store, lambda file: _damage(store, file), files.values()), strict=True))
+    for name, why in damage.items():
+        if why:
+            problems.append(f"{name} {why}: {_remedy(store, name, newest, kept)}")
+    for made in kept:
+        if not any(damage[file.name] for file in made.files):
+            problems += [
+                f"generation {made.number} {why}: build it anew with --rebuild" for why in _faults(store, made)
+            ]
+    if holder := lock.holder(store):
+        notes.append(f"{holder} is writing to it now")
+    return FolderReport(
+        place=store.place,
+        holds=contents.INDEX,
+        checked={"generations": len(kept), "files": len(files)},
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the JSON files, and what a kill may leave between two of them."""
+    problems, notes = [], []
+    said = contents.signature(store)
+    if said.get("format") != contents.FORMATS[contents.INDEX] or not isinstance(said.get("source"), str):
+        problems.append(f"{schema.FORMAT} is damaged: {AGAIN}")
+    for number in versions.numbers(store):
+        state = versions.read(store, number)
+        for name in versions.damage(store, number):
+            gone = store.size(name) is None
+            if gone and name == versions.copy_of(number):
+                if number == newest.number:
+                    notes.append(f"generation {number} has no copy of its record yet: {AGAIN}")
+                continue
+            counts = isinstance(state, versions.VersionRecord) or number == newest.number
+            remedy = AGAIN if number == newest.number else "delete it and its copy"
+            which = f"{name} is {'gone' if gone else 'damaged'}"
+            problems.append(f"{which}{', and another copy counts' if counts else ''}: {remedy}")
+    copy = generation.copied(store)
+    if store.size(contents.INDEX_RECORD) is None or (copy is not None and copy.number < newest.number):
+        notes.append(f"{contents.INDEX_RECORD} does not describe generation {newest.number} yet: {AGAIN}")
+    elif copy != newest:
+        problems.append(f"{contents.INDEX_RECORD} is damaged: {AGAIN}")
+    return problems, notes
+
+
+def _damage(store: Store, file: File) -> str:
+    """Return how a file differs from what was written, empty where it does not."""
+    digest, length = hashlib.sha256(), 0
+    try:
+        with store.open(file.name) as source:
+            while block := source.read(BLOCK):
+                length += len(block)
+                digest.update(block)
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if length != file.bytes:
+        return f"is damaged ({length:,} bytes instead of {file.bytes:,})"
+    return "" if digest.hexdigest() == file.sha256 else "is damaged (its sha256 differs)"
+
+
+def _remedy(store: Store, name: str, newest: Generation, kept: list[Generation]) -> str:
+    anew = f"`cvjobs index {newest.embeddings} -o {store.place} --rebuild` builds it anew"
+    if newest.file(name.rpartition("/")[2]) is None or name not in {file.name for file in newest.files}:
+        return "an older generation has it, to which nobody can go back; the newest one answers"
+    whole = [made for made in kept if made.number < newest.number and name not in {f.name for f in made.files}]
+    back = f"`cvjobs index {store.place} --rollback` goes back to the generation before, and " if whole else ""
+    return f"{back}{anew}"
+
+
+def _faults(store: Store, made: Generation) -> Iterator[str]:
+    """Yield where the files of a generation, each as it was written, do not fit together."""
+    scratch = Path(tempfile.mkdtemp(prefix="cvjobs-verify-"))
+    try:
+        paths = index_files.fetch(store, made.files, scratch, ours=True)
+        dead = delta.dead_rows(paths)
+        total = made.base + made.delta
+        if len(dead) and (np.any(np.diff(dead) <= 0) or dead[0] < 0 or dead[-1] >= total):
+            yield f"leaves out rows that it has not ({generation.REMOVED})"
+            return
+        if (len(dead), total - len(dead)) != (made.removed, made.count):
+            yield f"says that it has {made.count:,} vectors, and has {total - len(dead):,}"
+        for name, rows in ((generation.IDS, made.base), (generation.DELTA_IDS, made.delta)):
+            held = index_files.read_rows(paths[name], ["path"]).num_rows if name in paths else 0
+            if held != rows:
+                yield f"has {held:,} rows in {name} instead of {rows:,}"
+        with opened_index.open_generation(store, made, ours=True):
+            pass
+    except CvjobsError as error:
+        yield f"cannot be opened ({str(error).partition(':')[0]})"
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def verify_answers(store: Store) -> FolderReport:
+    """Check the answers of a query, and the vectors of its queries where they were made for it."""
+    problems, notes = [], []
+    if contents.signature(store).get("format") != contents.FORMATS[contents.QUERY]:
+        problems.append(f"{schema.FORMAT} is damaged: the same `cvjobs query` writes it anew")
+    names = [name for name in store.names(schema.DATA) if name.endswith(".parquet") and not name.startswith(".")]
+    rows = 0
+    for name in names:
+        try:
+            rows += sealed_table.check(store, f"{schema.DATA}/{name}")
+        except UnreadableTable as error:
+            problems.append(f"{schema.DATA}/{name} is damaged ({error}): the same `cvjobs query` writes it anew")
+    if not names:
+        notes.append("there is no answer yet: the same command continues")
+    folders = store.names(EMBEDDED)
+    for folder in folders:
+        place = f"{store.place}/{EMBEDDED}/{folder}"
+        try:
+            found = dataset_verify.verify(open_store(place), None)
+            problems += [f"{EMBEDDED}/{folder}: {problem}" for problem in found.problems]
+        except CvjobsError as error:
+            notes.append(f"{EMBEDDED}/{folder}: {str(error).removesuffix('.')}")
+    if holder := lock.holder(store):
+        notes.append(f"{holder} is writing to it now")
+    return FolderReport(
+        place=store.place,
+        holds=contents.QUERY,
+        checked={"tables": len(names), "rows": rows, "folders of queries": len(folders)},
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,252 @@
+"""An index whose files are damaged: what `cvjobs verify` says, what counts instead, and what the next command mends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import here, sentence
+from flips import Tally, flipped, flips, said
+from vectors import Fake, clustered, named
+
+import cvjobs
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.dataset import contents, schema, sealed, versions
+from cvjobs.dataset.sealed import SEAL
+from cvjobs.indexing import generation
+from cvjobs.indexing.search.opened_index import open_index
+from cvjobs.storage.local_store import LocalStore
+
+DIM = 8
+
+
+def built(root: Path, kind: str = "exact", count: int = 300) -> Path:
+    """Return the place of an index with a second generation, which leaves out vectors and has later ones."""
+    fake = Fake(root / "vectors", DIM)
+    fake.put(named(clustered(count, DIM)))
+    cvjobs.index(str(fake.out), out=str(root / "index"), kind=kind)
+    fake.put(named(clustered(4, DIM, seed=1), count), gone=("image000007.jpg", "image000011.jpg"))
+    report = cvjobs.index(str(fake.out), out=str(root / "index"), kind=kind)
+    assert (report.added, report.removed, report.rebuilt) == (4, 2, False)
+    return root / "index"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of embeddings and their index."""
+    return built(tmp_path_factory.mktemp("made")).parent
+
+
+@pytest.fixture
+def index(made: Path, tmp_path: Path) -> Path:
+    """The place of an index of one's own."""
+    shutil.copytree(made / "index", tmp_path / "index")
+    return tmp_path / "index"
+
+
+def answers(index: Path) -> Any:
+    """What an index answers: paths, with their scores as bits."""
+    with open_index(str(index)) as opened:
+        scores, rows = opened.search(clustered(6, DIM, seed=2), 5)
+        return opened.rows(rows.ravel()).to_pylist(), np.asarray(scores, np.float32).tobytes()
+
+
+def again(made: Path, index: Path) -> Any:
+    """The same command once more."""
+    return cvjobs.index(str(made / "vectors"), out=str(index))
+
+
+def problems(index: Path) -> list[str]:
+    report = cvjobs.verify(str(index))
+    assert report.exit_code == bool(report.problems)
+    return list(report.problems)
+
+
+def test_an_index_is_exact_and_says_what_was_checked(index: Path) -> None:
+    ended = here("verify", index)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"an index: 2 generations, 5 files checked\n{index} is exact\n"
+    found = json.loads(here("verify", index, "--json").out)
+    assert (found["holds"], found["exit_code"], found["problems"]) == ("an index", 0, [])
+    assert "leave out --source" in sentence(here("verify", index, "--source", index), 2)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "empty": lambda _: b"",
+    "garbage": lambda content: bytes(reversed(content)),
+    "another number": lambda content: content.replace(b'"nprobe": 0', b'"nprobe": 9'),
+    "gone": lambda _: None,
+}
+
+
+def harm(file: Path, damage: str) -> bytes:
+    """Damage a file, and return what it was."""
+    whole = file.read_bytes()
+    content = DAMAGES[damage](whole)
+    assert content != whole
+    file.unlink() if content is None else file.write_bytes(content)
+    return whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [versions.name_of(2), versions.copy_of(2), contents.INDEX_RECORD])
+def test_a_damaged_record_is_named_and_the_next_command_writes_it_anew(
+    made: Path, index: Path, name: str, damage: str
+) -> None:
+    before = answers(index)
+    whole = harm(index / name, damage)
+    assert answers(index) == before
+    report = cvjobs.verify(str(index))
+    if damage == "gone" and name != versions.name_of(2):  # as a kill leaves it
+        assert (report.problems, len(report.notes)) == ((), 1)
+    else:
+        (problem,) = report.problems
+        assert problem.startswith(f"{name} is {'gone' if damage == 'gone' else 'damaged'}")
+    assert (again(made, index).generation, (index / name).read_bytes()) == (2, whole)
+    assert problems(index) == []
+
+
+def test_what_a_kill_leaves_between_two_files_is_no_damage(made: Path, index: Path) -> None:
+    before = answers(index)
+    (index / versions.copy_of(2)).unlink()
+    shutil.copy(index / versions.name_of(1), index / contents.INDEX_RECORD)
+    report = cvjobs.verify(str(index))
+    assert (report.exit_code, len(report.notes)) == (0, 2)
+    assert answers(index) == before
+    again(made, index)
+    assert cvjobs.verify(str(index)).notes == ()
+
+
+def test_where_record_and_copy_are_damaged_the_indexs_own_file_counts(made: Path, index: Path) -> None:
+    before = answers(index)
+    names = (versions.name_of(2), versions.copy_of(2))
+    whole = [harm(index / name, "garbage") for name in names]
+    assert answers(index) == before
+    assert [problem.partition(" is ")[0] for problem in problems(index)] == list(names)
+    again(made, index)
+    assert [(index / name).read_bytes() for name in names] == whole
+    assert problems(index) == []
+
+
+def test_a_rollback_from_a_generation_that_cannot_be_read(
+    made: Path, index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (versions.name_of(2), versions.copy_of(2), contents.INDEX_RECORD):
+        (index / name).write_bytes(b"{}\n")
+    with pytest.raises(JobFailed, match=r"v00000002.json is damaged.*--rollback` goes back"):
+        answers(index)
+    assert "v00000002.json is damaged" in sentence(here("verify", index), 1)
+    report = cvjobs.index(str(index), rollback=True)
+    assert (report.generation, report.count) == (3, 300)
+    assert "v00000002.json is damaged, and generation 1 counts again" in capsys.readouterr().err
+    assert problems(index) == []
+    assert not (index / versions.name_of(2)).exists()
+    assert again(made, index).count == 302
+    only = index.with_name("only")
+    shutil.copytree(index, only)
+    for number in versions.numbers(LocalStore(only)):
+        for name in (versions.name_of(number), versions.copy_of(number), contents.INDEX_RECORD):
+            (only / name).write_bytes(b"{}\n")
+    with pytest.raises(WrongUse, match="no generation that can be read"):
+        cvjobs.index(str(only), rollback=True)
+
+
+def test_every_file_is_checked_by_verify_and_by_a_query(index: Path) -> None:
+    newest = generation.current(LocalStore(index))
+    for file in newest.files:
+        content = (index / file.name).read_bytes()
+        for damage in (content[:-1], content[:40] + bytes([content[40] ^ 1]) + content[41:], None):
+            path = index / file.name
+            path.unlink() if damage is None else path.write_bytes(damage)
+            (problem,) = problems(index)
+            assert problem.startswith(f"{file.name} is {'gone' if damage is None else 'damaged'}")
+            assert "--rebuild` builds it anew" in problem
+            with pytest.raises(JobFailed, match="is damaged"):
+                answers(index)
+            path.write_bytes(content)
+    assert problems(index) == []
+
+
+def test_files_that_do_not_fit_together_are_named(index: Path) -> None:
+    """Each as its record says, and the record whole: what a fault in the program would leave."""
+    store = LocalStore(index)
+    state = versions.newest(store)
+    assert state is not None
+    for change, what in (({"base": 299}, "301 rows"), ({"removed": 3}, "vectors, and has"), ({"dim": 9}, "opened")):
+        for name in (versions.name_of(2), versions.copy_of(2), contents.INDEX_RECORD):
+            store.write_bytes(name, sealed.pack({**state.record, **change}))
+        assert any("generation 2 " in problem for problem in problems(index)), what
+
+
+def test_an_index_of_earlier_versions_is_exact_and_goes_on(made: Path, index: Path) -> None:
+    """Without copies and without seals; its own file tells a damaged record."""
+    shutil.rmtree(index / schema.COPIES)
+    for name in (versions.name_of(1), versions.name_of(2), contents.INDEX_RECORD, schema.FORMAT):
+        record = json.loads((index / name).read_bytes())
+        del record[SEAL]
+        (index / name).write_bytes((json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    assert problems(index) == []
+    before, old = answers(index), (index / versions.name_of(2)).read_bytes()
+    (index / versions.name_of(2)).write_bytes(old.replace(b'"nprobe": 0', b'"nprobe": 1'))
+    assert len(problems(index)) == 1
+    (index / versions.name_of(2)).write_bytes(old[:90])
+    assert answers(index) == before
+    (index / versions.name_of(2)).write_bytes(old)
+    report = again(made, index)
+    assert (report.kept, report.generation) == (302, 2)
+    assert problems(index) == []
+    assert answers(index) == before
+
+
+def test_answers_of_a_query_are_checked(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers"
+    cvjobs.query(str(made / "index"), str(made / "vectors"), out=str(out))
+    assert here("verify", out).code == 0
+    file = out / "data" / "neighbours.parquet"
+    whole = file.read_bytes()
+    for place in (10, len(whole) // 2, len(whole) - 20):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        (problem,) = cvjobs.verify(str(out)).problems
+        assert problem == (
+            "data/neighbours.parquet is damaged (its digest differs): the same `cvjobs query` writes it anew"
+        )
+    file.write_bytes(whole)
+    (out / schema.FORMAT).write_bytes(b"")
+    assert "format.json is damaged" in cvjobs.verify(str(out)).problems[0]
+    cvjobs.query(str(made / "index"), str(made / "vectors"), out=str(out))
+    assert here("verify", out).code == 0
+
+
+def attack(root: Path, kind: str, count: int, seed: int, every: int = 1) -> Tally:
+    """Flip bits of an index, each of which is verified and queried; after ``every`` one the same command follows."""
+    index = built(root, kind, {"exact": 300, "ivf": 2000, "pq": 11_000}[kind])
+    before, work, tally = answers(index), root / "work", Tally()
+    for number, flip in enumerate(flips(index, count, seed, besides=("report.html", "summary.json", "lease"))):
+        with flipped(flip):
+            tally.count(flip, index, lambda: answers(index), before)
+            if number % every:
+                continue
+            shutil.copytree(index, work)
+        said(lambda: again(root, work))
+        shutil.rmtree(work)
+    assert tally.wrong == []
+    assert answers(index) == before
+    return tally
+
+
+def test_no_flipped_bit_passes_that_changes_an_answer(tmp_path: Path) -> None:
+    tally = attack(tmp_path, "exact", 20, 0, every=5)
+    assert tally.passed == []
+
+
+@pytest.mark.faults(minutes=5)
+@pytest.mark.parametrize("kind", ["exact", "ivf", "pq"])
+def test_two_thousand_flipped_bits_of_an_index(kind: str, tmp_path: Path) -> None:
+    tally = attack(tmp_path, kind, 700, 1)
+    print(kind, tally)
+    assert tally.passed == []

@@ -1,0 +1,281 @@
+"""A training run whose files are damaged: what `cvjobs verify` says, what no command takes, what the next one mends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import here, sentence
+from flips import Tally, flipped, flips, said
+from safetensors.torch import load_file, save_file
+from training import SIDE, folder
+
+import cvjobs
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.dataset import sealed_table
+from cvjobs.dataset.sealed import SEAL
+from cvjobs.networks import registry, sealed_model, weights
+from cvjobs.networks.torch_network import TorchClassifier
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training import artifacts, identity
+from cvjobs.training.data import decoded
+from cvjobs.training.loop.checkpoints import Checkpoints
+from cvjobs.training.training_summary import TrainingSummary
+
+OPTIONS: dict[str, Any] = {
+    "model": "small/cnn", "recipe": "quick", "epochs": 2, "img_size": str(SIDE), "batch_size": 16, "workers": 1,
+}  # fmt: skip
+BESIDES = ("report.html", "lease", ".npy")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of twelve images."""
+    root = tmp_path_factory.mktemp("images")
+    folder(root / "train", 8)
+    folder(root / "val", 4, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run that kept its decoded images."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    cvjobs.train(images, run, **OPTIONS, cache=run / "cache")
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A finished run of one's own."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def problems(run: Path) -> list[str]:
+    report = cvjobs.verify(str(run))
+    assert report.exit_code == bool(report.problems)
+    return list(report.problems)
+
+
+def again(images: Path, run: Path) -> TrainingSummary:
+    """The same command once more."""
+    summary: TrainingSummary = cvjobs.train(images, run, **OPTIONS, cache=run / "cache")
+    return summary
+
+
+def best(run: Path) -> dict[str, torch.Tensor]:
+    """The weights of the model that a run is to other commands."""
+    model = registry.classifier(str(run))
+    assert isinstance(model, TorchClassifier)
+    return model.module.state_dict()
+
+
+def meaning(run: Path) -> Any:
+    """What a run is to the commands that read it: its identity, its summary, its newest state and its best model."""
+    store = LocalStore(run)
+    state = Checkpoints(str(run)).newest(lambda _: None)
+    assert state is not None
+    tensors = [state.model, state.average, best(run), *state.optimizer["state"].values()]
+    numbers = [torch.as_tensor(value).numpy().tobytes() for entry in tensors for value in entry.values()]
+    settings = json.dumps([state.meta, state.optimizer["param_groups"]])
+    tables = [artifacts.rows(str(run), name).to_pylist() for name in store.names(".") if name.endswith(".parquet")]
+    return identity.earlier(store), TrainingSummary.read(store), settings, numbers, tables
+
+
+def test_a_run_is_exact_and_says_what_was_checked(run: Path) -> None:
+    ended = here("verify", run)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        f"a training run: 2 records, 4 tables, 1 models, 2 checkpoints, 2 chunks of images checked\n{run} is exact\n"
+    )
+    found = json.loads(here("verify", run, "--json").out)
+    assert (found["holds"], found["exit_code"], found["problems"]) == ("a training run", 0, [])
+
+
+def flip(file: Path, place: int, bit: int = 2) -> bytes:
+    """Flip a bit, and return what the file held."""
+    whole = file.read_bytes()
+    place %= len(whole)
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+    return whole
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_of_the_model_is_named_by_who_loads_it(images: Path, run: Path, tmp_path: Path) -> None:
+    """It gave other scores without a word."""
+    file = run / "model.safetensors"
+    for place in (12, -40):  # in the metadata, in a tensor
+        whole = flip(file, place)
+        (problem,) = problems(run)
+        assert "model.safetensors is damaged (its digest differs): bring it back from a backup" in problem
+        for command in ("classify", "embed"):
+            words = sentence(here(command, images, "-o", tmp_path / command, "--model", run), 2)
+            assert "model.safetensors is damaged (its digest differs)" in words
+        with pytest.raises(WrongUse, match="is damaged"):
+            weights.given(str(file))
+        file.write_bytes(whole)
+    assert problems(run) == []
+
+
+def test_a_model_of_earlier_versions_is_loaded_as_it_is(run: Path) -> None:
+    file = run / "model.safetensors"
+    content = file.read_bytes()
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    before = best(run)
+    save_file(load_file(file), file, {name: metadata[name] for name in ("labels", "activation", "cvjobs")})
+    assert sealed_model.hashed(file)[1]
+    now = best(run)
+    assert all(torch.equal(now[name], tensor) for name, tensor in before.items())
+    assert problems(run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["history.parquet", "errors.parquet", "predictions.parquet", "summary.json"])
+def test_what_is_damaged_is_named_and_written_anew(images: Path, run: Path, name: str) -> None:
+    before = sealed_table.read(LocalStore(run), name).to_pylist() if name.endswith("parquet") else None
+    done = TrainingSummary.read(LocalStore(run))
+    flip(run / name, -30)
+    (problem,) = problems(run)
+    assert problem.startswith(f"{name} is damaged")
+    if name.endswith("parquet"):
+        assert "delete it and summary.json, and the same command writes both anew" in problem
+        (run / name).unlink()
+        (run / "summary.json").unlink()
+    summary = again(images, run)
+    assert done is not None
+    assert (summary.metric, summary.epochs, summary.final_loss) == (done.metric, done.epochs, done.final_loss)
+    assert problems(run) == []
+    if before is not None:
+        assert sealed_table.read(LocalStore(run), name).to_pylist() == before
+
+
+@pytest.mark.slow
+def test_a_damaged_record_of_what_was_begun_is_named(images: Path, run: Path) -> None:
+    flip(run / "config.json", 200)
+    assert problems(run)[0].startswith("config.json is damaged: delete it, and a command of the same settings")
+    with pytest.raises(WrongUse, match=r"config.json is damaged: delete it"):
+        again(images, run)
+    (run / "config.json").unlink()
+    assert again(images, run).epochs == 2
+    assert problems(run) == []
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_counts(run: Path) -> None:
+    newest, before = sorted((path.name for path in (run / "checkpoints").iterdir()), reverse=True)
+    for name in ("meta.json", "model.safetensors", "optimizer.pt"):
+        file = run / "checkpoints" / newest / name
+        whole = flip(file, file.stat().st_size // 2)
+        (problem,) = problems(run)
+        assert problem.startswith(f"checkpoints/{newest} is damaged")
+        assert f"training would continue from {before}" in problem
+        file.write_bytes(whole)
+    assert problems(run) == []
+
+
+def test_every_bit_of_a_checkpoints_record_is_noticed(run: Path) -> None:
+    (file, _) = sorted(run.glob("checkpoints/*/meta.json"), reverse=True)
+    whole = file.read_bytes()
+    before = Checkpoints(str(run)).newest(lambda _: None)
+    assert before is not None
+    shutil.rmtree(next(other for other in sorted(run.glob("checkpoints/*")) if other != file.parent))
+    missed = []
+    for bit in range(0, 8 * len(whole), 97):
+        flip(file, bit // 8, bit % 8)
+        found = said(lambda: Checkpoints(str(run)).newest(lambda _: None))
+        if not isinstance(found, CvjobsError) and found.meta != before.meta:
+            missed.append(bit)
+        file.write_bytes(whole)
+    assert missed == []
+
+
+@pytest.mark.slow
+def test_damaged_chunks_of_decoded_images_are_decoded_anew(images: Path, run: Path) -> None:
+    (chunk, _) = sorted((run / "cache").iterdir())
+    pixels = (chunk / decoded.PIXELS).read_bytes()
+    flip(chunk / decoded.PIXELS, -1)
+    assert problems(run) == [f"cache/{chunk.name} is damaged (the pixels are not what was written): delete it"]
+    flip(chunk / decoded.ROWS, -20)
+    assert len(problems(run)) == 1
+    (run / "summary.json").unlink()
+    again(images, run)
+    assert (chunk / decoded.PIXELS).read_bytes() == pixels
+    assert problems(run) == []
+
+
+def test_a_run_of_earlier_versions_is_exact_and_has_nothing_to_train(images: Path, run: Path) -> None:
+    """Without seals."""
+    import pyarrow.parquet as pq
+
+    for name in ("config.json", "summary.json"):
+        record = json.loads((run / name).read_bytes())
+        del record[SEAL]
+        (run / name).write_text(json.dumps(record, indent=1) + "\n")
+    for file in run.glob("*.parquet"):
+        pq.write_table(pq.read_table(file), file)
+    for file in run.glob("cache/*/*.parquet"):
+        pq.write_table(pq.read_table(file, schema=decoded.SCHEMA), file)
+    assert problems(run) == []
+    assert again(images, run).up_to_date
+    (run / "history.parquet").write_bytes((run / "history.parquet").read_bytes()[:-9])
+    assert problems(run)[0].startswith("history.parquet is damaged")
+
+
+def test_a_table_that_is_damaged_ends_a_command_with_a_sentence(images: Path, run: Path) -> None:
+    flip(run / "history.parquet", -30)
+    with pytest.raises(JobFailed, match=r"history.parquet is damaged .*: delete it and summary.json"):
+        cvjobs.train(images, run, **OPTIONS, tensorboard=True)
+
+
+def test_what_is_no_run_any_more_is_named(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints")
+    (run / "errors.parquet").unlink()
+    found = problems(run)
+    assert len(found) == 2
+    assert found[0].startswith("errors.parquet is damaged (it is gone)")
+    assert found[1].startswith("model.safetensors is gone")
+
+
+def attack(images: Path, run: Path, count: int, seed: int, every: int) -> Tally:
+    """Flip bits of a run, each of which is verified and compared; after ``every`` one the same command follows."""
+    before, work, tally = meaning(run), run.with_name("work"), Tally()
+    for number, flip in enumerate(flips(run, count, seed, besides=BESIDES)):
+        with flipped(flip):
+            tally.count(flip, run, lambda: meaning(run), before, every=4)
+            if number % every:
+                continue
+            shutil.copytree(run, work)
+        said(lambda: again(images, work))
+        shutil.rmtree(work)
+    assert tally.wrong == []
+    assert problems(run) == []
+    return tally
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_passes_that_changes_a_run(images: Path, run: Path) -> None:
+    attack(images, run, 20, 0, 20)
+
+
+@pytest.mark.faults(minutes=10)
+def test_two_thousand_flipped_bits_of_a_run(images: Path, run: Path) -> None:
+    tally = attack(images, run, 2000, 1, 40)
+    print(tally, tally.passed)
+
+
+@pytest.mark.faults(minutes=2)
+def test_five_hundred_flipped_bits_of_a_model(run: Path) -> None:
+    file = run / "model.safetensors"
+    whole, size = file.read_bytes(), file.stat().st_size
+    for bit in np.random.default_rng(0).integers(0, 8 * size, 500).tolist():
+        flip(file, bit // 8, bit % 8)
+        assert len(problems(run)) == 1
+        with pytest.raises(WrongUse, match=r"model.safetensors"):
+            registry.classifier(str(run))
+        file.write_bytes(whole)
