@@ -166,7 +166,9 @@ def _limit(error: BaseException) -> int | None:
         return None
     said = str(error)
     numbers = [int(found) for found in _NUMBERS.findall(said) if int(found) in _LIMITS]
-    return numbers[0] if numbers else next((number for words, number in _WORDS.items() if words in said), None)
+    if numbers or isinstance(error, CvjobsError):  # whose own words may name a limit, too, and say what to do
+        return numbers[0] if numbers else None
+    return next((number for words, number in _WORDS.items() if words in said), None)
 
 
 def _named(error: BaseException) -> str:

@@ -60,6 +60,13 @@ def test_each_limit_has_its_sentence(error: BaseException, said: str) -> None:
     assert str(explained(error)) == str(found)
 
 
+def test_a_sentence_that_names_a_limit_is_told_as_it_is() -> None:
+    """Such as that of a job which the system killed."""
+    told = JobFailed("Job x was killed by SIGKILL (usually: its machine was out of memory): send it again.")
+    assert limit(told) is None
+    assert explained(told) is told
+
+
 def _safetensors(full: Path) -> None:
     save_file({"x": torch.zeros(1 << 20)}, full / "x.safetensors")
 
