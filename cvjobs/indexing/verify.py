@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from cvjobs.common.errors import CvjobsError
-from cvjobs.dataset import contents, lock, schema, sealed_table, versions
+from cvjobs.dataset import contents, lock, schema, sealed_table, snapshot, versions
 from cvjobs.dataset import verify as dataset_verify
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.parts import File
 from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.dataset.snapshot import DamagedOutput
 from cvjobs.indexing import delta, generation, index_files
 from cvjobs.indexing.generation import Generation
 from cvjobs.indexing.search import opened_index
 from cvjobs.indexing.search.embed_queries import EMBEDDED
 from cvjobs.storage.store import Store, in_flight, open_store
 
-BLOCK = 4 << 20
 AGAIN = "the same `cvjobs index` writes it anew"
 
 
@@ -80,19 +79,13 @@ def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
 
 def _damage(store: Store, file: File) -> str:
     """Return how a file differs from what was written, empty where it does not."""
-    digest, length = hashlib.sha256(), 0
     try:
-        with store.open(file.name) as source:
-            while block := source.read(BLOCK):
-                length += len(block)
-                digest.update(block)
-    except FileNotFoundError:
-        return "is gone"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if length != file.bytes:
-        return f"is damaged ({length:,} bytes instead of {file.bytes:,})"
-    return "" if digest.hexdigest() == file.sha256 else "is damaged (its sha256 differs)"
+        snapshot.check(store, file)
+    except DamagedOutput as error:
+        return "is gone" if store.size(file.name) is None else f"is damaged ({error.reason})"
+    except CvjobsError as error:
+        return f"cannot be read ({str(error).rstrip('.')})"
+    return ""
 
 
 def _remedy(store: Store, name: str, newest: Generation, kept: list[Generation]) -> str:
