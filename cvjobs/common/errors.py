@@ -99,6 +99,10 @@ _WORDS = {
     "failed to map segment": errno.ENOMEM,
     "cannot allocate memory in static TLS block": errno.ENOMEM,
 }
+_GPU = (
+    "The GPU is out of memory: choose a smaller batch, image size or model, or end what else runs on it, then run the "
+    "same command again."
+)
 _LEAST = 512 << 20  # bytes of address space
 _NUMBERS = re.compile(r"\b(?:os error|[Ee]rrno|code:) (\d+)")
 
@@ -133,6 +137,8 @@ def limit(error: BaseException) -> LimitReached | None:
         if isinstance(one, LimitReached):
             return one
         if found := _limit(one):
+            if "CUDA" in str(one):
+                return LimitReached(_GPU)
             number, place = found, _named(one)
     return LimitReached(_advice(number, place)) if number else None
 

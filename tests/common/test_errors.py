@@ -48,6 +48,7 @@ def system(number: int, *more: str) -> OSError:
         (ImportError("libtorch.so: failed to map segment from shared object"), "Out of memory"),
         (ImportError("libtorch.so: cannot open shared object file: Too many open files"), "Too many open files"),
         (JobFailed("The decode processes cannot run (OSError: [Errno 24] Too many open files): x"), "Too many open"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "The GPU is out of memory: "),
         (RuntimeError('Os { code: 11, kind: WouldBlock, message: "" }'), "No more threads"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, BaseException) else "",
