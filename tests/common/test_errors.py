@@ -38,7 +38,6 @@ def system(number: int, *more: str) -> OSError:
         (system(errno.ENOMEM), "Out of memory (this process has no limit of its own): raise `ulimit -v`"),
         (MemoryError(), "Out of memory"),
         (pa.ArrowMemoryError("malloc of size 8 failed"), "Out of memory"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "Out of memory"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
             "Out of mem",
@@ -48,7 +47,7 @@ def system(number: int, *more: str) -> OSError:
         (ImportError("libtorch.so: failed to map segment from shared object"), "Out of memory"),
         (ImportError("libtorch.so: cannot open shared object file: Too many open files"), "Too many open files"),
         (JobFailed("The decode processes cannot run (OSError: [Errno 24] Too many open files): x"), "Too many open"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "The GPU is out of memory: "),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "The GPU is out of memory"),
         (RuntimeError('Os { code: 11, kind: WouldBlock, message: "" }'), "No more threads"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, BaseException) else "",
