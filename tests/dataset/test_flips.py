@@ -89,6 +89,7 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     return made
 
 
+@pytest.mark.slow
 def test_some_flipped_bits_are_named(output: Toy) -> None:
     found = flipped(output, random.Random(1), 40)
     assert found["named by verify"] > 28
