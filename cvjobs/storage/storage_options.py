@@ -85,6 +85,8 @@ _KNOWN = sorted(CLIENT.union(*STORES.values()))
 _SECRET = re.compile(r"key|secret|token|password|credential|account|sas|proxy_url", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")  # of a URL: a name and, mostly, a password
 _NAME = re.compile(r"[a-z0-9_]{1,40}")
+_URLS = frozenset({"authority_host", "base_url", "endpoint", "metadata_endpoint", "msi_endpoint", "sts_endpoint"})
+_BLANK = re.compile(r"[\s\x00-\x20\x7f]")
 _REGION = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -103,6 +105,8 @@ def parse_options(given: Iterable[str] | Options) -> dict[str, str]:
             raise WrongUse(f"The storage option '{key}' has no value: give {key}=VALUE.")
         if key == "region" and not _REGION.fullmatch(str(value)):
             raise WrongUse("The storage option 'region' is no name of a region: give one as in region=us-east-1.")
+        if key in _URLS and _BLANK.search(str(value)):
+            raise WrongUse(f"The storage option '{key}' is no URL, for it holds a blank: correct it.")
         options[key] = str(value)
     return options
 
