@@ -98,6 +98,8 @@ def _streams() -> Iterator[None]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     before = sys.stdin, sys.stdout, sys.stderr
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of an encoding that may lack a name's letters, as ASCII does
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdin = before[0] or io.StringIO()
     sys.stdout = before[1] or _Missing()
     sys.stderr = _Stderr(before[2] or io.StringIO())

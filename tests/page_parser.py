@@ -60,4 +60,4 @@ def macro(body: str, **values: object) -> str:
     style = '{% block style %}{% include "overlays.css" %}{% endblock %}'
     source = '{% extends "base.html" %}{% import "parts.html" as parts %}' + style
     source += "{% block content %}" + body + "{% endblock %}"
-    return render._templates().from_string(source).render(**values)
+    return render._filled(render._templates().from_string(source), values)

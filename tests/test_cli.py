@@ -359,3 +359,16 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
         process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1"])
+def test_a_letter_that_standard_output_lacks_is_no_bug(tmp_path: Path, encoding: str) -> None:
+    program = (
+        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
+        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\n"
+        "sys.exit(main(['toy', 'show', '-o', '\u2603']))"
+    )
+    variables = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=variables, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'\\u2603'" in done.stdout

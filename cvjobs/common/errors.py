@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -120,11 +121,29 @@ def explained(error: BaseException) -> CvjobsError | None:
     if isinstance(error, CvjobsError):
         return error
     for one in _behind(error, contexts=False):
+        if isinstance(one, FileNotFoundError) and (gone := _folder_gone(one)):
+            return JobFailed(gone)
         if isinstance(one, OSError) and one.errno in (*_DENIED, *_BROKEN):
             what = f"{_named(one) or 'A file'} cannot be used ({one.strerror})"
             remedy = "fix its permissions" if one.errno in _DENIED else "when it works again"
             return JobFailed(f"{what}: {remedy}, then run the same command again.")
     return None
+
+
+def _folder_gone(error: FileNotFoundError) -> str:
+    """Return a sentence about what no command makes: the working folder, the system's, that of temporary files."""
+    if "No usable temporary directory" in str(error):
+        return (
+            "No folder for temporary files can be written to: make room in /tmp, or name another folder in TMPDIR, "
+            "then run the same command again."
+        )
+    if (place := _named(error)).startswith(("/dev/", "/proc/")):
+        return f"{place} is missing: mount it where this command runs, then run the same command again."
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "The working folder was deleted: change into one that exists, then run the same command again."
+    return ""
 
 
 def limit(error: BaseException) -> LimitReached | None:
@@ -192,32 +211,37 @@ def _advice(number: int, place: str) -> str:
         return f"Too many open files ({_allowed('NOFILE')}): raise `ulimit -n` to 1024 or more, {again}."
     if number == errno.ENFILE:
         return f"Too many open files on this machine: end other programs, {again}."
-    if number == errno.EAGAIN and _allowed("AS").endswith("its own"):  # else the stack of a thread had no room
+    if number == errno.EAGAIN and min(_most("AS"), _most("DATA")) == math.inf:  # else the stack of a thread had no room
         return (
             f"No more threads or processes can be started ({_allowed('NPROC')}): raise `ulimit -u`, or the limit of "
             f"the container, {again}."
         )
+    kind = "DATA" if _most("DATA") < _most("AS") else "AS"
     return (
-        f"Out of memory ({_allowed('AS')}): raise `ulimit -v` where it is set, end other programs, or choose a smaller "
-        f"model or batch, {again}."
+        f"Out of memory ({_allowed(kind)}): raise `ulimit -{'d' if kind == 'DATA' else 'v'}` where it is set, end "
+        f"other programs, or choose a smaller model or batch, {again}."
     )
 
 
 def check_memory() -> None:
     """Raise LimitReached where this process may not load numpy, whose OpenBLAS would end it without a sentence."""
-    import resource
-
-    if 0 <= resource.getrlimit(resource.RLIMIT_AS)[0] < _LEAST:  # no limit is -1
+    if _most("AS") < _LEAST or _most("DATA") < _LEAST // 2:
         raise LimitReached(_advice(errno.ENOMEM, ""))
 
 
-def _allowed(name: str) -> str:
+def _most(name: str) -> float:
+    """Return what this process may have of something, infinity where there is no limit."""
     import resource
 
+    most = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
+    return math.inf if most == resource.RLIM_INFINITY else most
+
+
+def _allowed(name: str) -> str:
     from cvjobs.common import formatting
 
-    most = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
+    most = _most(name)
     whom = "this user" if name == "NPROC" else "this process"
-    if most == resource.RLIM_INFINITY:
+    if most == math.inf:
         return f"{whom} has no limit of its own"
-    return f"{whom} may have {formatting.size(most) if name == 'AS' else f'{most:,}'}"
+    return f"{whom} may have {formatting.size(most) if name in ('AS', 'DATA') else f'{most:,}'}"

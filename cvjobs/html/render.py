@@ -41,6 +41,11 @@ def _templates() -> jinja2.Environment:
 def render(template: str, **values: Any) -> str:
     """Return a page: a template of ``templates/`` (``report.html``) filled with values, every one of them escaped.
 
-    Raises jinja2.UndefinedError where the template needs a value that is not given.
+    Control and direction marks show, wherever they come from. Raises jinja2.UndefinedError where the template needs a
+    value that is not given.
     """
-    return _templates().get_template(template).render(**values)
+    return _filled(_templates().get_template(template), values)
+
+
+def _filled(template: jinja2.Template, values: dict[str, Any]) -> str:
+    return formatting.visible_page(template.render(**values))

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cvjobs.common import control_groups, devices
-from cvjobs.common.errors import JobFailed
+from cvjobs.common.errors import JobFailed, LimitReached
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import facts
 from cvjobs.images.decode import MAX_SIDE, Pixels
@@ -119,6 +119,8 @@ class DecoderServer:
                     return _fork(server, settings)
                 except (EOFError, OSError) as error:
                     if not server.ready or self._replaced or self._closed:
+                        if server.starved():
+                            raise LimitReached(_STARVED) from error
                         raise _cannot_run(server.last_words() or str(error)) from error
                 # The system may have killed the process for memory, which is no image's fault.
                 server.end()
@@ -148,6 +150,12 @@ def _started() -> ServerProcess:
         with contextlib.suppress(EOFError, OSError):  # ``fork`` says why it died
             server.wait()
     return server
+
+
+_STARVED = (
+    "Out of memory: the system ended the decode processes, for the control group of this process allows no more: raise "
+    "its limit, or end other programs in it, then run the same command again."
+)
 
 
 def _cannot_run(why: str) -> JobFailed:

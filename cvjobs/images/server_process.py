@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+from cvjobs.common import control_groups
 from cvjobs.images import decoder_server
 from cvjobs.images.ipc import receive, send
 
@@ -31,6 +33,7 @@ class ServerProcess:
         self.control, theirs = socket.socketpair()
         self.owner, self.path, self.ready = os.getpid(), _path(), False
         self._pids: list[int] = []
+        self._killed = control_groups.killed()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes it
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
         environment["PYTHONPATH"] = self.path
@@ -67,6 +70,12 @@ class ServerProcess:
             time.sleep(0.002)
         self._pids.clear()
         return self.process.poll() is None
+
+    def starved(self) -> bool:
+        """Whether the system ended the process for the memory of its control group."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(_FAREWELL) == -signal.SIGKILL and control_groups.killed() > self._killed
+        return False
 
     def last_words(self) -> str:
         """Return the last line that the process printed."""

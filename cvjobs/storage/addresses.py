@@ -29,7 +29,9 @@ METADATA = tuple(
 )
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
+# What wraps an IPv4 address in its last bits, besides what it is itself: compatible ones, and a translator's (RFC 2765,
+# RFC 8215).
+_WRAPPING = tuple(map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
 
 NEVER = "its address is a link-local one, or that of a cloud's metadata, which no list may name"
 NOT_PUBLIC = "its address is not a public one, as --confine asks"
@@ -124,7 +126,7 @@ def _meant(address: str) -> list[_Ip]:
     last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
     if ip.ipv4_mapped or ip in _NAT64:
         return [last]
-    wrapped = [ip.sixtofour, *(ip.teredo or ()), last if ip in _COMPATIBLE else None]
+    wrapped = [ip.sixtofour, *(ip.teredo or ()), last if any(ip in block for block in _WRAPPING) else None]
     return [ip, *(inner for inner in wrapped if inner is not None)]
 
 

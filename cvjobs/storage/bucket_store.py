@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, storage_failure
 from cvjobs.storage.hashing import HashingFile, Written
-from cvjobs.storage.object_store import Address, Buckets, in_words
+from cvjobs.storage.object_store import Address, Buckets, in_words, understood
 from cvjobs.storage.storage_options import Options
 
 IN_MEMORY = 64 << 20
@@ -164,7 +164,8 @@ class BucketStore:
     def _errors(self) -> Iterator[None]:
         """Turn the store's errors into sentences, but let FileNotFoundError of an object pass."""
         try:
-            yield
+            with understood(self.root):
+                yield
         except FileNotFoundError as error:
             words = in_words(error, self.root)
             if isinstance(words, WrongUse):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +14,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
-from cvjobs.storage.storage_options import CLIENT, STORES, Options
+from cvjobs.storage.storage_options import CLIENT, STORES, Options, without_secrets, without_users
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -101,7 +103,7 @@ def connect(place: Address, options: Options) -> Client:
     except (BaseError, ValueError) as error:
         if "must be specified" in str(error):
             raise _no_credentials(place) from error
-        raise WrongUse(f"The storage options for {place} make no sense ({reason(error)}): correct them.") from error
+        raise _senseless(place, without_secrets(reason(error), options)) from error
 
 
 def filesystem(place: Address, options: Options) -> pyarrow.fs.FileSystem:
@@ -125,8 +127,19 @@ def reason(error: Exception) -> str:
         (r"source: (TimedOut)", debug),
     ):
         if found := re.search(pattern, of, re.DOTALL):
-            return " ".join(found[1].replace("TimedOut", "no answer").split()).rstrip(".")
-    return re.sub(r"^Generic \S+ error: ", "", " ".join(text.split()))[:200].rstrip(".")
+            return without_users(" ".join(found[1].replace("TimedOut", "no answer").split()).rstrip("."))
+    return re.sub(r"^Generic \S+ error: ", "", without_users(" ".join(text.split())))[:200].rstrip(".")
+
+
+@contextmanager
+def understood(place: Address) -> Iterator[None]:
+    """Turn a panic of the client, over settings that are in no request's place, into the sentence about them."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _senseless(place, "a request cannot be made with them") from error
 
 
 def in_words(error: Exception, place: Address) -> CvjobsError:
@@ -144,6 +157,10 @@ def in_words(error: Exception, place: Address) -> CvjobsError:
             f"{place} refuses access ({why}): set {CREDENTIALS[place.scheme]} to credentials that may use it."
         )
     return JobFailed(f"{place} cannot be reached ({why}): when it works again, run the same command to continue.")
+
+
+def _senseless(place: Address, why: str) -> WrongUse:
+    return WrongUse(f"The storage options for {place} make no sense ({why}): correct them.")
 
 
 def _no_credentials(place: Address) -> WrongUse:

@@ -26,7 +26,7 @@ from obstore.exceptions import (
 from cvjobs.common.errors import WrongUse
 from cvjobs.storage.addresses import AddressRules
 from cvjobs.storage.http import WEB, Web, bare
-from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason
+from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason, understood
 from cvjobs.storage.storage_options import Options
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Remote:
         Raises WrongUse or JobFailed where that is impossible.
         """
         try:
-            yield from obstore.list(self._buckets.client(place), place.key or None, chunk_size=PAGE)
+            with understood(place):
+                yield from obstore.list(self._buckets.client(place), place.key or None, chunk_size=PAGE)
         except InvalidPathError as error:
             raise WrongUse(
                 f"{place} holds a key that cannot be read ({reason(error)}): rename it, or give a list of images."

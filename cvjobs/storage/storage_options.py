@@ -83,6 +83,11 @@ STORES: dict[str, frozenset[str]] = {
 }
 _KNOWN = sorted(CLIENT.union(*STORES.values()))
 _SECRET = re.compile(r"key|secret|token|password|credential|account|sas|proxy_url", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")  # of a URL: a name and, mostly, a password
+_NAME = re.compile(r"[a-z0-9_]{1,40}")
+_URLS = frozenset({"authority_host", "base_url", "endpoint", "metadata_endpoint", "msi_endpoint", "sts_endpoint"})
+_BLANK = re.compile(r"[\s\x00-\x20\x7f]")
+_REGION = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def parse_options(given: Iterable[str] | Options) -> dict[str, str]:
@@ -94,10 +99,14 @@ def parse_options(given: Iterable[str] | Options) -> dict[str, str]:
     pairs = given.items() if isinstance(given, Mapping) else (entry.partition("=")[::2] for entry in given)
     for key, value in pairs:
         if key not in _KNOWN:
-            name = key if len(key) <= 40 and "=" not in key else "that"
+            name = key if str(value) and _NAME.fullmatch(key) else "that"  # a value may stand there alone
             raise WrongUse(f"There is no storage option '{name}'{nearest(key, _KNOWN)}: give KEY=VALUE.")
         if not str(value):
             raise WrongUse(f"The storage option '{key}' has no value: give {key}=VALUE.")
+        if key == "region" and not _REGION.fullmatch(str(value)):
+            raise WrongUse("The storage option 'region' is no name of a region: give one as in region=us-east-1.")
+        if key in _URLS and _BLANK.search(str(value)):
+            raise WrongUse(f"The storage option '{key}' is no URL, for it holds a blank: correct it.")
         options[key] = str(value)
     return options
 
@@ -105,4 +114,17 @@ def parse_options(given: Iterable[str] | Options) -> dict[str, str]:
 def hidden(given: Iterable[str]) -> list[str]:
     """Return ``KEY=VALUE`` texts with the values of whatever may be a secret replaced, to be written down."""
     pairs = (entry.partition("=") for entry in given)
-    return [f"{key}=***" if _SECRET.search(key) else f"{key}={value}" for key, _, value in pairs]
+    return [f"{key}=***" if _SECRET.search(key) else f"{key}={without_users(value)}" for key, _, value in pairs]
+
+
+def without_users(text: str) -> str:
+    """Return text whose URLs have ``***`` where a user and a password stand: ``http://***@host``."""
+    return _USER.sub("***@", text)
+
+
+def without_secrets(text: str, options: Options) -> str:
+    """Return what a library said of these options without a value that may be a secret."""
+    for key, value in options.items():
+        if _SECRET.search(key):
+            text = text.replace(value, "***").replace(" ".join(value.split()), "***")
+    return without_users(text)

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +143,33 @@ def test_little_address_space_ends_before_a_library_ends_the_process(tmp_path: P
     done = subprocess.run(words, preexec_fn=little, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
     assert done.stderr.startswith("cvjobs: Out of memory (this process may have 315 MB): raise `ulimit -v`")
+
+
+def test_a_working_folder_that_was_deleted_is_no_bug(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, cvjobs.drivers\nfrom cvjobs.common.errors import explained\n"
+        f"os.chdir({str(tmp_path)!r})\nos.rmdir({str(tmp_path)!r})\n"
+        "try:\n    os.path.abspath('x')\nexcept OSError as error:\n    print(explained(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "The working folder was deleted: change into one that exists, then run the same command again.\n"
+    )
+
+
+def test_no_folder_for_temporary_files_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with pytest.raises(FileNotFoundError) as error:
+        tempfile._get_default_tempdir()  # type: ignore[attr-defined]
+    assert str(explained(error.value)).startswith("No folder for temporary files can be written to: make room in /tmp")
+    assert explained(FileNotFoundError(errno.ENOENT, "x", "y")) is None
+    assert str(explained(FileNotFoundError(errno.ENOENT, "x", "/proc/stat"))).startswith("/proc/stat is missing: mount")
+
+
+def test_a_limit_of_the_data_segment_is_named() -> None:
+    program = (
+        "import resource\nfrom cvjobs.common.errors import explained\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (300_000_000, 300_000_000))\nprint(explained(MemoryError()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Out of memory (this process may have 300 MB): raise `ulimit -d` where it is set, ")

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -34,6 +35,12 @@ def test_what_a_name_holds_is_never_markup(name: str) -> None:
     page = harmless(macro("{{ parts.name(n) }}{{ parts.thumbnail(t, n) }}", n=name, t=Thumbnail(reason=name)))
     assert page.text.count(name) == 3
     assert [a["title"] for _, a in page.elements if "title" in a] == [name, name]
+
+
+def test_no_control_character_of_any_value_comes_onto_a_page() -> None:
+    page = macro("{{ parts.table(['what', 'files'], rows, (1,)) }}", rows=[(".e\x1b[31m\u202ex\u200b\x85", 1)])
+    assert ".e\\x1b[31m\\u202ex\\u200b\\x85" in page
+    assert {c for c in page if unicodedata.category(c) in {"Cc", "Cf"}} <= {"\n"}
 
 
 def test_a_long_name_loses_its_middle_and_keeps_it_in_the_title() -> None:

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -101,6 +102,29 @@ def test_systemd_starts_exactly_when_cron_does(text: str) -> None:
         ]
         found |= {" ".join(line.split()[1:3]) for line in lines}
     assert sorted(found)[:30] == list(itertools.islice((at for at in starts(when) if at > "2027-01-01 00:00:00"), 30))
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("zone", "missing", "twice", "utc"),
+    [
+        ("Europe/Berlin", "2027-03-28", "2027-10-31", ["2027-10-30 00:30:00", "2027-10-31 00:30:00"]),
+        ("America/New_York", "2027-03-14", "", []),
+    ],
+)
+def test_where_an_hour_is_missing_or_comes_twice_systemd_is_as_documented(
+    zone: str, missing: str, twice: str, utc: list[str]
+) -> None:
+    (event,) = systemd.calendar(cron_expression.parse("30 2 * * *"))
+    words = ["systemd-analyze", "calendar", "--iterations=366", "--base-time=2027-01-01 00:00:00 UTC", event]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | {"TZ": zone}).stdout
+    times = re.findall(r" (2027-\d\d-\d\d) (\d\d:30:00) (?!UTC)", told)
+    days = [day for day, time in times if time == "02:30:00"]
+    first = datetime.date(2027, 1, 1)
+    year = [str(first + datetime.timedelta(days=number)) for number in range(365)]
+    assert days == [day for day in year if day != missing]
+    found = re.findall(r"UTC\): \w+ (\S+ \S+) UTC", told)
+    assert [at for at in found if twice and twice[:8] in at and at[8:10] in ("30", "31")] == utc
 
 
 @needs_systemd

@@ -118,6 +118,35 @@ def test_a_decode_process_is_killed_for_memory_before_the_command(tmp_path: Path
     assert len(rows(out)) == 19
 
 
+@pytest.mark.faults(minutes=1)
+def test_a_limit_that_is_lowered_while_a_run_starts_is_named() -> None:
+    program = """
+import pathlib, sys
+from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.ipc import DecodeSettings
+
+server = DecoderServer()
+server.start()
+group = pathlib.Path(sys.argv[1])
+pathlib.Path(f"/proc/{server._server.process.pid}/oom_score_adj").write_text("1000")  # whom the system ends first
+used = int((group / "memory.usage_in_bytes").read_text())
+(group / "memory.limit_in_bytes").write_text(str(used + (8 << 20)))
+try:
+    server.fork(DecodeSettings(decoder="cvjobs.images.decode:decode", transform={"size": [8, 8]}, max_pixels=9))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    with group(4000 * MB) as folder:
+        ended = subprocess.run(
+            [*inside(folder), sys.executable, "-c", program, str(folder)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.stdout.startswith("LimitReached Out of memory: the system ended the decode processes, for"), ended
+
+
 @pytest.mark.faults(minutes=4)
 @pytest.mark.parametrize("limit", [300, 600, 900, 1100, 1400, 2500])
 def test_a_run_in_a_control_group_is_exact_or_refused_and_never_killed(

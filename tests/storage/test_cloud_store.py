@@ -19,7 +19,9 @@ from buckets import KEYS, Bucket, made
 
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.storage.storage_options import parse_options
+from cvjobs.storage.object_store import Address
+from cvjobs.storage.remote_files import Remote
+from cvjobs.storage.storage_options import hidden, parse_options
 from cvjobs.storage.store import Store, in_flight, open_store
 
 NUMBERS = itertools.count()
@@ -234,6 +236,11 @@ def test_places_that_make_no_sense(place: str, sentence: str) -> None:
         (["endpoint"], r"'endpoint' has no value"),
         (["region="], r"'region' has no value"),
         (["MYSECRETVALUE" * 8], r"no storage option 'that'"),
+        (["MYSECRETVALUE"], r"no storage option 'that'"),
+        (["MYSECRETVALUE/a=b"], r"no storage option 'that'"),
+        (["region=MYSECRET us-east-1"], r"'region' is no name of a region"),
+        (["region=us-east-1\n"], r"'region' is no name of a region"),
+        (["endpoint=http://user:MYSECRET@a host:9"], r"'endpoint' is no URL"),
     ],
 )
 def test_storage_options_that_make_no_sense(given: list[str], sentence: str) -> None:
@@ -245,6 +252,27 @@ def test_storage_options_that_make_no_sense(given: list[str], sentence: str) -> 
 def test_storage_options_that_a_store_cannot_read() -> None:
     with pytest.raises(WrongUse, match=r"storage options for s3://bucket/out make no sense \(failed to parse"):
         open_store("s3://bucket/out", options=parse_options(["connect_timeout=soon"]))
+
+
+def test_what_a_library_says_of_options_holds_no_secret() -> None:
+    given = ["account_name=MYSECRET VALUE", "account_key=MYSECRET=", "endpoint=htp://user:MYSECRET@ host"]
+    with pytest.raises(WrongUse, match=r"storage options for az://bucket/out make no sense") as error:
+        open_store("az://bucket/out", options=dict(one.split("=", 1) for one in given))
+    assert "MYSECRET" not in str(error.value)
+    assert hidden(given) == ["account_name=***", "account_key=***", "endpoint=htp://***@ host"]
+    assert hidden(["endpoint=http://127.0.0.1:9000/a@b", "region=a@b"]) == [
+        "endpoint=http://127.0.0.1:9000/a@b",
+        "region=a@b",
+    ]
+
+
+def test_a_panic_of_the_client_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us east")
+    options = {"skip_signature": "true"}
+    with pytest.raises(WrongUse, match=r"storage options for s3://bucket/out make no sense \(a request cannot be made"):
+        open_store("s3://bucket/out", options=options).names("data")
+    with pytest.raises(WrongUse, match=r"storage options for s3://bucket/in make no sense \(a request cannot be made"):
+        next(Remote(options).below(Address("s3", "bucket", "in")), None)
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])

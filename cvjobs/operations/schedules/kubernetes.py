@@ -47,7 +47,8 @@ def files(spec: ScheduleSpec) -> dict[str, str]:
     }
     about = (
         f"# cvjobs {__version__}: kubectl apply -f {pipeline.name}.k8s.yaml\n"
-        "# The times are the cluster's, mostly UTC: spec.timeZone sets another zone.\n"
+        "# The times are the cluster's, mostly UTC: spec.timeZone sets another zone,\n"
+        "# in which times do not come, or come twice, where an hour is missing or does (daylight saving).\n"
     )
     return {f"{pipeline.name}.k8s.yaml": about + yaml.dump_all([config, job], Dumper=_Dumper, sort_keys=False)}
 

@@ -29,6 +29,7 @@ def files(spec: ScheduleSpec) -> dict[str, str]:
     ]
     timer = [
         f"# cvjobs {__version__}: starts {pipeline.name}.service at {spec.when}",
+        "# On the day that an hour is missing (daylight saving), times in it do not come.",
         "[Unit]",
         f"Description={_specifiers(f'Times of cvjobs run {pipeline.file}')}",
         "",
