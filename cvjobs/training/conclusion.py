@@ -75,7 +75,7 @@ def summary(
         classes=len(plan.classes),
         inherited=trainable.inherited,
         images={name: len(part) for name, part in parts.items()},
-        failed=sum(len(splits[name]) - len(part) for name, part in parts.items()),
+        failed=setup.labelled.failed(parts),
         unlabelled=setup.labelled.unlabelled,
         leaks=leaks,
         metric_name=task_registry.of(plan).metric,

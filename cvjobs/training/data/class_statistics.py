@@ -97,7 +97,7 @@ def survey(
         classes=labelled.classes,
         images={name: len(part) for name, part in parts.items()},
         counts={name: labels.counts(part.labels, len(labelled.classes)) for name, part in parts.items()},
-        failed=sum(len(labelled.splits[name]) - len(part) for name, part in parts.items()),
+        failed=labelled.failed(parts),
         unlabelled=labelled.unlabelled,
         leaks=leaks,
         doubles=doubles,

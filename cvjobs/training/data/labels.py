@@ -59,6 +59,11 @@ class LabelledImages:
     splits: dict[str, Split]
     unlabelled: int
 
+    def failed(self, decoded: Mapping[str, Sized]) -> int:
+        """Return how many images are missing among those that could be decoded, by split; or failed while listing."""
+        missing = sum(len(self.splits[name]) - len(part) for name, part in decoded.items())
+        return missing + self.listing.failures.num_rows
+
     @property
     def identity(self) -> str:
         """What tells whether the same images, in the same splits and with the same labels, are trained on."""

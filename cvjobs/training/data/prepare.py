@@ -83,14 +83,14 @@ class Intake:
         return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
 
     def note(self, run: str) -> list[Leak]:
-        """Write the images that failed, and those that are in two splits; return the latter."""
+        """Write the images that failed, also while listing, and those that are in two splits; return the latter."""
         failed = [
             table.filter(table["code"].is_valid())
             .drop_columns(["content_hash"])
             .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
             for name, table in self._tables.items()
         ]
-        artifacts.table(run, ERRORS, pa.concat_tables(failed))
+        artifacts.table(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
         good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
         leaks = data_labels.leaks(
             {name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()}
@@ -99,6 +99,13 @@ class Intake:
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
         artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
+
+    def _unlisted(self, schema: pa.Schema) -> pa.Table:
+        """Return the entries that failed while listing, which belong to no split."""
+        failures = self.labelled.listing.failures
+        said = {name: failures[name].to_pylist() for name in ("path", "code", "detail")}
+        count = failures.num_rows
+        return pa.table({**said, "split": [""] * count, "stage": ["list"] * count}).select(schema.names).cast(schema)
 
     def doubles(self) -> list[Double]:
         """Return the training images that are there before, by their content."""
