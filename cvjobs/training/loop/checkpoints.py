@@ -160,7 +160,7 @@ def _names(folder: Path) -> list[str]:
         found = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted((name for name in found if name.isdigit()), reverse=True)
+    return sorted((name for name in found if name.isascii() and name.isdigit()), reverse=True)
 
 
 def _read(folder: Path) -> Checkpoint:
