@@ -91,7 +91,8 @@ def load(store: Store, base: Snapshot, parts: list[Part]) -> Known:
         file, is_error, _ = entry
         columns = ["image_id", "modified", "version", *(["retryable"] if is_error else [])]
         try:
-            return snapshot.read_table(store, file, columns)
+            table = snapshot.read_table(store, file, columns)
+            return table if table.num_columns == len(columns) else None  # else it is no file of errors
         except snapshot.DamagedOutput:
             return None
 

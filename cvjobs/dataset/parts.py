@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.dataset import schema as dataset_schema
-from cvjobs.dataset import sealed
+from cvjobs.dataset import sealed, typed
 from cvjobs.dataset.sealed_table import SealedWriter
 from cvjobs.storage.store import Store, in_flight
 
@@ -30,8 +30,12 @@ class File:
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> File:
-        """Return the file that a JSON record describes."""
-        return cls(name=record["name"], rows=record["rows"], bytes=record["bytes"], sha256=record["sha256"])
+        """Return the file that a JSON record describes; raises KeyError or TypeError where that makes no sense."""
+        found = typed.made(cls, {name: record[name] for name in ("name", "rows", "bytes", "sha256")})
+        typed.plain(found.name)
+        if min(found.rows, found.bytes) < 0:
+            raise TypeError("no length of a file")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +57,13 @@ class Part:
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Part:
-        """Return the part that a JSON record describes."""
-        results, errors = record["results"], record["errors"]
-        return cls(
-            name=record["name"],
-            run=record["run"],
-            epoch=record["epoch"],
-            fingerprint=record["fingerprint"],
-            listed=record["listed"],
-            created=record["created"],
-            results=File.load(results) if results else None,
-            errors=File.load(errors) if errors else None,
-        )
+        """Return the part that a JSON record describes; raises KeyError or TypeError where that makes no sense."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        files = {name: File.load(values[name]) if values[name] else None for name in ("results", "errors")}
+        found = typed.made(cls, {**values, **files})
+        if "/" in typed.plain(found.name):
+            raise TypeError("no name of a part")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -126,8 +125,12 @@ def _loose(store: Store, done: list[str]) -> list[_Loose]:
         except DamagedOutput as error:
             done.append(f"{name} is damaged, and the same command computes its images again: {error.reason}")
             continue
+        is_error = name.startswith(f"{schema.ERRORS}/")
+        if not {field.name for field in (schema.ERROR_SCHEMA if is_error else schema.MEASURED)} <= set(kind.names):
+            done.append(f"{name} holds no {'errors' if is_error else 'results'}, and was left out")
+            continue
         file = File(name=name, rows=rows, bytes=length, sha256=digest.hexdigest())
-        found.append(_Loose(file=file, is_error=name.startswith(f"{schema.ERRORS}/"), schema=kind))
+        found.append(_Loose(file=file, is_error=is_error, schema=kind))
     return found
 
 
@@ -196,7 +199,7 @@ def _listing(store: Store, configs: list[RunConfig]) -> pa.Table | None:
 def _draft(store: Store, config: RunConfig | None, newest: _Loose | None, author: Author) -> Snapshot:
     """Return what the snapshot says of itself, from the last run or, of earlier versions, from the results."""
     said = dict(config.draft) if config else {}
-    facts = config.facts if config else json.loads((newest.said("cvjobs.facts") if newest else "") or "{}")
+    facts = config.facts if config else schema.unpack((newest.said("cvjobs.facts") if newest else "").encode()) or {}
     source = said.get("source") or (newest.said("cvjobs.source") if newest else "")
     source = source or str(contents.signature(store).get("source", ""))
     return Snapshot(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cvjobs.dataset import schema, sealed
+from cvjobs.dataset import schema, sealed, typed
 from cvjobs.dataset.keys import Want
 from cvjobs.dataset.parts import Author, File, write_table
 from cvjobs.dataset.snapshot import Snapshot
@@ -58,12 +58,15 @@ def read(store: Store, run: str) -> RunConfig | None:
     """Return how a run was asked for, None where that is gone or damaged."""
     try:
         record = sealed.unpack(store.read(config_name(run))) or {}
-        return RunConfig(
-            author=Author(**record["author"]),
-            options=record.get("options") or {},
-            facts=record["facts"],
-            draft=record.get("draft", {}),
-            listing=File.load(record["listing"]) if "listing" in record else None,
-        )
-    except (FileNotFoundError, KeyError, TypeError):
+        said = {
+            "author": typed.made(Author, record["author"]),
+            "options": record.get("options") or {},
+            "facts": record["facts"],
+            "draft": record.get("draft", {}),
+            "listing": File.load(record["listing"]) if "listing" in record else None,
+        }
+        found = typed.made(RunConfig, said)
+        typed.made(Snapshot, {"version": 0, **found.draft})
+        return found
+    except (FileNotFoundError, KeyError, TypeError, AttributeError):
         return None

@@ -105,7 +105,7 @@ def new_run(lease_epoch: int) -> str:
 def epoch_of(name: str) -> int | None:
     """Return the lock's epoch in a run id, or in a part's or temporary file's name that carries one."""
     for piece in name.split("-"):
-        if len(piece) >= 7 and piece[0] == "r" and piece[1:].isdigit():
+        if len(piece) >= 7 and piece[0] == "r" and piece.isascii() and piece[1:].isdigit():
             return int(piece[1:])
     return None
 

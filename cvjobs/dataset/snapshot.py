@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.dataset import schema, versions
+from cvjobs.dataset import schema, typed, versions
 from cvjobs.dataset.parts import File, committed
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
 
 Ints = npt.NDArray[np.int64]
 BLOCK = 4 << 20
+_IMAGE_ID = re.compile("[0-9a-f]{32}")
 _KEYS = {(field.name, field.type) for field in schema.KEYS}
 
 
@@ -86,17 +88,23 @@ class Snapshot:
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Snapshot:
-        """Return the snapshot that a JSON record describes."""
-        return cls(
-            **{
+        """Return the snapshot that a JSON record describes; raises KeyError or TypeError where that makes no sense."""
+        found = typed.made(
+            cls,
+            {
                 **record,
                 "results": tuple(File.load(f) for f in record["results"]),
                 "errors": tuple(File.load(f) for f in record["errors"]),
                 "recent": tuple(record["recent"]),
                 "folded": tuple(record["folded"]),
                 "listing": File.load(record["listing"]) if record.get("listing") else None,
-            }
+            },
         )
+        if found.run:
+            typed.plain(found.run)
+        if not all(_IMAGE_ID.fullmatch(one) for one in found.recent):
+            raise TypeError("no id of an image")
+        return found
 
 
 def latest(store: Store) -> Snapshot:

@@ -43,7 +43,7 @@ def numbers(store: Store) -> list[int]:
     """Return the numbers that are taken, in order."""
     names = [*store.names(schema.VERSIONS), *store.names(schema.COPIES)]
     found = {name[1:-5] for name in names if name.startswith("v") and name.endswith(".json")}
-    return sorted(int(n) for n in found if n.isdigit())
+    return sorted(int(n) for n in found if n.isascii() and n.isdigit())
 
 
 def head(store: Store) -> int:
@@ -98,11 +98,11 @@ def read(store: Store, number: int) -> VersionRecord | UnreadableVersion | None:
     """Return the state of a number from its file or its copy; None where there is neither."""
     name = name_of(number)
     content = _content(store, name)
-    record = sealed.unpack(content) if content is not None else None
+    record = _unpacked(content, number)
     if content is not None and record is not None and sealed.is_sealed(content):
         return VersionRecord(number=number, record=record)
     copied = _content(store, copy_of(number))
-    copy = sealed.unpack(copied) if copied is not None else None
+    copy = _unpacked(copied, number)
     if copy is not None and copy != record:
         return VersionRecord(number=number, record=copy, damage=f"{name} is {_how(content)}: its copy counts")
     if record is not None:
@@ -133,7 +133,9 @@ def publish(store: Store, number: int, record: dict[str, Any]) -> bool:
 
 def damage(store: Store, number: int) -> list[str]:
     """Return the names of a state's two files that are gone or are not what was written."""
-    return [name for name in (name_of(number), copy_of(number)) if not _whole(_content(store, name))]
+    record, copy = (_unpacked(_content(store, name), number) for name in (name_of(number), copy_of(number)))
+    bad = [name_of(number)] if record is None else []
+    return bad if copy is not None and record in (None, copy) else [*bad, copy_of(number)]
 
 
 def heal(store: Store, number: int) -> None:
@@ -158,8 +160,10 @@ def _content(store: Store, name: str) -> bytes | None:
         return None
 
 
-def _whole(content: bytes | None) -> bool:
-    return content is not None and sealed.unpack(content) is not None
+def _unpacked(content: bytes | None, number: int) -> dict[str, Any] | None:
+    """Return the record of a state; None where it is damaged, or that of another number, which was put in its place."""
+    record = sealed.unpack(content) if content is not None else None
+    return record if record and record.get("number", record.get("version", number)) == number else None
 
 
 def _how(content: bytes | None) -> str:

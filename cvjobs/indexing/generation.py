@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.dataset import contents, schema, sealed, versions
+from cvjobs.dataset import contents, schema, sealed, typed, versions
 from cvjobs.dataset.parts import File
 from cvjobs.storage.local_store import TEMPORARY
 from cvjobs.storage.store import Store
@@ -88,7 +88,7 @@ class Generation:
     @classmethod
     def load(cls, record: dict[str, Any]) -> Generation:
         """Return the generation that a JSON record describes."""
-        return cls(**{**record, "files": tuple(File.load(file) for file in record["files"])})
+        return typed.made(cls, {**record, "files": tuple(File.load(file) for file in record["files"])})
 
 
 def latest(store: Store) -> Generation | None:

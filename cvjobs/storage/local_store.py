@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -109,13 +110,13 @@ class LocalStore:
 
     def read(self, name: str) -> bytes:
         """See ``Store.read``."""
-        with _reading(self.place):
-            return (self.root / name).read_bytes()
+        with self.open(name) as file, _reading(self.place):
+            return file.read()
 
     def open(self, name: str) -> BinaryIO:
         """See ``Store.open``."""
         with _reading(self.place):
-            return (self.root / name).open("rb")
+            return open(self.root / name, "rb", opener=_open_file)
 
     def names(self, folder: str) -> list[str]:
         """See ``Store.names``."""
@@ -160,6 +161,15 @@ class LocalStore:
             raise self._failure(error) from error
 
 
+def _open_file(path: str, flags: int) -> int:
+    """Open a file to be read; raises IsADirectoryError for a pipe, too, which would be waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
 @contextmanager
 def _reading(place: str) -> Iterator[None]:
     """Turn the errors of reading into sentences, but let FileNotFoundError pass."""
@@ -169,6 +179,9 @@ def _reading(place: str) -> Iterator[None]:
         raise
     except NotADirectoryError as error:
         raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
+    except IsADirectoryError as error:
+        what = f"{error.filename or place} is no file"
+        raise JobFailed(f"{what}: move it away, then run the same command again.") from error
     except PermissionError as error:
         raise WrongUse(f"{error.filename} cannot be read ({error.strerror}): fix its permissions.") from error
     except OSError as error:

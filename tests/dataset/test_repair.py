@@ -227,3 +227,39 @@ def test_a_snapshot_holds_what_its_run_wanted(six: Toy) -> None:
         flipped[position] ^= 4
         path.write_bytes(bytes(flipped))
         assert six.verify(against_source=False).problems
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["copied", "moved"])
+def test_results_among_the_errors_are_left_out(six: Toy, moved: bool) -> None:
+    found = six.run()
+    rows, file = six.rows(), six.out / found.results[0].name
+    (shutil.move if moved else shutil.copy)(file, six.out / schema.ERRORS / file.name.replace("part-", "part-x-"))
+    lose(six)
+    assert "holds no errors, and was left out" in mended(six)
+    six.run()
+    assert six.rows() == rows
+    six.check()
+
+
+def test_a_listing_among_the_results_is_left_out(six: Toy) -> None:
+    found = six.run()
+    rows = six.rows()
+    shutil.copy(six.out / run_files.listing_name(found.run), six.out / schema.DATA / f"part-{found.run}-zz.parquet")
+    lose(six)
+    assert "holds no results, and was left out" in mended(six)
+    assert six.rows() == rows
+    six.run()
+    six.check()
+
+
+def test_results_whose_facts_are_garbage_are_kept(six: Toy) -> None:
+    six.run()
+    rows = six.rows()
+    for path in (six.out / schema.DATA).iterdir():
+        table = pq.read_table(path)
+        facts = {**table.schema.metadata, b"cvjobs.facts": b"[[["}
+        pq.write_table(table.replace_schema_metadata(facts), path, write_page_checksum=True)
+    shutil.rmtree(six.out / schema.RUNS)
+    lose(six)
+    mended(six)
+    assert six.rows() == rows

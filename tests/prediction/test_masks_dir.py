@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import here, kill, sentence, started, until
@@ -298,6 +299,22 @@ def test_a_damaged_manifest_says_so(content: Any, out: Path, tmp_path: Path) -> 
         complete(out, tmp_path)
     file.unlink()
     assert complete(out, tmp_path) == 2
+
+
+@pytest.mark.parametrize("name", ["../victim.png", "a/../../victim.png", "/victim.png"])
+def test_a_manifest_that_names_a_file_outside_deletes_nothing(name: str, out: Path, tmp_path: Path) -> None:
+    masks, victim = tmp_path / "masks", tmp_path / "victim.png"
+    complete(out, masks)
+    victim.write_text("mine")
+    file = masks / manifest.OWN / manifest.NAME
+    table = pq.read_table(file)
+    row = {"path": "x.jpg", "file": name if name[0] != "/" else str(victim), "made_from": bytes(16), "bytes": 4}
+    metadata = table.schema.metadata
+    rows = pa.Table.from_pylist([*table.to_pylist(), row], table.schema)
+    pq.write_table(rows.replace_schema_metadata(metadata), file)
+    with pytest.raises(JobFailed, match="is damaged: delete it"):
+        complete(out, masks)
+    assert victim.read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Path) -> None:

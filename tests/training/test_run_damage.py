@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_counts(run: Path) -> N
         assert problem.startswith(f"checkpoints/{newest} is damaged")
         assert f"training would continue from {before}" in problem
         file.write_bytes(whole)
+    assert problems(run) == []
+
+
+@pytest.mark.parametrize("name", ["meta.json", "model.safetensors", "optimizer.pt"])
+def test_a_pipe_in_a_checkpoint_is_never_waited_for(run: Path, name: str) -> None:
+    newest, _ = sorted((path.name for path in (run / "checkpoints").iterdir()), reverse=True)
+    file = run / "checkpoints" / newest / name
+    whole = file.read_bytes()
+    file.unlink()
+    os.mkfifo(file)
+    (problem,) = problems(run)
+    assert problem.startswith(f"checkpoints/{newest} is damaged ({name} is gone or no file)")
+    file.unlink()
+    file.write_bytes(whole)
     assert problems(run) == []
 
 

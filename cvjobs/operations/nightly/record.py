@@ -151,7 +151,7 @@ def file_of(number: int) -> str:
 
 def numbers(store: Store) -> list[int]:
     """Return the numbers of the nights that are kept, in order."""
-    return sorted(int(name) for name in store.names(FOLDER) if name.isdigit())
+    return sorted(int(name) for name in store.names(FOLDER) if name.isascii() and name.isdigit())
 
 
 def keep(store: Store, night: Night) -> None:

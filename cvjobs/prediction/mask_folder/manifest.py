@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
+from cvjobs.dataset import typed
 
 OWN = ".cvjobs-masks"  # our folder in the folder of masks
 NAME = "manifest.parquet"
@@ -67,6 +68,8 @@ def read(folder: Path, output: str) -> pa.Table:
             found = pq.ParquetFile(content, page_checksum_verification=True).read(use_threads=False)
         owner = os.fsdecode(found.schema.metadata[b"cvjobs.output"])
         found = found.select(SCHEMA.names).cast(SCHEMA)
+        for name in found["file"].to_pylist():
+            typed.plain(name)  # a file of that name may be deleted
     except FileNotFoundError:
         return SCHEMA.empty_table()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

@@ -160,12 +160,12 @@ def _names(folder: Path) -> list[str]:
         found = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted((name for name in found if name.isdigit()), reverse=True)
+    return sorted((name for name in found if name.isascii() and name.isdigit()), reverse=True)
 
 
 def _read(folder: Path) -> Checkpoint:
     try:
-        record = json.loads((folder / META).read_bytes())
+        record = json.loads(_there(folder / META).read_bytes())
         meta = record["meta"]
         if digest(meta) != record["sha256"]:
             raise _Damaged(f"{META} was changed")
@@ -230,8 +230,15 @@ def _copied(value: Any) -> Any:
     return value
 
 
+def _there(file: Path) -> Path:
+    """Return a file that is there; raises OSError for what is none, such as a pipe, which would be waited for."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.name} is gone or no file")
+    return file
+
+
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with _there(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
