@@ -72,7 +72,9 @@ def call(config: Config) -> VerifyReport | FolderReport:
         with Progress("verify") as progress:
             done = repair(store, progress.say)
     report = replace(verify(store, listing), repaired=tuple(done))
-    if not report.exit_code:
+    if report.exit_code:
+        verified.forget(store)
+    else:
         verified.note(store, report.version)
     return report
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,7 +152,13 @@ def plan(
     done[changed] = False
     ids = want.ids
     listed_failed = positions(ids, failures["image_id"].combine_chunks())
-    failures = failures.take(pa.array(listed_failed[(chosen < 0) & (listed_failed >= 0)]))
+    known_before = np.flatnonzero((chosen >= 0) & (listed_failed >= 0))
+    reasons = failures["code"].take(pa.array(listed_failed[known_before])).to_pylist()
+    before = _column(store, known, chosen[known_before], "code")
+    other = known_before[[a != b for a, b in zip(before, reasons, strict=True)]]  # it fails for another reason now
+    news = (chosen < 0) & (listed_failed >= 0)
+    news[other] = True
+    failures = failures.take(pa.array(listed_failed[news]))
     open_ = np.flatnonzero(~done & (listed_failed < 0))
     todo = open_ if limit is None else open_[:limit]
     table = want.table.take(pa.array(todo))
@@ -162,7 +169,7 @@ def plan(
         gone=int((positions(pc.unique(known.ids), ids) < 0).sum()) if len(known.ids) else 0,
         todo=table,
         failures=failures,
-        reused=int((chosen >= 0).sum()) - int((chosen[todo] >= 0).sum()),
+        reused=int((chosen >= 0).sum()) - int((chosen[todo] >= 0).sum()) - len(other),
         left=int((chosen[open_] < 0).sum() - (chosen[todo] < 0).sum()),
         void=ids.take(pa.array(changed)),
         settled=ids.take(pa.array(settled)),
@@ -179,13 +186,13 @@ def _before(known: Known, todo: pa.Table, failures: pa.Table) -> tuple[pa.Array,
     return outdated, len(pc.unique(known.ids.filter(pa.array(met)))) - len(outdated)
 
 
-def _hashes(store: Store, known: Known, rows: Ints) -> list[bytes | None]:
-    """Return the recorded content hashes of some rows; None where their file is damaged."""
+def _column(store: Store, known: Known, rows: Ints, name: str) -> list[Any]:
+    """Return the values of a column of some rows; None where their file is damaged."""
     starts = np.searchsorted(known.file, np.arange(len(known.files) + 1))
-    found: list[bytes | None] = [None] * len(rows)
+    found: list[Any] = [None] * len(rows)
     for i in np.unique(known.file[rows]):
         try:
-            column = snapshot.read_table(store, known.files[i], ["content_hash"])["content_hash"]
+            column = snapshot.read_table(store, known.files[i], [name])[name]
         except snapshot.DamagedOutput:
             continue
         mine = np.flatnonzero(known.file[rows] == i)
@@ -204,7 +211,7 @@ def same_content(store: Store, known: Known, want: Want, hasher: Hasher) -> Want
     touched = np.flatnonzero((candidate >= 0) & (choose(known, want) < 0))
     if not len(touched):
         return want
-    before = _hashes(store, known, candidate[touched])
+    before = _column(store, known, candidate[touched], "content_hash")
     now = hasher(want.table.take(pa.array(touched)))
     same = np.array([a is not None and a == b for a, b in zip(before, now, strict=True)], dtype=np.bool_)
     accepted = want.accepted.copy()
@@ -216,7 +223,7 @@ def _look_again(store: Store, known: Known, want: Want, chosen: Ints, suspect: I
     """Return which of the images that were read within 2 s of their time stamp still have that content."""
     if not len(suspect):
         return np.zeros(0, np.bool_)
-    before, now = _hashes(store, known, chosen[suspect]), hasher(want.table.take(pa.array(suspect)))
+    before, now = _column(store, known, chosen[suspect], "content_hash"), hasher(want.table.take(pa.array(suspect)))
     return np.array([a is not None and a == b for a, b in zip(before, now, strict=True)], dtype=np.bool_)
 
 

@@ -18,7 +18,7 @@ from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.dataset import run_files
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
-from cvjobs.dataset.parts import File
+from cvjobs.dataset.parts import File, committed
 from cvjobs.dataset.snapshot import DamagedOutput, Ints, Snapshot
 from cvjobs.storage.object_store import address, filesystem
 from cvjobs.storage.storage_options import Options, parse_options
@@ -154,6 +154,11 @@ def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run
     Raises WrongUse where there is none (``what`` it should hold, ``made_by`` what), JobFailed where it is damaged.
     """
     base = dataset_snapshot.latest(store)
+    if base.version == 0 and dataset_snapshot.orphans(store) and not committed(store):
+        raise JobFailed(
+            f"{store.place} holds results and no record of them: `cvjobs verify {store.place} --repair` brings them "
+            "back, and the command that made them computes them again."
+        )
     if base.version == 0:
         raise WrongUse(f"{store.place} holds no finished {what}: name the -o folder of {made_by}.")
     return SnapshotReader(store=store, snapshot=base)

@@ -20,6 +20,12 @@ def note(store: Store, version: int) -> None:
         store.write_bytes(FILE, sealed.pack({"version": version, "at": time.time()}))
 
 
+def forget(store: Store) -> None:
+    """Note that a check found an output not to be exact."""
+    with suppress(CvjobsError):
+        store.delete(FILE)
+
+
 def words(store: Store) -> str:
     """Return when the output was last found exact, as a sentence without its full stop."""
     try:
@@ -28,5 +34,5 @@ def words(store: Store) -> str:
         record = {}
     version, at = record.get("version"), record.get("at")
     if not isinstance(version, int) or not isinstance(at, int | float) or not 0 <= at <= LAST:
-        return "`cvjobs verify` has not found this output exact yet: it reads what earlier runs wrote"
+        return "`cvjobs verify`, which reads what earlier runs wrote, has not found this output exact yet"
     return f"`cvjobs verify` last found it exact on {formatting.date(at)} (snapshot {version})"

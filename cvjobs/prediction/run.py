@@ -11,7 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse
+from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.progress import Progress, tell
@@ -138,22 +138,23 @@ def _run(
         progress.note(f"nothing to compute; {verified.words(store)}")
     summary = _summary(context, base, todo, run)
     store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))
-    _leave_page(context, run, base, summary)
-    return summary
+    return summary if _leave_page(context, run, base, summary) else replace(summary, report="")
 
 
-def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summary: Summary | None = None) -> None:
-    """Write the run's page; a run is worth more than its page, so whatever goes wrong here costs the page alone."""
+def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summary: Summary | None = None) -> bool:
+    """Write the run's page, and tell whether it was; a run is worth more than that, which is all an error costs."""
     try:
         run.mark("publishing")
         base = base or snapshot.latest(context.store)
         assert run.plan is not None
         run_page.leave(context, run, base, summary or _summary(context, base, run.plan, run))
+        return True
     except Exception as error:  # noqa: BLE001 - see above
         # A full disk ends the run with its own sentence already.
         if run.status == "finished" or not isinstance(error, CvjobsError):
-            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-            tell(f"this run has no {schema.REPORT} ({why}).")
+            why = str(limit(error) or f"{type(error).__name__}: {error}").split("\n", 1)[0]
+            tell(f"this run has no {schema.REPORT} ({why.rstrip('.')}).")
+        return False
 
 
 def _compute(

@@ -64,7 +64,7 @@ def summary(
         test: The best model's metric on the test split, None without one.
         seconds: What this command took.
     """
-    trainable, splits = setup.trainable, setup.labelled.splits
+    trainable = setup.trainable
     history = artifacts.rows(plan.run, HISTORY).to_pylist()
     metrics = [row["metric"] for row in history]
     best = metrics.index(max(metrics))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import toy
@@ -243,6 +245,23 @@ def test_rows_under_an_unreadable_folder_are_kept(tmp_path: Path) -> None:
     finally:
         (made.source / "shut").chmod(0o755)
     assert len(as_nobody(nightly)) == 3
+
+
+def test_an_entry_that_fails_for_another_reason_is_said_anew(ten: Toy) -> None:
+    (ten.source / "gone.jpg").symlink_to("nowhere")
+    ten.run()
+    assert ten.failed()["gone.jpg"] == "list_vanished"
+    with Run(ten) as run:
+        failures = run.listing.failures
+        codes = pa.array(["refused"] * failures.num_rows)
+        other = failures.set_column(failures.schema.get_field_index("code"), failures.schema.field("code"), codes)
+        run.order = replace(run.order, listing=replace(run.listing, failures=other))
+        run.finish()
+    assert ten.failed()["gone.jpg"] == "refused"
+    ten.run()
+    assert ten.failed()["gone.jpg"] == "list_vanished"
+    version = ten.run().version
+    assert ten.run().version == version
 
 
 def test_a_change_within_the_same_time_stamp_is_found(ten: Toy) -> None:

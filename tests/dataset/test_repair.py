@@ -71,6 +71,15 @@ def test_a_damaged_snapshot_is_named_by_all_that_read_it(nights: Toy) -> None:
         assert caught.value.exit_code == 1
 
 
+def test_results_without_a_record_are_named(nights: Toy) -> None:
+    lose(nights, None)
+    with pytest.raises(
+        CvjobsError, match=r"holds results and no record of them: `cvjobs verify \S+ --repair`"
+    ) as caught:
+        nights.verify()
+    assert caught.value.exit_code == 1
+
+
 def test_what_a_killed_run_left_is_kept(nights: Toy) -> None:
     rows = nights.rows()
     for i in range(10, 16):

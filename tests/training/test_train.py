@@ -34,6 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train" / "red" / "bad <b>.png").write_bytes(b"no image")
     shutil.copy(root / "train" / "blue" / "000.png", root / "val" / "blue" / "copy.png")
     (root / "train" / "loose.png").write_bytes(b"of no class")
+    (root / "train" / "red" / "gone.png").symlink_to("nowhere.png")
     return root
 
 
@@ -46,9 +47,12 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingS
 
 def test_every_image_is_counted(trained: TrainingSummary) -> None:
     assert trained.images == {"train": 60, "val": 13}
-    assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (1, 1, 1, 3)
+    assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (2, 1, 1, 3)
     errors = pd.read_parquet(Path(trained.out) / "errors.parquet")
-    assert errors[["path", "split", "code"]].to_numpy().tolist() == [["train/red/bad <b>.png", "train", "not_an_image"]]
+    assert errors[["path", "split", "code"]].to_numpy().tolist() == [
+        ["train/red/bad <b>.png", "train", "not_an_image"],
+        ["train/red/gone.png", "", "list_vanished"],
+    ]
     leaks = pd.read_parquet(Path(trained.out) / "leaks.parquet")
     assert leaks[["path", "train_path"]].to_numpy().tolist() == [["val/blue/copy.png", "train/blue/000.png"]]
 

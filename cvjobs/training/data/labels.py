@@ -62,7 +62,7 @@ class LabelledImages:
     def failed(self, decoded: Mapping[str, Sized]) -> int:
         """Return how many images are missing among those that could be decoded, by split; or failed while listing."""
         missing = sum(len(self.splits[name]) - len(part) for name, part in decoded.items())
-        return missing + self.listing.failures.num_rows
+        return missing + int(self.listing.failures.num_rows)
 
     @property
     def identity(self) -> str:
