@@ -19,7 +19,7 @@ CODES: dict[str, Code] = {
     "list_vanished": Code(True, "the entry or link target does not exist: restore it or remove the entry"),
     "refused": Code(True, "a list may not lead there: see the detail, and remove the entry or correct the list"),
     "read_permission": Code(True, "make the file readable, then run again"),
-    "read_io": Code(True, "check the disk or share, then run again"),
+    "read_io": Code(True, "check the disk, share or server, then run again"),
     "read_vanished": Code(True, "the file went away during the run: run again"),
     "changed_during_run": Code(True, "the file changed while it was read: run again"),
     "too_large_file": Code(False, "the file is over 256 MiB: re-encode it"),

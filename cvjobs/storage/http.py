@@ -220,6 +220,8 @@ def _words(error: Any) -> str:
         error = error.args[1]  # what the connection was broken by
     if type(error) is urllib3.exceptions.IncompleteRead:  # its kinds repeat bytes
         return f"IncompleteRead: {error}"
+    if isinstance(error, NameResolutionError):
+        return f"the server's name cannot be looked up ({getattr(error.__cause__, 'strerror', None) or 'no answer'})"
     if isinstance(error, _OWN_WORDS):
         return f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
     if isinstance(error, OSError) and error.strerror:
