@@ -62,11 +62,12 @@ class Unlocked:
 
 
 def _look(config: Config) -> tuple[Any, Unlocked]:
-    from cvjobs.dataset import lock
+    from cvjobs.dataset import contents, lock
     from cvjobs.storage.storage_options import parse_options
     from cvjobs.storage.store import open_store
 
     store = open_store(config.out, options=parse_options(config.storage_option))
+    contents.check_there(store)
     found = lock.holder(store)
     if found is None:
         return store, Unlocked(out=store.place)

@@ -59,6 +59,7 @@ def call(config: Config) -> VerifyReport | FolderReport:
 
     options = parse_options(config.storage_option)
     store = open_store(config.out, options=options)
+    contents.check_there(store)
     held = contents.of(store)
     if held and contents.RESULTS not in held and (check := _check(min(held))):
         if config.source:

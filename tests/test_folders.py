@@ -10,6 +10,8 @@ import pytest
 from commands import Ended, here, sentence, some
 from PIL import Image
 
+import cvjobs
+from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
 from cvjobs.storage.local_store import LocalStore
 
@@ -191,3 +193,9 @@ def test_an_empty_folder_and_one_with_files_of_others_are_taken(made: Path, tmp_
         (tmp_path / command / "notes.txt").write_text("mine")
         assert work(made, command, tmp_path / command).code == 0
         assert (tmp_path / command / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["verify", "unlock"])
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, command: str) -> None:
+    with pytest.raises(WrongUse, match=r"There is nothing in \S+nowhere: name the folder that a command left"):
+        getattr(cvjobs, command)(str(tmp_path / "nowhere"))

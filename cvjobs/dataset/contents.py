@@ -81,6 +81,12 @@ def _is_run(store: Store) -> bool:
     return "identity" in record
 
 
+def check_there(store: Store) -> None:
+    """Raise WrongUse for a place where there is nothing at all."""
+    if not store.names("."):
+        raise WrongUse(f"There is nothing in {store.place}: name the folder that a command left.")
+
+
 def check(store: Store, own: str, remedy: str = "choose another -o") -> None:
     """Raise WrongUse for a folder that holds the output of another command than those that make ``own``.
 
