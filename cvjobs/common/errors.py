@@ -191,9 +191,9 @@ def _limit(error: BaseException) -> int | None:
         return None
     said = str(error)
     numbers = [int(found) for found in _NUMBERS.findall(said) if int(found) in _LIMITS]
-    if numbers or isinstance(error, CvjobsError):  # whose own words may name a limit, too, and say what to do
-        return numbers[0] if numbers else None
-    return next((number for words, number in _WORDS.items() if words in said), None)
+    if isinstance(error, CvjobsError):
+        said = said.replace("out of memory", "")  # our own words for a job that the system killed
+    return numbers[0] if numbers else next((number for words, number in _WORDS.items() if words in said), None)
 
 
 def _named(error: BaseException) -> str:

@@ -21,18 +21,25 @@ TEMPORARY = ".tmp-"
 class LocalStore:
     """A folder on a local or mounted file system; see ``Store``. ``option`` is what a user named it with.
 
-    ``begun``: this command has written there before, as it has where a run is the ``writer``.
+    ``begun``: this command has written there before, as it has where a run is the ``writer``. ``guard`` is called when
+    a file is on disk and about to get its name, and may refuse that by raising.
     """
 
     flight = 1
 
     def __init__(
-        self, root: str | Path, writer: str = "reader", option: str = "-o", *, begun: bool | None = None
+        self,
+        root: str | Path,
+        writer: str = "reader",
+        option: str = "-o",
+        *,
+        begun: bool | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = Path(root)
         self.place = str(self.root)
         self.writer = writer
-        self._option = option
+        self._option, self._guard = option, guard
         self._begun = writer != "reader" if begun is None else begun
 
     def _failure(self, error: OSError) -> CvjobsError:
@@ -58,6 +65,7 @@ class LocalStore:
             temporary = self._temporary(final)
             try:
                 written = self._fill(temporary, fill)
+                self._guard()
                 os.replace(temporary, final)
             except BaseException:
                 _unlink(temporary)

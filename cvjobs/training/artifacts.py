@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,16 @@ class Epoch:
     workers: int
 
 
-def table(run: str, name: str, rows: pa.Table) -> None:
-    """Write a Parquet file of the run."""
-    sealed_table.write(LocalStore(run, begun=True), name, rows)
+Check = Callable[[], None]
+
+
+def _unchecked() -> None:
+    pass
+
+
+def table(run: str, name: str, rows: pa.Table, check: Check = _unchecked) -> None:
+    """Write a Parquet file of the run, unless ``check`` refuses that by raising."""
+    sealed_table.write(LocalStore(run, begun=True, guard=check), name, rows)
 
 
 def rows(run: str, name: str) -> pa.Table:
@@ -49,9 +56,9 @@ def rows(run: str, name: str) -> pa.Table:
         raise JobFailed(f"{run}/{name} is damaged ({error}): {REMEDY}.") from None
 
 
-def content(run: str, name: str, data: bytes) -> None:
-    """Write a file of the run."""
-    LocalStore(run, begun=True).write_bytes(name, data)
+def content(run: str, name: str, data: bytes, check: Check = _unchecked) -> None:
+    """Write a file of the run, as ``table``."""
+    LocalStore(run, begun=True, guard=check).write_bytes(name, data)
 
 
 def record(run: str, name: str, values: dict[str, Any]) -> None:
@@ -59,13 +66,13 @@ def record(run: str, name: str, values: dict[str, Any]) -> None:
     content(run, name, sealed.pack(values, in_order=False))
 
 
-def history(plan: TrainPlan, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a row for each epoch so far."""
-    table(plan.run, HISTORY, pa.Table.from_pylist(list(rows)))
+def history(plan: TrainPlan, rows: Sequence[dict[str, Any]], check: Check) -> None:
+    """Write a row for each epoch so far, as ``table``."""
+    table(plan.run, HISTORY, pa.Table.from_pylist(list(rows)), check)
 
 
-def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores) -> None:
-    """Write the model that scored best so far, and its scores of the validation images."""
+def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores, check: Check) -> None:
+    """Write the model that scored best so far, and its scores of the validation images, as ``table``."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    table(plan.run, task.file, task.table("val", plan.val, found))
-    content(plan.run, MODEL, sealed_model.seal(save(tensors, plan.metadata(epoch, found.metric))))
+    table(plan.run, task.file, task.table("val", plan.val, found), check)
+    content(plan.run, MODEL, sealed_model.seal(save(tensors, plan.metadata(epoch, found.metric))), check)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trees import as_nobody, opened
 
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.storage.bucket_store import BucketStore
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import file_at, open_store
@@ -50,3 +50,13 @@ def test_a_folder_that_cannot_be_entered_is_a_sentence(tmp_path: Path) -> None:
             assert isinstance(as_nobody(call), WrongUse)
     finally:
         closed.chmod(0o755)
+
+
+def test_a_guard_may_refuse_a_file_its_name(tmp_path: Path) -> None:
+    def overtaken() -> None:
+        raise OutputHeld("taken over")
+
+    LocalStore(tmp_path).write_bytes("a", b"of the later run")
+    with pytest.raises(OutputHeld):
+        LocalStore(tmp_path, guard=overtaken).write_bytes("a", b"of the earlier one")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"of the later run")]

@@ -103,7 +103,7 @@ class Loop:
             if self._team.rank == 0:
                 self._resumption.clean()
                 if self._position.history:  # a kill may have come between the two
-                    artifacts.history(self._plan, self._position.history)
+                    artifacts.history(self._plan, self._position.history, self._check)
                 self._events = _events(self._plan, self._task.metric, self._position.history)
             while not self._finished:
                 self._epoch(len(self._position.history))
@@ -187,13 +187,13 @@ class Loop:
         if team.rank == 0:
             self._check()
             if best:
-                artifacts.best(plan, self._task, learner.scored, row.epoch, found)
+                artifacts.best(plan, self._task, learner.scored, row.epoch, found, self._check)
             rows = list(position.history)
             # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
             self._resumption.save(learner, position, then=lambda: self._leave(rows))
 
     def _leave(self, rows: list[dict[str, Any]]) -> None:
-        artifacts.history(self._plan, rows)
+        artifacts.history(self._plan, rows, self._check)
         if self._events:
             self._events.add(rows[-1])
 
