@@ -110,15 +110,13 @@ def _write(made: Files, folder: Path) -> None:
     from cvjobs.dataset import contents
     from cvjobs.storage.store import LocalStore
 
-    contents.check(LocalStore(folder), contents.SCHEDULE)
-    begun = False
+    store = LocalStore(folder)
+    contents.check(store, contents.SCHEDULE)
     try:
         for name in made:
             if os.path.lexists(folder / name) and b"cvjobs" not in (folder / name).read_bytes():
                 raise WrongUse(f"{folder / name} is of something else: choose another -o, or delete it.")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            (folder / name).write_text(content)
-            begun = True
     except OSError as error:
-        raise storage_failure(error, str(folder), begun=begun) from error
+        raise storage_failure(error, str(folder)) from error
+    for name, content in made.items():  # each whole or not at all: what a full disk cuts short is nobody's
+        store.write_bytes(name, content.encode())
