@@ -153,6 +153,11 @@ def delete(store: Store, *old: int) -> None:
     store.delete(*(name_of(number) for number in old))
 
 
+def how(store: Store, name: str) -> str:
+    """Return how a file is that cannot be used: gone or damaged."""
+    return "gone" if store.size(name) is None else "damaged"
+
+
 def _content(store: Store, name: str) -> bytes | None:
     try:
         return store.read(name)
