@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -42,11 +41,11 @@ def flaw(store: Store, file: File) -> str:
 
 def remedy(store: Store, newest: Generation, kept: Iterable[Generation], damaged: Callable[[File], object]) -> str:
     """Return the commands that mend damage of the newest generation: a rollback only to one that is whole."""
-    anew = f"`{generation.command(store, newest.embeddings)} --rebuild` builds it anew"
+    anew = generation.anew(store, newest)
     before = next((made for made in kept if made.number == newest.previous), None)
     if before is None or any(damaged(file) for file in before.files):
         return anew
-    return f"`cvjobs index {shlex.quote(store.place)} --rollback` goes back to the generation before, and {anew}"
+    return f"{generation.back(store)}, and {anew}"
 
 
 def _mends(store: Store, name: str) -> str:

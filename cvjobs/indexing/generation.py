@@ -116,7 +116,7 @@ def latest(store: Store) -> Generation | None:
         if (copy := _instead(store, head)) is not None:
             return copy
         raise DamagedGeneration(
-            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: {_instead_of_all(store)}."
+            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: {from_the_rest(store)}."
         ) from error
 
 
@@ -186,18 +186,27 @@ def other_length(length: int, file: File) -> str:
     return f"it has {length:,} bytes instead of {file.bytes:,}"
 
 
-def command(store: Store, embeddings: str) -> str:
-    """Return the command that builds an index, as one types it."""
-    return f"cvjobs index {shlex.quote(embeddings)} -o {shlex.quote(store.place)}"
+def anew(store: Store, newest: Generation) -> str:
+    """Return the command that mends an index whatever else there is of it."""
+    return f"`{_command(store, newest.embeddings)} --rebuild` builds it anew"
 
 
-def _instead_of_all(store: Store) -> str:
+def back(store: Store) -> str:
+    """Return the command that goes back to the generation before."""
+    return f"`cvjobs index {shlex.quote(store.place)} --rollback` goes back to the generation before"
+
+
+def from_the_rest(store: Store) -> str:
     """Return the command that mends an index whose newest record cannot be read, nor any copy of it."""
     if any(not lacking(store, made.files) for made in kept(store)):
-        return f"`cvjobs index {shlex.quote(store.place)} --rollback` goes back to the generation before"
+        return back(store)
     source = contents.signature(store).get("source")
-    again = f"`{command(store, source)}`" if isinstance(source, str) else "the same `cvjobs index`"
+    again = f"`{_command(store, source)}`" if isinstance(source, str) else "the same `cvjobs index`"
     return f"delete {store.place}, and {again} builds it anew"
+
+
+def _command(store: Store, embeddings: str) -> str:
+    return f"cvjobs index {shlex.quote(embeddings)} -o {shlex.quote(store.place)}"
 
 
 def new_folder(number: int) -> str:

@@ -103,7 +103,9 @@ def _before(store: Store) -> Generation:
     except generation.DamagedGeneration:
         whole = [made for made in kept if not generation.lacking(store, made.files)]
         if not whole:
-            raise WrongUse(f"{store.place} keeps no generation that can be read: build it anew with -o.") from None
+            raise WrongUse(
+                f"{store.place} keeps no generation that can be read: {generation.from_the_rest(store)}."
+            ) from None
         versions.say(
             f"{store.place}/{versions.name_of(versions.head(store))} is damaged, and generation "
             f"{whole[-1].number} counts again"
@@ -111,10 +113,12 @@ def _before(store: Store) -> Generation:
         return whole[-1]
     before = next((g for g in kept if g.number == newest.previous), None)
     if before is None:
-        raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+        raise WrongUse(f"{store.place} keeps no generation before {newest.number}: {generation.anew(store, newest)}.")
     for name, reason in generation.lacking(store, before.files):
-        anew = f"`{generation.command(store, newest.embeddings)} --rebuild` builds it anew"
-        raise WrongUse(f"{store.place}: generation {before.number} is damaged ({name}: {reason}): {anew}.")
+        raise WrongUse(
+            f"{store.place}/{name} of generation {before.number} is damaged ({reason}), so nobody can go back to it: "
+            f"{generation.anew(store, newest)}."
+        )
     return before
 
 

@@ -44,8 +44,7 @@ def verify(store: Store) -> FolderReport:
         if not any(flaws[file.name] for file in made.files):
             found = [f"generation {made.number} {why}: " for why in _faults(store, made)]
             if made.number == newest.number:
-                anew = f"`{generation.command(store, newest.embeddings)} --rebuild` builds it anew"
-                problems += [why + anew for why in found]
+                problems += [why + generation.anew(store, newest) for why in found]
             else:
                 notes += [f"{why}it is an older one, {OLDER}" for why in found]
     if holder := lock.holder(store):

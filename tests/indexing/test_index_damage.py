@@ -210,7 +210,7 @@ def test_damage_of_an_older_generation_is_a_note(made: Path, index: Path) -> Non
     assert all("nobody can go back; the newest one answers" in note for note in report.notes)
     assert again(made, index).generation == 3
     assert answers(index) == before
-    assert "generation 2 is damaged" in sentence(here("index", index, "--rollback"), 2)
+    assert "of generation 2 is damaged (it has 0 bytes instead of" in sentence(here("index", index, "--rollback"), 2)
     assert versions.numbers(LocalStore(index)) == [1, 2, 3]
 
 
@@ -259,8 +259,13 @@ def test_where_no_generation_can_be_read_there_is_none_to_go_back_to(made: Path,
     words = sentence(here("index", made / "vectors", "-o", index), 1)
     assert "--rollback" not in words
     assert f"delete {index}, and `cvjobs index {made / 'vectors'} -o {index}` builds it anew" in words
+    assert words.partition("whole: ")[2] == sentence(here("verify", index), 1).partition("whole: ")[2]
+    words = sentence(here("index", index, "--rollback"), 2)
+    assert f"delete {index}, and `cvjobs index {made / 'vectors'} -o {index}` builds it anew" in words
     shutil.rmtree(index)
     assert again(made, index).rebuilt
+    words = sentence(here("index", index, "--rollback"), 2)
+    assert f"before 1: `cvjobs index {made / 'vectors'} -o {index} --rebuild` builds it anew" in words
 
 
 def test_an_index_whose_records_are_all_empty_says_what_counts(index: Path) -> None:
@@ -277,11 +282,18 @@ def test_an_index_whose_records_are_all_empty_says_what_counts(index: Path) -> N
     assert any(problem.startswith(f"g{path.parent.name[1:]}/delta.faiss is damaged") for problem in problems(index))
 
 
-def test_a_damaged_record_says_which_other_one_counts(index: Path) -> None:
+def test_a_damaged_record_says_which_other_one_counts(made: Path, index: Path) -> None:
     for name, other in ((versions.name_of(2), versions.copy_of(2)), (versions.copy_of(2), versions.name_of(2))):
         whole = harm(index / name, "empty")
         assert problems(index)[0].startswith(f"{name} is damaged, and {other} counts: ")
         (index / name).write_bytes(whole)
+    edited = {**json.loads(whole), "nprobe": 9}
+    del edited[SEAL]
+    (index / versions.name_of(2)).write_text(json.dumps(edited))  # by hand
+    (problem,) = problems(index)
+    assert problem.startswith(f"{versions.name_of(2)} is damaged, and {versions.copy_of(2)} counts: ")
+    again(made, index)
+    assert (index / versions.name_of(2)).read_bytes() == whole
     (index / schema.FORMAT).unlink()
     assert problems(index)[0].startswith(f"{schema.FORMAT} is gone: ")
 
