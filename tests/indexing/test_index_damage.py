@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import buckets
 import numpy as np
 import pytest
 from commands import here, sentence
@@ -187,6 +188,19 @@ def test_an_index_with_a_file_that_is_cut_or_gone_is_never_up_to_date(
     assert (versions.numbers(LocalStore(index)), (index / schema.SUMMARY).read_bytes()) == ([1, 2], before)
     assert again(made, index, rebuild=True).generation == 3
     assert again(made, index).kept == 302
+
+
+def test_a_file_that_is_gone_or_cut_in_a_bucket(made: Path, index: Path, s3: str) -> None:
+    bucket = buckets.made(s3, "damaged")
+    bucket.upload(index, "one")
+    words = ("index", made / "vectors", "-o", bucket.url("one"), *bucket.options)
+    assert "0 added, 0 changed, 0 removed, 302 kept" in here(*words).out
+    (key,) = (key for key in bucket.keys("one") if key.endswith("/index.faiss"))
+    bucket.put(key, bucket.read(key)[:-1])
+    assert f"{bucket.url(key)} is damaged (it has " in sentence(here(*words), 1)
+    bucket.delete(key)
+    anew = f"`cvjobs index {made / 'vectors'} -o {bucket.url('one')} --rebuild` builds it anew"
+    assert f"{bucket.url(key)} is damaged (it is gone): {anew}" in sentence(here(*words), 1)
 
 
 def test_an_update_is_refused_where_a_file_that_it_does_not_read_is_gone(tmp_path: Path) -> None:
