@@ -121,13 +121,13 @@ def _records(store: Store, base: Snapshot) -> list[str]:
     # Outputs of earlier versions have no copy yet.
     copy = versions.copy_of(base.version)
     bad = [name for name in versions.damage(store, base.version) if name != copy or store.size(name) is not None]
-    found = [f"{name} is damaged or gone: {again}" for name in bad]
+    found = [f"{name} is {versions.how(store, name)}: {again}" for name in bad]
     if not contents.signature(store):
-        found.append(f"{schema.FORMAT} is damaged or gone: {again}")
+        found.append(f"{schema.FORMAT} is {versions.how(store, schema.FORMAT)}: {again}")
     for run in {base.run, *store.names(schema.RUNS)}:
-        config = run_files.read(store, run)
-        if config is None and (run == base.run or store.size(run_files.config_name(run)) is not None):
-            found.append(f"{run_files.config_name(run)} is damaged or gone: {again}")
+        config, name = run_files.read(store, run), run_files.config_name(run)
+        if config is None and (run == base.run or store.size(name) is not None):
+            found.append(f"{name} is {versions.how(store, name)}: {again}")
         if config and config.listing and run != base.run and (problem := _damage(store, config.listing)):
             found.append(problem)
     others = dict.fromkeys((schema.HISTORY, schema.STATISTICS, schema.PICTURES), "delete it, and pages do without it")

@@ -133,7 +133,10 @@ def publish(store: Store, number: int, record: dict[str, Any]) -> bool:
 
 def damage(store: Store, number: int) -> list[str]:
     """Return the names of a state's two files that are gone or are not what was written."""
-    record, copy = (_unpacked(_content(store, name), number) for name in (name_of(number), copy_of(number)))
+    content, copied = (_content(store, name) for name in (name_of(number), copy_of(number)))
+    record, copy = _unpacked(content, number), _unpacked(copied, number)
+    if content is not None and copy not in (None, record) and not sealed.is_sealed(content):
+        return [name_of(number)]  # as in ``read``: the copy counts
     bad = [name_of(number)] if record is None else []
     return bad if copy is not None and record in (None, copy) else [*bad, copy_of(number)]
 
@@ -151,6 +154,11 @@ def delete(store: Store, *old: int) -> None:
     """Delete states: first the copies, for a copy without its state counts."""
     store.delete(*(copy_of(number) for number in old))
     store.delete(*(name_of(number) for number in old))
+
+
+def how(store: Store, name: str) -> str:
+    """Return how a file is that cannot be used: gone or damaged."""
+    return "gone" if store.size(name) is None else "damaged"
 
 
 def _content(store: Store, name: str) -> bytes | None:

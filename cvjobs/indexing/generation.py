@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +14,7 @@ from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import contents, schema, sealed, typed, versions
 from cvjobs.dataset.parts import File
 from cvjobs.storage.local_store import TEMPORARY
-from cvjobs.storage.store import Store
+from cvjobs.storage.store import Store, in_flight
 
 KEPT = 3
 BASE, IDS, LISTS, VECTORS = "index.faiss", "ids.parquet", "lists.ivfdata", "vectors.f16"
@@ -114,8 +116,7 @@ def latest(store: Store) -> Generation | None:
         if (copy := _instead(store, head)) is not None:
             return copy
         raise DamagedGeneration(
-            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: "
-            f"`cvjobs index {store.place} --rollback` goes back to the generation before."
+            f"{store.place}/{versions.name_of(head)} is damaged, and no copy of it is whole: {from_the_rest(store)}."
         ) from error
 
 
@@ -164,6 +165,48 @@ def kept(store: Store) -> list[Generation]:
             with suppress(KeyError, TypeError, AttributeError):
                 found.append(Generation.load(state.record))
     return found
+
+
+def lacking(store: Store, files: Iterable[File]) -> list[tuple[str, str]]:
+    """Return the name of each file that is gone or has another length, and which; lists each folder once."""
+    files = tuple(files)
+    folders = list(dict.fromkeys(file.name.rpartition("/")[0] for file in files))
+    sizes = dict(zip(folders, in_flight(store, store.sizes, folders), strict=True))
+    found = []
+    for file in files:
+        folder, _, last = file.name.rpartition("/")
+        length = sizes[folder].get(last)
+        if length != file.bytes:
+            found.append((file.name, "it is gone" if length is None else other_length(length, file)))
+    return found
+
+
+def other_length(length: int, file: File) -> str:
+    """Return the reason why a file of this length is damaged."""
+    return f"it has {length:,} bytes instead of {file.bytes:,}"
+
+
+def anew(store: Store, newest: Generation) -> str:
+    """Return the command that mends an index whatever else there is of it."""
+    return f"`{_command(store, newest.embeddings)} --rebuild` builds it anew"
+
+
+def back(store: Store) -> str:
+    """Return the command that goes back to the generation before."""
+    return f"`cvjobs index {shlex.quote(store.place)} --rollback` goes back to the generation before"
+
+
+def from_the_rest(store: Store) -> str:
+    """Return the command that mends an index whose newest record cannot be read, nor any copy of it."""
+    if any(not lacking(store, made.files) for made in kept(store)):
+        return back(store)
+    source = contents.signature(store).get("source")
+    again = f"`{_command(store, source)}`" if isinstance(source, str) else "the same `cvjobs index`"
+    return f"delete {store.place}, and {again} builds it anew"
+
+
+def _command(store: Store, embeddings: str) -> str:
+    return f"cvjobs index {shlex.quote(embeddings)} -o {shlex.quote(store.place)}"
 
 
 def new_folder(number: int) -> str:

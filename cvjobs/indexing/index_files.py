@@ -14,23 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.common.errors import JobFailed
 from cvjobs.dataset.parts import File
-from cvjobs.indexing import faiss_compat
+from cvjobs.indexing import faiss_compat, generation
+from cvjobs.indexing.damage import DamagedIndex
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 
 BLOCK = 4 << 20
-
-
-class DamagedIndex(JobFailed):
-    """A file of the index is gone, or is not what was written."""
-
-    def __init__(self, place: str, name: str, reason: str) -> None:
-        super().__init__(
-            f"{place}/{name} is damaged ({reason}): `cvjobs index {place} --rollback` goes back to the generation "
-            "before, and `cvjobs index EMBEDDINGS -o INDEX --rebuild` builds it anew."
-        )
 
 
 def publish_index(store: Store, name: str, index: Any, rows: int) -> File:
@@ -59,12 +49,19 @@ def fetch(store: Store, files: tuple[File, ...], scratch: Path, ours: bool = Fal
     """Check files of a generation and return local paths by the last part of the name.
 
     Files of a local store stay where they are, those of another are fetched into ``scratch``. Of local files that
-    are ``ours``, written or checked by this process, only the length is looked at. Raises JobFailed for a file that is
-    gone or has another length or sha256 than what was written.
+    are ``ours``, written or checked by this process, only the length is looked at. Raises DamagedIndex for a file that
+    is gone or has another length or sha256 than what was written.
     """
-    with ThreadPoolExecutor(4) as threads:
-        paths = list(threads.map(lambda file: _fetch(store, file, scratch, ours), files))
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            paths = list(threads.map(lambda file: _fetch(store, file, scratch, ours), files))
+    except _DifferentFile as error:
+        raise DamagedIndex(store, *error.args) from error
     return {path.name: path for path in paths}
+
+
+class _DifferentFile(Exception):
+    """A file, whose name comes first, is not what was written, for the reason that follows."""
 
 
 def _fetch(store: Store, file: File, scratch: Path, ours: bool) -> Path:
@@ -82,11 +79,11 @@ def _fetch(store: Store, file: File, scratch: Path, ours: bool) -> Path:
                 if copy is not None:
                     copy.write(block)
     except FileNotFoundError as error:
-        raise DamagedIndex(store.place, file.name, "it is gone") from error
+        raise _DifferentFile(file.name, "it is gone") from error
     if length != file.bytes:
-        raise DamagedIndex(store.place, file.name, f"it has {length:,} bytes instead of {file.bytes:,}")
+        raise _DifferentFile(file.name, generation.other_length(length, file))
     if digest.hexdigest() != file.sha256:
-        raise DamagedIndex(store.place, file.name, "its sha256 differs")
+        raise _DifferentFile(file.name, "its sha256 differs")
     return path
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.dataset import contents, lock, schema, snapshot, versions
-from cvjobs.indexing import delta, generation, index_files, index_page, kinds
+from cvjobs.indexing import damage, delta, generation, index_files, index_page, kinds
 from cvjobs.indexing.builder import build
 from cvjobs.indexing.builder.build import Add, Site
 from cvjobs.indexing.delta import Difference, Update
@@ -101,16 +101,24 @@ def _before(store: Store) -> Generation:
     try:
         newest = generation.current(store)
     except generation.DamagedGeneration:
-        if not kept:
-            raise WrongUse(f"{store.place} keeps no generation that can be read: build it anew with -o.") from None
+        whole = [made for made in kept if not generation.lacking(store, made.files)]
+        if not whole:
+            raise WrongUse(
+                f"{store.place} keeps no generation that can be read: {generation.from_the_rest(store)}."
+            ) from None
         versions.say(
             f"{store.place}/{versions.name_of(versions.head(store))} is damaged, and generation "
-            f"{kept[-1].number} counts again"
+            f"{whole[-1].number} counts again"
         )
-        return kept[-1]
+        return whole[-1]
     before = next((g for g in kept if g.number == newest.previous), None)
     if before is None:
-        raise WrongUse(f"{store.place} keeps no generation before {newest.number}: build it anew with --rebuild.")
+        raise WrongUse(f"{store.place} keeps no generation before {newest.number}: {generation.anew(store, newest)}.")
+    for name, reason in generation.lacking(store, before.files):
+        raise WrongUse(
+            f"{store.place}/{name} of generation {before.number} is damaged ({reason}), so nobody can go back to it: "
+            f"{generation.anew(store, newest)}."
+        )
     return before
 
 
@@ -154,20 +162,26 @@ def _satisfies(current: Generation, request: IndexRequest, embeddings: Embedding
 def _brought_up(
     store: Store, current: Generation, embeddings: Embeddings
 ) -> tuple[Generation, IndexReport] | tuple[None, None]:
-    """Return the generation that an update makes, the current one where nothing changed, None where too much did."""
+    """Return the generation that an update makes, the current one where nothing changed, None where too much did.
+
+    Raises DamagedIndex where a file of the current one is gone or cut and no new build is to replace it.
+    """
     of = embeddings.reader.snapshot
     # Embeddings that were deleted and made anew number their snapshots from 1 again.
     if current.version == of.version and of.created <= current.built:
+        damage.check(store, current.files)
         return current, IndexReport.of(store.place, current, kept=current.count)
     scratch = Path(tempfile.mkdtemp(prefix="cvjobs-index-"))
     try:
         paths = index_files.fetch(store, delta.known_files(current), scratch)
         difference = delta.compare(paths, embeddings)
-        if current.version == of.version and not difference.count:
-            return current, IndexReport.of(store.place, current, kept=current.count)
+        same = current.version == of.version and not difference.count
         churn = current.churn + difference.count
-        if churn > CHURN * current.base:
+        if not same and churn > CHURN * current.base:
             return None, None
+        damage.check(store, current.files)
+        if same:
+            return current, IndexReport.of(store.place, current, kept=current.count)
         number = versions.following(store)
         work = Update(store=store, current=current, paths=paths, embeddings=embeddings)
         written = work.write(generation.new_folder(number), difference) if difference.count else current.files

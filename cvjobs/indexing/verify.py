@@ -5,41 +5,48 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cvjobs.common.errors import CvjobsError
-from cvjobs.dataset import contents, lock, schema, sealed_table, snapshot, versions
+from cvjobs.dataset import contents, lock, schema, sealed_table, versions
 from cvjobs.dataset import verify as dataset_verify
 from cvjobs.dataset.folder_report import FolderReport
-from cvjobs.dataset.parts import File
 from cvjobs.dataset.sealed_table import UnreadableTable
-from cvjobs.dataset.snapshot import DamagedOutput
-from cvjobs.indexing import delta, generation, index_files
+from cvjobs.indexing import damage, delta, generation, index_files
+from cvjobs.indexing.damage import DamagedIndex
 from cvjobs.indexing.generation import Generation
 from cvjobs.indexing.search import opened_index
 from cvjobs.indexing.search.embed_queries import EMBEDDED
 from cvjobs.storage.store import Store, in_flight, open_store
 
 AGAIN = "the same `cvjobs index` writes it anew"
+OLDER = "to which nobody can go back; the newest one answers"
 
 
 def verify(store: Store) -> FolderReport:
     """Check all generations that an index keeps; raises WrongUse or JobFailed where none can be read."""
-    kept = generation.kept(store)
     newest = generation.current(store)
+    # Its records may be damaged, and the index's own file count.
+    kept = [*(made for made in generation.kept(store) if made.number != newest.number), newest]
     problems, notes = _records(store, newest)
     files = {file.name: file for made in kept for file in made.files}
-    damage = dict(zip(files, in_flight(store, lambda file: _damage(store, file), files.values()), strict=True))
-    for name, why in damage.items():
-        if why:
-            problems.append(f"{name} {why}: {_remedy(store, name, newest, kept)}")
+    flaws = dict(zip(files, in_flight(store, partial(damage.flaw, store), files.values()), strict=True))
+    needed = {file.name for file in newest.files}
+    for name, why in flaws.items():
+        if why and name in needed:
+            problems.append(f"{name} {why}: {damage.remedy(store, newest, kept, lambda file: flaws[file.name])}")
+        elif why:
+            notes.append(f"{name} {why}: an older generation has it, {OLDER}")
     for made in kept:
-        if not any(damage[file.name] for file in made.files):
-            problems += [
-                f"generation {made.number} {why}: build it anew with --rebuild" for why in _faults(store, made)
-            ]
+        if not any(flaws[file.name] for file in made.files):
+            found = [f"generation {made.number} {why}: " for why in _faults(store, made)]
+            if made.number == newest.number:
+                problems += [why + generation.anew(store, newest) for why in found]
+            else:
+                notes += [f"{why}it is an older one, {OLDER}" for why in found]
     if holder := lock.holder(store):
         notes.append(f"{holder} is writing to it now")
     return FolderReport(
@@ -56,7 +63,7 @@ def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
     problems, notes = [], []
     said = contents.signature(store)
     if said.get("format") != contents.FORMATS[contents.INDEX] or not isinstance(said.get("source"), str):
-        problems.append(f"{schema.FORMAT} is damaged: {AGAIN}")
+        problems.append(f"{schema.FORMAT} is {versions.how(store, schema.FORMAT)}: {AGAIN}")
     for number in versions.numbers(store):
         state = versions.read(store, number)
         for name in versions.damage(store, number):
@@ -65,36 +72,18 @@ def _records(store: Store, newest: Generation) -> tuple[list[str], list[str]]:
                 if number == newest.number:
                     notes.append(f"generation {number} has no copy of its record yet: {AGAIN}")
                 continue
-            counts = isinstance(state, versions.VersionRecord) or number == newest.number
+            counts = contents.INDEX_RECORD if number == newest.number else ""
+            if isinstance(state, versions.VersionRecord):
+                counts = versions.copy_of(number) if name == versions.name_of(number) else versions.name_of(number)
             remedy = AGAIN if number == newest.number else "delete it and its copy"
             which = f"{name} is {'gone' if gone else 'damaged'}"
-            problems.append(f"{which}{', and another copy counts' if counts else ''}: {remedy}")
+            problems.append(f"{which}{f', and {counts} counts' if counts else ''}: {remedy}")
     copy = generation.copied(store)
     if store.size(contents.INDEX_RECORD) is None or (copy is not None and copy.number < newest.number):
         notes.append(f"{contents.INDEX_RECORD} does not describe generation {newest.number} yet: {AGAIN}")
     elif copy != newest:
         problems.append(f"{contents.INDEX_RECORD} is damaged: {AGAIN}")
     return problems, notes
-
-
-def _damage(store: Store, file: File) -> str:
-    """Return how a file differs from what was written, empty where it does not."""
-    try:
-        snapshot.check(store, file)
-    except DamagedOutput as error:
-        return "is gone" if store.size(file.name) is None else f"is damaged ({error.reason})"
-    except CvjobsError as error:
-        return f"cannot be read ({str(error).rstrip('.')})"
-    return ""
-
-
-def _remedy(store: Store, name: str, newest: Generation, kept: list[Generation]) -> str:
-    anew = f"`cvjobs index {newest.embeddings} -o {store.place} --rebuild` builds it anew"
-    if newest.file(name.rpartition("/")[2]) is None or name not in {file.name for file in newest.files}:
-        return "an older generation has it, to which nobody can go back; the newest one answers"
-    whole = [made for made in kept if made.number < newest.number and name not in {f.name for f in made.files}]
-    back = f"`cvjobs index {store.place} --rollback` goes back to the generation before, and " if whole else ""
-    return f"{back}{anew}"
 
 
 def _faults(store: Store, made: Generation) -> Iterator[str]:
@@ -116,7 +105,8 @@ def _faults(store: Store, made: Generation) -> Iterator[str]:
         with opened_index.open_generation(store, made, ours=True):
             pass
     except CvjobsError as error:
-        yield f"cannot be opened ({str(error).partition(':')[0]})"
+        fault = error.fault if isinstance(error, DamagedIndex) else str(error).partition(": ")[0]
+        yield f"cannot be opened ({fault})"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -125,7 +115,9 @@ def verify_answers(store: Store) -> FolderReport:
     """Check the answers of a query, and the vectors of its queries where they were made for it."""
     problems, notes = [], []
     if contents.signature(store).get("format") != contents.FORMATS[contents.QUERY]:
-        problems.append(f"{schema.FORMAT} is damaged: the same `cvjobs query` writes it anew")
+        problems.append(
+            f"{schema.FORMAT} is {versions.how(store, schema.FORMAT)}: the same `cvjobs query` writes it anew"
+        )
     names = [name for name in store.names(schema.DATA) if name.endswith(".parquet") and not name.startswith(".")]
     rows = 0
     for name in names:

@@ -12,7 +12,7 @@ import toy
 from toy import Toy
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.dataset import schema
+from cvjobs.dataset import run_files, schema, versions
 
 
 @pytest.fixture
@@ -87,6 +87,18 @@ def test_verify_finds_a_lost_listing_and_the_next_run_writes_it_anew(six: Toy, d
     assert (after.results, after.errors) == (before.results, before.errors)
     assert six.verify(against_source=False).exit_code == 0
     six.check()
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_verify_says_of_each_record_whether_it_is_damaged_or_gone(six: Toy, how: str) -> None:
+    made = six.run()
+    for name in (versions.name_of(made.version), schema.FORMAT, run_files.config_name(made.run)):
+        whole = (six.out / name).read_bytes()
+        (six.out / name).write_bytes(b"") if how == "damaged" else (six.out / name).unlink()
+        assert f"{name} is {how}: the same command" in problem(six, 1)
+        (six.out / name).write_bytes(whole)
+    (six.out / versions.copy_of(made.version)).write_bytes(b"")
+    assert f"{versions.copy_of(made.version)} is damaged: the same command" in problem(six, 1)
 
 
 def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:

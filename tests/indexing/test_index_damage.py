@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import buckets
 import numpy as np
 import pytest
 from commands import here, sentence
@@ -56,9 +57,9 @@ def answers(index: Path) -> Any:
         return opened.rows(rows.ravel()).to_pylist(), np.asarray(scores, np.float32).tobytes()
 
 
-def again(made: Path, index: Path) -> Any:
+def again(made: Path, index: Path, rebuild: bool = False) -> Any:
     """The same command once more."""
-    return cvjobs.index(str(made / "vectors"), out=str(index))
+    return cvjobs.index(str(made / "vectors"), out=str(index), rebuild=rebuild)
 
 
 def problems(index: Path) -> list[str]:
@@ -170,6 +171,145 @@ def test_every_file_is_checked_by_verify_and_by_a_query(index: Path) -> None:
                 answers(index)
             path.write_bytes(content)
     assert problems(index) == []
+
+
+@pytest.mark.parametrize("name", ["ids.parquet", "index.faiss", "delta.parquet"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_index_with_a_file_that_is_cut_or_gone_is_never_up_to_date(
+    made: Path, index: Path, name: str, cut: bool
+) -> None:
+    (path,) = index.glob(f"g*/{name}")
+    path.write_bytes(path.read_bytes()[:-1]) if cut else path.unlink()
+    before = (index / schema.SUMMARY).read_bytes()
+    words = sentence(here("index", made / "vectors", "-o", index), 1)
+    assert f"{path} is damaged ({'it has ' if cut else 'it is gone'}" in words
+    asked = here("query", index, made / "vectors", "-o", index.with_name("answers"))
+    assert words.partition(": ")[2] == sentence(asked, 1).partition(": ")[2]
+    assert (versions.numbers(LocalStore(index)), (index / schema.SUMMARY).read_bytes()) == ([1, 2], before)
+    assert again(made, index, rebuild=True).generation == 3
+    assert again(made, index).kept == 302
+
+
+def test_a_file_that_is_gone_or_cut_in_a_bucket(made: Path, index: Path, s3: str) -> None:
+    bucket = buckets.made(s3, "damaged")
+    bucket.upload(index, "one")
+    words = ("index", made / "vectors", "-o", bucket.url("one"), *bucket.options)
+    assert "0 added, 0 changed, 0 removed, 302 kept" in here(*words).out
+    (key,) = (key for key in bucket.keys("one") if key.endswith("/index.faiss"))
+    bucket.put(key, bucket.read(key)[:-1])
+    assert f"{bucket.url(key)} is damaged (it has " in sentence(here(*words), 1)
+    bucket.delete(key)
+    anew = f"`cvjobs index {made / 'vectors'} -o {bucket.url('one')} --rebuild` builds it anew"
+    assert f"{bucket.url(key)} is damaged (it is gone): {anew}" in sentence(here(*words), 1)
+
+
+def test_an_update_is_refused_where_a_file_that_it_does_not_read_is_gone(tmp_path: Path) -> None:
+    index = built(tmp_path)
+    (index / generation.current(LocalStore(index)).files[0].name).unlink()
+    fake = Fake(tmp_path / "vectors", DIM)
+    fake.put({**named(clustered(300, DIM)), **named(clustered(3, DIM, seed=2), 304)})
+    assert "is damaged (it is gone)" in sentence(here("index", fake.out, "-o", index), 1)
+    assert versions.numbers(LocalStore(index)) == [1, 2]
+    fake.put(named(clustered(500, DIM, seed=3)))  # more changed than an update is for: a new build mends it
+    assert again(tmp_path, index).rebuilt
+
+
+def test_damage_of_an_older_generation_is_a_note(made: Path, index: Path) -> None:
+    again(made, index, rebuild=True)
+    before = answers(index)
+    for old in index.glob("g000002-*/*"):
+        old.write_bytes(b"")
+    report = cvjobs.verify(str(index))
+    assert (report.exit_code, report.problems, len(report.notes)) == (0, (), 3)
+    assert all("nobody can go back; the newest one answers" in note for note in report.notes)
+    assert again(made, index).generation == 3
+    assert answers(index) == before
+    assert "of generation 2 is damaged (it has 0 bytes instead of" in sentence(here("index", index, "--rollback"), 2)
+    assert versions.numbers(LocalStore(index)) == [1, 2, 3]
+
+
+def test_an_older_generation_whose_files_do_not_fit_together_is_a_note(index: Path) -> None:
+    store = LocalStore(index)
+    state = versions.read(store, 1)
+    assert isinstance(state, versions.VersionRecord)
+    for name in (versions.name_of(1), versions.copy_of(1)):
+        store.write_bytes(name, sealed.pack({**state.record, "base": 299}))
+    report = cvjobs.verify(str(index))
+    assert (report.exit_code, report.problems) == (0, ())
+    assert any(note.startswith("generation 1 has 300 rows") for note in report.notes)
+
+
+def remedies(made: Path, index: Path) -> list[str]:
+    """What `query`, `index` and `verify` say that mends a damaged index."""
+    said = [sentence(here("query", index, made / "vectors", "-o", index.with_name("answers")), 1)]
+    said.append(sentence(here("index", made / "vectors", "-o", index), 1))
+    return [words[words.index("`cvjobs") :].strip().rstrip(".") for words in (*said, problems(index)[0])]
+
+
+@pytest.mark.parametrize("before", ["whole", "damaged", "flipped", "none"])
+def test_a_remedy_names_real_places_and_a_rollback_only_where_it_helps(made: Path, tmp_path: Path, before: str) -> None:
+    index = tmp_path / "an index"
+    if before == "none":
+        cvjobs.index(str(made / "vectors"), out=str(index))
+    else:
+        shutil.copytree(made / "index", index)
+    (path,) = index.glob("g000001-*/index.faiss" if before == "none" else "g000002-*/delta.faiss")
+    path.write_bytes(path.read_bytes()[:-1])
+    (old,) = index.glob("g000001-*/ids.parquet")
+    content = old.read_bytes()
+    if before == "damaged":
+        old.unlink()
+    if before == "flipped":
+        old.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
+    anew = f"`cvjobs index {made / 'vectors'} -o '{index}' --rebuild` builds it anew"
+    back = f"`cvjobs index '{index}' --rollback` goes back to the generation before, and "
+    assert set(remedies(made, index)) == {(back if before == "whole" else "") + anew}
+
+
+def test_where_no_generation_can_be_read_there_is_none_to_go_back_to(made: Path, index: Path) -> None:
+    for number in (1, 2):
+        for name in (versions.name_of(number), versions.copy_of(number), contents.INDEX_RECORD):
+            (index / name).write_bytes(b"{}\n")
+    words = sentence(here("index", made / "vectors", "-o", index), 1)
+    assert "--rollback" not in words
+    assert f"delete {index}, and `cvjobs index {made / 'vectors'} -o {index}` builds it anew" in words
+    assert words.partition("whole: ")[2] == sentence(here("verify", index), 1).partition("whole: ")[2]
+    words = sentence(here("index", index, "--rollback"), 2)
+    assert f"delete {index}, and `cvjobs index {made / 'vectors'} -o {index}` builds it anew" in words
+    shutil.rmtree(index)
+    assert again(made, index).rebuilt
+    words = sentence(here("index", index, "--rollback"), 2)
+    assert f"before 1: `cvjobs index {made / 'vectors'} -o {index} --rebuild` builds it anew" in words
+
+
+def test_an_index_whose_records_are_all_empty_says_what_counts(index: Path) -> None:
+    for file in (*(index / schema.VERSIONS).iterdir(), *(index / schema.COPIES).iterdir()):
+        file.write_bytes(b"")
+    report = cvjobs.verify(str(index))
+    assert dict(report.checked) == {"generations": 1, "files": 5}
+    assert [problem.partition(": ")[0] for problem in report.problems] == [
+        *(f"{name(1)} is damaged" for name in (versions.name_of, versions.copy_of)),
+        *(f"{name(2)} is damaged, and index.json counts" for name in (versions.name_of, versions.copy_of)),
+    ]
+    (path,) = index.glob("g*/delta.faiss")
+    path.write_bytes(b"")
+    assert any(problem.startswith(f"g{path.parent.name[1:]}/delta.faiss is damaged") for problem in problems(index))
+
+
+def test_a_damaged_record_says_which_other_one_counts(made: Path, index: Path) -> None:
+    for name, other in ((versions.name_of(2), versions.copy_of(2)), (versions.copy_of(2), versions.name_of(2))):
+        whole = harm(index / name, "empty")
+        assert problems(index)[0].startswith(f"{name} is damaged, and {other} counts: ")
+        (index / name).write_bytes(whole)
+    edited = {**json.loads(whole), "nprobe": 9}
+    del edited[SEAL]
+    (index / versions.name_of(2)).write_text(json.dumps(edited))  # by hand
+    (problem,) = problems(index)
+    assert problem.startswith(f"{versions.name_of(2)} is damaged, and {versions.copy_of(2)} counts: ")
+    again(made, index)
+    assert (index / versions.name_of(2)).read_bytes() == whole
+    (index / schema.FORMAT).unlink()
+    assert problems(index)[0].startswith(f"{schema.FORMAT} is gone: ")
 
 
 def test_files_that_do_not_fit_together_are_named(index: Path) -> None:

@@ -18,9 +18,9 @@ import pyarrow as pa
 from cvjobs.common.errors import WrongUse
 from cvjobs.indexing import generation as indexing_generation
 from cvjobs.indexing import index_files
+from cvjobs.indexing.damage import DamagedIndex
 from cvjobs.indexing.delta import dead_rows
 from cvjobs.indexing.generation import Generation
-from cvjobs.indexing.index_files import DamagedIndex
 from cvjobs.indexing.search.shards import Flat, IndexShard, Lists, Mask, join, merge
 from cvjobs.indexing.vectors import Floats, Ints, unit
 from cvjobs.storage.storage_options import Options
@@ -143,11 +143,18 @@ def _shard(
         else:
             index = index_files.read_index(paths[name])
     except RuntimeError as error:
-        raise DamagedIndex(store.place, name, "FAISS cannot read it") from error
+        raise DamagedIndex(store, _whole_name(opened, name), "FAISS cannot read it") from error
     found = (index.ntotal, index.d, index.metric_type)
     if found != (count, opened.dim, faiss.METRIC_INNER_PRODUCT):
-        raise DamagedIndex(store.place, name, f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}")
+        reason = f"it holds {found[0]:,} vectors of {found[1]} instead of {count:,}"
+        raise DamagedIndex(store, _whole_name(opened, name), reason)
     if exact:
         return Flat(index, first, None if live is None else live[first : first + count])
     vectors = index_files.read_halves(paths.get(halves), opened.dim)
     return Lists(index, first, live, (opened.nprobe, opened.rerank), vectors)
+
+
+def _whole_name(opened: Generation, name: str) -> str:
+    """Return the name of a generation's file with the folder that it is in."""
+    file = opened.file(name)
+    return file.name if file else name
