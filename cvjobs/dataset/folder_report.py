@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class FolderReport:
-    """``holds`` says what the folder is; ``checked`` counts what was read, by its name in the plural,
-    which begins with what is counted.
+    """``holds`` says what the folder is; ``checked`` counts what was read, by its name in the plural.
 
+    Such a name begins with what is counted: ``chunks of images``.
     ``problems`` are sentences that say what to do, empty where all is as it was written; ``notes`` are no faults.
     """
 

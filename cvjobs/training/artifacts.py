@@ -22,7 +22,6 @@ from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``TrainTask``), the pace."""

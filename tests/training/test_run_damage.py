@@ -318,14 +318,16 @@ def test_a_run_without_model_and_checkpoints_has_ended_for_nothing(images: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.003, 0.01])  # whose best epochs are the last one and the one before
-@pytest.mark.parametrize("summary", [True, False])
+@pytest.mark.parametrize(
+    ("more", "best_epoch", "summary"),
+    [({"lr": 0.003}, 3, True), ({"lr": 0.01}, 2, False), ({"lr": 0.03, "ema": 0.5}, 3, False)],
+)
 def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
-    images: Path, tmp_path: Path, rate: float, summary: bool
+    images: Path, tmp_path: Path, more: dict[str, Any], best_epoch: int, summary: bool
 ) -> None:
-    options = {**OPTIONS, "epochs": 3, "lr": rate}
+    options = {**OPTIONS, "epochs": 3, **more}
     done = cvjobs.train(images, run := tmp_path / "run", **options)
-    assert done.best_epoch == (3 if rate == 0.003 else 2)
+    assert done.best_epoch == best_epoch
     file = run / "model.safetensors"
     content = file.read_bytes()
     forget(run, "model.safetensors", *(() if summary else ("summary.json",)))
@@ -337,6 +339,20 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
     assert (now.best_epoch, now.metric, now.epochs, now.up_to_date) == (done.best_epoch, done.metric, 3, False)
     assert file.read_bytes() == content
     assert problems(run) == []
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_without_its_best_model_says_so_and_fails(
+    images: Path, tmp_path: Path, capfd: Any
+) -> None:
+    options = {**OPTIONS, "epochs": 3}
+    assert cvjobs.train(images, run := tmp_path / "run", **options).best_epoch == 1
+    forget(run, "model.safetensors", "summary.json")
+    shutil.rmtree(max(run.glob("checkpoints/*")))
+    with pytest.raises(JobFailed, match=r"model.safetensors is gone, and no checkpoint has it: bring it back"):
+        cvjobs.train(images, run, **options)
+    assert "no checkpoint has it: an epoch that is better than epoch 1 makes it." in capfd.readouterr().err
+    assert len(problems(run)) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff{", b"[]", b'{"meta": 1}', b"[" * 200_000])
