@@ -325,8 +325,8 @@ def test_a_run_without_model_and_checkpoints_has_ended_for_nothing(images: Path,
 def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
     images: Path, tmp_path: Path, more: dict[str, Any], best_epoch: int, summary: bool
 ) -> None:
-    options = {**OPTIONS, "epochs": 3, **more}
-    done = cvjobs.train(images, run := tmp_path / "run", **options)
+    options, run = {**OPTIONS, "epochs": 3, **more}, tmp_path / "run"
+    done = cvjobs.train(images, run, **options)
     assert done.best_epoch == best_epoch
     file = run / "model.safetensors"
     content = file.read_bytes()
@@ -345,8 +345,8 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
 def test_a_training_that_goes_on_without_its_best_model_says_so_and_fails(
     images: Path, tmp_path: Path, capfd: Any
 ) -> None:
-    options = {**OPTIONS, "epochs": 3}
-    assert cvjobs.train(images, run := tmp_path / "run", **options).best_epoch == 1
+    options, run = {**OPTIONS, "epochs": 3}, tmp_path / "run"
+    assert cvjobs.train(images, run, **options).best_epoch == 1
     forget(run, "model.safetensors", "summary.json")
     shutil.rmtree(max(run.glob("checkpoints/*")))
     with pytest.raises(JobFailed, match=r"model.safetensors is gone, and no checkpoint has it: bring it back"):
