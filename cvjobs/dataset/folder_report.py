@@ -11,6 +11,7 @@ from typing import Any
 class FolderReport:
     """``holds`` says what the folder is; ``checked`` counts what was read, by its name in the plural.
 
+    Such a name begins with what is counted: ``chunks of images``.
     ``problems`` are sentences that say what to do, empty where all is as it was written; ``notes`` are no faults.
     """
 
@@ -30,8 +31,14 @@ class FolderReport:
         return {**vars(self), "checked": dict(self.checked), "exit_code": self.exit_code}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {what}" for what, count in self.checked.items())
-        lines = [f"{self.holds}: {counts} checked"]
+        counts = ", ".join(_counted(count, what) for what, count in self.checked.items() if count)
+        lines = [f"{self.holds}: {counts or 'nothing'} checked"]
         lines += [f"  problem: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, f"{self.place} is {'NOT ' if self.problems else ''}exact"])
+
+
+def _counted(count: int, what: str) -> str:
+    """Return ``1 chunk of images`` for one of the ``chunks of images``."""
+    counted, space, more = what.partition(" ")
+    return f"{count:,} {counted.removesuffix('s') if count == 1 else counted}{space}{more}"

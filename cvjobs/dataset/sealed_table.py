@@ -31,6 +31,18 @@ Found = TypeVar("Found")
 class UnreadableTable(Exception):
     """A table is gone, or is not what was written; the text says which."""
 
+    @property
+    def words(self) -> str:
+        """What follows the table's name in a sentence."""
+        return "is gone" if isinstance(self, TableGone) else f"is damaged ({self})"
+
+
+class TableGone(UnreadableTable):
+    """A table is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("it is gone")
+
 
 class SealedWriter:
     """Writes a Parquet file with its seal; the arguments are those of pyarrow's ``ParquetWriter``."""
@@ -135,7 +147,7 @@ def read(store: Store, name: str, schema: pa.Schema | None = None) -> pa.Table:
     try:
         content = io.BytesIO(store.read(name))
     except FileNotFoundError:
-        raise UnreadableTable("it is gone") from None
+        raise TableGone from None
     return _checked(content, lambda: pq.read_table(content, schema=schema))
 
 
@@ -144,7 +156,7 @@ def check(store: Store, name: str) -> int:
     try:
         file = store.open(name)
     except FileNotFoundError:
-        raise UnreadableTable("it is gone") from None
+        raise TableGone from None
     with file:
         return _checked(file, lambda: _counted(file))
 

@@ -23,6 +23,7 @@ from cvjobs.storage.store import Store
 
 Ints = npt.NDArray[np.int64]
 BLOCK = 4 << 20
+GONE = "it is gone"
 _IMAGE_ID = re.compile("[0-9a-f]{32}")
 _KEYS = {(field.name, field.type) for field in schema.KEYS}
 
@@ -32,9 +33,10 @@ class DamagedOutput(JobFailed):
 
     def __init__(self, store: Store, file: File, reason: object) -> None:
         self.reason = " ".join(str(reason).split())[:200]
+        gone = self.reason == GONE
         super().__init__(
-            f"{store.place}/{file.name} is damaged ({self.reason}): "
-            f"delete it, and the same command computes its {file.rows:,} images again."
+            f"{store.place}/{file.name} {'is gone: ' if gone else f'is damaged ({self.reason}): delete it, and '}"
+            f"the same command computes its {file.rows:,} images again."
         )
 
 
@@ -174,7 +176,7 @@ def read_checked(store: Store, file: File, small: int) -> Iterator[pa.Table]:
     try:
         content = store.read(file.name)
     except FileNotFoundError as error:
-        raise DamagedOutput(store, file, "it is gone") from error
+        raise DamagedOutput(store, file, GONE) from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise DamagedOutput(store, file, "its sha256 differs")
     with pq.ParquetFile(pa.BufferReader(content)) as parquet:
@@ -190,7 +192,7 @@ def check(store: Store, file: File) -> None:
             while block := handle.read(BLOCK):
                 digest.update(block)
     except FileNotFoundError as error:
-        raise DamagedOutput(store, file, "it is gone") from error
+        raise DamagedOutput(store, file, GONE) from error
     except OSError as error:
         raise _unreadable(store, file, error) from error
     if digest.hexdigest() != file.sha256:
@@ -235,7 +237,7 @@ def _opened(store: Store, file: File) -> Iterator[pq.ParquetFile]:
     except pa.ArrowMemoryError:
         raise
     except FileNotFoundError as error:
-        raise DamagedOutput(store, file, "it is gone") from error
+        raise DamagedOutput(store, file, GONE) from error
     except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:  # a damaged footer makes Arrow raise each
         raise DamagedOutput(store, file, error) from error
     except OSError as error:

@@ -124,7 +124,7 @@ def verify_answers(store: Store) -> FolderReport:
         try:
             rows += sealed_table.check(store, f"{schema.DATA}/{name}")
         except UnreadableTable as error:
-            problems.append(f"{schema.DATA}/{name} is damaged ({error}): the same `cvjobs query` writes it anew")
+            problems.append(f"{schema.DATA}/{name} {error.words}: the same `cvjobs query` writes it anew")
     if not names:
         notes.append("there is no answer yet: the same command continues")
     folders = store.names(EMBEDDED)

@@ -69,10 +69,16 @@ def from_file(file: Path, label: str = "") -> Weights:
         raise WrongUse(f"Cannot read the weights file {file} ({error.strerror}): fix its permissions.") from None
     if not whole:
         raise WrongUse(
-            f"The weights file {file} is damaged (its digest differs): "
-            "bring it back from a backup, or train again with --overwrite."
+            f"The weights file {file} is damaged (its digest differs): bring it back from a backup, or {again(file)}."
         )
     return Weights(label or file.name, file, sha256)
+
+
+def again(file: Path) -> str:
+    """Return how to make a trained model again that is damaged or gone."""
+    if (file.parent / "checkpoints").is_dir():
+        return "run the same `cvjobs train` again, which makes it from a checkpoint where one has it"
+    return "train again with --overwrite"
 
 
 def named_hash(file_name: str) -> str:

@@ -119,20 +119,24 @@ class TrainPlan:
 
     def metadata(self, epoch: int, metric: float) -> dict[str, str]:
         """Return the metadata of the model's file, by which it is a model everywhere."""
-        subject = self.subject
-        about = {
-            "task": subject.task,
-            "model": subject.model,
-            "classes": len(subject.classes),
-            "dim": subject.dim,
-            "transform": facts(self.transform),
-            "epoch": epoch,
-            "metric": metric,
-        }
-        if not subject.classes:
-            return {"cvjobs": json.dumps(about)}
-        activation: networks_weights.Activation = "sigmoid" if self.multilabel else "softmax"
-        return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
+        return metadata(self.subject, self.transform, epoch, metric, multilabel=self.multilabel)
+
+
+def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, *, multilabel: bool) -> dict[str, str]:
+    """See ``TrainPlan.metadata``."""
+    about = {
+        "task": subject.task,
+        "model": subject.model,
+        "classes": len(subject.classes),
+        "dim": subject.dim,
+        "transform": facts(transform),
+        "epoch": epoch,
+        "metric": metric,
+    }
+    if not subject.classes:
+        return {"cvjobs": json.dumps(about)}
+    activation: networks_weights.Activation = "sigmoid" if multilabel else "softmax"
+    return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
 
 
 def resolved(precision: str, device: str) -> str:

@@ -17,12 +17,13 @@ from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
-from cvjobs.training import artifacts, conclusion, identity
+from cvjobs.training import artifacts, conclusion, identity, regain
 from cvjobs.training.checks import lr_range, overfit
 from cvjobs.training.data import decoded
 from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
+from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
@@ -56,7 +57,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
         now = made.record
         if made.earlier and not request.find_lr:
             identity.check(store, made.earlier, now)
-            if (done := TrainingSummary.read(store)) is not None:
+            if (done := _done(made, store)) is not None:
                 if request.tensorboard:
                     _complete(done, now)
                 return done
@@ -68,6 +69,20 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
                 return session.find_rate(resources)
             identity.note(store, now, anew=request.overwrite)
             return session.run(resources, began)
+
+
+def _done(made: Setup, store: LocalStore) -> TrainingSummary | None:
+    """Return the summary of a run that has ended and has its model, which is made again where that is possible."""
+    done = TrainingSummary.read(store)
+    if done is None or not artifacts.model_fault(store.place):
+        return done
+    with lock.held(store):
+        if not store.names("checkpoints"):
+            regain.check(store.place)
+        if regain.regain(store.place, made):
+            return done
+        store.delete(FILE)  # training continues
+    return None
 
 
 def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
@@ -112,6 +127,7 @@ class _Session:
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
         plan = self._setup.plan(self._store.place, parts)
+        regain.regain(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
@@ -122,6 +138,7 @@ class _Session:
             (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
         self._held.check()
+        regain.check(plan.run)
         self._progress.say("writing the report")
         device = torch.device(resources.device)
         conclusion.scored(plan, device)

@@ -36,9 +36,9 @@ def verify(store: Store) -> FolderReport:
         try:
             sealed_table.check(store, name)
         except UnreadableTable as error:
-            remedy = artifacts.REMEDY if ended else "the same command writes it anew"
-            problems.append(f"{name} is damaged ({error}): {remedy}")
-    model = _model(store, ended)
+            remedy = artifacts.remedy(error) if ended else "the same command writes it anew"
+            problems.append(f"{name} {error.words}: {remedy}")
+    model = _model(store)
     states = checkpoints.examined(store.place)
     chunks = _chunks(store)
     more, said = _states(states, ended)
@@ -86,10 +86,11 @@ def _record(store: LocalStore, name: str) -> dict[str, Any] | None:
         return None
 
 
-def _model(store: LocalStore, ended: bool) -> list[str]:
+def _model(store: LocalStore) -> list[str]:
     file = Path(store.place) / MODEL
     if not file.exists():
-        return [f"{MODEL} is gone: bring it back from a backup, or train again with --overwrite"] if ended else []
+        begun = any(store.size(name) is not None for name in (SUMMARY, HISTORY))  # an epoch has ended
+        return [f"{MODEL} is gone: bring it back from a backup, or {files.again(file)}"] if begun else []
     try:
         weights = files.from_file(file)
         training_run.about(file)

@@ -93,7 +93,7 @@ def test_a_run_is_exact_and_says_what_was_checked(run: Path) -> None:
     ended = here("verify", run)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
-        f"a training run: 2 records, 4 tables, 1 models, 2 checkpoints, 2 chunks of images checked\n{run} is exact\n"
+        f"a training run: 2 records, 4 tables, 1 model, 2 checkpoints, 2 chunks of images checked\n{run} is exact\n"
     )
     found = json.loads(here("verify", run, "--json").out)
     assert (found["holds"], found["exit_code"], found["problems"]) == ("a training run", 0, [])
@@ -253,8 +253,115 @@ def test_what_is_no_run_any_more_is_named(run: Path) -> None:
     (run / "errors.parquet").unlink()
     found = problems(run)
     assert len(found) == 2
-    assert found[0].startswith("errors.parquet is damaged (it is gone)")
+    assert found[0] == "errors.parquet is gone: delete summary.json, and the same command writes both anew"
     assert found[1].startswith("model.safetensors is gone")
+
+
+def forget(run: Path, *names: str) -> None:
+    for name in names:
+        (run / name).unlink()
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """The last epoch that had ended."""
+    return len(json.loads((checkpoint / "meta.json").read_bytes())["meta"]["history"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["gone", "damaged", "cut short", "gone with its summary", "damaged without a summary"])
+def test_the_same_command_makes_a_model_again(images: Path, run: Path, how: str, capfd: Any) -> None:
+    """It said that there is nothing to train, or wrote a summary, and left no model."""
+    file = run / "model.safetensors"
+    content, before = file.read_bytes(), meaning(run)
+    if how.startswith("gone"):
+        file.unlink()
+    elif how == "cut short":
+        file.write_bytes(content[:-9])
+    else:
+        flip(file, -40)
+    if "summary" in how:
+        (run / "summary.json").unlink()
+    (problem,) = problems(run)
+    assert problem.startswith("model.safetensors is gone") or "model.safetensors is damaged" in problem
+    assert "run the same `cvjobs train` again, which makes it from a checkpoint where one has it" in problem
+    summary = again(images, run)
+    assert file.read_bytes() == content
+    told = f"{file} is {'gone' if how.startswith('gone') else 'damaged'}: made again from the checkpoint of epoch"
+    assert f"{told} {summary.best_epoch}." in capfd.readouterr().err
+    assert summary.up_to_date == ("summary" not in how)
+    assert problems(run) == []
+    if summary.up_to_date:
+        assert meaning(run) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("summary", [True, False])
+def test_a_model_that_no_checkpoint_has_is_no_success(images: Path, run: Path, summary: bool) -> None:
+    best_epoch = json.loads((run / "summary.json").read_bytes())["best_epoch"]
+    forget(run, "model.safetensors", *(() if summary else ("summary.json",)))
+    (lost,) = (folder for folder in run.glob("checkpoints/*") if epoch_of(folder) == best_epoch)
+    shutil.rmtree(lost)
+    with pytest.raises(JobFailed, match="no checkpoint has it: bring it back from a backup, or train again with --ov"):
+        again(images, run)
+    assert len(problems(run)) == 1
+    assert (run / "summary.json").exists() == summary
+
+
+def test_a_run_without_model_and_checkpoints_has_ended_for_nothing(images: Path, run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(JobFailed, match="no checkpoint has it: bring it back from a backup, or train again with --ov"):
+        again(images, run)
+    (run / "summary.json").unlink()
+    (problem,) = problems(run)
+    assert problem == "model.safetensors is gone: bring it back from a backup, or train again with --overwrite"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "best_epoch", "summary"),
+    [({"lr": 0.003}, 3, True), ({"lr": 0.01}, 2, False), ({"lr": 0.03, "ema": 0.5}, 3, False)],
+)
+def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
+    images: Path, tmp_path: Path, more: dict[str, Any], best_epoch: int, summary: bool
+) -> None:
+    options, run = {**OPTIONS, "epochs": 3, **more}, tmp_path / "run"
+    done = cvjobs.train(images, run, **options)
+    assert done.best_epoch == best_epoch
+    file = run / "model.safetensors"
+    content = file.read_bytes()
+    forget(run, "model.safetensors", *(() if summary else ("summary.json",)))
+    assert cvjobs.train(images, run, **options).best_epoch == done.best_epoch
+    assert file.read_bytes() == content
+    file.unlink()
+    shutil.rmtree(sorted(run.glob("checkpoints/*"))[-1])
+    now = cvjobs.train(images, run, **options)
+    assert (now.best_epoch, now.metric, now.epochs, now.up_to_date) == (done.best_epoch, done.metric, 3, False)
+    assert file.read_bytes() == content
+    assert problems(run) == []
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_without_its_best_model_says_so_and_fails(
+    images: Path, tmp_path: Path, capfd: Any
+) -> None:
+    options, run = {**OPTIONS, "epochs": 3}, tmp_path / "run"
+    assert cvjobs.train(images, run, **options).best_epoch == 1
+    forget(run, "model.safetensors", "summary.json")
+    shutil.rmtree(max(run.glob("checkpoints/*")))
+    with pytest.raises(JobFailed, match=r"model.safetensors is gone, and no checkpoint has it: bring it back"):
+        cvjobs.train(images, run, **options)
+    assert "no checkpoint has it: an epoch that is better than epoch 1 makes it." in capfd.readouterr().err
+    assert len(problems(run)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff{", b"[]", b'{"meta": 1}', b"[" * 200_000])
+def test_a_checkpoints_record_that_is_none_is_named_in_plain_words(run: Path, content: bytes) -> None:
+    newest, _ = sorted((path.name for path in (run / "checkpoints").iterdir()), reverse=True)
+    (run / "checkpoints" / newest / "meta.json").write_bytes(content)
+    (problem,) = problems(run)
+    why = "is no checkpoint's" if content in (b"[]", b'{"meta": 1}') else "is no JSON"
+    assert problem.startswith(f"checkpoints/{newest} is damaged (its meta.json {why}): delete it; training would")
 
 
 def attack(images: Path, run: Path, count: int, seed: int, every: int) -> Tally:

@@ -5,13 +5,14 @@ A checkpoint holds tensors and JSON. Nothing of it is ever unpickled beyond tens
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,13 @@ class Checkpoints:
         return None
 
 
+def whole(run: str) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of a run that are whole, the newest first."""
+    for name in _names(Path(run) / FOLDER):
+        with contextlib.suppress(_Damaged, WrongUse):
+            yield _read(Path(run) / FOLDER / name)
+
+
 def examined(run: str) -> dict[str, str]:
     """Return what is wrong with each checkpoint of a run, the newest first; empty where nothing is."""
     found = {}
@@ -165,10 +173,7 @@ def _names(folder: Path) -> list[str]:
 
 def _read(folder: Path) -> Checkpoint:
     try:
-        record = json.loads(_there(folder / META).read_bytes())
-        meta = record["meta"]
-        if digest(meta) != record["sha256"]:
-            raise _Damaged(f"{META} was changed")
+        meta = _meta(_there(folder / META).read_bytes())
         for name, sha256 in meta["files"].items():
             if _sha256(folder / name) != sha256:
                 raise _Damaged(f"{name} is not what was written")
@@ -180,6 +185,21 @@ def _read(folder: Path) -> Checkpoint:
         if reached := limit(error):
             raise reached from error
         raise _Damaged(str(error).partition("\n")[0][:200]) from error
+
+
+def _meta(content: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _Damaged(f"its {META} is no JSON") from None
+    try:
+        meta: dict[str, Any] = record["meta"]
+        as_written = digest(meta) == record["sha256"]
+    except (KeyError, TypeError):
+        raise _Damaged(f"its {META} is no checkpoint's") from None
+    if not as_written:
+        raise _Damaged(f"{META} was changed")
+    return meta
 
 
 def _optimizer(file: Path) -> dict[str, Any]:
