@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +89,9 @@ def test_the_metadata_of_the_model_are_in_order(trained: TrainingSummary) -> Non
     assert size % 8 == 0
 
 
-def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tmp_path: Path) -> None:
+def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {**OPTIONS, "epochs": 1, "lr": 1e-9}  # which learns nothing
     summary = cvjobs.train(images, tmp_path / "run", **options)
     predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
@@ -98,10 +100,10 @@ def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(images: Path, tm
     assert 0 < wrong == page.read_text().count('class="beside"')
     assert "Grad-CAM" in page.read_text()
     (tmp_path / "run" / "summary.json").unlink()
-    (tmp_path / "run" / "model.safetensors").write_bytes(b"<garbage>")
+    monkeypatch.setitem(sys.modules, "captum.attr", None)  # as where the extra is not installed
     cvjobs.train(images, tmp_path / "run", **options)
     text = page.read_text()
-    assert re.search(r"Without maps of what speaks for a class: The weights file .* cannot be read", text)
+    assert "Without maps of what speaks for a class: " in text
     assert 'class="beside"' not in text
     assert text.count("is red") + text.count("is blue") + text.count("is green") == wrong
 
