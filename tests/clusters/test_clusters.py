@@ -202,6 +202,7 @@ def test_the_processes_of_a_cluster_end_and_no_others() -> None:
     folder.rmdir()
 
 
+@pytest.mark.slow
 def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_path: Path) -> None:
     name, content = wheel.build()
     (tmp_path / name).write_bytes(content)

@@ -115,6 +115,7 @@ def walks(count: int) -> None:
     run_state_machine_as_test(Walk, settings=often)
 
 
+@pytest.mark.slow
 def test_eight_walks() -> None:
     walks(8)
 

@@ -226,6 +226,7 @@ def test_a_snapshot_of_earlier_versions_with_another_number_is_named_and_healed(
     six.check()
 
 
+@pytest.mark.slow
 def test_a_snapshot_holds_what_its_run_wanted(six: Toy) -> None:
     found: Snapshot = six.run()
     assert found.listing is not None

@@ -169,6 +169,7 @@ def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
     assert thumbnails(source, rows.slice(0, 0), 1.0) == []
 
 
+@pytest.mark.slow
 def test_the_time_is_kept_whatever_holds_the_images_up(tmp_path: Path, decoder_server: DecoderServer) -> None:
     for name in "abc":
         Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.png")

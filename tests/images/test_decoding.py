@@ -162,6 +162,7 @@ def test_a_chunk_of_nothing_but_poison_is_answered(rig: Callable[[int], Rig]) ->
     assert basket.done == 2
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_its_decoder_fails_alone(rig: Callable[[int], Rig]) -> None:
     contents = numbered(20)
     contents[3] = b"HANG"
@@ -204,6 +205,7 @@ def test_a_child_that_stands_still_is_replaced(rig: Callable[[int], Rig]) -> Non
     check(rig(1).decode(contents), contents, {5: "decode_timeout"})
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_whole_group_leaves_the_children_working(rig: Callable[[int], Rig], shared: Children) -> None:
     contents = [b"SLOW" + content for content in numbered(100)]
     one = rig(1)

@@ -59,6 +59,7 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
     assert not psutil.pid_exists(pid(other))
 
 
+@pytest.mark.slow
 def test_a_server_is_not_kept_while_a_child_lives_or_a_decoder_waits_for_one() -> None:
     decoder_server = DecoderServer()
     child = decoder_server.fork(SETTINGS)

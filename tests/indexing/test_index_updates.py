@@ -267,6 +267,7 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path: Path) -> Non
         assert f"held by process {process.pid}" in sentence(here("index", fake.out, "-o", out), 5)
 
 
+@pytest.mark.slow
 def test_an_index_in_a_bucket(s3: str, tmp_path: Path) -> None:
     bucket = made(s3, "indexes")
     fake = Fake(tmp_path / "vectors", DIM)

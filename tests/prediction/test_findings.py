@@ -284,6 +284,7 @@ def kept(out: Path, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(tmp_path: Path) -> None:
     source, out = folder(tmp_path / "photos", 60), tmp_path / "out"
     pages = []

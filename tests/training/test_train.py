@@ -251,6 +251,7 @@ def test_one_json_object(trained: TrainingSummary, images: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["up_to_date"] is True
 
 
+@pytest.mark.slow
 def test_overwrite_asks_nothing_of_the_run_that_it_replaces(images: Path, tmp_path: Path) -> None:
     out, options = tmp_path / "run", {**OPTIONS, "epochs": 1}
     cvjobs.train(images, out, **options, precision="fp16")

@@ -43,6 +43,7 @@ def multilabel(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Traini
     return summary
 
 
+@pytest.mark.slow
 def test_several_labels_are_learnt_and_each_is_scored(multilabel: TrainingSummary) -> None:
     assert multilabel.metric_name == "mAP"
     assert multilabel.metric > 0.9
@@ -56,6 +57,7 @@ def test_several_labels_are_learnt_and_each_is_scored(multilabel: TrainingSummar
     assert [classes[row > 0.5].tolist() for row in scores] == [list(names) for names in said["predicted"]]
 
 
+@pytest.mark.slow
 def test_a_run_of_several_labels_classifies_with_a_probability_for_each(
     tagged: Path, multilabel: TrainingSummary, tmp_path: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_run_of_several_labels_classifies_with_a_probability_for_each(
     assert found["top"].map(lambda top: sum(guess["score"] for guess in top)).max() > 1.5, "no softmax"
 
 
+@pytest.mark.slow
 def test_the_page_of_several_labels(multilabel: TrainingSummary) -> None:
     page = (Path(multilabel.out) / "report.html").read_text()
     for text in ("lowest average precision first", "best F1 at", "Every class of every image", "exactly their labels"):
@@ -119,6 +122,7 @@ def plain(uneven: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
         pytest.param({"logit_adjustment": 1.0}, marks=pytest.mark.faults),
     ],
 )
+@pytest.mark.slow
 def test_a_rare_class_is_found_more_often_where_that_is_asked_for(
     uneven: Path, plain: float, tmp_path: Path, option: dict[str, Any]
 ) -> None:

@@ -16,6 +16,7 @@ from cvjobs.training.checks import lr_range
 OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
 
 
+@pytest.mark.slow
 def test_a_rate_is_found_over_epochs_of_few_steps_and_in_parts(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", images=40, accumulate=2, ema=0.9)
     found = lr_range.find(made, torch.device("cpu"), lambda _: False)
