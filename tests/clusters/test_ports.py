@@ -45,7 +45,7 @@ def variables(tmp_path: Path) -> dict[str, str]:
 
 def trains(out: Path) -> bool:
     """Whether the workers of a training are at it."""
-    return (out / "_cvjobs" / "team" / "state.json").exists()
+    return any((out / "_cvjobs" / "team").glob("*/state.json"))
 
 
 @contextmanager
