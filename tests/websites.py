@@ -28,6 +28,20 @@ class Page:
 
 
 @contextlib.contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[str]:
+    """Let a server answer, and yield its address."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            host, port = server.server_address[:2]
+            yield f"http://{host!s}:{port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
 def speaking(words: bytes) -> Iterator[str]:
     """Yield the address of a server that says these words to all who ask, whatever they ask, and hangs up."""
 
@@ -36,14 +50,8 @@ def speaking(words: bytes) -> Iterator[str]:
             self.request.recv(65536)
             self.request.sendall(words)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{serving.server_address[1]}"
-        finally:
-            serving.shutdown()
-            thread.join()
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address
 
 
 @contextlib.contextmanager
@@ -102,11 +110,5 @@ def web(pages: dict[str, Page], host: str = "127.0.0.1", port: int = 0) -> Itera
         def handle_error(self, *_: Any) -> None:
             pass
 
-    with Server((host, port), Handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://{host}:{serving.server_address[1]}"
-        finally:
-            serving.shutdown()
-            thread.join()
+    with serving(Server((host, port), Handler)) as address:
+        yield address

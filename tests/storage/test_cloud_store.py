@@ -6,7 +6,6 @@ import hashlib
 import http.server
 import itertools
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 import pytest
 from buckets import KEYS, Bucket, made
+from websites import serving
 
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.storage.local_store import LocalStore
@@ -159,14 +159,8 @@ def answering(status: int, body: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{serving.server_address[1]}"
-        finally:
-            serving.shutdown()
-            thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address
 
 
 DENIED = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
