@@ -325,14 +325,18 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     assert "Usage: cvjobs" in done.stdout
 
 
+def showing(tmp_path: Path, name: str = "o", first: str = "") -> str:
+    """A program that runs the toy driver ``show``, after ``first``."""
+    return (
+        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
+        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\n{first}\n"
+        f"sys.exit(main(['toy', 'show', '-o', {name!r}]))"
+    )
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_disk_that_is_full_is_no_bug(tmp_path: Path, unbuffered: str) -> None:
-    program = (
-        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
-        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\n"
-        "sys.exit(main(['toy', 'show', '-o', 'o']))"
-    )
-    words, variables = [sys.executable, "-c", program], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    words, variables = [sys.executable, "-c", showing(tmp_path)], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=variables, check=False)
     assert done.stderr == "cvjobs: No space left: make room, then run the same command again.\n"
@@ -340,13 +344,8 @@ def test_a_disk_that_is_full_is_no_bug(tmp_path: Path, unbuffered: str) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
-    program = (
-        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
-        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\nsys.stdin.read()\n"
-        "sys.exit(main(['toy', 'show', '-o', 'o']))"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", showing(tmp_path, first="sys.stdin.read()")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -363,12 +362,8 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1"])
 def test_a_letter_that_standard_output_lacks_is_no_bug(tmp_path: Path, encoding: str) -> None:
-    program = (
-        "import sys, cvjobs.drivers\nfrom cvjobs.cli import main\n"
-        f"cvjobs.drivers.__path__[:] = [{str(tmp_path / 'drivers')!r}]\n"
-        "sys.exit(main(['toy', 'show', '-o', '\u2603']))"
-    )
     variables = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=variables, check=False)
+    words = [sys.executable, "-c", showing(tmp_path, "\u2603")]
+    done = subprocess.run(words, capture_output=True, text=True, env=variables, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "'\\u2603'" in done.stdout
