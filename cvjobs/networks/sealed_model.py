@@ -6,10 +6,11 @@ Files of others and of earlier versions have none, and are loaded as they are.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import xxhash
 
@@ -48,21 +49,21 @@ def hashed(file: Path) -> tuple[str, bool]:
         begin += stream.read(length) if length <= _LONGEST else b""
         sha256 = hashlib.sha256(begin)
         if _MARK.encode() not in begin and _DIGEST.encode() not in begin:
-            _read(stream, sha256)
+            _read(stream, sha256.update)
             return sha256.hexdigest(), True
         places = list(_SEALED.finditer(begin))
         if len(places) != 1:
-            _read(stream, sha256)
+            _read(stream, sha256.update)
             return sha256.hexdigest(), False
         place = places[0]
         digest = xxhash.xxh3_128(begin[: place.start(1)] + b"0" * _DIGITS + begin[place.end(1) :])
-        _read(stream, sha256, digest)
+        _read(stream, sha256.update, digest.update)
         return sha256.hexdigest(), digest.hexdigest().encode() == place[1]
 
 
-def _read(stream: BinaryIO, *digests: object) -> None:
+def _read(stream: io.BufferedReader, *updates: Callable[[memoryview], object]) -> None:
     """Let digests see the rest of a file, which is read once."""
     room = memoryview(bytearray(BLOCK))
-    while count := stream.readinto(room):  # type: ignore[attr-defined]
-        for digest in digests:
-            digest.update(room[:count])  # type: ignore[attr-defined]
+    while count := stream.readinto(room):
+        for update in updates:
+            update(room[:count])

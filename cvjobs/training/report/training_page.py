@@ -49,9 +49,10 @@ class BegunRun:
     def history(self) -> list[dict[str, Any]]:
         """The epochs that have ended, as ``artifacts.Epoch``; a damaged file is written anew by the first step."""
         try:
-            return sealed_table.read(self.store, HISTORY).to_pylist()  # type: ignore[no-any-return]
+            rows: list[dict[str, Any]] = sealed_table.read(self.store, HISTORY).to_pylist()
         except UnreadableTable:
             return []
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
