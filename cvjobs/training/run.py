@@ -17,7 +17,7 @@ from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
-from cvjobs.training import artifacts, conclusion, identity, regain
+from cvjobs.training import artifacts, conclusion, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
 from cvjobs.training.data import decoded
 from cvjobs.training.data.class_statistics import survey
@@ -78,8 +78,8 @@ def _done(made: Setup, store: LocalStore) -> TrainingSummary | None:
         return done
     with lock.held(store):
         if not store.names("checkpoints"):
-            regain.check(store.place)
-        if regain.regain(store.place, made):
+            model_recovery.check(store.place)
+        if model_recovery.recover(store.place, made):
             return done
         store.delete(FILE)  # training continues
     return None
@@ -127,7 +127,7 @@ class _Session:
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
         plan = self._setup.plan(self._store.place, parts)
-        regain.regain(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
+        model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
@@ -138,7 +138,7 @@ class _Session:
             (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
         self._held.check()
-        regain.check(plan.run)
+        model_recovery.check(plan.run)
         self._progress.say("writing the report")
         device = torch.device(resources.device)
         conclusion.scored(plan, device)

@@ -12,7 +12,7 @@ from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.setup import Setup
 
 
-def regain(run: str, setup: Setup, identity: str = "") -> bool:
+def recover(run: str, setup: Setup, identity: str = "") -> bool:
     """Write a run's model anew, to the same bytes, where an epoch has ended and it is gone or damaged.
 
     Returns whether the newest checkpoint is the end of the training and has its model now. Nothing is done with
