@@ -66,7 +66,7 @@ def _look(config: Config) -> tuple[Any, Unlocked]:
     from cvjobs.storage.storage_options import parse_options
     from cvjobs.storage.store import open_store
 
-    store = open_store(config.out, options=parse_options(config.storage_option))
+    store = open_store(config.out, options=parse_options(config.storage_option), option="OUT")
     contents.check_there(store)
     found = lock.holder(store)
     if found is None:

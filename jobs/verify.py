@@ -58,7 +58,7 @@ def call(config: Config) -> VerifyReport | FolderReport:
     from cvjobs.storage.store import open_store
 
     options = parse_options(config.storage_option)
-    store = open_store(config.out, options=options)
+    store = open_store(config.out, options=options, option="OUT")
     contents.check_there(store)
     held = contents.of(store)
     if held and contents.RESULTS not in held and (check := _check(min(held))):
