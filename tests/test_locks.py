@@ -19,7 +19,7 @@ from training import SIDE, folder
 import cvjobs
 from cvjobs.common.errors import CvjobsError, OutputHeld
 from cvjobs.dataset import lock, schema
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.local_store import TEMPORARY, LocalStore
 
 HOLDER = [
     sys.executable,
@@ -136,8 +136,9 @@ def train(images: Path, out: Path, epochs: int, **more: object) -> object:
 
 
 def state(place: Path) -> dict[Path, bytes]:
-    """The files of a run, without those of its lock."""
+    """The files of a run, without those of its lock and those that a process has not finished."""
     files = [file for file in place.rglob("*") if file.is_file() and "lease" not in file.parts]
+    files = [file for file in files if not file.name.startswith(TEMPORARY)]
     return {file: file.read_bytes() for file in files}
 
 
