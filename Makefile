@@ -8,7 +8,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo quick test faults check bench dist
+.PHONY: install demo quick test faults fuzz check bench dist
 
 install: $(STAMP)
 
@@ -40,6 +40,12 @@ TESTS ?= tests
 faults: install
 	$(BIN)/python demo/assets.py
 	$(PYTEST) -m faults --minutes $(MINUTES) $(TESTS)
+
+# Odd inputs by seeds, each kind for so many minutes.
+EACH ?= 3
+fuzz: install
+	$(BIN)/python demo/assets.py
+	$(PYTEST) -m faults -k many --fuzz-minutes $(EACH) $(TESTS)
 
 check: install
 	$(BIN)/ruff check

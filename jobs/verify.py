@@ -50,7 +50,7 @@ def call(config: Config) -> VerifyReport | FolderReport:
     from dataclasses import replace
 
     from cvjobs.common.progress import Progress
-    from cvjobs.dataset import contents, verified
+    from cvjobs.dataset import contents, snapshot, verified
     from cvjobs.dataset.repair import repair
     from cvjobs.dataset.verify import verify
     from cvjobs.sources.listing import list_source
@@ -67,11 +67,14 @@ def call(config: Config) -> VerifyReport | FolderReport:
         if config.repair:
             raise WrongUse(f"{store.place} holds {min(held)}, which its own command mends: leave out --repair.")
         return check(store)
-    listing = list_source(config.source, options, confine=config.confine) if config.source else None
     done: list[str] = []
     if config.repair:
         with Progress("verify") as progress:
             done = repair(store, progress.say)
+    listing = None
+    if config.source:
+        then = snapshot.latest(store).listing_rules
+        listing = list_source(config.source, options, confine=config.confine, rules=then)
     report = replace(verify(store, listing), repaired=tuple(done))
     if report.exit_code:
         verified.forget(store)

@@ -13,6 +13,7 @@ from pathlib import Path
 # Before torch is imported: the tests run in two processes on two cores, and commands inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import fuzzing
 import numpy as np
 import pytest
 from buckets import KEYS, server
@@ -25,6 +26,18 @@ BEGAN = time.monotonic()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--minutes", type=float, default=float("inf"), help="skip what would begin after these minutes")
+    fuzzing.add_options(parser)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if told := fuzzing.summary(config):
+        terminalreporter.write_line(f"seeds: {told}")
+
+
+@pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.faults(minutes=10))])
+def seeds(request: pytest.FixtureRequest) -> fuzzing.Seeds:
+    """What gives a test its seeds of odd inputs."""
+    return fuzzing.seeds_of(request)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

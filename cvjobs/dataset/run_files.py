@@ -11,7 +11,7 @@ from cvjobs.dataset.parts import Author, File, write_table
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.storage.store import Store
 
-_DRAFT = ("resolved", "source", "root", "skipped", "libraries")
+_DRAFT = ("resolved", "source", "root", "listing_rules", "skipped", "libraries")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.common import rules
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import schema, typed, versions
 from cvjobs.dataset.parts import File, committed
@@ -47,7 +48,7 @@ class Snapshot:
     ``want`` digests which images in which version the rows stand for; ``recent`` are ids (hex) whose files were
     too fresh when they were read to trust their time stamp; ``facts`` are what the fingerprint is made of;
     ``folded`` are the parts whose rows this version decided on; ``listing`` is the file of what its run wanted, None
-    in snapshots of earlier versions.
+    in snapshots of earlier versions; ``listing_rules`` is the version of the rules by which its source is listed.
     """
 
     version: int
@@ -58,6 +59,7 @@ class Snapshot:
     resolved: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     root: str = ""
+    listing_rules: int = rules.FIRST
     want: str = ""
     wanted: int = 0
     skipped: dict[str, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.common import categories
+from cvjobs.common import categories, rules
 from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
 from cvjobs.dataset import changes, contents, merge, parts, run_files, snapshot, versions
 from cvjobs.dataset import keys as dataset_keys
@@ -104,6 +104,34 @@ def _brief(value: Any, length: int = 80) -> str:
 
 def _flat(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, **facts.get("transform", {}), "transform": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the runs before settled for an output, by which this one goes on.
+
+    ``resolved`` is their note for this run, empty for a new output; ``listing_rules`` are those of its source.
+    """
+
+    resolved: dict[str, Any] = field(default_factory=dict)
+    listing_rules: int = rules.LISTING
+
+
+# Of a version that left no note in what it began.
+_UNNOTED: dict[str, Any] = {"transform": {}}
+
+
+def earlier(store: Store, base: Snapshot, *, overwrite: bool) -> Earlier:
+    """Return what an output was begun with, published or not; nothing where all of it is computed anew."""
+    if overwrite:
+        return Earlier()
+    if base.version:
+        return Earlier(resolved=base.resolved or _UNNOTED, listing_rules=base.listing_rules)
+    for part in reversed(parts.committed(store)):
+        if config := run_files.read(store, part.run):
+            then = Snapshot(version=0, **config.draft)
+            return Earlier(resolved=then.resolved or _UNNOTED, listing_rules=then.listing_rules)
+    return Earlier()
 
 
 def _unpublished(store: Store) -> tuple[str, dict[str, Any]]:
@@ -227,6 +255,7 @@ def _draft(order: UpdateRequest, base: Snapshot, author: Author) -> Snapshot:
         resolved=order.resolved,
         source=order.listing.source,
         root=order.listing.root,
+        listing_rules=order.listing.rules,
         skipped=order.listing.skipped,
         libraries=order.libraries,
     )

@@ -23,7 +23,6 @@ import numpy as np
 from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import JobFailed, LimitReached
 from cvjobs.common.failures import Failure
-from cvjobs.common.fingerprint import facts
 from cvjobs.images.decode import MAX_SIDE, Pixels
 from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.server_process import SHELF, ServerProcess
@@ -190,7 +189,7 @@ class Children:
         self._ours = decoder_server is None
         self._decoder_server.start()
         most = min(max_pixels, MAX_SIDE**2)  # nothing larger is decoded whatever the option allows
-        self._settings = DecodeSettings(decoder=decoder, transform=facts(transform), max_pixels=most)
+        self._settings = DecodeSettings(decoder=decoder, transform=transform.record(), max_pixels=most)
 
     @property
     def room(self) -> int:

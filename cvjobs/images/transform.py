@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from cvjobs.common import fingerprint, rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,8 @@ class Transform:
     ``resize`` is the target of the shorter side in pixels (``fit="short"``), or, with ``fit="exact"``,
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
     of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
-    image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1.
+    image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
+    the version of the rules by which a file becomes pixels.
     """
 
     size: tuple[int, int] | None = None
@@ -22,12 +25,30 @@ class Transform:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    pixel_rules: int = rules.PIXELS
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
-        """Return the transform that a JSON record (of ``facts``) describes."""
+        """Return the transform that ``record`` made a JSON record of; raises TypeError for one of another shape."""
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
+        if not isinstance(values.setdefault("pixel_rules", rules.FIRST), int):
+            raise TypeError("pixel_rules is no number")
         return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """Return the transform as JSON types; the form is kept, for what was made before holds it."""
+        made = fingerprint.facts(self)
+        if self.pixel_rules == rules.FIRST:
+            del made["pixel_rules"]
+        return made
+
+    def like(self, record: Any) -> Transform:
+        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad."""
+        try:
+            then = Transform.load(record).pixel_rules
+        except (TypeError, AttributeError):
+            then = rules.FIRST
+        return replace(self, pixel_rules=then)
 
     @property
     def target(self) -> int:

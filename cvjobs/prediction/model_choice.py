@@ -136,7 +136,7 @@ class ModelRecord:
             "asked": {**facts(self.asked), "device": self.device, "versions": self.versions},
             "file": asdict(self.file),
             "facts": dict(self.facts),
-            "transform": facts(self.transform),
+            "transform": self.transform.record(),
             "precision": self.precision,
             **sizes,
         }
@@ -150,7 +150,7 @@ class ModelRecord:
         named = {name: value for name, value in self.facts.items() if name != "weights"}
         scaled = {"scaled_decode": "twice the target"} if self.transform.size else {}
         kept = {} if self.top is None else {"top": self.top}
-        return {**named, "transform": facts(self.transform), **scaled, "precision": self.precision, **kept}
+        return {**named, "transform": self.transform.record(), **scaled, "precision": self.precision, **kept}
 
     @property
     def title(self) -> str:
@@ -207,7 +207,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
 
     ``earlier`` is the record (as JSON) of an earlier run on the same output, empty for a new one: it is taken where
     the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
-    and a precision of "auto" means what it meant then.
+    a precision of "auto" means what it meant then, and files become pixels by the rules of then.
 
     Raises:
         WrongUse: there is no such model, or it cannot do what is asked.
@@ -230,7 +230,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
         versions=versions,
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
-        transform=model.transform,
+        transform=model.transform.like(earlier.get("transform")) if earlier else model.transform,
         precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))

@@ -23,7 +23,7 @@ from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
-from cvjobs.dataset.update import End, check_command, check_fingerprint, check_source, update
+from cvjobs.dataset.update import End, check_command, check_fingerprint, check_source, earlier, update
 from cvjobs.images.decode_worker import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
@@ -56,7 +56,8 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
     check_command(store, base, job.command)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
-        listing = list_source(options.source, storage, confine=options.confine)
+        then = earlier(store, base, overwrite=options.overwrite)
+        listing = list_source(options.source, storage, confine=options.confine, rules=then.listing_rules)
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
@@ -65,7 +66,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:
             decoder_server.start()
-        resolved = job.resolve(base.resolved)
+        resolved = job.resolve(then.resolved)
         listing = _renamed(listing, resolved)
         context = Context(
             options=options,

@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 
+from cvjobs.common import rules as newest
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.sources.bucket import Scan
@@ -39,23 +41,29 @@ def list_source(
     options: Options | None = None,
     *,
     confine: bool = False,
+    rules: int = newest.LISTING,
     on_progress: Callable[[int], None] | None = None,
 ) -> Listing:
     """List a folder, a glob, one image file, or a ``.txt``, ``.lst``, ``.parquet``, ``.csv`` or ``.tsv`` list.
 
     Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
     ``options`` are those of ``--storage-option``; with ``confine`` entries that lead out of the source's folder or
-    bucket, or to an address that is not public, are refused. ``on_progress`` is told the number of images found so
+    bucket, or to an address that is not public, are refused; ``rules`` is the version of the rules of what counts.
+    ``on_progress`` is told the number of images found so
     far, after each folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is
     no source. A bad entry never raises: it is a row of ``failures``.
     """
-    progress = on_progress or (lambda _: None)
+    found = _found(source, options or {}, confine, on_progress or (lambda _: None))
+    return replace(found, rules=rules)
+
+
+def _found(source: str, options: Options, confine: bool, progress: Callable[[int], None]) -> Listing:
     if not source or "\0" in source:
         raise WrongUse("The source has no name: give a folder, a glob, an image or a list of images.")
-    remote = Remote(options or {}, AddressRules(confined=confine))
+    remote = Remote(options, AddressRules(confined=confine))
     place = locate(os.fsencode(source), os.getcwdb())
     if is_remote(place):
-        return _remote(source, remote, options or {}, confine, progress)
+        return _remote(source, remote, options, confine, progress)
     path = os.path.abspath(place)
     try:
         mode = os.stat(path).st_mode

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvjobs.common import rules
 from cvjobs.common.failures import sentence
 from cvjobs.common.paths import image_id, path_text
 from cvjobs.storage.addresses import Refused
@@ -61,6 +62,8 @@ class Listing:
     """``time.time_ns()`` before the first entry was seen."""
     base: str
     """The folder that the relative URIs of a list are resolved against; ``""`` otherwise."""
+    rules: int = rules.LISTING
+    """The version of the rules by which it was listed."""
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from cvjobs.common import fingerprint
+from cvjobs.common import fingerprint, rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import digest, facts
 from cvjobs.dataset import contents, sealed
@@ -18,6 +18,14 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRules:
+    """The versions of the rules by which a training's images are listed and labelled."""
+
+    listing: int = rules.LISTING
+    labels: int = rules.LABELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +53,14 @@ class TrainIdentity:
             precision=plan.precision,
         )
 
-    def record(self, data: str, max_pixels: int, transform: Transform) -> dict[str, Any]:
+    def record(self, data: str, max_pixels: int, transform: Transform, by: TrainRules) -> dict[str, Any]:
         """Return what ``config.json`` says of a run, as JSON.
 
         Args:
             data: The identity of the listed images, as ``LabelledImages.identity``.
             max_pixels: What fails to be decoded.
             transform: How the model sees images in evaluation.
+            by: How images are listed and labelled.
         """
         subject = self.subject
         own: dict[str, Any] = {"dim": subject.dim}
@@ -67,9 +76,11 @@ class TrainIdentity:
             "batch_size": self.batch,
             "precision": self.precision,
             "max_pixels": max_pixels,
-            "transform": facts(transform),
+            "transform": transform.record(),
             **facts(self.recipe),
         }
+        if by != TrainRules(listing=rules.FIRST, labels=rules.FIRST):
+            values["rules"] = facts(by)
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
 
@@ -107,6 +118,14 @@ def earlier(store: LocalStore) -> dict[str, Any]:
             ) from None
         raise WrongUse(f"{store.place}/{CONFIG} is no run's: choose another -o, or give --overwrite.") from None
     return identity
+
+
+def rules_of(earlier: dict[str, Any]) -> TrainRules:
+    """Return the rules that a run was begun by, given its record; the newest for one that begins."""
+    if not earlier:
+        return TrainRules()
+    then = earlier.get("rules") or {}
+    return TrainRules(listing=then.get("listing", rules.FIRST), labels=then.get("labels", rules.FIRST))
 
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.fingerprint import facts
 from cvjobs.images.transform import Transform
 from cvjobs.networks import registry
 from cvjobs.networks import weights as networks_weights
@@ -129,7 +128,7 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
         "model": subject.model,
         "classes": len(subject.classes),
         "dim": subject.dim,
-        "transform": facts(transform),
+        "transform": transform.record(),
         "epoch": epoch,
         "metric": metric,
     }

@@ -19,7 +19,7 @@ from cvjobs.training import plan as plans
 from cvjobs.training.checks.batch_size import Case
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
-from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
@@ -38,6 +38,7 @@ class Setup:
     subject: Subject
     case: Case
     earlier: dict[str, Any]
+    rules: TrainRules
 
     @property
     def trainable(self) -> Trainable:
@@ -54,7 +55,8 @@ class Setup:
             batch=self.request.batch_size,
             precision=self.case.precision,
         )
-        return identified.record(self.labelled.identity, self.request.max_pixels, self.trainable.transform)
+        data, transform = self.labelled.identity, self.trainable.transform
+        return identified.record(data, self.request.max_pixels, transform, self.rules)
 
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
@@ -84,12 +86,15 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     """
     contents.check(store, contents.RUN)
     progress.say(f"listing {request.data}")
-    listing = list_source(request.data, dict(request.storage), confine=request.confine)
-    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
     earlier = {} if request.overwrite else identity.earlier(store)
+    then = identity.rules_of(earlier)
+    listing = list_source(request.data, dict(request.storage), confine=request.confine, rules=then.listing)
+    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
+    if earlier:
+        trainable = replace(trainable, transform=trainable.transform.like(earlier.get("transform")))
     subject = replace(subject, model=trainable.name)  # in full
     _check_sizes(request, trainable)
     side = min(trainable.transform.size or (0,))
@@ -104,7 +109,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     )
     batch = case.batch(request.batch_size, earlier)
     request = replace(request, batch_size=batch)
-    return Setup(request=request, labelled=labelled, subject=subject, case=case, earlier=earlier)
+    return Setup(request=request, labelled=labelled, subject=subject, case=case, earlier=earlier, rules=then)
 
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:

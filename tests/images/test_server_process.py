@@ -12,7 +12,6 @@ import pytest
 from commands import TESTS, until
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.fingerprint import facts
 from cvjobs.images import server_process
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.ipc import DecodeSettings
@@ -20,7 +19,7 @@ from cvjobs.images.server_process import SHELF
 from cvjobs.images.transform import Transform
 
 SETTINGS = DecodeSettings(
-    decoder="cvjobs.images.decode:decode", transform=facts(Transform(size=(4, 4), fit="exact")), max_pixels=1000
+    decoder="cvjobs.images.decode:decode", transform=Transform(size=(4, 4), fit="exact").record(), max_pixels=1000
 )
 
 

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.fingerprint import facts
 from cvjobs.networks import head_transfer, registry
 from cvjobs.networks.trainable import Trainable
 
@@ -21,7 +20,7 @@ CLASSES = ("ape", "bee", "cow")
 def leave(trainable: Trainable, run: Path) -> Path:
     """Write what a training run would."""
     run.mkdir()
-    about = {"model": trainable.name, "classes": len(CLASSES), "transform": facts(trainable.transform)}
+    about = {"model": trainable.name, "classes": len(CLASSES), "transform": trainable.transform.record()}
     tensors = {name: tensor.clone() for name, tensor in trainable.module.state_dict().items()}
     save_file(tensors, run / "model.safetensors", {"labels": json.dumps(CLASSES), "cvjobs": json.dumps(about)})
     return run

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from training import CLASSES, loop, plan, reconstructing
 
+from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import identity
-from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.plan import Subject
 from cvjobs.training.recipe import recipe
@@ -54,7 +55,9 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         batch=16,
         precision="fp32",
     )
-    return made, made.record("0" * 64, 80_000_000, trainable.transform)
+    first = TrainRules(listing=rules.FIRST, labels=rules.FIRST)
+    transform = replace(trainable.transform, pixel_rules=rules.FIRST)
+    return made, made.record("0" * 64, 80_000_000, transform, first)
 
 
 def test_the_record_of_a_run_is_the_same_as_ever() -> None:
@@ -66,7 +69,10 @@ def test_a_run_that_was_begun_before_is_continued_and_another_one_refused(tmp_pa
     (tmp_path / identity.CONFIG).write_text(json.dumps({"identity": json.loads(RECORD), "command": "train"}))
     made, now = today()
     identity.check(store, identity.earlier(store), now)
-    other = replace(made, precision="bf16").record("1" * 64, 80_000_000, made.subject.trainable().transform)
+    transform = made.subject.trainable().transform.like({})
+    other = replace(made, precision="bf16").record(
+        "1" * 64, 80_000_000, transform, identity.rules_of({"task": "classify"})
+    )
     with pytest.raises(WrongUse, match="was begun with other images or labels; precision fp32, not bf16: choose"):
         identity.check(store, identity.earlier(store), other)
 

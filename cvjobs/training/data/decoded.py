@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cvjobs.common import devices, formatting
 from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
-from cvjobs.common.fingerprint import digest, facts
+from cvjobs.common.fingerprint import digest
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode import Pixels
@@ -81,7 +81,7 @@ class DecodeRequest:
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
-        how = {"transform": facts(self.transform), "max_pixels": self.max_pixels, "root": self.root}
+        how = {"transform": self.transform.record(), "max_pixels": self.max_pixels, "root": self.root}
         found = []
         for start in range(0, self.rows.num_rows, self.length):
             rows = self.rows.slice(start, self.length)

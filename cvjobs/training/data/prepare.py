@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -51,11 +51,9 @@ class Intake:
         assert transform.size is not None
         if name == "train" and transform.fit == "short":
             side = max(transform.resize, *transform.size)
-            transform = Transform(size=(side, side), resize=side, fit="short", interpolation=transform.interpolation)
-        else:
-            transform = Transform(
-                size=transform.size, resize=transform.resize, fit=transform.fit, interpolation=transform.interpolation
-            )
+            transform = replace(transform, size=(side, side), resize=side)
+        # Decoded images are the same ones whatever the model subtracts from them.
+        transform = replace(transform, mean=Transform.mean, std=Transform.std)
         listing = self.labelled.listing
         return data_decoded.DecodeRequest(
             rows=split.rows,

@@ -1,0 +1,12 @@
+"""The versions of the rules by which any input is read: which files count, what their pixels are, what names a class.
+
+What a command makes says by which rules it was begun, and goes on by them until ``--overwrite``; what says nothing was
+begun by the first. ``docs/rules.md`` tells what each version changed.
+"""
+
+from __future__ import annotations
+
+FIRST = 1
+LISTING = 2
+PIXELS = 2
+LABELS = 2
