@@ -132,7 +132,7 @@ def test_a_glob(bucket: Bucket, tmp_path: Path, pattern: str, expected: list[str
     more = ["_d/x-5.jpg"] * (pattern in ("a/*/x-*.jpg", "a/**/*.jpg"))
     assert paths(found) == paths(local) == sorted([*expected, *more])
     assert found.source == bucket.url(pattern)
-    assert sorted(read(bucket, found)) == expected
+    assert sorted(read(bucket, found)) == sorted([*expected, *more])
 
 
 def test_versions_follow_the_content(bucket: Bucket) -> None:
