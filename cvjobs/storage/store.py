@@ -87,8 +87,8 @@ def open_store(
 def file_at(place: str, options: Mapping[str, str] | None = None, option: str = "-o") -> tuple[Store, str]:
     """Return the store of one file, named as a user names it with ``option``, and its name there.
 
-    Raises WrongUse where the name is a folder's, one that no file can have, a link to nowhere, or of a scheme that is not
-    supported.
+    Raises WrongUse where the name is a folder's, one that no file can have, a link to nowhere, or of a scheme that is
+    not supported.
     """
     if place and (why := flaw(place)):
         raise WrongUse(f"The name {place[:80]!r} {why}.")
