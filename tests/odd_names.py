@@ -133,7 +133,7 @@ def _look(tree: Tree, prefix: bytes) -> None:
     """Go through a folder as the rules of listing say, without the library's own code."""
     names = os.listdir(os.path.join(tree.root, prefix))
     if prefix and (b"_cvjobs" in names or b".cvjobs-masks" in names or _is_run(names)):
-        tree.skip("cvjobs output")
+        tree.skip("output of cvjobs")
         return
     for name in names:
         path = prefix + name
@@ -146,7 +146,7 @@ def _look(tree: Tree, prefix: bytes) -> None:
         elif _is_image(name) and os.path.isfile(full):
             tree.listed.add(path)
         elif name == b"_cvjobs":
-            tree.skip("cvjobs output")
+            tree.skip("output of cvjobs")
         elif name.lower() in {one.lower() for one in SYSTEM}:
             tree.skip("system")
         elif os.path.isdir(full) and not os.path.islink(full):

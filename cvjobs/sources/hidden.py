@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvjobs.common import rules as versions
 
-HIDDEN, SYSTEM, OURS = "hidden", "system", "cvjobs output"  # reasons why something is skipped
+HIDDEN, SYSTEM, OURS = "hidden", "system", "output of cvjobs"  # reasons why something is skipped
 
 OWN = b"_cvjobs"  # in every output and index
 _MASKS = b".cvjobs-masks"  # in a folder of masks

@@ -29,20 +29,20 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-SKIPPED = {".txt": 2, "system": 2, "hidden": 1, "folder link": 1, "cvjobs output": 1}
+SKIPPED = {".txt": 2, "system": 2, "hidden": 1, "folder link": 1, "output of cvjobs": 1}
 FIRST = {
     ".txt": ["notes.txt", "raw/b\x1b[1m.txt"],
     "system": ["@eaDir", "Thumbs.db"],
     "hidden": [".DS_Store"],
     "folder link": ["linked"],
-    "cvjobs output": ["out"],
+    "output of cvjobs": ["out"],
 }
 LINES = [
     "  skipped 2  .txt: notes.txt, raw/b\\x1b[1m.txt",
     "  skipped 2  system: @eaDir, Thumbs.db",
     "  skipped 1  hidden: .DS_Store",
     "  skipped 1  folder link: linked",
-    "  skipped 1  cvjobs output: out",
+    "  skipped 1  output of cvjobs: out",
 ]
 
 
@@ -67,7 +67,7 @@ def test_a_batch_job_tells_it_on_the_terminal_in_json_and_on_its_page(source: Pa
     assert first.out.startswith("13 listed = 6 ok + 0 failed + 7 skipped, missing 0\n")
     assert sorted(told(first)) == sorted(LINES)
     page = (out / "report.html").read_text()
-    assert all(text in page for text in ("raw/b\\x1b[1m.txt", "<td>linked</td>", "<td>cvjobs output</td>"))
+    assert all(text in page for text in ("raw/b\\x1b[1m.txt", "<td>linked</td>", "<td>output of cvjobs</td>"))
     assert "\x1b" not in page
     again = said(embed(source, out, "--json"))
     assert (again["computed"], again["skipped_by"], again["left_out"]) == (0, SKIPPED, FIRST)
@@ -136,4 +136,4 @@ def test_an_output_of_before_goes_on_by_its_own_rules(source: Path, tmp_path: Pa
     assert verify(out, source).code == 0
     anew = said(embed(source, out, "--overwrite", "--allow-deletions", "--json"))
     assert set(rows(out)["path"].to_pylist()) == {*NAMES, "_DSC0002.png"}
-    assert anew["left_out"]["cvjobs output"] == ["out"]
+    assert anew["left_out"]["output of cvjobs"] == ["out"]

@@ -90,7 +90,7 @@ def test_a_folder_of_ours_is_left_out_with_all_it_holds(tmp_path: Path, marks: t
     for source in (f"{tmp_path}", f"{tmp_path}/**"):
         listing = list_source(source)
         assert (paths(listing), failed(listing)) == (["x/c.jpg", "y.jpg"], {})
-        assert left_out(listing) == {"cvjobs output": (1, ("x/out",))}
+        assert left_out(listing) == {"output of cvjobs": (1, ("x/out",))}
 
 
 def test_a_run_is_told_from_other_models(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_source_that_is_an_output_itself_keeps_its_images(tmp_path: Path) -> N
     made(tmp_path, "_cvjobs/format.json", "data/part.parquet", "a.jpg", "sub/b.jpg")
     listing = list_source(str(tmp_path))
     assert paths(listing) == ["a.jpg", "sub/b.jpg"]
-    assert left_out(listing) == {"cvjobs output": (1, ("_cvjobs",)), ".parquet": (1, ("data/part.parquet",))}
+    assert left_out(listing) == {"output of cvjobs": (1, ("_cvjobs",)), ".parquet": (1, ("data/part.parquet",))}
 
 
 def test_an_output_larger_than_a_chunk_leaves_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
