@@ -120,8 +120,13 @@ def _rows(rng: np.random.Generator, paths: list[str], suffix: str, end: str) -> 
     columns.insert(at, ("path", "uri", "file", "image")[rng.integers(4)])
     out = io.StringIO()
     # Before Python 3.13 the writer quotes no other ends of lines than its own.
-    quoting = csv.QUOTE_MINIMAL if end == "\r\n" and rng.integers(2) else csv.QUOTE_ALL
-    writer = csv.writer(out, delimiter="\t" if suffix == ".tsv" else ",", lineterminator=end, quoting=quoting)
+    least = end == "\r\n" and bool(rng.integers(2))
+    writer = csv.writer(
+        out,
+        delimiter="\t" if suffix == ".tsv" else ",",
+        lineterminator=end,
+        quoting=csv.QUOTE_MINIMAL if least else csv.QUOTE_ALL,
+    )
     writer.writerow(columns)
     for path in paths:
         cells = [CELLS[rng.integers(len(CELLS))] for _ in columns]
