@@ -210,3 +210,20 @@ def test_a_pattern_matches_undecodable_names(tmp_path: Path) -> None:
 def test_a_pattern_that_means_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(WrongUse, match=r"--exclude .* names nothing below a source: give a name or a path"):
         list_source(str(tmp_path), exclude=[pattern])
+
+
+def test_a_folder_deeper_than_a_path_may_be_is_one_failure(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):  # 5,000 bytes
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(os.open("b.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=below))
+        os.close(here)
+        here = below
+    os.close(here)
+    listing = list_source(str(tmp_path))
+    assert listing.images.num_rows == 1 + len([path for path in paths(listing) if path.endswith("/b.jpg")])
+    [(folder, code)] = failed(listing).items()
+    assert (code, listing.unreadable) == ("list_vanished", (folder,))
+    assert set(folder) == {"d", "/"}
