@@ -20,7 +20,18 @@ from cvjobs.storage.hashing import Written
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.object_store import SCHEMES, address
 
-__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "above", "file_at", "in_flight", "named", "open_store"]
+__all__ = [
+    "TEMPORARY",
+    "LocalStore",
+    "Store",
+    "Written",
+    "above",
+    "check_links",
+    "file_at",
+    "in_flight",
+    "named",
+    "open_store",
+]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -78,7 +89,7 @@ def open_store(
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
-    _check_links(root, option)
+    check_links(root, option)
     if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
         raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
     return LocalStore(root, writer, option)
@@ -97,7 +108,7 @@ def file_at(place: str, options: Mapping[str, str] | None = None, option: str = 
     if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with {option}.")
     if not bucket:
-        _check_links(_path(place).absolute(), option)
+        check_links(_path(place).absolute(), option)
     return open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option), name
 
 
@@ -122,7 +133,7 @@ def above(store: Store) -> Iterator[tuple[str, Store]]:
             yield name, store
 
 
-def _check_links(place: Path, option: str) -> None:
+def check_links(place: Path, option: str) -> None:
     """Raise WrongUse where a place, or else the nearest above it that is there, is a link that leads nowhere."""
     there = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
     try:
