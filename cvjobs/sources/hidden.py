@@ -24,6 +24,7 @@ _SYSTEM = frozenset(
         *(b"#snapshot", b"_nas_recycle_raid", b"picasa.ini", b"thumbnails-digikam.db"),
     }
 )
+NOTED = _SYSTEM | MARKS  # in lower case: no other name without a dot before it means anything here
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The listing of a source: every image of a folder, a glob, a file or a list, seen once before anything is read.
 
-``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``lists`` reads lists, ``locations`` looks at what
-they name, ``column_hash`` hashes their other columns and ``rows`` holds the columns. What an image *contains* is not
-looked at here.
+``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``hidden`` and ``exclusion`` say which do not
+count, ``lists`` and ``list_text`` read lists, ``locations`` looks at what they name, ``column_hash`` hashes their other
+columns, ``rows`` holds the columns and ``left_out`` what was passed over. What an image *contains* is not looked at here.
 """
 
 from __future__ import annotations
