@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.config.options import MOST_WORKERS, Address, Confine, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.config.options import (
+    MOST_WORKERS,
+    Address,
+    Confine,
+    Exclude,
+    Json,
+    MaxPixels,
+    Precision,
+    StorageOptions,
+    Weights,
+)
 from cvjobs.training.recipe.recipe import Name
 from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
@@ -160,6 +170,7 @@ class Config:
     ] = False
     storage_option: StorageOptions = ()
     confine: Confine = False
+    exclude: Exclude = ()
     json: Json = False
     address: Address = None
 
@@ -202,6 +213,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             overfit_check=config.overfit_check,
             storage=parse_options(config.storage_option),
             confine=config.confine,
+            exclude=config.exclude,
             address=config.address,
         )
         return run.train(request, decoder_server)

@@ -88,7 +88,13 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     progress.say(f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
-    listing = list_source(request.data, dict(request.storage), confine=request.confine, rules=then.listing)
+    listing = list_source(
+        request.data,
+        dict(request.storage),
+        confine=request.confine,
+        exclude=request.exclude,
+        rules=then.listing,
+    )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
