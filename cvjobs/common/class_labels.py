@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 _MISSING = frozenset({"nan", "<na>"})  # what tables of numbers write as text where there is none
@@ -42,9 +43,9 @@ def label(cell: Any) -> str:
         raise TypeError("holds several values")
     if isinstance(cell, Collection):
         return label(next(iter(cell), None))
-    if isinstance(cell, Real) and not isinstance(cell, int):
+    if isinstance(cell, Real) and not isinstance(cell, Integral):
         number = float(cell)
-        return "" if number != number else str(int(number)) if number.is_integer() else clean(str(cell))
+        return "" if math.isnan(number) else str(int(number)) if number.is_integer() else clean(str(cell))
     return label(str(cell))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, CountedDetections, DetectionScores
@@ -33,9 +33,7 @@ class Met:
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = self.images.notes
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
             said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
@@ -152,7 +150,7 @@ def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
 
 def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     at = _places(predictions.numbers, {number: at for at, number in enumerate(truth.numbers)})
-    return Images(place=at, truth=len(truth), failed=0)
+    return by_place(at, truth.names, [f"image_id {number}" for number in predictions.numbers.tolist()])
 
 
 def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:

@@ -33,6 +33,7 @@ def evaluate(given: EvaluatedOutput, known: LabelTruth, sides: Sides, options: O
         metrics=top_k.metrics(met, matrix),
         classes=top_k.classes(met, matrix),
         images=met.images.counts,
+        unpaired=met.images.record,
         notes=met.notes,
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,

@@ -27,8 +27,8 @@ class Sides:
 class Evaluation:
     """The numbers of one evaluation.
 
-    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images`` and ``notes`` say what was
-    evaluated and what was left out; ``more`` is the rest of ``eval.json`` (curves, confusion). ``headline`` and
+    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images``, ``unpaired`` (see
+    ``align.Images``) and ``notes`` say what was evaluated and what was left out; ``more`` is the rest of ``eval.json`` (curves, confusion). ``headline`` and
     ``columns`` name the metrics, and the columns of ``classes``, that a short table shows.
     """
 
@@ -36,6 +36,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     classes: list[dict[str, Any]]
     images: dict[str, int]
+    unpaired: dict[str, Any]
     notes: list[str]
     headline: Sequence[str]
     columns: Sequence[str]
@@ -43,7 +44,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``eval.json``."""
-        names = ("images", "metrics", "classes", "notes")
+        names = ("images", "unpaired", "metrics", "classes", "notes")
         return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more}
 
     def __str__(self) -> str:

@@ -42,9 +42,7 @@ class Labelled:
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = self.images.notes
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
         if self.most < TOP:
