@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from cvjobs.storage.addresses import Refused
 from cvjobs.storage.remote_files import RemoteState
 
 CHUNK = 50_000
+EXAMPLES = 5  # names of each reason why something was left out
 
 IMAGES = pa.schema(
     [
@@ -64,6 +65,8 @@ class Listing:
     """The folder that the relative URIs of a list are resolved against; ``""`` otherwise."""
     rules: int = rules.LISTING
     """The version of the rules by which it was listed."""
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The first names of each reason of ``skipped``, ``EXAMPLES`` at most: paths as in ``images``."""
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
