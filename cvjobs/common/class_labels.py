@@ -14,6 +14,7 @@ _MISSING = frozenset({"nan", "<na>"})  # what tables of numbers write as text wh
 _WHOLE = re.compile(r"([+-]?(?:0|[1-9][0-9]*))\.0+")
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\x00"  # marks that stand before or after a text and cannot be seen
 _SEVERAL = "|"
+_TEXTS = (str, bytes, bytearray, memoryview)
 
 
 def clean(name: str) -> str:
@@ -22,6 +23,13 @@ def clean(name: str) -> str:
     while before != name:
         before, name = name, name.strip().strip(_INVISIBLE)
     return unicodedata.normalize("NFC", name)
+
+
+def text(cell: Any) -> str:
+    """Return a cell as text: bytes are UTF-8, null is empty."""
+    if isinstance(cell, _TEXTS[1:]):
+        return bytes(cell).decode(errors="backslashreplace")
+    return "" if cell is None else str(cell)
 
 
 def label(cell: Any) -> str:
@@ -33,12 +41,11 @@ def label(cell: Any) -> str:
     Raises:
         TypeError: it holds no single value.
     """
-    if cell is None or isinstance(cell, str):
-        text = clean(cell or "")
-        whole = _WHOLE.fullmatch(text)
-        return "" if text.casefold() in _MISSING else str(int(whole[1])) if whole else text
-    if isinstance(cell, bytes | bytearray | memoryview):
-        return label(bytes(cell).decode(errors="backslashreplace"))
+    if cell is None or isinstance(cell, _TEXTS):
+        name = clean(text(cell))
+        if whole := _WHOLE.fullmatch(name):
+            name = "0" if whole[1] in ("-0", "+0") else whole[1].removeprefix("+")
+        return "" if name.casefold() in _MISSING else name
     if isinstance(cell, Mapping) or (isinstance(cell, Collection) and len(cell) > 1):
         raise TypeError("holds several values")
     if isinstance(cell, Collection):
@@ -55,10 +62,8 @@ def several(cell: Any) -> tuple[str, ...]:
     Raises:
         TypeError: one of them is no single value.
     """
-    if isinstance(cell, bytes | bytearray | memoryview):
-        cell = bytes(cell).decode(errors="backslashreplace")
-    if isinstance(cell, str):
-        cell = cell.split(_SEVERAL)
+    if isinstance(cell, _TEXTS):
+        cell = text(cell).split(_SEVERAL)
     cells = cell if isinstance(cell, Collection) and not isinstance(cell, Mapping) else [cell]
     return tuple(dict.fromkeys(filter(None, map(label, cells))))
 

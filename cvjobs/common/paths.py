@@ -9,6 +9,8 @@ import re
 import unicodedata
 from pathlib import Path
 
+from cvjobs.common.formatting import without_controls
+
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _BETWEEN = re.compile(r"\\x5c|\\(?!x[89a-f][0-9a-f])")  # a backslash, as text or as it is, but no invalid byte
 
@@ -92,5 +94,6 @@ def comparable(path: str) -> str:
 
     Unicode is composed, folders are parted by ``/``, and what leads nowhere (``.``, ``//``, ``x/..``) is left out.
     """
-    plain = unicodedata.normalize("NFC", _BETWEEN.sub("/", path.strip().removeprefix("file://")))
+    shown = without_controls(path.strip().removeprefix("file://"))
+    plain = unicodedata.normalize("NFC", _BETWEEN.sub("/", shown))
     return posixpath.normpath(plain).lstrip("/") if plain else ""

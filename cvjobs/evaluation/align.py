@@ -15,6 +15,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import comparable
 from cvjobs.evaluation.metrics.objects import Bools, Ints
+from cvjobs.networks.class_names import WORDNET, wordnet
 from cvjobs.sources.folder import EXTENSIONS
 
 SHOWN = 3
@@ -216,10 +217,7 @@ class Classes:
 def pair_classes(truth: list[Category], named: bool, predicted: list[Category]) -> Classes:
     """Pair classes by name, or by id where one side has no names; raises WrongUse where none fits."""
     if named and predicted:
-        names = {category.name: at for at, category in enumerate(truth)}
-        spelt = {class_labels.spelling(category.name): at for at, category in enumerate(truth)}
-        found = [(c.id, names.get(c.name, spelt.get(class_labels.spelling(c.name)))) for c in predicted]
-        place = {id_: at for id_, at in found if at is not None}
+        place = _by_name([category.name for category in truth], predicted)
     else:
         ids = {category.id: at for at, category in enumerate(truth)}
         place = {c.id: ids[c.id] for c in predicted if c.id in ids} if predicted else ids
@@ -234,6 +232,24 @@ def pair_classes(truth: list[Category], named: bool, predicted: list[Category]) 
         unknown=[_title(c) for c in predicted if c.id not in place],
         unpredicted=[_title(c, named) for at, c in enumerate(truth) if at not in met],
     )
+
+
+def _by_name(truth: Sequence[str], predicted: Sequence[Category]) -> dict[int, int]:
+    """Return where the classes of the predictions are in the truth: by name, or WordNet's ids by what they are of."""
+    ids = [bool(names) and all(map(WORDNET.fullmatch, names)) for names in (truth, [c.name for c in predicted])]
+    other = {}
+    if ids[0] != ids[1]:
+        other = wordnet([c.name for c in predicted] if ids[0] else truth)
+    names = {name: at for at, name in enumerate(truth)}
+    spelt = {class_labels.spelling(name): at for at, name in enumerate(truth)}
+    numbers = {other[name]: at for at, name in enumerate(truth) if name in other} if ids[1] else names
+    place = {}
+    for category in predicted:
+        name = category.name
+        ways = (names.get(name), spelt.get(class_labels.spelling(name)), numbers.get(other.get(name, name)))
+        if (at := next((at for at in ways if at is not None), None)) is not None:
+            place[category.id] = at
+    return place
 
 
 def _title(category: Category, named: bool = True) -> str:

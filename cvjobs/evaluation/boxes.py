@@ -155,9 +155,9 @@ def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
 
 def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:
     """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
-    if isinstance(predictions, ResultsFile):
+    sizes = predictions.known_sizes if isinstance(predictions, ResultsFile) else predictions.sizes()
+    if sizes is None:
         raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
-    sizes = predictions.sizes()
     of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
     known = np.flatnonzero(images.place >= 0)
     of[images.place[known]] = sizes[known]

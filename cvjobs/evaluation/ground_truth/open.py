@@ -16,7 +16,7 @@ FORMATS = {
     "detect": ("coco", "yolo", "voc"),
     "instance": ("coco", "yolo", "voc"),
     "semantic": ("masks",),
-    "classify": ("table", "folders"),
+    "classify": ("table", "labelled_output", "folders"),
 }
 KNOWN = {
     "detect": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics.objects import Truths
+from cvjobs.sources.left_out import LeftOut
 
 
 class BadTruth(WrongUse):
@@ -23,12 +24,13 @@ class BadTruth(WrongUse):
 class GroundTruth:
     """The images that a truth knows, by name relative to where it starts.
 
-    With ``endings`` false the names come without ``.jpg`` and the like.
+    With ``endings`` false the names come without ``.jpg`` and the like. ``left_out`` is what its listing left out.
     """
 
     format: str
     names: Sequence[str]
     endings: bool = True
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
