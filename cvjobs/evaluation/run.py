@@ -17,7 +17,7 @@ from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile, open_predictions
 from cvjobs.evaluation.result import Evaluation, Sides
-from cvjobs.sources import left_out
+from cvjobs.sources import reasons
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
@@ -58,7 +58,7 @@ def evaluate(
     with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
         found, show = _judged(given, known, sides, ignore, options)
     if known.left_out:
-        notes = [*found.notes, f"left out of the truth: {left_out.words(known.left_out)}"]
+        notes = [*found.notes, f"left out of the truth: {reasons.words(known.left_out)}"]
         found = replace(found, notes=notes, left_out=known.left_out)
     say("writing")
     _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")

@@ -185,6 +185,7 @@ def test_cells_that_are_no_label_are_one_sentence(tmp_path: Path, column: pa.Arr
     assert said in str(error.value)
 
 
+@pytest.mark.slow
 def test_folders_with_the_ids_of_wordnet(tmp_path: Path) -> None:
     rows = {"a/1.jpg": "tench", "a/2.jpg": "goldfish", "b/1.jpg": "Cardigan"}
     names = ["tench", "goldfish", "Cardigan", "cardigan"]
@@ -199,6 +200,7 @@ def test_folders_with_the_ids_of_wordnet(tmp_path: Path) -> None:
     assert judged(ids, tmp_path / "truth.csv", tmp_path / "out").metrics["top-1"] == 1
 
 
+@pytest.mark.slow
 def test_wordnet_names_every_class_of_torchvision_and_timm() -> None:
     from timm.data.imagenet_info import ImageNetInfo
     from torchvision.models import MobileNet_V2_Weights

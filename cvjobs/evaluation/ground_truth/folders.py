@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvjobs.common import class_labels
 from cvjobs.evaluation.ground_truth.types import BadTruth, LabelTruth
-from cvjobs.sources import left_out
+from cvjobs.sources import reasons
 from cvjobs.sources.listing import list_source
 
 
@@ -24,4 +24,4 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: 
         if "/" not in image:
             raise BadTruth(path / image, None, "is in no folder of a class: give each class a folder")
     labels = [class_labels.clean(image.partition("/")[0]) for image in paths]
-    return LabelTruth(format="folders", names=paths, labels=labels, left_out=left_out.of(listing))
+    return LabelTruth(format="folders", names=paths, labels=labels, left_out=reasons.of(listing))

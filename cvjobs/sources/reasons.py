@@ -12,43 +12,43 @@ SHOWN = 3
 REASONS = 8
 
 
-class LeftOut(TypedDict):
+class Reason(TypedDict):
     """How many there are for one reason, and the names of the first; as JSON has it."""
 
     count: int
     first: list[str]
 
 
-def skipped(listing: Listing) -> dict[str, LeftOut]:
+def skipped(listing: Listing) -> dict[str, Reason]:
     """Return what was no image, by reason; the most frequent first."""
     return _sorted(
         {
-            why: LeftOut(count=count, first=list(listing.left_out.get(why, ())))
+            why: Reason(count=count, first=list(listing.left_out.get(why, ())))
             for why, count in listing.skipped.items()
             if count
         }
     )
 
 
-def of(listing: Listing) -> dict[str, LeftOut]:
+def of(listing: Listing) -> dict[str, Reason]:
     """Return all that a listing left out: what was no image, and what failed, by its code."""
     failures = listing.failures
     codes = zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True)
     return _sorted({**failed(codes), **skipped(listing)})
 
 
-def failed(pairs: Iterable[tuple[str, str]]) -> dict[str, LeftOut]:
+def failed(pairs: Iterable[tuple[str, str]]) -> dict[str, Reason]:
     """Return what failed by code, given codes and paths; the most frequent first."""
-    found: dict[str, LeftOut] = {}
+    found: dict[str, Reason] = {}
     for code, path in pairs:
-        own = found.setdefault(code, LeftOut(count=0, first=[]))
+        own = found.setdefault(code, Reason(count=0, first=[]))
         own["count"] += 1
         if own["count"] <= EXAMPLES:
             own["first"].append(path)
     return _sorted(found)
 
 
-def words(found: Mapping[str, LeftOut]) -> str:
+def words(found: Mapping[str, Reason]) -> str:
     """Return the reasons as one line: ``3 .txt (a.txt, b.txt, c.txt), 1 hidden (.DS_Store)``; empty without any."""
     said = [f"{own['count']:,} {shortened(why)}{_names(own)}" for why, own in list(found.items())[:REASONS]]
     if len(found) > REASONS:
@@ -57,12 +57,12 @@ def words(found: Mapping[str, LeftOut]) -> str:
     return ", ".join(said)
 
 
-def _names(own: LeftOut) -> str:
+def _names(own: Reason) -> str:
     if not own["first"]:
         return ""
     more = ", ..." if own["count"] > SHOWN else ""
     return f" ({', '.join(map(shortened, own['first'][:SHOWN]))}{more})"
 
 
-def _sorted(found: Mapping[str, LeftOut]) -> dict[str, LeftOut]:
+def _sorted(found: Mapping[str, Reason]) -> dict[str, Reason]:
     return dict(sorted(found.items(), key=lambda item: (-item[1]["count"], item[0])))
