@@ -6,49 +6,50 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from cvjobs.common.formatting import shortened
-from cvjobs.sources.rows import EXAMPLES, Listing
+from cvjobs.sources.left_out import EXAMPLES
+from cvjobs.sources.rows import Listing
 
 SHOWN = 3
 REASONS = 8
 
 
-class Reason(TypedDict):
+class NamedCount(TypedDict):
     """How many there are for one reason, and the names of the first; as JSON has it."""
 
     count: int
     first: list[str]
 
 
-def skipped(listing: Listing) -> dict[str, Reason]:
+def skipped(listing: Listing) -> dict[str, NamedCount]:
     """Return what was no image, by reason; the most frequent first."""
     return _sorted(
         {
-            why: Reason(count=count, first=list(listing.left_out.get(why, ())))
+            why: NamedCount(count=count, first=list(listing.left_out.get(why, ())))
             for why, count in listing.skipped.items()
             if count
         }
     )
 
 
-def of(listing: Listing) -> dict[str, Reason]:
+def of(listing: Listing) -> dict[str, NamedCount]:
     """Return all that a listing left out: what was no image, and what failed, by its code."""
     failures = listing.failures
     codes = zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True)
     return _sorted({**failed(codes), **skipped(listing)})
 
 
-def failed(pairs: Iterable[tuple[str, str]]) -> dict[str, Reason]:
+def failed(pairs: Iterable[tuple[str, str]]) -> dict[str, NamedCount]:
     """Return what failed by code, given codes and paths; the most frequent first."""
-    found: dict[str, Reason] = {}
+    found: dict[str, NamedCount] = {}
     for code, path in pairs:
-        own = found.setdefault(code, Reason(count=0, first=[]))
+        own = found.setdefault(code, NamedCount(count=0, first=[]))
         own["count"] += 1
         if own["count"] <= EXAMPLES:
             own["first"].append(path)
     return _sorted(found)
 
 
-def words(found: Mapping[str, Reason]) -> str:
+def words(found: Mapping[str, NamedCount]) -> str:
     """Return the reasons as one line: ``3 .txt (a.txt, b.txt, c.txt), 1 hidden (.DS_Store)``; empty without any."""
     said = [f"{own['count']:,} {shortened(why)}{_names(own)}" for why, own in list(found.items())[:REASONS]]
     if len(found) > REASONS:
@@ -57,12 +58,12 @@ def words(found: Mapping[str, Reason]) -> str:
     return ", ".join(said)
 
 
-def _names(own: Reason) -> str:
+def _names(own: NamedCount) -> str:
     if not own["first"]:
         return ""
     more = ", ..." if own["count"] > SHOWN else ""
     return f" ({', '.join(map(shortened, own['first'][:SHOWN]))}{more})"
 
 
-def _sorted(found: Mapping[str, Reason]) -> dict[str, Reason]:
+def _sorted(found: Mapping[str, NamedCount]) -> dict[str, NamedCount]:
     return dict(sorted(found.items(), key=lambda item: (-item[1]["count"], item[0])))

@@ -12,6 +12,7 @@ import pytest
 from buckets import Bucket, made
 from websites import Page, web
 
+from cvjobs.common import rules
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.sources.listing import list_source
 from cvjobs.sources.reader import MAX_BYTES, RemoteSource, Unreadable, open_source
@@ -68,9 +69,14 @@ def test_a_prefix_is_listed_by_the_rules_of_a_folder(bucket: Bucket, tmp_path: P
     bucket.upload(tmp_path / "photos", "photos")
     bucket.put("photos2/other.jpg", b"x")
     bucket.put("photos/folder", b"")  # what some tools make for folders
+    before = list_source(bucket.url("photos"), bucket.settings, rules=rules.FIRST)
+    local = list_source(str(tmp_path / "photos"), rules=rules.FIRST)
+    assert paths(before) == paths(local) == ["a.jpg", "b.PNG", "sub/c.webp", "sub/deep/d.tiff"]
+    assert before.skipped == local.skipped == {"hidden": 4, ".txt": 2, "no extension": 1}
     found, local = listed(bucket, bucket.url("photos")), list_source(str(tmp_path / "photos"))
-    assert paths(found) == paths(local) == ["a.jpg", "b.PNG", "sub/c.webp", "sub/deep/d.tiff"]
-    assert found.skipped == local.skipped == {"hidden": 4, ".txt": 2, "no extension": 1}
+    assert paths(found) == paths(local) == ["_h.jpg", "a.jpg", "b.PNG", "sub/_f/g.jpg", "sub/c.webp", "sub/deep/d.tiff"]
+    assert found.skipped == local.skipped == {"hidden": 2, ".txt": 2, "no extension": 1}
+    assert found.left_out == local.left_out
     assert sorted(found.images["image_id"].to_pylist()) == sorted(local.images["image_id"].to_pylist())
     assert found.images.schema == local.images.schema
     assert (found.source, found.root) == (bucket.url("photos"), bucket.url("photos"))
@@ -120,8 +126,11 @@ def test_a_glob(bucket: Bucket, tmp_path: Path, pattern: str, expected: list[str
         bucket.put(f"a/{name}", name.encode())
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / name).write_bytes(b"x")
+    before = list_source(bucket.url(pattern), bucket.settings, rules=rules.FIRST)
+    assert paths(before) == paths(list_source(f"{tmp_path}/{pattern}", rules=rules.FIRST)) == expected
     found, local = listed(bucket, bucket.url(pattern)), list_source(f"{tmp_path}/{pattern}")
-    assert paths(found) == paths(local) == expected
+    more = ["_d/x-5.jpg"] * (pattern in ("a/*/x-*.jpg", "a/**/*.jpg"))
+    assert paths(found) == paths(local) == sorted([*expected, *more])
     assert found.source == bucket.url(pattern)
     assert sorted(read(bucket, found)) == expected
 

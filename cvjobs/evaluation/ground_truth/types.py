@@ -9,7 +9,7 @@ from pathlib import Path
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics.objects import Truths
-from cvjobs.sources.reasons import Reason
+from cvjobs.sources.reasons import NamedCount
 
 
 class BadTruth(WrongUse):
@@ -30,7 +30,7 @@ class GroundTruth:
     format: str
     names: Sequence[str]
     endings: bool = True
-    left_out: Mapping[str, Reason] = field(default_factory=dict)
+    left_out: Mapping[str, NamedCount] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
