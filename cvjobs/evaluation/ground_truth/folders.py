@@ -18,7 +18,7 @@ def fits(path: Path) -> bool:
 
 def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: ARG001 - folders have names
     """Return the label of each image in a folder; raises BadTruth where one is in no subfolder."""
-    listing = list_source(str(path))
+    listing = list_source(str(path), links=True)
     paths: list[str] = listing.images["path"].to_pylist()
     for image in paths:
         if "/" not in image:
