@@ -58,6 +58,11 @@ def words(found: Mapping[str, NamedCount]) -> str:
     return ", ".join(said)
 
 
+def counted(own: NamedCount) -> str:
+    """Return one count as text: ``2 (a.jpg, b.jpg)``."""
+    return f"{own['count']:,}{_names(own)}"
+
+
 def _names(own: NamedCount) -> str:
     if not own["first"]:
         return ""

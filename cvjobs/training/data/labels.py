@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from cvjobs.common import rules as newest
 from cvjobs.common.errors import WrongUse
+from cvjobs.sources.left_out import EXAMPLES
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
 from cvjobs.training.data import class_naming
@@ -42,7 +44,8 @@ class Split:
 class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
-    ``unlabelled`` counts the images that have no label or belong to no split; ``respelt`` are the labels that are
+    ``unlabelled`` counts the images that have no label or belong to no split, ``unlabelled_first`` are the paths of the
+    first; ``respelt`` are the labels that are
     another spelling of a class, as ``Cat: cat``.
     """
 
@@ -51,6 +54,7 @@ class LabelledImages:
     multilabel: bool
     splits: dict[str, Split]
     unlabelled: int
+    unlabelled_first: tuple[str, ...] = ()
     respelt: tuple[str, ...] = ()
 
     def failed(self, decoded: Mapping[str, Sized]) -> int:
@@ -110,6 +114,7 @@ def label(listing: Listing, share: float, rules: int = newest.LABELS) -> Labelle
         multilabel=multilabel,
         splits=found,
         unlabelled=images.num_rows - used,
+        unlabelled_first=_left(listing, found),
         respelt=respelt,
     )
 
@@ -128,8 +133,20 @@ def unlabelled(listing: Listing, share: float, rules: int = newest.LABELS) -> La
     found = _parted(listing, chosen, np.ones(len(chosen), bool), lambda rows: np.zeros(len(rows), np.int64))
     used = sum(map(len, found.values()))
     return LabelledImages(
-        listing=listing, classes=(), multilabel=False, splits=found, unlabelled=images.num_rows - used
+        listing=listing,
+        classes=(),
+        multilabel=False,
+        splits=found,
+        unlabelled=images.num_rows - used,
+        unlabelled_first=_left(listing, found),
     )
+
+
+def _left(listing: Listing, splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return the paths of the first images that are in no split."""
+    used = {path for split in splits.values() for path in split.rows["path"].to_pylist()}
+    left = (path for path in listing.images["path"].to_pylist() if path not in used)
+    return tuple(itertools.islice(left, EXAMPLES)) if len(used) < listing.images.num_rows else ()
 
 
 def _parted(
