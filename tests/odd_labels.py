@@ -67,7 +67,7 @@ def text(random: np.random.Generator, printable: bool = False) -> str:
         word = str(random.choice(WORDS))
         word = str(random.choice([word, word.upper(), word.title(), word.replace(" ", "_")]))
         word = f"{random.choice(AROUND)}{word}{random.choice(AROUND)}"
-    word = unicodedata.normalize(str(random.choice(["NFC", "NFD"])), word)
+    word = unicodedata.normalize("NFC" if random.random() < 0.5 else "NFD", word)
     return word.encode("utf-8", "ignore").decode() if printable else word
 
 
