@@ -14,6 +14,15 @@ _MISSING = frozenset({"nan", "<na>"})  # what tables of numbers write as text wh
 _WHOLE = re.compile(r"([+-]?(?:0|[1-9][0-9]*))\.0+")
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\x00"  # marks that stand before or after a text and cannot be seen
 _SEVERAL = "|"
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}  # fmt: skip
 _TEXTS = (str, bytes, bytearray, memoryview)
 
 
@@ -30,6 +39,11 @@ def text(cell: Any) -> str:
     if isinstance(cell, _TEXTS[1:]):
         return bytes(cell).decode(errors="backslashreplace")
     return "" if cell is None else str(cell)
+
+
+def split(name: str) -> str:
+    """Return the split that a word means: ``train``, ``val`` or ``test``, empty for none."""
+    return _SPLITS.get(name.lower(), "")
 
 
 def label(cell: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cvjobs.common.formatting import without_controls
 
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)  # what most paths are, and is as it is
 _BETWEEN = re.compile(r"\\x5c|\\(?!x[89a-f][0-9a-f])")  # a backslash, as text or as it is, but no invalid byte
 
 
@@ -94,6 +95,8 @@ def comparable(path: str) -> str:
 
     Unicode is composed, folders are parted by ``/``, and what leads nowhere (``.``, ``//``, ``x/..``) is left out.
     """
+    if _PLAIN.fullmatch(path):
+        return path
     shown = without_controls(path.strip().removeprefix("file://"))
     plain = unicodedata.normalize("NFC", _BETWEEN.sub("/", shown))
     return posixpath.normpath(plain).lstrip("/") if plain else ""

@@ -109,7 +109,7 @@ def pair_images(truth: Sequence[str], endings: bool, rows: Sequence[str], failed
     ways: tuple[Callable[[str], str], ...] = (comparable, _stem)
     for way in ways:
         if len(truth) and not taken.all() and (place < 0).any():
-            _pair([way(name) for name in truth], [way(name) for name in given], place, taken)
+            _pair(truth, given, way, place, taken)
     if given and len(truth) and (place < 0).all():
         raise WrongUse(
             f"No image of the predictions is in the truth: it knows {_some(truth)}, "
@@ -128,9 +128,13 @@ def by_place(place: Ints, truth: Sequence[str], given: Sequence[str]) -> Images:
     return Images(place=place, truth=len(truth), failed=0, unpaired=_unpaired(truth, given, place, len(place)))
 
 
-def _pair(truth: Sequence[str], given: Sequence[str], place: Ints, taken: Bools) -> None:
+def _pair(truth: Sequence[str], given: Sequence[str], way: Callable[[str], str], place: Ints, taken: Bools) -> None:
     """Pair what is left: by the whole name, then by its last parts, as many as both have, at last by one."""
-    sides = [name.split("/") for name in truth], [name.split("/") for name in given]
+    free = [truth[at] for at in np.flatnonzero(~taken)], [given[at] for at in np.flatnonzero(place < 0)]
+    bases = [{way(name).rpartition("/")[2] for name in names} for names in free]
+    if bases[0].isdisjoint(bases[1]):
+        return
+    sides = [way(name).split("/") for name in truth], [way(name).split("/") for name in given]
     for length in (0, *range(min(max(map(len, side)) for side in sides), 0, -1)):
         ours, theirs = (_alone("/".join(parts[-length:]) if len(parts) >= length else "" for parts in s) for s in sides)
         for name, number in theirs.items():
@@ -178,13 +182,14 @@ def _reasons(left: Sequence[str], own: Sequence[str], others: Sequence[str], pla
     reasons: dict[str, list[str]] = {plain: [], "ambiguous": [], "repeated": []}
     if not left:
         return reasons
-    ends = {end for name in others for end in _ends(_stem(name))}
-    whole = set(map(_stem, others))
+    bases = {_stem(name).rpartition("/")[2] for name in left}
+    near = {stem for stem in map(_stem, others) if stem.rpartition("/")[2] in bases}
+    ends = {end for stem in near for end in _ends(stem)}
     counts = Counter(map(comparable, own))
     for name in left:
         if counts[comparable(name)] > 1:
             reasons["repeated"].append(name)
-        elif _stem(name) in ends or not whole.isdisjoint(_ends(_stem(name))):
+        elif _stem(name) in ends or not near.isdisjoint(_ends(_stem(name))):
             reasons["ambiguous"].append(name)
         else:
             reasons[plain].append(name)

@@ -20,6 +20,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.align import Images, pair_images
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
+from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.result import Evaluation
 from cvjobs.networks import class_names
 
@@ -213,6 +214,19 @@ def test_wordnet_names_every_class_of_torchvision_and_timm() -> None:
         "crane (n02012849)": "n02012849",
         "Tinca tinca": "n01440764",
     }
+
+
+def test_folders_of_splits_hold_the_classes(tmp_path: Path) -> None:
+    names = ("val/cat/1.jpg", "test/dog/1.jpg", "Train/cat/2.jpg")
+    for name in names:
+        (tmp_path / "truth" / name).parent.mkdir(parents=True)
+        (tmp_path / "truth" / name).write_bytes(b"never opened")
+    predictions = classified(tmp_path / "labels", {name: name.split("/")[1] for name in names})
+    assert judged(predictions, tmp_path / "truth", tmp_path / "out").metrics["top-1"] == 1
+    (tmp_path / "truth/val/cat/1.jpg").rename(tmp_path / "truth/val/1.jpg")
+    found = ground_truth_open.read(str(tmp_path / "truth"), "classify")
+    assert isinstance(found, LabelTruth)
+    assert set(found.labels) == {"val", "test", "Train"}
 
 
 def test_what_the_listing_of_a_truth_left_out_is_said(tmp_path: Path) -> None:

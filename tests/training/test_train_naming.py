@@ -94,6 +94,12 @@ def test_cells_that_hold_no_label_are_refused_in_a_sentence(tmp_path: Path, cell
         named(listed(tmp_path, cells))
 
 
+def test_a_class_whose_name_has_two_lines_is_refused_in_one(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse) as refused:
+        named(images(tmp_path, "A\nB/1.png", "A\nB/2.png"))
+    assert "has one class, A\\x0aB: training needs" in str(refused.value)
+
+
 def test_spellings_of_a_class_are_said(tmp_path: Path) -> None:
     found = named(
         images(tmp_path, *(f"{name}/{n}.png" for name in ("Cat", "cat", "dog ") for n in range(6 + len(name))))

@@ -23,5 +23,8 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: 
     for image in paths:
         if "/" not in image:
             raise BadTruth(path / image, None, "is in no folder of a class: give each class a folder")
-    labels = [class_labels.clean(image.partition("/")[0]) for image in paths]
+    parts = [image.split("/") for image in paths]
+    # Folders of splits, as those that `cvjobs train` takes, hold the folders of the classes.
+    at = int(all(class_labels.split(class_labels.clean(own[0])) and len(own) > 2 for own in parts))
+    labels = [class_labels.clean(own[at]) for own in parts]
     return LabelTruth(format="folders", names=paths, labels=labels, left_out=reasons.of(listing))

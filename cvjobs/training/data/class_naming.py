@@ -15,15 +15,6 @@ Names = list[tuple[str, ...]]
 UNSAID, NONE = "", "-"
 """The splits of an image of which none is said, and of one that belongs to none."""
 SHOWN = 3
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}  # fmt: skip
 
 
 def by_folders(listing: Listing, version: int) -> tuple[Names, list[str]]:
@@ -49,7 +40,7 @@ def splits_by_folders(listing: Listing, version: int) -> list[str]:
 
 
 def _split_of(folder: str, version: int) -> str:
-    return _SPLITS.get((class_labels.clean(folder) if version > rules.FIRST else folder).lower(), "")
+    return class_labels.split(class_labels.clean(folder) if version > rules.FIRST else folder)
 
 
 def _others(parts: Sequence[Sequence[str]]) -> list[str]:
@@ -118,13 +109,13 @@ def splits_by_column(listing: Listing, version: int) -> list[str]:
         said = [text(value).lower() for value in images["split"].to_pylist()]
     except TypeError:
         raise WrongUse(f"The column `split` of {listing.source} has lists: write train, val or test.") from None
-    unknown = Counter(value for value in said if value and value not in _SPLITS)
+    unknown = Counter(value for value in said if value and not class_labels.split(value))
     if unknown:
         raise WrongUse(
             f"The list {listing.source} has the split {next(iter(unknown))!r}: write train, val or test, or leave "
             "the column out."
         )
-    return [_SPLITS.get(value, UNSAID) for value in said]
+    return [class_labels.split(value) or UNSAID for value in said]
 
 
 def _first_names(value: object, multilabel: bool) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cvjobs.common import rules as newest
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import shortened
 from cvjobs.sources.left_out import EXAMPLES
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
@@ -97,7 +98,7 @@ def label(listing: Listing, share: float, rules: int = newest.LABELS) -> Labelle
     classes = sorted({name for own in names for name in own})
     if len(classes) < 2:
         raise WrongUse(
-            f"{listing.source} has {'one class, ' + classes[0] if classes else 'no classes'}: "
+            f"{listing.source} has {'one class, ' + shortened(classes[0]) if classes else 'no classes'}: "
             "training needs at least two, as folders of their names or in a column `label`."
         )
     number = {name: i for i, name in enumerate(classes)}
