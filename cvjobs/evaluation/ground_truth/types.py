@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.metrics.objects import Truths
+from cvjobs.evaluation.metrics.objects import Id, Truths
 
 
 class BadTruth(WrongUse):
@@ -23,12 +23,13 @@ class BadTruth(WrongUse):
 class GroundTruth:
     """The images that a truth knows, by name relative to where it starts.
 
-    With ``endings`` false the names come without ``.jpg`` and the like.
+    With ``endings`` false the names come without ``.jpg`` and the like. ``notes`` are sentences on what was left out.
     """
 
     format: str
     names: Sequence[str]
     endings: bool = True
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,7 +45,7 @@ class ObjectTruth(GroundTruth):
     objects: Truths
     categories: list[Category]
     named: bool = True
-    numbers: Sequence[int] = ()
+    numbers: Sequence[Id] = ()
     relative: bool = False
 
 
