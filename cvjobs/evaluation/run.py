@@ -15,6 +15,7 @@ from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput, ResultsFile, open_predictions
 from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.evaluation.void import Void
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
@@ -27,14 +28,14 @@ def evaluate(
     *,
     out: str | None,
     names: Sequence[str],
-    ignore: int,
+    void: Void,
     options: Options,
     say: Callable[[str], None],
 ) -> Evaluation:
     """Evaluate, leave ``eval.json`` and ``eval.html`` in ``out``, and return the numbers.
 
-    ``names`` are those of the truth's classes, ``ignore`` is the class id of pixels that do not count; ``say`` is told
-    what is going on. Raises CvjobsError.
+    ``names`` are those of the truth's classes, ``void`` is the value of pixels that do not count; ``say`` is told what
+    is going on. Raises CvjobsError.
     """
     say("reading")
     given = open_predictions(predictions, options)
@@ -51,7 +52,7 @@ def evaluate(
     )
     say("evaluating")
     with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
-        found, show = _judged(given, known, sides, ignore, options)
+        found, show = _judged(given, known, sides, void, options)
     say("writing")
     _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
     _write(store, PAGE, page(found, show))
@@ -59,13 +60,13 @@ def evaluate(
 
 
 def _judged(
-    given: EvaluatedOutput | ResultsFile, known: GroundTruth, sides: Sides, ignore: int, options: Options
+    given: EvaluatedOutput | ResultsFile, known: GroundTruth, sides: Sides, void: Void, options: Options
 ) -> tuple[Evaluation, Show]:
     if isinstance(known, ObjectTruth):
         return detect.evaluate(given, known, sides, options)
     assert isinstance(given, EvaluatedOutput), "a file of results has boxes or masks"
     if isinstance(known, PixelTruth):
-        return semantic.evaluate(given, known, sides, ignore, options)
+        return semantic.evaluate(given, known, sides, void, options)
     assert isinstance(known, LabelTruth)
     return classify.evaluate(given, known, sides, options)
 

@@ -94,9 +94,10 @@ def metrics(evaluation: Any) -> Record:
 SAME = {
     "ids above 2^53": numbered(lambda id_: BIG + id_),
     "ids that one float stands for": numbered(lambda id_: BIG - 1 + (id_ - 7)),
-    "ids above 2^64": numbered(lambda id_: (1 << 90) + id_),
+    "ids just below 2^64": numbered(lambda id_: (1 << 64) - id_),
     "ids that are whole floats": numbered(float),
     "ids that are text of digits": numbered(str),
+    "ids that are text of many digits": numbered(lambda id_: str((1 << 90) + id_)),
     "ids that are text": numbered(lambda id_: f"000a{id_}f"),
     "ids with zeros before them": numbered(lambda id_: f"{id_:06}"),
     "annotations whose ids are text": annotations()

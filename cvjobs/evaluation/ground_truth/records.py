@@ -15,8 +15,9 @@ from cvjobs.evaluation.metrics.objects import Id, Ints
 
 Record = dict[str, Any]
 LARGEST_ID = 1 << 62
+LARGEST_WHOLE = 1 << 64  # of an id that only names something
 EXACT = 1 << 53  # floats below hold every whole number
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,39})")
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,19})")
 
 
 def load(path: Path) -> Any:
@@ -37,7 +38,10 @@ def ids(path: Path, records: Sequence[Record], what: str, key: str) -> list[Id]:
     A whole number is an integer, also as ``7.0`` or ``"7"``; other text stays text.
     """
     given: list[Any] = [record.get(key) if isinstance(record, dict) else None for record in records]
-    if set(map(type, given)) <= {int}:
+    if (
+        set(map(type, given)) <= {int}
+        and -LARGEST_WHOLE < min(given, default=0) <= max(given, default=0) < LARGEST_WHOLE
+    ):
         return given
     found = [_identity(value) for value in given]
     if None in found:
@@ -47,9 +51,10 @@ def ids(path: Path, records: Sequence[Record], what: str, key: str) -> list[Id]:
 
 def _identity(value: Any) -> Id | None:
     if isinstance(value, str):
-        return int(value) if _WHOLE.fullmatch(value.strip()) else value.strip() or None
+        text = value.strip()
+        return int(text) if _WHOLE.fullmatch(text) and abs(int(text)) < LARGEST_WHOLE else text or None
     if isinstance(value, int):
-        return int(value)
+        return int(value) if abs(value) < LARGEST_WHOLE else None
     if isinstance(value, float) and value.is_integer():
         # Above that, digits are lost: equal to what lost the same ones, and to no integer.
         return int(value) if abs(value) < EXACT else repr(value)
