@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -44,18 +45,18 @@ def named(folder: Path, name: str) -> list[Path]:
     return sorted(found)
 
 
-def any_below(folder: Path, ending: str) -> bool:
-    """Return whether a folder, or a folder in it, has a file with an ending; looks two levels deep.
+def any_below(folder: Path, ending: str, levels: float = math.inf) -> bool:
+    """Return whether a folder, or one in it down to some levels, has a file with an ending that is not hidden.
 
     Raises BadTruth where one of the folders cannot be listed.
     """
-    try:
-        places = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
-        places += [entry for place in places[1:] for entry in place.iterdir() if entry.is_dir()]
-        return any(name.lower().endswith(ending) for place in places for name in os.listdir(place))
-    except OSError as error:
-        _unlisted(error)
-        raise
+    top = len(folder.parts)
+    for where, inside, names in os.walk(folder, onerror=_unlisted):
+        if any(name.lower().endswith(ending) and not name.startswith(".") for name in names):
+            return True
+        deeper = len(Path(where).parts) - top < levels
+        inside[:] = [name for name in inside if deeper and not name.startswith(".")]
+    return False
 
 
 def _unlisted(error: OSError) -> None:

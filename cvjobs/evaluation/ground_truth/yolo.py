@@ -22,12 +22,16 @@ from cvjobs.sources.listing import list_source
 
 LABELS, IMAGES = "labels", "images"
 NO_LABELS = ("classes.txt", "readme.txt", "license.txt")
+NEAR = 2  # levels of folders
 SHOWN = 3
 
 
 def fits(path: Path) -> bool:
-    """Return whether a place is a folder with txt files."""
-    return path.is_dir() and folder_files.any_below(path, ".txt") and not folder_files.any_below(path, ".xml")
+    """Return whether a place is a folder with txt files, and none of XML as far down."""
+    return path.is_dir() and any(
+        folder_files.any_below(path, ".txt", levels) and not folder_files.any_below(path, ".xml", levels)
+        for levels in (NEAR, math.inf)
+    )
 
 
 def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - boxes are evaluated
@@ -38,8 +42,9 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
     stems: list[str] = []
     rows: list[tuple[int, int, list[float]]] = []
     aside: list[Path] = []
-    for folder, file in [(folder, file) for folder in folders for file in folder_files.below(folder.place, ".txt")]:
-        stem = folder.prefix + folder_files.name_of(file, folder.place)
+    texts = [(folder, file) for folder in folders for file in folder_files.below(folder.place, ".txt")]
+    for beside, file in texts:
+        stem = beside.prefix + folder_files.name_of(file, beside.place)
         if file.name.lower() in NO_LABELS:
             continue
         if stem not in empty and not _hold_labels(file):
@@ -129,7 +134,7 @@ def _are_numbers(words: Sequence[str]) -> bool:
         return False
 
 
-def _objects(file: Path, lines: Sequence[Sequence[str]], classes: int, points: int) -> list[tuple[int, list[float]]]:
+def _objects(file: Path, classes: int, points: int) -> list[tuple[int, list[float]]]:
     found = []
     for line, words in enumerate(_lines(file), 1):
         if not words:
