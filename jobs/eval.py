@@ -46,14 +46,22 @@ class Config:
         ),
     ] = None
     ignore: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="The class id of pixels that do not count, in a truth of masks.",
+            help="The class id of pixels that do not count, in a truth of masks.  [default: 255]",
             rich_help_panel="Model, data and size",
         ),
-    ] = 255
+    ] = None
+    void: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|N",
+            help="The same, or none where all pixels count; asked for where 255 may be a class.  [default: --ignore]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     storage_option: StorageOptions = ()
     json: Json = False
 
@@ -62,6 +70,7 @@ def call(config: Config) -> Evaluation:
     """Evaluate and return what was found; its ``metrics`` are by name."""
     from cvjobs.common.progress import Progress
     from cvjobs.evaluation.run import evaluate
+    from cvjobs.evaluation.void import chosen
     from cvjobs.networks import class_names
     from cvjobs.storage.storage_options import parse_options
 
@@ -72,7 +81,7 @@ def call(config: Config) -> Evaluation:
             config.truth,
             out=config.out,
             names=names,
-            ignore=config.ignore,
+            void=chosen(config.ignore, config.void),
             options=parse_options(config.storage_option),
             say=progress.say,
         )

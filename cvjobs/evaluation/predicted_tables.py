@@ -134,7 +134,7 @@ def _boxes(table: LabelTable) -> ResultsFile:
             score=score,
             masks=masks if masked else None,
         ),
-        numbers=np.arange(len(images)),
+        numbers=list(range(len(images))),
         known_sizes=np.array(sizes) if sizes and all(map(all, sizes)) else None,
     )
 

@@ -75,7 +75,20 @@ class Evaluation:
         counted = (
             f"{known['truth']:,} image{'' if known['truth'] == 1 else 's'}, {known['evaluated']:,} with predictions"
         )
-        return ", ".join([counted, *left])
+        ignored = self.more.get("ignored")
+        void = [f"{_share(ignored['share'])} of the pixels ignored{_value(ignored['value'])}"] if ignored else []
+        return ", ".join([counted, *left, *void])
+
+
+def _share(share: float) -> str:
+    """Return a share in percent; what is not nothing, and what is not all, stays visible."""
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return "<0.1%" if share < 0.001 else ">99.9%" if share > 0.999 else f"{share:.1%}"
+
+
+def _value(value: int | None) -> str:
+    return "" if value is None else f" ({value})"
 
 
 def figure(value: Any) -> str:

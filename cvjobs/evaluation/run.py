@@ -17,6 +17,7 @@ from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile, open_predictions
 from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.evaluation.void import Void
 from cvjobs.sources import reasons
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
@@ -31,14 +32,14 @@ def evaluate(
     *,
     out: str | None,
     names: Sequence[str],
-    ignore: int,
+    void: Void,
     options: Options,
     say: Callable[[str], None],
 ) -> Evaluation:
     """Evaluate, leave ``eval.json`` and ``eval.html`` in ``out``, and return the numbers.
 
-    ``names`` are those of the truth's classes, ``ignore`` is the class id of pixels that do not count; ``say`` is told
-    what is going on. Raises CvjobsError.
+    ``names`` are those of the truth's classes, ``void`` is the value of pixels that do not count; ``say`` is told what
+    is going on. Raises CvjobsError.
     """
     say("reading")
     table = Path(os.path.expanduser(predictions))
@@ -56,7 +57,7 @@ def evaluate(
     )
     say("evaluating")
     with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
-        found, show = _judged(given, known, sides, ignore, options)
+        found, show = _judged(given, known, sides, void, options)
     if known.left_out:
         notes = [*found.notes, f"left out of the truth: {reasons.words(known.left_out)}"]
         found = replace(found, notes=notes, left_out=known.left_out)
@@ -66,13 +67,13 @@ def evaluate(
     return found
 
 
-def _judged(given: Given, known: GroundTruth, sides: Sides, ignore: int, options: Options) -> tuple[Evaluation, Show]:
+def _judged(given: Given, known: GroundTruth, sides: Sides, void: Void, options: Options) -> tuple[Evaluation, Show]:
     if isinstance(known, ObjectTruth):
         assert not isinstance(given, LabelFile), "it has labels"
         return detect.evaluate(given, known, sides, options)
     if isinstance(known, PixelTruth):
         assert isinstance(given, EvaluatedOutput), "a file has boxes, masks of objects or labels"
-        return semantic.evaluate(given, known, sides, ignore, options)
+        return semantic.evaluate(given, known, sides, void, options)
     assert isinstance(known, LabelTruth)
     assert not isinstance(given, ResultsFile), "it has boxes or masks"
     return classify.evaluate(given, known, sides, options)
