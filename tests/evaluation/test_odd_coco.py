@@ -91,7 +91,7 @@ def metrics(evaluation: Any) -> Record:
     return {**evaluation.metrics, **{c["name"]: (c["truths"], c["AP"]) for c in evaluation.classes}}
 
 
-SAME = {
+SAME: dict[str, Any] = {
     "ids above 2^53": numbered(lambda id_: BIG + id_),
     "ids that one float stands for": numbered(lambda id_: BIG - 1 + (id_ - 7)),
     "ids just below 2^64": numbered(lambda id_: (1 << 64) - id_),
@@ -207,7 +207,9 @@ def test_without_categories_classes_go_by_number(found: Path, tmp_path: Path) ->
 
 def test_a_crowd_that_is_true_may_be_found_or_not(found: Path, tmp_path: Path) -> None:
     for value in (True, 1, 1.0, "1"):
-        assert [c["truths"] for c in said(found, each(iscrowd=value), tmp_path).classes] == [0, 0]
+        got = said(found, each(iscrowd=value), tmp_path)
+        assert [c["truths"] for c in got.classes] == [0, 0]
+        assert "objects that may be found or not, as they are crowds or difficult: 3 of 3" in got.notes
 
 
 def test_categories_of_one_name_are_one_class(found: Path, tmp_path: Path) -> None:
