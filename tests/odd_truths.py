@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,16 @@ def _other_fields(annotation: Record, of: Scene, random: Random) -> None:
         annotation |= {"attributes": {"occluded": False}, "ignore": 0, "keypoints": [], "score": None}
 
 
+def results(of: Scene) -> bytes:
+    """Return a file of results that finds all of the scene, as `coco` numbers it."""
+    plain = _plain_coco(of)
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    mask = np.zeros((of.height, of.width), bool)
+    outline = {"size": [of.height, of.width], "counts": rle.encode(mask, (0, 0), mask.shape)}
+    said = [{key: annotation[key] for key in keys} | {"score": 0.5} for annotation in plain["annotations"]]
+    return json.dumps([{**record, "segmentation": outline} for record in said]).encode()
+
+
 def yolo(of: Scene, folder: Path, random: Random | None = None) -> None:
     """Write the scene as a folder of YOLO's labels."""
     odd = random is not None
@@ -169,7 +180,8 @@ def _line(class_: int, box: list[float], random: Random | None) -> str:
     numbers = one(random, box, corners, [*box, 0.5])
     name = one(random, str(class_), f"{class_:.1e}", f"{float(class_)}", f"{class_:02}")
     form = one(random, "{:.9f}", "{:.18e}", "{:.12g}")
-    return one(random, " ", "\t", "  ").join([name, *map(form.format, numbers)]) + "\n"
+    gap = str(one(random, " ", "\t", "  "))
+    return gap.join([name, *map(form.format, numbers)]) + "\n"
 
 
 def _yaml(classes: Sequence[str], random: Random | None) -> bytes:
@@ -229,7 +241,8 @@ def masks(of: dict[str, Pixels], folder: Path, random: Random | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     whole = random is not None and chance(random, 0.3)
     for name, pixels in of.items():
-        image, options = Image.fromarray(pixels), {}
+        image = Image.fromarray(pixels)
+        options: Record = {}
         if random is not None:
             way = one(random, "plain", "palette", "deep", "bits", "interlaced")
             if way == "palette":
@@ -269,11 +282,17 @@ def spoil_json(content: bytes, random: Random) -> bytes:
 
 def _somewhere(whole: Any, random: Random) -> tuple[Any, Any]:
     """Return a container within nested ones and a key in it; None where the whole is no container."""
-    within, key = None, None
-    while isinstance(whole, (dict, list)) and whole and (key is None or chance(random, 0.8)):
-        within, key = whole, one(random, *(whole if isinstance(whole, dict) else range(len(whole))))
-        whole = within[key]
-    return within, key
+    places = list(_places(whole))
+    return one(random, *places) if places else (None, None)
+
+
+def _places(whole: Any) -> Iterator[tuple[Any, Any]]:
+    for key in list(whole) if isinstance(whole, dict) else range(len(whole)) if isinstance(whole, list) else ():
+        yield whole, key
+        if not (isinstance(whole[key], list) and len(whole[key]) > 9):  # long ones are as good as one of their numbers
+            yield from _places(whole[key])
+        else:
+            yield whole[key], len(whole[key]) // 2
 
 
 WORDS = [
@@ -283,11 +302,14 @@ WORDS = [
 
 
 def spoil_text(content: bytes, random: Random) -> bytes:
-    """Return text with some words replaced, removed or put in."""
+    """Return text with some words or numbers replaced, removed or put in."""
     text = content.decode(errors="replace")
-    for _ in range(int(random.integers(1, 5))):
+    for _ in range(int(random.integers(1, 3))):
         begin = int(random.integers(len(text) + 1))
         end = min(begin + int(random.integers(0, 12)), len(text))
+        numbers = list(re.finditer(r"-?[0-9][0-9.e+-]*", text))
+        if numbers and chance(random, 0.6):
+            begin, end = one(random, *numbers).span()
         text = text[:begin] + one(random, *WORDS) + text[end:]
     return text.encode(errors="replace")
 

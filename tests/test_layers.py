@@ -82,6 +82,7 @@ SHARED_BY_PLUGINS = {
     "evaluation.ground_truth.types",
     "evaluation.ground_truth.open",
     "evaluation.ground_truth.folder_files",
+    "evaluation.ground_truth.records",
     "operations.doctor.examine",
     "operations.doctor.finding",
 }

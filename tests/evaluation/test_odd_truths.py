@@ -106,13 +106,18 @@ def test_spoilt_truths_are_sentences(
     seeds: Seeds, tmp_path: Path, ready: tuple[Scene, Path, Path, dict[str, Pixels], Path]
 ) -> None:
     of, plain, outlined, maps, seen = ready
-    for seed in seeds(12):
+    for seed in seeds(20):
         random = np.random.default_rng(seed)
         root = tmp_path / str(seed)
         given = odd_truths.one(random, plain, outlined)
-        kind = odd_truths.one(random, "json", "json", "bytes", "yolo", "voc", "masks")
+        kind = odd_truths.one(random, "json", "json", "results", "bytes", "yolo", "voc", "masks")
+        root.mkdir()
+        if kind == "results":
+            (root / "t.json").write_bytes(odd_truths.coco(of))
+            (root / "found.json").write_bytes(odd_truths.spoil_json(odd_truths.results(of), random))
+            tried(root / "found.json", root / "t.json", tmp_path / "out")
+            continue
         if kind in ("json", "bytes"):
-            root.mkdir()
             content = odd_truths.coco(of, random if kind == "bytes" else None)
             way = odd_truths.spoil_bytes if kind == "bytes" else odd_truths.spoil_json
             (root / "t.json").write_bytes(way(content, random))

@@ -10,10 +10,11 @@ import numpy as np
 from faster_coco_eval.core import mask as rles
 
 from cvjobs.common.categories import Category
-from cvjobs.evaluation.ground_truth.records import Record, column, ids, load, numbers, positions
+from cvjobs.evaluation.ground_truth.records import SHOWN, Record, column, ids, load, numbers, positions
 from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
 from cvjobs.evaluation.metrics.objects import Bools, Floats, Id, Ints, Rle, Truths
 from cvjobs.images.decode import MAX_SIDE
+from cvjobs.images.masks import rle as image_masks_rle
 
 
 def fits(path: Path) -> bool:
@@ -104,7 +105,7 @@ def _categories(path: Path, records: Any, used: Ints) -> tuple[list[Category], l
         before = last.setdefault(category.id, category)
         if before.name != category.name:
             notes.append(
-                f"the truth names category {category.id} {before.name!r} and {category.name!r}: "
+                f"the truth names category {category.id} {before.name[:SHOWN]!r} and {category.name[:SHOWN]!r}: "
                 "the last name counts, as in COCO's API"
             )
         last[category.id] = category
@@ -182,7 +183,8 @@ def rle(path: Path, what: str, outline: Any, size: tuple[int, int]) -> Rle:
             merged: Rle = rles.merge(rles.frPyObjects([p.tolist() for p in points], *size))
             return merged
     except Exception as error:
-        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({error})") from error
+        why = " ".join(str(error).split())[:SHOWN]
+        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({why})") from error
     raise BadTruth(path, None, f"has no usable segmentation in {what}")
 
 
@@ -192,9 +194,21 @@ def _lengths(outline: Record, size: tuple[int, int] = (0, 0)) -> Rle:
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise ValueError(f"its size is {height} x {width}")
     if min(size) > 0 and (height, width) != tuple(size):
-        raise ValueError(f"it is of {height} rows and {width} columns, its image of {size[0]} and {size[1]}")
+        raise ValueError(f"{height} rows and {width} columns in an image of {size[0]} and {size[1]}")
     counts = outline["counts"]
     if isinstance(counts, list):
-        lengths: Rle = rles.frPyObjects({"size": [height, width], "counts": [int(n) for n in counts]}, height, width)
-        return lengths
+        lengths = [int(count) for count in counts]
+        left = height * width - sum(lengths)
+        made: Rle = rles.frPyObjects({"size": [height, width], "counts": _whole(lengths, left)}, height, width)
+        return made
+    image_masks_rle.runs(counts, height, width)  # those of another sum are compared for ever
     return {"size": [height, width], "counts": counts.encode("ascii")}
+
+
+def _whole(lengths: list[int], left: int) -> list[int]:
+    """Return run lengths with the last run of zeros, which some tools leave out; raises ValueError."""
+    if left < 0 or min(lengths, default=0) < 0:
+        raise ValueError("the run lengths are not those of its size")
+    if len(lengths) % 2:
+        return [*lengths[:-1], lengths[-1] + left]
+    return [*lengths, left] if left else lengths

@@ -16,6 +16,7 @@ from cvjobs.evaluation.metrics.objects import Id, Ints
 Record = dict[str, Any]
 LARGEST_ID = 1 << 62
 LARGEST_WHOLE = 1 << 64  # of an id that only names something
+SHOWN = 80  # letters of what a file holds in a sentence
 EXACT = 1 << 53  # floats below hold every whole number
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,19})")
 
@@ -76,7 +77,7 @@ def positions(path: Path, known: Mapping[Id, int], found: Sequence[Id], what: st
     if -1 in at:
         at = [place_of(known, value) for value in found]
         if -1 in at:
-            unknown = found[at.index(-1)]
+            unknown = repr(found[at.index(-1)])[:SHOWN]
             raise BadTruth(path, None, f"has an annotation with the {what} {unknown}, which it does not describe")
     return np.array(at, np.int64)
 
