@@ -17,6 +17,7 @@ from cvjobs.config.options import (
     MOST_WORKERS,
     Address,
     Confine,
+    Exclude,
     Json,
     MaxErrorRate,
     MaxPixels,
@@ -171,6 +172,7 @@ class Config:
     ] = False
     storage_option: StorageOptions = ()
     confine: Confine = False
+    exclude: Exclude = ()
     json: Json = False
     address: Address = None
 
@@ -214,6 +216,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             overfit_check=config.overfit_check,
             storage=parse_options(config.storage_option),
             confine=config.confine,
+            exclude=config.exclude,
             address=config.address,
         )
         return run.train(request, decoder_server)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
+from cvjobs.common.rules import FIRST
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
@@ -59,9 +60,7 @@ class Labelled:
 def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelled:
     """Bring both sides to the truth's images and labels; raises WrongUse where nothing fits."""
     images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
-    spelt = Counter(class_labels.spelling(category.name) for category in predictions.categories)
-    apart = {c.name for c in predictions.categories if spelt[class_labels.spelling(c.name)] > 1}
-    own = class_labels.classes(truth.labels, apart)
+    own = _classes(truth, predictions) if predictions.rules > FIRST else {name: name for name in truth.labels}
     known = sorted(set(own.values()))
     numbers = all(label.isdecimal() and len(label) < 10 for label in known)
     categories = [Category(int(label) if numbers else at, label) for at, label in enumerate(known)]
@@ -94,6 +93,13 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
         most=TOP if most >= min(TOP, len(predictions.categories)) else most,
         respelt=class_labels.respelt(own),
     )
+
+
+def _classes(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> dict[str, str]:
+    """Return the class of each label of the truth; what the model tells apart is not brought together."""
+    spelt = Counter(class_labels.spelling(category.name) for category in predictions.categories)
+    apart = {c.name for c in predictions.categories if spelt[class_labels.spelling(c.name)] > 1}
+    return class_labels.classes(truth.labels, apart)
 
 
 def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:

@@ -11,7 +11,7 @@ from cvjobs.common.errors import limit
 from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.exclusion import EXCLUDED, Exclusion
 from cvjobs.sources.glob import Glob, Positions
-from cvjobs.sources.hidden import HIDDEN, MARKS, OURS, Hiding
+from cvjobs.sources.hidden import HIDDEN, MARKS, NOTED, OURS, Hiding
 from cvjobs.sources.left_out import LeftOut
 from cvjobs.sources.rows import CHUNK, FailureRows, ImageRows, failure_code
 
@@ -153,11 +153,12 @@ class Walk:
     def _pass_over(self, entry: os.DirEntry[bytes], prefix: bytes) -> None:
         """Go into a subfolder later (under a glob, ``_matching`` does); count anything else."""
         name = entry.name
-        if not self._glob and (reason := self._hiding.reason(name)):
-            self._hide(prefix, name, reason)
-            return
-        if name in MARKS:
-            self._marks.add(name)
+        if name.lower() in NOTED:
+            if not self._glob and (reason := self._hiding.reason(name)):
+                self._hide(prefix, name, reason)
+                return
+            if name in MARKS:
+                self._marks.add(name)
         try:
             if entry.is_dir(follow_symlinks=False):
                 self._stack.append((prefix + name + b"/", frozenset()))

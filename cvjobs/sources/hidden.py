@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvjobs.common import rules as versions
 
-HIDDEN, SYSTEM, OURS = "hidden", "system", "cvjobs output"  # reasons why something is skipped
+HIDDEN, SYSTEM, OURS = "hidden", "system", "output of cvjobs"  # reasons why something is skipped
 
 OWN = b"_cvjobs"  # in every output and index
 _MASKS = b".cvjobs-masks"  # in a folder of masks
@@ -24,6 +24,7 @@ _SYSTEM = frozenset(
         *(b"#snapshot", b"_nas_recycle_raid", b"picasa.ini", b"thumbnails-digikam.db"),
     }
 )
+NOTED = _SYSTEM | MARKS  # in lower case: no other name without a dot before it means anything here
 
 
 @dataclass(frozen=True)

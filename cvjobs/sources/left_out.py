@@ -22,8 +22,8 @@ class LeftOut:
 
     def add(self, reason: str, path: bytes) -> None:
         """Add one entry."""
-        self.counts[reason] += 1
-        if self.counts[reason] <= EXAMPLES:
+        count = self.counts[reason] = self.counts.get(reason, 0) + 1
+        if count <= EXAMPLES:
             self._names.setdefault(reason, []).append(path)
 
     def extend(self, reason: str, count: int, first: Iterable[bytes]) -> None:

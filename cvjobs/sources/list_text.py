@@ -27,7 +27,7 @@ _MARKS = {
 
 def refused(place: str, line: int, what: str) -> WrongUse:
     """Return the error about one line of a list."""
-    return WrongUse(f"Line {line:,} of the list {place} {what}: write the list anew, in UTF-8.")
+    return WrongUse(f"Line {line:,} of the list {place} {what}: correct that line, and write the list in UTF-8.")
 
 
 @contextmanager
@@ -124,7 +124,10 @@ def _flaw(
                     return began, "begins a quote that never ends"
                 if row and row != [_END] and not only_quotes:
                     if len(row) != len(names):
-                        return began, f"has {len(row):,} cells where the header has {len(names):,}"
+                        cells = "cell" if len(row) == 1 else "cells"
+                        return began, f"has {len(row):,} {cells} where the header has {len(names):,}"
+                    if len("".join(row).encode(errors="surrogateescape")) > BLOCK:
+                        return began, f"has more than the {BLOCK >> 20:,} MiB that a row may have"
                     for name, cell in zip(names, row, strict=True):
                         if name != column and not _is_utf8(cell):
                             return began, f"is not UTF-8 in the column {shortened(name)}"

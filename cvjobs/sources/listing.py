@@ -1,8 +1,8 @@
 """The listing of a source: every image of a folder, a glob, a file or a list, seen once before anything is read.
 
-``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``lists`` reads lists, ``locations`` looks at what
-they name, ``column_hash`` hashes their other columns and ``rows`` holds the columns. What an image *contains* is not
-looked at here.
+``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``hidden`` and ``exclusion`` say which do not
+count, ``lists`` and ``list_text`` read lists, ``locations`` looks at what they name, ``column_hash`` hashes their other
+columns, ``rows`` holds the columns and ``left_out`` what was passed over. What an image *contains* is not looked at here.
 """
 
 from __future__ import annotations
@@ -124,8 +124,9 @@ def nothing_found(listing: Listing) -> str:
     others = Counter(listing.skipped)
     others.update(codes)
     why = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
+    empty = "it is empty" if listing.root else "it names none"
     return (
-        f"There is no image in {listing.source} ({f'skipped: {why}' if why else 'it is empty'}): "
+        f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty}): "
         f"give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
     )
 
@@ -133,13 +134,13 @@ def nothing_found(listing: Listing) -> str:
 def _all_missing(listing: Listing) -> str:
     """Return the sentence for a list of which no path leads to a file."""
     first = listing.failures.slice(0, 1).to_pylist()[0]
-    name, where = shortened(first["path"], 200), ""
-    raw = path_bytes(first["path"])
+    raw, where = path_bytes(first["path"]), ""
+    name = shortened(raw.decode(errors="backslashreplace"), 200)
     if not is_remote(raw) and not raw.startswith((b"/", b"file:")):
         where = f", looked for in {shortened(listing.base, 300)}, the list's own folder"
     return (
-        f"Not one of the {listing.failures.num_rows:,} paths in {listing.source} leads to a file: the first is {name}"
-        f"{where} ({first['detail']}): correct the paths, or put the list where they start from."
+        f"No path in {listing.source} leads to a file: the first of {listing.failures.num_rows:,} is {name}{where} "
+        f"({first['detail']}): correct the paths, or put the list where they start from."
     )
 
 

@@ -213,7 +213,7 @@ class FailureRows:
         self._batches: list[pa.RecordBatch] = []
 
     def __len__(self) -> int:
-        return sum(batch.num_rows for batch in self._batches) + len(self._rows)
+        return sum(len(batch) for batch in self._batches) + len(self._rows)
 
     def cut(self, count: int) -> None:
         """Forget all entries but the first ones."""

@@ -35,4 +35,5 @@ class TrainRequest:
     overfit_check: bool
     storage: Mapping[str, str] = field(repr=False)
     confine: bool = False
+    exclude: tuple[str, ...] = ()
     address: str | None

@@ -94,8 +94,14 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     progress.say(f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
-    options = dict(request.storage)
-    listing = list_source(request.data, options, confine=request.confine, links=True, rules=then.listing)
+    listing = list_source(
+        request.data,
+        dict(request.storage),
+        confine=request.confine,
+        exclude=request.exclude,
+        links=True,
+        rules=then.listing,
+    )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
