@@ -130,7 +130,10 @@ def by_place(place: Ints, truth: Sequence[str], given: Sequence[str]) -> Images:
 
 def _pair(truth: Sequence[str], given: Sequence[str], way: Callable[[str], str], place: Ints, taken: Bools) -> None:
     """Pair what is left: by the whole name, then by its last parts, as many as both have, at last by one."""
-    free = [truth[at] for at in np.flatnonzero(~taken)], [given[at] for at in np.flatnonzero(place < 0)]
+    free = (
+        [truth[at] for at in np.flatnonzero(~taken).tolist()],
+        [given[at] for at in np.flatnonzero(place < 0).tolist()],
+    )
     bases = [{way(name).rpartition("/")[2] for name in names} for names in free]
     if bases[0].isdisjoint(bases[1]):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from predictions import detection, output
 import cvjobs
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.rules import FIRST
+from cvjobs.evaluation import top_k
 from cvjobs.evaluation.align import Images, pair_images
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import LabelTruth
+from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.evaluation.result import Evaluation
 from cvjobs.networks import class_names
 
@@ -141,6 +145,17 @@ def test_spellings_of_one_label_are_one_class(tmp_path: Path) -> None:
     assert found.metrics["top-1"] == 1
     assert [c["name"] for c in found.classes] == ["Café", "Hot  Dog", "Tench"]
     assert "labels of the truth that are one class in another spelling: tench: Tench" in found.notes
+
+
+def test_outputs_that_were_begun_before_keep_the_labels_apart(tmp_path: Path) -> None:
+    classified(tmp_path / "labels", {"1.jpg": "cat", "2.jpg": "cat"})
+    (tmp_path / "truth.csv").write_text("path,label\n1.jpg,cat\n2.jpg,Cat\n")
+    newest = open_predictions(str(tmp_path / "labels"), {})
+    truth = ground_truth_open.read(str(tmp_path / "truth.csv"), "classify")
+    assert isinstance(truth, LabelTruth)
+    assert isinstance(newest, EvaluatedOutput)
+    assert top_k.meet(truth, newest).names == ["Cat"]
+    assert top_k.meet(truth, replace(newest, rules=FIRST)).names == ["Cat", "cat"]
 
 
 def test_spellings_that_the_model_tells_apart_stay_classes(tmp_path: Path) -> None:
