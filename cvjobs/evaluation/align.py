@@ -13,6 +13,7 @@ import numpy as np
 from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import comparable
 from cvjobs.evaluation.metrics.objects import Bools, Ints
 from cvjobs.networks.class_names import WORDNET, wordnet
@@ -43,7 +44,7 @@ class Unpaired:
     first: Sequence[str]
 
     def __str__(self) -> str:
-        names = ", ".join(self.first[:SHOWN])
+        names = ", ".join(map(shortened, self.first[:SHOWN]))
         return f"{self.count:,} ({names}{', ...' if self.count > SHOWN else ''})"
 
 

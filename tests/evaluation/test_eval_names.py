@@ -186,6 +186,41 @@ def test_labels_of_any_type_in_parquet(tmp_path: Path, column: pa.Array, known: 
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "path;label\n1.jpg;cat\n2.jpg;dog\n".encode("utf-16")),
+        ("t.csv", b"\xef\xbb\xbffile,split,label\r\n'=1.jpg,val,cat\r\n2.jpg,val,dog\r\n\r\n"),
+        ("t.tsv", b"image\tlabel\r1.jpg\tCAT\r2.jpg\tdog\r"),
+        ("t.ndjson", b'{"path": "1.jpg", "label": "cat", "score": 1}\n\n{"label": ["dog"], "path": "2.jpg"}'),
+        ("t.jsonl", b'{"uri": "./1.jpg", "labels": "cat|"}\n{"uri": "2.jpg", "labels": ["dog", null]}\n'),
+    ],
+)
+def test_tables_as_tools_write_them(tmp_path: Path, name: str, content: bytes) -> None:
+    predictions = classified(tmp_path / "labels", {"=1.jpg" if b"=" in content else "1.jpg": "cat", "2.jpg": "dog"})
+    (tmp_path / name).write_bytes(content)
+    found = judged(predictions, tmp_path / name, tmp_path / "out")
+    assert (found.metrics["top-1"], found.images["evaluated"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.jsonl", b'{"path": "1.jpg", "label": "cat"}\n{"path": ', "line 2 is no JSON"),
+        ("t.jsonl", b"[1]\n", "line 1 is no JSON object"),
+        ("t.jsonl", b'{"path": "1.jpg", "label": "a"}\n{"path": ".//1.jpg", "label": "b"}\n', "a second label"),
+        ("t.parquet", b"PAR1 no more", "is no Parquet file that can be read"),
+        ("t.csv", b"path,label\n1.jpg,caf\xe9\n", "t.csv, line 2 is no UTF-8 text"),
+        ("t.csv", b"path,labels\n1.jpg,a|b\n", "line 2 has several labels"),
+    ],
+)
+def test_tables_that_make_no_sense_are_one_sentence(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WrongUse) as error:
+        ground_truth_open.read(str(tmp_path / name), "classify")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("column", "said"),
     [
         (pa.array(["cat", None]), "truth.parquet, line 2 has no label"),

@@ -18,6 +18,7 @@ Failure = tuple[str, str]
 
 _KINDS = {
     "unlabelled": "without a label or split",
+    "unsplit": "of no split",
     "followed": "links to folders, which were followed",
     "respelt": "labels in another spelling of a class",
 }
@@ -32,14 +33,14 @@ def listed(labelled: LabelledImages) -> list[Failure]:
 def record(labelled: LabelledImages, failures: Iterable[Failure]) -> dict[str, Any]:
     """Return what is left out, and what else is to be said of the images, as JSON types; what is nothing is not there.
 
-    ``failed`` and ``skipped`` are by code and reason; ``unlabelled``, ``followed`` (links to folders) and ``respelt``
-    (labels that are another spelling of a class) have one count each.
+    ``failed`` and ``skipped`` are by code and reason; ``unlabelled`` (``unsplit`` without classes), ``followed`` (links to
+    folders) and ``respelt`` (labels that are another spelling of a class) have one count each.
     """
     listing = labelled.listing
     found = {
         "failed": reasons.failed(failures),
         "skipped": reasons.skipped(listing),
-        "unlabelled": _counted(labelled.unlabelled, labelled.unlabelled_first),
+        "unlabelled" if labelled.classes else "unsplit": _counted(labelled.unlabelled, labelled.unlabelled_first),
         "followed": _counted(len(listing.followed), listing.followed),
         "respelt": _counted(len(labelled.respelt), labelled.respelt),
     }
