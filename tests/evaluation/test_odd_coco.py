@@ -230,6 +230,7 @@ def test_a_category_with_two_names_has_the_last(found: Path, tmp_path: Path) -> 
     ("given", "sentence"),
     [
         (each(bbox=[1, None, 2, 3]), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
+        (each(bbox=[0, 0, 1e300, 1e300]), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
         (each(bbox=..., segmentation=...), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
         (each(image_id=None), "has no usable 'image_id' in annotation 1 of 3"),
         (each(image_id=7.5), "has no usable 'image_id' in annotation 1 of 3"),
