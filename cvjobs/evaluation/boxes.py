@@ -196,8 +196,9 @@ def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     given = [str(id_) for id_ in predictions.numbers]
     if not set(given) & set(names):
         names = [posixpath.splitext(name)[0] for name in names]
-    numbers = Counter(base.lstrip("0") for base in map(posixpath.basename, names) if base.isdigit())
-    whole = {base.lstrip("0"): base for base in map(posixpath.basename, names) if numbers[base.lstrip("0")] == 1}
+    digits = [base for base in map(posixpath.basename, names) if base.isascii() and base.isdigit()]
+    counts = Counter(base.lstrip("0") or "0" for base in digits)
+    whole = {number: base for base in digits if counts[number := base.lstrip("0") or "0"] == 1}
     return pair_images(names, True, [whole.get(name, name) for name in given], [])
 
 
