@@ -1,7 +1,7 @@
 """Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5, as JSON, a table and a page.
 
-PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, or a COCO results file. TRUTH is COCO JSON, a
-folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a CSV file of path and label.
+PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, its export, or a COCO results file. TRUTH is COCO
+JSON, a folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a table of labels.
 
 For example `cvjobs eval boxes annotations.json`.
 """
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs eval``."""
 
-    predictions: Annotated[str, typer.Argument(help="The predictions: the -o folder of a job, or a COCO results file.")]
+    predictions: Annotated[
+        str, typer.Argument(help="The predictions: the -o folder of a job, its export, or COCO results.")
+    ]
     truth: Annotated[str, typer.Argument(help="The truth about the same images: a file or a folder.")]
     out: Annotated[
         str | None,

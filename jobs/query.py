@@ -16,7 +16,7 @@ import typer
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.config.fields import REQUIRED
-from cvjobs.config.options import Confine, Json, MaxErrorRate, StorageOptions
+from cvjobs.config.options import Confine, Exclude, Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.indexing.search.answers import Duplicates, Neighbours
@@ -93,6 +93,7 @@ class Config:
         ),
     ] = None
     max_error_rate: MaxErrorRate = 0.1
+    exclude: Exclude = ()
     storage_option: StorageOptions = ()
     confine: Confine = False
     json: Json = False
@@ -157,6 +158,7 @@ def _check(config: Config) -> None:
         "-k": config.k is not None,
         "--exclude-self": config.exclude_self,
         "--weights": config.weights is not None,
+        "--exclude": bool(config.exclude),
     }
     if config.duplicates and any(useless.values()):
         named = next(name for name, given in useless.items() if given)
@@ -175,6 +177,7 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
         "max_error_rate": config.max_error_rate,
         "storage_option": config.storage_option,
         "confine": config.confine,
+        "exclude": config.exclude,
         # Without -o the vectors go to a folder of this machine, which others need not see.
         "address": config.address if config.out else None,
     }
@@ -194,6 +197,8 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
         failed=sum(asked.failures.values()),
         failures=asked.failures,
         failed_images=asked.failed,
+        skipped_by=asked.skipped_by,
+        left_out=asked.left_out,
         **vars(found),
     )
     if config.html:

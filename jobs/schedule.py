@@ -108,9 +108,9 @@ def call(config: Config) -> Files:
 def _write(made: Files, folder: Path) -> None:
     from cvjobs.common.errors import storage_failure
     from cvjobs.dataset import contents
-    from cvjobs.storage.store import LocalStore
+    from cvjobs.storage.store import open_store
 
-    store = LocalStore(folder)
+    store = open_store(str(folder))
     contents.check(store, contents.SCHEDULE)
     try:
         for name in made:

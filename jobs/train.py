@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.config.options import MOST_WORKERS, Address, Confine, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.config.options import (
+    MOST_WORKERS,
+    Address,
+    Confine,
+    Exclude,
+    Json,
+    MaxErrorRate,
+    MaxPixels,
+    Precision,
+    StorageOptions,
+    Weights,
+)
 from cvjobs.training.recipe.recipe import Name
 from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
@@ -152,6 +163,7 @@ class Config:
         ),
     ] = None
     max_pixels: MaxPixels = 80_000_000
+    max_error_rate: MaxErrorRate = 0.1
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -160,6 +172,7 @@ class Config:
     ] = False
     storage_option: StorageOptions = ()
     confine: Confine = False
+    exclude: Exclude = ()
     json: Json = False
     address: Address = None
 
@@ -196,12 +209,14 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             workers=config.workers,
             cache=config.cache,
             max_pixels=config.max_pixels,
+            max_error_rate=config.max_error_rate,
             overwrite=config.overwrite,
             find_lr=config.find_lr,
             tensorboard=config.tensorboard,
             overfit_check=config.overfit_check,
             storage=parse_options(config.storage_option),
             confine=config.confine,
+            exclude=config.exclude,
             address=config.address,
         )
         return run.train(request, decoder_server)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.config.options import Confine, Json, StorageOptions
+from cvjobs.config.options import Confine, Exclude, Json, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.dataset.folder_report import FolderReport
@@ -40,6 +40,7 @@ class Config:
         bool,
         typer.Option("--repair", help="Bring back a damaged snapshot first.", rich_help_panel="Model, data and size"),
     ] = False
+    exclude: Exclude = ()
     storage_option: StorageOptions = ()
     confine: Confine = False
     json: Json = False
@@ -57,6 +58,8 @@ def call(config: Config) -> VerifyReport | FolderReport:
     from cvjobs.storage.storage_options import parse_options
     from cvjobs.storage.store import open_store
 
+    if config.exclude and not config.source:
+        raise WrongUse("--exclude is for the images that are listed: name them with --source, or leave it out.")
     options = parse_options(config.storage_option)
     store = open_store(config.out, options=options, option="OUT")
     contents.check_there(store)
@@ -74,7 +77,7 @@ def call(config: Config) -> VerifyReport | FolderReport:
     listing = None
     if config.source:
         then = snapshot.latest(store).listing_rules
-        listing = list_source(config.source, options, confine=config.confine, rules=then)
+        listing = list_source(config.source, options, confine=config.confine, exclude=config.exclude, rules=then)
     report = replace(verify(store, listing), repaired=tuple(done))
     if report.exit_code:
         verified.forget(store)

@@ -37,6 +37,7 @@ DRIVER = 9
 # ``common`` is a closed list: what only one or two rooms need lives in one of them.
 COMMON = {
     "categories",
+    "class_labels",
     "control_groups",
     "devices",
     "errors",

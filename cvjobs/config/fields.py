@@ -29,6 +29,7 @@ REQUIRED, GENERAL = "Required", "General"  # groups of options: those without a 
 
 PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is where its value is a path
 SOURCES = frozenset({"source", "data"})  # what images are named by, which may be a glob
+HOMED = frozenset({"model"})  # what may be a path besides other things
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _MOST = {int: 2**63 - 1, float: 10**9}  # of a number whose option names no bound: what numpy, torch and files can hold
@@ -218,9 +219,16 @@ def _one(field: Field, value: Any, place: str) -> Any:
     if not good:
         hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
         raise WrongUse(f"{place} must be {field.wanted(value)}, not {_shown(value)}{hint}.")
+    if isinstance(value, str) and value[:1] == "~" and (field.place or field.name in HOMED):
+        value = _from_home(value)
     if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
         raise WrongUse(f"{place} {why}.")
     return value
+
+
+def _from_home(name: str) -> str:
+    """Return a name with the folder that ``~`` stands for, as a shell does, unless there is one that is called so."""
+    return name if os.path.lexists(name.partition("/")[0]) else os.path.expanduser(name)
 
 
 def _nul(text: str) -> str:

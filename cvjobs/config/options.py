@@ -33,6 +33,16 @@ Confine = Annotated[
         rich_help_panel="Cluster and storage",
     ),
 ]
+Exclude = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="A glob of names, or with a / of paths relative to the source, whose files and folders are left out; "
+        "repeat the option for more.  [default: none]",
+        rich_help_panel="Model, data and size",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -170,6 +180,7 @@ class BatchOptions:
     ] = "time"
     max_pixels: MaxPixels = 80_000_000
     max_error_rate: MaxErrorRate = 0.1
+    exclude: Exclude = ()
     dry_run: Annotated[
         bool,
         typer.Option(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.dataset import changes, contents, keys, lock, merge, parts, run_files, schema, snapshot, versions
@@ -20,6 +21,7 @@ from cvjobs.dataset.parts import Author, File, Part
 from cvjobs.dataset.run_files import RunConfig
 from cvjobs.dataset.snapshot import DamagedOutput, Snapshot
 from cvjobs.sources.glob import WILDCARDS, split_glob
+from cvjobs.sources.hidden import Hiding
 from cvjobs.sources.lists import TABLES, TEXTS
 from cvjobs.storage.store import Store
 
@@ -211,6 +213,7 @@ def _draft(store: Store, config: RunConfig | None, newest: _Loose | None, author
         resolved=said.get("resolved", {}),
         source=source,
         root=said.get("root", _root(source)),
+        listing_rules=said.get("listing_rules", rules.FIRST),
         skipped=said.get("skipped", {}),
         libraries=said.get("libraries", libraries()),
     )
@@ -221,5 +224,5 @@ def _root(source: str) -> str:
     if source.lower().endswith(TEXTS + TABLES) and not os.path.isdir(source):
         return ""
     if WILDCARDS & set(source) and not os.path.exists(source):
-        return split_glob(source)[0]
+        return split_glob(source, Hiding(rules.LISTING))[0]
     return source if "://" in source or os.path.isdir(source) else os.path.dirname(source)

@@ -17,6 +17,7 @@ from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File, Part
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
+from cvjobs.sources.left_out import told
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
 
@@ -25,7 +26,8 @@ from cvjobs.storage.store import Store, in_flight
 class VerifyReport:
     """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults.
 
-    ``repaired`` says what was brought back before it.
+    ``repaired`` says what was brought back before it; ``skipped_by`` counts what was left out by reason, and
+    ``left_out`` has the first names of each where the source was listed.
     """
 
     version: int
@@ -39,6 +41,8 @@ class VerifyReport:
     problems: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
     repaired: tuple[str, ...] = field(default=())
+    skipped_by: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -56,6 +60,8 @@ class VerifyReport:
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
+        if self.left_out:
+            lines += told(self.skipped_by, self.left_out)
         lines += [f"  repaired: {visible(sentence)}" for sentence in self.repaired]
         lines += [f"  problem: {visible(problem)}" for problem in self.problems]
         lines += [f"  note: {visible(note)}" for note in self.notes]
@@ -112,6 +118,8 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
         duplicates=duplicates,
         problems=(*problems, *strays),
         notes=tuple(notes),
+        skipped_by=skipped,
+        left_out=listing.left_out if listing is not None else {},
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.rules import FIRST
-from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.records import place_of
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
@@ -40,9 +40,7 @@ class Met:
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = list(self.said)
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = [*self.said, *self.images.notes]
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
             said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
@@ -187,7 +185,7 @@ def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     stems = any(at < 0 and isinstance(id_, str) for at, id_ in zip(place, predictions.numbers, strict=True))
     if place and (stems or max(place) < 0):
         return _by_stem(truth, predictions)
-    return Images(place=np.array(place, np.int64), truth=len(truth), failed=0)
+    return by_place(np.array(place, np.int64), truth.names, [f"image_id {id_}" for id_ in predictions.numbers])
 
 
 def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
@@ -204,9 +202,9 @@ def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
 
 def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:
     """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
-    if isinstance(predictions, ResultsFile):
+    sizes = predictions.known_sizes if isinstance(predictions, ResultsFile) else predictions.sizes()
+    if sizes is None:
         raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
-    sizes = predictions.sizes()
     of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
     known = np.flatnonzero(images.place >= 0)
     of[images.place[known]] = sizes[known]

@@ -55,9 +55,7 @@ class Mapped:
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = self.images.notes
         if self.other_size:
             count = len(self.other_size)
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")

@@ -80,14 +80,33 @@ class EvaluatedOutput(Predictions):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultsFile(Predictions):
-    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers."""
+    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers.
+
+    ``known_sizes`` are the width and height of each image, as of an output; None where any has none.
+    """
 
     found: Detections
     numbers: Sequence[Id]
+    known_sizes: Floats | None = None
 
     def detections(self) -> Detections:
         """Return all detections; ``image`` counts ``numbers``, ``category`` is the id."""
         return self.found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile(Predictions):
+    """A table of images and labels: an export of `classify`, a Parquet file of its output or of a training run."""
+
+    table: pa.Table
+
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Yield these columns (of ``label``, ``score``, ``top``) of all rows, in the order of ``rows``."""
+        yield self.table.select(columns)
+
+    def cells(self, column: str, rows: Sequence[int]) -> dict[int, Any]:
+        """Return the values of a column in some rows."""
+        return {row: self.table[column][row].as_py() for row in set(rows)}
 
 
 def open_predictions(place: str, options: Options) -> EvaluatedOutput | ResultsFile:
@@ -153,8 +172,9 @@ def _file(path: Path) -> ResultsFile:
     ids = records.ids(path, found, "result", "image_id")
     numbers: list[Id] = list(dict.fromkeys(ids))
     names: list[str] = []
+    shapes: list[tuple[int, int]] = []
     if images:
-        numbers, _, names = coco.read_images(path, images)
+        numbers, shapes, names = coco.read_images(path, images)
     masks = None
     if found and all(record.get("segmentation") for record in found):
         masks = [coco.rle(path, f"result {n + 1}", r["segmentation"], (0, 0)) for n, r in enumerate(found)]
@@ -177,4 +197,5 @@ def _file(path: Path) -> ResultsFile:
             masks=masks,
         ),
         numbers=numbers,
+        known_sizes=np.array(shapes, np.float64)[:, ::-1] if shapes and all(map(all, shapes)) else None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cvjobs.dataset.update import compare, subtract, unfolded
 from cvjobs.prediction import scheduler
 from cvjobs.prediction.context import Context
 from cvjobs.prediction.workers import start
+from cvjobs.sources.left_out import told
 from cvjobs.storage.store import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
@@ -44,6 +45,8 @@ class Forecast:
     out: str
     model: str
     exit_code: int = 0
+    skipped_by: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
@@ -51,6 +54,7 @@ class Forecast:
 
     def __str__(self) -> str:
         head = f"{self.listed:,} listed: {self.todo:,} to compute, {self.reused:,} up to date, {self.skipped:,} skipped"
+        head = "\n".join([head, *told(self.skipped_by, self.left_out)])
         if not self.todo:
             return f"{head}\nnothing to do, nothing was written"
         free = "" if "://" in self.out else f" ({size(shutil.disk_usage(_existing(self.out)).free)} free)"
@@ -89,6 +93,8 @@ def run(context: Context, base: Snapshot) -> Forecast:
         workers=workers,
         out=store.place,
         model=context.resolved.title,
+        skipped_by=context.listing.skipped,
+        left_out=context.listing.left_out,
     )
 
 

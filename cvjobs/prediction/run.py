@@ -57,7 +57,13 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         progress.say(f"listing {options.source}")
         then = earlier(store, base, overwrite=options.overwrite)
-        listing = list_source(options.source, storage, confine=options.confine, rules=then.listing_rules)
+        listing = list_source(
+            options.source,
+            storage,
+            confine=options.confine,
+            exclude=options.exclude,
+            rules=then.listing_rules,
+        )
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
@@ -264,5 +270,6 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         model=context.resolved.title,
         failures=codes,
         skipped_by=context.listing.skipped,
+        left_out=context.listing.left_out,
         report=f"{context.store.place}/{schema.REPORT}",
     )

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.failures import CODES
-from cvjobs.common.formatting import visible
-
-REASONS = 8  # why files were skipped: the most frequent ones in the text, all of them in the JSON
+from cvjobs.sources.left_out import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +15,8 @@ class Summary:
     """The state of the whole output after a run, and what the run itself did.
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
-    ``images_per_second`` is (images computed - those in the first result) / (time from first to last result).
+    ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
+    ``skipped_by`` counts what the listing left out by reason, and ``left_out`` has the first names of each.
     """
 
     listed: int
@@ -35,6 +34,7 @@ class Summary:
     model: str = ""
     failures: dict[str, int] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,12 +51,7 @@ class Summary:
         ]
         for code, count in Counter(self.failures).most_common():
             lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
-        if self.skipped_by:
-            reasons = Counter(self.skipped_by).most_common()
-            shown = [f"{n:,} {visible(why)}" for why, n in reasons[:REASONS]]
-            if rest := sum(n for _, n in reasons[REASONS:]):
-                shown.append(f"{rest:,} of {len(reasons) - REASONS:,} other kinds")
-            lines.append("  skipped " + ", ".join(shown))
+        lines += told(self.skipped_by, self.left_out)
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from cvjobs.common import rules as versions
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
-from cvjobs.common.paths import path_text
+from cvjobs.common.paths import path_bytes, path_text
+from cvjobs.sources import list_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
 from cvjobs.sources.confinement import Confinement
+from cvjobs.sources.exclusion import EXCLUDED, Exclusion
+from cvjobs.sources.left_out import EXAMPLES, LeftOut
 from cvjobs.sources.locations import Absent, look
 from cvjobs.sources.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
@@ -41,11 +44,11 @@ class Entries(NamedTuple):
 
 
 class ListEntries(NamedTuple):
-    """What a list named: ``images`` and ``failures`` as in a ``Listing``, and what was skipped, by reason."""
+    """What a list named: ``images`` and ``failures`` as in a ``Listing``, and what was passed over."""
 
     images: pa.Table
     failures: pa.Table
-    skipped: dict[str, int]
+    left_out: LeftOut
 
 
 def suffix_of(name: bytes) -> str:
@@ -60,49 +63,55 @@ def read_list(
     base: bytes,
     remote: Remote,
     on_progress: Callable[[int], None],
+    *,
+    rules: int,
+    exclusion: Exclusion | None = None,
     confinement: Confinement | None = None,
 ) -> ListEntries:
     """Look at every file that a list names and may name, the first time it is named.
 
-    ``name`` is the list's own name, ``file`` where it can be opened. Raises WrongUse for a list that cannot be
-    read, has no path column, or names a URL of a kind that cannot be read.
+    ``name`` is the list's own name, ``file`` where it can be opened, ``rules`` the version of the rules of listing.
+    Raises WrongUse for a list that cannot be read, has no path column, or names a URL of a kind that cannot be read.
     """
-    suffix = suffix_of(name)
+    suffix, place = suffix_of(name), path_text(name)
     images: list[pa.RecordBatch] = []
     failures: list[pa.RecordBatch] = []
-    skipped: Counter[str] = Counter()
-    seen = 0
+    left_out = LeftOut()
+    seen, row = 0, 1
     try:
-        schema, batches = (pa.schema([]), _text(file)) if suffix in TEXTS else _table(file, suffix, path_text(name))
-        for entries in batches:
-            named = _without_blanks(entries)
-            skipped["no path"] += len(entries.uris) - len(named.uris)
-            good, bad = _look(named, look(named.uris, base, remote, confinement))
-            images.append(good)
-            failures.append(bad)
-            seen += good.num_rows
-            on_progress(seen)
+        with nullcontext(file) if suffix == ".parquet" else list_text.as_utf8(file, place) as plain:
+            opened = (pa.schema([]), _text(plain, rules)) if suffix in TEXTS else _table(plain, suffix, place, rules)
+            schema, batches = opened
+            for entries in batches:
+                named = _wanted(entries, row, exclusion, left_out)
+                good, bad = _look(named, look(named.uris, base, remote, confinement), plain)
+                images.append(good)
+                failures.append(bad)
+                seen += good.num_rows
+                row += len(entries.uris)
+                on_progress(seen)
     except (pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
         reason = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
-        raise WrongUse(f"The list {path_text(name)} cannot be read ({reason}): write it anew, in UTF-8.") from error
+        raise WrongUse(f"The list {place} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
-    found, duplicates = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES))
-    skipped["duplicate"] += duplicates
-    return ListEntries(*found, dict(+skipped))
+    found = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES), left_out)
+    return ListEntries(*found, left_out)
 
 
-def _text(file: bytes) -> Iterator[Entries]:
+def _text(file: bytes, rules: int) -> Iterator[Entries]:
     """Yield the lines of a text file, without blank lines and those that begin with ``#``."""
     with open(file, "rb") as lines:
         if lines.read(3) != b"\xef\xbb\xbf":
             lines.seek(0)
         stripped = (line.rstrip(b"\r\n") for line in lines)
+        if rules > versions.FIRST:
+            stripped = (line for lines in stripped for line in (lines.split(b"\r") if b"\r" in lines else (lines,)))
         uris = (line for line in stripped if line.strip() and not line.startswith(b"#"))
         while batch := list(islice(uris, CHUNK)):
             yield Entries(batch, None)
 
 
-def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[Entries]]:
+def _table(file: bytes, suffix: str, place: str, rules: int) -> tuple[pa.Schema, Iterator[Entries]]:
     """Return the carried columns of a Parquet or CSV, and its rows."""
     if suffix == ".parquet":
         with open(file, "rb") as opened:
@@ -111,12 +120,13 @@ def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[En
         batches = _parquet(file)
     else:
         delimiter = "\t" if suffix == ".tsv" else ","
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
-            names = next(csv.reader(opened, delimiter=delimiter), [])
+        names, has_rows = list_text.header(file, delimiter, place)
         # A CSV has no types. Kept as text, 007 stays 007 and the schema is the same every night.
         schema = pa.schema([(name, pa.string()) for name in names])
         column = _path_column(place, schema)
-        batches = _csv(file, delimiter, names, column)
+        if rules > versions.FIRST:
+            list_text.check_quotes(file, delimiter, names, column, place)
+        batches = list_text.batches(file, delimiter, names, column, place) if has_rows else iter(())
     carried = schema.remove(schema.get_field_index(column))
     return carried, (_split(batch, column) for batch in batches)
 
@@ -124,17 +134,6 @@ def _table(file: bytes, suffix: str, place: str) -> tuple[pa.Schema, Iterator[En
 def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
     with open(file, "rb") as opened:
         yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, use_threads=False)
-
-
-def _csv(file: bytes, delimiter: str, names: list[str], column: str) -> Iterator[pa.RecordBatch]:
-    types = {name: pa.binary() if name == column else pa.string() for name in names}
-    with open(file, "rb") as opened:
-        yield from pyarrow.csv.open_csv(
-            opened,
-            read_options=pyarrow.csv.ReadOptions(block_size=8 << 20, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=types),
-        )
 
 
 def _path_column(place: str, schema: pa.Schema) -> str:
@@ -166,17 +165,26 @@ def _split(batch: pa.RecordBatch, column: str) -> Entries:
     return Entries(paths.cast(pa.large_binary()).fill_null(b"").to_pylist(), batch.drop_columns([column]))
 
 
-def _without_blanks(entries: Entries) -> Entries:
-    """Drop the rows without a path."""
-    if all(entries.uris):
+def _wanted(entries: Entries, row: int, exclusion: Exclusion | None, left_out: LeftOut) -> Entries:
+    """Drop the rows without a path, and those that are excluded; the first row has the number ``row``."""
+    if exclusion is None and all(entries.uris):
         return entries
-    uris = [uri for uri in entries.uris if uri]
-    mask = pa.array([bool(uri) for uri in entries.uris])
-    return Entries(uris, None if entries.carried is None else entries.carried.filter(mask))
+    keep = [bool(uri) for uri in entries.uris]
+    for i, uri in enumerate(entries.uris):
+        if not uri:
+            left_out.add("no path", b"row %d" % (row + i))
+        elif exclusion is not None and exclusion.covers_path(uri):
+            left_out.add(EXCLUDED, uri)
+            keep[i] = False
+    carried = None if entries.carried is None else entries.carried.filter(pa.array(keep))
+    return Entries([uri for uri, kept in zip(entries.uris, keep, strict=True) if kept], carried)
 
 
-def _look(entries: Entries, seen: Iterable[RemoteState | Absent]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Return the rows of the files that are there, with the carried columns, and the rows of the others."""
+def _look(entries: Entries, seen: Iterable[RemoteState | Absent], file: bytes) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Return the rows of the files that are there, with the carried columns, and the rows of the others.
+
+    ``file`` is the list's own, for the lines of names that seem to be written in another encoding.
+    """
     paths: list[bytes] = []
     about: list[RemoteState] = []
     failed: list[tuple[bytes, str, str]] = []
@@ -186,7 +194,7 @@ def _look(entries: Entries, seen: Iterable[RemoteState | Absent]) -> tuple[pa.Re
             paths.append(uri)
             about.append(found)
         else:
-            failed.append((uri, found.code, found.detail))
+            failed.append((uri, found.code, _detail(uri, found, file if len(failed) < EXAMPLES else b"")))
             there[i] = False
     path, ids = path_columns(paths)
     size, modified, version = seen_columns(about)
@@ -201,6 +209,16 @@ def _look(entries: Entries, seen: Iterable[RemoteState | Absent]) -> tuple[pa.Re
     return good, failure_batch(*(zip(*failed, strict=True) if failed else ((), (), ())))
 
 
+def _detail(uri: bytes, absent: Absent, file: bytes) -> str:
+    """Return why a file is not there; of a name that is not UTF-8 with its line where the list's ``file`` is given."""
+    if absent.code == "list_vanished" and "\\x" in path_text(uri) and not is_remote(uri):
+        if b"\\" in uri:
+            return f"{absent.detail}; folders are parted by / and not by a backslash"
+        line = list_text.line_of(file, uri) if file else 0
+        return f"{absent.detail}; {f'line {line:,} of the list' if line else 'its name'} is not UTF-8"
+    return absent.detail
+
+
 def _carried_hash(carried: pa.RecordBatch) -> Hashes:
     try:
         return carried_hash(carried)
@@ -210,15 +228,16 @@ def _carried_hash(carried: pa.RecordBatch) -> Hashes:
         ) from None
 
 
-def _distinct(images: pa.Table, failures: pa.Table) -> tuple[tuple[pa.Table, pa.Table], int]:
+def _distinct(images: pa.Table, failures: pa.Table, left_out: LeftOut) -> tuple[pa.Table, pa.Table]:
     """Keep the first row of each image, and count the others."""
     total = images.num_rows + failures.num_rows
     ids = pa.chunked_array([*images["image_id"].chunks, *failures["image_id"].chunks], pa.binary(16))
     rows = pa.table({"image_id": ids, "row": np.arange(total)}).group_by("image_id").aggregate([("row", "min")])
     if rows.num_rows == total:
-        return (images, failures), 0
+        return images, failures
     keep = np.zeros(total, bool)
     keep[rows["row_min"].to_numpy()] = True
     split = images.num_rows
-    kept = images.filter(pa.array(keep[:split])), failures.filter(pa.array(keep[split:]))
-    return kept, total - rows.num_rows
+    again = pa.concat_tables([table.select(["path"]) for table in (images, failures)]).filter(pa.array(~keep))
+    left_out.extend("duplicate", again.num_rows, map(path_bytes, again["path"].slice(0, EXAMPLES).to_pylist()))
+    return images.filter(pa.array(keep[:split])), failures.filter(pa.array(keep[split:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class Listing:
     images: pa.Table
     failures: pa.Table
     skipped: dict[str, int]
-    """What was no image, counted by reason: ``".txt"``, ``"hidden"``, ``"folder link"``, ``"fifo"``, ..."""
+    """What was left out, counted by reason: ``".txt"``, ``"hidden"``, ``"folder link"``, ``"excluded"``, ..."""
     unreadable: tuple[str, ...]
     """Folders (relative to ``root``) that could not be read: nothing is known of what they hold."""
     started_ns: int
@@ -64,6 +64,10 @@ class Listing:
     """The folder that the relative URIs of a list are resolved against; ``""`` otherwise."""
     rules: int = rules.LISTING
     """The version of the rules by which it was listed."""
+    followed: tuple[str, ...] = ()
+    """Links to folders that were followed."""
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The first names of each reason of ``skipped``, ``left_out.EXAMPLES`` at most: paths as in ``images``."""
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -183,6 +187,18 @@ class ImageRows:
         for column in (self.paths, self.sizes, self.times, self.tags):
             column.clear()
 
+    def cut(self, count: int) -> None:
+        """Forget all images but the first ones."""
+        while self.flushed > count:
+            last = self._batches.pop()
+            self.flushed -= last.num_rows
+            if self.flushed < count:
+                self._batches.append(last.slice(0, count - self.flushed))
+                self.flushed = count
+                break
+        for column in (self.paths, self.sizes, self.times, self.tags):
+            del column[max(count - self.flushed, 0) :]
+
     def table(self) -> pa.Table:
         """Return all images."""
         self.flush()
@@ -195,6 +211,14 @@ class FailureRows:
     def __init__(self) -> None:
         self._rows: list[tuple[bytes, str, str]] = []
         self._batches: list[pa.RecordBatch] = []
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self._batches) + len(self._rows)
+
+    def cut(self, count: int) -> None:
+        """Forget all entries but the first ones."""
+        if count < len(self):
+            self._batches = self.table().slice(0, count).to_batches()
 
     def add(self, path: bytes, code: str, detail: str) -> None:
         """Add one entry, with its path relative to the root."""

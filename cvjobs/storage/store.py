@@ -5,6 +5,7 @@ Everything that an output gets or loses goes through here: a file is complete un
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,18 @@ from cvjobs.storage.hashing import Written
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.object_store import SCHEMES, address
 
-__all__ = ["TEMPORARY", "LocalStore", "Store", "Written", "above", "file_at", "in_flight", "named", "open_store"]
+__all__ = [
+    "TEMPORARY",
+    "LocalStore",
+    "Store",
+    "Written",
+    "above",
+    "check_links",
+    "file_at",
+    "in_flight",
+    "named",
+    "open_store",
+]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -69,13 +81,15 @@ def open_store(
 ) -> Store:
     """Return the store behind an output's name, which a user gave with ``option``.
 
-    Raises WrongUse for a file, for a name that no folder can have and for a scheme that is not supported.
+    Raises WrongUse for a file, for a link to nowhere, for a name that no folder can have and for a scheme that is not
+    supported.
     """
     if why := flaw(place):
         raise WrongUse(f"The name {place[:80]!r} {why}.")
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
+    check_links(root, option)
     if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
         raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
     return LocalStore(root, writer, option)
@@ -84,7 +98,8 @@ def open_store(
 def file_at(place: str, options: Mapping[str, str] | None = None, option: str = "-o") -> tuple[Store, str]:
     """Return the store of one file, named as a user names it with ``option``, and its name there.
 
-    Raises WrongUse where the name is a folder's, one that no file can have, or of a scheme that is not supported.
+    Raises WrongUse where the name is a folder's, one that no file can have, a link to nowhere, or of a scheme that is
+    not supported.
     """
     if place and (why := flaw(place)):
         raise WrongUse(f"The name {place[:80]!r} {why}.")
@@ -92,6 +107,8 @@ def file_at(place: str, options: Mapping[str, str] | None = None, option: str = 
     bucket = address(place)
     if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with {option}.")
+    if not bucket:
+        check_links(_path(place).absolute(), option)
     return open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option), name
 
 
@@ -114,6 +131,20 @@ def above(store: Store) -> Iterator[tuple[str, Store]]:
             name = store.root.key.rpartition("/")[2]
             store = store.parent()
             yield name, store
+
+
+def check_links(place: Path, option: str) -> None:
+    """Raise WrongUse where a place, or else the nearest above it that is there, is a link that leads nowhere."""
+    there = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
+    try:
+        os.stat(there)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) or not os.path.islink(there):
+            return
+        aim = os.readlink(there)
+        raise WrongUse(
+            f"{there} is a link to {aim}, which leads nowhere: make what it leads to, or choose another {option}."
+        ) from error
 
 
 def _path(place: str) -> Path:

@@ -28,10 +28,12 @@ class TrainRequest:
     workers: int | str | None
     cache: str | None
     max_pixels: int
+    max_error_rate: float = 0.1
     overwrite: bool
     find_lr: bool
     tensorboard: bool
     overfit_check: bool
     storage: Mapping[str, str] = field(repr=False)
     confine: bool = False
+    exclude: tuple[str, ...] = ()
     address: str | None

@@ -12,6 +12,7 @@ from commands import here
 import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.config import commands, fields, yaml_file
+from cvjobs.sources.listing import list_source
 from cvjobs.storage.store import file_at, open_store
 
 LONG = "x" * 300
@@ -147,5 +148,82 @@ def test_names_that_are_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         os.fsdecode(b"caf\xe9"),
         "ü" * 127,
     ):
-        assert fields.checked(field, name, "out") == name
+        assert fields.checked(field, name, "out") == (os.path.expanduser(name) if name[:2] in ("~", "~/") else name)
         assert open_store(name)
+
+
+HOMED = {
+    "embed": ("source", "out", "weights", "model"),
+    "classify": ("source", "out", "labels"),
+    "segment": ("source", "masks_dir"),
+    "train": ("data", "out", "cache", "weights"),
+    "eval": ("predictions", "truth"),
+    "index": ("embeddings", "out"),
+    "query": ("index", "source", "html"),
+    "verify": ("out", "source"),
+}
+
+
+@pytest.mark.parametrize("command", HOMED)
+def test_home_is_meant_wherever_a_place_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+    monkeypatch.chdir(tmp_path)
+    config = commands.load(command).Config
+    known = fields.fields(config)
+    (tmp_path / "cvjobs.yaml").write_text(
+        f"{command}:\n" + "".join(f"  {name}: ~/{name}\n" for name in HOMED[command] if name in known)
+    )
+    given = yaml_file.section(config, command, [command], None)
+    assert given == {name: f"{tmp_path}/ada/{name}" for name in HOMED[command] if name in known}
+    assert len(given) > 1
+    assert fields.checked(known[next(iter(given))], "~/*/x", "it") == f"{tmp_path}/ada/*/x"
+
+
+def test_a_folder_that_is_called_so_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    source = fields.fields(commands.load("embed").Config)["source"]
+    assert fields.checked(source, "~/photos", "source") == "~/photos"
+
+
+def test_home_is_not_meant_in_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "l.txt").write_text("~/a.jpg\n")
+    assert list_source(str(tmp_path / "l.txt")).failures["path"].to_pylist() == ["~/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["dangling", "loop", "dangling/below/it", "loop/below", "folder/up"])
+def test_a_link_that_leads_nowhere_is_no_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    Path("dangling").symlink_to("nowhere")
+    Path("loop").symlink_to("loop")
+    Path("folder/up").symlink_to("../dangling")
+    for work in (open_store, file_at):
+        with pytest.raises(WrongUse, match=r"is a link to .*, which leads nowhere: make what it leads to, or choose"):
+            work(name)
+    Path("nowhere").mkdir()
+    if name != "loop" and not name.startswith("loop/"):
+        assert open_store(name)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "embed p -o dangling --model thumbnail/4",
+        "classify p -o dangling",
+        "detect p -o dangling",
+        "segment p -o dangling",
+        pytest.param("train p -o dangling", marks=pytest.mark.slow),
+    ],
+)
+def test_commands_say_so_in_one_sentence(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/a.jpg").touch()
+    Path("dangling").symlink_to("nowhere")
+    ended = here(*line.split())
+    assert ended.code == 2, ended
+    assert f"{tmp_path}/dangling is a link to nowhere, which leads nowhere" in ended.err
+    assert not (tmp_path / "nowhere").exists()

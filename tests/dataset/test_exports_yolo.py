@@ -53,6 +53,13 @@ class TestYolo:
                 assert corners == pytest.approx(expected, abs=2e-6)
         assert done.written == written > 0
 
+    @pytest.mark.parametrize("aim", ["nowhere", "link"])
+    def test_a_link_that_leads_nowhere(self, boxes: Path, tmp_path: Path, aim: str) -> None:
+        (tmp_path / "link").symlink_to(aim)
+        with pytest.raises(WrongUse, match=r"link is a link to .*, which leads nowhere: make what it leads to"):
+            cvjobs.export(boxes, tmp_path / "link", format="yolo")
+        assert os.listdir(tmp_path) == ["link"]
+
     @given(st.binary(min_size=1).filter(lambda raw: b"\0" not in raw))
     @example(b"/../..//./../a.jpg")
     @example(b"..")

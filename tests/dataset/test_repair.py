@@ -54,7 +54,19 @@ def test_a_snapshot_is_made_anew_of_its_files(nights: Toy, content: bytes | None
     assert "was made anew of 5 results and 2 errors" in mended(nights)
     assert (nights.rows(), nights.failed()) == (rows, failed)
     after = snapshot.latest(nights.store)
-    for name in ("fingerprint", "facts", "resolved", "source", "root", "skipped", "want", "wanted", "epoch", "recent"):
+    for name in (
+        "fingerprint",
+        "facts",
+        "resolved",
+        "source",
+        "root",
+        "listing_rules",
+        "skipped",
+        "want",
+        "wanted",
+        "epoch",
+        "recent",
+    ):
         assert getattr(after, name) == getattr(before, name), name
     nights.check()
     nights.computed.clear()

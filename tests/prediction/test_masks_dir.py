@@ -340,6 +340,14 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("aim", ["nowhere", "link"])
+def test_a_link_that_leads_nowhere_is_no_folder_of_masks(tmp_path: Path, aim: str) -> None:
+    (tmp_path / "link").symlink_to(aim)
+    for place in (f"{tmp_path}/link", f"{tmp_path}/link/below"):
+        with pytest.raises(WrongUse, match=r"leads nowhere: make what it leads to, or choose another --masks-dir\.$"):
+            sync.check(place, str(tmp_path / "source"), str(tmp_path / "out"))
+
+
 def test_the_command(tmp_path: Path) -> None:
     source, out, place = tmp_path / "photos", tmp_path / "out", tmp_path / "masks"
     (source / "sub").mkdir(parents=True)

@@ -12,6 +12,7 @@ import pytest
 from buckets import Bucket, made
 from websites import Page, web
 
+from cvjobs.common import rules
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.sources.listing import list_source
 from cvjobs.sources.reader import MAX_BYTES, RemoteSource, Unreadable, open_source
@@ -68,9 +69,14 @@ def test_a_prefix_is_listed_by_the_rules_of_a_folder(bucket: Bucket, tmp_path: P
     bucket.upload(tmp_path / "photos", "photos")
     bucket.put("photos2/other.jpg", b"x")
     bucket.put("photos/folder", b"")  # what some tools make for folders
+    before = list_source(bucket.url("photos"), bucket.settings, rules=rules.FIRST)
+    local = list_source(str(tmp_path / "photos"), rules=rules.FIRST)
+    assert paths(before) == paths(local) == ["a.jpg", "b.PNG", "sub/c.webp", "sub/deep/d.tiff"]
+    assert before.skipped == local.skipped == {"hidden": 4, ".txt": 2, "no extension": 1}
     found, local = listed(bucket, bucket.url("photos")), list_source(str(tmp_path / "photos"))
-    assert paths(found) == paths(local) == ["a.jpg", "b.PNG", "sub/c.webp", "sub/deep/d.tiff"]
-    assert found.skipped == local.skipped == {"hidden": 4, ".txt": 2, "no extension": 1}
+    assert paths(found) == paths(local) == ["_h.jpg", "a.jpg", "b.PNG", "sub/_f/g.jpg", "sub/c.webp", "sub/deep/d.tiff"]
+    assert found.skipped == local.skipped == {"hidden": 2, ".txt": 2, "no extension": 1}
+    assert found.left_out == local.left_out
     assert sorted(found.images["image_id"].to_pylist()) == sorted(local.images["image_id"].to_pylist())
     assert found.images.schema == local.images.schema
     assert (found.source, found.root) == (bucket.url("photos"), bucket.url("photos"))
@@ -78,6 +84,41 @@ def test_a_prefix_is_listed_by_the_rules_of_a_folder(bucket: Bucket, tmp_path: P
     assert read(bucket, found) == {name: name.encode() for name in paths(found)}
     stamps = found.images["modified"].cast(pa.int64()).to_pylist()
     assert all(abs(stamp - time.time_ns()) < 600e9 for stamp in stamps)
+
+
+MIXED = (
+    *("A.jpg", "_DSC1.jpg", "b.jpg", "@eaDir/c.jpg", "x/@eaDir/deep/d.jpg", "x/Thumbs.db", "x/e.jpg", "x/raw/f.jpg"),
+    *(
+        "x/out/0.jpg",
+        "x/out/_cvjobs/format.json",
+        "x/out/z/g.jpg",
+        "x/out/z.txt",
+        "masks/.cvjobs-masks/m",
+        "masks/h.png",
+    ),
+    *("run/a.jpg", "run/checkpoints/1", "run/config.json", "run/history.parquet", "_cvjobs/k.jpg", "y.jpg", ".z/l.jpg"),
+)
+
+
+@pytest.mark.parametrize("exclude", [(), ("raw", "y*"), ("x/*.jpg", "**/raw"), ("x",)])
+@pytest.mark.parametrize("pattern", ["", "/**", "/*/*.jpg"])
+def test_what_is_left_out_is_the_same_as_in_a_folder(
+    bucket: Bucket, tmp_path: Path, pattern: str, exclude: tuple[str, ...]
+) -> None:
+    for name in MIXED:
+        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / name).write_bytes(b"x")
+    bucket.upload(tmp_path / "p", "p")
+    found = list_source(bucket.url("p") + pattern, bucket.settings, exclude=exclude)
+    local = list_source(f"{tmp_path}/p{pattern}", exclude=exclude)
+    assert paths(found) == paths(local)
+    assert pattern == "/*/*.jpg" or found.images.num_rows == (4 if exclude else 6)
+    # A bucket has no folders of its own, which a glob would name and pass over.
+    without = {reason: count for reason, count in local.skipped.items() if reason != "folder"}
+    assert {reason: count for reason, count in found.skipped.items() if reason != "folder"} == without
+    assert {k: set(v) for k, v in found.left_out.items()} == {
+        k: set(v) for k, v in local.left_out.items() if k in without
+    }
 
 
 def test_a_whole_bucket(bucket: Bucket) -> None:
@@ -120,10 +161,13 @@ def test_a_glob(bucket: Bucket, tmp_path: Path, pattern: str, expected: list[str
         bucket.put(f"a/{name}", name.encode())
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / name).write_bytes(b"x")
+    before = list_source(bucket.url(pattern), bucket.settings, rules=rules.FIRST)
+    assert paths(before) == paths(list_source(f"{tmp_path}/{pattern}", rules=rules.FIRST)) == expected
     found, local = listed(bucket, bucket.url(pattern)), list_source(f"{tmp_path}/{pattern}")
-    assert paths(found) == paths(local) == expected
+    more = ["_d/x-5.jpg"] * (pattern in ("a/*/x-*.jpg", "a/**/*.jpg"))
+    assert paths(found) == paths(local) == sorted([*expected, *more])
     assert found.source == bucket.url(pattern)
-    assert sorted(read(bucket, found)) == expected
+    assert sorted(read(bucket, found)) == sorted([*expected, *more])
 
 
 def test_versions_follow_the_content(bucket: Bucket) -> None:

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import STAMP, as_nobody, failed, opened, paths, touch
 
+from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import image_id, path_bytes, path_text
-from cvjobs.sources import rows
+from cvjobs.sources import rows as listing_rows
 from cvjobs.sources.listing import list_source, nothing_found, open_path
 from cvjobs.sources.rows import version_of
 
@@ -25,8 +26,8 @@ from cvjobs.sources.rows import version_of
 def test_a_row_has_path_id_size_time_and_version(tmp_path: Path) -> None:
     touch(tmp_path / "a/b.jpg", b"12345")
     listing = list_source(str(tmp_path))
-    assert listing.images.schema == rows.IMAGES
-    assert listing.failures.schema == rows.FAILURES
+    assert listing.images.schema == listing_rows.IMAGES
+    assert listing.failures.schema == listing_rows.FAILURES
     [row] = listing.images.drop_columns(["modified"]).to_pylist()
     expected = version_of(np.array([5]), np.array([STAMP]))
     assert row == {"path": "a/b.jpg", "image_id": image_id(b"a/b.jpg"), "bytes": 5, "version": int(expected[0])}
@@ -65,9 +66,13 @@ def test_other_names_are_counted_by_extension(tmp_path: Path) -> None:
 def test_hidden_and_underscore_names_count_once_each(tmp_path: Path) -> None:
     for name in (".a.jpg", "_b.jpg", ".git/x.jpg", ".git/y.jpg", "__pycache__/deep/z.jpg", "c_.jpg"):
         touch(tmp_path / name)
+    before = list_source(str(tmp_path), rules=rules.FIRST)
+    assert paths(before) == ["c_.jpg"]
+    assert before.skipped == {"hidden": 4}
     listing = list_source(str(tmp_path))
-    assert paths(listing) == ["c_.jpg"]
-    assert listing.skipped == {"hidden": 4}
+    assert paths(listing) == ["__pycache__/deep/z.jpg", "_b.jpg", "c_.jpg"]
+    assert listing.skipped == {"hidden": 2}
+    assert listing.left_out == {"hidden": (".a.jpg", ".git")}
 
 
 def test_a_folder_with_an_image_name_is_a_folder(tmp_path: Path) -> None:
@@ -313,8 +318,11 @@ def shelf(tmp_path: Path) -> Path:
     ],
 )
 def test_glob(shelf: Path, pattern: str, expected: list[str]) -> None:
-    listing = list_source(f"{shelf}/{pattern}")
+    listing = list_source(f"{shelf}/{pattern}", rules=rules.FIRST)
     assert paths(listing) == expected
+    now = list_source(f"{shelf}/{pattern}")
+    more = ["x/_a7.jpg"] * (pattern in ("**", "**/*.jpg", "*/*.jpg"))
+    assert paths(now) == sorted([*expected, *more])
     assert (listing.root, listing.source) == (str(shelf), f"{shelf}/{pattern}")
 
 
@@ -330,7 +338,10 @@ def test_a_glob_counts_what_it_names_and_passes_over(shelf: Path) -> None:
     listing = list_source(f"{shelf}/*")
     assert listing.skipped == {".txt": 1, "hidden": 1, "folder": 2, "folder link": 1, "fifo": 1}
     assert failed(listing) == {"gone.jpg": "list_vanished"}
-    assert list_source(f"{shelf}/**/*.jpg").skipped == {"hidden": 2, "folder link": 1, "fifo": 1}
+    assert listing.left_out["folder link"] == ("link",)
+    before = list_source(f"{shelf}/**/*.jpg", rules=rules.FIRST)
+    assert before.skipped == {"hidden": 2, "folder link": 1, "fifo": 1}
+    assert list_source(f"{shelf}/**/*.jpg").skipped == {"hidden": 1, "folder link": 1, "fifo": 1}
     assert list_source(f"{shelf}/*.png").skipped == {}
 
 
@@ -380,7 +391,7 @@ def test_path_text_is_utf8_and_reversible(raw: bytes) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=12).filter(lambda raw: b"\0" not in raw), max_size=6))
 def test_columns_of_paths_are_those_of_each_path(raws: list[bytes]) -> None:
-    path, ids = rows.path_columns(raws)
+    path, ids = listing_rows.path_columns(raws)
     assert path.to_pylist() == [path_text(raw) for raw in raws]
     assert ids.to_pylist() == [image_id(raw) for raw in raws]
     path.validate(full=True)

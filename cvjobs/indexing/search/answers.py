@@ -16,6 +16,7 @@ from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
 from cvjobs.indexing.search.output import AnswerFolder
 from cvjobs.indexing.search.queries import NEIGHBOURS, QuerySample
+from cvjobs.sources.left_out import told
 from cvjobs.storage.store import Store
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Neighbours(Answer):
     """The neighbours of queries.
 
     ``queries`` were searched and ``answered`` of them have a neighbour; ``failed`` images could not be made queries:
-    ``failures`` counts them by code and ``failed_images`` names the first ones.
+    ``failures`` counts them by code and ``failed_images`` names the first ones. ``skipped_by`` and ``left_out`` as in
+    ``Summary``.
     """
 
     source: str
@@ -82,6 +84,8 @@ class Neighbours(Answer):
     failed: int
     failures: dict[str, int]
     failed_images: list[dict[str, str]]
+    skipped_by: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     queries_per_second: float
     exit_code: int
     sample: QuerySample = field(repr=False, compare=False)
@@ -102,6 +106,7 @@ class Neighbours(Answer):
             named = [image["path"] for image in self.failed_images if image["code"] == code][:3]
             more = f" and {count - len(named):,} more" if count > len(named) else ""
             lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy} ({', '.join(named)}{more})")
+        lines += told(self.skipped_by, self.left_out)
         return "\n".join(lines + self._places())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,17 @@ NAMED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The queries of a source, and which of its images could not become one (by code; the first with a reason)."""
+    """The queries of a source, and which of its images could not become one (by code; the first with a reason).
+
+    ``skipped_by`` and ``left_out`` as in ``Summary``.
+    """
 
     queries: Queries
     exit_code: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     failed: list[dict[str, str]] = field(default_factory=list)
+    skipped_by: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,8 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
     given = _embeddings(source, out.options)
     if given is not None:
         _check(given, model)
+        if options.get("exclude"):
+            raise WrongUse(f"{source} holds vectors, of which none can be excluded: leave out --exclude.")
         return Asked(queries=given)
     # Another source or model gets another folder, so that each continues what it began.
     name = hashlib.sha256(f"{model.generation.fingerprint} {Path(source).absolute()}".encode(errors="surrogateescape"))
@@ -71,7 +79,7 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
 
 
 def _embeddings(source: str, options: Options) -> Queries | None:
-    if Path(source).is_file() or source.startswith(("http://", "https://")):
+    if source.startswith(("http://", "https://")) or ("://" not in source and not os.path.isdir(source)):
         return None
     store = open_store(source, options=options)
     base = snapshot.latest(store)
@@ -100,6 +108,8 @@ def _asked(source: str, store: Store, summary: Summary) -> Asked:
         exit_code=summary.exit_code,
         failures=summary.failures,
         failed=failed,
+        skipped_by=summary.skipped_by,
+        left_out=summary.left_out,
     )
 
 

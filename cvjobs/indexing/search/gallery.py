@@ -13,6 +13,7 @@ from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.indexing.search.answers import Duplicates, Neighbours
 from cvjobs.indexing.search.self_matches import Origin
+from cvjobs.sources.left_out import rows as left_out_rows
 from cvjobs.sources.reader import open_source
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import file_at
@@ -50,7 +51,8 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
         }
         for path, image, (rows, found) in zip(keys["path"].to_pylist(), asked, shown, strict=True)
     ]
-    return render.render("query.html", answer=answer, queries=queries, across=across)
+    skipped = left_out_rows(answer.skipped_by, answer.left_out)
+    return render.render("query.html", answer=answer, queries=queries, across=across, skipped=skipped)
 
 
 def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:

@@ -26,6 +26,7 @@ from cvjobs.prediction.report.failure_table import Reason
 from cvjobs.prediction.report.findings import Findings
 from cvjobs.prediction.report.history import Record
 from cvjobs.prediction.summary import Summary
+from cvjobs.sources.left_out import rows as left_out_rows
 
 PICTURED = 12
 RUNS = 8
@@ -100,7 +101,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "bound": bound(run.pace, context.resolved.device),
         "reasons": reasons,
         "pictures": _pictures(context, reasons),
-        "skipped": sorted(summary.skipped_by.items(), key=lambda item: (-item[1], item[0])),
+        "skipped": left_out_rows(summary.skipped_by, summary.left_out),
         "previous": previous,
         "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],
