@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.common.categories import Category
+from cvjobs.common import class_labels
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.rules import FIRST
 from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
@@ -55,14 +55,16 @@ class Met:
 
 
 def by_name(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> ObjectTruth:
-    """Return the truth with one category for each name, where the classes are paired by name."""
+    """Return the truth with one category for each name in any spelling, where the classes are paired by name."""
     if not (truth.named and predictions.categories and predictions.rules > FIRST):
         return truth
-    numbered = [Category(at, category.name) for at, category in enumerate(truth.categories)]
-    place = pair_classes(truth.categories, True, [category for category in numbered if category.name]).place
-    of = np.array([place.get(at, at) for at in range(len(numbered))], np.int64)
+    spelt = Counter(class_labels.spelling(category.name) for category in predictions.categories)
+    apart = {c.name for c in predictions.categories if spelt[class_labels.spelling(c.name)] > 1}
+    own = class_labels.classes([category.name for category in truth.categories if category.name], apart)
+    first: dict[str, int] = {}
+    of = np.array([first.setdefault(own.get(c.name, f"\0{at}"), at) for at, c in enumerate(truth.categories)], np.int64)
     kept = np.unique(of)
-    if len(kept) == len(numbered):
+    if len(kept) == len(of):
         return truth
     twice = sorted({truth.categories[at].name for at in np.flatnonzero(of != np.arange(len(of))).tolist()})
     return replace(
@@ -194,8 +196,9 @@ def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     given = [str(id_) for id_ in predictions.numbers]
     if not set(given) & set(names):
         names = [posixpath.splitext(name)[0] for name in names]
-    numbers = Counter(base.lstrip("0") for base in map(posixpath.basename, names) if base.isdigit())
-    whole = {base.lstrip("0"): base for base in map(posixpath.basename, names) if numbers[base.lstrip("0")] == 1}
+    digits = [base for base in map(posixpath.basename, names) if base.isascii() and base.isdigit()]
+    counts = Counter(base.lstrip("0") or "0" for base in digits)
+    whole = {number: base for base in digits if counts[number := base.lstrip("0") or "0"] == 1}
     return pair_images(names, True, [whole.get(name, name) for name in given], [])
 
 

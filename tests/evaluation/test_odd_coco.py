@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from predictions import output
 
 import cvjobs
+from cvjobs.common import rules
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation import boxes
+from cvjobs.evaluation.ground_truth import coco as ground_truth_coco
+from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.images.masks import rle
 
 CATEGORIES = [Category(1, "cat"), Category(2, "dog")]
@@ -50,14 +55,14 @@ def polygon(x: float, y: float, w: float = 50, h: float = 60) -> list[list[float
 
 def truth() -> Record:
     """A dog in a, a cat in b, nothing in c: of four numbers that matter here, AP is 1 for cats and 0.5 for dogs."""
-    boxes = [(7, 2, 10, 20), (8, 1, 30, 90), (8, 2, 50, 100)]
+    places = [(7, 2, 10, 20), (8, 1, 30, 90), (8, 2, 50, 100)]
     return {
         "images": [{"id": 7 + at, "file_name": f"{name}.jpg", **SIZE} for at, name in enumerate("abc")],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         "annotations": [
             {"id": n, "image_id": i, "category_id": c, "bbox": [x, y, 50, 60], "area": 3000, "iscrowd": 0}
             | {"segmentation": polygon(x, y)}
-            for n, (i, c, x, y) in enumerate(boxes, 1)
+            for n, (i, c, x, y) in enumerate(places, 1)
         ],
     }
 
@@ -212,13 +217,33 @@ def test_a_crowd_that_is_true_may_be_found_or_not(found: Path, tmp_path: Path) -
         assert "objects that may be found or not, as they are crowds or difficult: 3 of 3" in got.notes
 
 
-def test_categories_of_one_name_are_one_class(found: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["dog", "Dog", "dog ", "DOG_"])
+def test_categories_of_one_name_are_one_class(found: Path, tmp_path: Path, other: str) -> None:
     given = truth()
-    given["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "dog"}]
+    given["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": other}]
     given["annotations"][2]["category_id"] = 3
     got = said(found, given, tmp_path)
     assert metrics(got) == metrics(said(found, truth(), tmp_path))
-    assert "the truth has several categories of one name, which are one class: dog" in got.notes
+    note = f"the truth has several categories of one name, which are one class: {other.strip()}"
+    assert note in got.notes
+
+
+def test_spellings_that_the_model_parts_stay_classes(tmp_path: Path) -> None:
+    rows = [{**row, "detections": []} for row in ROWS]
+    given = output(tmp_path / "given", "detect", [*CATEGORIES, Category(3, "Dog")], rows)
+    content = truth() | {"categories": [*truth()["categories"], {"id": 3, "name": "Dog"}]}
+    assert [c["name"] for c in said(given, content, tmp_path).classes] == ["cat", "dog", "Dog"]
+
+
+def test_predictions_of_before_keep_the_categories_of_one_name(found: Path, tmp_path: Path) -> None:
+    newest = open_predictions(str(found), {})
+    assert isinstance(newest, EvaluatedOutput)
+    (tmp_path / "t.json").write_text(
+        json.dumps(truth() | {"categories": [*truth()["categories"], {"id": 3, "name": "dog"}]})
+    )
+    known = ground_truth_coco.read(tmp_path / "t.json", False)
+    assert boxes.by_name(known, replace(newest, rules=rules.FIRST)) is known
+    assert len(boxes.by_name(known, newest).categories) == 2
 
 
 def test_a_category_with_two_names_has_the_last(found: Path, tmp_path: Path) -> None:
@@ -230,6 +255,7 @@ def test_a_category_with_two_names_has_the_last(found: Path, tmp_path: Path) -> 
     ("given", "sentence"),
     [
         (each(bbox=[1, None, 2, 3]), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
+        (each(bbox=[0, 0, 1e300, 1e300]), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
         (each(bbox=..., segmentation=...), "has a bbox that is no [x, y, width, height] in record 1 of 3"),
         (each(image_id=None), "has no usable 'image_id' in annotation 1 of 3"),
         (each(image_id=7.5), "has no usable 'image_id' in annotation 1 of 3"),

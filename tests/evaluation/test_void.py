@@ -165,6 +165,15 @@ def test_masks_of_any_depth_hold_the_same_ids(tmp_path: Path, save: Callable[[Pi
     assert cvjobs.eval(str(made(tmp_path / "given", maps)), str(truth)).metrics["mIoU"] == 1.0
 
 
+def test_the_largest_of_four_bits_is_no_void(tmp_path: Path) -> None:
+    """Its shade is 255, so its pixels did not count, without a word."""
+    many = [Category(at, f"c{at}") for at in range(16)]
+    maps = {"a": ids(1, [0, 7, 15])}
+    got = cvjobs.eval(str(made(tmp_path / "given", maps, many)), str(put(tmp_path / "truth", maps, of_bits(4))))
+    assert [c["name"] for c in got.classes] == ["c0", "c7", "c15"]
+    assert got.about.endswith(", 0% of the pixels ignored (255)")
+
+
 def test_one_bit_is_the_classes_0_and_1(tmp_path: Path) -> None:
     truth = put(tmp_path / "truth", RIGHT, lambda pixels, file: Image.fromarray(pixels.astype(bool)).save(file))
     assert cvjobs.eval(str(made(tmp_path / "given", RIGHT)), str(truth)).metrics["mIoU"] == 1.0

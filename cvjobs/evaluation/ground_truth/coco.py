@@ -16,6 +16,8 @@ from cvjobs.evaluation.metrics.objects import Bools, Floats, Id, Ints, Rle, Trut
 from cvjobs.images.decode import MAX_SIDE
 from cvjobs.images.masks import rle as image_masks_rle
 
+FARTHEST = 1e9  # pixels from the corner of an image; the product of two is a number
+
 
 def fits(path: Path) -> bool:
     """Return whether a place looks like COCO's JSON."""
@@ -120,7 +122,7 @@ def boxes(path: Path, records: list[Record], masks: list[Rle] | None) -> Floats:
         given[at] = rles.toBbox(masks[at]).tolist() if masks is not None else _around(outline)
     try:
         values = np.array(given, np.float64).reshape(len(given), 4)
-        if np.isfinite(values).all() and (values[:, 2:] >= 0).all():
+        if (np.abs(values) < FARTHEST).all() and (values[:, 2:] >= 0).all():
             return values
     except (OverflowError, TypeError, ValueError):
         pass
@@ -133,7 +135,7 @@ def _box(box: Any) -> bool:
         values = np.array(box, np.float64)
     except (OverflowError, TypeError, ValueError):
         return False
-    return bool(values.shape == (4,) and np.isfinite(values).all() and (values[2:] >= 0).all())
+    return bool(values.shape == (4,) and (np.abs(values) < FARTHEST).all() and (values[2:] >= 0).all())
 
 
 def _around(outline: Any) -> list[float] | None:

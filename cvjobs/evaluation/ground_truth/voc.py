@@ -19,6 +19,7 @@ from cvjobs.evaluation.metrics.objects import Truths
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DEEPEST = 100
+FARTHEST = 1e9  # pixels
 TRUE = ("1", "1.0", "true", "yes")
 
 
@@ -69,7 +70,7 @@ def _objects(file: Path, names: Sequence[str]) -> list[tuple[str, list[float], b
             corners = [float(box.text(side)) for side in CORNERS]
         except ValueError:
             corners = [np.nan]
-        if not np.isfinite(corners).all() or corners[2] < corners[0] or corners[3] < corners[1]:
+        if not (np.abs(corners) < FARTHEST).all() or corners[2] < corners[0] or corners[3] < corners[1]:
             raise BadTruth(file, box.line, "has a bndbox without xmin <= xmax and ymin <= ymax")
         found.append((name, corners, thing.text("difficult").lower() in TRUE))
     return found
