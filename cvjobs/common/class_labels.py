@@ -35,10 +35,11 @@ def clean(name: str) -> str:
 
 
 def text(cell: Any) -> str:
-    """Return a cell as text: bytes are UTF-8, null is empty."""
+    """Return a cell as text that UTF-8 has: bytes are UTF-8, null is empty."""
     if isinstance(cell, _TEXTS[1:]):
         return bytes(cell).decode(errors="backslashreplace")
-    return "" if cell is None else str(cell)
+    said = "" if cell is None else str(cell)
+    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
 
 
 def split(name: str) -> str:

@@ -202,6 +202,13 @@ def test_tables_as_tools_write_them(tmp_path: Path, name: str, content: bytes) -
     assert (found.metrics["top-1"], found.images["evaluated"]) == (1, 2)
 
 
+def test_text_that_no_encoding_has_is_shown(tmp_path: Path) -> None:
+    line = '{"path": "\\ud800.jpg", "label": "\\ud800"}\n{"path": "b.jpg", "label": "b"}\n'
+    (tmp_path / "labels.jsonl").write_text(line)
+    found = judged(tmp_path / "labels.jsonl", tmp_path / "labels.jsonl", tmp_path / "out")
+    assert (found.metrics["top-1"], found.images["evaluated"]) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

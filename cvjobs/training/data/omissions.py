@@ -33,8 +33,8 @@ def listed(labelled: LabelledImages) -> list[Failure]:
 def record(labelled: LabelledImages, failures: Iterable[Failure]) -> dict[str, Any]:
     """Return what is left out, and what else is to be said of the images, as JSON types; what is nothing is not there.
 
-    ``failed`` and ``skipped`` are by code and reason; ``unlabelled`` (``unsplit`` without classes), ``followed`` (links to
-    folders) and ``respelt`` (labels that are another spelling of a class) have one count each.
+    ``failed`` and ``skipped`` are by code and reason; ``unlabelled`` (``unsplit`` without classes), ``followed`` (links
+    to folders) and ``respelt`` (labels that are another spelling of a class) have one count each.
     """
     listing = labelled.listing
     found = {
