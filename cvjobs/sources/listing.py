@@ -2,7 +2,8 @@
 
 ``folder`` walks, ``bucket`` scans a prefix, ``glob`` matches names, ``hidden`` and ``exclusion`` say which do not
 count, ``lists`` and ``list_text`` read lists, ``locations`` looks at what they name, ``column_hash`` hashes their other
-columns, ``rows`` holds the columns and ``left_out`` what was passed over. What an image *contains* is not looked at here.
+columns, ``rows`` holds the columns and ``left_out`` what was passed over. What an image *contains* is not looked at
+here.
 """
 
 from __future__ import annotations
