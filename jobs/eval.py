@@ -1,7 +1,7 @@
 """Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5, as JSON, a table and a page.
 
-PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, or a COCO results file. TRUTH is COCO JSON, a
-folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a CSV file of path and label.
+PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, its export, or a COCO results file. TRUTH is COCO
+JSON, a folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a table of labels.
 
 For example `cvjobs eval boxes annotations.json`.
 """
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Config:
     """The options of ``cvjobs eval``."""
 
-    predictions: Annotated[str, typer.Argument(help="The predictions: the -o folder of a job, or a COCO results file.")]
+    predictions: Annotated[
+        str, typer.Argument(help="The predictions: the -o folder of a job, its export, or COCO results.")
+    ]
     truth: Annotated[str, typer.Argument(help="The truth about the same images: a file or a folder.")]
     out: Annotated[
         str | None,
@@ -44,14 +46,22 @@ class Config:
         ),
     ] = None
     ignore: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="The class id of pixels that do not count, in a truth of masks.",
+            help="The class id of pixels that do not count, in a truth of masks.  [default: 255]",
             rich_help_panel="Model, data and size",
         ),
-    ] = 255
+    ] = None
+    void: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|N",
+            help="The same, or none where all pixels count; asked for where 255 may be a class.  [default: --ignore]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     storage_option: StorageOptions = ()
     json: Json = False
 
@@ -60,6 +70,7 @@ def call(config: Config) -> Evaluation:
     """Evaluate and return what was found; its ``metrics`` are by name."""
     from cvjobs.common.progress import Progress
     from cvjobs.evaluation.run import evaluate
+    from cvjobs.evaluation.void import chosen
     from cvjobs.networks import class_names
     from cvjobs.storage.storage_options import parse_options
 
@@ -70,7 +81,7 @@ def call(config: Config) -> Evaluation:
             config.truth,
             out=config.out,
             names=names,
-            ignore=config.ignore,
+            void=chosen(config.ignore, config.void),
             options=parse_options(config.storage_option),
             say=progress.say,
         )

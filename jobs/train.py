@@ -19,6 +19,7 @@ from cvjobs.config.options import (
     Confine,
     Exclude,
     Json,
+    MaxErrorRate,
     MaxPixels,
     Precision,
     StorageOptions,
@@ -162,6 +163,7 @@ class Config:
         ),
     ] = None
     max_pixels: MaxPixels = 80_000_000
+    max_error_rate: MaxErrorRate = 0.1
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -207,6 +209,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             workers=config.workers,
             cache=config.cache,
             max_pixels=config.max_pixels,
+            max_error_rate=config.max_error_rate,
             overwrite=config.overwrite,
             find_lr=config.find_lr,
             tensorboard=config.tensorboard,

@@ -37,6 +37,7 @@ DRIVER = 9
 # ``common`` is a closed list: what only one or two rooms need lives in one of them.
 COMMON = {
     "categories",
+    "class_labels",
     "control_groups",
     "devices",
     "errors",
@@ -81,6 +82,7 @@ SHARED_BY_PLUGINS = {
     "evaluation.ground_truth.types",
     "evaluation.ground_truth.open",
     "evaluation.ground_truth.folder_files",
+    "evaluation.ground_truth.records",
     "operations.doctor.examine",
     "operations.doctor.finding",
 }

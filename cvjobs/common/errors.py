@@ -4,6 +4,7 @@ CvjobsError
 ├── WrongUse        2    wrong flags, names, sources; nothing was changed
 ├── JobFailed       1    the job could not go on; the same command continues
 │   └── LimitReached     a limit of the machine: room, memory, open files, threads
+├── TooManyFailed   3    more images failed than --max-error-rate allows, and nothing was made of the others
 ├── OutputHeld      5    another run holds the output
 └── Stopped       130    Ctrl-C or a stop request; the output is consistent
 
@@ -40,6 +41,12 @@ class WrongUse(CvjobsError):
     """The command was used wrongly; nothing was changed."""
 
     exit_code = 2
+
+
+class TooManyFailed(CvjobsError):
+    """More images failed than a user allows, and nothing was made of the others."""
+
+    exit_code = 3
 
 
 class OutputHeld(CvjobsError):

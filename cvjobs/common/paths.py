@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
+import unicodedata
 from pathlib import Path
 
+from cvjobs.common.formatting import without_controls
+
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)  # what most paths are, and is as it is
+_BETWEEN = re.compile(r"\\x5c|\\(?!x[89a-f][0-9a-f])")  # a backslash, as text or as it is, but no invalid byte
 
 
 # The two top-level folders of a checkout that are no part of the library, and what they are called inside the wheel.
@@ -82,3 +88,15 @@ def path_bytes(text: str) -> bytes:
 def image_id(raw: bytes) -> bytes:
     """Return the 16-byte key of an image: blake2b-128 of its path's bytes relative to the source root."""
     return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def comparable(path: str) -> str:
+    r"""Return what paths of one image have in common, however a tool wrote them: ``images\a.jpg``, ``./images/a.jpg``.
+
+    Unicode is composed, folders are parted by ``/``, and what leads nowhere (``.``, ``//``, ``x/..``) is left out.
+    """
+    if _PLAIN.fullmatch(path):
+        return path
+    shown = without_controls(path.strip().removeprefix("file://"))
+    plain = unicodedata.normalize("NFC", _BETWEEN.sub("/", shown))
+    return posixpath.normpath(plain).lstrip("/") if plain else ""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from cvjobs.common import class_labels
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.common.rules import FIRST
+from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
+from cvjobs.evaluation.ground_truth.records import place_of
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, CountedDetections, DetectionScores
@@ -29,13 +35,12 @@ class Met:
     truths: Truths
     detections: Detections
     left_out: int
+    said: Sequence[str] = ()
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = [*self.said, *self.images.notes]
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
             said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
@@ -43,7 +48,31 @@ class Met:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.truths.unnumbered.any():
             said.append("the annotation with the id 0 counts as not found, as in COCO's API: number them from 1")
+        if free := int(self.truths.ignored.sum()):
+            whole = len(self.truths.ignored)
+            said.append(f"objects that may be found or not, as they are crowds or difficult: {free:,} of {whole:,}")
         return said
+
+
+def by_name(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> ObjectTruth:
+    """Return the truth with one category for each name in any spelling, where the classes are paired by name."""
+    if not (truth.named and predictions.categories and predictions.rules > FIRST):
+        return truth
+    spelt = Counter(class_labels.spelling(category.name) for category in predictions.categories)
+    apart = {c.name for c in predictions.categories if spelt[class_labels.spelling(c.name)] > 1}
+    own = class_labels.classes([category.name for category in truth.categories if category.name], apart)
+    first: dict[str, int] = {}
+    of = np.array([first.setdefault(own.get(c.name, f"\0{at}"), at) for at, c in enumerate(truth.categories)], np.int64)
+    kept = np.unique(of)
+    if len(kept) == len(of):
+        return truth
+    twice = sorted({truth.categories[at].name for at in np.flatnonzero(of != np.arange(len(of))).tolist()})
+    return replace(
+        truth,
+        categories=[truth.categories[at] for at in kept.tolist()],
+        objects=replace(truth.objects, category=np.searchsorted(kept, of[truth.objects.category])),
+        notes=[*truth.notes, f"the truth has several categories of one name, which are one class: {named(twice)}"],
+    )
 
 
 def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
@@ -66,6 +95,7 @@ def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
         truths=given,
         detections=some if given.masks is not None else replace(some, masks=None, area=_box_areas(some)),
         left_out=int(known.sum()) - len(kept),
+        said=truth.notes,
     )
 
 
@@ -151,15 +181,32 @@ def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
 
 
 def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:
-    at = _places(predictions.numbers, {number: at for at, number in enumerate(truth.numbers)})
-    return Images(place=at, truth=len(truth), failed=0)
+    """Pair images by their ids, or by their names without endings where a results file has those for ids."""
+    known = {id_: at for at, id_ in enumerate(truth.numbers)}
+    place = [place_of(known, id_) for id_ in predictions.numbers]
+    stems = any(at < 0 and isinstance(id_, str) for at, id_ in zip(place, predictions.numbers, strict=True))
+    if place and (stems or max(place) < 0):
+        return _by_stem(truth, predictions)
+    return by_place(np.array(place, np.int64), truth.names, [f"image_id {id_}" for id_ in predictions.numbers])
+
+
+def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
+    """Pair images by names; a name of digits may have lost the zeros before them, where one image alone has it."""
+    names = list(truth.names)
+    given = [str(id_) for id_ in predictions.numbers]
+    if not set(given) & set(names):
+        names = [posixpath.splitext(name)[0] for name in names]
+    digits = [base for base in map(posixpath.basename, names) if base.isascii() and base.isdigit()]
+    counts = Counter(base.lstrip("0") or "0" for base in digits)
+    whole = {number: base for base in digits if counts[number := base.lstrip("0") or "0"] == 1}
+    return pair_images(names, True, [whole.get(name, name) for name in given], [])
 
 
 def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:
     """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
-    if isinstance(predictions, ResultsFile):
+    sizes = predictions.known_sizes if isinstance(predictions, ResultsFile) else predictions.sizes()
+    if sizes is None:
         raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
-    sizes = predictions.sizes()
     of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
     known = np.flatnonzero(images.place >= 0)
     of[images.place[known]] = sizes[known]

@@ -10,7 +10,7 @@ from cvjobs.evaluation import eval_pictures, top_k
 from cvjobs.evaluation.confusion_tables import confusions, heat
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import LabelTruth
-from cvjobs.evaluation.predictions import EvaluatedOutput
+from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.storage.storage_options import Options
 
@@ -19,7 +19,9 @@ SIZE = 360
 MATRIX = 200  # classes whose matrix is in eval.json
 
 
-def evaluate(given: EvaluatedOutput, known: LabelTruth, sides: Sides, options: Options) -> tuple[Evaluation, Show]:
+def evaluate(
+    given: EvaluatedOutput | LabelFile, known: LabelTruth, sides: Sides, options: Options
+) -> tuple[Evaluation, Show]:
     """Return top-1, top-5 and so on, and what the page shows."""
     met = top_k.meet(known, given)
     matrix = top_k.confusion(met)
@@ -33,6 +35,7 @@ def evaluate(given: EvaluatedOutput, known: LabelTruth, sides: Sides, options: O
         metrics=top_k.metrics(met, matrix),
         classes=top_k.classes(met, matrix),
         images=met.images.counts,
+        unpaired=met.images.record,
         notes=met.notes,
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,
@@ -43,7 +46,7 @@ def evaluate(given: EvaluatedOutput, known: LabelTruth, sides: Sides, options: O
         matrix_words="Labels in rows, what the images are taken for in columns",
         heat=heat(matrix.counts, rows, columns),
         confusions=pairs,
-        sheets=[_worst(given, met, options)],
+        sheets=[_worst(given, met, options)] if isinstance(given, EvaluatedOutput) else (),
     )
 
 

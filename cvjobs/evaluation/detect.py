@@ -20,6 +20,7 @@ def evaluate(
     given: EvaluatedOutput | ResultsFile, known: ObjectTruth, sides: Sides, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return COCO's numbers and VOC's, and what the page shows."""
+    known = boxes.by_name(known, given)
     met = boxes.meet(known, given)
     scores = boxes.score(known, met)
     point = boxes.operating_point(scores.found, int(scores.counted.sum()))
@@ -31,6 +32,7 @@ def evaluate(
         metrics=boxes.metrics(scores),
         classes=boxes.classes(known, met, scores),
         images=met.images.counts,
+        unpaired=met.images.record,
         notes=[*met.notes, *([NO_MASKS] if given.task == "instance" and not masks else [])],
         headline=HEADLINE,
         columns=COLUMNS,

@@ -14,6 +14,7 @@ from PIL import Image
 from cvjobs.common import devices
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import JobFailed
+from cvjobs.common.rules import FIRST
 from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth import masks
@@ -21,6 +22,7 @@ from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predictions import EvaluatedOutput
+from cvjobs.evaluation.void import USUAL, WHITE, Void, ask, is_black_and_white
 
 HEADLINE = ("mIoU", "pixel accuracy", "mean class accuracy")
 COLUMNS = ("pixels", "IoU", "accuracy")
@@ -34,6 +36,8 @@ class Mapped:
 
     ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
     and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
+    ``there`` (65536,) is the place in ``categories`` of each value of a mask, VOID for what does not count; ``void``
+    is that value and ``ignored`` how many pixels have it. ``white`` tells that 255 is the class 1.
     """
 
     images: Images
@@ -43,65 +47,97 @@ class Mapped:
     right: Floats
     row: Ints
     other_size: list[str]
+    there: Ints
+    void: int | None
+    ignored: int
+    white: bool
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = self.images.notes
         if self.other_size:
             count = len(self.other_size)
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
+        if self.white:
+            said.append(f"{USUAL} in the masks, which is all that is in them but 0, is the class {WHITE}")
         return said
 
+    @property
+    def share(self) -> dict[str, Any]:
+        """Return the value of pixels that do not count, how many there are, and their share of all."""
+        whole = self.ignored + int(self.matrix.counts.sum())
+        return {"value": self.void, "pixels": self.ignored, "share": self.ignored / whole if whole else 0.0}
 
-def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, ignore: int) -> Mapped:
-    """Compare each class map with its mask; pixels of ``ignore`` in the truth do not count, whatever is there.
+
+def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Mapped:
+    """Compare each class map with its mask; void pixels of the truth do not count, whatever is there.
 
     Classes fit by name where the truth has names, else by id. Raises BadTruth, JobFailed or WrongUse.
     """
     images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
     known = list(truth.categories) or _by_id(predictions.categories)
     classes = pair_classes(known, True, predictions.categories) if truth.categories else pair_classes(known, False, [])
+    given = truth.categories or predictions.categories
+    if predictions.rules > FIRST:
+        ask(void, truth, given)
+    white = is_black_and_white(void, truth, given)
     there = _table({c.id: at for at, c in enumerate(known)}, VOID - 1)
-    there[ignore] = VOID
+    if white:
+        there[USUAL] = there[WHITE]
+    if void.value is not None:
+        there[void.value] = VOID
     said = _table(classes.place, len(known))
     matrix = Confusion.empty(len(known))
     right, row, other = np.full(len(truth), -1.0), np.full(len(truth), -1), []
 
-    def compare(at: int, content: bytes | None) -> tuple[Confusion, bool]:
+    ignored = 0
+
+    def compare(at: int, content: bytes | None) -> tuple[Confusion, int]:
+        """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
         given = there[masks.load(truth.files[at])]
         found = Confusion.empty(len(known))
         if (given == VOID - 1).any():
-            raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --ignore")
+            raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
+        counted = given >= 0
+        left = given.size - int(counted.sum())
         if content is None:
-            counts = given[given >= 0]
+            counts = given[counted]
             found.add(counts, np.full(len(counts), len(known)))
-            return found, True
+            return found, left
         try:
             predicted = masks.pixels(content)
         except masks.NoMask as error:
             raise JobFailed(f"A class map of {predictions.place} {error}: run `cvjobs verify` on it.") from error
         if predicted.shape != given.shape:
-            return found, False
-        counted = given >= 0
+            return found, -1
         found.add(given[counted], said[predicted[counted]])
-        return found, True
+        return found, left
 
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
             places = [at for at, _ in numbers]
-            for (at, number), (found, same) in zip(numbers, threads.map(compare, places, contents), strict=True):
+            for (at, number), (found, left) in zip(numbers, threads.map(compare, places, contents), strict=True):
                 row[at] = number
                 matrix.counts[:] += found.counts
                 right[at] = found.accuracy
-                if not same:
+                ignored += max(left, 0)
+                if left < 0:
                     other.append(truth.names[at])
     return Mapped(
-        images=images, classes=classes, categories=known, matrix=matrix, right=right, row=row, other_size=other
+        images=images,
+        classes=classes,
+        categories=known,
+        matrix=matrix,
+        right=right,
+        row=row,
+        other_size=other,
+        there=there,
+        void=void.value,
+        ignored=ignored,
+        white=white,
     )
 
 
@@ -134,14 +170,14 @@ def _table(place: dict[int, int], other: int) -> Ints:
     return table
 
 
-def truth_png(truth: PixelTruth, met: Mapped, at: int, ignore: int) -> bytes:
+def truth_png(truth: PixelTruth, met: Mapped, at: int) -> bytes:
     """Return the mask of an image of the truth as a PNG of the ids that its classes have in the predictions."""
-    to = {place: id_ for id_, place in met.classes.place.items()}
-    ids = {category.id: to.get(at, IDS - 1) for at, category in enumerate(met.categories)}
-    table = _table(ids, IDS - 1)
-    table[ignore] = IDS - 1
+    ids = np.full(len(met.categories) + 2, IDS - 1)  # the last two are those that VOID and VOID - 1 point to
+    for id_, place in met.classes.place.items():
+        ids[place] = id_
     file = io.BytesIO()
-    Image.fromarray(table[masks.load(truth.files[at])].astype(np.uint16)).save(file, "PNG", compress_level=1)
+    pixels = ids[met.there[masks.load(truth.files[at])]].astype(np.uint16)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.common import rules
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import schema
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
-from cvjobs.evaluation.ground_truth import coco
-from cvjobs.evaluation.metrics.objects import Detections, Floats, Ints, Rle
+from cvjobs.evaluation.ground_truth import coco, records
+from cvjobs.evaluation.metrics.objects import Detections, Floats, Id, Rle
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import open_store
 
@@ -29,7 +30,8 @@ COMMANDS = "`cvjobs detect`, `segment` or `classify`"
 class Predictions:
     """What a model said about images: ``rows`` are the paths that have a result, ``failed`` those with an error.
 
-    ``categories`` are the classes that the model knows, none where only ids are known.
+    ``categories`` are the classes that the model knows, none where only ids are known; ``rules`` is the version of the
+    rules by which they were begun.
     """
 
     place: str
@@ -37,6 +39,7 @@ class Predictions:
     categories: list[Category]
     rows: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    rules: int = rules.LABELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +80,33 @@ class EvaluatedOutput(Predictions):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultsFile(Predictions):
-    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers."""
+    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers.
+
+    ``known_sizes`` are the width and height of each image, as of an output; None where any has none.
+    """
 
     found: Detections
-    numbers: Ints
+    numbers: Sequence[Id]
+    known_sizes: Floats | None = None
 
     def detections(self) -> Detections:
         """Return all detections; ``image`` counts ``numbers``, ``category`` is the id."""
         return self.found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile(Predictions):
+    """A table of images and labels: an export of `classify`, a Parquet file of its output or of a training run."""
+
+    table: pa.Table
+
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Yield these columns (of ``label``, ``score``, ``top``) of all rows, in the order of ``rows``."""
+        yield self.table.select(columns)
+
+    def cells(self, column: str, rows: Sequence[int]) -> dict[int, Any]:
+        """Return the values of a column in some rows."""
+        return {row: self.table[column][row].as_py() for row in set(rows)}
 
 
 def open_predictions(place: str, options: Options) -> EvaluatedOutput | ResultsFile:
@@ -101,6 +123,7 @@ def open_predictions(place: str, options: Options) -> EvaluatedOutput | ResultsF
         categories=reader.categories,
         rows=_paths(reader.tables(["path"])),
         failed=_paths(reader.errors(["path"])),
+        rules=reader.snapshot.listing_rules,
         reader=reader,
     )
 
@@ -137,45 +160,42 @@ def _numbers(column: pa.Array | pa.ChunkedArray) -> Floats:
 
 
 def _file(path: Path) -> ResultsFile:
-    content = coco.load(path)
+    content = records.load(path)
     images: list[Any] = []
     categories: list[Category] = []
-    records = content
+    found = content
     if isinstance(content, dict):
-        records, images = content.get("annotations"), content.get("images") or []
-        named = content.get("categories") or []
-        if not isinstance(named, list):
-            raise WrongUse(f"{path} has categories that are no list.")
-        ids = coco.column(path, named, "category", "id", np.int64).tolist()
-        categories = [Category(i, str(c["name"])) for i, c in zip(ids, named, strict=True) if c.get("name")]
-    if not isinstance(records, list) or not isinstance(images, list):
+        found, images = content.get("annotations"), content.get("images") or []
+        categories = [c for c in coco.read_categories(path, content.get("categories") or []) if c.name]
+    if not isinstance(found, list) or not isinstance(images, list):
         raise WrongUse(f"{path} holds no predictions: name the -o folder of {COMMANDS}, or a COCO results file.")
-    ids = coco.column(path, records, "result", "image_id", np.int64)
-    numbers = np.unique(ids)
+    ids = records.ids(path, found, "result", "image_id")
+    numbers: list[Id] = list(dict.fromkeys(ids))
     names: list[str] = []
+    shapes: list[tuple[int, int]] = []
     if images:
-        numbers, _, names = coco.read_images(path, images)
+        numbers, shapes, names = coco.read_images(path, images)
     masks = None
-    if records and all(record.get("segmentation") for record in records):
-        masks = [coco.rle(path, f"result {n + 1}", r["segmentation"], (0, 0)) for n, r in enumerate(records)]
-    boxes = coco.boxes(path, records, masks)
-    if isinstance(content, dict) or masks is None or not any(record.get("bbox") for record in records):
-        area = coco.areas(path, records, boxes, masks)
+    if found and all(record.get("segmentation") for record in found):
+        masks = [coco.rle(path, f"result {n + 1}", r["segmentation"], (0, 0)) for n, r in enumerate(found)]
+    boxes = coco.boxes(path, found, masks)
+    if isinstance(content, dict) or masks is None or not any(record.get("bbox") for record in found):
+        area = coco.areas(path, found, boxes, masks)
     else:
         area = boxes[:, 2] * boxes[:, 3]  # COCO's API takes the area of the box where a result has one
-    found = Detections(
-        image=coco.positions(path, numbers, ids, "image_id"),
-        category=coco.column(path, records, "result", "category_id", np.int64),
-        boxes=boxes,
-        area=area,
-        score=coco.column(path, records, "result", "score", np.float64),
-        masks=masks,
-    )
     return ResultsFile(
         place=str(path),
         task="detect" if masks is None else "instance",
         categories=categories,
-        rows=names,
-        found=found,
+        rows=names if all(names) else [],
+        found=Detections(
+            image=records.positions(path, {id_: at for at, id_ in enumerate(numbers)}, ids, "image_id"),
+            category=records.numbers(path, found, "result", "category_id"),
+            boxes=boxes,
+            area=area,
+            score=records.column(path, found, "result", "score", np.float64),
+            masks=masks,
+        ),
         numbers=numbers,
+        known_sizes=np.array(shapes, np.float64)[:, ::-1] if shapes and all(map(all, shapes)) else None,
     )

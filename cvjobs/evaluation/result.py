@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,23 +27,26 @@ class Sides:
 class Evaluation:
     """The numbers of one evaluation.
 
-    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images`` and ``notes`` say what was
-    evaluated and what was left out; ``more`` is the rest of ``eval.json`` (curves, confusion). ``headline`` and
-    ``columns`` name the metrics, and the columns of ``classes``, that a short table shows.
+    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images``, ``unpaired``, ``left_out`` and
+    ``notes`` say what was evaluated, what had no partner, what the listing of the truth left out, and more; ``more`` is
+    the rest of ``eval.json`` (curves, confusion). ``headline`` and ``columns`` name the metrics, and the columns of
+    ``classes``, that a short table shows.
     """
 
     sides: Sides
     metrics: dict[str, float | None]
     classes: list[dict[str, Any]]
     images: dict[str, int]
+    unpaired: dict[str, Any]
     notes: list[str]
     headline: Sequence[str]
     columns: Sequence[str]
     more: dict[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``eval.json``."""
-        names = ("images", "metrics", "classes", "notes")
+        names = ("images", "unpaired", "left_out", "metrics", "classes", "notes")
         return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more}
 
     def __str__(self) -> str:
@@ -72,7 +75,20 @@ class Evaluation:
         counted = (
             f"{known['truth']:,} image{'' if known['truth'] == 1 else 's'}, {known['evaluated']:,} with predictions"
         )
-        return ", ".join([counted, *left])
+        ignored = self.more.get("ignored")
+        void = [f"{_share(ignored['share'])} of the pixels ignored{_value(ignored['value'])}"] if ignored else []
+        return ", ".join([counted, *left, *void])
+
+
+def _share(share: float) -> str:
+    """Return a share in percent; what is not nothing, and what is not all, stays visible."""
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return "<0.1%" if share < 0.001 else ">99.9%" if share > 0.999 else f"{share:.1%}"
+
+
+def _value(value: int | None) -> str:
+    return "" if value is None else f" ({value})"
 
 
 def figure(value: Any) -> str:

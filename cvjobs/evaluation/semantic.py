@@ -13,6 +13,7 @@ from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.result import Evaluation, Sides
+from cvjobs.evaluation.void import Void
 from cvjobs.html import overlays
 from cvjobs.storage.storage_options import Options
 
@@ -21,10 +22,10 @@ SIZE = 480
 
 
 def evaluate(
-    given: EvaluatedOutput, known: PixelTruth, sides: Sides, ignore: int, options: Options
+    given: EvaluatedOutput, known: PixelTruth, sides: Sides, void: Void, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return mIoU and so on, and what the page shows."""
-    met = pixels.evaluate(known, given, ignore)
+    met = pixels.evaluate(known, given, void)
     there = np.flatnonzero(met.matrix.iou >= 0)
     names = [met.categories[at].name for at in there.tolist()]
     counts = met.matrix.counts[np.ix_(there, np.append(there, len(met.categories)))]
@@ -34,21 +35,25 @@ def evaluate(
         metrics=pixels.metrics(met),
         classes=pixels.classes(met),
         images=met.images.counts,
+        unpaired=met.images.record,
         notes=met.notes,
         headline=pixels.HEADLINE,
         columns=pixels.COLUMNS,
-        more={"confusion": {"rows": names, "columns": columns, "counts": counts.tolist()}},
+        more={
+            "ignored": met.share,
+            "confusion": {"rows": names, "columns": columns, "counts": counts.tolist()},
+        },
     )
     return found, Show(
         primary="IoU",
         matrix_words="Classes of pixels in rows, what they are taken for in columns",
         heat=heat(counts, names, columns),
         confusions=confusions(counts, names, columns),
-        sheets=[_worst(given, known, met, ignore, options)],
+        sheets=[_worst(given, known, met, options)],
     )
 
 
-def _worst(given: EvaluatedOutput, known: PixelTruth, met: pixels.Mapped, ignore: int, options: Options) -> EvalSheet:
+def _worst(given: EvaluatedOutput, known: PixelTruth, met: pixels.Mapped, options: Options) -> EvalSheet:
     judged = np.flatnonzero((met.row >= 0) & (met.right >= 0))
     judged = judged[np.argsort(met.right[judged], kind="stable")][:MOST]
     rows = met.row[judged].tolist()
@@ -60,7 +65,7 @@ def _worst(given: EvaluatedOutput, known: PixelTruth, met: pixels.Mapped, ignore
         image = shown[row]
         size = image.picture.height, image.picture.width
         share = f"{met.right[at]:.1%} right"
-        for content, words in ((pixels.truth_png(known, met, at, ignore), "the truth"), (maps[row], share)):
+        for content, words in ((pixels.truth_png(known, met, at), "the truth"), (maps[row], share)):
             drawable = image.picture.uri and content
             over = overlays.colour_map(content, ids, size) if drawable else None
             sheet.append({"path": image.path, "image": image.picture, "over": over, "note": words})

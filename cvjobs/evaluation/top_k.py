@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
+from cvjobs.common.rules import FIRST
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
-from cvjobs.evaluation.predictions import EvaluatedOutput
+from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile
 
 TOP = 5
 HEADLINE = ("top-1", "top-5", "mean class accuracy")
@@ -28,6 +31,7 @@ class Labelled:
 
     ``truth`` (images,) is of every image of the truth; ``top`` (images, 5) is what was said of it, best first: -1
     where that is no class of the truth, or nothing was said. ``row`` (images,) is its row of the predictions, or -1.
+    ``respelt`` are the labels of the truth that are another spelling of a class.
     """
 
     images: Images
@@ -38,24 +42,26 @@ class Labelled:
     score: Floats
     row: Ints
     most: int
+    respelt: list[str]
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = []
-        if self.images.counts["unknown"]:
-            said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
+        said = self.images.notes
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
+        if self.respelt:
+            said.append(f"labels of the truth that are one class in another spelling: {named(self.respelt)}")
         if self.most < TOP:
             said.append(f"no top-5: the predictions have the best {self.most}")
         return said
 
 
-def meet(truth: LabelTruth, predictions: EvaluatedOutput) -> Labelled:
+def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelled:
     """Bring both sides to the truth's images and labels; raises WrongUse where nothing fits."""
     images = pair_images(truth.names, truth.endings, predictions.rows, predictions.failed)
-    known = sorted(set(truth.labels))
+    own = _classes(truth, predictions) if predictions.rules > FIRST else {name: name for name in truth.labels}
+    known = sorted(set(own.values()))
     numbers = all(label.isdecimal() and len(label) < 10 for label in known)
     categories = [Category(int(label) if numbers else at, label) for at, label in enumerate(known)]
     words = {category.name for category in predictions.categories}
@@ -80,12 +86,20 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput) -> Labelled:
         images=images,
         classes=classes,
         names=known,
-        truth=np.array([position[label] for label in truth.labels], np.int64),
+        truth=np.array([position[own[label]] for label in truth.labels], np.int64),
         top=top,
         score=score,
         row=row,
         most=TOP if most >= min(TOP, len(predictions.categories)) else most,
+        respelt=class_labels.respelt(own),
     )
+
+
+def _classes(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> dict[str, str]:
+    """Return the class of each label of the truth; what the model tells apart is not brought together."""
+    spelt = Counter(class_labels.spelling(category.name) for category in predictions.categories)
+    apart = {c.name for c in predictions.categories if spelt[class_labels.spelling(c.name)] > 1}
+    return class_labels.classes(truth.labels, apart)
 
 
 def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:
@@ -128,6 +142,6 @@ def classes(met: Labelled, matrix: Confusion) -> list[dict[str, Any]]:
     ]
 
 
-def said(predictions: EvaluatedOutput, rows: Sequence[int]) -> dict[int, str]:
+def said(predictions: EvaluatedOutput | LabelFile, rows: Sequence[int]) -> dict[int, str]:
     """Return the label that the predictions give to some rows."""
     return predictions.cells("label", rows)

@@ -1,12 +1,16 @@
-"""The names of a model's classes: read from a file of one a line, and checked against the head's number of classes."""
+"""The names of a model's classes: from a file of one a line, checked against the head, and WordNet's ids of them."""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 
+from cvjobs.common.class_labels import spelling
 from cvjobs.common.errors import WrongUse
 
 MOST = 64 << 20  # bytes
+WORDNET = re.compile(r"n\d{8}")  # as ImageNet's folders are named
 
 
 def read(path: str) -> list[str]:
@@ -63,3 +67,47 @@ def for_head(
             "give --labels FILE with one name a line, in the order of the model's classes."
         )
     return list(given or published)
+
+
+def wordnet(names: Sequence[str]) -> dict[str, str]:
+    """Return WordNet's ids of the names that only one class of ImageNet has, as torchvision, timm or WordNet say them.
+
+    ``tench, Tinca tinca`` and each part of it are names of ``n01440764``; a name that ends with an id in brackets is
+    that id.
+    """
+    found = {name: ended[1] for name in names if (ended := _WITH_ID.fullmatch(name))}
+    for subset in ("imagenet-1k", "imagenet-22k"):
+        if left := [name for name in names if name not in found]:
+            owners = _owners(subset)
+            of = {name: owners.get(name, owners.get(spelling(name), ())) for name in left}
+            found |= {name: next(iter(ids)) for name, ids in of.items() if len(ids) == 1}
+    return found
+
+
+_WITH_ID = re.compile(rf".*\(({WORDNET.pattern})\)")
+
+
+def _owners(subset: str) -> dict[str, set[str]]:
+    """Return the ids of the classes that have a name, by its spelling."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    described = ImageNetInfo(subset).label_descriptions(as_dict=True)
+    assert isinstance(described, dict)
+    parts: defaultdict[str, set[str]] = defaultdict(set)
+    whole: defaultdict[str, set[str]] = defaultdict(set)
+    for number, text in described.items():
+        whole[spelling(text)].add(number)
+        for part in text.split(","):
+            parts[spelling(part)].add(number)
+    exact: dict[str, set[str]] = {}
+    if len(described) == len(categories := _torchvision()):  # which has ImageNet's classes in this order
+        exact = {name: {number} for name, number in zip(categories, described, strict=True)}
+    spelt = {spelling(name): ids for name, ids in exact.items()}
+    return {**parts, **whole, **spelt, **exact}
+
+
+def _torchvision() -> list[str]:
+    from torchvision.models import MobileNet_V2_Weights
+
+    names: list[str] = MobileNet_V2_Weights.DEFAULT.meta["categories"]
+    return names

@@ -42,6 +42,7 @@ class Walk:
 
     ``images``, ``failures``, ``left_out`` and ``unreadable`` are what it found. No file is opened. Links to
     files are followed and links to folders are not, so there are no cycles; only those of a ``confinement`` are.
+    With ``links`` those to folders are, too, and ``followed`` names them; one to a folder that it is in fails.
     """
 
     def __init__(
@@ -53,17 +54,20 @@ class Walk:
         *,
         exclusion: Exclusion | None = None,
         confinement: Confinement | None = None,
+        links: bool = False,
     ) -> None:
         self.images = ImageRows()
         self.failures = FailureRows()
         self.left_out = LeftOut()
         self.unreadable: list[bytes] = []
+        self.followed: list[bytes] = []
         self._root = os.path.join(root, b"")
         self._glob = glob
         self._hiding = hiding
         self._on_progress = on_progress
         self._exclusion = exclusion
         self._confinement = confinement
+        self._links = links
         self._stack: list[tuple[bytes, Positions]] = [(b"", glob.start if glob else frozenset())]
         # Of the folder that is being read: what it holds may all turn out to be ours.
         self._here, self._marks = LeftOut(), set[bytes]()
@@ -161,14 +165,32 @@ class Walk:
                 return
             if not entry.is_file(follow_symlinks=False):
                 mode = entry.stat().st_mode
+                if self._links and stat.S_ISDIR(mode):
+                    self._follow(entry, prefix, frozenset())
+                    return
                 if not stat.S_ISREG(mode):
                     self._here.add(kind_of(mode), prefix + name)
                     return
-        except OSError:  # a link to nowhere, or to where we may not look: skipped by its name
-            pass
+        except OSError as error:  # a link to nowhere, or to where we may not look
+            if self._links and b"." not in name:  # it may have been a folder's
+                self._fail(entry, prefix + name, error)
+                return
         dot = name.rfind(b".")
         extension = os.fsdecode(name[dot:]).lower()
         self._here.add(extension if 0 < dot < len(name) - 1 else "no extension", prefix + name)
+
+    def _follow(self, entry: os.DirEntry[bytes], prefix: bytes, at: Positions) -> None:
+        """Go into the folder that a link leads to later, unless it is one that the link is in, or lies outside."""
+        path = prefix + entry.name
+        parts = prefix.split(b"/")[:-1]
+        above = {os.path.realpath(self._root + b"/".join(parts[:depth])) for depth in range(len(parts) + 1)}
+        if self._confinement is not None and (flaw := self._confinement.flaw(entry.path)):
+            self.failures.add(path, "refused", flaw)
+        elif os.path.realpath(entry.path) in above:
+            self.failures.add(path, "refused", "the link leads to a folder that it is in")
+        else:
+            self.followed.append(path)
+            self._stack.append((path + b"/", at))
 
     def _included(
         self, entries: Iterator[os.DirEntry[bytes]], prefix: bytes, exclusion: Exclusion
@@ -198,6 +220,8 @@ class Walk:
                 self._stack.append((prefix + name + b"/", glob.enter(below)))
             elif is_folder and whole:
                 self._here.add("folder", prefix + name)
+            elif is_folder_link and below and self._links:
+                self._follow(entry, prefix, glob.enter(below))
             elif is_folder_link and (whole or below):
                 self._here.add("folder link", prefix + name)
             elif whole:

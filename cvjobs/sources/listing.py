@@ -46,6 +46,7 @@ def list_source(
     *,
     confine: bool = False,
     exclude: Sequence[str] = (),
+    links: bool = False,
     rules: int = newest.LISTING,
     on_progress: Callable[[int], None] | None = None,
 ) -> Listing:
@@ -53,15 +54,17 @@ def list_source(
 
     Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
     ``options`` are those of ``--storage-option``; with ``confine`` entries that lead out of the source's folder or
-    bucket, or to an address that is not public, are refused; ``exclude`` are the patterns of ``Exclusion``; ``rules``
-    is the version of the rules of what counts. ``on_progress`` is told the number of images found so far, after each
-    folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is no source, and
-    for a pattern without a meaning. A bad entry never raises: it is a row of ``failures``.
+    bucket, or to an address that is not public, are refused; ``exclude`` are the patterns of ``Exclusion``; with
+    ``links`` those to folders are followed; ``rules`` is the version of the rules of what counts. ``on_progress`` is
+    told the number of images found so far, after each folder and each 50,000 images. Raises WrongUse for a source that
+    is not there, cannot be read or is no source, and for a pattern without a meaning. A bad entry never raises: it is a
+    row of ``failures``.
     """
     manner = _Manner(
         options=options or {},
         confine=confine,
         exclusion=Exclusion(exclude) if exclude else None,
+        links=links and rules > newest.FIRST,
         hiding=Hiding(rules),
         on_progress=on_progress or (lambda _: None),
     )
@@ -75,6 +78,7 @@ class _Manner:
     options: Options
     confine: bool
     exclusion: Exclusion | None
+    links: bool
     hiding: Hiding
     on_progress: Callable[[int], None]
 
@@ -144,7 +148,15 @@ def _all_missing(listing: Listing) -> str:
 def _walk(source: bytes, root: bytes, glob: Glob | None, manner: _Manner) -> Listing:
     started = time.time_ns()
     confinement = Confinement(root) if manner.confine else None
-    walk = Walk(root, glob, manner.hiding, manner.on_progress, exclusion=manner.exclusion, confinement=confinement)
+    walk = Walk(
+        root,
+        glob,
+        manner.hiding,
+        manner.on_progress,
+        exclusion=manner.exclusion,
+        confinement=confinement,
+        links=manner.links,
+    )
     try:
         walk.run()
     except OSError as error:
@@ -156,6 +168,7 @@ def _walk(source: bytes, root: bytes, glob: Glob | None, manner: _Manner) -> Lis
         failures=walk.failures.table(),
         skipped=dict(walk.left_out.counts),
         left_out=walk.left_out.names(),
+        followed=tuple(sorted(map(path_text, walk.followed))),
         unreadable=tuple(map(path_text, walk.unreadable)),
         started_ns=started,
         base="",

@@ -64,6 +64,8 @@ class Listing:
     """The folder that the relative URIs of a list are resolved against; ``""`` otherwise."""
     rules: int = rules.LISTING
     """The version of the rules by which it was listed."""
+    followed: tuple[str, ...] = ()
+    """Links to folders that were followed."""
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The first names of each reason of ``skipped``, ``left_out.EXAMPLES`` at most: paths as in ``images``."""
 

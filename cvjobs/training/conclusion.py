@@ -52,7 +52,14 @@ def _best(plan: TrainPlan, device: torch.device) -> nn.Module:
 
 
 def summary(
-    setup: Setup, plan: TrainPlan, parts: Mapping[str, SplitPart], *, leaks: int, test: float | None, seconds: float
+    setup: Setup,
+    plan: TrainPlan,
+    parts: Mapping[str, SplitPart],
+    *,
+    leaks: int,
+    left_out: Mapping[str, Any],
+    test: float | None,
+    seconds: float,
 ) -> TrainingSummary:
     """Return the summary of a run whose history, best model and scores are in its folder.
 
@@ -61,6 +68,7 @@ def summary(
         plan: What it was trained by.
         parts: The images of each split that could be decoded.
         leaks: How many images of val and test are in train, too.
+        left_out: The record of ``omissions``.
         test: The best model's metric on the test split, None without one.
         seconds: What this command took.
     """
@@ -78,6 +86,7 @@ def summary(
         failed=setup.labelled.failed(parts),
         unlabelled=setup.labelled.unlabelled,
         leaks=leaks,
+        left_out=dict(left_out),
         metric_name=task_registry.of(plan).metric,
         epochs=len(history),
         best_epoch=best + 1,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cvjobs.common import devices, extras, malloc
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import TooManyFailed, WrongUse
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock
@@ -19,7 +19,7 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
 from cvjobs.training import artifacts, conclusion, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
-from cvjobs.training.data import decoded
+from cvjobs.training.data import decoded, omissions
 from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
@@ -61,6 +61,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
                 if request.tensorboard:
                     _complete(done, now)
                 return done
+        omissions.check(made.labelled, omissions.listed(made.labelled), made.most_failed)
         made.case.check(made.request.batch_size)
         with lock.held(store) as held:
             stop.guarded = True
@@ -68,7 +69,12 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
             if request.find_lr:
                 return session.find_rate(resources)
             identity.note(store, now, anew=request.overwrite)
-            return session.run(resources, began)
+            try:
+                return session.run(resources, began)
+            except TooManyFailed:
+                if not made.earlier:
+                    store.delete(identity.CONFIG)  # nothing was begun that other data could not be used for
+                raise
 
 
 def _done(made: Setup, store: LocalStore) -> TrainingSummary | None:
@@ -126,6 +132,7 @@ class _Session:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         leaks = self._intake.note(self._store.place)
+        omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         begun = self._begun(plan, parts, leaks)
@@ -144,7 +151,9 @@ class _Session:
         conclusion.scored(plan, device)
         test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
         seconds = time.monotonic() - began
-        summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), test=test, seconds=seconds)
+        summary = conclusion.summary(
+            self._setup, plan, parts, leaks=len(leaks), left_out=begun.survey.left_out, test=test, seconds=seconds
+        )
         self._held.check()
         self._leave_page(begun, summary, parts)
         artifacts.record(self._store.place, FILE, summary.as_dict())
@@ -160,7 +169,8 @@ class _Session:
 
     def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
         """Return the run as its page shows it before the first step; what the images are is said, too."""
-        seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles())
+        left_out = omissions.record(self._setup.labelled, self._intake.failures)
+        seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles(), left_out)
         self._progress.note(str(seen))
         return training_page.BegunRun(
             store=self._store,

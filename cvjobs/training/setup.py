@@ -9,6 +9,7 @@ from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
+from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
 from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
@@ -39,6 +40,11 @@ class Setup:
     case: Case
     earlier: dict[str, Any]
     rules: TrainRules
+
+    @property
+    def most_failed(self) -> float:
+        """The share of images that may fail; any, where a run is continued that was begun before there was one."""
+        return self.request.max_error_rate if self.rules.labels > FIRST else 1.0
 
     @property
     def trainable(self) -> Trainable:
@@ -93,9 +99,10 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         dict(request.storage),
         confine=request.confine,
         exclude=request.exclude,
+        links=True,
         rules=then.listing,
     )
-    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val)
+    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cvjobs.common.formatting import size
+from cvjobs.common.formatting import size, visible
 from cvjobs.dataset import sealed
 from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.data import omissions
 
 FILE = "summary.json"
 
@@ -27,7 +28,8 @@ class TrainingSummary:
 
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
-    was not asked for. ``memory`` is the estimate for a worker in bytes, None where it is unknown.
+    was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
+    is the estimate for a worker in bytes, None where it is unknown.
     """
 
     task: str
@@ -54,6 +56,7 @@ class TrainingSummary:
     parameters: int = 0
     memory: int | None = None
     balanced_accuracy: float | None = None
+    left_out: dict[str, Any] = field(default_factory=dict)
     up_to_date: bool = False
 
     @classmethod
@@ -95,6 +98,7 @@ class TrainingSummary:
         lines = [
             f"{counts}; {self.classes:,} classes{inherited}" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
+            *(f"  {visible(line)}" for line in omissions.lines(self.left_out)),
             f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"
             f", val loss {self.val_loss:.4f}{test}",
             "up to date: nothing to train"

@@ -57,12 +57,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_labels_by_folder(classified: Path, folders: Path, tmp_path: Path) -> None:
     got = cvjobs.eval(str(classified), str(folders), out=str(tmp_path))
     assert got.images == {"truth": 7, "evaluated": 4, "failed": 1, "missing": 2, "unknown": 1}
-    # Two of seven: what has no prediction is wrong. "Dog" is a label of its own where there is a "dog".
+    # Two of seven: what has no prediction is wrong. "Dog" is another spelling of "dog".
     assert got.metrics["top-1"] == pytest.approx(2 / 7)
     assert got.metrics["top-5"] == pytest.approx(4 / 7)
     record = json.loads((tmp_path / "eval.json").read_text())
-    assert record["confusion"]["rows"] == ["Dog", "cat", "cow", "dog"]
-    assert "labels that the model does not know: Dog, cow" in " ".join(got.notes)
+    assert record["confusion"]["rows"] == ["cat", "cow", "dog"]
+    notes = " ".join(got.notes)
+    assert "labels that the model does not know: cow" in notes
+    assert "one class in another spelling: Dog: dog" in notes
 
 
 def test_labels_by_table_on_the_command_line(classified: Path, tmp_path: Path) -> None:

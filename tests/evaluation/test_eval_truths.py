@@ -97,7 +97,7 @@ def test_yolo_without_names_goes_by_number(found: Path, tmp_path: Path) -> None:
     assert [c["name"] for c in got.classes] == ["bird", "cow", "dog"]
     assert got.metrics["AP"] == pytest.approx(1.0)
     assert got.notes == [
-        "left out, images that the truth does not know: 1",
+        "left out, images that the truth does not know: 1 (photos/b.jpg)",
         "classes that the model does not know: bird, cow",
     ]
 

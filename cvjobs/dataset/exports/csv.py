@@ -75,6 +75,11 @@ def harmless(value: Any) -> Any:
     return value
 
 
+def unmarked(cell: str) -> str:
+    """Return the text of a cell without the mark that ``harmless`` gave it."""
+    return cell[1:] if cell.startswith("'") and cell[1:].lstrip().startswith(FORMULA) else cell
+
+
 def _ranked(output: ExportedOutput) -> list[str]:
     """Return the columns of the best classes: ``label``, ``score``, ``label_2``, ``score_2`` and so on."""
     ranks = range(2, output.reader.snapshot.facts.get("top", 1) + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 from faster_coco_eval.core import mask as rles
 
 from cvjobs.common.categories import Category
+from cvjobs.evaluation.ground_truth.records import SHOWN, Record, column, ids, load, numbers, positions
 from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
-from cvjobs.evaluation.metrics.objects import Bools, Floats, Ints, Rle, Truths
+from cvjobs.evaluation.metrics.objects import Bools, Floats, Id, Ints, Rle, Truths
 from cvjobs.images.decode import MAX_SIDE
+from cvjobs.images.masks import rle as image_masks_rle
 
-Record = dict[str, Any]
-LARGEST_ID = 1 << 62
+FARTHEST = 1e9  # pixels from the corner of an image; the product of two is a number
 
 
 def fits(path: Path) -> bool:
@@ -27,30 +27,34 @@ def fits(path: Path) -> bool:
 def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # noqa: ARG001 - the file has names
     """Return the objects of a file, with their masks where they are asked for and any has one; raises BadTruth.
 
-    Annotations are in the order of the file, images and categories in that of their ids.
+    Annotations are in the order of the file, images and categories in that of their ids. Without categories the
+    classes are the ids that annotations have.
     """
     content = load(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _KEYS):
         raise BadTruth(path, None, f"is no COCO annotation file: it has no lists {', '.join(_KEYS)}")
-    images, categories, annotations = (content[key] for key in _KEYS)
-    numbers, shape, files = read_images(path, images)
-    ids = column(path, categories, "category", "id", np.int64)
-    image = positions(path, numbers, column(path, annotations, "annotation", "image_id", np.int64), "image_id")
-    order = np.argsort(ids, kind="stable")
-    category = positions(path, ids[order], column(path, annotations, "annotation", "category_id", np.int64), "category")
+    images, annotations = (content[key] for key in _KEYS)
+    known, shape, files = read_images(path, images)
+    image = positions(
+        path, {id_: at for at, id_ in enumerate(known)}, ids(path, annotations, "annotation", "image_id"), "image_id"
+    )
+    of = numbers(path, annotations, "annotation", "category_id")
+    categories, notes = _categories(path, content.get("categories"), of)
+    category = positions(path, {c.id: at for at, c in enumerate(categories)}, of.tolist(), "category")
     crowd = column(path, annotations, "annotation", "iscrowd", np.int64, 0).astype(np.bool_)
     shapes = None
     outlines = [annotation.get("segmentation") for annotation in annotations] if masks else []
     if any(outlines):
-        of = image.tolist()
-        shapes = [rle(path, f"annotation {n + 1}", outline, shape[of[n]]) for n, outline in enumerate(outlines)]
+        sizes_ = [shape[at] for at in image.tolist()]
+        shapes = [rle(path, f"annotation {n + 1}", outline, sizes_[n]) for n, outline in enumerate(outlines)]
     corners = boxes(path, annotations, shapes)
     return ObjectTruth(
         format="coco",
         names=files,
-        numbers=numbers.tolist(),
-        categories=[Category(int(ids[i]), str(categories[i].get("name", ""))) for i in order],
-        named=all(category.get("name") for category in categories),
+        notes=notes,
+        numbers=known,
+        categories=categories,
+        named=any(category.name for category in categories),
         objects=Truths(
             image=image,
             category=category,
@@ -64,66 +68,61 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
     )
 
 
-_KEYS = ("images", "categories", "annotations")
+_KEYS = ("images", "annotations")
 
 
-def load(path: Path) -> Any:
-    """Return the content of a JSON file; raises BadTruth where it is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise BadTruth(path, error.lineno, f"is no JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, a nest of brackets
-        raise BadTruth(path, None, f"is no JSON that can be read ({type(error).__name__})") from error
-    except OSError as error:
-        raise BadTruth(path, None, f"cannot be read ({error.strerror})") from error
-
-
-def read_images(path: Path, images: list[Record]) -> tuple[Ints, list[tuple[int, int]], list[str]]:
+def read_images(path: Path, images: list[Record]) -> tuple[list[Id], list[tuple[int, int]], list[str]]:
     """Return the ids of images, ascending, their (height, width), (0, 0) where none is given, and their file names."""
-    numbers = column(path, images, "image", "id", np.int64)
-    order = np.argsort(numbers, kind="stable")
-    if len(np.unique(numbers)) < len(numbers):
+    known = ids(path, images, "image", "id")
+    if len(set(known)) < len(known):
         raise BadTruth(path, None, "gives one id to several images")
+    order = sorted(range(len(known)), key=lambda at: (isinstance(known[at], str), known[at]))
     height, width = (column(path, images, "image", side, np.int64, 0).tolist() for side in ("height", "width"))
-    return numbers[order], [(height[i], width[i]) for i in order], [str(images[i].get("file_name", "")) for i in order]
+    return (
+        [known[i] for i in order],
+        [(height[i], width[i]) for i in order],
+        [_text(images[i].get("file_name")) for i in order],
+    )
 
 
-def column(path: Path, records: list[Record], what: str, key: str, kind: type, default: Any = None) -> Any:
-    """Return one number of each record, (n,); raises BadTruth that names the first record without a fitting one."""
-    try:
-        values = np.array([record.get(key, default) for record in records], np.float64)
-        if values.ndim == 1 and np.isfinite(values).all() and (np.abs(values) < LARGEST_ID).all():
-            return values.astype(kind)
-    except (AttributeError, OverflowError, TypeError, ValueError):
-        pass
-    number = next(n for n, r in enumerate(records) if not isinstance(r, dict) or not _number(r.get(key, default)))
-    raise BadTruth(path, None, f"has no usable '{key}' in {what} {number + 1} of {len(records):,}")
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < LARGEST_ID
+def read_categories(path: Path, records: Any) -> list[Category]:
+    """Return categories in the order of the file, without a name where they have none; raises BadTruth."""
+    if not isinstance(records, list):
+        raise BadTruth(path, None, "has categories that are no list")
+    found = numbers(path, records, "category", "id").tolist()
+    return [Category(id_, _text(record.get("name"))) for id_, record in zip(found, records, strict=True)]
 
 
-def positions(path: Path, known: Ints, ids: Ints, what: str) -> Ints:
-    """Return where ids are in ``known``, which is ascending; raises BadTruth for one that is not."""
-    if not len(ids):
-        return ids
-    at = np.searchsorted(known, ids)
-    missing = np.flatnonzero(known[np.minimum(at, len(known) - 1)] != ids) if len(known) else np.arange(len(ids))
-    if len(missing):
-        raise BadTruth(path, None, f"has an annotation with the {what} {ids[missing[0]]}, which it does not describe")
-    return at
+def _categories(path: Path, records: Any, used: Ints) -> tuple[list[Category], list[str]]:
+    """Return the categories by their ids, and what is to be said of them; of several with one id it is the last."""
+    if records is None:
+        return [Category(id_, "") for id_ in np.unique(used).tolist()], []
+    last: dict[int, Category] = {}
+    notes = []
+    for category in read_categories(path, records):
+        before = last.setdefault(category.id, category)
+        if before.name != category.name:
+            notes.append(
+                f"the truth names category {category.id} {before.name[:SHOWN]!r} and {category.name[:SHOWN]!r}: "
+                "the last name counts, as in COCO's API"
+            )
+        last[category.id] = category
+    return [last[id_] for id_ in sorted(last)], notes
 
 
 def boxes(path: Path, records: list[Record], masks: list[Rle] | None) -> Floats:
-    """Return the boxes of records (n, 4), of its mask for one without; raises BadTruth."""
+    """Return the boxes of records (n, 4), that of its outline for one without; raises BadTruth."""
     given = [record.get("bbox") for record in records]
-    if masks is not None:
-        given = [rles.toBbox(mask).tolist() if box is None else box for box, mask in zip(given, masks, strict=True)]
+    for at in [at for at, box in enumerate(given) if box is None or box == []]:
+        outline = records[at].get("segmentation")
+        given[at] = rles.toBbox(masks[at]).tolist() if masks is not None else _around(outline)
     try:
         values = np.array(given, np.float64).reshape(len(given), 4)
-        if np.isfinite(values).all() and (values[:, 2:] >= 0).all():
+        if (np.abs(values) < FARTHEST).all() and (values[:, 2:] >= 0).all():
             return values
     except (OverflowError, TypeError, ValueError):
         pass
@@ -136,15 +135,28 @@ def _box(box: Any) -> bool:
         values = np.array(box, np.float64)
     except (OverflowError, TypeError, ValueError):
         return False
-    return bool(values.shape == (4,) and np.isfinite(values).all() and (values[2:] >= 0).all())
+    return bool(values.shape == (4,) and (np.abs(values) < FARTHEST).all() and (values[2:] >= 0).all())
+
+
+def _around(outline: Any) -> list[float] | None:
+    """Return the box around polygons or run lengths; None where they are neither."""
+    try:
+        if isinstance(outline, dict):
+            box: list[float] = rles.toBbox(_lengths(outline)).tolist()
+            return box
+        points = np.concatenate([np.array(polygon, np.float64).reshape(-1, 2) for polygon in outline])
+        return [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def areas(path: Path, annotations: list[Record], boxes: Floats, masks: list[Rle] | None) -> Floats:
-    """Return the areas that annotations give, or else those of their masks or boxes, in pixels (n,)."""
-    if all(annotation.get("area") is not None for annotation in annotations):
-        given: Floats = column(path, annotations, "annotation", "area", np.float64)
-        return given
-    return np.asarray(boxes[:, 2] * boxes[:, 3]) if masks is None else sizes(masks)
+    """Return the areas that annotations give, and else that of the mask or the box, in pixels (n,)."""
+    given = np.array([annotation.get("area") is not None for annotation in annotations], np.bool_)
+    said: Floats = column(path, annotations, "annotation", "area", np.float64, 0)
+    if given.all():
+        return said
+    return np.where(given, said, boxes[:, 2] * boxes[:, 3] if masks is None else sizes(masks))
 
 
 def sizes(masks: list[Rle]) -> Floats:
@@ -157,19 +169,48 @@ def _unnumbered(annotations: list[Record]) -> Bools:
 
 
 def rle(path: Path, what: str, outline: Any, size: tuple[int, int]) -> Rle:
-    """Return a mask, given as polygons or as run lengths, for an image of (height, width); raises BadTruth."""
+    """Return a mask, given as polygons or as run lengths, for an image of (height, width); raises BadTruth.
+
+    A size of (0, 0) is not known: polygons need it.
+    """
     try:
-        if isinstance(outline, list) and outline and min(size) > 0 and max(size) <= MAX_SIDE:
+        if isinstance(outline, dict):
+            return _lengths(outline, size)
+        if isinstance(outline, list) and outline:
+            if min(size) <= 0 or max(size) > MAX_SIDE:
+                raise ValueError("its image has no usable width and height")
             points = [np.array(polygon, np.float64) for polygon in outline]
             if any(len(p) < 4 or len(p) % 2 or not (np.abs(p) <= 2 * MAX_SIDE).all() for p in points):
                 raise ValueError("a polygon without points, or with one far away")  # it is walked pixel by pixel
-            merged: Rle = rles.merge(rles.frPyObjects(outline, *size))
+            merged: Rle = rles.merge(rles.frPyObjects([p.tolist() for p in points], *size))
             return merged
-        if isinstance(outline, dict):
-            if isinstance(outline["counts"], list):
-                outline = rles.frPyObjects(outline, *size)
-            counts = outline["counts"]
-            return {"size": list(outline["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
     except Exception as error:
-        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({error})") from error
+        why = " ".join(str(error).split())[:SHOWN]
+        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({why})") from error
     raise BadTruth(path, None, f"has no usable segmentation in {what}")
+
+
+def _lengths(outline: Record, size: tuple[int, int] = (0, 0)) -> Rle:
+    """Return run lengths as compressed ones; raises ValueError where they are of another size than their image."""
+    height, width = (int(side) for side in outline["size"])
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise ValueError(f"its size is {height} x {width}")
+    if min(size) > 0 and (height, width) != tuple(size):
+        raise ValueError(f"{height} rows and {width} columns in an image of {size[0]} and {size[1]}")
+    counts = outline["counts"]
+    if isinstance(counts, list):
+        lengths = [int(count) for count in counts]
+        left = height * width - sum(lengths)
+        made: Rle = rles.frPyObjects({"size": [height, width], "counts": _whole(lengths, left)}, height, width)
+        return made
+    image_masks_rle.runs(counts, height, width)  # those of another sum are compared for ever
+    return {"size": [height, width], "counts": counts.encode("ascii")}
+
+
+def _whole(lengths: list[int], left: int) -> list[int]:
+    """Return run lengths with the last run of zeros, which some tools leave out; raises ValueError."""
+    if left < 0 or min(lengths, default=0) < 0:
+        raise ValueError("the run lengths are not those of its size")
+    if len(lengths) % 2:
+        return [*lengths[:-1], lengths[-1] + left]
+    return [*lengths, left] if left else lengths

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvjobs.common import class_labels
 from cvjobs.evaluation.ground_truth.types import BadTruth, LabelTruth
+from cvjobs.sources import reasons
 from cvjobs.sources.listing import list_source
 
 
@@ -16,8 +18,13 @@ def fits(path: Path) -> bool:
 
 def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: ARG001 - folders have names
     """Return the label of each image in a folder; raises BadTruth where one is in no subfolder."""
-    paths: list[str] = list_source(str(path)).images["path"].to_pylist()
+    listing = list_source(str(path), links=True)
+    paths: list[str] = listing.images["path"].to_pylist()
     for image in paths:
         if "/" not in image:
             raise BadTruth(path / image, None, "is in no folder of a class: give each class a folder")
-    return LabelTruth(format="folders", names=paths, labels=[image.partition("/")[0] for image in paths])
+    parts = [image.split("/") for image in paths]
+    # Folders of splits, as those that `cvjobs train` takes, hold the folders of the classes.
+    at = int(all(class_labels.split(class_labels.clean(own[0])) and len(own) > 2 for own in parts))
+    labels = [class_labels.clean(own[at]) for own in parts]
+    return LabelTruth(format="folders", names=paths, labels=labels, left_out=reasons.of(listing))

@@ -6,17 +6,22 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from cvjobs.common.categories import Category
+from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.evaluation.ground_truth import folder_files
 from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
 
 MAX_PIXELS = 400_000_000
+OURS = ".cvjobs-masks"  # what a folder of masks has that `segment` made
 MODES = ("1", "L", "P", "I;16", "I")
+DEPTH, GRAY = 24, 0  # where a PNG tells its bits, and after them its kind; the kind without colours
+SHADES = {2: 85, 4: 17}  # what a decoder multiplies values of few bits with
 PNG = PngImagePlugin.PngImageFile.format
 
 
@@ -26,13 +31,19 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, masks: bool, names: Sequence[str]) -> PixelTruth:  # noqa: ARG001 - that is what they are
-    """Return the masks of a folder, unopened; the line number of a name, from 0, is its class id."""
+    """Return the masks of a folder, unopened; the line number of a name, from 0, is its class id.
+
+    ``segment --masks-dir`` writes ``a.jpg.png`` for ``a.jpg``, and ``%XX`` for what its name must not hold.
+    """
     found = folder_files.below(path, ".png")
     known = folder_files.class_names(path, names)
+    images = [folder_files.name_of(file, path) for file in found]
+    if (path / OURS).is_dir():
+        images = [path_text(unquote_to_bytes(path_bytes(name))) for name in images]
     return PixelTruth(
         format="masks",
-        names=[folder_files.name_of(file, path) for file in found],
-        endings=False,
+        names=images,
+        endings=folder_files.whole(images),
         files=found,
         categories=[Category(at, name) for at, name in enumerate(known)],
     )
@@ -43,7 +54,10 @@ class NoMask(ValueError):
 
 
 def pixels(content: bytes) -> npt.NDArray[Any]:
-    """Return the class ids of a mask (height, width), uint8 or uint16; raises NoMask."""
+    """Return the class ids of a mask (height, width), uint8 or uint16; raises NoMask.
+
+    Ids of two and four bits are the bits, not the shades they stand for.
+    """
     try:
         Image.MAX_IMAGE_PIXELS = None  # checked here
         with Image.open(io.BytesIO(content), formats=[PNG or "PNG"]) as image:
@@ -60,6 +74,9 @@ def pixels(content: bytes) -> npt.NDArray[Any]:
         raise NoMask(f"is damaged ({error})") from error
     if ids.dtype == np.bool_:
         return ids.astype(np.uint8)
+    depth, kind = content[DEPTH], content[DEPTH + 1]
+    if kind == GRAY and depth in SHADES:
+        ids = ids // SHADES[depth]
     return ids if ids.dtype == np.uint8 else ids.astype(np.uint16)
 
 

@@ -16,13 +16,14 @@ FORMATS = {
     "detect": ("coco", "yolo", "voc"),
     "instance": ("coco", "yolo", "voc"),
     "semantic": ("masks",),
-    "classify": ("table", "folders"),
+    "classify": ("table", "labelled_output", "folders"),
 }
 KNOWN = {
     "detect": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
     "instance": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
     "semantic": "a folder of PNG masks whose pixels are class ids",
-    "classify": "a folder with one subfolder of images for each class, or a CSV file with the columns path and label",
+    "classify": "a folder with one subfolder of images for each class, or a table (.csv, .parquet, .jsonl) with "
+    "the columns path and label",
 }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.metrics.objects import Truths
+from cvjobs.evaluation.metrics.objects import Id, Truths
+from cvjobs.sources.reasons import NamedCount
 
 
 class BadTruth(WrongUse):
@@ -23,12 +24,15 @@ class BadTruth(WrongUse):
 class GroundTruth:
     """The images that a truth knows, by name relative to where it starts.
 
-    With ``endings`` false the names come without ``.jpg`` and the like.
+    With ``endings`` false the names come without ``.jpg`` and the like. ``notes`` are sentences on what was left out,
+    ``left_out`` is what the listing of its images left out.
     """
 
     format: str
     names: Sequence[str]
     endings: bool = True
+    notes: Sequence[str] = ()
+    left_out: Mapping[str, NamedCount] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,7 +48,7 @@ class ObjectTruth(GroundTruth):
     objects: Truths
     categories: list[Category]
     named: bool = True
-    numbers: Sequence[int] = ()
+    numbers: Sequence[Id] = ()
     relative: bool = False
 
 

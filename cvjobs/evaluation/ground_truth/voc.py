@@ -19,6 +19,8 @@ from cvjobs.evaluation.metrics.objects import Truths
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DEEPEST = 100
+FARTHEST = 1e9  # pixels
+TRUE = ("1", "1.0", "true", "yes")
 
 
 def fits(path: Path) -> bool:
@@ -35,10 +37,11 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
     corners = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     nothing = np.zeros(len(rows), np.bool_)
+    images = [folder_files.name_of(file, path) for file in found]
     return ObjectTruth(
         format="voc",
-        names=[folder_files.name_of(file, path) for file in found],
-        endings=False,
+        names=images,
+        endings=folder_files.whole(images),
         categories=[Category(at + 1, name) for at, name in enumerate(known)],
         objects=Truths(
             image=np.array([row[0] for row in rows], np.int64),
@@ -67,9 +70,9 @@ def _objects(file: Path, names: Sequence[str]) -> list[tuple[str, list[float], b
             corners = [float(box.text(side)) for side in CORNERS]
         except ValueError:
             corners = [np.nan]
-        if not np.isfinite(corners).all() or corners[2] < corners[0] or corners[3] < corners[1]:
+        if not (np.abs(corners) < FARTHEST).all() or corners[2] < corners[0] or corners[3] < corners[1]:
             raise BadTruth(file, box.line, "has a bndbox without xmin <= xmax and ymin <= ymax")
-        found.append((name, corners, thing.text("difficult") == "1"))
+        found.append((name, corners, thing.text("difficult").lower() in TRUE))
     return found
 
 
@@ -99,7 +102,8 @@ def _parse(file: Path) -> _Node:
     top = _Node("", 0)
     path = [top]
 
-    def begin(tag: str, _attributes: dict[str, str]) -> None:
+    def begin(named: str, _attributes: dict[str, str]) -> None:
+        tag = named.rpartition(":")[2]  # without the prefix of a namespace
         if len(path) > DEEPEST:
             raise BadTruth(file, parser.CurrentLineNumber, f"is nested over {DEEPEST} elements deep")
         node = _Node(tag, parser.CurrentLineNumber)
@@ -120,4 +124,6 @@ def _parse(file: Path) -> _Node:
         parser.Parse(folder_files.content(file), True)
     except expat.ExpatError as error:
         raise BadTruth(file, error.lineno, f"is no XML ({expat.ErrorString(error.code)})") from error
+    except (LookupError, ValueError) as error:  # an encoding that is unknown, or has letters of several bytes
+        raise BadTruth(file, None, f"is no XML that can be read ({error}): save it as UTF-8") from error
     return top.inside[0]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Id = int | str  # of an image, as its file has it
 Rle = dict[str, Any]  # COCO's compressed run lengths: "size" (height, width) and "counts" (bytes)
 
 

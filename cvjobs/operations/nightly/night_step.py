@@ -23,7 +23,7 @@ from cvjobs.operations.nightly.pipeline_file import NightStep
 LOOK = 0.1
 LONGEST = 1 << 20  # bytes of an answer: rows of a query are longer and no summary
 _REASONS = {
-    3: "done, but more images failed than --max-error-rate allows",
+    3: "more images failed than --max-error-rate allows",
     4: "it ended with images missing",
     130: "it was stopped",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvjobs.training.data import labels
+from cvjobs.training.data import labels, omissions
 from cvjobs.training.data.labels import Double, LabelledImages, Leak
 from cvjobs.training.plan import SplitPart
 
@@ -30,7 +31,8 @@ class Survey:
     """The images of a training that could be decoded.
 
     ``images`` and ``counts`` are by split, the latter of each class; ``leaks`` are the images of val and test that are
-    in train, too, and ``doubles`` those of train that are there before, both by their content.
+    in train, too, and ``doubles`` those of train that are there before, both by their content. ``left_out`` is the
+    record of ``omissions``.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +42,12 @@ class Survey:
     unlabelled: int
     leaks: Sequence[Leak]
     doubles: Sequence[Double]
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out by reason, and what else is to be said of the images."""
+        return omissions.lines(self.left_out)
 
     @property
     def contradictions(self) -> list[Double]:
@@ -90,7 +98,11 @@ class Survey:
 
 
 def survey(
-    labelled: LabelledImages, parts: Mapping[str, SplitPart], leaks: Sequence[Leak], doubles: Sequence[Double]
+    labelled: LabelledImages,
+    parts: Mapping[str, SplitPart],
+    leaks: Sequence[Leak],
+    doubles: Sequence[Double],
+    left_out: Mapping[str, Any] | None = None,
 ) -> Survey:
     """Return the survey of the images that could be decoded."""
     return Survey(
@@ -101,4 +113,5 @@ def survey(
         unlabelled=labelled.unlabelled,
         leaks=leaks,
         doubles=doubles,
+        left_out=left_out or {},
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
@@ -12,20 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cvjobs.common import rules as newest
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import shortened
+from cvjobs.sources.left_out import EXAMPLES
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
+from cvjobs.training.data import class_naming
 
 SPLITS = ("train", "val", "test")
-_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}  # fmt: skip
 Leak = tuple[str, str, str, str]  # split, path, the training path, hash
 Double = tuple[str, str, bool]  # path, the path that has the same content, whether their labels differ
 _KEYS = ["path", "image_id", "bytes", "modified", "version"]
@@ -50,7 +45,9 @@ class Split:
 class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
-    ``unlabelled`` counts the images that have no label or belong to no split.
+    ``unlabelled`` counts the images that have no label or belong to no split, ``unlabelled_first`` are the paths of the
+    first; ``respelt`` are the labels that are
+    another spelling of a class, as ``Cat: cat``.
     """
 
     listing: Listing
@@ -58,6 +55,8 @@ class LabelledImages:
     multilabel: bool
     splits: dict[str, Split]
     unlabelled: int
+    unlabelled_first: tuple[str, ...] = ()
+    respelt: tuple[str, ...] = ()
 
     def failed(self, decoded: Mapping[str, Sized]) -> int:
         """Return how many images are missing among those that could be decoded, by split; or failed while listing."""
@@ -75,12 +74,13 @@ class LabelledImages:
         return hasher.hexdigest()
 
 
-def label(listing: Listing, share: float) -> LabelledImages:
+def label(listing: Listing, share: float, rules: int = newest.LABELS) -> LabelledImages:
     """Return the images of a listing with their labels.
 
     A list has a column ``label``, or ``labels`` (separated by ``|``, or a list of strings), and may have ``split``.
     In a folder the label is the folder's name: below ``train``, ``val`` and ``test``, or right at the top. Without a
-    val split, ``share`` of the training images are it, chosen by a hash of their path.
+    val split, ``share`` of the training images are it, chosen by a hash of their path. ``rules`` is the version of the
+    rules by which classes are named.
 
     Raises:
         WrongUse: there are no labels, fewer than two classes, or no images in a split that needs some.
@@ -89,15 +89,16 @@ def label(listing: Listing, share: float) -> LabelledImages:
     if not images.num_rows:
         raise WrongUse(nothing_found(listing))
     if listing.root:
-        names, splits = _folders(images["path"].to_pylist())
+        names, splits = class_naming.by_folders(listing, rules)
         multilabel = False
     else:
-        names, multilabel = _labels(listing)
-        splits = _said(listing)
+        names, multilabel = class_naming.by_column(listing, rules)
+        splits = class_naming.splits_by_column(listing, rules)
+    names, respelt = class_naming.merged(names, rules)
     classes = sorted({name for own in names for name in own})
     if len(classes) < 2:
         raise WrongUse(
-            f"{listing.source} has {'one class, ' + classes[0] if classes else 'no classes'}: "
+            f"{listing.source} has {'one class, ' + shortened(classes[0]) if classes else 'no classes'}: "
             "training needs at least two, as folders of their names or in a column `label`."
         )
     number = {name: i for i, name in enumerate(classes)}
@@ -109,11 +110,17 @@ def label(listing: Listing, share: float) -> LabelledImages:
     )
     used = sum(map(len, found.values()))
     return LabelledImages(
-        listing=listing, classes=tuple(classes), multilabel=multilabel, splits=found, unlabelled=images.num_rows - used
+        listing=listing,
+        classes=tuple(classes),
+        multilabel=multilabel,
+        splits=found,
+        unlabelled=images.num_rows - used,
+        unlabelled_first=_left(listing, found),
+        respelt=respelt,
     )
 
 
-def unlabelled(listing: Listing, share: float) -> LabelledImages:
+def unlabelled(listing: Listing, share: float, rules: int = newest.LABELS) -> LabelledImages:
     """Return the images of a listing without labels, those of all folders; splits as in ``label``.
 
     Raises:
@@ -122,17 +129,25 @@ def unlabelled(listing: Listing, share: float) -> LabelledImages:
     images = listing.images
     if not images.num_rows:
         raise WrongUse(nothing_found(listing))
-    if listing.root:
-        tops = [path.partition("/")[0].lower() for path in images["path"].to_pylist()]
-        splits = [_NAMES.get(top, "-") for top in tops] if "train" in map(_NAMES.get, tops) else [""] * len(tops)
-    else:
-        splits = _said(listing)
+    splits = (class_naming.splits_by_folders if listing.root else class_naming.splits_by_column)(listing, rules)
     chosen = _split(splits, images, share)
     found = _parted(listing, chosen, np.ones(len(chosen), bool), lambda rows: np.zeros(len(rows), np.int64))
     used = sum(map(len, found.values()))
     return LabelledImages(
-        listing=listing, classes=(), multilabel=False, splits=found, unlabelled=images.num_rows - used
+        listing=listing,
+        classes=(),
+        multilabel=False,
+        splits=found,
+        unlabelled=images.num_rows - used,
+        unlabelled_first=_left(listing, found),
     )
+
+
+def _left(listing: Listing, splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return the paths of the first images that are in no split."""
+    used = {path for split in splits.values() for path in split.rows["path"].to_pylist()}
+    left = (path for path in listing.images["path"].to_pylist() if path not in used)
+    return tuple(itertools.islice(left, EXAMPLES)) if len(used) < listing.images.num_rows else ()
 
 
 def _parted(
@@ -154,54 +169,6 @@ def _parted(
                 f"give it a folder or split `{name}`{', or more images' if name == 'val' else ''}."
             )
     return found
-
-
-def _folders(paths: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Return the class (none, or one) and the split ("": not said, "-": none) of each image by its folders."""
-    parts = [path.split("/") for path in paths]
-    split = any(len(own) > 2 and _NAMES.get(own[0].lower()) == "train" for own in parts)
-    at = 1 if split else 0
-    names = [tuple(own[at : at + 1]) if len(own) > at + 1 else () for own in parts]
-    if not split:
-        return names, [""] * len(parts)
-    return names, [_NAMES.get(own[0].lower(), "-") for own in parts]
-
-
-def _labels(listing: Listing) -> tuple[list[tuple[str, ...]], bool]:
-    """Return the classes of each image by the column of a list, and whether they may be several."""
-    images = listing.images
-    multilabel = "labels" in images.schema.names
-    column = "labels" if multilabel else "label"
-    if column not in images.schema.names:
-        raise WrongUse(
-            f"The list {listing.source} has no column `label` (or `labels`): training needs to know what images show."
-        )
-    return [_names(value, multilabel) for value in images[column].to_pylist()], multilabel
-
-
-def _said(listing: Listing) -> list[str]:
-    """Return the split of each image by the column of a list; "" where nothing is said."""
-    images = listing.images
-    if "split" not in images.schema.names:
-        return [""] * images.num_rows
-    said = [str(value or "").strip().lower() for value in images["split"].to_pylist()]
-    unknown = Counter(value for value in said if value and value not in _NAMES)
-    if unknown:
-        raise WrongUse(
-            f"The list {listing.source} has the split {next(iter(unknown))!r}: write train, val or test, or leave "
-            "the column out."
-        )
-    return [_NAMES.get(value, "") for value in said]
-
-
-def _names(value: object, multilabel: bool) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
-    if not multilabel:
-        return (str(value),)
-    each = value.split("|") if isinstance(value, str) else value
-    assert isinstance(each, list)
-    return tuple(dict.fromkeys(str(name).strip() for name in each if str(name).strip()))
 
 
 def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.str_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from cvjobs.sources.reader import open_source
 from cvjobs.training import artifacts
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
+from cvjobs.training.data import omissions
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
@@ -97,6 +99,13 @@ class Intake:
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
         artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
+
+    @property
+    def failures(self) -> list[omissions.Failure]:
+        """The code and path of each image that failed, also while listing."""
+        tables = [table.filter(table["code"].is_valid()) for table in self._tables.values()]
+        decoded = [zip(table["code"].to_pylist(), table["path"].to_pylist(), strict=True) for table in tables]
+        return [*omissions.listed(self.labelled), *itertools.chain.from_iterable(decoded)]
 
     def _unlisted(self, schema: pa.Schema) -> pa.Table:
         """Return the entries that failed while listing, which belong to no split."""

@@ -1,0 +1,149 @@
+"""Predictions as tables of images, labels and boxes: exports, and Parquet files of outputs and training runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvjobs.common import class_labels
+from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
+from cvjobs.dataset.schema import DETECTIONS
+from cvjobs.evaluation import label_tables
+from cvjobs.evaluation.ground_truth import coco
+from cvjobs.evaluation.ground_truth.types import BadTruth
+from cvjobs.evaluation.label_tables import LabelTable
+from cvjobs.evaluation.metrics.objects import Detections, Rle
+from cvjobs.evaluation.predictions import COMMANDS, LabelFile, ResultsFile
+
+BOX = ("x0", "y0", "x1", "y1", "score", "category_id")
+
+
+def fits(path: Path) -> bool:
+    """Return whether a place looks like such a table."""
+    return label_tables.fits(path)
+
+
+def read(path: Path) -> LabelFile | ResultsFile:
+    """Return the labels or the boxes of a table; raises BadTruth that names the line."""
+    table = label_tables.read(path)
+    if not table.path_column:
+        raise WrongUse(f"{path} has no columns `path` and `label`: name the -o folder of {COMMANDS}, or its export.")
+    return _boxes(table) if table.named(DETECTIONS) or set(BOX) <= set(table.columns) else _labels(table)
+
+
+_GUESS = pa.struct([("label", pa.string()), ("score", pa.float64())])
+_LABELS = pa.schema([("label", pa.string()), ("score", pa.float64()), ("top", pa.list_(_GUESS))])
+
+
+def _labels(table: LabelTable) -> LabelFile:
+    """Return labels; a row without one is an image that failed."""
+    chosen = table.named("predicted", "label")  # the label of a training run's predictions is the truth
+    if not chosen or table.named("pixels"):
+        raise WrongUse(
+            f"{table.path} has no column `label` of images: name the -o folder of {COMMANDS}, or its export."
+        )
+    rows: dict[str, list[Any]] = {name: [] for name in ("path", *_LABELS.names)}
+    failed = []
+    for line, row in table.rows:
+        name = class_labels.text(row.get(table.path_column)).strip()
+        guesses = _guesses(table, line, row, chosen)
+        if not guesses:
+            failed.append(name)
+            continue
+        values = (name, guesses[0]["label"], guesses[0]["score"], guesses)
+        for column, value in zip(rows, values, strict=True):
+            rows[column].append(value)
+    names = sorted({guess["label"] for top in rows["top"] for guess in top})
+    return LabelFile(
+        place=str(table.path),
+        task="classify",
+        categories=[Category(at, name) for at, name in enumerate(names)],
+        rows=rows.pop("path"),
+        failed=failed,
+        table=pa.table(rows, schema=_LABELS),
+    )
+
+
+def _guesses(table: LabelTable, line: int, row: dict[str, Any], chosen: str) -> list[dict[str, Any]]:
+    """Return the labels of a row, best first: its list ``top``, or its columns ``label``, ``label_2`` and so on."""
+    pairs: list[tuple[Any, Any]] = [(row.get(chosen), row.get("score"))]
+    top = row.get("top") if chosen == "label" else None
+    if isinstance(top, list) and all(isinstance(guess, dict) for guess in top):
+        pairs = [(guess.get("label"), guess.get("score")) for guess in top] or pairs
+    elif chosen == "label":
+        ranks = itertools.takewhile(lambda rank: f"label_{rank}" in row, itertools.count(2))
+        pairs += [(row[f"label_{rank}"], row.get(f"score_{rank}")) for rank in ranks]
+    guesses = [{"label": table.label(line, label), "score": _score(score)} for label, score in pairs]
+    return list(itertools.takewhile(lambda guess: guess["label"], guesses))
+
+
+def _score(cell: Any) -> float:
+    """Return a score; one that is no number is 0, as without any."""
+    score = _number(cell)
+    return score if math.isfinite(score) else 0.0
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _boxes(table: LabelTable) -> ResultsFile:
+    """Return boxes, and masks where all have one: lists of them, or one a row, of which an image has several."""
+    images: dict[str, int] = {}
+    sizes: list[tuple[float, float]] = []
+    of: list[int] = []
+    values: list[list[float]] = []
+    names: dict[int, str] = {}
+    masks: list[Rle] = []
+    for line, row in table.rows:
+        path = class_labels.text(row.get(table.path_column)).strip()
+        at = images.setdefault(path, len(images))
+        if at == len(sizes):
+            sizes.append((_score(row.get("width")), _score(row.get("height"))))
+        for found in _objects(table, line, row):
+            numbers = [_number(found.get(name)) for name in BOX]
+            if not all(map(math.isfinite, numbers)) or not numbers[5].is_integer() or abs(numbers[5]) >= 1 << 31:
+                raise BadTruth(table.path, line, f"has a box without {', '.join(BOX)} that are numbers")
+            of.append(at)
+            values.append(numbers)
+            names.setdefault(int(numbers[5]), class_labels.label(class_labels.text(found.get("label"))))
+            if isinstance(found.get("rle"), str):
+                masks.append({"size": [int(sizes[at][1]), int(sizes[at][0])], "counts": found["rle"].encode()})
+    x0, y0, x1, y1, score, category = np.array(values, np.float64).reshape(-1, len(BOX)).T
+    masked = bool(masks) and len(masks) == len(of)
+    boxes = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
+    return ResultsFile(
+        place=str(table.path),
+        task="instance" if masked else "detect",
+        categories=[Category(number, name) for number, name in sorted(names.items())] if all(names.values()) else [],
+        rows=list(images),
+        found=Detections(
+            image=np.array(of, np.int64),
+            category=category.astype(np.int64),
+            boxes=boxes,
+            area=coco.sizes(masks) if masked else boxes[:, 2] * boxes[:, 3],
+            score=score,
+            masks=masks if masked else None,
+        ),
+        numbers=list(range(len(images))),
+        known_sizes=np.array(sizes) if sizes and all(map(all, sizes)) else None,
+    )
+
+
+def _objects(table: LabelTable, line: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects of a row: its list of them, or itself, where it is not the line of an image without any."""
+    if DETECTIONS not in table.columns:
+        return [row] if row.get("x0") not in ("", None) else []
+    listed = row.get(DETECTIONS) or []
+    if not isinstance(listed, list) or not all(isinstance(found, dict) for found in listed):
+        raise BadTruth(table.path, line, f"has {DETECTIONS} that are no list of objects")
+    return listed

@@ -1,0 +1,69 @@
+"""What a training leaves out, by reason, how many and the first names: as JSON, as lines, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cvjobs.common.errors import TooManyFailed
+from cvjobs.common.formatting import shortened
+from cvjobs.sources import reasons
+from cvjobs.sources.left_out import EXAMPLES
+from cvjobs.sources.reasons import NamedCount
+from cvjobs.training.data.labels import LabelledImages
+
+Failure = tuple[str, str]
+"""A code and a path."""
+
+
+_KINDS = {
+    "unlabelled": "without a label or split",
+    "unsplit": "of no split",
+    "followed": "links to folders, which were followed",
+    "respelt": "labels in another spelling of a class",
+}
+
+
+def listed(labelled: LabelledImages) -> list[Failure]:
+    """Return the entries that failed while listing."""
+    failures = labelled.listing.failures
+    return list(zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True))
+
+
+def record(labelled: LabelledImages, failures: Iterable[Failure]) -> dict[str, Any]:
+    """Return what is left out, and what else is to be said of the images, as JSON types; what is nothing is not there.
+
+    ``failed`` and ``skipped`` are by code and reason; ``unlabelled`` (``unsplit`` without classes), ``followed`` (links
+    to folders) and ``respelt`` (labels that are another spelling of a class) have one count each.
+    """
+    listing = labelled.listing
+    found = {
+        "failed": reasons.failed(failures),
+        "skipped": reasons.skipped(listing),
+        "unlabelled" if labelled.classes else "unsplit": _counted(labelled.unlabelled, labelled.unlabelled_first),
+        "followed": _counted(len(listing.followed), listing.followed),
+        "respelt": _counted(len(labelled.respelt), labelled.respelt),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _counted(count: int, names: Sequence[str]) -> NamedCount | None:
+    return NamedCount(count=count, first=list(names[:EXAMPLES])) if count else None
+
+
+def lines(left_out: Mapping[str, Any]) -> list[str]:
+    """Return a line on each kind of a record."""
+    found = [f"{name} {reasons.words(left_out[name])}" for name in ("failed", "skipped") if left_out.get(name)]
+    return found + [f"{what}: {reasons.counted(left_out[name])}" for name, what in _KINDS.items() if left_out.get(name)]
+
+
+def check(labelled: LabelledImages, failures: Sequence[Failure], most: float) -> None:
+    """Raise TooManyFailed where more than a share of all images failed."""
+    listing = labelled.listing
+    total = listing.images.num_rows + listing.failures.num_rows
+    if len(failures) > most * total:
+        raise TooManyFailed(
+            f"{len(failures):,} of {total:,} images of {shortened(listing.source, 300)} failed "
+            f"({reasons.words(reasons.failed(failures))}), and --max-error-rate allows {int(most * total):,}: "
+            "correct the data, or raise --max-error-rate to train without them."
+        )
