@@ -24,7 +24,7 @@ import cvjobs
 from cvjobs.common import extras
 from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
 from cvjobs.common.progress import tell
-from cvjobs.config import commands, fields, help_text, yaml_file
+from cvjobs.config import commands, fields, help_text, working_folder, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
@@ -119,14 +119,15 @@ def _run(words: list[str]) -> int:
         return parsed
     given, job = parsed
     check_memory()
-    if job is not None:
-        from cvjobs.clusters.jobs_api import submit
+    with working_folder.existing(given):
+        if job is not None:
+            from cvjobs.clusters.jobs_api import submit
 
-        return submit.send(words[0], given, job)
-    from cvjobs.clusters.jobs_api import runtime
+            return submit.send(words[0], given, job)
+        from cvjobs.clusters.jobs_api import runtime
 
-    with runtime.job(given):
-        return commands.run(driver, given)
+        with runtime.job(given):
+            return commands.run(driver, given)
 
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:

@@ -127,6 +127,8 @@ def explained(error: BaseException) -> CvjobsError | None:
             what = f"{_named(one) or 'A file'} cannot be used ({one.strerror})"
             remedy = "fix its permissions" if one.errno in _DENIED else "when it works again"
             return JobFailed(f"{what}: {remedy}, then run the same command again.")
+        if isinstance(one, RuntimeError) and "Could not determine home directory" in str(one):
+            return JobFailed("This user has no home folder: set HOME to a folder of yours, then run the same again.")
     return None
 
 
