@@ -1,4 +1,4 @@
-"""Where a Ray of this machine has its sockets and logs: the temporary folder, or another where that one cannot be it."""
+"""Where a Ray of this machine has its sockets and logs: in the folder of temporary files, else in another."""
 
 from __future__ import annotations
 

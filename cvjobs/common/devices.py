@@ -31,13 +31,18 @@ def cpus(root: Path = control_groups.ROOT) -> int:
 
 
 def threads() -> int:
-    """Return how many threads a model trains with: what OMP_NUM_THREADS says where that is a number, else a core each.
+    """Return how many threads a model trains with: what OMP_NUM_THREADS says, else as many as there are cores."""
+    return told_threads() or cpus()
+
+
+def told_threads() -> int | None:
+    """Return the number of threads in OMP_NUM_THREADS, None where it is none.
 
     Of several numbers, one for each level of parallel work, the first counts, as it does for OpenMP.
     """
     told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     number = int(told) if re.fullmatch(r"[0-9]{1,6}", told) else 0
-    return number if 1 <= number <= MOST_THREADS else cpus()
+    return number if 1 <= number <= MOST_THREADS else None
 
 
 def memory(root: Path = control_groups.ROOT) -> int:

@@ -12,14 +12,15 @@ from typing import Any
 from cvjobs.common.errors import WrongUse
 from cvjobs.config.fields import Field, fields
 
+_replaced: list[str] = []  # the empty folders in which commands of this process stand
 
-def deleted() -> bool:
-    """Return whether this process stands in a folder that is gone."""
+
+def was_deleted() -> bool:
+    """Return whether this process was started in a folder that is gone."""
     try:
-        os.getcwd()
+        return os.getcwd() in _replaced
     except FileNotFoundError:
         return True
-    return False
 
 
 @contextlib.contextmanager
@@ -28,7 +29,7 @@ def existing(config: Any) -> Iterator[None]:
 
     Raises WrongUse for an option whose value is a name in the folder that is gone.
     """
-    if not deleted():
+    if not was_deleted():
         yield
         return
     for field in fields(type(config)).values():
@@ -37,11 +38,14 @@ def existing(config: Any) -> Iterator[None]:
                 f"The working folder was deleted: change into one that exists, or give {field.spelt} a name that "
                 "begins with /."
             )
-    empty = tempfile.mkdtemp(prefix="cvjobs-")
+    os.chdir("/")
+    empty = os.path.realpath(tempfile.mkdtemp(prefix="cvjobs-"))
     os.chdir(empty)
+    _replaced.append(empty)
     try:
         yield
     finally:
+        _replaced.remove(empty)
         os.chdir("/")
         shutil.rmtree(empty, ignore_errors=True)
 
