@@ -50,7 +50,7 @@ def _told(words: list[str]) -> int:
         gone = commands.Unprinted(commands.CLOSED.format("is closed")) if isinstance(error, _NoOutput) else None
         if known := gone or explained(error):
             return _failed(str(known), known.exit_code)
-        return _closed(error) or _failed(extras.lacking(error) or _bug(error), 1)
+        return _closed(error) or _failed(extras.shadowed(error) or extras.lacking(error) or _bug(error), 1)
     except BaseException as error:
         if (known := limit(error)) is None:  # a library in Rust panics where a thread cannot be started
             raise
