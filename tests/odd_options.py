@@ -136,7 +136,20 @@ class OptionWorld:
 
 TRAIN = ("--model", "small/cnn", "--recipe", "quick", "--weights", "random", "--img-size", "8", "--batch-size", "4")
 CHEAP = ("embed", "index", "query", "export", "verify", "schedule", "models", "unlock", "run", "jobs", "cluster")
-ALL = (*CHEAP, "train", "classify", "eval")
+ALL = (*CHEAP, *["train"] * 6, *["classify", "eval", "query", "embed", "index"] * 2)
+HUGE = ("k", "limit", "top", "max_pixels", "max_det", "seed", "patience", "accumulate")  # what takes no memory
+FITTING = {
+    "scale": ["0.5:1", "1", "0.01:0.02", "1e-9:1"],
+    "ratio": ["0.5:2", "1", "1e-9:1e9", "0.75:1.33"],
+    "img_size": ["8", "8:16", "16:8", "1", "33"],
+    "freeze_until": ["layer", "0", "head"],
+    "max_memory": ["1GB", "400MB", "1 B", "9999999999GB", "0.5GiB"],
+    "classes": ["a,b", "0,1", "a"],
+    "weights": ["random", "pretrained"],
+    "labels": [],
+    "format": ["coco", "csv", "jsonl", "yolo"],
+    "cron": TIMES[:1],
+}
 # What starts Ray, other programs or a network, or stops other programs; and what is in the line already.
 LEFT_OUT = frozenset(
     {"workers", "address", "notify_command", "storage_option", "action", "yes", "out", "model", "epochs"}
@@ -164,8 +177,8 @@ def line(world: OptionWorld, random: np.random.Generator, out: Path, names: tupl
     }
     words = [command, *map(str, lines[command]())]
     known = [field for field in fields.fields(commands.load(command).Config).values() if field.name not in LEFT_OUT]
-    for field in random.permutation(np.array([*known, None], object))[: random.integers(1, 5)]:
-        if field is not None and not (field.positional and field.required):
+    for field in random.permutation(np.array([*known, None], object))[: random.integers(1, 8)]:
+        if field is not None and not field.positional:
             words += given(world, random, field, out)
     return words
 
@@ -174,18 +187,20 @@ def given(world: OptionWorld, random: np.random.Generator, field: Field, out: Pa
     """The words that give an option a value, which may be none that it takes."""
     if field.kind is bool:
         return [long(field)]
+    odd = random.random() < 0.2
     if get_origin(field.kind) is Literal:
-        values = [*get_args(field.kind), str(random.choice(TEXTS))]
+        values = [str(random.choice(TEXTS))] if odd else [*get_args(field.kind)]
     elif field.kind in (int, float):
         low, high = field.range
-        edges = [
-            str(field.kind(edge)) for edge in (low, high) if abs(edge) <= 4096 or field.name in ("k", "limit", "top")
-        ]
-        values = [*edges, "4", "0.5", str(random.choice([text for text in NUMBERS if not right(field, text)]))]
+        safe = abs(high) <= 4096 or field.kind is float or field.name in HUGE
+        values = [str(field.kind(low)), "4", "0.5", "1", "1e-9", *[str(field.kind(high))] * safe]
+        values = [text for text in values if right(field, text)]
+        if odd:
+            values = [text for text in NUMBERS if not right(field, text)] or values
     else:
         places = [world.photos, world.root / "empty.txt", world.root / "names.txt", out, out / "none" / "x", world.root]
-        values = [*map(str, places), *random.choice(TEXTS, 6)]
+        values = FITTING.get(field.name) or [*map(str, places)]
+        if odd:
+            values = [*map(str, places), *TEXTS]
     value = str(random.choice(np.array(values, object)))
-    if field.positional:
-        return [] if value.startswith("-") else [value]
     return [f"{long(field)}={value}"] if long(field).startswith("--") else [long(field), value]
