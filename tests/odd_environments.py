@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 # What each variable means, and so which values of it are odd.
-FOLDERS = (
+FOLDERS: tuple[str, ...] = (
     "HOME",
     "TMPDIR",
     "RAY_TMPDIR",
@@ -21,7 +20,7 @@ FOLDERS = (
 )
 FOLDERS += ("TEMP", "TMP", "PYTHONPYCACHEPREFIX")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "COLUMNS", "LINES", "MALLOC_ARENA_MAX", "PYTHONHASHSEED")
-WORDS = (
+WORDS: tuple[str, ...] = (
     "LANG",
     "LC_ALL",
     "LANGUAGE",
@@ -124,6 +123,11 @@ STANDS = {
     "beside a cvjobs.yaml of 3 MB": 'head -c 3000000 /dev/zero > cvjobs.yaml; exec "$@"',
 }
 REFUSED = ("cvjobs.yaml",)  # what a command may refuse although its line is right
-UNNAMED = ("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=+dac_read_search")
+UNNAMED: tuple[str, ...] = (
+    "setpriv",
+    "--reuid=12345",
+    "--regid=12345",
+    "--clear-groups",
+    "--inh-caps=+dac_read_search",
+)
 UNNAMED += ("--ambient-caps=+dac_read_search",)  # Python itself may be installed where only root may read
-SCRIPT = str(Path(os.sys.executable).parent / "cvjobs")  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +74,7 @@ def test_a_wrong_number_or_none_at_all_in_a_process(command: str, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OptionWorld]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> OptionWorld:
     return OptionWorld(tmp_path_factory.mktemp("odd"))
 
 

@@ -18,8 +18,10 @@ from cvjobs.common.errors import WrongUse, limit
 
 MODULES = {"maps": "captum.attr", "tensorboard": "tensorboardX"}
 # What a file of the same name in a working folder most likely stands in the way of, beside what Python brings.
-PACKAGES = ("PIL", "faiss", "fsspec", "jinja2", "numpy", "psutil", "pyarrow", "ray", "rich", "safetensors", "timm")
-PACKAGES += ("torch", "torchcodec", "torchvision", "typer", "xxhash", "yaml")
+PACKAGES = frozenset(
+    ("PIL", "faiss", "fsspec", "jinja2", "numpy", "psutil", "pyarrow", "ray", "rich", "safetensors", "timm", "torch")
+    + ("torchcodec", "torchvision", "typer", "xxhash", "yaml")
+)
 REINSTALL = "`pip install --force-reinstall cvjobs`"
 
 
@@ -76,5 +78,5 @@ def shadowed(error: Exception) -> str:
 
 def _installed(folder: Path) -> bool:
     """Whether a folder is one of Python's own, ours, or one that packages were installed into."""
-    own = (*sysconfig.get_paths().values(), Path(__file__).parents[2])
+    own = (*sysconfig.get_paths().values(), str(Path(__file__).parents[2]))
     return any(folder.resolve() == Path(one).resolve() for one in own) or next(folder.glob("*-info"), None) is not None

@@ -82,10 +82,10 @@ def test_a_file_in_the_way_of_a_module_is_named(content: str, tmp_path: Path) ->
     (tmp_path / "program.py").write_text(program)
     line = [sys.executable, "-m", "program"]
     for how in ({"cwd": tmp_path}, {"cwd": "/", "env": {**os.environ, "PYTHONPATH": str(tmp_path)}}):
-        done = subprocess.run(line, capture_output=True, text=True, check=True, **how)  # type: ignore[call-overload]
+        done = subprocess.run(line, capture_output=True, text=True, check=True, **how)
         assert done.stdout.startswith(f"{tmp_path}/queue.py is taken for the module queue ("), done
     (tmp_path / "queue-1.dist-info").mkdir()
-    done = subprocess.run(line, capture_output=True, text=True, check=True, **how)  # type: ignore[call-overload]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, **how)
     assert done.stdout == "\n", "a folder that packages were installed into"
 
 
