@@ -8,51 +8,20 @@ from pathlib import Path
 import numpy as np
 
 # What each variable means, and so which values of it are odd.
-FOLDERS: tuple[str, ...] = (
-    "HOME",
-    "TMPDIR",
-    "RAY_TMPDIR",
-    "TORCH_HOME",
-    "HF_HOME",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_RUNTIME_DIR",
+FOLDERS = (
+    *("HOME", "TMPDIR", "RAY_TMPDIR", "TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
+    *("TEMP", "TMP", "PYTHONPYCACHEPREFIX"),
 )
-FOLDERS += ("TEMP", "TMP", "PYTHONPYCACHEPREFIX")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "COLUMNS", "LINES", "MALLOC_ARENA_MAX", "PYTHONHASHSEED")
-WORDS: tuple[str, ...] = (
-    "LANG",
-    "LC_ALL",
-    "LANGUAGE",
-    "TERM",
-    "NO_COLOR",
-    "FORCE_COLOR",
-    "TZ",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "PATH",
-    "PWD",
+WORDS = (
+    *("LANG", "LC_ALL", "LANGUAGE", "TERM", "NO_COLOR", "FORCE_COLOR", "TZ", "USER", "LOGNAME", "SHELL", "PATH", "PWD"),
+    *("CUDA_VISIBLE_DEVICES", "MPLBACKEND", "http_proxy", "https_proxy", "no_proxy", "RAY_AUTH_TOKEN", "AWS_PROFILE"),
+    *("RAY_LOG_TO_STDERR", "RAY_BACKEND_LOG_LEVEL", "AWS_REGION", "PYTHONUTF8", "PYTHONUNBUFFERED"),
 )
-WORDS += ("CUDA_VISIBLE_DEVICES", "MPLBACKEND", "http_proxy", "https_proxy", "no_proxy", "RAY_AUTH_TOKEN")
-WORDS += ("RAY_LOG_TO_STDERR", "RAY_BACKEND_LOG_LEVEL", "AWS_PROFILE", "AWS_REGION", "PYTHONUTF8", "PYTHONUNBUFFERED")
 NUMBERS = ("garbage", "0", "-1", "1", "4,2", "1e3", "nan", "9" * 20, " 2 ", "0x2", "٣")
 TEXTS = (
-    "garbage",
-    "dumb",
-    "C",
-    "de_DE.UTF-8",
-    "é ü",
-    ":",
-    "/",
-    "-",
-    "x" * 5000,
-    "\udcff",
-    "1",
-    "http://[::1",
-    "%",
-    "$(x)",
-    "C.UTF-8",
+    *("garbage", "dumb", "C", "C.UTF-8", "de_DE.UTF-8", "\u00e9 \u00fc", ":", "/", "-", "x" * 5000, "\udcff", "1"),
+    *("http://[::1", "%", "$(x)"),
 )
 ENCODINGS = ("ascii", "ascii:strict", "latin-1", "utf-16", "utf-8:surrogateescape")
 # What Python itself, or the user's own choice of programs, ends with: no command of ours begins.

@@ -18,9 +18,9 @@ from cvjobs.common.errors import WrongUse, limit
 
 MODULES = {"maps": "captum.attr", "tensorboard": "tensorboardX"}
 # What a file of the same name in a working folder most likely stands in the way of, beside what Python brings.
-PACKAGES = frozenset(
-    ("PIL", "faiss", "fsspec", "jinja2", "numpy", "psutil", "pyarrow", "ray", "rich", "safetensors", "timm", "torch")
-    + ("torchcodec", "torchvision", "typer", "xxhash", "yaml")
+PACKAGES = (
+    *("PIL", "faiss", "fsspec", "jinja2", "numpy", "psutil", "pyarrow", "ray", "rich", "safetensors", "timm", "torch"),
+    *("torchcodec", "torchvision", "typer", "xxhash", "yaml"),
 )
 REINSTALL = "`pip install --force-reinstall cvjobs`"
 
