@@ -24,7 +24,7 @@ import cvjobs
 from cvjobs.common import extras
 from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
 from cvjobs.common.progress import tell
-from cvjobs.config import commands, fields, help_text, yaml_file
+from cvjobs.config import commands, fields, help_text, working_folder, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
@@ -50,7 +50,7 @@ def _told(words: list[str]) -> int:
         gone = commands.Unprinted(commands.CLOSED.format("is closed")) if isinstance(error, _NoOutput) else None
         if known := gone or explained(error):
             return _failed(str(known), known.exit_code)
-        return _closed(error) or _failed(extras.lacking(error) or _bug(error), 1)
+        return _closed(error) or _failed(extras.shadowed(error) or extras.lacking(error) or _bug(error), 1)
     except BaseException as error:
         if (known := limit(error)) is None:  # a library in Rust panics where a thread cannot be started
             raise
@@ -119,14 +119,15 @@ def _run(words: list[str]) -> int:
         return parsed
     given, job = parsed
     check_memory()
-    if job is not None:
-        from cvjobs.clusters.jobs_api import submit
+    with working_folder.existing(given):
+        if job is not None:
+            from cvjobs.clusters.jobs_api import submit
 
-        return submit.send(words[0], given, job)
-    from cvjobs.clusters.jobs_api import runtime
+            return submit.send(words[0], given, job)
+        from cvjobs.clusters.jobs_api import runtime
 
-    with runtime.job(given):
-        return commands.run(driver, given)
+        with runtime.job(given):
+            return commands.run(driver, given)
 
 
 def _parse(app: typer.Typer, words: list[str]) -> Any:

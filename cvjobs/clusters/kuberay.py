@@ -23,7 +23,7 @@ PLACE = "Kubernetes"
 
 def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     """Apply the manifests, changed ones too, and return when the head is ready."""
-    auth_token.ensure()
+    auth_token.ensure(lasting=True)
     say("applying the manifests")
     _kubectl(file, "apply", "--server-side", "--force-conflicts", "--filename=-", given=_manifests(file))
     say("waiting for the head")

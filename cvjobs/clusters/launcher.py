@@ -46,7 +46,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     if found.up:
         return found
     _program("rsync")
-    auth_token.ensure()
+    auth_token.ensure(lasting=True)
     say("setting up the head: minutes where it has to install PyTorch")
     _launched(name, file, "up", "--disable-usage-stats", "--no-config-cache")
     deadline = time.monotonic() + STARTING

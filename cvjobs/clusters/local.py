@@ -39,7 +39,7 @@ def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     port = _port(file)
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5.0):
         raise WrongUse(f"Port {port} of this machine is in use by something else: end that first.")
-    auth_token.ensure()
+    auth_token.ensure(lasting=True)
     folder = host.clear(name)
     log = folder / "start.log"
     say("starting Ray")

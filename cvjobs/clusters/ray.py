@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from cvjobs.clusters import auth_token
+from cvjobs.clusters import auth_token, ray_folder
 from cvjobs.clusters.ray_compat import HERE, NO_METRICS, let_print, on_loopback
 from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
@@ -33,7 +33,7 @@ def connect(address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
-        options["num_cpus"] = devices.cpus()
+        options |= {"num_cpus": devices.cpus(), "_temp_dir": ray_folder.chosen()}
     else:
         _knock(address)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20

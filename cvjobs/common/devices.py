@@ -19,6 +19,7 @@ from cvjobs.common.formatting import size
 # Bytes that torch's libraries take of a process's own memory, as measured: made for CUDA, and for the CPU alone.
 _TORCH = {True: 390_000_000, False: 150_000_000}
 RAISE = "raise the limit, 2 GB suffice for most models"
+MOST_THREADS = 4096  # a slip of the finger is above it
 _VISION = 150_000_000  # what models need beside torch until they are loaded: torchvision above all
 
 
@@ -27,6 +28,21 @@ def cpus(root: Path = control_groups.ROOT) -> int:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = control_groups.cores(root)
     return max(count if quota is None else min(count, math.ceil(quota)), 1)
+
+
+def threads() -> int:
+    """Return how many threads a model trains with: what OMP_NUM_THREADS says, else as many as there are cores."""
+    return told_threads() or cpus()
+
+
+def told_threads() -> int | None:
+    """Return the number of threads in OMP_NUM_THREADS, None where it is none.
+
+    Of several numbers, one for each level of parallel work, the first counts, as it does for OpenMP.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    number = int(told) if re.fullmatch(r"[0-9]{1,6}", told) else 0
+    return number if 1 <= number <= MOST_THREADS else None
 
 
 def memory(root: Path = control_groups.ROOT) -> int:

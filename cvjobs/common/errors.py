@@ -127,14 +127,21 @@ def explained(error: BaseException) -> CvjobsError | None:
         return reached
     if isinstance(error, CvjobsError):
         return error
-    for one in _behind(error, contexts=False):
-        if isinstance(one, FileNotFoundError) and (gone := _folder_gone(one)):
-            return JobFailed(gone)
-        if isinstance(one, OSError) and one.errno in (*_DENIED, *_BROKEN):
-            what = f"{_named(one) or 'A file'} cannot be used ({one.strerror})"
-            remedy = "fix its permissions" if one.errno in _DENIED else "when it works again"
-            return JobFailed(f"{what}: {remedy}, then run the same command again.")
-    return None
+    said = next(filter(None, map(_refused, _behind(error, contexts=False))), "")
+    return JobFailed(said) if said else None
+
+
+def _refused(error: BaseException) -> str:
+    """Return a sentence about what the system denies or lacks, "" where an error is about neither."""
+    if isinstance(error, FileNotFoundError):
+        return _folder_gone(error)
+    if isinstance(error, OSError) and error.errno in (*_DENIED, *_BROKEN):
+        what = f"{_named(error) or 'A file'} cannot be used ({error.strerror})"
+        remedy = "fix its permissions" if error.errno in _DENIED else "when it works again"
+        return f"{what}: {remedy}, then run the same command again."
+    if isinstance(error, RuntimeError) and "Could not determine home directory" in str(error):
+        return "This user has no home folder: set HOME to a folder of yours, then run the same command again."
+    return ""
 
 
 def _folder_gone(error: FileNotFoundError) -> str:

@@ -90,6 +90,11 @@ class Field:
         low, high, most = self.info.min, self.info.max, _MOST[self.kind]
         return -most if low is None else low, most if high is None else high
 
+    @property
+    def _word(self) -> str:
+        """What text may stand in a number's place, as the option's metavar says it: ``N|auto``."""
+        return (self.info.metavar or "").partition("|")[2] or "text"
+
     def wanted(self, value: object = None) -> str:
         """Return what one value must be, in words; a bound that no option names is told of where a value is beyond."""
         if get_origin(self.kind) is Literal:
@@ -99,7 +104,7 @@ class Field:
             least, most = self.range
             low, high = least if value < least else low, most if value > most else high
         between = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
-        parts = (_WORDS[self.kind], " and ".join(between), "or text" * self.worded)
+        parts = (_WORDS[self.kind], " and ".join(between), f"or {self._word}" * self.worded)
         return " ".join(part for part in parts if part)
 
 

@@ -6,6 +6,7 @@ A value means what the same word means on the command line: YAML only gives text
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
     Without ``file``, ``cvjobs.yaml`` in the working directory counts where it exists. Raises ``WrongUse`` for a file
     that cannot be read, an unknown command or option, and a value of the wrong type.
     """
-    if file is None and not Path(NAME).exists():
+    if file is None and not os.path.lexists(NAME):
         return {}
+    if file is None and Path(NAME).is_fifo():  # with --config one may be meant, as a shell's <(...)
+        raise WrongUse(f"{NAME} is no file: move it away.")
     file = file or NAME
     document = load(file, "give --config a YAML file of commands and their options")
     if not isinstance(document, dict):

@@ -38,7 +38,7 @@ class ServerProcess:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "2"}
         environment["PYTHONPATH"] = self.path
         self.process = subprocess.Popen(
-            [sys.executable, "-m", decoder_server.__name__, str(theirs.fileno())],
+            [sys.executable, "-P", "-m", decoder_server.__name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -137,7 +136,7 @@ class _Session:
         model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or devices.cpus())
+        torch.set_num_threads(devices.threads())
         with Live(begun) as self._live:
             if self._request.overfit_check and not self._store.names("checkpoints"):
                 self._check(plan, resources)

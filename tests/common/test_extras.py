@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -67,3 +69,25 @@ def test_every_extra_is_one_of_the_package_and_all_has_each() -> None:
         assert not any(requirement.startswith(module.partition(".")[0]) for requirement in project["dependencies"])
     assert offered["all"] == [f"cvjobs[{','.join(sorted(extras.MODULES))}]"]
     assert "cvjobs[all]" in offered["dev"]
+
+
+@pytest.mark.parametrize("content", ["raise RuntimeError('mine')", "", "import no_such_module"])
+def test_a_file_in_the_way_of_a_module_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text(content)
+    program = (
+        "from cvjobs.common import extras\n"
+        "try:\n    import queue\n    queue.Queue\n"
+        "except Exception as error:\n    print(extras.shadowed(error))"
+    )
+    (tmp_path / "program.py").write_text(program)
+    line = [sys.executable, "-m", "program"]
+    for how in ({"cwd": tmp_path}, {"cwd": "/", "env": {**os.environ, "PYTHONPATH": str(tmp_path)}}):
+        done = subprocess.run(line, capture_output=True, text=True, check=True, **how)
+        assert done.stdout.startswith(f"{tmp_path}/queue.py is taken for the module queue ("), done
+    (tmp_path / "queue-1.dist-info").mkdir()
+    done = subprocess.run(line, capture_output=True, text=True, check=True, **how)
+    assert done.stdout == "\n", "a folder that packages were installed into"
+
+
+def test_no_file_is_in_the_way_of_a_module() -> None:
+    assert extras.shadowed(ValueError("a bug of ours")) == ""

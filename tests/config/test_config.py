@@ -55,8 +55,8 @@ def test_python_values_become_the_declared_types() -> None:
         ({"workers": 100}, "workers must be a whole number at least 1 and at most 99, not 100."),
         ({"workers": True}, "workers must be a whole number at least 1 and at most 99, not True."),
         ({"workers": None}, "workers must be a whole number at least 1 and at most 99, not None."),
-        ({"crew": 1}, "crew must be a whole number at least 2 or text, not 1."),
-        ({"crew": 2.5}, "crew must be a whole number at least 2 or text, not 2.5."),
+        ({"crew": 1}, "crew must be a whole number at least 2 or MIN:MAX, not 1."),
+        ({"crew": 2.5}, "crew must be a whole number at least 2 or MIN:MAX, not 2.5."),
         ({"rate": "half"}, "rate must be a number, not 'half'."),
         ({"overwrite": 1}, "overwrite must be true or false, not 1."),
         ({"precision": "fp23"}, "precision must be one of auto, off, fp32, not 'fp23' (nearest: fp32)."),
@@ -64,7 +64,7 @@ def test_python_values_become_the_declared_types() -> None:
         ({"classes": [1, "b"]}, "Every entry of classes must be a whole number, not 'b'."),
         ({"limit": 2**63}, f"limit must be a whole number at most {2**63 - 1}, not {2**63}."),
         ({"limit": -(2**70)}, f"limit must be a whole number at least {1 - 2**63}, not {-(2**70)}."),
-        ({"crew": 2**63}, f"crew must be a whole number at least 2 and at most {2**63 - 1} or text, not {2**63}."),
+        ({"crew": 2**63}, f"crew must be a whole number at least 2 and at most {2**63 - 1} or MIN:MAX, not {2**63}."),
         ({"rate": 2e9}, "rate must be a number at most 1000000000, not 2000000000.0."),
         ({"rate": -(10**400)}, f"rate must be a number at least -1000000000, not -1{'0' * 75}...."),
         ({"rate": float("nan")}, "rate must be a number, not nan."),
@@ -82,7 +82,7 @@ def test_a_whole_number_or_words(tmp_path: Path) -> None:
     for written, value in (("4", 4), ("1:4", "1:4"), ("null", None)):
         assert read(tmp_path, f"toy: {{crew: {written!r}}}") == {"crew": value}
         assert fields.build(Toy, "photos", "o", crew=value).crew == value
-    with pytest.raises(WrongUse, match="must be a whole number at least 2 or text, not 1"):
+    with pytest.raises(WrongUse, match="must be a whole number at least 2 or MIN:MAX, not 1"):
         read(tmp_path, "toy: {crew: 1}")
 
 

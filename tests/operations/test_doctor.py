@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cvjobs.cli import main
-from cvjobs.operations.doctor import decoders, faiss, gpus, library_versions, machine, ports, switches, token
+from cvjobs.operations.doctor import decoders, faiss, gpus, library_versions, machine, ports, settings, switches, token
 from cvjobs.operations.doctor.finding import Finding
 
 
@@ -38,7 +38,7 @@ def only(found: Iterator[Finding]) -> Finding:
 
 
 def test_this_environment_is_as_cvjobs_wants_it() -> None:
-    for subject in (library_versions, switches, token, gpus, faiss, decoders):
+    for subject in (library_versions, switches, settings, token, gpus, faiss, decoders):
         assert bad(subject.check()) == []
 
 
@@ -70,6 +70,53 @@ def test_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = only(token.check())
     assert finding.level == "warning"
     assert "secret" not in finding.what
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what", "fix"),
+    [
+        ("HOME", None, "HOME is not set", "Set HOME"),
+        ("HOME", "", "HOME is not set", "Set HOME"),
+        ("HOME", "/", "HOME is /", "Set HOME"),
+        ("HOME", "relative", "HOME is relative, which does not begin with /", "Set HOME"),
+        ("HOME", "/proc", "HOME is /proc, which cannot be written to", "Set HOME"),
+        ("HOME", "/none", "HOME is /none, which is no folder", "Set HOME"),
+        ("TORCH_HOME", "/proc/none", "TORCH_HOME is /proc/none, which cannot be written to", "unset TORCH_HOME"),
+        ("XDG_CACHE_HOME", "/dev/null/x", "XDG_CACHE_HOME is /dev/null/x, which is no folder", "XDG_CACHE_HOME"),
+        ("TMPDIR", "/none/at/all", "TMPDIR names /none/at/all, which cannot be written to", "unset TMPDIR"),
+        ("RAY_TMPDIR", "/tmp/\xe9", "Ray cannot have its files in /tmp/\xe9: it has letters", "RAY_TMPDIR"),
+        ("OMP_NUM_THREADS", "many", "OMP_NUM_THREADS is 'many', which is no number", "whole number"),
+        ("OMP_NUM_THREADS", "0", "OMP_NUM_THREADS is '0', which is no number", "whole number"),
+    ],
+)
+def test_a_variable_that_names_nothing_good(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, what: str, fix: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.delenv(name, raising=False)
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    finding = only(settings.check())
+    assert finding.what.startswith(what)
+    assert fix in finding.fix
+    if name == "HOME" and value != "/proc":
+        assert bad(token.check()) == []
+
+
+def test_a_user_without_a_name_and_a_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert only(settings.check()).what.startswith("user 12345 has no name on this machine")
+    monkeypatch.setenv("USER", "ada")
+    assert bad(settings.check()) == []
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert only(settings.check()).what == "the working folder was deleted"
+    monkeypatch.chdir(tmp_path)
 
 
 def test_authentication_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from cvjobs.clusters import auth_token
 from cvjobs.operations.doctor.finding import Finding
 
 
@@ -23,7 +24,12 @@ def check() -> Iterator[Finding]:
         yield Finding.warning("token", what, "Put it into a file of mode 0600 and name that in RAY_AUTH_TOKEN_PATH.")
         return
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    file = Path(named) if named else auth_token.default()
+    if file is None:
+        yield Finding.ok(
+            "token", "each command that starts a Ray gives it a token of its own, for HOME has no place for one"
+        )
+        return
     try:
         found = file.stat()
     except OSError as error:
