@@ -32,7 +32,7 @@ def built(tmp_path: Path, vectors: Floats, kind: str = "exact") -> str:
 def expected(stored: Floats, queries: Floats, k: int) -> Floats:
     """The cosines, and those with a cosine of 1 between two zero vectors, best first."""
     cosines, order = exact(stored, queries, len(stored))
-    zero = ~queries.any(axis=1)[:, None] & ~stored.any(axis=1)[order]
+    zero = ~np.any(queries, axis=1, keepdims=True) & ~np.asarray(stored.any(axis=1))[order]
     return np.asarray(-np.sort(-np.where(zero, 1, cosines), axis=1)[:, :k], np.float32)
 
 

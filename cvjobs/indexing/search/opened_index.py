@@ -68,7 +68,8 @@ class Index:
         """
         queries = self._checked(vectors)
         limits, scores, rows = join([shard.within(queries, score) for shard in self._shards])
-        if (zero := ~queries.any(axis=1)).any():
+        zero: Mask = ~np.asarray(queries.any(axis=1))
+        if zero.any():
             limits, scores, rows = zero_vectors.within((limits, scores, rows), zero, self._zeros)
         return limits, np.clip(scores, -1, 1), rows
 
