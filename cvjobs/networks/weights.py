@@ -35,7 +35,18 @@ TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
 Loaded = TypeVar("Loaded")
 Activation = Literal["softmax", "sigmoid"]
-_UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+# What a strict load raises, and timm's adapters of names where the names are others.
+_UNFIT = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NameError,
+    ArithmeticError,
+    StopIteration,
+)
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 # What is sometimes found under a name of weights, by how it begins (in lower case).
 _OTHERS = {
@@ -43,7 +54,7 @@ _OTHERS = {
     b"<!doctype": "a web page: download the file itself",
     b"<html": "a web page: download the file itself",
 }
-_DAMAGED = (IndexError, AssertionError, MemoryError, struct.error)  # of torch's unpickler
+_DAMAGED = (MemoryError, struct.error)  # of torch's unpickler
 
 
 @dataclass(frozen=True)
