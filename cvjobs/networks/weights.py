@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.formatting import counted
 from cvjobs.common.progress import tell
 from cvjobs.networks import checkpoint, sealed_model
 from cvjobs.networks.checkpoint import ModelState
@@ -258,7 +259,7 @@ def taken(weights: Weights, found: ModelState) -> tuple[dict[str, Any], Weights]
 def say_head(weights: Weights, classes: int, usual: int) -> None:
     """Say that a head has another number of classes than the published weights."""
     if classes != usual:
-        _say(f"{weights.file} has a head of {classes:,} class{'es' * (classes != 1)}, not {usual:,}")
+        _say(f"{weights.file} has a head of {counted(classes, 'classes')}, not {usual:,}")
 
 
 @cache
