@@ -79,6 +79,7 @@ def choose(name: str, count: int, dim: int, limit: int) -> Kind:
             return kind
     smallest = kinds[-1]
     raise WrongUse(
-        f"{counted(count, 'vectors')} of {counted(dim, 'numbers')} need {size(smallest.memory)} as kind {smallest.name}, "
-        f"and --max-memory is {size(limit)}: allow more{', or take another --kind' if smallest.name != 'pq' else ''}."
+        f"{counted(count, 'vectors')} of {counted(dim, 'numbers')} need {size(smallest.memory)} as kind "
+        f"{smallest.name}, and --max-memory is {size(limit)}: allow more"
+        f"{', or take another --kind' if smallest.name != 'pq' else ''}."
     )

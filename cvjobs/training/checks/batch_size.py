@@ -156,8 +156,8 @@ def check(needed: Estimate, batch: int, room: Room, model: str) -> None:
     ways += ["a smaller model or --img-size"] * (not ways) + ["a higher limit"] * bool(room.limit)
     raise WrongUse(
         f"A step of {counted(batch, 'images')} with {model} needs about "
-        f"{size(needed.need(batch, room.workers, room.parts))} of memory{each} and there is {size(max(room.bytes, 0))}{held}: "
-        f"use {' or '.join(ways)}."
+        f"{size(needed.need(batch, room.workers, room.parts))} of memory{each} and there is "
+        f"{size(max(room.bytes, 0))}{held}: use {' or '.join(ways)}."
     )
 
 

@@ -96,7 +96,8 @@ def _check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Lea
     frozen = ", --freeze-until" if plan.recipe.freeze_until else ""
     raise JobFailed(
         f"The first {counted(batch.count, 'images are')} not learnt by heart in {STEPS} steps "
-        f"(loss {first:.3g} → {loss:.3g}{known}): look at {batch.suspect if plan.classes else '--dim'}, --lr {plan.recipe.lr:g}{frozen}, "
+        f"(loss {first:.3g} → {loss:.3g}{known}): "
+        f"look at {batch.suspect if plan.classes else '--dim'}, --lr {plan.recipe.lr:g}{frozen}, "
         "or leave out --overfit-check to train anyway."
     )
 
