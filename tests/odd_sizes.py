@@ -35,3 +35,11 @@ def numbers(random: Random, count: int) -> list[float]:
     if kind == 2:
         return [float(value) for value in random.choice(EXTREMES, count)]
     return [float(value) for value in random.random(count)]
+
+
+def points(random: Random, count: int) -> list[tuple[float, float]]:
+    """Points of a line in the order of x, some of them at one place, some beyond what a float can hold."""
+    wild = [*EXTREMES, 5e-324, 1e308, -1e308, float("inf"), float("-inf"), float("nan"), 1e-300, 123456.0, -3.0]
+    across = sorted(float(x) for x in random.choice([0.0, 1.0, 1.0, 2.0, 1e-12, 5e5, 1e300], count))
+    up = numbers(random, count) if random.integers(2) else [float(y) for y in random.choice(wild, count)]
+    return list(zip(across, up, strict=True))
