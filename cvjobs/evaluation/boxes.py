@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
@@ -38,7 +39,9 @@ class Met:
             said.append(f"left out, images that the truth does not know: {self.images.counts['unknown']:,}")
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
-            said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
+            said.append(
+                f"left out: {counted(self.left_out, 'detections')} of classes that the truth does not have ({names})"
+            )
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.truths.unnumbered.any():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
 from cvjobs.evaluation import classify, detect, semantic
@@ -53,7 +54,7 @@ def evaluate(
     with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
         found, show = _judged(given, known, sides, ignore, options)
     say("writing")
-    _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
+    _write(store, NUMBERS, json.dumps(json_values.finite(found.as_dict()), indent=1) + "\n")
     _write(store, PAGE, page(found, show))
     return found
 

@@ -48,7 +48,8 @@ class Labelled:
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
         if self.most < TOP:
-            said.append(f"no top-5: the predictions have the best {self.most}")
+            best = f"the predictions have the best {self.most}" if self.most else "there is no prediction"
+            said.append(f"no top-5: {best}")
         return said
 
 
