@@ -20,7 +20,7 @@ def count(number: float) -> str:
     if not math.isfinite(number):
         return "–"
     if number == round(number) or abs(number) >= 100:
-        return f"{number:,.0f}"
+        return f"{number:z,.0f}"
     return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
 
 

@@ -45,6 +45,7 @@ def test_black_images_find_each_other(tmp_path: Path, kind: str) -> None:
         scores, rows = index.search(np.stack([vectors[3], vectors[0]]), 5)
         assert rows[0, :3].tolist() == black
         assert scores[0].tolist() == [1, 1, 1, 0, 0]
+        assert not np.signbit(scores[0]).any()
         assert not set(rows[0, 3:]) & {*black, -1}
         assert not set(rows[1]) & set(black)
         for least, found in ((1.0, black), (0.5, black), (0.0, list(range(len(vectors))))):

@@ -59,7 +59,7 @@ class Index:
         scores, rows = merge([shard.search(queries, k) for shard in self._shards], k)
         if len(zero := np.flatnonzero(~queries.any(axis=1))):
             scores[zero], rows[zero] = zero_vectors.nearest(scores[zero], rows[zero], self._zeros)
-        return np.clip(scores, -1, 1), rows
+        return _cosines(scores), rows
 
     def within(self, vectors: npt.ArrayLike, score: float) -> tuple[Ints, Floats, Ints]:
         """Return all that have at least this cosine: limits (n + 1,), cosines and positions, in no order.
@@ -71,7 +71,7 @@ class Index:
         zero: Mask = ~np.asarray(queries.any(axis=1))
         if zero.any():
             limits, scores, rows = zero_vectors.within((limits, scores, rows), zero, self._zeros)
-        return limits, np.clip(scores, -1, 1), rows
+        return limits, _cosines(scores), rows
 
     def _checked(self, vectors: npt.ArrayLike) -> Floats:
         queries = unit(vectors)
@@ -114,6 +114,11 @@ class Index:
         """Take over a folder of fetched files, which is deleted with the index or at the end of the process."""
         self._clean = weakref.finalize(self, shutil.rmtree, scratch, True)
         return self
+
+
+def _cosines(scores: Floats) -> Floats:
+    """Return scores without what rounding has added to 1, or to 0: a product of zeros may be -0."""
+    return np.clip(scores, -1, 1) + np.float32(0)
 
 
 def open_index(place: str, options: Options | None = None) -> Index:
