@@ -73,3 +73,16 @@ def saved(random: Random, content: dict[str, Any], flat: bool, folder: Path) -> 
     else:
         torch.save(content, file, _use_new_zipfile_serialization=bool(random.integers(2)))
     return file
+
+
+def damage(random: Random, file: Path) -> None:
+    """Cut a file, or change some of its bytes, most often those that say what is where."""
+    content = bytearray(file.read_bytes())
+    if not random.integers(3):
+        del content[int(random.integers(len(content))) :]
+    for _ in range(int(random.integers(1, 9))):
+        if content:
+            near = int(random.choice([20, 1000, len(content)]))
+            at = int(random.integers(near)) % len(content)
+            content[at if random.integers(2) else -1 - at] = int(random.integers(256))
+    file.write_bytes(content)

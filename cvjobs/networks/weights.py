@@ -12,6 +12,7 @@ import re
 import struct
 import urllib.request
 import uuid
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -188,9 +189,7 @@ def state(weights: Weights) -> dict[str, Any]:
         elif _is_program(file):
             raise _refused(file, "a TorchScript program")
         else:
-            # As a stream: by a path torch looks at the name first.
-            with torch.serialization.safe_globals([argparse.Namespace]), file.open("rb") as stream:
-                loaded = torch.load(stream, map_location="cpu", weights_only=True)
+            loaded = _tensors(file)
     except pickle.UnpicklingError as error:
         named = _GLOBAL.search(str(error))
         raise _refused(file, named[1] if named else "") from None
@@ -204,6 +203,14 @@ def state(weights: Weights) -> dict[str, Any]:
     return loaded
 
 
+def _tensors(file: Path) -> Any:
+    """Return what a file of torch's holds; torch warns of formats that it then reads or refuses."""
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")
+        with file.open("rb") as stream:  # by a path, torch looks at the name first
+            return torch.load(stream, map_location="cpu", weights_only=True)
+
+
 def _is_safetensors(file: Path) -> bool:
     """Return whether a file begins as safetensors do, or as no file of torch, and is named like one."""
     with file.open("rb") as stream:
@@ -215,10 +222,13 @@ def _is_safetensors(file: Path) -> bool:
 
 def _is_program(file: Path) -> bool:
     """Return whether a file is one of TorchScript, which is code."""
-    if not zipfile.is_zipfile(file):
+    try:
+        if not zipfile.is_zipfile(file):
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError):
         return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _refused(file: Path, what: str) -> WrongUse:

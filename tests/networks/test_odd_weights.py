@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision import models
 
+from cvjobs.common.errors import WrongUse
 from cvjobs.networks import registry, weights
 from cvjobs.networks.registry import classifier, detector, embedder, segmenter
 
@@ -253,4 +255,15 @@ def test_odd_weights(seeds: Seeds, tmp_path: Path, tensors: Tensors, tiny: Tenso
         assert holds(embedder(name, weights=str(place)), meant)
         digest = weights.given(str(place)).sha256
         assert embedder(name, weights=str(place)).facts["weights_sha256"] == digest
+        place.unlink()
+
+
+def test_odd_damage(seeds: Seeds, tmp_path: Path, tiny: Tensors) -> None:
+    for seed in seeds(12):
+        random = np.random.default_rng(seed)
+        content, _, flat = odd_weights.checkpoint(random, tiny, moved(tiny))
+        place = odd_weights.saved(random, content, flat, tmp_path)
+        odd_weights.damage(random, place)
+        with contextlib.suppress(WrongUse):
+            weights.state(weights.given(str(place)))
         place.unlink()
