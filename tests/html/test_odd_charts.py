@@ -75,7 +75,7 @@ def test_a_histogram_of_hardly_anything(counts: list[float]) -> None:
 
 def test_odd_charts(seeds: Seeds, tmp_path: Path) -> None:
     del tmp_path
-    for seed in seeds(20):
+    for seed in seeds(10):
         random = np.random.default_rng(seed)
         count = int(random.choice([0, 1, 2, 3, 30]))
         line(odd_sizes.points(random, count), bool(random.integers(2)))
