@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cvjobs.common.formatting import counted
 from cvjobs.config.options import Json
 
 
@@ -34,7 +35,7 @@ class Families(dict[str, list[str]]):
     def __str__(self) -> str:
         lines = []
         for family, names in self.items():
-            lines += [f"{family}: {len(names)} names", *(f"  {family}/{name}" for name in names)]
+            lines += [f"{family}: {counted(len(names), 'names')}", *(f"  {family}/{name}" for name in names)]
         return "\n".join(lines)
 
 

@@ -7,6 +7,10 @@ import time
 import unicodedata
 
 LONGEST = 48
+# The words of what one is, where it is not the one of many without its last letter.
+_ONE = {"queries": "query", "copies": "copy", "classes": "class", "boxes": "box"}
+_ONE |= {"have": "has", "are": "is", "were": "was", "their": "its", "do": "does"}
+_VERBS = {"belong", "score"}
 _JOINERS = "\u200c\u200d"  # without them many scripts and emoji fall apart
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -16,8 +20,17 @@ def count(number: float) -> str:
     if not math.isfinite(number):
         return "–"
     if number == round(number) or abs(number) >= 100:
-        return f"{number:,.0f}"
+        return f"{number:z,.0f}"
     return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
+
+
+def counted(number: float, things: str) -> str:
+    """Return how many there are of ``images``, ``chunks of images`` or ``images have``: 1 image has, 0 images have."""
+    if number == 1:
+        first, *rest = things.split(" ")
+        verbs = [_ONE.get(word, f"{word}s" if word in _VERBS else word) for word in rest[:1]]
+        things = " ".join([_ONE.get(first, first.removesuffix("s")), *verbs, *rest[1:]])
+    return f"{count(number)} {things}"
 
 
 def brief(number: float) -> str:

@@ -61,6 +61,15 @@ def _optional(plain: Plain) -> Plain:
     return lambda value: None if value is None else plain(value)
 
 
+def finite(value: Any) -> Any:
+    """Return a JSON value without numbers that JSON does not know: None for what is not finite, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _float(value: float) -> float | None:
     return value if math.isfinite(value) else None
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
 from cvjobs.dataset.parts import File
@@ -120,8 +121,8 @@ def guard(known: Known, want: Want, out: str) -> None:
     lost = int((positions(unique, want.ids) < 0).sum())
     if lost > SHRINKAGE * len(unique):
         raise WrongUse(
-            f"{lost:,} of the {len(unique):,} images that {out} knows are gone from the source: "
-            "check that it is the whole source, or pass --allow-deletions to drop their rows."
+            f"{lost:,} of the {counted(len(unique), 'images')} that {out} knows {'is' if lost == 1 else 'are'} "
+            "gone from the source: check that it is the whole source, or pass --allow-deletions to drop their rows."
         )
 
 

@@ -20,6 +20,7 @@ from cvjobs.common import categories as common_categories
 from cvjobs.common import plugins
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.common.plugins import BrokenPlugin
 from cvjobs.dataset import contents, schema
 from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
@@ -93,7 +94,7 @@ class Exported:
         return dict(vars(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.images:,} images, {self.written:,} {self.unit}"]
+        lines = [f"{counted(self.images, 'images')}, {counted(self.written, self.unit)}"]
         if self.failed:
             lines.append(f"  failed {self.failed:,}, which are not in it: {self.out}/errors")
         lines.append(f"{self.to} from snapshot {self.version}")

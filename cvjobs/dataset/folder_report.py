@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvjobs.common.formatting import counted
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderReport:
@@ -31,14 +33,8 @@ class FolderReport:
         return {**vars(self), "checked": dict(self.checked), "exit_code": self.exit_code}
 
     def __str__(self) -> str:
-        counts = ", ".join(_counted(count, what) for what, count in self.checked.items() if count)
+        counts = ", ".join(counted(count, what) for what, count in self.checked.items() if count)
         lines = [f"{self.holds}: {counts or 'nothing'} checked"]
         lines += [f"  problem: {problem}" for problem in self.problems]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, f"{self.place} is {'NOT ' if self.problems else ''}exact"])
-
-
-def _counted(count: int, what: str) -> str:
-    """Return ``1 chunk of images`` for one of the ``chunks of images``."""
-    counted, space, more = what.partition(" ")
-    return f"{count:,} {counted.removesuffix('s') if count == 1 else counted}{space}{more}"

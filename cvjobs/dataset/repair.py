@@ -15,6 +15,7 @@ import pyarrow as pa
 from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import libraries
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import changes, contents, keys, lock, merge, parts, run_files, schema, snapshot, versions
 from cvjobs.dataset.keys import Ints, Known, Want
 from cvjobs.dataset.parts import Author, File, Part
@@ -77,7 +78,7 @@ def _rebuilt(store: Store, held: lock.Lock) -> list[str]:
     configs = [c for run in reversed(store.names(schema.RUNS)) if (c := run_files.read(store, run))]
     fingerprint = _fingerprint(store, loose, configs)
     others = [entry for entry in loose if entry.fingerprint not in ("", fingerprint)]
-    done += [f"{e.file.name} has {e.file.rows:,} rows of another model, which were superseded" for e in others]
+    done += [f"{e.file.name} has {counted(e.file.rows, 'rows')} of another model, superseded by now" for e in others]
     configs = [config for config in configs if config.author.fingerprint == fingerprint]
     unfolded = [part for part in parts.committed(store) if part.fingerprint == fingerprint]
     listed = min([c.author.listed for c in configs] + [part.listed for part in unfolded], default=0)
@@ -104,7 +105,7 @@ def _rebuilt(store: Store, held: lock.Lock) -> list[str]:
     )
     held.check()
     made = merge.merge(store, Snapshot(version=0), mine, known, change)
-    rows = f"{made.ok:,} results and {made.failed:,} errors"
+    rows = f"{counted(made.ok, 'results')} and {counted(made.failed, 'errors')}"
     return [f"snapshot {made.version} was made anew of {rows}", *done]
 
 
@@ -178,7 +179,7 @@ def _want(store: Store, known: Known, configs: list[RunConfig], done: list[str])
     proven[image[current]] = True
     if doubtful := int((~proven).sum()):
         why = "the last run's list has another version of them, or none" if listing else "no run's list is left"
-        done.append(f"{doubtful:,} rows cannot be proven current ({why}): the same command compares them")
+        done.append(f"{counted(doubtful, 'rows')} cannot be proven current ({why}): the same command compares them")
     table = rows.take(pa.array(best))
     if listing:
         new = keys.positions(listing["image_id"].combine_chunks(), unique) < 0

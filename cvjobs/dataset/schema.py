@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from cvjobs.common import json_values
+
 DATA, ERRORS = "data", "errors"
 PARTS, RUNS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/lease"
 VERSIONS, COPIES = "_cvjobs/versions", "_cvjobs/copies"
@@ -111,8 +113,8 @@ def epoch_of(name: str) -> int | None:
 
 
 def pack(record: dict[str, Any]) -> bytes:
-    """Return a JSON record as bytes."""
-    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+    """Return a JSON record as bytes; a number that is not finite is null."""
+    return json.dumps(json_values.finite(record), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def unpack(content: bytes) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from cvjobs.common import rules
 from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema, typed, versions
 from cvjobs.dataset.parts import File, committed
 from cvjobs.storage.local_store import TEMPORARY
@@ -37,7 +38,7 @@ class DamagedOutput(JobFailed):
         gone = self.reason == GONE
         super().__init__(
             f"{store.place}/{file.name} {'is gone: ' if gone else f'is damaged ({self.reason}): delete it, and '}"
-            f"the same command computes its {file.rows:,} images again."
+            f"the same command computes its {counted(file.rows, 'images')} again."
         )
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.common.errors import CvjobsError, WrongUse
-from cvjobs.common.formatting import visible
+from cvjobs.common.formatting import counted, visible
 from cvjobs.dataset import changes, contents, keys, lock, parts, run_files, schema, sealed, snapshot, versions
 from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File, Part
@@ -93,7 +93,7 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     unique = len(pc.unique(state.ids))
     duplicates = len(state.ids) - unique
     if duplicates:
-        problems.append(f"{duplicates:,} images have more than one row: run the same command again")
+        problems.append(f"{counted(duplicates, 'images have')} more than one row: run the same command again")
     chosen = keys.choose(state, want)
     accounted = int((chosen >= 0).sum())
     strangers = unique - accounted
@@ -102,9 +102,9 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     remaining = min(open_, max(base.wanted - base.ok - base.failed, 0)) if listing is None else 0
     missing = open_ - remaining
     if missing:
-        problems.append(f"{missing:,} images have no row for their present version: run the same command again")
+        problems.append(f"{counted(missing, 'images have')} no row for the present version: run the same command again")
     if strangers > 0:
-        problems.append(f"{strangers:,} rows belong to no image of the source: run the same command again")
+        problems.append(f"{counted(strangers, 'rows belong')} to no image of the source: run the same command again")
     strays, notes = _strays(store, base, late)
     skipped = listing.skipped if listing is not None else base.skipped
     return VerifyReport(
@@ -154,7 +154,7 @@ def _counts(base: Snapshot, state: Known) -> list[str]:
     said = {file.name: file.rows for file in (*base.results, *base.errors)}
     again = "run the same command again"
     return [
-        f"the snapshot says {said[file.name]:,} rows of {file.name}, which has {file.rows:,}: {again}"
+        f"the snapshot says {counted(said[file.name], 'rows')} of {file.name}, which has {file.rows:,}: {again}"
         for file in state.files
         if said[file.name] != file.rows
     ]
@@ -162,7 +162,9 @@ def _counts(base: Snapshot, state: Known) -> list[str]:
 
 def _damage(store: Store, file: File) -> str | None:
     """Return what is wrong with a file of the snapshot, or of a part."""
-    what = "writes it anew" if file.name.startswith(schema.RUNS) else f"computes its {file.rows:,} images again"
+    what = (
+        "writes it anew" if file.name.startswith(schema.RUNS) else f"computes its {counted(file.rows, 'images')} again"
+    )
     try:
         snapshot.check(store, file)
     except snapshot.DamagedOutput as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cvjobs.common import class_labels
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.common.rules import FIRST
 from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.records import place_of
@@ -43,7 +44,9 @@ class Met:
         said = [*self.said, *self.images.notes]
         if self.classes.unknown and self.left_out:
             names = named(self.classes.unknown)
-            said.append(f"left out: {self.left_out:,} detections of classes that the truth does not have ({names})")
+            said.append(
+                f"left out: {counted(self.left_out, 'detections')} of classes that the truth does not have ({names})"
+            )
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.truths.unnumbered.any():

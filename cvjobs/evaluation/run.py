@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
 from cvjobs.evaluation import classify, detect, predicted_tables, semantic
@@ -62,7 +63,7 @@ def evaluate(
         notes = [*found.notes, f"left out of the truth: {reasons.words(known.left_out)}"]
         found = replace(found, notes=notes, left_out=known.left_out)
     say("writing")
-    _write(store, NUMBERS, json.dumps(found.as_dict(), indent=1) + "\n")
+    _write(store, NUMBERS, json.dumps(json_values.finite(found.as_dict()), indent=1) + "\n")
     _write(store, PAGE, page(found, show))
     return found
 

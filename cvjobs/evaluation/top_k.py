@@ -53,7 +53,8 @@ class Labelled:
         if self.respelt:
             said.append(f"labels of the truth that are one class in another spelling: {named(self.respelt)}")
         if self.most < TOP:
-            said.append(f"no top-5: the predictions have the best {self.most}")
+            best = f"the predictions have the best {self.most}" if self.most else "there is no prediction"
+            said.append(f"no top-5: {best}")
         return said
 
 

@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
 HALF, MARGIN = 480, 20  # the width of a chart that has another one beside it; half a name at its right
 NAMES = 13  # bins that are named
+_LARGEST = 1e100  # beyond it nothing is drawn
 _STEPS = (1, 2, 2.5, 5, 10)
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 
@@ -51,7 +52,7 @@ def line(
 
     ``clock``: x is seconds, and its ticks are whole seconds, minutes or hours.
     """
-    points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    points = [(_rounded(x), _rounded(y)) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
     if len(points) < 2 or points[-1][0] <= points[0][0]:
         return None
     first, final = points[0][0], points[-1][0]
@@ -123,12 +124,13 @@ def histogram(
     ``names`` are of the bins, or of the edges between and around them: one more than bins. Every ``every``-th is
     written; with 0 as many as there is room for.
     """
+    counts = [_rounded(count) if count < _LARGEST else _LARGEST for count in counts]
     highest = max(counts, default=0)
     if highest <= 0:
         return None
     edges = len(names) > len(counts)
     step = _step(highest / 4) if highest > 4 else 1.0
-    top = math.ceil(highest / step - 1e-9) * step
+    top = max(math.ceil(highest / step - 1e-9), 1) * step
     floor = HEIGHT - BOTTOM
     across, down = (HALF - LEFT - MARGIN) / len(counts), floor - TOP
 
@@ -154,13 +156,18 @@ def histogram(
     )
 
 
+def _rounded(number: float) -> float:
+    """Return a number, 0 where it is too small to be told from it: a step of it would be 0."""
+    return number if abs(number) > 1 / _LARGEST else 0.0
+
+
 def _time(seconds: float) -> str:
     return f"{seconds:g} s" if seconds < 60 else formatting.duration(seconds) if seconds >= 100 else "1 min"
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def _step(about: float) -> float:

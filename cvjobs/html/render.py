@@ -27,6 +27,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": formatting.count,
+        "counted": formatting.counted,
         "size": formatting.size,
         "duration": formatting.duration,
         "date": formatting.date,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cvjobs.common.formatting import size
+from cvjobs.common.formatting import counted, size
 from cvjobs.dataset import schema
 from cvjobs.indexing.generation import Generation
 
@@ -88,10 +88,10 @@ class IndexReport:
         setting = "".join(
             [f", nprobe {self.nprobe}"] * bool(self.nprobe) + [f", rerank ×{self.rerank}"] * bool(self.rerank)
         )
-        measured = f"measured with {self.queries:,} queries" if self.queries else "by construction"
+        measured = f"measured with {counted(self.queries, 'queries')}" if self.queries else "by construction"
         return "\n".join(
             [
-                f"{self.count:,} vectors of {self.dim} numbers, {self.kind} ({self.factory})",
+                f"{counted(self.count, 'vectors')} of {counted(self.dim, 'numbers')}, {self.kind} ({self.factory})",
                 f"{self.added:,} added, {self.changed:,} changed, {self.removed:,} removed, {self.kept:,} kept",
                 f"recall@10 {self.recall:.3f} {measured}{setting}",
                 f"{size(self.bytes)} on disk, searched in {size(self.memory)} of memory",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.formatting import size
+from cvjobs.common.formatting import counted, size
 
 EXACT_UP_TO = 200_000  # above, searching takes longer than people wait
 POINTS = 40  # the fewest training vectors that a list's centroid is the mean of
@@ -44,7 +44,9 @@ def kind_of(name: str, count: int, dim: int, limit: int) -> Kind:
     if name == "exact":
         return Kind(name=name, factory="Flat", lists=0, memory=4 * dim * count)
     if count < FEWEST[name]:
-        raise WrongUse(f"{count:,} vectors are too few for --kind {name} ({FEWEST[name]:,}): take --kind exact.")
+        raise WrongUse(
+            f"{counted(count, 'vectors are')} too few for --kind {name} ({FEWEST[name]:,}): take --kind exact."
+        )
     lists = max(1, min(round(4 * math.sqrt(count)), min(count, budget(name, limit) // (4 * dim)) // POINTS))
     if name == "ivf":
         return Kind(
@@ -77,6 +79,7 @@ def choose(name: str, count: int, dim: int, limit: int) -> Kind:
             return kind
     smallest = kinds[-1]
     raise WrongUse(
-        f"{count:,} vectors of {dim} numbers need {size(smallest.memory)} as kind {smallest.name}, and "
-        f"--max-memory is {size(limit)}: allow more{', or take another --kind' if smallest.name != 'pq' else ''}."
+        f"{counted(count, 'vectors')} of {counted(dim, 'numbers')} need {size(smallest.memory)} as kind "
+        f"{smallest.name}, and --max-memory is {size(limit)}: allow more"
+        f"{', or take another --kind' if smallest.name != 'pq' else ''}."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cvjobs.common.errors import CvjobsError
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import contents, lock, schema, sealed_table, versions
 from cvjobs.dataset import verify as dataset_verify
 from cvjobs.dataset.folder_report import FolderReport
@@ -97,11 +98,11 @@ def _faults(store: Store, made: Generation) -> Iterator[str]:
             yield f"leaves out rows that it has not ({generation.REMOVED})"
             return
         if (len(dead), total - len(dead)) != (made.removed, made.count):
-            yield f"says that it has {made.count:,} vectors, and has {total - len(dead):,}"
+            yield f"says that it has {counted(made.count, 'vectors')}, and has {total - len(dead):,}"
         for name, rows in ((generation.IDS, made.base), (generation.DELTA_IDS, made.delta)):
             held = index_files.read_rows(paths[name], ["path"]).num_rows if name in paths else 0
             if held != rows:
-                yield f"has {held:,} rows in {name} instead of {rows:,}"
+                yield f"has {counted(held, 'rows')} in {name} instead of {rows:,}"
         with opened_index.open_generation(store, made, ours=True):
             pass
     except CvjobsError as error:

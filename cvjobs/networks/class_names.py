@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cvjobs.common.class_labels import spelling
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 
 MOST = 64 << 20  # bytes
 WORDNET = re.compile(r"n\d{8}")  # as ImageNet's folders are named
@@ -58,12 +59,12 @@ def for_head(
     """
     if given and len(given) != classes:
         raise WrongUse(
-            f"{given_by} has {len(given):,} names and the weights of {model} have {classes:,} classes: "
-            "write one name a line, in the order of the model's classes."
+            f"{given_by} has {counted(len(given), 'names')} and the weights of {model} have "
+            f"{counted(classes, 'classes')}: write one name a line, in the order of the model's classes."
         )
     if not given and len(published) != classes:
         raise WrongUse(
-            f"The weights of {model} have {classes:,} classes that only you can name: "
+            f"The weights of {model} have {counted(classes, 'classes')} that only you can name: "
             "give --labels FILE with one name a line, in the order of the model's classes."
         )
     return list(given or published)

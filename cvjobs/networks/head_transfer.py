@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.networks import weights as files
 from cvjobs.networks.weights import Weights
 
@@ -58,9 +59,9 @@ def names(weights: Weights, published: Sequence[Sequence[str]], classes: int, mo
     said = files.head(weights).labels
     known = [(label,) for label in said] or published
     if len(known) != classes:
-        has = f"has {len(said):,} names in its metadata" if said else "does not name them"
+        has = f"has {counted(len(said), 'names')} in its metadata" if said else "does not name them"
         raise WrongUse(
-            f"The weights of {model} have {classes:,} classes and {weights.file} {has}: "
+            f"The weights of {model} have {counted(classes, 'classes')} and {weights.file} {has}: "
             f"write `labels`, a JSON list, into the metadata of a safetensors file, or leave out {OPTION}."
         )
     return known

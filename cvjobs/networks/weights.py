@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import http.client
 import json
@@ -11,10 +12,14 @@ import re
 import struct
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -23,14 +28,35 @@ from safetensors.torch import load_file
 
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.networks import sealed_model
+from cvjobs.common.formatting import counted
+from cvjobs.common.progress import tell
+from cvjobs.networks import checkpoint, sealed_model
+from cvjobs.networks.checkpoint import ModelState
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
 Loaded = TypeVar("Loaded")
 Activation = Literal["softmax", "sigmoid"]
-_UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
-_DAMAGED = (IndexError, AssertionError, MemoryError, struct.error)  # of torch's unpickler
+# What a strict load raises, and timm's adapters of names where the names are others.
+_UNFIT = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NameError,
+    ArithmeticError,
+    StopIteration,
+)
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+# What is sometimes found under a name of weights, by how it begins (in lower case).
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+    b"<!doctype": "a web page: download the file itself",
+    b"<html": "a web page: download the file itself",
+}
+_DAMAGED = (MemoryError, struct.error)  # of torch's unpickler
 
 
 @dataclass(frozen=True)
@@ -146,31 +172,109 @@ def _download(url: str, file: Path) -> None:
 
 
 def state(weights: Weights) -> dict[str, Any]:
-    """Return the state dict in a file: safetensors, or torch's format restricted to tensors; no code in it runs.
+    """Return the dict in a file: safetensors, or torch's format restricted to tensors; no code in it runs.
+
+    Beside tensors, a checkpoint may hold numbers, texts, and the ``argparse.Namespace`` of a training.
 
     Raises:
-        WrongUse: the file is damaged, holds anything but tensors, or is no state dict.
+        WrongUse: the file is damaged, holds anything but tensors and such values, or is no dict.
     """
     file = weights.file
     assert file is not None
     need = file.stat().st_size if file.exists() else 0
     devices.check_memory(need, f"The weights file {file}", "use a smaller model, or raise the limit")
     try:
-        if file.suffix == ".safetensors":
+        if _is_safetensors(file):
             loaded: Any = load_file(file, device="cpu")
+        elif _is_program(file):
+            raise _refused(file, "a TorchScript program")
         else:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WrongUse(
-            f"The weights file {file} was refused, for it holds more than tensors and loading it could run code: "
-            "save the model's state_dict() as safetensors."
-        ) from None
+            loaded = _tensors(file)
+    except pickle.UnpicklingError as error:
+        named = _GLOBAL.search(str(error))
+        raise _refused(file, named[1] if named else "") from None
     except (OSError, EOFError, SafetensorError, *_UNFIT, *_DAMAGED) as error:
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise WrongUse(f"The weights file {file} cannot be read ({reason}): copy or download it again.") from None
+        raise _other(file) or WrongUse(
+            f"The weights file {file} cannot be read ({reason}): copy or download it again."
+        ) from None
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(key, str) for key in loaded):
         raise WrongUse(f"The weights file {file} holds no state dict: save the model's state_dict() as safetensors.")
     return loaded
+
+
+def _tensors(file: Path) -> Any:
+    """Return what a file of torch's holds; torch warns of formats that it then reads or refuses."""
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")
+        with file.open("rb") as stream:  # by a path, torch looks at the name first
+            return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Return whether a file begins as safetensors do, or as no file of torch, and is named like one."""
+    with file.open("rb") as stream:
+        begin = stream.read(9)
+    if begin[8:] == b"{":
+        return True
+    return file.suffix == ".safetensors" and not begin.startswith((b"PK", b"\x80"))
+
+
+def _is_program(file: Path) -> bool:
+    """Return whether a file is one of TorchScript, which is code."""
+    try:
+        if not zipfile.is_zipfile(file):
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
+
+
+def _refused(file: Path, what: str) -> WrongUse:
+    return _other(file) or WrongUse(
+        f"The weights file {file} was refused, for it holds more than tensors{f' ({what})' if what else ''} and "
+        "loading it could run code: save the model's state_dict() as safetensors."
+    )
+
+
+def _other(file: Path) -> WrongUse | None:
+    """Return what is said of a file that is nothing of torch's, where its beginning tells what it is."""
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(64).lstrip().lower()
+    except OSError:
+        return None
+    found = next((what for mark, what in _OTHERS.items() if begin.startswith(mark)), "")
+    return WrongUse(f"The weights file {file} is {found}.") if found else None
+
+
+def of_model(weights: Weights, own: Callable[[], Iterable[str]]) -> tuple[dict[str, Any], Weights]:
+    """Return the tensors in a file for a model whose names are ``own()``, out of a checkpoint's wrapper, which is said.
+
+    The weights are returned with what was taken in their label. Raises WrongUse as ``state`` and
+    ``checkpoint.model_state``.
+    """
+    return taken(weights, checkpoint.model_state(state(weights), frozenset(own()), weights.file))
+
+
+def taken(weights: Weights, found: ModelState) -> tuple[dict[str, Any], Weights]:
+    """Say what was taken of a checkpoint, where it is not all of it; return the tensors, and weights of that label."""
+    if found.how:
+        _say(f"{weights.file} is a checkpoint: {found.how}")
+    named = replace(weights, label=f"{weights.label} ({found.part})") if found.part else weights
+    return found.tensors, named
+
+
+def say_head(weights: Weights, classes: int, usual: int) -> None:
+    """Say that a head has another number of classes than the published weights."""
+    if classes != usual:
+        _say(f"{weights.file} has a head of {counted(classes, 'classes')}, not {usual:,}")
+
+
+@cache
+def _say(what: str) -> None:
+    tell(f"{what}.")
 
 
 @dataclass(frozen=True)
@@ -187,7 +291,7 @@ def head(weights: Weights) -> Head:
     Raises:
         WrongUse: they are there and make no sense.
     """
-    if weights.file is None or weights.file.suffix != ".safetensors":
+    if weights.file is None or not _is_safetensors(weights.file):
         return Head()
     with safe_open(weights.file, "pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
@@ -205,14 +309,21 @@ def head(weights: Weights) -> Head:
     return Head(tuple(labels), activation)
 
 
-def fitted(load: Callable[[], Loaded], model: str, weights: Weights) -> Loaded:
-    """Return what a strict load returns; raise ``WrongUse`` with the first keys at fault where the file doesn't fit."""
+def fitted(
+    load: Callable[[], Loaded], model: str, weights: Weights, tensors: Mapping[str, Any] = MappingProxyType({})
+) -> Loaded:
+    """Return what a strict load returns; raise ``WrongUse`` with the first keys at fault where the file doesn't fit.
+
+    ``tensors`` are what the file holds.
+    """
     try:
         return load()
     except _UNFIT as error:
         # torch's message has one line for each kind of misfit and one for each tensor of a wrong size.
         lines = [line.strip() for line in str(error).splitlines()]
         faults = "; ".join(_shortened(line) for line in (lines[1:] or lines)[:3])
+        if tensors and not any(name in faults for name in tensors):
+            faults = f"it holds {checkpoint.listed(tensors)}; {faults}"
         raise WrongUse(
             f"The weights file {weights.file} does not fit {model} ({faults}): "
             "choose the model that it was saved from, or another file."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvjobs.common.formatting import duration, size
+from cvjobs.common.formatting import counted, duration, size
 from cvjobs.dataset import parts, schema
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
@@ -62,7 +62,8 @@ class Forecast:
             f"{head}\n"
             f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
             f"at {self.images_per_second:,.0f} img/s, {size(self.bytes)} in {self.out}{free}\n"
-            f"from a sample of {self.sample} images, {self.sample_failed} of them failed; nothing was written"
+            f"from a sample of {counted(self.sample, 'images')}, {self.sample_failed} of them failed; "
+            "nothing was written"
         )
 
 

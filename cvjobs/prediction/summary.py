@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.failures import CODES
+from cvjobs.common.formatting import counted
 from cvjobs.sources.left_out import told
 
 
@@ -57,9 +58,10 @@ class Summary:
         )
         if self.report:
             lines.append(self.report)
+        tried = counted(self.ok + self.failed, "images")
         why = {
-            3: f"{self.failed:,} of {self.ok + self.failed:,} images failed, and --max-error-rate allows fewer",
-            4: f"{self.missing:,} images have no row; run the same command again",
+            3: f"{self.failed:,} of {tried} failed, and --max-error-rate allows fewer",
+            4: f"{counted(self.missing, 'images have')} no row; run the same command again",
         }
         if self.exit_code in why:
             lines.append(f"exit code {self.exit_code}: {why[self.exit_code]}")

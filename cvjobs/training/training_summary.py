@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvjobs.common.formatting import size, visible
+from cvjobs.common.formatting import counted, size, visible
 from cvjobs.dataset import sealed
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data import omissions
@@ -96,7 +96,7 @@ class TrainingSummary:
         ended = " (stopped early)" if self.stopped_early else ""
         inherited = f", {self.inherited:,} of them begun as the weights' own" if self.inherited is not None else ""
         lines = [
-            f"{counts}; {self.classes:,} classes{inherited}" if self.classes else counts,
+            f"{counts}; {counted(self.classes, 'classes')}{inherited}" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
             *(f"  {visible(line)}" for line in omissions.lines(self.left_out)),
             f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"

@@ -61,7 +61,7 @@ def test_verify_finds_a_duplicate_row_and_the_next_run_removes_it(six: Toy) -> N
     path = six.out / six.run().results[0].name
     table = pq.read_table(path)
     rewrite(six, pq_bytes(table.take([0, 0, 1, 2, 3, 4])), rows=6)
-    assert "1 images have more than one row" in problem(six, 1)
+    assert "1 image has more than one row" in problem(six, 1)
     report = six.verify(against_source=False)
     assert (report.exit_code, report.duplicates, report.missing, report.remaining) == (1, 1, 0, 0)
     six.run()
@@ -106,9 +106,9 @@ def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
     table = pq.read_table(path)
     rewrite(six, pq_bytes(table.take([0, 1, 2, 3])), rows=4)
     assert six.verify(against_source=False).remaining == 1
-    assert "1 images have no row" in problem(six, 4)
+    assert "1 image has no row" in problem(six, 4)
     (six.source / table["path"][0].as_py()).unlink()
-    assert "1 rows belong to no image of the source" in problem(six, 4)
+    assert "1 row belongs to no image of the source" in problem(six, 4)
 
 
 def pq_bytes(table: pa.Table) -> bytes:

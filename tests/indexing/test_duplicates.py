@@ -153,6 +153,8 @@ def test_the_same_bytes_are_duplicates_whatever_their_vectors(tmp_path: Path) ->
     assert [(row["path"], row["exact"], row["score"]) for row in rows.to_pylist()] == [
         ("c", True, 1.0),
         ("a", True, 1.0),
+        ("black", True, 1.0),
+        ("dark", False, 1.0),
     ]
 
 

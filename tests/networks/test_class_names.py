@@ -57,5 +57,5 @@ def test_names_fit_the_head_or_are_refused() -> None:
     assert class_names.for_head(1, ["a"], ["cat", "dog"], "toy") == ["a"]
     with pytest.raises(WrongUse, match=r"have 3 classes .* --labels FILE"):
         class_names.for_head(3, [], ["cat", "dog"], "toy")
-    with pytest.raises(WrongUse, match="--labels has 1 names and the weights of toy have 2 classes"):
+    with pytest.raises(WrongUse, match="--labels has 1 name and the weights of toy have 2 classes"):
         class_names.for_head(2, ["a"], ["cat", "dog"], "toy")

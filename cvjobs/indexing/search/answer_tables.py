@@ -36,7 +36,7 @@ def _rows(answer: Answer) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.4f}" if isinstance(value, float) else visible(str(value))
+    return f"{value:z.4f}" if isinstance(value, float) else visible(str(value))
 
 
 def _table(answer: Neighbours | Duplicates) -> None:
@@ -56,7 +56,7 @@ def _neighbours(answer: Neighbours) -> object:
         if not rows.num_rows:
             table.add_row(Text(visible(query)), "", Text("no neighbour", style="dim"), "")
         for name, row in zip(names, rows.to_pylist(), strict=False):
-            path, score = Text(visible(row["path"])), f"{row['score']:.4f}"
+            path, score = Text(visible(row["path"])), f"{row['score']:z.4f}"
             table.add_row(Text(visible(name)), str(row["rank"]), path, score)
     if answer.queries > QUERIES:
         place = f"all in {answer.out}/{answer.name}" if answer.out else "-o OUT keeps all of them"
@@ -76,7 +76,7 @@ def _groups(answer: Duplicates) -> object:
     for group in np.unique(groups)[:GROUPS]:
         rows = answer.sample.rows.filter(groups == group).to_pylist()
         for place, row in enumerate(rows[:5]):
-            score = "keep" if not place else "exact" if row["exact"] else f"{row['score']:.4f}"
+            score = "keep" if not place else "exact" if row["exact"] else f"{row['score']:z.4f}"
             pixels = f"{row['width']}×{row['height']}"
             table.add_row("" if place else str(group), score, Text(visible(row["path"])), pixels, f"{row['bytes']:,}")
         if len(rows) > 5:

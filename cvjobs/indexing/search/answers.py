@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common.failures import CODES
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
 from cvjobs.indexing.search.output import AnswerFolder
@@ -60,7 +61,7 @@ class Answer:
 
     def _against(self) -> str:
         near = "" if self.recall >= 1 else f", recall@10 {self.recall:.3f}"
-        return f"{self.images:,} images ({self.kind}{near}, generation {self.generation})"
+        return f"{counted(self.images, 'images')} ({self.kind}{near}, generation {self.generation})"
 
     def _places(self) -> list[str]:
         rows = [f"{self.out}/{self.name}"] if self.out else []
@@ -94,14 +95,13 @@ class Neighbours(Answer):
 
     def __str__(self) -> str:
         lines = [
-            f"{_counted(self.queries, 'query', 'queries')}, {_counted(self.neighbours, 'neighbour', 'neighbours')} "
-            f"among {self._against()}",
+            f"{counted(self.queries, 'queries')}, {counted(self.neighbours, 'neighbours')} among {self._against()}",
             f"{self.seconds:,.1f} s" + (f", {self.queries_per_second:,.0f} queries/s" if self.queries else ""),
         ]
         if self.answered < self.queries:
             least = "" if self.min_score is None else f" of at least {self.min_score:g}"
             alone = self.queries - self.answered
-            lines.append(f"  no neighbour{least} for {_counted(alone, 'query', 'queries')}")
+            lines.append(f"  no neighbour{least} for {counted(alone, 'queries')}")
         for code, count in self.failures.items():
             named = [image["path"] for image in self.failed_images if image["code"] == code][:3]
             more = f" and {count - len(named):,} more" if count > len(named) else ""
@@ -125,16 +125,13 @@ class Duplicates(Answer):
 
     def __str__(self) -> str:
         lines = [
-            f"{_counted(self.groups, 'group', 'groups')} of {self.members:,} images that score at least "
+            f"{counted(self.groups, 'groups')} of {self.members:,} images that score at least "
             f"{self.min_score:g} among {self._against()}",
-            f"{_counted(self.exact, 'exact copy', 'exact copies')}, {self.surplus:,} bytes besides the first of each, "
+            f"{self.exact:,} exact {'copy' if self.exact == 1 else 'copies'}, "
+            f"{counted(self.surplus, 'bytes')} besides the first of each, "
             f"{self.seconds:,.1f} s",
         ]
         return "\n".join(lines + self._places())
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 def about(index: Index, out: AnswerFolder) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvjobs.indexing.search.opened_index import Index
 
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 SCHEMA = pa.schema(
     [
@@ -98,9 +99,9 @@ def find(index: Index, min_score: float, tell: Callable[[int], object] = lambda 
     known = content >= 0
     found = Components(len(rows))
     found.unite(np.flatnonzero(known), content[known])
-    asked, same = _distinct(index, number)
+    directed, same = _distinct(index, number)
     found.unite(np.arange(len(rows)), same)
-    asked &= found.all() == np.arange(len(rows))
+    asked = directed & (found.all() == np.arange(len(rows)))
     looked = 0
     for position, vectors in index.blocks(BLOCK):
         mine = number[position]
@@ -110,7 +111,8 @@ def find(index: Index, min_score: float, tell: Callable[[int], object] = lambda 
         looked += len(mine)
         tell(looked)
     first = found.all()
-    return _grouped(index, ids, number, first, known & (content == content[first]))
+    certain = known & (content == content[first])
+    return _grouped(index, ids, number, first, (certain, ~directed & ~directed[first]))
 
 
 def _best_first(ids: pa.Table) -> pa.Table:
@@ -130,22 +132,24 @@ def _codes(hashes: pa.ChunkedArray) -> Ints:
     return np.where(codes < 0, -1, firsts).astype(np.int64)
 
 
-def _distinct(index: Index, number: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
+def _distinct(index: Index, number: Ints) -> tuple[Mask, Ints]:
     """Return which rows have a direction (a zero vector has none), and for each the first row of the same vector.
 
-    Thousands of equal vectors would otherwise fill each other's neighbourhoods.
+    Thousands of equal vectors would otherwise fill each other's neighbourhoods. Zero vectors are equal: black images
+    are duplicates of each other.
     """
     size = int((number >= 0).sum())
+    # Added to 0, -0 is 0.
     hashes = np.empty(size, "V16")
     directed = np.zeros(size, np.bool_)
     for position, vectors in index.blocks(BLOCK):
         mine = number[position]
-        hashes[mine] = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, np.ascontiguousarray(vectors))), "V16")
+        hashes[mine] = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, vectors + np.float32(0))), "V16")
         directed[mine] = vectors.any(axis=1)
     same = _codes(
         pa.chunked_array([pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), size, [None, pa.py_buffer(hashes)])])
     )
-    return directed, np.where(directed, same, np.arange(size))
+    return directed, same
 
 
 def _edges(index: Index, mine: Ints, vectors: Floats, min_score: float) -> Iterator[tuple[Ints, Ints]]:
@@ -163,7 +167,9 @@ def _edges(index: Index, mine: Ints, vectors: Floats, min_score: float) -> Itera
         yield np.repeat(mine[some], np.diff(limits)), rows
 
 
-def _grouped(index: Index, ids: pa.Table, number: Ints, first: Ints, exact: npt.NDArray[np.bool_]) -> Groups:
+def _grouped(index: Index, ids: pa.Table, number: Ints, first: Ints, equal: tuple[Mask, Mask]) -> Groups:
+    """Return the groups; ``equal``: which rows have the bytes of the first of theirs, and which are zero as it is."""
+    exact, zero = equal
     sizes = np.bincount(first, minlength=len(first))
     roots = np.flatnonzero(sizes >= 2)
     roots = roots[np.argsort(-sizes[roots], kind="stable")]
@@ -171,7 +177,7 @@ def _grouped(index: Index, ids: pa.Table, number: Ints, first: Ints, exact: npt.
     group[roots] = np.arange(len(roots))
     group = group[first]
     scores = _scores(index, number, group, roots)
-    scores[exact] = 1.0
+    scores[exact | zero] = 1.0
     members = np.flatnonzero(group >= 0)
     follows = members != first[members]
     members = members[np.lexsort((members, -scores[members], follows, group[members]))]

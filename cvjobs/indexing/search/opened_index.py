@@ -21,10 +21,13 @@ from cvjobs.indexing import index_files
 from cvjobs.indexing.damage import DamagedIndex
 from cvjobs.indexing.delta import dead_rows
 from cvjobs.indexing.generation import Generation
+from cvjobs.indexing.search import zero_vectors
 from cvjobs.indexing.search.shards import Flat, IndexShard, Lists, Mask, join, merge
 from cvjobs.indexing.vectors import Floats, Ints, unit
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
+
+BLOCK = 4096  # vectors that are read at once
 
 
 class Index:
@@ -49,10 +52,14 @@ class Index:
     def search(self, vectors: npt.ArrayLike, k: int) -> tuple[Floats, Ints]:
         """Return the ``k`` nearest of each of ``vectors`` (n, dim): cosines (n, k) float32, and positions (n, k) int64.
 
-        Best first; NaN and -1 where the index holds fewer, or the lists that were looked into do.
+        Best first; NaN and -1 where the index holds fewer, or the lists that were looked into do. Two zero vectors
+        have a cosine of 1, a zero vector and any other one 0.
         """
         queries = self._checked(vectors)
-        return merge([shard.search(queries, k) for shard in self._shards], k)
+        scores, rows = merge([shard.search(queries, k) for shard in self._shards], k)
+        if len(zero := np.flatnonzero(~queries.any(axis=1))):
+            scores[zero], rows[zero] = zero_vectors.nearest(scores[zero], rows[zero], self._zeros)
+        return _cosines(scores), rows
 
     def within(self, vectors: npt.ArrayLike, score: float) -> tuple[Ints, Floats, Ints]:
         """Return all that have at least this cosine: limits (n + 1,), cosines and positions, in no order.
@@ -60,13 +67,23 @@ class Index:
         What was found for query ``i`` is at ``limits[i]:limits[i + 1]``.
         """
         queries = self._checked(vectors)
-        return join([shard.within(queries, score) for shard in self._shards])
+        limits, scores, rows = join([shard.within(queries, score) for shard in self._shards])
+        zero: Mask = ~np.asarray(queries.any(axis=1))
+        if zero.any():
+            limits, scores, rows = zero_vectors.within((limits, scores, rows), zero, self._zeros)
+        return limits, _cosines(scores), rows
 
     def _checked(self, vectors: npt.ArrayLike) -> Floats:
         queries = unit(vectors)
         if queries.shape[1] != self.generation.dim:
             raise WrongUse(f"The index has vectors of {self.generation.dim}, not of {queries.shape[1]} numbers.")
         return queries
+
+    @cached_property
+    def _zeros(self) -> Ints:
+        """The positions of all live zero vectors, sorted: every vector is read."""
+        found = [positions[~vectors.any(axis=1)] for positions, vectors in self.blocks(BLOCK)]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
     def blocks(self, count: int) -> Iterator[tuple[Ints, Floats]]:
         """Yield positions (m,) and vectors (m, dim) of all live rows, of unit length, ``m`` at most ``count``."""
@@ -97,6 +114,11 @@ class Index:
         """Take over a folder of fetched files, which is deleted with the index or at the end of the process."""
         self._clean = weakref.finalize(self, shutil.rmtree, scratch, True)
         return self
+
+
+def _cosines(scores: Floats) -> Floats:
+    """Return scores without what rounding has added to 1, or to 0: a product of zeros may be -0."""
+    return np.clip(scores, -1, 1) + np.float32(0)
 
 
 def open_index(place: str, options: Options | None = None) -> Index:

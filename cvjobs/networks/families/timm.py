@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
-from cvjobs.networks import head_transfer, torch_network
+from cvjobs.networks import checkpoint, head_transfer, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.trainable import Trainable, resized
@@ -42,7 +42,8 @@ def names(task: str) -> list[str]:
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a model whose vector is the pooled features before its classifier, or a named layer's pooled output."""
     full, config, transform, chosen = _chosen(name, weights)
-    return torch_network.embedder(full, transform, chosen, _model(full, name, config, chosen), layer, Pooled)
+    model, chosen = _model(full, name, config, chosen)
+    return torch_network.embedder(full, transform, chosen, model, layer, Pooled)
 
 
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
@@ -51,7 +52,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     timm's configurations say of no model that its classes do not exclude each other.
     """
     full, config, transform, chosen = _chosen(name, weights)
-    model = _model(full, name, config, chosen)
+    model, chosen = _model(full, name, config, chosen)
     if not model.num_classes:
         raise WrongUse(f"{full} has no classifier: choose another model, or --weights FILE of one that has.")
     return torch_network.classifier(full, transform, chosen, model, labels, _published(config))
@@ -63,7 +64,7 @@ def trainable(name: str, weights: str, classes: int, side: int | None, seed: int
     if not config["num_classes"] or not config["classifier"]:
         raise WrongUse(f"{full} has no classifier to train: choose another model.")
     options = {"img_size": side} if side and config["fixed_input_size"] else {}
-    model = _model(full, name, config, chosen, options, seed)
+    model, chosen = _model(full, name, config, chosen, options, seed)
     before = copy.deepcopy(_head(model)) if labels else None  # some models change theirs in its place
     known = model.num_classes if labels else 0
     with files.seeded(seed):
@@ -198,19 +199,48 @@ def _model(
     weights: Weights,
     options: Mapping[str, Any] = MappingProxyType({}),
     seed: int = 0,
-) -> Any:
-    """Return the model with its weights; timm itself adapts the names in files that are older than its modules."""
+) -> tuple[Any, Weights]:
+    """Return the model, and its weights, which say what of their file was taken.
+
+    timm itself adapts the names in files that are older than its modules, and some of its models open a checkpoint:
+    what it can read is left to it.
+    """
     if weights.file is None:
         with files.seeded(seed):
-            return timm.create_model(name, **options).eval()
-    tensors = files.state(weights)
-    overlay: dict[str, Any] = {"state_dict": tensors}
+            return timm.create_model(name, **options).eval(), weights
+    found = files.state(weights)
+    try:
+        model = _filled(full, name, config, weights, found, options)
+    except WrongUse:
+        with files.seeded():
+            own = timm.create_model(name, **options).state_dict().keys()
+        state = checkpoint.model_state(found, own, weights.file)
+        if not state.how:
+            raise
+        tensors, weights = files.taken(weights, state)
+        return _filled(full, name, config, weights, tensors, options), weights
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        _, weights = files.taken(weights, checkpoint.used(found, model.state_dict()))
+    return model, weights
+
+
+def _filled(
+    full: str, name: str, config: dict[str, Any], weights: Weights, tensors: dict[str, Any], options: Mapping[str, Any]
+) -> Any:
+    # timm's own adapters change the dict, and those in it.
+    own = {key: dict(value) if isinstance(value, dict) else value for key, value in tensors.items()}
+    overlay: dict[str, Any] = {"state_dict": own}
     heads = config["classifier"]
     head = tensors.get(f"{heads if isinstance(heads, str) else heads[0]}.weight") if heads else None
-    if head is not None:
+    if isinstance(head, Tensor) and head.ndim:
         overlay["num_classes"] = len(head)  # else timm would leave out a head of another size, and say nothing
     model: Any = files.fitted(
-        lambda: timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options), full, weights
+        lambda: timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options),
+        full,
+        weights,
+        tensors,
     )
+    if isinstance(head, Tensor) and head.ndim:
+        files.say_head(weights, len(head), config["num_classes"])
     model.pretrained_cfg.pop("state_dict")  # a second copy of every tensor
     return model.eval()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision import models
 
@@ -30,13 +32,14 @@ def names() -> list[str]:
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return a classifier whose vector is the input of its last layer, or the pooled output of a named one."""
     full, entry, chosen = _chosen(name, weights)
-    return torch_network.embedder(full, _transform(entry), chosen, _model(name, entry, chosen), layer, _backbone)
+    model, chosen = _model(name, entry, chosen)
+    return torch_network.embedder(full, _transform(entry), chosen, model, layer, _backbone)
 
 
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
     """Return a classifier; without other names its classes have those of the published weights."""
     full, entry, chosen = _chosen(name, weights)
-    model = _model(name, entry, chosen)
+    model, chosen = _model(name, entry, chosen)
     return torch_network.classifier(full, _transform(entry), chosen, model, labels, entry.meta["categories"])
 
 
@@ -51,7 +54,8 @@ def trainable(name: str, weights: str, classes: int, side: int | None, seed: int
     if name in ("googlenet", "inception_v3"):
         # Said here, for a state dict does not tell: the inputs are what the published weights want.
         options["transform_input"] = True
-    model: Any = _model(name, entry, chosen, options, seed)
+    built, chosen = _model(name, entry, chosen, options, seed)
+    model: Any = built
     for auxiliary in ("aux1", "aux2", "AuxLogits"):
         if hasattr(model, auxiliary):
             setattr(model, auxiliary, None)
@@ -132,8 +136,11 @@ def _transform(entry: Any) -> Transform:
 
 def _model(
     name: str, entry: Any, weights: Weights, given: Mapping[str, Any] = MappingProxyType({}), seed: int = 0
-) -> nn.Module:
-    """Return the classifier with its weights, built as torchvision builds it for that entry but for what is given."""
+) -> tuple[nn.Module, Weights]:
+    """Return the classifier, built as torchvision builds it for that entry but for what is given, and its weights.
+
+    These say what of their file was taken.
+    """
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options["image_size"] = entry.meta["min_size"][0]
@@ -142,8 +149,8 @@ def _model(
     options |= given
     if weights.file is None:
         with files.seeded(seed):
-            return _built(name, options)
-    tensors = files.state(weights)
+            return _built(name, options), weights
+    tensors, weights = files.of_model(weights, partial(_names, name, options))
     if "aux_logits" in options:
         options["aux_logits"] = any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors)
     if name.startswith("densenet"):
@@ -152,9 +159,16 @@ def _model(
     model = _built(name, options)
     head = f"{_last(model)}.weight"
     if head in tensors and len(tensors[head]) != len(model.get_parameter(head)):
+        files.say_head(weights, len(tensors[head]), len(model.get_parameter(head)))
         model = _built(name, {**options, "num_classes": len(tensors[head])})
-    files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights)
-    return model
+    files.fitted(lambda: model.load_state_dict(tensors), f"torchvision/{name}", weights, tensors)
+    return model, weights
+
+
+def _names(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Return the names of a model's tensors; a densenet's are those of today."""
+    with torch.device("meta"):
+        return list(_built(name, dict(options)).state_dict())
 
 
 def _built(name: str, options: dict[str, Any]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,8 +49,9 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
             module = loading.built(name, len(labels or published) + 1)
         named = list(labels or published)
     else:
-        tensors = files.state(chosen)
+        tensors, chosen = files.of_model(chosen, partial(loading.names, name, len(published) + 1))
         classes = _classes(name, tensors, len(published) + 1)
+        files.say_head(chosen, classes - 1, len(published))
         named = class_names.for_head(classes - 1, labels, published, full)
         module = loading.loaded(name, classes, tensors, chosen)
         if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):

@@ -29,9 +29,15 @@ def built(name: str, classes: int) -> nn.Module:
     return module.eval()
 
 
+def names(name: str, classes: int) -> list[str]:
+    """Return the names of the tensors of a model with that many classes."""
+    with torch.device("meta"):
+        return list(built(name, classes).state_dict())
+
+
 def loaded(name: str, classes: int, tensors: dict[str, Tensor], weights: Weights) -> nn.Module:
     """Return the model with the tensors of a file as its own: making random ones first would take seconds."""
     with torch.device("meta"):
         module = built(name, classes)
-    files.fitted(lambda: module.load_state_dict(tensors, assign=True), f"torchvision/{name}", weights)
+    files.fitted(lambda: module.load_state_dict(tensors, assign=True), f"torchvision/{name}", weights, tensors)
     return module.float()

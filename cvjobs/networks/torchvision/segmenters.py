@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,9 +44,10 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
         with files.seeded():
             module = loading.built(name, len(named) + 1)
     else:
-        tensors = files.state(chosen)
+        tensors, chosen = files.of_model(chosen, partial(loading.names, name, len(published) + 1))
         tensors = {key: value for key, value in tensors.items() if not key.startswith(_AUXILIARY)}
         classes = _classes(name, tensors, len(published) + 1)
+        files.say_head(chosen, classes - 1, len(published))
         named = class_names.for_head(classes - 1, labels, published, full)
         module = loading.loaded(name, classes, tensors, chosen)
     return Segmenter(

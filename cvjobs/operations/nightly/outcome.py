@@ -97,4 +97,4 @@ def did(work: StepRecord) -> str:
         ("changed", "changed"),
         ("removed", "removed"),
     ]
-    return ", ".join(f"{formatting.count(work.summary[key])} {what}" for key, what in told if key in work.summary)
+    return ", ".join(formatting.counted(work.summary[key], what) for key, what in told if key in work.summary)

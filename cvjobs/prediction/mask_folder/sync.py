@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cvjobs.common.errors import WrongUse, storage_failure
+from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
 from cvjobs.dataset import contents, schema
@@ -48,7 +49,7 @@ class Masked(Summary):
     masks_dir: str
 
     def __str__(self) -> str:
-        return f"{super().__str__()}\n{self.masks_dir}: {self.masks:,} masks written"
+        return f"{super().__str__()}\n{self.masks_dir}: {counted(self.masks, 'masks')} written"
 
 
 def check(place: str, source: str, out: str) -> Path:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cvjobs.common import categories
 from cvjobs.common.devices import machine
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.snapshot import Snapshot
@@ -156,7 +157,8 @@ def _headline(run: Run, summary: Summary, record: Record) -> str:
         left = images - summary.ok - summary.failed
         if not images:
             return "No image has a result yet"
-        return f"{summary.ok:,} of {images:,} images have a result; {summary.failed:,} failed, {left:,} still to do"
+        ok = f"{summary.ok:,} of {counted(images, 'images have')} a result"
+        return f"{ok}; {summary.failed:,} failed, {left:,} still to do"
     state = f"{images:,} image{'' if images == 1 else 's'}: {summary.ok:,} ok, {summary.failed:,} failed, "
     state += f"{summary.missing:,} missing"
     if summary.remaining:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cvjobs.common.errors import JobFailed, WrongUse
-from cvjobs.common.formatting import size
+from cvjobs.common.formatting import counted, size
 from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
 from cvjobs.training.checks import memory
@@ -155,9 +155,9 @@ def check(needed: Estimate, batch: int, room: Room, model: str) -> None:
     held = f" within the limit of {size(room.limit)} of this process's control group" if room.limit else ""
     ways += ["a smaller model or --img-size"] * (not ways) + ["a higher limit"] * bool(room.limit)
     raise WrongUse(
-        f"A step of {batch:,} images with {model} needs about {size(needed.need(batch, room.workers, room.parts))} "
-        f"of memory{each} and there is {size(max(room.bytes, 0))}{held}: "
-        f"use {' or '.join(ways)}."
+        f"A step of {counted(batch, 'images')} with {model} needs about "
+        f"{size(needed.need(batch, room.workers, room.parts))} of memory{each} and there is "
+        f"{size(max(room.bytes, 0))}{held}: use {' or '.join(ways)}."
     )
 
 

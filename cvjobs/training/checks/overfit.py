@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cvjobs.common.errors import JobFailed, Stopped
-from cvjobs.common.formatting import visible
+from cvjobs.common.formatting import counted, visible
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data import labels
 from cvjobs.training.data.decoded import Pictures
@@ -54,7 +54,7 @@ class Learnt:
 
     def __str__(self) -> str:
         return (
-            f"the first {self.images:,} images are learnt by heart in {self.steps} steps: "
+            f"the first {counted(self.images, 'images are')} learnt by heart in {counted(self.steps, 'steps')}: "
             f"loss {self.before:.3g} → {self.after:.3g}"
         )
 
@@ -95,8 +95,9 @@ def _check(plan: TrainPlan, device: torch.device, parts: int, tell: Tell) -> Lea
     known = f", {right:,} of them right" if plan.classes else ""
     frozen = ", --freeze-until" if plan.recipe.freeze_until else ""
     raise JobFailed(
-        f"The first {batch.count:,} images are not learnt by heart in {STEPS} steps (loss {first:.3g} → {loss:.3g}"
-        f"{known}): look at {batch.suspect if plan.classes else '--dim'}, --lr {plan.recipe.lr:g}{frozen}, "
+        f"The first {counted(batch.count, 'images are')} not learnt by heart in {STEPS} steps "
+        f"(loss {first:.3g} → {loss:.3g}{known}): "
+        f"look at {batch.suspect if plan.classes else '--dim'}, --lr {plan.recipe.lr:g}{frozen}, "
         "or leave out --overfit-check to train anyway."
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvjobs.common.formatting import counted
 from cvjobs.training.data import labels, omissions
 from cvjobs.training.data.labels import Double, LabelledImages, Leak
 from cvjobs.training.plan import SplitPart
@@ -85,7 +86,8 @@ class Survey:
             train = self.counts["train"]
             least, most = int(train.min()), int(train.max())
             each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-            parts.append(f"{len(self.classes):,} classes, {each} training images each")
+            images = "image" if most == 1 else "images"
+            parts.append(f"{counted(len(self.classes), 'classes')}, {each} training {images} each")
         notes = (
             (self.failed, "failed"),
             (self.unlabelled, "without a label or split" if self.classes else "of no split"),

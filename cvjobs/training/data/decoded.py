@@ -26,6 +26,7 @@ from cvjobs.common import devices, formatting
 from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode import Pixels
@@ -318,4 +319,6 @@ def clear(folder: str) -> None:
 def checked(decoded: DecodedImages, what: str, least: int) -> None:
     """Raise JobFailed where too few images of a split could be decoded."""
     if len(decoded.rows) < least:
-        raise JobFailed(f"Only {len(decoded.rows):,} images to {what} could be decoded: see errors.parquet in the run.")
+        raise JobFailed(
+            f"Only {counted(len(decoded.rows), 'images')} to {what} could be decoded: see errors.parquet in the run."
+        )

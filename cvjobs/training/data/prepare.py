@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
 from cvjobs.images.decode_worker import DecoderServer
@@ -68,7 +69,7 @@ class Intake:
     def _part(self, name: str, split: Split, request: data_decoded.DecodeRequest) -> SplitPart:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
-        self.progress.say(f"decoding {len(split):,} images to {name} with")
+        self.progress.say(f"decoding {counted(len(split), 'images')} to {name} with")
         show = self.progress.counting(len(split))
 
         def tell(done: int) -> None:
