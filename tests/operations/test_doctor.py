@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from cvjobs.cli import main
-from cvjobs.operations.doctor import decoders, faiss, gpus, library_versions, machine, ports, settings, switches, token
+from cvjobs.operations.doctor import (
+    decoders,
+    environment,
+    faiss,
+    gpus,
+    library_versions,
+    machine,
+    ports,
+    switches,
+    token,
+)
 from cvjobs.operations.doctor.finding import Finding
 
 
@@ -38,7 +48,7 @@ def only(found: Iterator[Finding]) -> Finding:
 
 
 def test_this_environment_is_as_cvjobs_wants_it() -> None:
-    for subject in (library_versions, switches, settings, token, gpus, faiss, decoders):
+    for subject in (library_versions, switches, environment, token, gpus, faiss, decoders):
         assert bad(subject.check()) == []
 
 
@@ -97,7 +107,7 @@ def test_a_variable_that_names_nothing_good(
     monkeypatch.delenv(name, raising=False)
     if value is not None:
         monkeypatch.setenv(name, value)
-    finding = only(settings.check())
+    finding = only(environment.check())
     assert finding.what.startswith(what)
     assert fix in finding.fix
     if name == "HOME" and value != "/proc":
@@ -108,14 +118,14 @@ def test_a_user_without_a_name_and_a_folder_that_was_deleted(tmp_path: Path, mon
     monkeypatch.setattr("os.getuid", lambda: 12345)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    assert only(settings.check()).what.startswith("user 12345 has no name on this machine")
+    assert only(environment.check()).what.startswith("user 12345 has no name on this machine")
     monkeypatch.setenv("USER", "ada")
-    assert bad(settings.check()) == []
+    assert bad(environment.check()) == []
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert only(settings.check()).what == "the working folder was deleted"
+    assert only(environment.check()).what == "the working folder was deleted"
     monkeypatch.chdir(tmp_path)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from cvjobs.common import plugins
 from cvjobs.operations.doctor.finding import Finding
 
-SUBJECTS = ("library_versions", "switches", "settings", "token", "ports", "gpus", "faiss", "decoders", "machine")
+SUBJECTS = ("library_versions", "switches", "environment", "token", "ports", "gpus", "faiss", "decoders", "machine")
 
 
 class Check(Protocol):

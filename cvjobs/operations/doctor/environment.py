@@ -21,7 +21,7 @@ def check() -> Iterator[Finding]:
     found = [finding for look in (_home, _caches, _temporary, _user, _threads, _working) for finding in look()]
     yield from found
     if not found:
-        yield Finding.ok("settings", "home, temporary files and threads are as they should be")
+        yield Finding.ok("environment", "home, temporary files and threads are as they should be")
 
 
 def _home() -> Iterator[Finding]:
@@ -29,27 +29,29 @@ def _home() -> Iterator[Finding]:
     why = "is not set" if not home else _unusable(home)
     if why:
         what = f"HOME {why}: downloaded weights and Ray's token have no place that stays"
-        yield Finding.warning("settings", what, "Set HOME to a folder of yours, such as HOME=/tmp/home.")
+        yield Finding.warning("environment", what, "Set HOME to a folder of yours, such as HOME=/tmp/home.")
     elif Path(home) == Path("/"):
         fix = "Set HOME to a folder of yours, such as HOME=/tmp/home."
-        yield Finding.warning("settings", "HOME is /, where downloads and tokens are in everybody's way", fix)
+        yield Finding.warning("environment", "HOME is /, where downloads and tokens are in everybody's way", fix)
 
 
 def _caches() -> Iterator[Finding]:
     for name in CACHES:
         place = os.environ.get(name, "")
         if place and (why := _unusable(place, may_be_made=True)):
-            yield Finding.warning("settings", f"{name} {why}: no weights are kept there", f"Correct or unset {name}.")
+            yield Finding.warning(
+                "environment", f"{name} {why}: no weights are kept there", f"Correct or unset {name}."
+            )
 
 
 def _temporary() -> Iterator[Finding]:
     named = os.environ.get("TMPDIR", "")
     if named and os.path.realpath(tempfile.gettempdir()) != os.path.realpath(named):
         what = f"TMPDIR names {named}, which cannot be written to: {tempfile.gettempdir()} is used instead"
-        yield Finding.warning("settings", what, "Correct or unset TMPDIR.")
+        yield Finding.warning("environment", what, "Correct or unset TMPDIR.")
     if why := ray_folder.flaw(ray_folder.wanted()):
         what = f"Ray cannot have its files in {ray_folder.wanted() or 'TMPDIR, which is empty'}: it {why}"
-        yield Finding.warning("settings", what, "Name a short folder with room in RAY_TMPDIR, such as /tmp.")
+        yield Finding.warning("environment", what, "Name a short folder with room in RAY_TMPDIR, such as /tmp.")
 
 
 def _user() -> Iterator[Finding]:
@@ -58,20 +60,20 @@ def _user() -> Iterator[Finding]:
     except KeyError:
         if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
             what = f"user {os.getuid()} has no name on this machine, which some libraries ask for"
-            yield Finding.warning("settings", what, "Set USER to any name, such as USER=cvjobs.")
+            yield Finding.warning("environment", what, "Set USER to any name, such as USER=cvjobs.")
 
 
 def _threads() -> Iterator[Finding]:
     told = os.environ.get("OMP_NUM_THREADS")
     if told is not None and devices.told_threads() is None:
         what = f"OMP_NUM_THREADS is {told!r}, which is no number of threads: it is not obeyed"
-        yield Finding.warning("settings", what, "Set it to a whole number from 1 on, or unset it.")
+        yield Finding.warning("environment", what, "Set it to a whole number from 1 on, or unset it.")
 
 
 def _working() -> Iterator[Finding]:
     if working_folder.was_deleted():
         fix = "Change into a folder that exists: names that do not begin with / are refused here."
-        yield Finding.warning("settings", "the working folder was deleted", fix)
+        yield Finding.warning("environment", "the working folder was deleted", fix)
 
 
 def _unusable(place: str, may_be_made: bool = False) -> str:
