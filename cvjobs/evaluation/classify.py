@@ -36,7 +36,7 @@ def evaluate(
         classes=top_k.classes(met, matrix),
         images=met.images.counts,
         unpaired=met.images.record,
-        notes=met.notes,
+        notes=[*known.notes, *met.notes],
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,
         more=more,

@@ -11,6 +11,7 @@ from cvjobs.sources.rows import Listing
 
 SHOWN = 3
 REASONS = 8
+FOLLOWED = "links to folders, which were followed"
 
 
 class NamedCount(TypedDict):
@@ -36,6 +37,13 @@ def of(listing: Listing) -> dict[str, NamedCount]:
     failures = listing.failures
     codes = zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True)
     return _sorted({**failed(codes), **skipped(listing)})
+
+
+def followed(listing: Listing) -> list[str]:
+    """Return a sentence on the links to folders that were followed, none where there are none."""
+    names = listing.followed
+    found = NamedCount(count=len(names), first=list(names[:EXAMPLES]))
+    return [f"{FOLLOWED}: {counted(found)}"] if names else []
 
 
 def failed(pairs: Iterable[tuple[str, str]]) -> dict[str, NamedCount]:

@@ -292,7 +292,11 @@ def test_what_the_listing_of_a_truth_left_out_is_said(tmp_path: Path) -> None:
         (tmp_path / "truth" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "truth" / path).write_bytes(b"never opened")
     (tmp_path / "truth/dog/gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "truth/cat").rename(tmp_path / "cat")
+    (tmp_path / "truth/cat").symlink_to(tmp_path / "cat")
     found = judged(predictions, tmp_path / "truth", tmp_path / "out")
+    assert found.metrics["top-1"] == 1
+    assert found.notes[0] == "links to folders, which were followed: 1 (cat)"
     assert "left out of the truth: 1 .txt" in found.notes[-1]
     assert "1 list_vanished (dog/gone.jpg)" in found.notes[-1]
     assert json.loads((tmp_path / "out/eval.json").read_text())["left_out"][".txt"]["count"] == 1

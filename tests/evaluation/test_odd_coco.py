@@ -17,6 +17,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation import boxes
 from cvjobs.evaluation.ground_truth import coco as ground_truth_coco
+from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.images.masks import rle
 
@@ -138,9 +139,15 @@ SAME: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain(found: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The numbers of the truth as it is."""
+    return metrics(said(found, truth(), tmp_path_factory.mktemp("plain")))
+
+
 @pytest.mark.parametrize("what", SAME)
-def test_a_file_means_the_same_however_it_is_written(found: Path, tmp_path: Path, what: str) -> None:
-    assert metrics(said(found, SAME[what], tmp_path)) == metrics(said(found, truth(), tmp_path, "plain.json"))
+def test_a_file_means_the_same_however_it_is_written(found: Path, plain: Record, tmp_path: Path, what: str) -> None:
+    assert metrics(said(found, SAME[what], tmp_path)) == plain
 
 
 def test_outlines_mean_the_same_however_they_are_written(outlined: Path, tmp_path: Path) -> None:
@@ -269,9 +276,10 @@ def test_a_category_with_two_names_has_the_last(found: Path, tmp_path: Path) -> 
         (truth() | {"categories": ["cat", "dog"]}, "has no usable 'id' in category 1 of 2"),
     ],
 )
-def test_what_means_nothing_is_one_sentence(found: Path, tmp_path: Path, given: Record, sentence: str) -> None:
+def test_what_means_nothing_is_one_sentence(tmp_path: Path, given: Record, sentence: str) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(given))
     with pytest.raises(WrongUse) as error:
-        said(found, given, tmp_path)
+        ground_truth_open.read(str(tmp_path / "truth.json"), "detect")
     assert sentence in str(error.value)
 
 
@@ -292,11 +300,10 @@ def test_what_means_nothing_is_one_sentence(found: Path, tmp_path: Path, given: 
         ({"segmentation": [10, 20, 60, 20, 60, 80]}, "makes no sense in annotation 1"),
     ],
 )
-def test_an_outline_that_means_nothing_is_one_sentence(
-    outlined: Path, tmp_path: Path, changes: Record, sentence: str
-) -> None:
+def test_an_outline_that_means_nothing_is_one_sentence(tmp_path: Path, changes: Record, sentence: str) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(each(**changes)))
     with pytest.raises(WrongUse) as error:
-        said(outlined, each(**changes), tmp_path)
+        ground_truth_open.read(str(tmp_path / "truth.json"), "instance")
     assert sentence in str(error.value)
 
 

@@ -14,6 +14,7 @@ from predictions import output
 import cvjobs
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.images.masks import rle
 
 NAMES = ["cat", "no"]
@@ -189,10 +190,10 @@ def test_parts_with_other_classes_are_refused(found: Path, tmp_path: Path) -> No
     ],
 )
 def test_labels_that_mean_nothing_are_one_sentence(
-    found: Path, tmp_path: Path, files: dict[str, str | bytes], sentence: str
+    tmp_path: Path, files: dict[str, str | bytes], sentence: str
 ) -> None:
     with pytest.raises(WrongUse) as error:
-        said(found, put(tmp_path / "truth", labels() | files), tmp_path)
+        ground_truth_open.read(str(put(tmp_path / "truth", labels() | files)), "detect")
     assert sentence in str(error.value)
 
 
@@ -252,9 +253,9 @@ def test_what_is_difficult_may_be_found_or_not(found: Path, tmp_path: Path, word
         ),
     ],
 )
-def test_xml_that_means_nothing_is_one_sentence(found: Path, tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_xml_that_means_nothing_is_one_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
     with pytest.raises(WrongUse) as error:
-        said(found, put(tmp_path / "truth", {"a.xml": content}), tmp_path)
+        ground_truth_open.read(str(put(tmp_path / "truth", {"a.xml": content})), "detect")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -27,4 +27,6 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: 
     # Folders of splits, as those that `cvjobs train` takes, hold the folders of the classes.
     at = int(all(class_labels.split(class_labels.clean(own[0])) and len(own) > 2 for own in parts))
     labels = [class_labels.clean(own[at]) for own in parts]
-    return LabelTruth(format="folders", names=paths, labels=labels, left_out=reasons.of(listing))
+    return LabelTruth(
+        format="folders", names=paths, labels=labels, left_out=reasons.of(listing), notes=reasons.followed(listing)
+    )

@@ -19,7 +19,7 @@ Failure = tuple[str, str]
 _KINDS = {
     "unlabelled": "without a label or split",
     "unsplit": "of no split",
-    "followed": "links to folders, which were followed",
+    "followed": reasons.FOLLOWED,
     "respelt": "labels in another spelling of a class",
 }
 
