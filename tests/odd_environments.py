@@ -83,7 +83,7 @@ STANDS = {
     "as it is": 'exec "$@"',
     "in a folder that was deleted": 'mkdir gone && cd gone && rmdir ../gone && exec "$@"',
     "without standard input": 'exec "$@" <&-',
-    "with a mask that closes files to their owner's group": 'umask 0777; umask 0077; exec "$@"',
+    "with a mask that closes files to all but their owner": 'umask 0077; exec "$@"',
     "below a folder of a long name": f'mkdir -p {"y" * 200}/{"z" * 200} && cd {"y" * 200}/{"z" * 200} && exec "$@"',
     "beside modules of Python's names": 'touch random.py queue.py numpy.py; exec "$@"',
     "beside a cvjobs.yaml that is a pipe": 'mkfifo cvjobs.yaml; exec "$@"',
@@ -91,12 +91,8 @@ STANDS = {
     "beside a cvjobs.yaml that leads to itself": 'ln -s cvjobs.yaml cvjobs.yaml; exec "$@"',
     "beside a cvjobs.yaml of 3 MB": 'head -c 3000000 /dev/zero > cvjobs.yaml; exec "$@"',
 }
-REFUSED = ("cvjobs.yaml",)  # what a command may refuse although its line is right
-UNNAMED: tuple[str, ...] = (
-    "setpriv",
-    "--reuid=12345",
-    "--regid=12345",
-    "--clear-groups",
-    "--inh-caps=+dac_read_search",
+# A user of whom this machine has no name. Python itself may be installed where only root may read.
+UNNAMED = (
+    *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
-UNNAMED += ("--ambient-caps=+dac_read_search",)  # Python itself may be installed where only root may read
