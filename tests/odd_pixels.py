@@ -328,6 +328,8 @@ def odd_tiff(generator: np.random.Generator) -> OddImage:
         shown = palette[:, samples[..., 0]].transpose(1, 2, 0).astype(np.float64)
     else:
         shown = shown_by(samples, photometric, used)
+    if photometric == YCBCR:
+        tags[530] = ("H", [1, 1])
     if used != bits:
         tags[281] = ("H", [2**used - 1] * (colours + (extra is not None)))
     profile = None
