@@ -40,7 +40,7 @@ class OddImage:
 # Files from samples
 
 
-def tiff(  # noqa: PLR0913
+def tiff(  # noqa: PLR0912, PLR0913
     samples: Samples,
     photometric: int,
     *,
@@ -121,7 +121,7 @@ def _packed(chunk: Samples, bits: int, order: str, predictor: bool) -> bytes:
     if predictor:
         chunk = np.concatenate([chunk[:, :1], chunk[:, 1:] - chunk[:, :-1]], axis=1)
     if bits >= 8 and bits % 8 == 0:
-        return chunk.astype(chunk.dtype.newbyteorder(order)).tobytes()
+        return chunk.astype(chunk.dtype.newbyteorder(">" if order == ">" else "<")).tobytes()
     lines = chunk.reshape(len(chunk), -1).astype(np.uint32)
     single = (lines[:, :, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint32)) & 1
     return np.packbits(single.reshape(len(chunk), -1).astype(np.uint8), axis=1).tobytes()
@@ -287,12 +287,14 @@ def _scene(generator: np.random.Generator, channels: int) -> npt.NDArray[np.floa
     values = 0.5 + ways[0] * (x[..., None] - 0.5) + ways[1] * (y[..., None] - 0.5)
     values += 0.05 * generator.standard_normal(values.shape)
     values[0, 0], values[-1, -1] = 0, 1
-    return values.clip(0, 1)
+    found: npt.NDArray[np.float64] = values.clip(0, 1)
+    return found
 
 
 def _quantised(values: npt.NDArray[np.float64], bits: int) -> Samples:
     kind = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
-    return (values * (2**bits - 1)).round().astype(kind)
+    made: Samples = (values * (2**bits - 1)).round().astype(kind)
+    return made
 
 
 def on_white(shown: npt.NDArray[np.float64], alpha: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -378,7 +380,7 @@ def shown_by(samples: Samples, photometric: int, bits: int, alpha: Any = 1.0) ->
     if photometric == YCBCR:
         y, blue, red = 255 * values[..., 0], 255 * values[..., 1] - 128, 255 * values[..., 2] - 128
         made = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)
-        return made.clip(0, 255)
+        return np.asarray(made.clip(0, 255))
     if photometric == CIELAB:
         eight = (255 * values).round().astype(np.uint8)
         image = Image.frombytes("LAB", eight.shape[1::-1], eight.tobytes())
@@ -454,7 +456,11 @@ def odd_photo(generator: np.random.Generator) -> OddImage:
     gray = format_ != "WEBP" and bool(generator.random() < 0.3)
     values = _quantised(_scene(generator, 1 if gray else 3), 8)
     pixels = values[..., 0] if gray else values
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100},
+    }
     kind = str(generator.choice(["matrix", "table", "damaged", "other", "none"]))
     space = str(generator.choice(list(SPACES)))
     profile: bytes | None = None
@@ -472,7 +478,7 @@ def odd_photo(generator: np.random.Generator) -> OddImage:
     elif kind == "other":  # a profile that says nothing of such pixels
         written = rgb_profile(space) if gray else gray_profile(2.2)
     file = io.BytesIO()
-    more = {} if written is None else {"icc_profile": written}
+    more: dict[str, Any] = {} if written is None else {"icc_profile": written}
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, format_, **options.get(format_, {}), **more)
     with Image.open(io.BytesIO(file.getvalue())) as image:
         stored = np.asarray(image.convert("L" if gray else "RGB"))

@@ -1,6 +1,6 @@
 """From the numbers of a file to sRGB: ICC profiles, alpha on white, 16 bits to 8.
 
-What says which colours the numbers are is in ``colour_space.py``; which numbers a file has, in ``samples.py``.
+What says which colours the numbers are is in ``colour_space.py``; which numbers a file has, in ``image_samples.py``.
 """
 
 from __future__ import annotations

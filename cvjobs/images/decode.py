@@ -33,7 +33,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, samples
+from cvjobs.images import colour_space, image_samples
 from cvjobs.images.colour import Pixels as Pixels  # noqa: PLC0414 - what decoders return
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.transform import Transform
@@ -219,7 +219,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int, transform: T
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     if _first(transform):
         return on_white(pixels) if alpha else eight_bits(pixels), 0
-    return samples.native(content, image, pixels, transform)
+    return image_samples.native(content, image, pixels, transform)
 
 
 def _native(name: str, content: bytes, mode: str, dtype: str) -> npt.NDArray[Any]:
@@ -263,7 +263,7 @@ def prepare() -> None:
 
 def _pillow_pixels(content: bytes, image: Image.Image, transform: Transform) -> Found:
     """Decode with Pillow: orientation, 16 bits, CMYK by its profile, alpha on white."""
-    return (_first_pixels(image), 0) if _first(transform) else samples.pillow(content, image, transform)
+    return (_first_pixels(image), 0) if _first(transform) else image_samples.pillow(content, image, transform)
 
 
 def _first_pixels(image: Image.Image) -> Pixels:

@@ -35,6 +35,8 @@ class Transform:
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
         if not isinstance(values.setdefault("pixel_rules", rules.FIRST), int):
             raise TypeError("pixel_rules is no number")
+        if not isinstance(values.get("bits", 0), int):
+            raise TypeError("bits is no number")
         return cls(**values)
 
     def record(self) -> dict[str, Any]:
@@ -46,13 +48,16 @@ class Transform:
             del made["bits"]
         return made
 
-    def like(self, record: Any) -> Transform:
-        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad."""
+    def like(self, record: Any, bits: int | None = None) -> Transform:
+        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad.
+
+        Its ``bits`` are those that are given, else those of the record.
+        """
         try:
-            then = Transform.load(record).pixel_rules
+            then = Transform.load(record)
         except (TypeError, AttributeError):
-            then = rules.FIRST
-        return replace(self, pixel_rules=then)
+            then = Transform(pixel_rules=rules.FIRST)
+        return replace(self, pixel_rules=then.pixel_rules, bits=bits or then.bits)
 
     @property
     def target(self) -> int:

@@ -28,6 +28,7 @@ class TrainRequest:
     workers: int | str | None
     cache: str | None
     max_pixels: int
+    bits: int | None
     overwrite: bool
     find_lr: bool
     tensorboard: bool

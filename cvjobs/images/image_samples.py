@@ -86,7 +86,7 @@ def _by_bits(values: Samples, alpha: bool, said: int | None, transform: Transfor
 
 def _scaled(values: Samples, bits: int) -> Samples:
     most = 2**bits - 1
-    return np.minimum((values.astype(np.uint32) * 65535 + most // 2) // most, 65535).astype(np.uint16)
+    return np.asarray(np.minimum((values.astype(np.uint32) * 65535 + most // 2) // most, 65535), np.uint16)
 
 
 def _png_bits(content: bytes, values: Samples) -> int | None:
@@ -259,7 +259,7 @@ def _tiff_bits(image: Image.Image) -> int | None:
         return int(bits)
     for tag in (_MOST, _MOST_S, _WHITE_LEVEL):
         most = _number(tags.get(tag))
-        if most in (2**bits - 1 for bits in range(8, 17)):
+        if most is not None and most in (2**bits - 1 for bits in range(8, 17)):
             return int(most).bit_length()
     found = _OME_BITS.search(str(tags.get(_DESCRIPTION, "")))
     return int(found[1]) if found and 8 <= int(found[1]) <= 16 else None
