@@ -18,11 +18,11 @@ Point = tuple[float, float]
 
 _HEADER = 4 << 20  # bytes in which a box is looked for
 _D65 = (0.3127, 0.3290)
-_SRGB = (_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+SRGB = (_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _SD = (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070))
 # H.273: the primaries and the curves that stand for numbers; those of video are shown by the curve of sRGB.
 _PRIMARIES = {
-    1: _SRGB,
+    1: SRGB,
     5: (_D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
     6: _SD,
     7: _SD,
@@ -74,7 +74,7 @@ def _of_png(image: Image.Image, content: bytes) -> bytes | None:
         return None
     near = abs(gamma * 2.2 - 1) <= _NEAR
     curve = _SRGB_CURVE if near else 1 / gamma
-    points = _SRGB
+    points = SRGB
     if len(chunks.get(b"cHRM", b"")) == 32:
         numbers = [number / 100_000 for number in struct.unpack(">8i", chunks[b"cHRM"])]
         points = tuple(zip(numbers[::2], numbers[1::2], strict=True))  # type: ignore[assignment]
@@ -101,7 +101,7 @@ def significant_bits(content: bytes) -> int | None:
 
 def _by_numbers(primaries: int, curve: int) -> bytes | None:
     points, gamma = _PRIMARIES.get(primaries), _CURVES.get(curve)
-    if points is None or gamma is None or (points == _SRGB and gamma == _SRGB_CURVE):
+    if points is None or gamma is None or (points == SRGB and gamma == _SRGB_CURVE):
         return None
     return rgb_profile(points, gamma)
 
@@ -112,16 +112,22 @@ def rgb_profile(points: tuple[Point, ...], gamma: float) -> bytes | None:
     None where no colours are made of such points.
     """
     try:
-        white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in points)
-        columns = np.stack(colours, axis=1)
-        columns = columns * np.linalg.solve(columns, white)
+        columns = adapted(points)
     except (ZeroDivisionError, np.linalg.LinAlgError):
         return None
-    adapted = np.linalg.solve(_BRADFORD, np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD) @ columns
-    if not np.isfinite(adapted).all() or np.abs(adapted).max() > 4:
+    if not np.isfinite(columns).all() or np.abs(columns).max() > 4:
         return None
-    tags = {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted.T, strict=True)}
+    tags = {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns.T, strict=True)}
     return _profile(b"RGB ", {**tags, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(gamma))})
+
+
+def adapted(points: tuple[Point, ...]) -> npt.NDArray[np.float64]:
+    """Return the XYZ of red, green and blue, in columns, seen in the light (D50) that profiles are made for."""
+    white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in points)
+    columns = np.stack(colours, axis=1)
+    columns = columns * np.linalg.solve(columns, white)
+    light = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
+    return np.asarray(np.linalg.solve(_BRADFORD, light @ _BRADFORD) @ columns)
 
 
 def gray_profile(gamma: float) -> bytes:

@@ -124,7 +124,9 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
         values = _native("decode_heic", content, "RGB_ALPHA", "uint8")
-        pixels = on_white(values) if _first(transform) else shown(values, True, colour_space.of_boxes(content))
+        pixels = (
+            on_white(values) if _first(transform) else shown(values, True, colour_space.of_boxes(content), transform)
+        )
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
         return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():

@@ -37,7 +37,7 @@ def native(content: bytes, image: Image.Image, values: Samples, transform: Trans
         values = values[..., [0, 3]] if alpha else values[..., :1]
     if values.dtype == np.uint16:
         values, unsaid = _by_bits(values, alpha, _png_bits(content, values), transform)
-    return shown(values, alpha, colour_space.of_image(image, content)), unsaid
+    return shown(values, alpha, colour_space.of_image(image, content), transform), unsaid
 
 
 def pillow(content: bytes, image: Image.Image, transform: Transform) -> tuple[Pixels, int]:
@@ -57,7 +57,7 @@ def pillow(content: bytes, image: Image.Image, transform: Transform) -> tuple[Pi
             values, alpha, unsaid = _gray(content, image, turned, transform)
         else:
             values, alpha = _eight(content, image, turned, profile)
-    return shown(values, alpha, profile), unsaid
+    return shown(values, alpha, profile, transform), unsaid
 
 
 def _rawmode(image: Image.Image) -> str:
