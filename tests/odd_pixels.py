@@ -104,10 +104,10 @@ def tiff(  # noqa: PLR0912, PLR0913
         else:
             chunks += [plane[top : top + (rows or height)] for top in range(0, height, rows or height)]
     packed = [_packed(chunk, bits, order, predictor) for chunk in chunks]
-    if reversed_bits:
-        packed = [bytes(int(f"{byte:08b}"[::-1], 2) for byte in one) for one in packed]
     if deflate:
         packed = [zlib.compress(one) for one in packed]
+    if reversed_bits:
+        packed = [bytes(int(f"{byte:08b}"[::-1], 2) for byte in one) for one in packed]
     if tile:
         values |= {322: ("I", [tile]), 323: ("I", [tile]), 325: ("I", [len(one) for one in packed])}
     else:
@@ -359,7 +359,9 @@ def odd_tiff(generator: np.random.Generator) -> OddImage:
     name = (
         f"TIFF photometric {photometric}, {used} of {bits} bits, extra {extra}, {words}, profile {profile is not None}"
     )
-    bound = 3.0 if profile is not None or photometric == CIELAB else 2.0
+    bound = 3.0 if profile is not None or photometric == YCBCR else 2.0
+    if photometric == CIELAB:
+        bound = 5.0  # a step of 1 in a or b is several in colours
     if extra == ASSOCIATED:
         bound += 4
     return OddImage(name=name, content=content, shown=shown, bound=bound, codes=frozenset({"unsupported_mode"}))
@@ -383,6 +385,9 @@ def shown_by(samples: Samples, photometric: int, bits: int, alpha: Any = 1.0) ->
         return np.asarray(made.clip(0, 255))
     if photometric == CIELAB:
         eight = (255 * values).round().astype(np.uint8)
+        if bits > 8:
+            signed = (65535 * values[..., 1:]).round().astype(np.uint16).view(np.int16) / 256
+            eight[..., 1:] = signed.round().clip(-128, 127).astype(np.int8).view(np.uint8)
         image = Image.frombytes("LAB", eight.shape[1::-1], eight.tobytes())
         made_ = ImageCms.profileToProfile(
             image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"

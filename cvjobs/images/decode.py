@@ -33,7 +33,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, image_samples
+from cvjobs.images import colour_space, image_samples, tiff
 from cvjobs.images.colour import Pixels as Pixels  # noqa: PLC0414 - what decoders return
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.transform import Transform
@@ -133,6 +133,10 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS = None  # checked below, against the limit the user chose
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+        if format_ == "TIFF" and not _first(transform) and (page := tiff.opened(content)):
+            _check_size(page.width, page.height, max_pixels)
+            pixels, unsaid = page.pixels(transform)
+            return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], page.frames, unsaid)
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
             frames = int(getattr(image, "n_frames", 1))
