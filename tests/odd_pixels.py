@@ -40,7 +40,7 @@ class OddImage:
 # Files from samples
 
 
-def tiff(  # noqa: PLR0912, PLR0913
+def tiff(  # noqa: PLR0912, PLR0913 - as many tags
     samples: Samples,
     photometric: int,
     *,
@@ -302,7 +302,7 @@ def on_white(shown: npt.NDArray[np.float64], alpha: npt.NDArray[np.float64]) -> 
     return shown * alpha + 255 * (1 - alpha)
 
 
-def odd_tiff(generator: np.random.Generator) -> OddImage:
+def odd_tiff(generator: np.random.Generator) -> OddImage:  # noqa: PLR0912, PLR0915 - as many choices
     """Return a TIFF of any photometric interpretation, depth, byte order and layout."""
     photometric = int(generator.choice(list(COLOURS)))
     bits = int(generator.choice([1, 2, 4, 8, 8, 12, 16, 16, 32] if COLOURS[photometric] == 1 else [4, 8, 8, 16, 16]))
@@ -376,9 +376,9 @@ def shown_by(samples: Samples, photometric: int, bits: int, alpha: Any = 1.0) ->
     values = samples.astype(np.float64) / (2**bits - 1)
     if photometric == WHITE_IS_ZERO:
         values = 1 - values
-    values = np.minimum(values / alpha, 1)
+    values = np.asarray(np.minimum(values / alpha, 1))
     if photometric == CMYK:
-        return 255 * (1 - values[..., :3]) * (1 - values[..., 3:])
+        return np.asarray(255 * (1 - values[..., :3]) * (1 - values[..., 3:]))
     if photometric == YCBCR:
         y, blue, red = 255 * values[..., 0], 255 * values[..., 1] - 128, 255 * values[..., 2] - 128
         made = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from cvjobs.images.transform import Transform
 
 Samples = npt.NDArray[Any]
 
+Number = TypeVar("Number", np.uint8, np.uint16)
+
+_AT_ONCE = 1 << 20  # samples
 MOST_UNSAID = 14  # 16-bit samples that need no more are taken for what a camera of fewer bits left
 
 
@@ -32,10 +36,25 @@ def used(values: Samples, alpha: bool, said: int | None, transform: Transform) -
 
 def _scaled(values: Samples, bits: int) -> Samples:
     most = 2**bits - 1
-    return np.asarray(np.minimum((values.astype(np.uint32) * 65535 + most // 2) // most, 65535), np.uint16)
+
+    def scaled(some: Samples) -> Samples:
+        return np.asarray(np.minimum((some.astype(np.uint32) * 65535 + most // 2) // most, 65535))
+
+    return by_rows(values, np.uint16, scaled)
 
 
 def eight_of(values: Samples, bits: int) -> npt.NDArray[np.uint8]:
     """Scale samples of up to 16 bits to 0..255."""
     most = 2**bits - 1
-    return np.asarray((values.astype(np.uint32) * 255 + most // 2) // most, np.uint8)
+    return by_rows(values, np.uint8, lambda some: (some.astype(np.uint32) * 255 + most // 2) // most)
+
+
+def by_rows(values: Samples, kind: type[Number], change: Callable[[Samples], Samples]) -> npt.NDArray[Number]:
+    """Return what ``change`` makes of an image (height, ...), some rows at a time, so that it takes little room."""
+    step = max(_AT_ONCE // max(values[:1].size, 1), 1)
+    first = change(values[:step])
+    found = np.empty((len(values), *first.shape[1:]), kind)
+    found[:step] = first
+    for top in range(step, len(values), step):
+        found[top : top + step] = change(values[top : top + step])
+    return found

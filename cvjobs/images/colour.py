@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from cvjobs.images.bits import by_rows
 from cvjobs.images.colour_matrix import ColourMatrix
 from cvjobs.images.transform import Transform
 
@@ -157,12 +158,15 @@ def eight_bits(values: npt.NDArray[Any]) -> Pixels:
     """Scale 0..65535 to 0..255, rounded; 8-bit values pass."""
     if values.dtype == np.uint8:
         return values
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return by_rows(values, np.uint8, lambda some: (some.astype(np.uint32) + 128) // 257)
 
 
 def on_white(values: npt.NDArray[Any]) -> Pixels:
     """Composite (height, width, 4) colour with straight alpha on white; uint8 (height, width, 3)."""
     top = np.uint32(np.iinfo(values.dtype).max)
-    alpha = values[..., 3:].astype(np.uint32)
-    colour = values[..., :3].astype(np.uint32)
-    return eight_bits(((colour * alpha + top * (top - alpha) + top // 2) // top).astype(values.dtype))
+
+    def composed(some: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        alpha, colour = some[..., 3:].astype(np.uint32), some[..., :3].astype(np.uint32)
+        return eight_bits(((colour * alpha + top * (top - alpha) + top // 2) // top).astype(values.dtype))
+
+    return by_rows(values, np.uint8, composed)

@@ -52,6 +52,8 @@ def pillow(content: bytes, image: Image.Image, transform: Transform) -> tuple[Pi
             values, alpha, unsaid = _gray(content, image, turned, transform)
         else:
             values, alpha = _eight(content, image, turned, profile)
+            if turned.mode in ("CMYK", "LAB"):
+                profile = None  # which was that of the inks
     return shown(values, alpha, profile, transform), unsaid
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,7 +36,7 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ASSOCIATED, _STRAIGHT = 1, 2
 _ROWS_AT_ONCE = 1 << 22  # bits that are taken apart
 _OME_BITS = re.compile(r'\bSignificantBits="(\d{1,2})"')
-_UPRIGHT = {
+_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
     2: lambda values: values[:, ::-1],
     3: lambda values: values[::-1, ::-1],
     4: lambda values: values[::-1],
@@ -78,6 +78,8 @@ class Tiff:
         self._bits, self._same = int(bits[0]), len(set(bits[: self._channels])) == 1
         kinds = self._tags.get(FORMAT, (1,))
         self._kind = int(kinds[0]) if len(set(kinds)) == 1 else 0
+        if self._kind == _SIGNED and self._bits == 8 and MOST_S not in self._tags:
+            self._kind = _UNSIGNED  # what programs write that mean bytes
         self._photometric = int(self._tags.get(PHOTOMETRIC, WHITE_IS_ZERO))
         self._planar = self._tags.get(PLANAR) == 2 and self._channels > 1
 
@@ -88,7 +90,9 @@ class Tiff:
         compression = tags.get(COMPRESSION, _RAW)
         if compression not in _OF_BYTES or self._photometric not in _COLOURS:
             return False
-        plain = self._photometric not in (MASK, ICCLAB, YCBCR) and self._bits <= 8 and self._kind == _UNSIGNED
+        plain = (
+            self._photometric not in (MASK, ICCLAB, YCBCR) and self._bits in (1, 2, 4, 8) and self._kind == _UNSIGNED
+        )
         if self._photometric == YCBCR and tuple(tags.get(SUBSAMPLING, (2, 2))) != (1, 1):
             return False  # libtiff's business
         narrow = self._channels > 1 and self._bits < 8
@@ -121,25 +125,29 @@ class Tiff:
         """Return what it shows, and as ``bits.used``; raises Undecodable."""
         if not self._same or not self._kind or self._channels < _COLOURS[self._photometric]:
             raise Undecodable("unsupported_mode", "the channels of this TIFF are of several kinds, or too few")
-        values = self._samples()
+        try:
+            values = self._samples()
+        except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+            raise Undecodable("corrupt", "the header of this TIFF is damaged") from error
         turn = _UPRIGHT.get(self._tags.get(ORIENTATION, 1))
         values = np.ascontiguousarray(turn(values) if turn else values)
-        at, colours = self._alpha, values[..., : _COLOURS[self._photometric]]
-        alpha = None if at is None else values[..., at : at + 1]
-        unsaid = 0
+        count, at, unsaid = _COLOURS[self._photometric], self._alpha, 0
+        colours, alpha = values[..., :count], None if at is None else values[..., count:]
         if self._photometric != COLOUR_MAP:
             colours, alpha, unsaid = self._scaled(colours, alpha, transform)
         elif alpha is not None:
             alpha = eight_of(alpha, self._bits)
         if self._photometric == WHITE_IS_ZERO:
             colours = np.iinfo(colours.dtype).max - colours
-        if alpha is not None and self._extra[at - _COLOURS[self._photometric]] == _ASSOCIATED:  # type: ignore[operator]
+        if alpha is not None and at is not None and self._extra[at - count] == _ASSOCIATED:
             colours = _divided(colours, alpha)
         profile = self._tags.get(PROFILE)
         profile = profile if isinstance(profile, bytes) else None
         made = self._coloured(colours, profile)
         if alpha is not None:
             made = np.dstack([made, eight_bits(alpha) if made.dtype == np.uint8 else alpha])
+        if self._photometric in (CMYK, CIELAB, ICCLAB):
+            profile = None  # which was that of the inks
         return shown(made, alpha is not None, profile, transform), unsaid
 
     def _scaled(
@@ -193,14 +201,17 @@ class Tiff:
         return colours
 
     def _samples(self) -> Samples:
-        """Return the samples as they are stored, (height, width, channels)."""
-        count = self._channels if self._planar else 1
-        return np.dstack([self._plane(number, self._channels // count) for number in range(count)])
+        """Return the samples as they are stored, (height, width, channels): the colours, and alpha where it is."""
+        wanted = [*range(_COLOURS[self._photometric]), *([] if self._alpha is None else [self._alpha])]
+        if self._planar:
+            return np.dstack([self._plane(number, 1) for number in wanted])
+        values = self._plane(0, self._channels)
+        return values if len(wanted) == self._channels else values[..., wanted]
 
     def _plane(self, number: int, channels: int) -> Samples:
         layout = self._layout(channels)
         each = layout.down * layout.across
-        offsets, lengths = self._tags[layout.offsets], self._tags.get(layout.lengths)
+        offsets, lengths = self._tags[layout.offsets], self._tags.get(layout.lengths, ())
         places = [int(place) for place in offsets[number * each : (number + 1) * each]]
         if len(places) < each:
             raise Undecodable("truncated", "the file ends before its picture does")
@@ -308,7 +319,7 @@ def _apart(packed: Samples, bits: int, count: int) -> Samples:
 def _bytes_of_lab(colours: Samples, centred: bool) -> Pixels:
     """Return L, and a and b as signed bytes, which is how Pillow takes them."""
     if colours.dtype == np.uint8:
-        return colours ^ np.array([0, 128, 128], np.uint8) if centred else colours
+        return np.asarray(colours ^ np.array([0, 128 * centred, 128 * centred], np.uint8), np.uint8)
     half = np.array([0, 32768, 32768], np.uint16)
     light, ab = eight_bits(colours[..., :1]), (colours ^ half if centred else colours)[..., 1:].view(np.int16)
     signed = (ab.astype(np.int32) / 256).round().clip(-128, 127).astype(np.int8)
@@ -319,7 +330,8 @@ def _divided(colours: Samples, alpha: Samples) -> Samples:
     """Return the colours that were multiplied by alpha."""
     top = np.iinfo(colours.dtype).max
     share = np.maximum(alpha.astype(np.uint32), 1)
-    return np.minimum((colours.astype(np.uint32) * top + share // 2) // share, top).astype(colours.dtype)
+    divided = (colours.astype(np.uint32) * top + share // 2) // share
+    return np.asarray(np.minimum(divided, top), colours.dtype)
 
 
 def _directories(content: bytes, first: int) -> Iterator[int]:

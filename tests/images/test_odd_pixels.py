@@ -8,11 +8,14 @@ import zipfile
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import TESTS
+from fuzzing import Seeds
+from odd_pixels import odd_image
 
 from cvjobs.common import rules
-from cvjobs.images.decode import Undecodable, decode, sniff
+from cvjobs.images.decode import Decoded, Undecodable, decode, sniff
 from cvjobs.images.transform import Transform
 
 BEFORE = TESTS / "data/before/pixels.zip"
@@ -41,3 +44,25 @@ def test_the_first_rules_make_the_pixels_that_they_ever_made() -> None:
             assert fate(content, NATIVE) == native, number
             if same:
                 assert fate(content, SMALL) == small, number
+
+
+def fate_of(content: bytes) -> Decoded | str:
+    """Return an image by the newest rules, or the code of its error."""
+    try:
+        return decode(content, Transform(fit="native"), 1_000_000)
+    except Undecodable as error:
+        return error.code
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_odd_pixels(seeds: Seeds) -> None:
+    for seed in seeds(3):
+        generator = np.random.default_rng(seed)
+        for _ in range(25):
+            odd = odd_image(generator)
+            found = fate_of(odd.content)
+            if isinstance(found, str):
+                assert found in odd.codes, odd.name
+                continue
+            assert (found.height, found.width) == found.pixels.shape[:2] == odd.shown.shape[:2], odd.name
+            assert np.abs(found.pixels - odd.shown).max() <= odd.bound, odd.name
