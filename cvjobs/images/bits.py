@@ -52,7 +52,7 @@ def eight_of(values: Samples, bits: int) -> npt.NDArray[np.uint8]:
 def by_rows(values: Samples, kind: type[Number], change: Callable[[Samples], Samples]) -> npt.NDArray[Number]:
     """Return what ``change`` makes of an image (height, ...), some rows at a time, so that it takes little room."""
     step = max(_AT_ONCE // max(values[:1].size, 1), 1)
-    first = change(values[:step])
+    first: Samples = change(values[:step])
     found = np.empty((len(values), *first.shape[1:]), kind)
     found[:step] = first
     for top in range(step, len(values), step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -120,6 +121,25 @@ def test_a_scaled_jpeg_is_converted_before_it_is_resized(transform: Transform) -
         image.draft("RGB", (480 // (4 if transform.resize else 2), 1))
         pixels = by_little_cms(np.asarray(image), rgb_profile("ProPhoto")).astype(np.uint8)
     assert near(shown(content, transform), fit(pixels, transform), mean=0.1, most=1)
+
+
+@pytest.mark.faults(minutes=1)
+def test_photos_of_phones_are_nearly_as_fast_as_others() -> None:
+    generator = np.random.default_rng(0)
+    small = Image.fromarray(generator.integers(0, 256, (96, 128, 3), np.uint8))
+    smooth = np.asarray(small.resize((4032, 3024), Image.Resampling.BICUBIC)).astype(np.float32)
+    pixels = (smooth + generator.normal(0, 5, (3024, 4032, 1))).clip(0, 255).astype(np.uint8)  # as a sensor's
+    contents = [written(pixels, "JPEG", profile, quality=90) for profile in (None, rgb_profile("Display P3"))]
+    for transform in (Transform(size=(224, 224), resize=256), Transform(size=(224, 224), resize=224)):
+        seconds = [[0.0], [0.0]]
+        for _ in range(10):
+            for content, took in zip(contents, seconds, strict=True):
+                began = time.process_time()
+                shown(content, transform)
+                took.append(time.process_time() - began)
+        plain, tagged = (min(took[1:]) for took in seconds)
+        print(f"{len(contents[0]) / 1e6:.1f} MB, resized to {transform.resize}: {plain / tagged:.3f}")
+        assert plain / tagged >= 0.8
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (60, 90), (300, 40), (64, 64), (10, 12)])
