@@ -33,8 +33,6 @@ POLL = 0.5
 DECODER = "cvjobs.images.decode:decode"
 _DEATHS = 3
 _LITTLE = 5  # times what it needs: enough for the command beside it
-
-
 MOST_FRAMES = 2**31 - 1
 
 
