@@ -16,6 +16,7 @@ import typer
 from cvjobs.config.options import (
     MOST_WORKERS,
     Address,
+    Bits,
     Confine,
     Exclude,
     Json,
@@ -163,6 +164,7 @@ class Config:
         ),
     ] = None
     max_pixels: MaxPixels = 80_000_000
+    bits: Bits = None
     max_error_rate: MaxErrorRate = 0.1
     tensorboard: Annotated[
         bool,
@@ -209,6 +211,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             workers=config.workers,
             cache=config.cache,
             max_pixels=config.max_pixels,
+            bits=config.bits,
             max_error_rate=config.max_error_rate,
             overwrite=config.overwrite,
             find_lr=config.find_lr,

@@ -82,6 +82,16 @@ ShorterSide = Annotated[
         rich_help_panel="Model, data and size",
     ),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="The bits that images of 16 bits use, where no tag of theirs says so.  [default: 16]",
+        rich_help_panel="Model, data and size",
+    ),
+]
+
 MaxPixels = Annotated[
     int,
     typer.Option(
@@ -179,6 +189,7 @@ class BatchOptions:
         ),
     ] = "time"
     max_pixels: MaxPixels = 80_000_000
+    bits: Bits = None
     max_error_rate: MaxErrorRate = 0.1
     exclude: Exclude = ()
     dry_run: Annotated[

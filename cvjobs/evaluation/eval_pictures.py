@@ -43,7 +43,8 @@ def read(output: EvaluatedOutput, rows: Sequence[int], size: int, options: Optio
     pictures = [Thumbnail(reason="the image is not where it was")] * len(wanted)
     if any(_readable(source, keys.slice(i, 1)) for i in range(min(TRIED, keys.num_rows))):
         with closing(DecoderServer()) as decoder_server:
-            pictures = thumbnails(source, keys, BUDGET, size, decoder_server)
+            like = output.reader.snapshot.resolved.get("transform", {})
+            pictures = thumbnails(source, keys, BUDGET, size, decoder_server, like)
     columns = (keys[name].to_pylist() for name in ("path", "height", "width"))
     return {
         row: EvalPicture(path=path, picture=picture, size=(height, width))

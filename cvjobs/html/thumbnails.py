@@ -40,17 +40,24 @@ LATE = Thumbnail(reason="not read in time")
 
 
 def thumbnails(
-    source: Source, rows: pa.Table, budget: float, size: int = SIZE, decoder_server: DecoderServer | None = None
+    source: Source,
+    rows: pa.Table,
+    budget: float,
+    size: int = SIZE,
+    decoder_server: DecoderServer | None = None,
+    like: object = None,
 ) -> list[Thumbnail]:
     """Return one thumbnail for each key row (path, bytes, modified), in their order; never raises for an image.
 
     The longer side is at most ``size`` pixels, and never larger than the image. After ``budget`` seconds what is not
     there yet has a reason instead. A ``decoder_server`` that is given stays open; without one, a cold one costs 2 s.
+    Pixels are made by the rules of ``like``, the record of a transform; by the newest without one.
     """
     if not rows.num_rows:
         return []
     until = time.monotonic() + budget
-    how = Decoding(transform=Transform(size=(size, size), fit="exact"), max_pixels=MAX_PIXELS)
+    transform = Transform(size=(size, size), fit="exact")
+    how = Decoding(transform=transform if like is None else transform.like(like), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
     # One image a chunk, so that all decoders have some.
     loader = Loader(source, how, tray, min(devices.cpus(), DECODERS, rows.num_rows), decoder_server, together=1)

@@ -22,7 +22,6 @@ from PIL import (  # the plugins register their formats when imported; only thes
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     ImageFile,
     ImageOps,
     JpegImagePlugin,
@@ -33,9 +32,14 @@ from PIL import (  # the plugins register their formats when imported; only thes
     WebPImagePlugin,
 )
 
+from cvjobs.common import rules
+from cvjobs.images import colour_space, image_samples, tiff
+from cvjobs.images.colour import Pixels as Pixels  # noqa: PLC0414 - what decoders return
+from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable as Undecodable  # noqa: PLC0414 - and raise
 
-Pixels = npt.NDArray[np.uint8]
+Found = tuple[Pixels, int]  # and ``Decoded.unsaid_bits``
 
 HEIF_HEADER = 4 << 20
 MAX_SIDE = 65_535
@@ -83,25 +87,19 @@ _OTHER = {
 }
 
 
-class Undecodable(Exception):
-    """An image cannot be decoded; ``code`` is one of ``failures.CODES``."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code, self.detail = code, " ".join(detail.split())[:500]
-
-
 @dataclass(frozen=True)
 class Decoded:
     """Pixels as a model takes them, uint8 (height, width, 3), and facts of the source.
 
-    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts frames or pages.
+    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts frames or pages;
+    ``unsaid_bits`` suffice for its 16-bit samples, where nothing says how many are used, else 0.
     """
 
     pixels: Pixels
     width: int
     height: int
     frames: int
+    unsaid_bits: int = 0
 
 
 def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
@@ -125,24 +123,31 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     format_ = sniff(content)
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
-        pixels = _on_white(_native("decode_heic", content, "RGB_ALPHA", "uint8"))
+        values = _native("decode_heic", content, "RGB_ALPHA", "uint8")
+        pixels = (
+            on_white(values) if _first(transform) else shown(values, True, colour_space.of_boxes(content), transform)
+        )
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
         return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS = None  # checked below, against the limit the user chose
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+        if format_ == "TIFF" and not _first(transform) and (page := tiff.opened(content)):
+            _check_size(page.width, page.height, max_pixels)
+            pixels, unsaid = page.pixels(transform)
+            return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], page.frames, unsaid)
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
             frames = int(getattr(image, "n_frames", 1))
             full = _draft(image, transform.target)
-            found = None if full else _native_pixels(content, image, frames)
-            pixels = _pillow_pixels(image) if found is None else found
+            found = None if full else _native_pixels(content, image, frames, transform)
+            pixels, unsaid = _pillow_pixels(content, image, transform) if found is None else found
             turned = full is not None and image.getexif().get(0x0112) in (5, 6, 7, 8)
     height, width = pixels.shape[:2]
     if full:
         width, height = full[::-1] if turned else full
-    return Decoded(fit(pixels, transform), width, height, frames)
+    return Decoded(fit(pixels, transform), width, height, frames, unsaid)
 
 
 def sniff(content: bytes) -> str:
@@ -201,7 +206,11 @@ def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
     return full
 
 
-def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | None:
+def _first(transform: Transform) -> bool:
+    return transform.pixel_rules == rules.FIRST
+
+
+def _native_pixels(content: bytes, image: Image.Image, frames: int, transform: Transform) -> Found | None:
     """Decode with TorchCodec what it decodes well, None for the rest; it applies the EXIF orientation itself."""
     name = _NATIVE.get(image.format or "")
     if name is None or (frames > 1 and image.format not in _JPEG) or image.mode == "CMYK":
@@ -214,7 +223,9 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | 
         if _NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
-    return _on_white(pixels) if alpha else _eight_bits(pixels)
+    if _first(transform):
+        return on_white(pixels) if alpha else eight_bits(pixels), 0
+    return image_samples.native(content, image, pixels, transform)
 
 
 def _native(name: str, content: bytes, mode: str, dtype: str) -> npt.NDArray[Any]:
@@ -256,44 +267,25 @@ def prepare() -> None:
         importlib.import_module("torchvision.io")
 
 
-def _pillow_pixels(image: Image.Image) -> Pixels:
+def _pillow_pixels(content: bytes, image: Image.Image, transform: Transform) -> Found:
     """Decode with Pillow: orientation, 16 bits, CMYK by its profile, alpha on white."""
+    return (_first_pixels(image), 0) if _first(transform) else image_samples.pillow(content, image, transform)
+
+
+def _first_pixels(image: Image.Image) -> Pixels:
+    """Decode with Pillow by the first rules."""
     image.load()
     turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I;16") or (turned.mode == "I" and image.format in ("PPM", "PNG")):
-        gray = _eight_bits(np.asarray(turned).astype(np.uint16))
+        gray = eight_bits(np.asarray(turned).astype(np.uint16))
         return np.repeat(gray[:, :, None], 3, axis=2)
     if turned.mode in ("I", "F"):
         raise Undecodable("unsupported_mode", f"{turned.mode}-mode pixels (32 bits a channel) have no known range")
     if turned.mode == "CMYK" and (profile := image.info.get("icc_profile")):
-        turned = _by_profile(turned, profile)
+        turned = of_cmyk(turned, profile)
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _on_white(np.asarray(turned.convert("RGBA")))
+        return on_white(np.asarray(turned.convert("RGBA")))
     return np.asarray(turned.convert("RGB"))
-
-
-def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert CMYK to sRGB by the embedded profile; a damaged profile counts as none."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError):
-        return image
-
-
-def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
-    """Scale 0..65535 to 0..255, rounded; 8-bit values pass."""
-    if values.dtype == np.uint8:
-        return values
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _on_white(values: npt.NDArray[Any]) -> Pixels:
-    """Composite (height, width, 4) colour with straight alpha on white; uint8 (height, width, 3)."""
-    top = np.uint32(np.iinfo(values.dtype).max)
-    alpha = values[..., 3:].astype(np.uint32)
-    colour = values[..., :3].astype(np.uint32)
-    return _eight_bits(((colour * alpha + top * (top - alpha) + top // 2) // top).astype(values.dtype))
 
 
 def fit(pixels: Pixels, transform: Transform) -> Pixels:

@@ -16,7 +16,8 @@ class Transform:
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
     of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
     image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
-    the version of the rules by which a file becomes pixels.
+    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a
+    file does not say, 0 for all.
     """
 
     size: tuple[int, int] | None = None
@@ -26,6 +27,7 @@ class Transform:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     pixel_rules: int = rules.PIXELS
+    bits: int = 0
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -33,6 +35,8 @@ class Transform:
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
         if not isinstance(values.setdefault("pixel_rules", rules.FIRST), int):
             raise TypeError("pixel_rules is no number")
+        if not isinstance(values.get("bits", 0), int):
+            raise TypeError("bits is no number")
         return cls(**values)
 
     def record(self) -> dict[str, Any]:
@@ -40,15 +44,20 @@ class Transform:
         made = fingerprint.facts(self)
         if self.pixel_rules == rules.FIRST:
             del made["pixel_rules"]
+        if not self.bits:
+            del made["bits"]
         return made
 
-    def like(self, record: Any) -> Transform:
-        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad."""
+    def like(self, record: Any, bits: int | None = None) -> Transform:
+        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad.
+
+        Its ``bits`` are those that are given, else those of the record.
+        """
         try:
-            then = Transform.load(record).pixel_rules
+            then = Transform.load(record)
         except (TypeError, AttributeError):
-            then = rules.FIRST
-        return replace(self, pixel_rules=then)
+            then = Transform(pixel_rules=rules.FIRST)
+        return replace(self, pixel_rules=then.pixel_rules, bits=bits or then.bits)
 
     @property
     def target(self) -> int:

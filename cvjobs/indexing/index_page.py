@@ -58,7 +58,7 @@ def _examples(store: Store, newest: Generation, storage: Mapping[str, str], ours
         source = open_source(newest.root, newest.listed_in, storage, newest.confined)
         if not any(_readable(source, row) for row in _keys(rows.slice(0, TRIED))):
             return []
-        images = thumbnails(source, rows, BUDGET)
+        images = thumbnails(source, rows, BUDGET, like=newest.resolved.get("transform", {}))
         known = dict(zip(shown.tolist(), zip(images, rows["path"].to_pylist(), strict=True), strict=True))
     examples = []
     for query, near, cosines in zip(queries.tolist(), found.tolist(), scores.tolist(), strict=True):

@@ -202,12 +202,13 @@ class TaskSpec:
         return self.record.asked.step(model, self.record)
 
 
-def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any]) -> TaskSpec:
+def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any], bits: int | None = None) -> TaskSpec:
     """Return what a request comes to on this machine.
 
     ``earlier`` is the record (as JSON) of an earlier run on the same output, empty for a new one: it is taken where
     the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
-    a precision of "auto" means what it meant then, and files become pixels by the rules of then.
+    a precision of "auto" means what it meant then, and files become pixels by the rules of then, also with the
+    ``bits`` of then where none are given.
 
     Raises:
         WrongUse: there is no such model, or it cannot do what is asked.
@@ -218,6 +219,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
     known = ModelRecord.load(earlier, type(request))
     if known is not None:
         same = (known.asked, known.device, known.versions) == (request, device, versions)
+        same = same and bits in (None, known.transform.bits)
         if same and known.file == WeightsFile.of(known.file.path) and precision in ("auto", known.precision):
             return TaskSpec(known)
         if precision == "auto":
@@ -230,7 +232,7 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any])
         versions=versions,
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
-        transform=model.transform.like(earlier.get("transform")) if earlier else model.transform,
+        transform=model.transform.like(earlier.get("transform") if earlier else model.transform.record(), bits),
         precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))

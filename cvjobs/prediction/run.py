@@ -220,6 +220,8 @@ def _compute(
         failed = None if stop.asked else error
     run.pace = overall(started.paces() if started else [])
     run.rates = speed.rates()
+    if run.pace.dark.count:
+        progress.note(str(run.pace.dark))
     run.mark_computed()
     run.picture(context)
     return failed

@@ -28,6 +28,7 @@ class TrainRequest:
     workers: int | str | None
     cache: str | None
     max_pixels: int
+    bits: int | None
     max_error_rate: float = 0.1
     overwrite: bool
     find_lr: bool

@@ -106,8 +106,9 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     progress.say("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
-    if earlier:
-        trainable = replace(trainable, transform=trainable.transform.like(earlier.get("transform")))
+    transform = trainable.transform
+    transform = transform.like(earlier.get("transform") if earlier else transform.record(), request.bits)
+    trainable = replace(trainable, transform=transform)
     subject = replace(subject, model=trainable.name)  # in full
     _check_sizes(request, trainable)
     side = min(trainable.transform.size or (0,))

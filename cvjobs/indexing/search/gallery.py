@@ -36,9 +36,13 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
     keys = answer.sample.keys.slice(0, down)
     hits = np.unique(np.concatenate([np.zeros(0, np.int64), *[found for _, found in shown]]))
     with closing(DecoderServer()) as decoder_server:
-        asked = _read(origin, options, keys, LARGE, decoder_server)
+        asked = _read(origin, options, keys, LARGE, decoder_server, index)
         images = dict(
-            zip(hits.tolist(), _read(_origin(index), options, index.rows(hits), SMALL, decoder_server), strict=True)
+            zip(
+                hits.tolist(),
+                _read(_origin(index), options, index.rows(hits), SMALL, decoder_server, index),
+                strict=True,
+            )
         )
     queries = [
         {
@@ -70,7 +74,7 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
         wanted += shown
         groups.append({"rows": [rows[i] for i in shown], "at": list(shown), "count": end - start})
     with closing(DecoderServer()) as decoder_server:
-        found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, decoder_server)
+        found = _read(_origin(index), options, index.rows(positions[wanted]), SMALL, decoder_server, index)
     images = dict(zip(wanted, found, strict=True))
     for group in groups:
         group["images"] = [images[i] for i in group["at"]]
@@ -88,8 +92,7 @@ def _origin(index: Index) -> Origin:
 
 
 def _read(
-    origin: Origin, options: Options, rows: pa.Table, size: int, decoder_server: DecoderServer
+    origin: Origin, options: Options, rows: pa.Table, size: int, decoder_server: DecoderServer, index: Index
 ) -> list[Thumbnail]:
-    return thumbnails(
-        open_source(origin.root, origin.base, options, origin.confined), rows, BUDGET, size, decoder_server
-    )
+    source = open_source(origin.root, origin.base, options, origin.confined)
+    return thumbnails(source, rows, BUDGET, size, decoder_server, index.generation.resolved.get("transform", {}))

@@ -189,6 +189,9 @@ class Engine:
 
     def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
         """Take an image from a decoder; see ``decode_worker.Outlet``."""
+        if measured.unsaid_bits:
+            with self._lock:
+                self._pace.dark.add(measured.unsaid_bits, tag[0].table["path"][tag[1]].as_py())
         if self._error is None and not self._stopped:
             self._batcher.put(tag, measured, pixels)
         self._arrived(ready=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cvjobs.images.depth import DarkImages
+
 STEPS = ("read", "decode", "model", "write")
 
 
@@ -20,7 +22,8 @@ class Pace:
     """Answers so far, the first and last result's time (s since 1970) and size, and where the time went.
 
     ``busy`` are the seconds that the threads (or decode processes) of each step worked, ``room`` those that they
-    could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were.
+    could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were;
+    ``dark`` are images of which nothing says how many of their 16 bits are used.
     """
 
     answered: int = 0
@@ -33,6 +36,7 @@ class Pace:
     cpu: float = 0.0
     decoding: float = 0.0
     cores: float = 0.0
+    dark: DarkImages = field(default_factory=DarkImages)
 
     @property
     def rate(self) -> float:
@@ -43,6 +47,9 @@ class Pace:
 
 def overall(paces: list[Pace]) -> Pace:
     """Return the pace of several engines as one: from the earliest first result to the latest last one."""
+    dark = DarkImages()
+    for pace in paces:
+        dark.add(pace.dark.bits, pace.dark.first, pace.dark.count)
     begun = [pace for pace in paces if pace.first]
     earliest = min(begun, key=lambda pace: pace.first, default=Pace())
     return Pace(
@@ -56,6 +63,7 @@ def overall(paces: list[Pace]) -> Pace:
         cpu=sum(pace.cpu for pace in paces),
         decoding=sum(pace.decoding for pace in paces),
         cores=sum(pace.cores for pace in paces),
+        dark=dark,
     )
 
 

@@ -120,7 +120,8 @@ def _draw(
     if not rows:
         return {}
     keys = pa.concat_tables(table.select(["path", "bytes", "modified"]) for table in rows.values())
-    images = thumbnails(context.source, keys, budget, SIZE, context.decoder_server)
+    like = context.resolved.transform.record()
+    images = thumbnails(context.source, keys, budget, SIZE, context.decoder_server, like)
     categories = common_categories.things(context.resolved.facts)
     paint = {"semantic": _semantic, "classify": _classify}.get(task, _detect)
     return {

@@ -194,7 +194,8 @@ def _pictures(context: Context, reasons: list[Reason]) -> dict[str, Thumbnail]:
         return {}
     schema = pa.schema([dataset_schema.KEYS[0], dataset_schema.KEYS[2], pa.field("modified", pa.int64())])
     rows = pa.table({name: [row[name] for row in listed] for name in schema.names}, schema=schema)
-    images = thumbnails(context.source, rows, BUDGET, decoder_server=context.decoder_server)
+    like = context.resolved.transform.record()
+    images = thumbnails(context.source, rows, BUDGET, decoder_server=context.decoder_server, like=like)
     return {row["path"]: image for row, image in zip(listed, images, strict=True) if image.uri}
 
 

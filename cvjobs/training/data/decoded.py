@@ -22,7 +22,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from cvjobs.common import devices, formatting
+from cvjobs.common import devices, formatting, progress
 from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest
@@ -31,6 +31,7 @@ from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DecoderServer, Measured
+from cvjobs.images.depth import DarkImages
 from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
@@ -171,6 +172,8 @@ def _fill(
                     break
                 tray.full(sheets[0])
                 sheets.pop(0).publish()
+            if tray.dark.count:
+                progress.tell(str(tray.dark))
         finally:
             for sheet in sheets:
                 sheet.drop()
@@ -269,10 +272,14 @@ class _Tray(Arrivals):
     def __init__(self, tell: Callable[[int], None]) -> None:
         super().__init__()
         self._tell, self._done = tell, 0
+        self.dark = DarkImages()
 
     def decoded(self, tag: tuple[_Sheet, int], measured: Measured, pixels: Pixels) -> None:
         """See ``decode_worker.Outlet``."""
         tag[0].put(tag[1], pixels, {"content_hash": measured.content_hash})
+        if measured.unsaid_bits:
+            with self.changed:
+                self.dark.add(measured.unsaid_bits, tag[0].rows["path"][tag[1]].as_py())
         self._count(tag[0])
 
     def failed(self, tag: tuple[_Sheet, int], failure: Failure) -> None:

@@ -78,7 +78,8 @@ class EndedRun(BegunRun):
         listing = self.labelled.listing
         at = pc.index_in(paths, value_set=listing.images["path"].combine_chunks())
         source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
-        return thumbnails(source, listing.images.take(at), BUDGET, decoder_server=self.decoder_server)
+        rows, like = listing.images.take(at), self.plan.transform.record()
+        return thumbnails(source, rows, BUDGET, decoder_server=self.decoder_server, like=like)
 
 
 # What a task has to show: the values that ``train-TASK.html`` needs beside those of every training's page.
