@@ -10,7 +10,7 @@ import io
 import re
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -33,9 +33,12 @@ from PIL import (  # the plugins register their formats when imported; only thes
     WebPImagePlugin,
 )
 
+from cvjobs.images import damage, sizing
+from cvjobs.images.first_picture.find import find, lighter
+from cvjobs.images.first_picture.layout import PROFILE, Layout
 from cvjobs.images.transform import Transform
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = sizing.Pixels
 
 HEIF_HEADER = 4 << 20
 MAX_SIDE = 65_535
@@ -50,7 +53,6 @@ _PLUGINS = (
     PpmImagePlugin.PpmImageFile,
 )
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
-_NO_MEMORY = re.compile(r"bad_alloc|(out of|not enough|insufficient) memory|(cannot|can't|failed to) allocate", re.I)
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
 _NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
 _MAGIC = {
@@ -95,13 +97,15 @@ class Undecodable(Exception):
 class Decoded:
     """Pixels as a model takes them, uint8 (height, width, 3), and facts of the source.
 
-    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts frames or pages.
+    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts the frames or pages that the
+    file has, or, where it is damaged, those that are found. Of one that is ``truncated`` only a part could be read.
     """
 
     pixels: Pixels
     width: int
     height: int
     frames: int
+    truncated: bool = False
 
 
 def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
@@ -109,28 +113,91 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
 
     Nothing is decoded before the header's pixel count is checked against ``max_pixels``. A JPEG is decoded at a
     DCT scale of 1/2, 1/4 or 1/8 while its shorter side stays at least twice the resize target. 16-bit values are
-    scaled, not clipped. Raises Undecodable.
+    scaled, not clipped. Damage behind the first frame, or in metadata, costs nothing. Raises Undecodable.
     """
+    format_ = sniff(content)
+    content = lighter(content, format_)
     try:
-        return _decode(content, transform, max_pixels)
+        return _named(content, format_, transform, max_pixels)
+    except Undecodable as error:
+        layout = find(content, format_) if error.code in ("corrupt", "truncated", "unsupported_mode") else None
+        if layout is None or (layout.content == content and not layout.cut):
+            raise
+        try:
+            return _rescued(layout, format_, transform, max_pixels)
+        except Undecodable as last:
+            raise (last if layout.cut else error) from error.__cause__
+
+
+def _rescued(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded:
+    """Decode the first picture alone; one that is cut counts where no pixel needs what is missing, or where asked."""
+    if not layout.cut:
+        found = _named(layout.content, format_, transform, max_pixels)
+        return replace(found, frames=layout.frames or found.frames)
+    error = Undecodable("truncated", damage.CUT)
+    if layout.endings is None:
+        if transform.truncated != "use":
+            raise error
+        return _readable(layout, format_, transform, max_pixels, error)
+    whole = replace(transform, size=None, fit="native")
+    try:
+        first, second = (_named(layout.content + end, format_, whole, max_pixels) for end in layout.endings)
+        used = None
+        if layout.refined or not np.array_equal(first.pixels, second.pixels):
+            if transform.truncated == "use":
+                used = first.pixels if format_ in _JPEG else damage.grayed(first.pixels, second.pixels)
+            if used is None or damage.is_gray(used):
+                raise error
+        if used is None or format_ in _JPEG:
+            found = _named(layout.content + layout.endings[0], format_, transform, max_pixels)
+        else:
+            found = replace(first, pixels=_fitted(used, transform, max_pixels))
+    except Undecodable as other:
+        raise error from other
+    return replace(found, frames=layout.frames or found.frames, truncated=used is not None)
+
+
+def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: int, error: Undecodable) -> Decoded:
+    """Return what Pillow can read of a picture that is cut."""
+
+    def opened() -> Image.Image:
+        image = _open(layout.content, format_)
+        _check_size(image.width, image.height, max_pixels)
+        return image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = damage.readable(opened, _pillow_pixels)
+    except Exception as other:
+        raise error from other
+    if pixels is None:
+        raise error
+    height, width = pixels.shape[:2]
+    return Decoded(_fitted(pixels, transform, max_pixels), width, height, layout.frames or 1, truncated=True)
+
+
+def _named(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
+    try:
+        return _decode(content, format_, transform, max_pixels)
     except MemoryError as error:
         raise Undecodable("decode_memory", "decoding needs more memory than one image may take") from error
     except Undecodable:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
-        raise Undecodable(*_reason(error)) from error
+        raise Undecodable(*damage.reason(error)) from error
 
 
-def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
-    format_ = sniff(content)
+def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
         pixels = _on_white(_native("decode_heic", content, "RGB_ALPHA", "uint8"))
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
-        return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
+        return Decoded(_fitted(pixels, transform, max_pixels), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS = None  # checked below, against the limit the user chose
+        PngImagePlugin.MAX_TEXT_CHUNK = PROFILE
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
@@ -142,7 +209,17 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     height, width = pixels.shape[:2]
     if full:
         width, height = full[::-1] if turned else full
-    return Decoded(fit(pixels, transform), width, height, frames)
+    return Decoded(_fitted(pixels, transform, max_pixels), width, height, frames)
+
+
+def _fitted(pixels: Pixels, transform: Transform, max_pixels: int) -> Pixels:
+    height, width = sizing.resized(*pixels.shape[:2], transform)
+    if transform.size is None and height * width > max_pixels:
+        raise Undecodable(
+            "too_many_pixels",
+            f"resized to {width} x {height} it has more than {max_pixels:,} pixels (--max-pixels)",
+        )
+    return sizing.fit(pixels, transform)
 
 
 def sniff(content: bytes) -> str:
@@ -211,7 +288,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | 
     try:
         pixels = _native(name, content, "RGB_ALPHA" if alpha else "RGB", "auto" if deep else "uint8")
     except RuntimeError as error:
-        if _NO_MEMORY.search(str(error)):
+        if damage.NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     return _on_white(pixels) if alpha else _eight_bits(pixels)
@@ -267,7 +344,9 @@ def _pillow_pixels(image: Image.Image) -> Pixels:
         raise Undecodable("unsupported_mode", f"{turned.mode}-mode pixels (32 bits a channel) have no known range")
     if turned.mode == "CMYK" and (profile := image.info.get("icc_profile")):
         turned = _by_profile(turned, profile)
-    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if turned.mode == "La":  # which converts to nothing else
+        turned = turned.convert("LA")
+    if turned.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         return _on_white(np.asarray(turned.convert("RGBA")))
     return np.asarray(turned.convert("RGB"))
 
@@ -294,67 +373,3 @@ def _on_white(values: npt.NDArray[Any]) -> Pixels:
     alpha = values[..., 3:].astype(np.uint32)
     colour = values[..., :3].astype(np.uint32)
     return _eight_bits(((colour * alpha + top * (top - alpha) + top // 2) // top).astype(values.dtype))
-
-
-def fit(pixels: Pixels, transform: Transform) -> Pixels:
-    """Resize with antialiasing and crop the centre; uint8 (height, width, 3) to ``transform.size``.
-
-    The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's offset rounded; where
-    the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing is cropped.
-    """
-    if transform.fit == "native":
-        return pixels
-    height, width = pixels.shape[:2]
-    if transform.fit == "exact" and transform.size:
-        size = transform.size
-    elif width <= height:
-        size = (int(transform.resize * height / width), transform.resize)
-    else:
-        size = (transform.resize, int(transform.resize * width / height))
-    pixels = _resize(pixels, (max(size[0], 1), max(size[1], 1)), transform.interpolation)
-    return _crop(pixels, transform.size) if transform.size else pixels
-
-
-def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
-    if pixels.shape[:2] == size:
-        return pixels
-    if interpolation == "lanczos":
-        return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.LANCZOS))
-    import torch
-
-    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
-    smooth = {} if interpolation == "nearest" else {"antialias": True, "align_corners": False}
-    resized = torch.nn.functional.interpolate(tensor, size=size, mode=interpolation, **smooth)
-    return resized[0].permute(1, 2, 0).numpy()
-
-
-def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    height, width = size
-    missing = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
-    if any(missing):
-        before = missing[0] // 2, missing[1] // 2
-        after = missing[0] - before[0], missing[1] - before[1]
-        pixels = np.pad(pixels, ((before[0], after[0]), (before[1], after[1]), (0, 0)))
-    top = round((pixels.shape[0] - height) / 2.0)
-    left = round((pixels.shape[1] - width) / 2.0)
-    return pixels[top : top + height, left : left + width]
-
-
-def _reason(error: BaseException) -> tuple[str, str]:
-    """Return the code and detail of a decoder's exception.
-
-    What a decoder says is looked at and never passed on: it may repeat bytes of the file, which may be any file.
-    """
-    text = str(error)
-    lower = text.lower()
-    if _NO_MEMORY.search(text):
-        return "decode_memory", "decoding needs more memory than there is for one image"
-    if "no native decoder" in lower or "libheif" in lower:
-        return "unsupported_format", "this system cannot read HEIC"
-    if any(
-        word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
-    ):
-        return "truncated", "the file ends before its picture does"
-    if "unknown pixel mode" in lower or "unsupported" in lower or ("decoder" in lower and "not available" in lower):
-        return "unsupported_mode", "its kind of pixels or of compression is not supported"
-    return "corrupt", f"the decoder cannot read it ({type(error).__name__})"

@@ -16,7 +16,8 @@ class Transform:
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
     of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
     image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
-    the version of the rules by which a file becomes pixels.
+    the version of the rules by which a file becomes pixels. ``truncated`` tells whether a picture that is cut short is
+    an error, or used as far as it can be read.
     """
 
     size: tuple[int, int] | None = None
@@ -26,6 +27,7 @@ class Transform:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     pixel_rules: int = rules.PIXELS
+    truncated: Literal["fail", "use"] = "fail"
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -40,6 +42,8 @@ class Transform:
         made = fingerprint.facts(self)
         if self.pixel_rules == rules.FIRST:
             del made["pixel_rules"]
+        if self.truncated == "fail":
+            del made["truncated"]
         return made
 
     def like(self, record: Any) -> Transform:
