@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ def reason(error: BaseException) -> tuple[str, str]:
 
 def readable(
     opened: Callable[[], Image.Image], pixels_of: Callable[[Image.Image], npt.NDArray[np.uint8]]
-) -> npt.NDArray[np.uint8] | None:
-    """Return the pixels of a file that is cut, as far as Pillow reads them and the rest gray; None where it reads none.
+) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a file that is cut, as far as Pillow reads them, and the rest gray.
 
     It is read into two pictures of which every pixel differs: where they still do, nothing was read.
     """
@@ -48,8 +48,6 @@ def readable(
         dark, light = _filled(opened(), 0), _filled(opened(), 255)
         same = np.asarray(dark) == np.asarray(light)
         read = (same if same.ndim == 2 else same.all(axis=2)).astype(np.uint8)
-        if not read.any():
-            return None
         mask = Image.fromarray(read)
         mask.getexif()[_ORIENTATION] = dark.getexif().get(_ORIENTATION, 1)
         upright = np.asarray(ImageOps.exif_transpose(mask))
@@ -66,7 +64,7 @@ def _filled(image: Image.Image, value: int) -> Image.Image:
         prepare()
         deep = self.im.mode.startswith("I;16")
         ink = value * 257 if deep else value
-        bands = len(self.im.getbands()) if hasattr(self.im, "getbands") else len(Image.getmodebands(self.im.mode) * "x")
+        bands = Image.getmodebands(self.im.mode)
         self.im.paste(ink if bands == 1 else (ink,) * bands, (0, 0, *self.im.size))
 
     image.load_prepare = types.MethodType(prepared, image)  # type: ignore[attr-defined]
@@ -79,18 +77,14 @@ def _filled(image: Image.Image, value: int) -> Image.Image:
     return image
 
 
-def grayed(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-    """Return a picture that was decoded with two endings: gray from the first row on that depends on what is missing.
-
-    None where no row is left.
-    """
-    differ = (first != second).any(axis=(1, 2))
-    rows = int(differ.argmax()) if differ.any() else len(first)
-    if not rows:
-        return None
-    pixels = first.copy()
-    pixels[rows:] = GRAY
-    return pixels
+def grayed(pixels: npt.NDArray[np.uint8], others: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return a picture of which others have other endings: gray from the first row on that depends on the ending."""
+    differ = np.zeros(len(pixels), bool)
+    for other in others:
+        differ |= (pixels != other).any(axis=(1, 2))
+    gray = pixels.copy()
+    gray[int(differ.argmax()) if differ.any() else len(gray) :] = GRAY
+    return gray
 
 
 def is_gray(pixels: npt.NDArray[np.uint8]) -> bool:

@@ -5,6 +5,7 @@ Every way an image can be bad ends in ``Undecodable`` with a code of ``failures.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import re
@@ -55,6 +56,7 @@ _PLUGINS = (
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
 _NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
+_ENDINGS = 3  # that a picture without its end is tried with
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -121,43 +123,45 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
         return _named(content, format_, transform, max_pixels)
     except Undecodable as error:
         layout = find(content, format_) if error.code in ("corrupt", "truncated", "unsupported_mode") else None
-        if layout is None or (layout.content == content and not layout.cut):
+        if layout is None:
             raise
-        try:
-            return _rescued(layout, format_, transform, max_pixels)
-        except Undecodable as last:
-            raise (last if layout.cut else error) from error.__cause__
+        if not layout.cut and layout.content != content:
+            with contextlib.suppress(Undecodable):
+                found = _named(layout.content, format_, transform, max_pixels)
+                return replace(found, frames=layout.frames or found.frames)
+        if not layout.cut and error.code != "truncated":
+            raise
+        cause = error.__cause__
+    if (decoded := _unfinished(layout, format_, transform, max_pixels)) is None:
+        raise Undecodable("truncated", damage.CUT) from cause
+    return decoded
 
 
-def _rescued(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded:
-    """Decode the first picture alone; one that is cut counts where no pixel needs what is missing, or where asked."""
-    if not layout.cut:
-        found = _named(layout.content, format_, transform, max_pixels)
-        return replace(found, frames=layout.frames or found.frames)
-    error = Undecodable("truncated", damage.CUT)
-    if layout.endings is None:
-        if transform.truncated != "use":
-            raise error
-        return _readable(layout, format_, transform, max_pixels, error)
+def _unfinished(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded | None:
+    """Return a first picture that is cut: all of it where no pixel needs what is missing, a part where asked for."""
+    if not layout.endings:
+        return _readable(layout, format_, transform, max_pixels) if transform.truncated == "use" else None
     whole = replace(transform, size=None, fit="native")
-    try:
-        first, second = (_named(layout.content + end, format_, whole, max_pixels) for end in layout.endings)
-        used = None
-        if layout.refined or not np.array_equal(first.pixels, second.pixels):
-            if transform.truncated == "use":
-                used = first.pixels if format_ in _JPEG else damage.grayed(first.pixels, second.pixels)
-            if used is None or damage.is_gray(used):
-                raise error
-        if used is None or format_ in _JPEG:
-            found = _named(layout.content + layout.endings[0], format_, transform, max_pixels)
-        else:
-            found = replace(first, pixels=_fitted(used, transform, max_pixels))
-    except Undecodable as other:
-        raise error from other
-    return replace(found, frames=layout.frames or found.frames, truncated=used is not None)
+    tries: list[Decoded] = []
+    for end in layout.endings:
+        with contextlib.suppress(Undecodable):
+            tries.append(_named(layout.content + end, format_, whole, max_pixels))
+        if len(tries) == _ENDINGS:
+            break
+    if len(tries) < 2:
+        return None
+    first, others = tries[0], [other.pixels for other in tries[1:]]
+    found = replace(first, frames=layout.frames or first.frames)
+    if not layout.refined and all(np.array_equal(first.pixels, other) for other in others):
+        return replace(found, pixels=_fitted(first.pixels, transform, max_pixels))
+    # libjpeg itself leaves gray what it has not
+    used = first.pixels if format_ in _JPEG else damage.grayed(first.pixels, others)
+    if transform.truncated != "use" or damage.is_gray(used):
+        return None
+    return replace(found, pixels=_fitted(used, transform, max_pixels), truncated=True)
 
 
-def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: int, error: Undecodable) -> Decoded:
+def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded | None:
     """Return what Pillow can read of a picture that is cut."""
 
     def opened() -> Image.Image:
@@ -169,10 +173,10 @@ def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = damage.readable(opened, _pillow_pixels)
-    except Exception as other:
-        raise error from other
-    if pixels is None:
-        raise error
+    except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind
+        return None
+    if damage.is_gray(pixels):
+        return None
     height, width = pixels.shape[:2]
     return Decoded(_fitted(pixels, transform, max_pixels), width, height, layout.frames or 1, truncated=True)
 
@@ -213,7 +217,7 @@ def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int)
 
 
 def _fitted(pixels: Pixels, transform: Transform, max_pixels: int) -> Pixels:
-    height, width = sizing.resized(*pixels.shape[:2], transform)
+    height, width = sizing.resized(pixels.shape[0], pixels.shape[1], transform)
     if transform.size is None and height * width > max_pixels:
         raise Undecodable(
             "too_many_pixels",

@@ -44,7 +44,7 @@ def fit(pixels: Pixels, transform: Transform) -> Pixels:
     """
     if transform.fit == "native":
         return pixels
-    size = resized(*pixels.shape[:2], transform)
+    size = resized(pixels.shape[0], pixels.shape[1], transform)
     crop = transform.size
     if crop is None:
         return _resize(pixels, size, transform.interpolation)
@@ -103,7 +103,8 @@ def _span(given: int, side: int, kept: int, support: float) -> tuple[int, int, t
 def _nearest(given: int, side: int, kept: int) -> npt.NDArray[np.int64]:
     """Return which pixel torch takes for each of the middle ``kept`` of ``side``, with its arithmetic."""
     places = np.arange(kept, dtype=np.float32) + np.float32(round((side - kept) / 2.0))
-    return np.minimum(np.floor(places * np.float32(given / side)), given - 1).astype(np.int64)
+    found: npt.NDArray[np.int64] = np.minimum(np.floor(places * np.float32(given / side)), given - 1).astype(np.int64)
+    return found
 
 
 def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:

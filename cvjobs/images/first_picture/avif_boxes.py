@@ -8,7 +8,7 @@ from cvjobs.images.first_picture.layout import Layout, filler
 
 _NEEDED = {b"ftyp", b"meta", b"moov"}
 _KNOWN = {*_NEEDED, b"mdat", b"free", b"skip", b"uuid", b"styp", b"sidx", b"moof", b"mfra", b"wide"}
-_MOST = 64 << 20  # bytes that may be missing
+_MOST = 16 << 20  # bytes that may be missing
 
 
 def find(content: bytes) -> Layout:
@@ -23,7 +23,7 @@ def find(content: bytes) -> Layout:
             length = struct.unpack(">Q", content[at + 8 : at + 16])[0]
         if length == 0 or length > len(content) - at:
             missing = max(at + length - len(content), 0)
-            ends = (bytes(missing), filler(missing)) if 0 < missing <= _MOST and kind not in _NEEDED else None
+            ends = (bytes(missing), filler(missing)) if 0 < missing <= _MOST and kind not in _NEEDED else ()
             return Layout(content=content, cut=missing > 0, endings=ends)
         at += max(length, 8)
     return Layout(content=content[:at], cut=b"mdat" not in seen and at >= len(content) - 8)

@@ -15,14 +15,14 @@ _ORIENTATION = 0x0112
 class Layout:
     """A file of the first picture alone; ``cut``: the given one ends within it.
 
-    A picture that is cut may have all its pixels: where two ``endings`` behind ``content`` come to the same pixels,
-    what is missing matters to none, unless it is ``refined`` in parts that are missing as a whole. ``frames`` counts
+    A picture that is cut may have all its pixels: where ``endings`` behind ``content`` all come to the same pixels, what
+    is missing matters to none, unless it would be ``refined`` in parts that are missing as a whole. ``frames`` counts
     the pictures that the given file has, None where the decoder knows.
     """
 
     content: bytes
     cut: bool = False
-    endings: tuple[bytes, bytes] | None = None
+    endings: tuple[bytes, ...] = ()
     refined: bool = False
     frames: int | None = None
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 
-from cvjobs.images.first_picture.layout import PROFILE, Layout, filler, upright
+from cvjobs.images.first_picture.layout import PROFILE, Layout, upright
 
 _ICC, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02
 _FLAGS = {b"ICCP": _ICC, b"ALPH": _ALPHA, b"EXIF": _EXIF, b"ANIM": _ANIMATION}
 _PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
-_MOST = 64 << 20  # bytes that may be missing
+_MOST = 16 << 20  # bytes that may be missing
+_MORE = 4 << 20
+_FILLERS = 0x00, 0x80, 0x01, 0xFF, 0x55
 
 
 def find(content: bytes) -> Layout:
@@ -40,17 +42,19 @@ def find(content: bytes) -> Layout:
         extended = _chunk(b"VP8X", bytes([flags]) + extended[1:10])
     else:
         chunks = {kind: body for kind, body in chunks.items() if kind == picture}
+    cut = missing > 0 or not picture
+    # With more than is missing, a decoder does not come to the end of what makes no sense.
+    missing += _MORE if 0 < missing <= _MOST and picture != b"ANMF" else 0
     order = [b"ICCP", b"ANIM", b"ALPH", picture, b"EXIF"]
     made = b"".join(
         _chunk(kind, chunks[kind], missing if kind == picture else 0) for kind in order if kind and kind in chunks
     )
     made = b"WEBP" + extended + made
-    cut = missing > 0 or not picture
-    odd = b"\0" * (missing + len(chunks.get(picture, b"")) & 1)
+    odd = b"\0" * ((missing + len(made)) & 1)
     return Layout(
-        content=b"RIFF" + struct.pack("<I", len(made) + missing + (len(odd) if missing else 0)) + made,
+        content=b"RIFF" + struct.pack("<I", len(made) + missing + len(odd)) + made,
         cut=cut,
-        endings=(bytes(missing) + odd, filler(missing) + odd) if 0 < missing <= _MOST else None,
+        endings=tuple(bytes([kind]) * missing + odd for kind in _FILLERS) if 0 < missing <= _MOST + _MORE else (),
         frames=max(frames, 1),
     )
 
