@@ -64,4 +64,5 @@ class EmbedJob:
         from cvjobs.prediction.tasks.embed import EmbedRequest
 
         c = self._config
-        return model_choice.resolve(EmbedRequest(model=c.model, weights=c.weights, layer=c.layer), c.precision, earlier)
+        request = EmbedRequest(model=c.model, weights=c.weights, layer=c.layer)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated)

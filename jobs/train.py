@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cvjobs.config.options import MOST_WORKERS, Address, Confine, Json, MaxPixels, Precision, StorageOptions, Weights
+from cvjobs.config.options import (
+    MOST_WORKERS,
+    Address,
+    Confine,
+    Json,
+    MaxPixels,
+    Precision,
+    StorageOptions,
+    Truncated,
+    Weights,
+)
 from cvjobs.training.recipe.recipe import Name
 from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
@@ -152,6 +162,7 @@ class Config:
         ),
     ] = None
     max_pixels: MaxPixels = 80_000_000
+    truncated: Truncated = "fail"
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -196,6 +207,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             workers=config.workers,
             cache=config.cache,
             max_pixels=config.max_pixels,
+            truncated=config.truncated,
             overwrite=config.overwrite,
             find_lr=config.find_lr,
             tensorboard=config.tensorboard,

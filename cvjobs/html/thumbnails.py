@@ -50,7 +50,7 @@ def thumbnails(
     if not rows.num_rows:
         return []
     until = time.monotonic() + budget
-    how = Decoding(transform=Transform(size=(size, size), fit="exact"), max_pixels=MAX_PIXELS)
+    how = Decoding(transform=Transform(size=(size, size), fit="exact", truncated="use"), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
     # One image a chunk, so that all decoders have some.
     loader = Loader(source, how, tray, min(devices.cpus(), DECODERS, rows.num_rows), decoder_server, together=1)

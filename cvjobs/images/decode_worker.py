@@ -42,13 +42,15 @@ MOST_FRAMES = 2**31 - 1
 class Measured:
     """What decoding found out about a source image: upright size in pixels, frames, hash of the content.
 
-    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number.
+    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number. Of one that is
+    ``truncated`` only a part could be read.
     """
 
     width: int
     height: int
     frames: int
     content_hash: bytes
+    truncated: bool = False
 
 
 @dataclass
@@ -340,7 +342,7 @@ class DecodeWorker(threading.Thread):
                 error, detail = answer
                 self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
                 continue
-            at, *shape, width, height, frames, content_hash = answer
+            at, *shape, width, height, frames, truncated, content_hash = answer
             size = 3 * shape[0] * shape[1]
             pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(*shape, 3)
             measured = Measured(
@@ -348,6 +350,7 @@ class DecodeWorker(threading.Thread):
                 height=height,
                 frames=min(max(frames, 1), MOST_FRAMES),
                 content_hash=bytes.fromhex(content_hash),
+                truncated=truncated,
             )
             self._outlet.decoded(image.tag, measured, pixels)
         memory.empty()

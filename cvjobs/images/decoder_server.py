@@ -118,7 +118,7 @@ def _serve(descriptors: list[int], decoder: Decoder, settings: DecodeSettings) -
 
 
 def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> list[int]:
-    """Copy pixels to a place of a block: [at, their height and width, the source's width and height, frames]."""
+    """Copy pixels to a place of a block: [at, their height, width, the source's width, height, frames, truncated]."""
     pixels = decoded.pixels
     height, width = pixels.shape[:2]
     if pixels.nbytes > settings.room:
@@ -131,7 +131,7 @@ def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> 
     except OSError as error:  # what mmap raises over the limit of memory
         raise MemoryError from error
     np.copyto(np.frombuffer(view, np.uint8, pixels.nbytes, at).reshape(pixels.shape), pixels)
-    return [at, height, width, decoded.width, decoded.height, decoded.frames]
+    return [at, height, width, decoded.width, decoded.height, decoded.frames, decoded.truncated]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from cvjobs.common import fingerprint, rules
 
+Truncated = Literal["fail", "use"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
@@ -27,7 +29,7 @@ class Transform:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     pixel_rules: int = rules.PIXELS
-    truncated: Literal["fail", "use"] = "fail"
+    truncated: Truncated = "fail"
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:

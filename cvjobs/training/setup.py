@@ -95,6 +95,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     trainable = subject.trainable()
     if earlier:
         trainable = replace(trainable, transform=trainable.transform.like(earlier.get("transform")))
+    trainable = replace(trainable, transform=replace(trainable.transform, truncated=request.truncated))
     subject = replace(subject, model=trainable.name)  # in full
     _check_sizes(request, trainable)
     side = min(trainable.transform.size or (0,))

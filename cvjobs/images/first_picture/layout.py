@@ -15,7 +15,7 @@ _ORIENTATION = 0x0112
 class Layout:
     """A file of the first picture alone; ``cut``: the given one ends within it.
 
-    A picture that is cut may have all its pixels: where ``endings`` behind ``content`` all come to the same pixels, what
+    A picture that is cut may have all its pixels: where ``endings`` behind ``content`` all come to the same, what
     is missing matters to none, unless it would be ``refined`` in parts that are missing as a whole. ``frames`` counts
     the pictures that the given file has, None where the decoder knows.
     """
