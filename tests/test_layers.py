@@ -49,6 +49,7 @@ COMMON = {
     "paths",
     "plugins",
     "progress",
+    "rules",
     "signals",
     "timing",
 }

@@ -35,7 +35,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.images import damage, sizing
-from cvjobs.images.first_picture.find import find, lighter
+from cvjobs.images.first_picture.by_format import find, lighter
 from cvjobs.images.first_picture.layout import PROFILE, Layout
 from cvjobs.images.transform import Transform
 
