@@ -34,7 +34,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
     WebPImagePlugin,
 )
 
-from cvjobs.images import damage, sizing
+from cvjobs.images import cut_pictures, sizing
 from cvjobs.images.first_picture.by_format import find, lighter
 from cvjobs.images.first_picture.layout import PROFILE, Layout
 from cvjobs.images.transform import Transform
@@ -133,7 +133,7 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
             raise
         cause = error.__cause__
     if (decoded := _unfinished(layout, format_, transform, max_pixels)) is None:
-        raise Undecodable("truncated", damage.CUT) from cause
+        raise Undecodable("truncated", cut_pictures.CUT) from cause
     return decoded
 
 
@@ -155,8 +155,8 @@ def _unfinished(layout: Layout, format_: str, transform: Transform, max_pixels: 
     if not layout.refined and all(np.array_equal(first.pixels, other) for other in others):
         return replace(found, pixels=_fitted(first.pixels, transform, max_pixels))
     # libjpeg itself leaves gray what it has not
-    used = first.pixels if format_ in _JPEG else damage.grayed(first.pixels, others)
-    if transform.truncated != "use" or damage.is_gray(used):
+    used = first.pixels if format_ in _JPEG else cut_pictures.grayed(first.pixels, others)
+    if transform.truncated != "use" or cut_pictures.is_gray(used):
         return None
     return replace(found, pixels=_fitted(used, transform, max_pixels), truncated=True)
 
@@ -172,10 +172,10 @@ def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: in
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels = damage.readable(opened, _pillow_pixels)
+            pixels = cut_pictures.readable(opened, _pillow_pixels)
     except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind
         return None
-    if damage.is_gray(pixels):
+    if cut_pictures.is_gray(pixels):
         return None
     height, width = pixels.shape[:2]
     return Decoded(_fitted(pixels, transform, max_pixels), width, height, layout.frames or 1, truncated=True)
@@ -189,7 +189,7 @@ def _named(content: bytes, format_: str, transform: Transform, max_pixels: int) 
     except Undecodable:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
-        raise Undecodable(*damage.reason(error)) from error
+        raise Undecodable(*cut_pictures.reason(error)) from error
 
 
 def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
@@ -292,7 +292,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | 
     try:
         pixels = _native(name, content, "RGB_ALPHA" if alpha else "RGB", "auto" if deep else "uint8")
     except RuntimeError as error:
-        if damage.NO_MEMORY.search(str(error)):
+        if cut_pictures.NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     return _on_white(pixels) if alpha else _eight_bits(pixels)
