@@ -34,6 +34,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
     WebPImagePlugin,
 )
 
+from cvjobs.common import rules
 from cvjobs.images import cut_pictures, sizing
 from cvjobs.images.first_picture.by_format import find, lighter
 from cvjobs.images.first_picture.layout import PROFILE, Layout
@@ -207,7 +208,8 @@ def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int)
             _check_size(image.width, image.height, max_pixels)
             frames = int(getattr(image, "n_frames", 1))
             full = _draft(image, transform.target)
-            found = None if full else _native_pixels(content, image, frames)
+            hidden = transform.pixel_rules > rules.FIRST and _exif_is_late(image)
+            found = None if full or hidden else _native_pixels(content, image, frames)
             pixels = _pillow_pixels(image) if found is None else found
             turned = full is not None and image.getexif().get(0x0112) in (5, 6, 7, 8)
     height, width = pixels.shape[:2]
@@ -280,6 +282,13 @@ def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
     full = image.size
     image.draft("RGB", (full[0] // scale, full[1] // scale))
     return full
+
+
+def _exif_is_late(image: Image.Image) -> bool:
+    """Whether a JPEG has its orientation where TorchCodec does not look: behind other data of the same marker."""
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    first = next((body for name, body in segments if name == "APP1"), b"Exif\0\0")
+    return not first.startswith(b"Exif\0\0") and "exif" in image.info
 
 
 def _native_pixels(content: bytes, image: Image.Image, frames: int) -> Pixels | None:

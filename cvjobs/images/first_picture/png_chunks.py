@@ -57,7 +57,7 @@ def _chunk(content: bytes, at: int) -> tuple[bytes, bytes, bool, int]:
 def _telling(kind: bytes, body: bytes) -> bytes:
     """Return a whole chunk before the picture where it says something about pixels that a decoder can read."""
     if kind == b"eXIf":
-        return _made(kind, said) if (said := upright(body)) else b""
+        return _made(kind, said.removeprefix(b"Exif\0\0")) if (said := upright(body)) else b""
     if kind == b"iCCP":
         name, _, packed = body.partition(b"\0")
         fits = 0 < len(name) < 80 and packed[:1] == b"\0" and unpacks(packed[1:], PROFILE)
