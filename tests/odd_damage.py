@@ -100,6 +100,13 @@ _ENDS: dict[str, Callable[[bytes], int]] = {
     "JPEG": _jpeg_end,
     "MPO": _jpeg_end,
 }
+
+
+def end(format_: str, content: bytes) -> int:
+    """Where the first picture of a file ends."""
+    return _ENDS.get(format_, len)(content)
+
+
 _KINDS: list[tuple[str, dict[str, Any]]] = [
     ("JPEG", {}),
     ("JPEG", {"progressive": True, "comment": b"a comment", "exif": turned(6)}),
@@ -134,8 +141,7 @@ def sound() -> tuple[Sound, ...]:
     made = []
     for format_, options in _KINDS:
         content = encoded(format_, **options)
-        end = _ENDS.get(format_, len)(content)
-        made.append(Sound(" ".join([format_, *map(str, options)]), content, end))
+        made.append(Sound(" ".join([format_, *map(str, options)]), content, end(format_, content)))
     return tuple(made)
 
 

@@ -14,6 +14,8 @@ from PIL import Image, ImageFile, ImageOps
 GRAY = 128
 CUT = "the file ends before its picture does"
 NO_MEMORY = re.compile(r"bad_alloc|(out of|not enough|insufficient) memory|(cannot|can't|failed to) allocate", re.I)
+_NEARLY = 2  # of 255
+_BLOCK = 16 * 16  # pixels
 _EARLY = ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
 _ORIENTATION = 0x0112
 
@@ -88,5 +90,6 @@ def grayed(pixels: npt.NDArray[np.uint8], others: Sequence[npt.NDArray[np.uint8]
 
 
 def is_gray(pixels: npt.NDArray[np.uint8]) -> bool:
-    """Whether nothing is to be seen."""
-    return bool((np.abs(pixels.astype(np.int16) - GRAY) <= 2).all())
+    """Whether nothing is to be seen: at most what a decoder of JPEG makes of its own filling, one block."""
+    seen = (np.abs(pixels.astype(np.int16) - GRAY) > _NEARLY).any(axis=2)
+    return int(np.count_nonzero(seen)) <= _BLOCK

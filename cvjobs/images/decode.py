@@ -142,24 +142,26 @@ def _unfinished(layout: Layout, format_: str, transform: Transform, max_pixels: 
     """Return a first picture that is cut: all of it where no pixel needs what is missing, a part where asked for."""
     if not layout.endings:
         return _readable(layout, format_, transform, max_pixels) if transform.truncated == "use" else None
-    whole = replace(transform, size=None, fit="native")
+    native = replace(transform, size=None, fit="native")
     tries: list[Decoded] = []
     for end in layout.endings:
         with contextlib.suppress(Undecodable):
-            tries.append(_named(layout.content + end, format_, whole, max_pixels))
+            tries.append(_named(layout.content + end, format_, native, max_pixels))
         if len(tries) == _ENDINGS:
             break
     if len(tries) < 2:
         return None
     first, others = tries[0], [other.pixels for other in tries[1:]]
-    found = replace(first, frames=layout.frames or first.frames)
-    if not layout.refined and all(np.array_equal(first.pixels, other) for other in others):
-        return replace(found, pixels=_fitted(first.pixels, transform, max_pixels))
-    # libjpeg itself leaves gray what it has not
-    used = first.pixels if format_ in _JPEG else cut_pictures.grayed(first.pixels, others)
-    if transform.truncated != "use" or cut_pictures.is_gray(used):
-        return None
-    return replace(found, pixels=_fitted(used, transform, max_pixels), truncated=True)
+    whole = not layout.refined and all(np.array_equal(first.pixels, other) for other in others)
+    if not whole:
+        used = first.pixels if format_ in _JPEG else cut_pictures.grayed(first.pixels, others)
+        if transform.truncated != "use" or cut_pictures.is_gray(used):
+            return None
+    if whole or format_ in _JPEG:  # libjpeg itself leaves gray what it has not
+        found = _named(layout.content + layout.endings[0], format_, transform, max_pixels)
+    else:
+        found = replace(first, pixels=_fitted(used, transform, max_pixels))
+    return replace(found, frames=layout.frames or found.frames, truncated=not whole)
 
 
 def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded | None:

@@ -73,21 +73,19 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
 
 def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], interpolation: str) -> Pixels:
     """Return of the resized picture the part that the crop keeps, for which only its part of the image is looked at."""
-    spans = [
-        _span(given, side, min(side, most), _SUPPORT[interpolation])
-        for given, side, most in zip(pixels.shape[:2], size, crop, strict=True)
-    ]
-    (top, bottom, rows), (left, right, columns) = spans
+    sides = [(given, side, min(side, most)) for given, side, most in zip(pixels.shape[:2], size, crop, strict=True)]
     if interpolation == "nearest":
-        down, across = (
-            _nearest(given, side, min(side, most))
-            for given, side, most in zip(pixels.shape[:2], size, crop, strict=True)
-        )
-        return pixels[down][:, across]
+        down, across = (_nearest(*side) for side in sides)
+        return pixels[down[:, None], across]
+    (top, bottom, rows), (left, right, columns) = (_span(*side, _SUPPORT[interpolation]) for side in sides)
     part = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
-    shape = min(size[1], crop[1]), min(size[0], crop[0])
-    box = columns[0], rows[0], columns[1], rows[1]
-    return np.asarray(part.resize(shape, _FILTERS[interpolation], box=box))
+    # Pillow begins with the height of a high image that shrinks, which the longest filter shows.
+    high = interpolation == "lanczos" and pixels.shape[1] < pixels.shape[0] > size[0]
+    for upright in (high, not high):
+        shape = (part.width, sides[0][2]) if upright else (sides[1][2], part.height)
+        box = (0.0, rows[0], part.width, rows[1]) if upright else (columns[0], 0.0, columns[1], part.height)
+        part = part.resize(shape, _FILTERS[interpolation], box=box)
+    return np.asarray(part)
 
 
 def _span(given: int, side: int, kept: int, support: float) -> tuple[int, int, tuple[float, float]]:

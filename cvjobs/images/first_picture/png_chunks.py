@@ -9,6 +9,7 @@ from cvjobs.images.first_picture.layout import PROFILE, Layout, ends, unpacks, u
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _COLOURS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"sBIT": 1, b"cICP": 4}  # with the bytes of each, at least
+_LONGEST = (1 << 31) - 1
 _CUT = {b"IHDR", b"PLTE", b"IDAT", b""}
 
 
@@ -22,10 +23,12 @@ def find(content: bytes) -> Layout:
             data.append(body)
         if data and kind != b"IDAT":
             break
+        if length > _LONGEST:
+            return Layout(content=content)
         if len(body) < length or not kind:
             break
-        if kind == b"IEND" or not kind.isalpha():
-            return Layout(content=b"".join(kept))
+        if kind == b"IEND" or not kind.isalpha() or (kind in (b"IHDR", b"PLTE") and not whole):
+            return Layout(content=content)
         if kind in (b"IHDR", b"PLTE"):
             kept.append(content[at - 12 - length : at])
         elif whole and kind == b"acTL" and length == 8:
