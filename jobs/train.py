@@ -22,6 +22,7 @@ from cvjobs.config.options import (
     MaxPixels,
     Precision,
     StorageOptions,
+    Truncated,
     Weights,
 )
 from cvjobs.training.recipe.recipe import Name
@@ -163,6 +164,7 @@ class Config:
     ] = None
     max_pixels: MaxPixels = 80_000_000
     bits: Bits = None
+    truncated: Truncated = "fail"
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -208,6 +210,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             cache=config.cache,
             max_pixels=config.max_pixels,
             bits=config.bits,
+            truncated=config.truncated,
             overwrite=config.overwrite,
             find_lr=config.find_lr,
             tensorboard=config.tensorboard,
