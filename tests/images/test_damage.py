@@ -84,6 +84,7 @@ def test_large_metadata_costs_no_picture_and_no_time(what: str) -> None:
     assert time.process_time() - began < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
 def test_a_bomb_in_metadata_costs_no_memory(kind: bytes) -> None:
     packed = zlib.compress(bytes(80 * MEGABYTE))
@@ -97,7 +98,8 @@ def test_a_bomb_in_metadata_costs_no_memory(kind: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_a_profile_that_a_decoder_can_read_is_kept() -> None:
+def test_a_profile_that_a_decoder_can_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 8 * MEGABYTE)
     profile = b"profile" + bytes(2 * MEGABYTE)
     content = behind(encoded("PNG", icc_profile=profile), 33, chunk(b"tEXt", b"a damaged text", 7))
     layout = find(content, "PNG")
@@ -212,11 +214,16 @@ def test_a_scan_that_is_missing_as_a_whole_is_a_part_of_the_picture() -> None:
 # What is wrong with the first picture
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}])
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"])
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        *((format_, {}) for format_ in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")),
+        *(("TIFF", {"compression": f"tiff_{name}"}) for name in ("lzw", "deflate")),
+    ],
+)
 def test_a_picture_that_is_cut_is_called_so_wherever_that_is(format_: str, options: dict[str, Any]) -> None:
-    content = encoded(format_, **(options if format_ == "TIFF" else {}))
-    for share in np.linspace(0.02, 0.95, 24):
+    content = encoded(format_, **options)
+    for share in np.linspace(0.02, 0.95, 12):
         length = max(int(len(content) * share), 16)
         error = failure(content[:length])
         assert (error.code, error.detail) == ("truncated", "the file ends before its picture does"), length
@@ -320,6 +327,15 @@ def test_where_nothing_can_be_read_it_stays_an_error(format_: str) -> None:
     content = large(format_)
     mark = {"JPEG": b"\xff\xda", "PNG": b"IDAT", "GIF": b",\0\0\0\0", "WEBP": b"VP8 "}[format_]
     assert failure(content[: content.index(mark) + 14], USED).code == "truncated"
+
+
+def test_gray_of_a_tiff_with_alpha_that_was_multiplied_is_read() -> None:
+    image = Image.merge("LA", (Image.new("L", (8, 8), 60), Image.new("L", (8, 8), 128)))
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    straight, multiplied = (struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1))
+    content = file.getvalue().replace(straight, multiplied)
+    assert abs(int(decoded(content).pixels[0, 0, 0]) - (60 + 127)) <= 1
 
 
 def test_damage_is_not_used() -> None:

@@ -15,7 +15,7 @@ from cvjobs.common.failures import CODES
 from cvjobs.images.decode import Decoded, Undecodable, decode
 from cvjobs.images.transform import Transform
 
-EACH = 60  # files of a seed
+EACH = 40  # files of a seed
 LIMIT = 2_000_000
 NATIVE = Transform(fit="native")
 TRANSFORMS = [

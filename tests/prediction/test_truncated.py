@@ -16,6 +16,8 @@ from PIL import Image
 from cvjobs.dataset import snapshot
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 def noisy(seed: int) -> bytes:
     file = io.BytesIO()
@@ -80,7 +82,6 @@ def test_a_column_of_the_same_name_is_carried_beside_it(camera: Path, tmp_path: 
     assert rows(used)["truncated"].to_pylist() == [False, True]
 
 
-@pytest.mark.slow
 def test_queries_of_an_index_are_decoded_as_its_images_were(camera: Path, tmp_path: Path) -> None:
     out, index = tmp_path / "out", tmp_path / "index"
     embed(camera, out, "--truncated", "use", "--max-error-rate", "1")

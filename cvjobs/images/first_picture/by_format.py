@@ -52,5 +52,5 @@ def _bmp(content: bytes) -> Layout:
 def _ppm(content: bytes) -> Layout:
     header = _PPM[content[1]].match(content)
     if header is None:
-        return Layout(content=content, cut=_PPM_CUT.fullmatch(content) is not None)
+        return Layout(content=content, cut=len(content) < MUCH and _PPM_CUT.fullmatch(content) is not None)
     return Layout(content=re.sub(rb"#[^\r\n]*[\r\n]", b"\n", header[0]) + content[header.end() :])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from cvjobs.images.first_picture.layout import Layout
+
+_BLOCK = re.compile(rb"[,!;]")
 
 
 def find(content: bytes) -> Layout:
@@ -24,7 +28,8 @@ def find(content: bytes) -> Layout:
                 control = content[at : at + 7] + b"\0"
             at = _end(content, at + 2)
         else:
-            at += 1
+            following = _BLOCK.search(content, at)
+            at = len(content) if following is None else following.start()
     return Layout(content=header, cut=True)
 
 

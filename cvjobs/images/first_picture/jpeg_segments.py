@@ -14,6 +14,7 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _MARK = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
 _FILL = re.compile(rb"\xff{1000,}(?=\xff)")
+_RUN = re.compile(rb"\xff{2,}+")
 _MUCH = 1 << 20
 
 
@@ -63,8 +64,11 @@ def _header(content: bytes) -> _Header:
     header, at, turned = _Header([content[:2]]), 2, False
     while 0 <= (at := content.find(b"\xff", at)) <= len(content) - 4:
         marker, length = struct.unpack(">BH", content[at + 1 : at + 4])
-        if marker in (0x00, 0xFF) or marker in _ALONE:
-            at += 1 if marker == 0xFF else 2
+        if (run := _RUN.match(content, at)) is not None:
+            at = run.end() - 1
+            continue
+        if marker == 0x00 or marker in _ALONE:
+            at += 2
             continue
         if marker == _SCAN:
             header.scan = at
