@@ -34,6 +34,8 @@ _RAW = 1
 _OF_BYTES = (_RAW, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, packbits, LZMA, Zstandard: of any bytes
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ASSOCIATED, _STRAIGHT = 1, 2
+_MARGIN = 64 << 20  # bytes that the tiles of a picture may have beside it
+_CHANNELS = 64
 _ROWS_AT_ONCE = 1 << 22  # bits that are taken apart
 _OME_BITS = re.compile(r'\bSignificantBits="(\d{1,2})"')
 _UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
@@ -123,8 +125,8 @@ class Tiff:
 
     def pixels(self, transform: Transform) -> tuple[Pixels, int]:
         """Return what it shows, and as ``bits.used``; raises Undecodable."""
-        if not self._same or not self._kind or self._channels < _COLOURS[self._photometric]:
-            raise Undecodable("unsupported_mode", "the channels of this TIFF are of several kinds, or too few")
+        if not self._same or not self._kind or not _COLOURS[self._photometric] <= self._channels <= _CHANNELS:
+            raise Undecodable("unsupported_mode", "the channels of this TIFF are of several kinds, too few or too many")
         try:
             values = self._samples()
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:
@@ -213,6 +215,9 @@ class Tiff:
         each = layout.down * layout.across
         offsets, lengths = self._tags[layout.offsets], self._tags.get(layout.lengths, ())
         places = [int(place) for place in offsets[number * each : (number + 1) * each]]
+        wanted = self.height * -(-self.width * channels * self._bits // 8)
+        if layout.rows * layout.across * layout.stride > 4 * wanted + _MARGIN:
+            raise Undecodable("corrupt", "the header of this TIFF is damaged")
         if len(places) < each:
             raise Undecodable("truncated", "the file ends before its picture does")
         if self._tags.get(COMPRESSION, _RAW) == _RAW:

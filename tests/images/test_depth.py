@@ -238,6 +238,14 @@ def test_a_tiff_that_ends_early_is_truncated() -> None:
     assert caught.value.code == "truncated"
 
 
+def test_tiles_that_are_far_larger_than_the_picture_are_damage() -> None:
+    content = tiff(ramp(16, 3), RGB, bits=16, tile=16)
+    wide = content.replace(struct.pack("<HHII", 322, 4, 1, 16), struct.pack("<HHII", 322, 4, 1, 1 << 30))
+    with pytest.raises(Undecodable) as caught:
+        shown(wide)
+    assert caught.value.code == "corrupt"
+
+
 def test_pages_are_counted() -> None:
     file = io.BytesIO()
     pages = [Image.fromarray(ramp(16)[..., 0]) for _ in range(3)]
