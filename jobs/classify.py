@@ -66,4 +66,4 @@ class ClassifyJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
-        return model_choice.resolve(request, c.precision, earlier, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)

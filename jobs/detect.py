@@ -94,4 +94,4 @@ class DetectJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = DetectRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
-        return model_choice.resolve(request, c.precision, earlier, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)

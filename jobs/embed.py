@@ -65,4 +65,4 @@ class EmbedJob:
 
         c = self._config
         request = EmbedRequest(model=c.model, weights=c.weights, layer=c.layer)
-        return model_choice.resolve(request, c.precision, earlier, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)

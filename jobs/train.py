@@ -24,6 +24,7 @@ from cvjobs.config.options import (
     MaxPixels,
     Precision,
     StorageOptions,
+    Truncated,
     Weights,
 )
 from cvjobs.training.recipe.recipe import Name
@@ -165,6 +166,7 @@ class Config:
     ] = None
     max_pixels: MaxPixels = 80_000_000
     bits: Bits = None
+    truncated: Truncated = "fail"
     max_error_rate: MaxErrorRate = 0.1
     tensorboard: Annotated[
         bool,
@@ -212,6 +214,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             cache=config.cache,
             max_pixels=config.max_pixels,
             bits=config.bits,
+            truncated=config.truncated,
             max_error_rate=config.max_error_rate,
             overwrite=config.overwrite,
             find_lr=config.find_lr,

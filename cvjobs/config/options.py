@@ -100,6 +100,13 @@ MaxPixels = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+Truncated = Annotated[
+    Literal["fail", "use"],
+    typer.Option(
+        help="The treatment of a picture that is cut short: an error (fail), or what can be read of it, the rest gray.",
+        rich_help_panel="Updates and failures",
+    ),
+]
 MaxErrorRate = Annotated[
     float,
     typer.Option(
@@ -190,6 +197,7 @@ class BatchOptions:
     ] = "time"
     max_pixels: MaxPixels = 80_000_000
     bits: Bits = None
+    truncated: Truncated = "fail"
     max_error_rate: MaxErrorRate = 0.1
     exclude: Exclude = ()
     dry_run: Annotated[

@@ -34,6 +34,7 @@ MEASURED = [
     pa.field("height", pa.int32()),
     pa.field("frames", pa.int32()),
 ]
+TRUNCATED = pa.field("truncated", pa.bool_())  # the last one of a row, in outputs that use what could be read
 ERROR_SCHEMA = pa.schema(
     [
         *KEYS,

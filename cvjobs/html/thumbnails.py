@@ -56,7 +56,7 @@ def thumbnails(
     if not rows.num_rows:
         return []
     until = time.monotonic() + budget
-    transform = Transform(size=(size, size), fit="exact")
+    transform = Transform(size=(size, size), fit="exact", truncated="use")
     how = Decoding(transform=transform if like is None else transform.like(like), max_pixels=MAX_PIXELS)
     tray = _Tray(rows.num_rows, size)
     # One image a chunk, so that all decoders have some.

@@ -5,12 +5,13 @@ Every way an image can be bad ends in ``Undecodable`` with a code of ``failures.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import re
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -33,9 +34,11 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, image_samples, tiff
+from cvjobs.images import colour_space, cut_pictures, image_samples, sizing, tiff
 from cvjobs.images.colour import Pixels as Pixels  # noqa: PLC0414 - what decoders return
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
+from cvjobs.images.first_picture.by_format import find, lighter
+from cvjobs.images.first_picture.layout import PROFILE, Layout
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable as Undecodable  # noqa: PLC0414 - and raise
 
@@ -54,9 +57,9 @@ _PLUGINS = (
     PpmImagePlugin.PpmImageFile,
 )
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
-_NO_MEMORY = re.compile(r"bad_alloc|(out of|not enough|insufficient) memory|(cannot|can't|failed to) allocate", re.I)
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
 _NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
+_ENDINGS = 3  # that a picture without its end is tried with
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -91,7 +94,8 @@ _OTHER = {
 class Decoded:
     """Pixels as a model takes them, uint8 (height, width, 3), and facts of the source.
 
-    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts frames or pages;
+    ``width`` and ``height`` are of the upright source image in pixels; ``frames`` counts the frames or pages that the
+    file has, or, where it is damaged, those that are found. Of one that is ``truncated`` only a part could be read.
     ``unsaid_bits`` suffice for its 16-bit samples, where nothing says how many are used, else 0.
     """
 
@@ -99,6 +103,7 @@ class Decoded:
     width: int
     height: int
     frames: int
+    truncated: bool = False
     unsaid_bits: int = 0
 
 
@@ -107,20 +112,86 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
 
     Nothing is decoded before the header's pixel count is checked against ``max_pixels``. A JPEG is decoded at a
     DCT scale of 1/2, 1/4 or 1/8 while its shorter side stays at least twice the resize target. 16-bit values are
-    scaled, not clipped. Raises Undecodable.
+    scaled, not clipped. Damage behind the first frame, or in metadata, costs nothing. Raises Undecodable.
     """
+    format_ = sniff(content)
+    content = lighter(content, format_)
     try:
-        return _decode(content, transform, max_pixels)
+        return _named(content, format_, transform, max_pixels)
+    except Undecodable as error:
+        layout = find(content, format_) if error.code in ("corrupt", "truncated", "unsupported_mode") else None
+        if layout is None:
+            raise
+        if not layout.cut and layout.content != content:
+            with contextlib.suppress(Undecodable):
+                found = _named(layout.content, format_, transform, max_pixels)
+                return replace(found, frames=layout.frames or found.frames)
+        if not layout.cut and error.code != "truncated":
+            raise
+        cause = error.__cause__
+    if (decoded := _unfinished(layout, format_, transform, max_pixels)) is None:
+        raise Undecodable("truncated", cut_pictures.CUT) from cause
+    return decoded
+
+
+def _unfinished(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded | None:
+    """Return a first picture that is cut: all of it where no pixel needs what is missing, a part where asked for."""
+    if not layout.endings:
+        return _readable(layout, format_, transform, max_pixels) if transform.truncated == "use" else None
+    native = replace(transform, size=None, fit="native")
+    tries: list[Decoded] = []
+    for end in layout.endings:
+        with contextlib.suppress(Undecodable):
+            tries.append(_named(layout.content + end, format_, native, max_pixels))
+        if len(tries) == _ENDINGS:
+            break
+    if len(tries) < 2:
+        return None
+    first, others = tries[0], [other.pixels for other in tries[1:]]
+    whole = not layout.refined and all(np.array_equal(first.pixels, other) for other in others)
+    if not whole:
+        used = first.pixels if format_ in _JPEG else cut_pictures.grayed(first.pixels, others)
+        if transform.truncated != "use" or cut_pictures.is_gray(used):
+            return None
+    if whole or format_ in _JPEG:  # libjpeg itself leaves gray what it has not
+        found = _named(layout.content + layout.endings[0], format_, transform, max_pixels)
+    else:
+        found = replace(first, pixels=_fitted(used, transform, max_pixels))
+    return replace(found, frames=layout.frames or found.frames, truncated=not whole)
+
+
+def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: int) -> Decoded | None:
+    """Return what Pillow can read of a picture that is cut."""
+
+    def opened() -> Image.Image:
+        image = _open(layout.content, format_)
+        _check_size(image.width, image.height, max_pixels)
+        return image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = cut_pictures.readable(opened, lambda image: _pillow_pixels(layout.content, image, transform)[0])
+    except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind
+        return None
+    if cut_pictures.is_gray(pixels):
+        return None
+    height, width = pixels.shape[:2]
+    return Decoded(_fitted(pixels, transform, max_pixels), width, height, layout.frames or 1, truncated=True)
+
+
+def _named(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
+    try:
+        return _decode(content, format_, transform, max_pixels)
     except MemoryError as error:
         raise Undecodable("decode_memory", "decoding needs more memory than one image may take") from error
     except Undecodable:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
-        raise Undecodable(*_reason(error)) from error
+        raise Undecodable(*cut_pictures.reason(error)) from error
 
 
-def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
-    format_ = sniff(content)
+def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
         values = _native("decode_heic", content, "RGB_ALPHA", "uint8")
@@ -128,26 +199,39 @@ def _decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
             on_white(values) if _first(transform) else shown(values, True, colour_space.of_boxes(content), transform)
         )
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
-        return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], 1)
+        return Decoded(_fitted(pixels, transform, max_pixels), pixels.shape[1], pixels.shape[0], 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS = None  # checked below, against the limit the user chose
+        PngImagePlugin.MAX_TEXT_CHUNK = PROFILE
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         if format_ == "TIFF" and not _first(transform) and (page := tiff.opened(content)):
             _check_size(page.width, page.height, max_pixels)
             pixels, unsaid = page.pixels(transform)
-            return Decoded(fit(pixels, transform), pixels.shape[1], pixels.shape[0], page.frames, unsaid)
+            size, fitted = pixels.shape[:2], _fitted(pixels, transform, max_pixels)
+            return Decoded(fitted, size[1], size[0], page.frames, unsaid_bits=unsaid)
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
             frames = int(getattr(image, "n_frames", 1))
             full = _draft(image, transform.target)
-            found = None if full else _native_pixels(content, image, frames, transform)
+            hidden = not _first(transform) and _exif_is_late(image)
+            found = None if full or hidden else _native_pixels(content, image, frames, transform)
             pixels, unsaid = _pillow_pixels(content, image, transform) if found is None else found
             turned = full is not None and image.getexif().get(0x0112) in (5, 6, 7, 8)
     height, width = pixels.shape[:2]
     if full:
         width, height = full[::-1] if turned else full
-    return Decoded(fit(pixels, transform), width, height, frames, unsaid)
+    return Decoded(_fitted(pixels, transform, max_pixels), width, height, frames, unsaid_bits=unsaid)
+
+
+def _fitted(pixels: Pixels, transform: Transform, max_pixels: int) -> Pixels:
+    height, width = sizing.resized(pixels.shape[0], pixels.shape[1], transform)
+    if transform.size is None and height * width > max_pixels:
+        raise Undecodable(
+            "too_many_pixels",
+            f"resized to {width} x {height} it has more than {max_pixels:,} pixels (--max-pixels)",
+        )
+    return sizing.fit(pixels, transform)
 
 
 def sniff(content: bytes) -> str:
@@ -206,6 +290,13 @@ def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
     return full
 
 
+def _exif_is_late(image: Image.Image) -> bool:
+    """Whether a JPEG has its orientation where TorchCodec does not look: behind other data of the same marker."""
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    first = next((body for name, body in segments if name == "APP1"), b"Exif\0\0")
+    return not first.startswith(b"Exif\0\0") and "exif" in image.info
+
+
 def _first(transform: Transform) -> bool:
     return transform.pixel_rules == rules.FIRST
 
@@ -220,7 +311,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int, transform: T
     try:
         pixels = _native(name, content, "RGB_ALPHA" if alpha else "RGB", "auto" if deep else "uint8")
     except RuntimeError as error:
-        if _NO_MEMORY.search(str(error)):
+        if cut_pictures.NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     if _first(transform):
@@ -283,70 +374,8 @@ def _first_pixels(image: Image.Image) -> Pixels:
         raise Undecodable("unsupported_mode", f"{turned.mode}-mode pixels (32 bits a channel) have no known range")
     if turned.mode == "CMYK" and (profile := image.info.get("icc_profile")):
         turned = of_cmyk(turned, profile)
-    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if turned.mode == "La":  # which converts to nothing else
+        turned = turned.convert("LA")
+    if turned.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         return on_white(np.asarray(turned.convert("RGBA")))
     return np.asarray(turned.convert("RGB"))
-
-
-def fit(pixels: Pixels, transform: Transform) -> Pixels:
-    """Resize with antialiasing and crop the centre; uint8 (height, width, 3) to ``transform.size``.
-
-    The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's offset rounded; where
-    the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing is cropped.
-    """
-    if transform.fit == "native":
-        return pixels
-    height, width = pixels.shape[:2]
-    if transform.fit == "exact" and transform.size:
-        size = transform.size
-    elif width <= height:
-        size = (int(transform.resize * height / width), transform.resize)
-    else:
-        size = (transform.resize, int(transform.resize * width / height))
-    pixels = _resize(pixels, (max(size[0], 1), max(size[1], 1)), transform.interpolation)
-    return _crop(pixels, transform.size) if transform.size else pixels
-
-
-def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
-    if pixels.shape[:2] == size:
-        return pixels
-    if interpolation == "lanczos":
-        return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.LANCZOS))
-    import torch
-
-    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
-    smooth = {} if interpolation == "nearest" else {"antialias": True, "align_corners": False}
-    resized = torch.nn.functional.interpolate(tensor, size=size, mode=interpolation, **smooth)
-    return resized[0].permute(1, 2, 0).numpy()
-
-
-def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    height, width = size
-    missing = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
-    if any(missing):
-        before = missing[0] // 2, missing[1] // 2
-        after = missing[0] - before[0], missing[1] - before[1]
-        pixels = np.pad(pixels, ((before[0], after[0]), (before[1], after[1]), (0, 0)))
-    top = round((pixels.shape[0] - height) / 2.0)
-    left = round((pixels.shape[1] - width) / 2.0)
-    return pixels[top : top + height, left : left + width]
-
-
-def _reason(error: BaseException) -> tuple[str, str]:
-    """Return the code and detail of a decoder's exception.
-
-    What a decoder says is looked at and never passed on: it may repeat bytes of the file, which may be any file.
-    """
-    text = str(error)
-    lower = text.lower()
-    if _NO_MEMORY.search(text):
-        return "decode_memory", "decoding needs more memory than there is for one image"
-    if "no native decoder" in lower or "libheif" in lower:
-        return "unsupported_format", "this system cannot read HEIC"
-    if any(
-        word in lower for word in ("truncated", "premature", "incomplete", "not enough image data", "unexpected end")
-    ):
-        return "truncated", "the file ends before its picture does"
-    if "unknown pixel mode" in lower or "unsupported" in lower or ("decoder" in lower and "not available" in lower):
-        return "unsupported_mode", "its kind of pixels or of compression is not supported"
-    return "corrupt", f"the decoder cannot read it ({type(error).__name__})"

@@ -40,14 +40,15 @@ MOST_FRAMES = 2**31 - 1
 class Measured:
     """What decoding found out about a source image: upright size in pixels, frames, hash of the content.
 
-    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number; ``unsaid_bits``
-    as in ``decode.Decoded``.
+    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number.
+    ``truncated`` and ``unsaid_bits`` are as in ``decode.Decoded``.
     """
 
     width: int
     height: int
     frames: int
     content_hash: bytes
+    truncated: bool = False
     unsaid_bits: int = 0
 
 
@@ -340,7 +341,7 @@ class DecodeWorker(threading.Thread):
                 error, detail = answer
                 self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
                 continue
-            at, *shape, width, height, frames, unsaid, content_hash = answer
+            at, *shape, width, height, frames, truncated, unsaid, content_hash = answer
             size = 3 * shape[0] * shape[1]
             pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(*shape, 3)
             measured = Measured(
@@ -348,6 +349,7 @@ class DecodeWorker(threading.Thread):
                 height=height,
                 frames=min(max(frames, 1), MOST_FRAMES),
                 content_hash=bytes.fromhex(content_hash),
+                truncated=truncated,
                 unsaid_bits=unsaid,
             )
             self._outlet.decoded(image.tag, measured, pixels)

@@ -131,7 +131,8 @@ def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> 
     except OSError as error:  # what mmap raises over the limit of memory
         raise MemoryError from error
     np.copyto(np.frombuffer(view, np.uint8, pixels.nbytes, at).reshape(pixels.shape), pixels)
-    return [at, height, width, decoded.width, decoded.height, decoded.frames, decoded.unsaid_bits]
+    facts = [decoded.width, decoded.height, decoded.frames, decoded.truncated, decoded.unsaid_bits]
+    return [at, height, width, *facts]
 
 
 if __name__ == "__main__":

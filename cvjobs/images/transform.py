@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from cvjobs.common import fingerprint, rules
 
+Truncated = Literal["fail", "use"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
@@ -16,8 +18,9 @@ class Transform:
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
     of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
     image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
-    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a
-    file does not say, 0 for all.
+    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a file does not
+    say, 0 for all. ``truncated`` tells whether a picture that is cut short is an error, or used as far as it can be
+    read.
     """
 
     size: tuple[int, int] | None = None
@@ -28,6 +31,7 @@ class Transform:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     pixel_rules: int = rules.PIXELS
     bits: int = 0
+    truncated: Truncated = "fail"
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -46,6 +50,8 @@ class Transform:
             del made["pixel_rules"]
         if not self.bits:
             del made["bits"]
+        if self.truncated == "fail":
+            del made["truncated"]
         return made
 
     def like(self, record: Any, bits: int | None = None) -> Transform:

@@ -16,7 +16,7 @@ from cvjobs.common import categories, devices
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.fingerprint import facts, installed
 from cvjobs.dataset import schema
-from cvjobs.images.transform import Transform
+from cvjobs.images.transform import Transform, Truncated
 from cvjobs.networks import registry
 from cvjobs.networks.detection.settings import Settings
 from cvjobs.networks.precision import resolve_precision
@@ -202,13 +202,20 @@ class TaskSpec:
         return self.record.asked.step(model, self.record)
 
 
-def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any], bits: int | None = None) -> TaskSpec:
+def resolve(
+    request: ModelRequest[Any],
+    precision: str,
+    earlier: dict[str, Any],
+    truncated: Truncated = "fail",
+    bits: int | None = None,
+) -> TaskSpec:
     """Return what a request comes to on this machine.
 
     ``earlier`` is the record (as JSON) of an earlier run on the same output, empty for a new one: it is taken where
     the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
     a precision of "auto" means what it meant then, and files become pixels by the rules of then, also with the
-    ``bits`` of then where none are given.
+    ``bits`` of then where none are given. ``truncated`` is what becomes of pictures that are cut short, as in the
+    transform.
 
     Raises:
         WrongUse: there is no such model, or it cannot do what is asked.
@@ -220,19 +227,21 @@ def resolve(request: ModelRequest[Any], precision: str, earlier: dict[str, Any],
     if known is not None:
         same = (known.asked, known.device, known.versions) == (request, device, versions)
         same = same and bits in (None, known.transform.bits)
+        same = same and known.transform.truncated == truncated
         if same and known.file == WeightsFile.of(known.file.path) and precision in ("auto", known.precision):
             return TaskSpec(known)
         if precision == "auto":
             precision = known.precision
     _check_memory(request.model)
     model: Model = request.find()
+    transform = model.transform.like(earlier.get("transform") if earlier else model.transform.record(), bits)
     record = ModelRecord(
         asked=request,
         device=device,
         versions=versions,
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
-        transform=model.transform.like(earlier.get("transform") if earlier else model.transform.record(), bits),
+        transform=replace(transform, truncated=truncated),
         precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))

@@ -101,7 +101,7 @@ def _renamed(listing: Listing, resolved: Resolved) -> Listing:
     The versions of the images stay: they are made from the names and values in the list.
     """
     keys, own = IMAGES.names, listing.images.schema.names[len(IMAGES) :]
-    names = schema.own_names(own, [*schema.RESERVED, *resolved.results.names])
+    names = schema.own_names(own, [*schema.RESERVED, *_results(resolved).names])
     return replace(listing, images=listing.images.rename_columns([*keys, *names]))
 
 
@@ -113,7 +113,12 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
         "cvjobs.source": listing.source,
         "cvjobs.versions": schema.pack(libraries()),
     }
-    return schema.result_schema(carried, resolved.results).with_metadata(metadata)
+    return schema.result_schema(carried, _results(resolved)).with_metadata(metadata)
+
+
+def _results(resolved: Resolved) -> pa.Schema:
+    """Return the fields of the results, with the mark of pictures that are cut short where these are used."""
+    return resolved.results if resolved.transform.truncated == "fail" else resolved.results.append(schema.TRUNCATED)
 
 
 def _run(

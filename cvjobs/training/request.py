@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cvjobs.images.transform import Truncated
 from cvjobs.training.plan import TaskName
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -29,6 +30,7 @@ class TrainRequest:
     cache: str | None
     max_pixels: int
     bits: int | None
+    truncated: Truncated
     max_error_rate: float = 0.1
     overwrite: bool
     find_lr: bool

@@ -108,7 +108,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     trainable = subject.trainable()
     transform = trainable.transform
     transform = transform.like(earlier.get("transform") if earlier else transform.record(), request.bits)
-    trainable = replace(trainable, transform=transform)
+    trainable = replace(trainable, transform=replace(transform, truncated=request.truncated))
     subject = replace(subject, model=trainable.name)  # in full
     _check_sizes(request, trainable)
     side = min(trainable.transform.size or (0,))

@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 from torchvision.transforms import v2
 
 from cvjobs.common.failures import CODES
-from cvjobs.images.decode import Decoded, Pixels, Undecodable, decode, fit
+from cvjobs.images.decode import Decoded, Pixels, Undecodable, decode
+from cvjobs.images.sizing import fit
 from cvjobs.images.transform import Transform
 
 HEIGHT, WIDTH = 32, 48

@@ -198,7 +198,8 @@ def test_whatever_a_list_or_a_model_holds_is_written_as_it_is(data: st.DataObjec
     if expected:
         kept = found.results.sort_by("path")
         for name, column in [*zip(*own(carried), strict=True), *zip(*own(results), strict=True)]:
-            assert plain(kept[name]) == plain(column.take(expected)), name
+            found_column = kept[name].cast(FAR) if column.type == FAR else kept[name]  # Parquet has no seconds
+            assert plain(found_column) == plain(column.take(expected)), name
 
 
 @settings(deadline=None)

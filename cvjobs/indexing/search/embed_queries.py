@@ -138,7 +138,8 @@ class _Embed:
                 "`cvjobs embed` makes of the images."
             )
         request = replace(made.asked, weights=self._model.weights or made.asked.weights)
-        resolved = model_choice.resolve(request, made.precision, earlier or generation.resolved)
+        cut = made.transform.truncated
+        resolved = model_choice.resolve(request, made.precision, earlier or generation.resolved, cut)
         if digest(resolved.facts) != generation.fingerprint:
             raise WrongUse(
                 f"The index {self._model.index} was made otherwise than this machine embeds "

@@ -75,6 +75,8 @@ class Writer:
         broken: Callable[[BaseException], None],
     ) -> None:
         self._store, self._author, self._schema, self._check, self._broken = store, author, schema, check, broken
+        # No list's own column is the last one.
+        self._marked = schema.field(len(schema) - 1).name == dataset_schema.TRUNCATED.name
         self.watch = Stopwatch()
         self._buffer = _Buffer()
         self._changed = threading.Condition()
@@ -204,7 +206,8 @@ class Writer:
 
     def _table(self, rows: _Rows) -> pa.Table:
         own = len(dataset_schema.MEASURED)
-        carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(rows.arrays)
+        marks = [pa.array([m.truncated for m in rows.measured], pa.bool_())] if self._marked else []
+        carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(rows.arrays) - len(marks)
         keys = [f.name for f in self._schema][: len(dataset_schema.KEYS)]
         lists = [f.name for f in self._schema][len(keys) + own : len(keys) + own + carried]
         listed = rows.shard.table.take(pa.array(rows.rows))
@@ -216,6 +219,7 @@ class Writer:
             pa.array([m.frames for m in rows.measured], pa.int32()),
             *(listed[name] for name in lists),
             *rows.arrays,
+            *marks,
         ]
         return pa.table(columns, schema=self._schema)
 

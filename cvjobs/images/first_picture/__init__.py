@@ -1,0 +1,1 @@
+"""The first picture of a file without the rest of it: where it lies, in each format."""
