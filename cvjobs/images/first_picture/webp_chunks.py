@@ -20,7 +20,7 @@ def find(content: bytes) -> Layout:
     at, frames, missing, picture = 12, 0, 0, b""
     while len(content) >= at + 8:
         kind, length = struct.unpack("<4sI", content[at : at + 8])
-        if not kind.strip().isalnum():  # no chunk
+        if kind == bytes(4):  # no chunk
             break
         body = content[at + 8 : at + 8 + length]
         at += 8 + length + (length & 1)
