@@ -50,13 +50,16 @@ def places(small_disk: Path, tmp_path: Path) -> Iterator[Places]:
 
 def started(words: list[str], variables: dict[str, str], cwd: Path, stand: str = "as it is") -> Ended:
     """Run a program as a shell starts it in a folder."""
-    mark = f"{os.getpid()}-{cwd}"
+    mark, path = f"{os.getpid()}-{cwd}", variables.get("PATH")
+    odd = (
+        [] if path == os.environ["PATH"] else ["/usr/bin/env", *(["-u", "PATH"] if path is None else [f"PATH={path}"])]
+    )
     done = subprocess.run(
-        ["bash", "-c", odd_environments.STANDS[stand], "bash", *words],
+        ["bash", "-c", odd_environments.STANDS[stand], "bash", *odd, *words],
         capture_output=True,
         text=True,
         errors="replace",
-        env=variables | {"CVJOBS_TEST_MARK": mark},
+        env=variables | {"CVJOBS_TEST_MARK": mark, "PATH": os.environ["PATH"]},
         cwd=cwd,
         timeout=240,
         check=False,

@@ -79,4 +79,4 @@ def shadowed(error: Exception) -> str:
 def _installed(folder: Path) -> bool:
     """Whether a folder is one of Python's own, ours, or one that packages were installed into."""
     own = (*sysconfig.get_paths().values(), str(Path(__file__).parents[2]))
-    return any(folder.resolve() == Path(one).resolve() for one in own) or next(folder.glob("*-info"), None) is not None
+    return any(folder.resolve() == Path(one).resolve() for one in own) or bool(list(folder.glob("*-info")))
