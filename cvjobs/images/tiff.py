@@ -232,17 +232,17 @@ class Tiff:
             raise Undecodable("unsupported_mode", "this predictor of a TIFF is not supported")
         return values.reshape(layout.rows, -1, channels)[: self.height, : self.width]
 
-    def _layout(self, channels: int) -> Layout:
+    def _layout(self, channels: int) -> PlaneLayout:
         tags = self._tags
         if TILES in tags:
             columns, rows = int(tags[TILE_WIDTH]), int(tags[TILE_HEIGHT])
             across, down = -(-self.width // columns), -(-self.height // rows)
-            return Layout(columns, rows, across, down, -(-columns * channels * self._bits // 8), TILES, TILE_BYTES)
+            return PlaneLayout(columns, rows, across, down, -(-columns * channels * self._bits // 8), TILES, TILE_BYTES)
         rows = min(int(tags.get(ROWS, self.height)), self.height)
         stride = -(-self.width * channels * self._bits // 8)
-        return Layout(self.width, rows, 1, -(-self.height // rows), stride, STRIPS, STRIP_BYTES, self.height)
+        return PlaneLayout(self.width, rows, 1, -(-self.height // rows), stride, STRIPS, STRIP_BYTES, self.height)
 
-    def _raw(self, places: list[int], layout: Layout) -> Samples:
+    def _raw(self, places: list[int], layout: PlaneLayout) -> Samples:
         """Return the bytes of tiles or strips that are not compressed, (rows, bytes of all across)."""
         found = np.zeros((layout.down, layout.across, layout.height, layout.stride), np.uint8)
         for at, place in enumerate(places):
@@ -255,7 +255,7 @@ class Tiff:
         rows = found.swapaxes(1, 2).reshape(layout.down * layout.height, -1)[: layout.rows]
         return _REVERSED[rows] if self._tags.get(FILL_ORDER) == 2 else rows
 
-    def _unpacked(self, places: list[int], lengths: list[int], layout: Layout) -> Samples:
+    def _unpacked(self, places: list[int], lengths: list[int], layout: PlaneLayout) -> Samples:
         """Return the same of compressed ones: Pillow takes them for a gray image of 8 bits without a predictor."""
         tags = {WIDTH: [layout.across * layout.stride], HEIGHT: [layout.rows], BITS: [8], PHOTOMETRIC: [BLACK_IS_ZERO]}
         tags |= {tag: [int(self._tags.get(tag, 1))] for tag in (COMPRESSION, FILL_ORDER)}
@@ -285,7 +285,7 @@ class Tiff:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PlaneLayout:
     """How a plane is cut: tiles or strips, ``across`` and ``down``, of ``columns`` and ``height`` pixels.
 
     ``stride`` are the bytes of a row of one; ``offsets`` and ``lengths`` are the tags of where they are; ``whole`` are

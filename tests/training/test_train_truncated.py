@@ -12,7 +12,8 @@ import pytest
 from commands import here, sentence
 from PIL import Image
 
-TRAIN = ("--model", "small/cnn", "--img-size", 16, "--epochs", 1, "--batch-size", 4, "--weights", "random", "--json")
+SETTINGS = ("--model", "small/cnn", "--img-size", 16, "--epochs", 1, "--batch-size", 4, "--weights", "random")
+TRAIN = (*SETTINGS, "--json", "--max-error-rate", 1)
 
 
 @pytest.mark.slow

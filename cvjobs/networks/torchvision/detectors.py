@@ -51,8 +51,8 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
     else:
         tensors, chosen = files.of_model(chosen, partial(loading.names, name, len(published) + 1))
         classes = _classes(name, tensors, len(published) + 1)
-        files.say_head(chosen, classes - 1, len(published))
         named = class_names.for_head(classes - 1, labels, published, full)
+        files.say_head(chosen, classes - 1, len(published))
         module = loading.loaded(name, classes, tensors, chosen)
         if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):
             for part in module.modules():

@@ -47,8 +47,8 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
         tensors, chosen = files.of_model(chosen, partial(loading.names, name, len(published) + 1))
         tensors = {key: value for key, value in tensors.items() if not key.startswith(_AUXILIARY)}
         classes = _classes(name, tensors, len(published) + 1)
-        files.say_head(chosen, classes - 1, len(published))
         named = class_names.for_head(classes - 1, labels, published, full)
+        files.say_head(chosen, classes - 1, len(published))
         module = loading.loaded(name, classes, tensors, chosen)
     return Segmenter(
         name=full,
