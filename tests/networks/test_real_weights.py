@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import assets
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import cvjobs
 
@@ -47,7 +48,10 @@ def rows(found: assets.Assets, tmp_path_factory: pytest.TempPathFactory) -> list
 
 @pytest.fixture(scope="module")
 def theirs(found: assets.Assets) -> dict[str, tuple[Any, Any]]:
-    """The pooled features and the probabilities of the classes of every photo, by torchvision's own pipeline."""
+    """The pooled features and the probabilities of the classes of every photo, by torchvision's own pipeline.
+
+    It takes no notice of profiles: littleCMS converts them before.
+    """
     import torch
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
@@ -56,11 +60,19 @@ def theirs(found: assets.Assets) -> dict[str, tuple[Any, Any]]:
     model.eval()
     transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
 
+    def as_srgb(image: Image.Image) -> Image.Image:
+        if (profile := image.info.get("icc_profile")) is None:
+            return image
+        shown = ImageCms.createProfile("sRGB")
+        made = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), shown, outputMode="RGB")
+        assert made is not None
+        return made
+
     def seen(file: Path, least: int) -> Any:
         with Image.open(file) as image, torch.inference_mode():
             image.draft("RGB", (least, least))
             white = Image.new("RGBA", image.size, "white")
-            upright = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+            upright = Image.alpha_composite(white, as_srgb(image).convert("RGBA")).convert("RGB")
             return model.features(transform(upright)[None]).mean((2, 3))
 
     answers = {}
