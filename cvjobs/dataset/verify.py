@@ -18,6 +18,7 @@ from cvjobs.dataset.parts import File, Part
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.sources import reasons
+from cvjobs.sources.exclusion import EXCLUDED
 from cvjobs.sources.left_out import NamedCount, told
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
@@ -102,7 +103,10 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     remaining = min(open_, max(base.wanted - base.ok - base.failed, 0)) if listing is None else 0
     missing = open_ - remaining
     if missing:
-        problems.append(f"{counted(missing, 'images have')} no row for the present version: run the same command again")
+        again = "run the same command again"
+        if listing is not None and EXCLUDED in base.skipped and EXCLUDED not in listing.skipped:
+            again = "name with --exclude what it left out"
+        problems.append(f"{counted(missing, 'images have')} no row for the present version: {again}")
     if strangers > 0:
         problems.append(f"{counted(strangers, 'rows belong')} to no image of the source: run the same command again")
     strays, notes = _strays(store, base, late)

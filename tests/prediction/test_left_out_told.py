@@ -107,7 +107,9 @@ def test_what_is_excluded_counts_as_deleted(source: Path, tmp_path: Path) -> Non
     dropped = said(embed(source, out, "--exclude", "raw/*", "--exclude", "e.png", "--allow-deletions", "--json"))
     assert (dropped["ok"], dropped["computed"], dropped["skipped_by"]["excluded"]) == (3, 0, 4)
     assert rows(out)["path"].to_pylist() == ["a.png", "b.png", "f.png"]
-    assert verify(out, source).code == 4
+    checked = verify(out, source)
+    assert checked.code == 4
+    assert "3 images have no row for the present version: name with --exclude what it left out" in checked.out
     assert here("verify", out, "--source", source, "--exclude", "raw/*", "--exclude", "e.png").code == 0
     assert "name them with --source" in sentence(here("verify", out, "--exclude", "raw"), 2)
 

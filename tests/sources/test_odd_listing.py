@@ -19,8 +19,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import visible
 from cvjobs.common.paths import image_id, path_bytes
 from cvjobs.dataset import snapshot_reader
-from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources import reasons
+from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources.left_out import EXAMPLES, told
 from cvjobs.sources.listing import list_source, nothing_found, open_path
 from cvjobs.sources.rows import Listing
