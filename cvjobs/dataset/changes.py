@@ -18,10 +18,12 @@ from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
 from cvjobs.dataset.parts import File
+from cvjobs.sources.left_out import first_names
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
 
 SHRINKAGE = 0.2
+NAMED = 3  # of the images that are gone
 
 # Returns the content hashes (16 bytes) of images given their key rows; None where one cannot be read.
 Hasher = Callable[[pa.Table], list[bytes | None]]
@@ -110,19 +112,27 @@ def key_rows(store: Store, known: Known) -> pa.Table:
     return pa.concat_tables(tables) if tables else pa.schema(schema.KEYS).empty_table()
 
 
-def guard(known: Known, want: Want, out: str) -> None:
+def guard(store: Store, known: Known, want: Want, *, excluded: bool = False) -> None:
     """Raise WrongUse where over 20% of the known images are gone: an unmounted share looks like that.
 
-    Entries that could not even be listed (version 0: a folder that was unreadable once) are no images.
+    Entries that could not even be listed (version 0: a folder that was unreadable once) are no images. ``excluded``
+    says that patterns left some out.
     """
     unique = pc.unique(known.ids.filter(pa.array(known.versions != 0)))
     if not len(unique):
         return
-    lost = int((positions(unique, want.ids) < 0).sum())
+    gone = unique.filter(pa.array(positions(unique, want.ids) < 0))
+    lost = len(gone)
     if lost > SHRINKAGE * len(unique):
+        rows = key_rows(store, known)
+        paths = pc.unique(rows["path"].filter(pc.is_in(rows["image_id"], value_set=gone)))
+        first = sorted(paths.to_pylist())[:NAMED]
+        where, check = ("gone from the source", "that it is the whole source")
+        if excluded:
+            where, check = (f"{where} or excluded", f"{check} and what --exclude names")
         raise WrongUse(
-            f"{lost:,} of the {counted(len(unique), 'images')} that {out} knows {'is' if lost == 1 else 'are'} "
-            "gone from the source: check that it is the whole source, or pass --allow-deletions to drop their rows."
+            f"{lost:,} of the {counted(len(unique), 'images')} that {store.place} knows {'is' if lost == 1 else 'are'} "
+            f"{where} ({first_names(lost, first)}): check {check}, or pass --allow-deletions to drop their rows."
         )
 
 

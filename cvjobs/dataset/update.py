@@ -18,6 +18,7 @@ from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.lock import Lock
 from cvjobs.dataset.parts import Author, Part
 from cvjobs.dataset.snapshot import Snapshot
+from cvjobs.sources.exclusion import EXCLUDED
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store
 
@@ -98,7 +99,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _brief(value: Any, length: int = 80) -> str:
-    text = str(value)
+    text = "unset" if value is None else str(value)
     return text if len(text) <= length else f"{text[:length]}…"
 
 
@@ -225,7 +226,8 @@ def compare(store: Store, order: UpdateRequest, base: Snapshot, mine: list[Part]
     state = dataset_keys.load(store, Snapshot(version=0) if order.overwrite else base, mine)
     want = changes.wanted(store, order.listing, state, keep=order.limit is not None)
     if not order.allow_deletions:
-        changes.guard(dataset_keys.load(store, base, []) if order.overwrite else state, want, store.place)
+        known = dataset_keys.load(store, base, []) if order.overwrite else state
+        changes.guard(store, known, want, excluded=EXCLUDED in order.listing.skipped)
     if order.by_content:
         want = changes.same_content(store, state, want, order.hasher)
     return state, want

@@ -17,7 +17,9 @@ from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File, Part
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import open_newest
-from cvjobs.sources.left_out import told
+from cvjobs.sources import reasons
+from cvjobs.sources.exclusion import EXCLUDED
+from cvjobs.sources.left_out import NamedCount, told
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
 
@@ -27,7 +29,7 @@ class VerifyReport:
     """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults.
 
     ``repaired`` says what was brought back before it; ``skipped_by`` counts what was left out by reason, and
-    ``left_out`` has the first names of each where the source was listed.
+    ``left_out`` has the first names, too, where the source was listed.
     """
 
     version: int
@@ -42,7 +44,7 @@ class VerifyReport:
     notes: tuple[str, ...] = field(default=())
     repaired: tuple[str, ...] = field(default=())
     skipped_by: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, NamedCount] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -60,8 +62,7 @@ class VerifyReport:
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]
-        if self.left_out:
-            lines += told(self.skipped_by, self.left_out)
+        lines += told(self.left_out)
         lines += [f"  repaired: {visible(sentence)}" for sentence in self.repaired]
         lines += [f"  problem: {visible(problem)}" for problem in self.problems]
         lines += [f"  note: {visible(note)}" for note in self.notes]
@@ -102,7 +103,10 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     remaining = min(open_, max(base.wanted - base.ok - base.failed, 0)) if listing is None else 0
     missing = open_ - remaining
     if missing:
-        problems.append(f"{counted(missing, 'images have')} no row for the present version: run the same command again")
+        again = "run the same command again"
+        if listing is not None and EXCLUDED in base.skipped and EXCLUDED not in listing.skipped:
+            again = "name with --exclude what it left out"
+        problems.append(f"{counted(missing, 'images have')} no row for the present version: {again}")
     if strangers > 0:
         problems.append(f"{counted(strangers, 'rows belong')} to no image of the source: run the same command again")
     strays, notes = _strays(store, base, late)
@@ -119,7 +123,7 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
         problems=(*problems, *strays),
         notes=tuple(notes),
         skipped_by=skipped,
-        left_out=listing.left_out if listing is not None else {},
+        left_out=reasons.skipped(listing) if listing is not None else {},
     )
 
 

@@ -62,7 +62,7 @@ class Mapped:
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.white:
-            said.append(f"{USUAL} in the masks, which is all that is in them but 0, is the class {WHITE}")
+            said.append(f"{USUAL} is the class {WHITE}: the masks hold nothing else but 0")
         return said
 
     @property

@@ -20,7 +20,8 @@ from cvjobs.dataset.update import compare, subtract, unfolded
 from cvjobs.prediction import scheduler
 from cvjobs.prediction.context import Context
 from cvjobs.prediction.workers import start
-from cvjobs.sources.left_out import told
+from cvjobs.sources import reasons
+from cvjobs.sources.left_out import NamedCount, told
 from cvjobs.storage.store import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
@@ -46,7 +47,7 @@ class Forecast:
     model: str
     exit_code: int = 0
     skipped_by: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, NamedCount] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
@@ -54,7 +55,7 @@ class Forecast:
 
     def __str__(self) -> str:
         head = f"{self.listed:,} listed: {self.todo:,} to compute, {self.reused:,} up to date, {self.skipped:,} skipped"
-        head = "\n".join([head, *told(self.skipped_by, self.left_out)])
+        head = "\n".join([head, *told(self.left_out)])
         if not self.todo:
             return f"{head}\nnothing to do, nothing was written"
         free = "" if "://" in self.out else f" ({size(shutil.disk_usage(_existing(self.out)).free)} free)"
@@ -95,7 +96,7 @@ def run(context: Context, base: Snapshot) -> Forecast:
         out=store.place,
         model=context.resolved.title,
         skipped_by=context.listing.skipped,
-        left_out=context.listing.left_out,
+        left_out=reasons.skipped(context.listing),
     )
 
 

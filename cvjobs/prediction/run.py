@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
+from cvjobs.common.paths import path_bytes
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
@@ -35,6 +36,8 @@ from cvjobs.prediction.report.run_page import Run
 from cvjobs.prediction.report.speed import Speed
 from cvjobs.prediction.summary import Summary, exit_code
 from cvjobs.prediction.workers import in_process, ray_actors, start
+from cvjobs.sources import reasons
+from cvjobs.sources.left_out import EXAMPLES, LeftOut
 from cvjobs.sources.listing import list_source, nothing_found
 from cvjobs.sources.rows import IMAGES, Listing
 from cvjobs.storage.storage_options import parse_options
@@ -252,10 +255,11 @@ class _Watcher:
 def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
     skipped = sum(context.listing.skipped.values())
     remaining = min(todo.left, base.wanted - base.ok - base.failed)
-    codes: dict[str, int] = {}
-    for table in SnapshotReader(store=context.store, snapshot=base).errors(["code"]):
+    failed = LeftOut()
+    for table in SnapshotReader(store=context.store, snapshot=base).errors(["code", "path"]):
         for entry in table["code"].value_counts().to_pylist():
-            codes[entry["values"]] = codes.get(entry["values"], 0) + entry["counts"]
+            own = table.filter(pc.equal(table["code"], entry["values"]))["path"]
+            failed.extend(entry["values"], entry["counts"], map(path_bytes, own.slice(0, EXAMPLES).to_pylist()))
     return Summary(
         listed=base.wanted + skipped,
         ok=base.ok,
@@ -275,8 +279,9 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
             context.options.max_error_rate,
         ),
         model=context.resolved.title,
-        failures=codes,
+        failures=dict(failed.counts),
+        first_failed=reasons.named(failed.counts, failed.names()),
         skipped_by=context.listing.skipped,
-        left_out=context.listing.left_out,
+        left_out=reasons.skipped(context.listing),
         report=f"{context.store.place}/{schema.REPORT}",
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvjobs.common.failures import CODES
 from cvjobs.common.formatting import counted
-from cvjobs.sources.left_out import told
+from cvjobs.sources.left_out import NamedCount, told, told_failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +15,8 @@ class Summary:
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
     ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
-    ``skipped_by`` counts what the listing left out by reason, and ``left_out`` has the first names of each.
+    ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
+    ``left_out`` have the first names of each, too.
     """
 
     listed: int
@@ -34,8 +33,9 @@ class Summary:
     exit_code: int
     model: str = ""
     failures: dict[str, int] = field(default_factory=dict)
+    first_failed: dict[str, NamedCount] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, NamedCount] = field(default_factory=dict)
     report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,9 +50,7 @@ class Summary:
             f"{self.computed:,} computed, {self.reused:,} reused, {self.seconds:,.1f} s"
             + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
         ]
-        for code, count in Counter(self.failures).most_common():
-            lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy}")
-        lines += told(self.skipped_by, self.left_out)
+        lines += [*told_failed(self.first_failed), *told(self.left_out)]
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )

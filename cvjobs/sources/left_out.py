@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import TypedDict
 
+from cvjobs.common.failures import CODES
 from cvjobs.common.formatting import shortened, visible
 from cvjobs.common.paths import path_text
 
 EXAMPLES = 5  # names of each reason
+FAILED = 3  # names of each code on a terminal
 REASONS = 8  # in the text, the most frequent ones first; all of them in the JSON and on the page
+
+
+class NamedCount(TypedDict):
+    """How many there are for one reason, and the names of the first; as JSON has it."""
+
+    count: int
+    first: list[str]
 
 
 class LeftOut:
@@ -42,24 +52,33 @@ class LeftOut:
         return {reason: tuple(sorted(map(path_text, names))) for reason, names in self._names.items()}
 
 
-def told(skipped: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> list[str]:
+def told(left_out: Mapping[str, NamedCount]) -> list[str]:
     """Return what was left out as lines for a terminal, of the most frequent reasons."""
-    ordered = Counter(skipped).most_common()
-    lines = [f"  skipped {count:,}  {visible(why)}{_named(count, first.get(why, ()))}" for why, count in ordered]
-    if rest := sum(count for _, count in ordered[REASONS:]):
+    ordered = sorted(left_out.items(), key=lambda item: -item[1]["count"])
+    lines = [f"  skipped {own['count']:,}  {visible(why)}{_named(own)}" for why, own in ordered]
+    if rest := sum(own["count"] for _, own in ordered[REASONS:]):
         lines[REASONS:] = [f"  skipped {rest:,}  of {len(ordered) - REASONS:,} other kinds"]
     return lines
 
 
-def rows(skipped: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> list[tuple[str, int, str]]:
+def told_failed(failed: Mapping[str, NamedCount]) -> list[str]:
+    """Return what failed as lines for a terminal, by code, with what to do."""
+    return [
+        f"  failed {own['count']:,}  {code}: {CODES[code].remedy} ({first_names(own['count'], own['first'][:FAILED])})"
+        for code, own in failed.items()
+    ]
+
+
+def rows(left_out: Mapping[str, NamedCount]) -> list[tuple[str, int, str]]:
     """Return (reason, count, first names) for the table of a page, most frequent first."""
-    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    return [(why, count, _listed(count, first.get(why, ()))) for why, count in ordered]
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1]["count"], item[0]))
+    return [(why, own["count"], first_names(own["count"], own["first"])) for why, own in ordered]
 
 
-def _named(count: int, names: Sequence[str]) -> str:
-    return f": {_listed(count, names)}" if names else ""
-
-
-def _listed(count: int, names: Sequence[str]) -> str:
+def first_names(count: int, names: Sequence[str]) -> str:
+    """Return names as text, the first of ``count``: ``a.jpg, b.jpg, …``."""
     return ", ".join(map(shortened, names)) + (", …" if names and count > len(names) else "")
+
+
+def _named(own: NamedCount) -> str:
+    return f": {first_names(own['count'], own['first'])}" if own["first"] else ""

@@ -47,6 +47,7 @@ def list_source(
     confine: bool = False,
     exclude: Sequence[str] = (),
     links: bool = False,
+    carried: bool = True,
     rules: int = newest.LISTING,
     on_progress: Callable[[int], None] | None = None,
 ) -> Listing:
@@ -55,7 +56,8 @@ def list_source(
     Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
     ``options`` are those of ``--storage-option``; with ``confine`` entries that lead out of the source's folder or
     bucket, or to an address that is not public, are refused; ``exclude`` are the patterns of ``Exclusion``; with
-    ``links`` those to folders are followed; ``rules`` is the version of the rules of what counts. ``on_progress`` is
+    ``links`` those to folders are followed; unless ``carried``, the columns of a list go into no results, and may have
+    their names; ``rules`` is the version of the rules of what counts. ``on_progress`` is
     told the number of images found so far, after each folder and each 50,000 images. Raises WrongUse for a source that
     is not there, cannot be read or is no source, and for a pattern without a meaning. A bad entry never raises: it is a
     row of ``failures``.
@@ -65,6 +67,7 @@ def list_source(
         confine=confine,
         exclusion=Exclusion(exclude) if exclude else None,
         links=links and rules > newest.FIRST,
+        carried=carried,
         hiding=Hiding(rules),
         on_progress=on_progress or (lambda _: None),
     )
@@ -79,6 +82,7 @@ class _Manner:
     confine: bool
     exclusion: Exclusion | None
     links: bool
+    carried: bool
     hiding: Hiding
     on_progress: Callable[[int], None]
 
@@ -247,6 +251,7 @@ def _list(name: bytes, file: bytes, remote: Remote, manner: _Manner) -> Listing:
         rules=manner.hiding.rules,
         exclusion=manner.exclusion,
         confinement=Confinement(base) if manner.confine else None,
+        carried=manner.carried,
     )
     return Listing(
         source=path_text(name),

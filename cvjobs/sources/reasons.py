@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
 
 from cvjobs.common.formatting import shortened
-from cvjobs.sources.left_out import EXAMPLES
+from cvjobs.sources.left_out import EXAMPLES, NamedCount, first_names
 from cvjobs.sources.rows import Listing
 
 SHOWN = 3
@@ -14,21 +13,15 @@ REASONS = 8
 FOLLOWED = "links to folders, which were followed"
 
 
-class NamedCount(TypedDict):
-    """How many there are for one reason, and the names of the first; as JSON has it."""
-
-    count: int
-    first: list[str]
-
-
 def skipped(listing: Listing) -> dict[str, NamedCount]:
     """Return what was no image, by reason; the most frequent first."""
+    return named(listing.skipped, listing.left_out)
+
+
+def named(counts: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> dict[str, NamedCount]:
+    """Return counts with the first names of each, the most frequent first."""
     return _sorted(
-        {
-            why: NamedCount(count=count, first=list(listing.left_out.get(why, ())))
-            for why, count in listing.skipped.items()
-            if count
-        }
+        {why: NamedCount(count=count, first=list(first.get(why, ()))) for why, count in counts.items() if count}
     )
 
 
@@ -74,8 +67,7 @@ def counted(own: NamedCount) -> str:
 def _names(own: NamedCount) -> str:
     if not own["first"]:
         return ""
-    more = ", ..." if own["count"] > SHOWN else ""
-    return f" ({', '.join(map(shortened, own['first'][:SHOWN]))}{more})"
+    return f" ({first_names(own['count'], own['first'][:SHOWN])})"
 
 
 def _sorted(found: Mapping[str, NamedCount]) -> dict[str, NamedCount]:

@@ -98,7 +98,7 @@ class TrainingSummary:
         lines = [
             f"{counts}; {counted(self.classes, 'classes')}{inherited}" if self.classes else counts,
             *([f"  {', '.join(notes)}"] if notes else []),
-            *(f"  {visible(line)}" for line in omissions.lines(self.left_out)),
+            *map(visible, omissions.lines(self.left_out)),
             f"{self.metric_name} {self.figure(self.metric)} in epoch {self.best_epoch} of {self.epochs}{ended}"
             f", val loss {self.val_loss:.4f}{test}",
             "up to date: nothing to train"

@@ -227,16 +227,24 @@ def test_tables_that_make_no_sense_are_one_sentence(tmp_path: Path, name: str, c
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("column", [["cat", None], ["cat", " "], [1.0, float("nan")]])
+def test_rows_without_a_label_are_left_out_and_said(tmp_path: Path, column: list[Any]) -> None:
+    pq.write_table(pa.table({"path": ["1.jpg", "2.jpg"], "label": pa.array(column)}), tmp_path / "truth.parquet")
+    truth = ground_truth_open.read(str(tmp_path / "truth.parquet"), "classify")
+    assert isinstance(truth, LabelTruth)
+    assert list(truth.names) == ["1.jpg"]
+    assert truth.left_out == {"without a label": {"count": 1, "first": ["2.jpg"]}}
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        (pa.array(["cat", None]), "truth.parquet, line 2 has no label"),
-        (pa.array([1.0, float("nan")]), "truth.parquet, line 2 has no label"),
+        (pa.array([None, " "]), "truth.parquet, line 1 has no label, nor has another one"),
         (pa.array([["cat"], ["cat", "dog"]]), "truth.parquet, line 2 has several labels"),
         (pa.array([{"a": 1}, {"a": 2}]), "truth.parquet, line 1 has several labels"),
     ],
 )
-def test_cells_that_are_no_label_are_one_sentence(tmp_path: Path, column: pa.Array, said: str) -> None:
+def test_cells_that_make_no_label_are_one_sentence(tmp_path: Path, column: pa.Array, said: str) -> None:
     pq.write_table(pa.table({"path": ["1.jpg", "2.jpg"], "label": column}), tmp_path / "truth.parquet")
     with pytest.raises(WrongUse) as error:
         ground_truth_open.read(str(tmp_path / "truth.parquet"), "classify")

@@ -87,7 +87,7 @@ def test_whether_white_is_a_class_is_asked(tmp_path: Path) -> None:
     blind = cvjobs.eval(str(given), str(truth), void="none")
     assert blind.metrics["mIoU"] < 0.4
     assert blind.about == "2 images, 2 with predictions, 0% of the pixels ignored"
-    assert "255 in the masks, which is all that is in them but 0, is the class 1" in blind.notes
+    assert "255 is the class 1: the masks hold nothing else but 0" in blind.notes
     assert [(c["name"], c["IoU"]) for c in blind.classes][1] == ("person", 0.0)
     seeing = cvjobs.eval(str(made(tmp_path / "seeing", RIGHT)), str(truth), void="none")
     assert seeing.metrics["mIoU"] == 1.0

@@ -31,11 +31,11 @@ def source(tmp_path: Path) -> Path:
 
 SKIPPED = {".txt": 2, "system": 2, "hidden": 1, "folder link": 1, "output of cvjobs": 1}
 FIRST = {
-    ".txt": ["notes.txt", "raw/b\x1b[1m.txt"],
-    "system": ["@eaDir", "Thumbs.db"],
-    "hidden": [".DS_Store"],
-    "folder link": ["linked"],
-    "output of cvjobs": ["out"],
+    ".txt": {"count": 2, "first": ["notes.txt", "raw/b\x1b[1m.txt"]},
+    "system": {"count": 2, "first": ["@eaDir", "Thumbs.db"]},
+    "hidden": {"count": 1, "first": [".DS_Store"]},
+    "folder link": {"count": 1, "first": ["linked"]},
+    "output of cvjobs": {"count": 1, "first": ["out"]},
 }
 LINES = [
     "  skipped 2  .txt: notes.txt, raw/b\\x1b[1m.txt",
@@ -97,15 +97,19 @@ def test_what_is_excluded_counts_as_deleted(source: Path, tmp_path: Path) -> Non
     embed(source, out)
     before = rows(out)
     refused = sentence(embed(source, out, "--exclude", "raw"), 2)
-    assert "2 of the 6 images that" in refused
-    assert "--allow-deletions" in refused
+    assert refused == (
+        f"2 of the 6 images that {out} knows are gone from the source or excluded (raw/c.png, raw/d.png): check that "
+        "it is the whole source and what --exclude names, or pass --allow-deletions to drop their rows."
+    )
     assert rows(out).equals(before)
     fewer = said(embed(source, out, "--exclude", "e.p*", "--json"))
-    assert (fewer["ok"], fewer["computed"], fewer["left_out"]["excluded"]) == (5, 0, ["e.png"])
+    assert (fewer["ok"], fewer["computed"], fewer["left_out"]["excluded"]["first"]) == (5, 0, ["e.png"])
     dropped = said(embed(source, out, "--exclude", "raw/*", "--exclude", "e.png", "--allow-deletions", "--json"))
     assert (dropped["ok"], dropped["computed"], dropped["skipped_by"]["excluded"]) == (3, 0, 4)
     assert rows(out)["path"].to_pylist() == ["a.png", "b.png", "f.png"]
-    assert verify(out, source).code == 4
+    checked = verify(out, source)
+    assert checked.code == 4
+    assert "3 images have no row for the present version: name with --exclude what it left out" in checked.out
     assert here("verify", out, "--source", source, "--exclude", "raw/*", "--exclude", "e.png").code == 0
     assert "name them with --source" in sentence(here("verify", out, "--exclude", "raw"), 2)
 
@@ -116,7 +120,7 @@ def test_patterns_are_a_list_in_cvjobs_yaml(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "cvjobs.yaml").write_text(
         "embed: {source: source, out: out, model: thumbnail/4, exclude: [raw, 'e.*']}\n"
     )
-    assert said(here("embed", "--json"))["left_out"]["excluded"] == ["e.png", "raw"]
+    assert said(here("embed", "--json"))["left_out"]["excluded"]["first"] == ["e.png", "raw"]
 
 
 def test_an_output_of_before_goes_on_by_its_own_rules(source: Path, tmp_path: Path) -> None:
@@ -136,4 +140,4 @@ def test_an_output_of_before_goes_on_by_its_own_rules(source: Path, tmp_path: Pa
     assert verify(out, source).code == 0
     anew = said(embed(source, out, "--overwrite", "--allow-deletions", "--json"))
     assert set(rows(out)["path"].to_pylist()) == {*NAMES, "_DSC0002.png"}
-    assert anew["left_out"]["output of cvjobs"] == ["out"]
+    assert anew["left_out"]["output of cvjobs"]["first"] == ["out"]

@@ -10,6 +10,7 @@ from trees import failed, paths, touch
 
 from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
+from cvjobs.sources import reasons
 from cvjobs.sources import rows as listing_rows
 from cvjobs.sources.left_out import EXAMPLES, told
 from cvjobs.sources.left_out import rows as page_rows
@@ -144,14 +145,17 @@ def test_of_many_only_the_first_names_are_kept(tmp_path: Path) -> None:
 
 def test_what_is_left_out_in_words() -> None:
     names = {".txt": ("a.txt", "b\x1b.txt"), "hidden": (".x",)}
-    assert told({"hidden": 1, ".txt": 7}, names) == [
+    assert told(reasons.named({"hidden": 1, ".txt": 7}, names)) == [
         "  skipped 7  .txt: a.txt, b\\x1b.txt, …",
         "  skipped 1  hidden: .x",
     ]
-    assert told({}, {}) == []
-    lines = told({f".{i}": i for i in range(1, 12)}, {})
+    assert told({}) == []
+    lines = told(reasons.named({f".{i}": i for i in range(1, 12)}, {}))
     assert (len(lines), lines[-1]) == (9, "  skipped 6  of 3 other kinds")
-    assert page_rows({"hidden": 1, ".txt": 7}, names) == [(".txt", 7, "a.txt, b\\x1b.txt, …"), ("hidden", 1, ".x")]
+    assert page_rows(reasons.named({"hidden": 1, ".txt": 7}, names)) == [
+        (".txt", 7, "a.txt, b\\x1b.txt, …"),
+        ("hidden", 1, ".x"),
+    ]
 
 
 PATTERNS = [

@@ -19,6 +19,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import visible
 from cvjobs.common.paths import image_id, path_bytes
 from cvjobs.dataset import snapshot_reader
+from cvjobs.sources import reasons
 from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources.left_out import EXAMPLES, told
 from cvjobs.sources.listing import list_source, nothing_found, open_path
@@ -39,7 +40,7 @@ def sound(listing: Listing) -> None:
     assert listing.left_out.keys() == listing.skipped.keys()
     for reason, names in listing.left_out.items():
         assert 0 < len(names) == min(listing.skipped[reason], EXAMPLES)
-    assert all(line == visible(line) for line in told(listing.skipped, listing.left_out))
+    assert all(line == visible(line) for line in told(reasons.skipped(listing)))
     if not listing.images.num_rows:
         assert is_sentence(visible(nothing_found(listing)))
 

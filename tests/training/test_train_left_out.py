@@ -36,7 +36,7 @@ def test_a_list_of_which_half_does_not_exist_is_refused(tmp_path: Path) -> None:
     source, run = half_gone(tmp_path / "data"), tmp_path / "run"
     said = sentence(here("train", source, "-o", run, *WORDS), 3)
     assert (
-        f"30 of 54 images of {source} failed (30 list_vanished (blue/050.png, blue/051.png, blue/052.png, ...))" in said
+        f"30 of 54 images of {source} failed (30 list_vanished (blue/050.png, blue/051.png, blue/052.png, …))" in said
     )
     assert "--max-error-rate allows 5: correct the data, or raise --max-error-rate" in said
     assert not run.exists() or not list(run.iterdir())
@@ -49,9 +49,10 @@ def test_a_list_of_which_half_does_not_exist_is_refused(tmp_path: Path) -> None:
     errors = pd.read_parquet(run / "errors.parquet")
     assert len(errors) == 30
     assert set(errors["code"]) == {"list_vanished"}
-    assert "Failed 30 list_vanished (blue/050.png, " in (run / "report.html").read_text()
+    assert "Failed 30  list_vanished: the entry or link target does not exist" in (run / "report.html").read_text()
     again = here("train", source, "-o", run, *WORDS, "--max-error-rate", "0.6")
-    assert "failed 30 list_vanished (blue/050.png, blue/051.png, blue/052.png, ...)" in again.out
+    assert "  failed 30  list_vanished: " in again.out
+    assert " (blue/050.png, blue/051.png, blue/052.png, …)" in again.out
     assert here("train", source, "-o", run, *WORDS).code == 0, "a run that has ended has nothing to refuse"
 
 
@@ -83,7 +84,7 @@ def test_images_that_cannot_be_decoded_count_and_the_folder_is_free_afterwards(t
         (source / "red" / f"bad{number}.png").unlink()
     ended = here("train", source, "-o", run, *WORDS)
     assert ended.code == 0, ended
-    assert "failed 1 not_an_image (red/bad3.png)" in ended.out
+    assert "failed 1  not_an_image: the content is no image: remove or replace the file (red/bad3.png)" in ended.out
 
 
 @pytest.mark.slow
@@ -98,8 +99,8 @@ def test_what_the_listing_left_out_is_said(tmp_path: Path) -> None:
     ended = here("train", source, "-o", run, *WORDS)
     assert ended.code == 0, ended
     lines = (
-        "skipped 1 .txt (red/notes.txt)",
-        "without a label or split: 1 (loose.png)",
+        "skipped 1  .txt: red/notes.txt",
+        "images without a label or split: 1 (loose.png)",
         "links to folders, which were followed: 1 (red)",
         "labels in another spelling of a class: 1 (Blue: blue)",
     )

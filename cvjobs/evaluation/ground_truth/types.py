@@ -9,7 +9,7 @@ from pathlib import Path
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics.objects import Id, Truths
-from cvjobs.sources.reasons import NamedCount
+from cvjobs.sources.left_out import NamedCount
 
 
 class BadTruth(WrongUse):

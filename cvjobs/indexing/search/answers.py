@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.common.failures import CODES
 from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
 from cvjobs.indexing.search.output import AnswerFolder
 from cvjobs.indexing.search.queries import NEIGHBOURS, QuerySample
-from cvjobs.sources.left_out import told
+from cvjobs.sources import reasons
+from cvjobs.sources.left_out import NamedCount, told, told_failed
 from cvjobs.storage.store import Store
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Neighbours(Answer):
     failures: dict[str, int]
     failed_images: list[dict[str, str]]
     skipped_by: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, NamedCount] = field(default_factory=dict)
     queries_per_second: float
     exit_code: int
     sample: QuerySample = field(repr=False, compare=False)
@@ -102,11 +102,8 @@ class Neighbours(Answer):
             least = "" if self.min_score is None else f" of at least {self.min_score:g}"
             alone = self.queries - self.answered
             lines.append(f"  no neighbour{least} for {counted(alone, 'queries')}")
-        for code, count in self.failures.items():
-            named = [image["path"] for image in self.failed_images if image["code"] == code][:3]
-            more = f" and {count - len(named):,} more" if count > len(named) else ""
-            lines.append(f"  failed {count:,}  {code}: {CODES[code].remedy} ({', '.join(named)}{more})")
-        lines += told(self.skipped_by, self.left_out)
+        first = {code: [at["path"] for at in self.failed_images if at["code"] == code] for code in self.failures}
+        lines += [*told_failed(reasons.named(self.failures, first)), *told(self.left_out)]
         return "\n".join(lines + self._places())
 
 

@@ -23,6 +23,7 @@ from cvjobs.prediction.context import Resolved
 from cvjobs.prediction.model_choice import ModelRecord
 from cvjobs.prediction.summary import Summary
 from cvjobs.prediction.tasks.embed import EmbedRequest
+from cvjobs.sources.left_out import NamedCount
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
@@ -42,7 +43,7 @@ class Asked:
     failures: dict[str, int] = field(default_factory=dict)
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped_by: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, NamedCount] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

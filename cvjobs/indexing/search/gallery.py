@@ -55,7 +55,7 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
         }
         for path, image, (rows, found) in zip(keys["path"].to_pylist(), asked, shown, strict=True)
     ]
-    skipped = left_out_rows(answer.skipped_by, answer.left_out)
+    skipped = left_out_rows(answer.left_out)
     return render.render("query.html", answer=answer, queries=queries, across=across, skipped=skipped)
 
 

@@ -57,8 +57,9 @@ def leave(store: Store, pipeline: Pipeline, night: Night, earlier: list[Night]) 
 
 
 def total(night: Night, key: str) -> float:
-    """Return the sum of a count over the steps of a night."""
-    found = [work.summary.get(key, 0) for work in night.steps if work.status == "done"]
+    """Return the sum of a count over the steps of a night; `verify` counts again what others made."""
+    made = [work for work in night.steps if work.status == "done" and work.command != "verify"]
+    found = [work.summary.get(key, 0) for work in made]
     return sum(value for value in found if isinstance(value, (int, float)))
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from cvjobs.clusters.jobs_api.runtime import NIGHT
 from cvjobs.common import control_groups
 from cvjobs.common.errors import CvjobsError
-from cvjobs.common.formatting import size, visible_lines
+from cvjobs.common.formatting import counted, size, visible_lines
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
@@ -103,8 +103,19 @@ def _ended(code: int, log: Path, answer: Path | None, short: bool) -> Ended:
         return Ended(code=1, reason=killed(short), summary=summary)
     if code < 0:
         return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
-    reason = (_sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) if code else ""
+    reason = (_sentence(log) or _failed(code, summary) or _REASONS.get(code, f"it ended with exit code {code}")) * (
+        code != 0
+    )
     return Ended(code=code, reason=reason, summary=summary)
+
+
+def _failed(code: int, summary: dict[str, Any]) -> str:
+    """Return how many images of a batch job failed where there were too many, and why; empty where it does not say."""
+    ok, failed, codes = (summary.get(name) for name in ("ok", "failed", "failures"))
+    if code != 3 or not isinstance(ok, int) or not isinstance(failed, int) or not isinstance(codes, dict):
+        return ""
+    why = ", ".join(f"{count:,} {name}" for name, count in codes.items())
+    return f"{failed:,} of {counted(ok + failed, 'images')} failed ({why}), and --max-error-rate allows fewer"
 
 
 def killed(short: bool) -> str:

@@ -102,7 +102,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "bound": bound(run.pace, context.resolved.device),
         "reasons": reasons,
         "pictures": _pictures(context, reasons),
-        "skipped": left_out_rows(summary.skipped_by, summary.left_out),
+        "skipped": left_out_rows(summary.left_out),
         "previous": previous,
         "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],

@@ -48,7 +48,7 @@ class Survey:
     @property
     def notes(self) -> list[str]:
         """What was left out by reason, and what else is to be said of the images."""
-        return omissions.lines(self.left_out)
+        return [line.strip() for line in omissions.lines(self.left_out)]
 
     @property
     def contradictions(self) -> list[Double]:

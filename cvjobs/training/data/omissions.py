@@ -8,8 +8,7 @@ from typing import Any
 from cvjobs.common.errors import TooManyFailed
 from cvjobs.common.formatting import shortened
 from cvjobs.sources import reasons
-from cvjobs.sources.left_out import EXAMPLES
-from cvjobs.sources.reasons import NamedCount
+from cvjobs.sources.left_out import EXAMPLES, NamedCount, told, told_failed
 from cvjobs.training.data.labels import LabelledImages
 
 Failure = tuple[str, str]
@@ -17,8 +16,8 @@ Failure = tuple[str, str]
 
 
 _KINDS = {
-    "unlabelled": "without a label or split",
-    "unsplit": "of no split",
+    "unlabelled": "images without a label or split",
+    "unsplit": "images of no split",
     "followed": reasons.FOLLOWED,
     "respelt": "labels in another spelling of a class",
 }
@@ -52,9 +51,11 @@ def _counted(count: int, names: Sequence[str]) -> NamedCount | None:
 
 
 def lines(left_out: Mapping[str, Any]) -> list[str]:
-    """Return a line on each kind of a record."""
-    found = [f"{name} {reasons.words(left_out[name])}" for name in ("failed", "skipped") if left_out.get(name)]
-    return found + [f"{what}: {reasons.counted(left_out[name])}" for name, what in _KINDS.items() if left_out.get(name)]
+    """Return the lines of a record for a terminal."""
+    found = [*told_failed(left_out.get("failed", {})), *told(left_out.get("skipped", {}))]
+    return found + [
+        f"  {what}: {reasons.counted(left_out[name])}" for name, what in _KINDS.items() if left_out.get(name)
+    ]
 
 
 def check(labelled: LabelledImages, failures: Sequence[Failure], most: float) -> None:
