@@ -100,6 +100,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         confine=request.confine,
         exclude=request.exclude,
         links=True,
+        columns=("label", "labels", "split"),
         rules=then.listing,
     )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
