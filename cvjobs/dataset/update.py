@@ -99,7 +99,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _brief(value: Any, length: int = 80) -> str:
-    text = "unset" if value is None else str(value)
+    text = "not given" if value is None else str(value)
     return text if len(text) <= length else f"{text[:length]}…"
 
 

@@ -212,7 +212,8 @@ def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int)
             return Decoded(fitted, size[1], size[0], page.frames, unsaid_bits=unsaid)
         with _open(content, format_) as image:
             _check_size(image.width, image.height, max_pixels)
-            frames = int(getattr(image, "n_frames", 1))
+            many = tiff.pages(content) if format_ == "TIFF" and not _first(transform) else None
+            frames = many or int(getattr(image, "n_frames", 1))
             full = _draft(image, transform.target)
             hidden = not _first(transform) and _exif_is_late(image)
             found = None if full or hidden else _native_pixels(content, image, frames, transform)
@@ -272,8 +273,10 @@ def _open(content: bytes, format_: str) -> Image.Image:
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+    if width * height > max_pixels:
         raise Undecodable("too_many_pixels", f"{width} x {height} pixels are more than {max_pixels:,} (--max-pixels)")
+    if max(width, height) > MAX_SIDE:
+        raise Undecodable("too_many_pixels", f"{width} x {height} pixels: a side may have at most {MAX_SIDE:,}")
     if width < 1 or height < 1:
         raise Undecodable("corrupt", f"the header claims {width} x {height} pixels")
 

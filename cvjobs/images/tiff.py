@@ -36,6 +36,7 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ASSOCIATED, _STRAIGHT = 1, 2
 _MARGIN = 64 << 20  # bytes that the tiles of a picture may have beside it
 _CHANNELS = 64
+_MANY = 256  # pages that Pillow does not count in a moment
 _ROWS_AT_ONCE = 1 << 22  # bits that are taken apart
 _OME_BITS = re.compile(r'\bSignificantBits="(\d{1,2})"')
 _UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
@@ -56,6 +57,18 @@ def opened(content: bytes) -> Tiff | None:
         return found if found.ours else None
     except (SyntaxError, struct.error, KeyError, ValueError, TypeError, IndexError, OSError):
         return None
+
+
+def pages(content: bytes) -> int | None:
+    """Return how many pages a TIFF has, in time that grows with them; None where Pillow must say or is to refuse.
+
+    Pillow reads all tags of each page, and compares its place with those of all before.
+    """
+    if content[:4] not in (b"II*\0", b"MM\0*") or len(content) < 8:
+        return None
+    (first,) = struct.unpack_from("<I" if content[:2] == b"II" else ">I", content, 4)
+    found = list(_directories(content, first))
+    return len(found) if len(found) > _MANY else None
 
 
 class Tiff:

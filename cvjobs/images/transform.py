@@ -9,6 +9,8 @@ from cvjobs.common import fingerprint, rules
 
 Truncated = Literal["fail", "use"]
 
+ALL_BITS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
@@ -57,13 +59,14 @@ class Transform:
     def like(self, record: Any, bits: int | None = None) -> Transform:
         """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad.
 
-        Its ``bits`` are those that are given, else those of the record.
+        Its ``bits`` are those that are given, else those of the record; all 16 are what a record without any means.
         """
         try:
             then = Transform.load(record)
         except (TypeError, AttributeError):
             then = Transform(pixel_rules=rules.FIRST)
-        return replace(self, pixel_rules=then.pixel_rules, bits=bits or then.bits)
+        given = 0 if bits == ALL_BITS and not then.bits else bits
+        return replace(self, pixel_rules=then.pixel_rules, bits=given or then.bits)
 
     @property
     def target(self) -> int:

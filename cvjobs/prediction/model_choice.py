@@ -234,7 +234,9 @@ def resolve(
             precision = known.precision
     _check_memory(request.model)
     model: Model = request.find()
-    transform = model.transform.like(earlier.get("transform") if earlier else model.transform.record(), bits)
+    transform = replace(model.transform, bits=bits or model.transform.bits)
+    if earlier:
+        transform = model.transform.like(earlier.get("transform"), bits)
     record = ModelRecord(
         asked=request,
         device=device,

@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -47,7 +47,7 @@ def list_source(
     confine: bool = False,
     exclude: Sequence[str] = (),
     links: bool = False,
-    carried: bool = True,
+    columns: Collection[str] | None = None,
     rules: int = newest.LISTING,
     on_progress: Callable[[int], None] | None = None,
 ) -> Listing:
@@ -56,19 +56,18 @@ def list_source(
     Each of them may be on an object store (``s3://``, ``gs://``, ``az://``), a list and an image on a web server;
     ``options`` are those of ``--storage-option``; with ``confine`` entries that lead out of the source's folder or
     bucket, or to an address that is not public, are refused; ``exclude`` are the patterns of ``Exclusion``; with
-    ``links`` those to folders are followed; unless ``carried``, the columns of a list go into no results, and may have
-    their names; ``rules`` is the version of the rules of what counts. ``on_progress`` is
-    told the number of images found so far, after each folder and each 50,000 images. Raises WrongUse for a source that
-    is not there, cannot be read or is no source, and for a pattern without a meaning. A bad entry never raises: it is a
-    row of ``failures``.
+    ``links`` those to folders are followed; ``columns`` are those of a list that are wanted, None for all; ``rules`` is
+    the version of the rules of what counts. ``on_progress`` is told the number of images found so far, after each
+    folder and each 50,000 images. Raises WrongUse for a source that is not there, cannot be read or is no source, and
+    for a pattern without a meaning. A bad entry never raises: it is a row of ``failures``.
     """
     manner = _Manner(
         options=options or {},
         confine=confine,
         exclusion=Exclusion(exclude) if exclude else None,
         links=links and rules > newest.FIRST,
-        carried=carried,
         hiding=Hiding(rules),
+        columns=columns,
         on_progress=on_progress or (lambda _: None),
     )
     return replace(_found(source, manner), rules=rules)
@@ -82,8 +81,8 @@ class _Manner:
     confine: bool
     exclusion: Exclusion | None
     links: bool
-    carried: bool
     hiding: Hiding
+    columns: Collection[str] | None
     on_progress: Callable[[int], None]
 
 
@@ -110,6 +109,8 @@ def _found(source: str, manner: _Manner) -> Listing:
         raise WrongUse(f"{path_text(path)} is a {kind_of(mode)}: give a folder, a glob, an image or a list.")
     if suffix_of(path) in TEXTS + TABLES:
         return _list(path, path, remote, manner)
+    if suffix_of(path) == ".jsonl" and manner.hiding.rules > newest.FIRST:
+        raise WrongUse(f"{path_text(path)} is no list that is read here: write it as .csv, .tsv or .parquet.")
     started, status = time.time_ns(), os.stat(path)
     return _one(path, RemoteState(status.st_size, status.st_mtime_ns, ""), started, manner)
 
@@ -251,7 +252,7 @@ def _list(name: bytes, file: bytes, remote: Remote, manner: _Manner) -> Listing:
         rules=manner.hiding.rules,
         exclusion=manner.exclusion,
         confinement=Confinement(base) if manner.confine else None,
-        carried=manner.carried,
+        columns=manner.columns,
     )
     return Listing(
         source=path_text(name),

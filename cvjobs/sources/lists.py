@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import NamedTuple
@@ -67,12 +67,12 @@ def read_list(
     rules: int,
     exclusion: Exclusion | None = None,
     confinement: Confinement | None = None,
-    carried: bool = True,
+    columns: Collection[str] | None = None,
 ) -> ListEntries:
     """Look at every file that a list names and may name, the first time it is named.
 
-    ``name`` is the list's own name, ``file`` where it can be opened, ``rules`` the version of the rules of listing.
-    Columns named like those of results are refused where the others are ``carried`` into results, else left out.
+    ``name`` is the list's own name, ``file`` where it can be opened, ``rules`` the version of the rules of listing,
+    ``columns`` those beside the path that are wanted, None for all.
     Raises WrongUse for a list that cannot be read, has no path column, or names a URL of a kind that cannot be read.
     """
     suffix, place = suffix_of(name), path_text(name)
@@ -82,10 +82,12 @@ def read_list(
     seen, row = 0, 1
     try:
         with nullcontext(file) if suffix == ".parquet" else list_text.as_utf8(file, place) as plain:
-            if suffix in TEXTS:
-                schema, batches = pa.schema([]), _text(plain, rules)
-            else:
-                schema, batches = _table(plain, suffix, place, rules, carried)
+            opened = (
+                (pa.schema([]), _text(plain, rules))
+                if suffix in TEXTS
+                else _table(plain, suffix, place, rules, columns)
+            )
+            schema, batches = opened
             for entries in batches:
                 named = _wanted(entries, row, exclusion, left_out)
                 good, bad = _look(named, look(named.uris, base, remote, confinement), plain)
@@ -115,25 +117,28 @@ def _text(file: bytes, rules: int) -> Iterator[Entries]:
             yield Entries(batch, None)
 
 
-def _table(file: bytes, suffix: str, place: str, rules: int, carried: bool) -> tuple[pa.Schema, Iterator[Entries]]:
-    """Return the carried columns of a Parquet or CSV, and its rows."""
+def _table(
+    file: bytes, suffix: str, place: str, rules: int, wanted: Collection[str] | None
+) -> tuple[pa.Schema, Iterator[Entries]]:
+    """Return the carried columns of a Parquet or CSV, and its rows; by the first rules all columns are wanted."""
+    wanted = None if rules == versions.FIRST else wanted
     if suffix == ".parquet":
         with open(file, "rb") as opened:
             schema = pq.read_schema(opened).remove_metadata()
-        column = _path_column(place, schema, carried)
+        column = _path_column(place, schema, wanted)
         batches = _parquet(file)
     else:
         delimiter = "\t" if suffix == ".tsv" else ","
         names, has_rows = list_text.header(file, delimiter, place)
         # A CSV has no types. Kept as text, 007 stays 007 and the schema is the same every night.
         schema = pa.schema([(name, pa.string()) for name in names])
-        column = _path_column(place, schema, carried)
+        column = _path_column(place, schema, wanted)
         if rules > versions.FIRST:
             list_text.check_quotes(file, delimiter, names, column, place)
         batches = list_text.batches(file, delimiter, names, column, place) if has_rows else iter(())
-    others = [name for name in schema.names if name != column and (carried or name not in RESULT_COLUMNS)]
-    own = pa.schema([schema.field(name) for name in others])
-    return own, (_split(batch, column, others) for batch in batches)
+    own = [i for i, name in enumerate(schema.names) if name != column and (wanted is None or name in wanted)]
+    carried = pa.schema([schema.field(i) for i in own])
+    return carried, (_split(batch, column, own) for batch in batches)
 
 
 def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
@@ -141,7 +146,7 @@ def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
         yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, use_threads=False)
 
 
-def _path_column(place: str, schema: pa.Schema, carried: bool) -> str:
+def _path_column(place: str, schema: pa.Schema, wanted: Collection[str] | None) -> str:
     """Return the name of the path column; raise WrongUse for a table that cannot be used as a list."""
     names = schema.names
     column = next((name for name in PATH_COLUMNS if name in names), None)
@@ -151,8 +156,8 @@ def _path_column(place: str, schema: pa.Schema, carried: bool) -> str:
     kind = schema.field(names.index(column)).type
     if not is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         raise WrongUse(f"The column `{column}` of {place} is {kind}: make it a column of strings.")
-    own = RESULT_COLUMNS - {column} if carried else frozenset()
-    taken = sorted({name for name in names if names.count(name) > 1 or name in own})
+    used = names if wanted is None else [name for name in names if name == column or name in wanted]
+    taken = sorted({name for name in used if used.count(name) > 1 or (name != column and name in RESULT_COLUMNS)})
     if taken:
         raise WrongUse(f"The columns {_named(taken)} of {place} would be in the results twice: rename them.")
     return column
@@ -163,12 +168,12 @@ def _named(columns: list[str]) -> str:
     return f"{shown} and {len(columns) - NAMED:,} more" if len(columns) > NAMED else shown
 
 
-def _split(batch: pa.RecordBatch, column: str, others: list[str]) -> Entries:
-    """Part a batch of a table into its path column and others."""
+def _split(batch: pa.RecordBatch, column: str, own: list[int]) -> Entries:
+    """Part a batch of a table into its path column and the columns of these numbers."""
     paths = batch.column(column)
     if pa.types.is_dictionary(paths.type):
         paths = paths.dictionary_decode()
-    return Entries(paths.cast(pa.large_binary()).fill_null(b"").to_pylist(), batch.select(others))
+    return Entries(paths.cast(pa.large_binary()).fill_null(b"").to_pylist(), batch.select(own))
 
 
 def _wanted(entries: Entries, row: int, exclusion: Exclusion | None, left_out: LeftOut) -> Entries:

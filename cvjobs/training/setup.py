@@ -100,15 +100,16 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         confine=request.confine,
         exclude=request.exclude,
         links=True,
-        carried=False,
+        columns=("label", "labels", "split"),
         rules=then.listing,
     )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
     progress.say("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
-    transform = trainable.transform
-    transform = transform.like(earlier.get("transform") if earlier else transform.record(), request.bits)
+    transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
+    if earlier:
+        transform = trainable.transform.like(earlier.get("transform"), request.bits)
     trainable = replace(trainable, transform=replace(transform, truncated=request.truncated))
     subject = replace(subject, model=trainable.name)  # in full
     _check_sizes(request, trainable)

@@ -253,6 +253,25 @@ def test_pages_are_counted() -> None:
     assert shown(file.getvalue()).frames == 3
 
 
+def test_very_many_pages_are_counted_at_once() -> None:
+    """Stacks of microscopes have tens of thousands; Pillow takes minutes to count them."""
+    entries = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 4), (279, 16)]
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    count, size = 50_000, 6 + len(tags)
+    content = [b"II*\0", struct.pack("<I", 24), bytes(range(16))]
+    for page in range(count):
+        behind = 24 + size * (page + 1) if page < count - 1 else 24  # the last one leads to the first
+        content.append(struct.pack("<H", len(entries)) + tags + struct.pack("<I", behind))
+    found = shown(b"".join(content))
+    assert found.frames == count
+    assert found.pixels[..., 0].ravel().tolist() == list(range(16))
+
+
+def test_a_side_that_is_too_long_is_said() -> None:
+    with pytest.raises(Undecodable, match="1 x 70000 pixels: a side may have at most 65,535"):
+        shown(pnm(np.zeros((70_000, 1, 1), np.uint8), 255))
+
+
 def test_the_size_is_checked_first() -> None:
     with pytest.raises(Undecodable) as caught:
         decode(tiff(ramp(16, 3), RGB, bits=16), NATIVE, 24 * 40 - 1)

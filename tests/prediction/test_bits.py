@@ -44,12 +44,17 @@ def test_dark_images_are_named_and_bright_with_bits(scans: Path, tmp_path: Path)
     assert lights(out) == [16, 16, 255]
     refused = embed(scans, out, "--bits", "12")
     assert refused.code == 2
-    assert "bits" in refused.err
+    assert "bits not given there, 12 here" in refused.err
+    default = embed(scans, out, "--bits", "16", "--json")
+    assert (default.code, json.loads(default.out)["computed"]) == (0, 0), "all 16 are what was computed"
     assert embed(scans, out, "--bits", "12", "--overwrite").code == 0
     assert lights(out) == [255, 252, 255]
     again = embed(scans, out, "--json")
     assert (again.code, json.loads(again.out)["computed"], said(again)) == (0, 0, [])
     assert opened(out).snapshot.resolved["transform"]["bits"] == 12
+    assert embed(scans, out, "--bits", "16").code == 2
+    silent = embed(scans, tmp_path / "other", "--bits", "16")
+    assert (silent.code, said(silent)) == (0, []), "who says so is not asked"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from commands import here, sentence
 from training import CLASSES, SIDE, folder
 
 import cvjobs
-from cvjobs.common.errors import TooManyFailed
+from cvjobs.common.errors import TooManyFailed, WrongUse
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts, identity
@@ -122,3 +122,30 @@ def test_which_share_may_fail(tmp_path: Path) -> None:
         omissions.check(labelled, failures, 0.54)
     with pytest.raises(TooManyFailed, match="1 of 54 images"):
         omissions.check(labelled, failures[:1], 0.0)
+
+
+def test_a_list_needs_no_other_columns(tmp_path: Path) -> None:
+    """Those that results have, twice or of any type: an export or the rows of `classify` are a list to train on."""
+    folder(tmp_path, 8)
+    names = [f"{name}/{number:03}.png" for name in CLASSES for number in range(8)]
+    table = {"path": names, "width": [8] * 24, "label": [name[:3] for name in names], "embedding": [None] * 24}
+    pd.DataFrame({**table, "top": [[{"label": "a"}]] * 24}).to_parquet(tmp_path / "list.parquet")
+    lines = ["path,width,height,label,score,label_2,score", *(f"{name},8,8,{name[:3]},0.5,x,0.1" for name in names)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    (tmp_path / "plain.csv").write_text("\n".join(["path,label", *(f"{name},{name[:3]}" for name in names)]))
+    wanted = ("label", "labels", "split")
+    found = {
+        name: labels.label(list_source(str(tmp_path / name), columns=wanted), 0.2)
+        for name in ("plain.csv", "list.csv", "list.parquet")
+    }
+    assert {own.classes for own in found.values()} == {("blu", "gre", "red")}
+    assert found["list.csv"].identity == found["plain.csv"].identity
+    with pytest.raises(WrongUse, match="twice: rename them"):
+        list_source(str(tmp_path / "list.csv"), columns=wanted, rules=1)
+
+
+def test_a_file_of_json_lines_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"path": "a.png"}\n')
+    with pytest.raises(WrongUse, match=r"labels\.jsonl is no list that is read here: write it as \.csv"):
+        list_source(str(tmp_path / "labels.jsonl"))
+    assert list_source(str(tmp_path / "labels.jsonl"), rules=1).images.num_rows == 1, "as outputs of before have it"
