@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fuzzing import Seeds
 from odd_labels import folders, respelt, table, text
 from predictions import output
@@ -77,3 +78,11 @@ def test_odd_tables_and_folders_of_a_truth(seeds: Seeds, tmp_path: Path) -> None
 
 def _top(random: np.random.Generator, known: list[str]) -> list[dict[str, object]]:
     return [{"label": str(name), "score": 0.5} for name in random.choice(known, 3, replace=False)]
+
+
+@pytest.mark.slow
+def test_a_label_for_each_image_is_one_sentence(tmp_path: Path) -> None:
+    """Names that were taken for labels: their matrix would take all memory there is."""
+    (tmp_path / "truth.csv").write_text("path,label\n" + "".join(f"{i}.png,label {i}\n" for i in range(50_001)))
+    with pytest.raises(WrongUse, match="has 50,001 classes, and at most 50,000 can be evaluated"):
+        cvjobs.eval(str(tmp_path / "truth.csv"), str(tmp_path / "truth.csv"), out=str(tmp_path / "out"))
