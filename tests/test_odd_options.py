@@ -65,6 +65,8 @@ def test_a_wrong_number_or_none_at_all_in_a_process(command: str, tmp_path: Path
         words.append(f"{odd_options.long(found[-1])}=nan")
     elif command in ("doctor", "models"):
         words.append("--json=nan")
+    elif command in ("cluster", "jobs"):  # which would do what they are told
+        words.append("--number=nan")
     ended = run(*words, cwd=tmp_path)
     assert ended.code in (1, 2), ended
     assert len(said(ended.err)) == 1, ended

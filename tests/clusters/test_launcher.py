@@ -70,7 +70,7 @@ class Machines:
         host.do("mount", "--bind", "/mnt/ray", ray)
         host.do("mount", "-t", "tmpfs", "tmpfs", "/run")
         host.do("mkdir", "-p", "/run/sshd")
-        host.do("ip", "route", "add", "default", "via", self.client.address)  # Ray asks which way is out
+        host.do("ip", "route", "replace", "default", "via", self.client.address)  # Ray asks which way is out
         settings = folder / "sshd_config"
         settings.write_text(SSHD.format(home=home))
         sshd = shutil.which("sshd", path=SBIN) or "sshd"
