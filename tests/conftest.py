@@ -34,7 +34,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"seeds: {told}")
 
 
-@pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.faults(minutes=10))])
+@pytest.fixture(
+    params=[pytest.param("few", marks=pytest.mark.slow), pytest.param("many", marks=pytest.mark.faults(minutes=10))]
+)
 def seeds(request: pytest.FixtureRequest) -> fuzzing.Seeds:
     """What gives a test its seeds of odd inputs."""
     return fuzzing.seeds_of(request)
