@@ -19,9 +19,8 @@ from PIL import Image, ImageCms
 
 from cvjobs.images.bits import by_rows
 from cvjobs.images.colour_matrix import ColourMatrix
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
-
-Pixels = npt.NDArray[np.uint8]
 
 # Photos are made to be looked at: where a profile has tables of several intents, this one; a matrix has but one.
 INTENT = ImageCms.Intent.PERCEPTUAL

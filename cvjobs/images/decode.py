@@ -35,12 +35,12 @@ from PIL import (  # the plugins register their formats when imported; only thes
 
 from cvjobs.common import rules
 from cvjobs.images import colour_space, cut_pictures, image_samples, sizing, tiff
-from cvjobs.images.colour import Pixels as Pixels  # noqa: PLC0414 - what decoders return
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.first_picture.by_format import find, lighter
 from cvjobs.images.first_picture.layout import PROFILE, Layout
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
-from cvjobs.images.undecodable import Undecodable as Undecodable  # noqa: PLC0414 - and raise
+from cvjobs.images.undecodable import Undecodable
 
 Found = tuple[Pixels, int]  # and ``Decoded.unsaid_bits``
 

@@ -23,8 +23,9 @@ import numpy as np
 from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import JobFailed, LimitReached
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode import MAX_SIDE, Pixels
+from cvjobs.images.decode import MAX_SIDE
 from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
+from cvjobs.images.picture import Pixels
 from cvjobs.images.server_process import SHELF, ServerProcess
 from cvjobs.images.transform import Transform
 

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from cvjobs.images.decode import Decoded, Undecodable, prepare
+from cvjobs.images.decode import Decoded, prepare
 from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 ROOM = 3 << 30
 _DIE_WITH_PARENT = 1

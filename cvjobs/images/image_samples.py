@@ -15,7 +15,8 @@ from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin
 
 from cvjobs.images import colour_space, tiff
 from cvjobs.images.bits import used
-from cvjobs.images.colour import Pixels, of_cmyk, of_lab, shown
+from cvjobs.images.colour import of_cmyk, of_lab, shown
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 

@@ -9,9 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvjobs.common import rules
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
-
-Pixels = npt.NDArray[np.uint8]
 
 _LONG = 4  # times the crop: a resized side that is longer is only made where the crop is
 _SUPPORT = {"nearest": 1.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # pixels that a filter reaches

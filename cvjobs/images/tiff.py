@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
 from cvjobs.images.bits import eight_of, used
-from cvjobs.images.colour import Pixels, eight_bits, of_cmyk, of_lab, shown
+from cvjobs.images.colour import eight_bits, of_cmyk, of_lab, shown
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 

@@ -20,9 +20,8 @@ class Transform:
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
     of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
     image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
-    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a file does not
-    say, 0 for all. ``truncated`` tells whether a picture that is cut short is an error, or used as far as it can be
-    read.
+    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a file does not say, 0 for
+    all. ``truncated`` tells whether a picture that is cut short is an error, or used as far as it can be read.
     """
 
     size: tuple[int, int] | None = None

@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 
 from cvjobs.common import rules
 from cvjobs.images import colour, colour_space
-from cvjobs.images.decode import Pixels, decode
+from cvjobs.images.decode import decode
+from cvjobs.images.picture import Pixels
 from cvjobs.images.sizing import fit
 from cvjobs.images.transform import Transform
 

@@ -16,9 +16,10 @@ import pytest
 from odd_damage import chunk, encoded, picture, segment, turned
 from PIL import Image, PngImagePlugin
 
-from cvjobs.images.decode import Decoded, Undecodable, decode
+from cvjobs.images.decode import Decoded, decode
 from cvjobs.images.first_picture.by_format import find
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 NATIVE = Transform(fit="native")
 USED = Transform(fit="native", truncated="use")

@@ -17,9 +17,9 @@ from commands import TESTS
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.images import decode_worker
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import Children, Chunk, DecodeWorker, Fetched, Measured
 from cvjobs.images.ipc import KEPT, Memory
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 
 TRANSFORM = Transform(size=(4, 4), fit="exact")

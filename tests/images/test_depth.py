@@ -28,9 +28,10 @@ from PIL import Image
 
 from cvjobs.common import rules
 from cvjobs.images import decode as decoding
-from cvjobs.images.decode import Decoded, Undecodable, decode
+from cvjobs.images.decode import Decoded, decode
 from cvjobs.images.depth import DarkImages
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 NATIVE = Transform(fit="native")
 Tags = dict[int, tuple[str, Sequence[Any]]]

@@ -16,9 +16,11 @@ from PIL import Image, ImageCms
 from torchvision.transforms import v2
 
 from cvjobs.common.failures import CODES
-from cvjobs.images.decode import Decoded, Pixels, Undecodable, decode
+from cvjobs.images.decode import Decoded, decode
+from cvjobs.images.picture import Pixels
 from cvjobs.images.sizing import fit
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 HEIGHT, WIDTH = 32, 48
 AS_IS = Transform(size=(HEIGHT, WIDTH), fit="exact")

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DecoderServer, Measured
 from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Unreadable
 

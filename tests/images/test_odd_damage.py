@@ -12,8 +12,9 @@ import odd_damage
 from fuzzing import Seeds
 
 from cvjobs.common.failures import CODES
-from cvjobs.images.decode import Decoded, Undecodable, decode
+from cvjobs.images.decode import Decoded, decode
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 EACH = 40  # files of a seed
 LIMIT = 2_000_000

@@ -15,8 +15,9 @@ from fuzzing import Seeds
 from odd_pixels import odd_image
 
 from cvjobs.common import rules
-from cvjobs.images.decode import Decoded, Undecodable, decode, sniff
+from cvjobs.images.decode import Decoded, decode, sniff
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 BEFORE = TESTS / "data/before/pixels.zip"
 NATIVE = Transform(fit="native", pixel_rules=rules.FIRST)

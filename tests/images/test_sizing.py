@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from cvjobs.images import sizing
-from cvjobs.images.decode import Undecodable, decode
-from cvjobs.images.sizing import Pixels, fit
+from cvjobs.images.decode import decode
+from cvjobs.images.picture import Pixels
+from cvjobs.images.sizing import fit
 from cvjobs.images.transform import Transform
+from cvjobs.images.undecodable import Undecodable
 
 LIMIT = 80_000_000
 FIRST = 1

@@ -16,7 +16,8 @@ from PIL import Image
 
 import cvjobs
 from cvjobs.common.paths import image_id
-from cvjobs.images.decode import Undecodable, decode
+from cvjobs.images.decode import decode
+from cvjobs.images.undecodable import Undecodable
 from cvjobs.networks import registry
 
 COMPARED = ("image_id", "bytes", "modified", "content_hash", "width", "height", "frames", "embedding")

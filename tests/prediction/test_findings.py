@@ -26,8 +26,8 @@ from cvjobs.common.fingerprint import digest
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.changes import Plan
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.prediction import run as prediction_run
 from cvjobs.prediction.context import Context, Resolved

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cvjobs.images.decode import Pixels
+from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.networks.detection.nms import Architecture, kept, suppressed
 from cvjobs.networks.detection.settings import Rules

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvjobs.images.decode import Pixels
+from cvjobs.images.picture import Pixels
 from cvjobs.networks.detection.settings import Rules
 
 STRIDE = 32  # what torchvision pads sides to a multiple of

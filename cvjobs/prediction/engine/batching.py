@@ -10,8 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import Measured
+from cvjobs.images.picture import Pixels
 
 TRIALS = 2
 GAIN = 0.95

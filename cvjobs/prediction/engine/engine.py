@@ -17,9 +17,9 @@ from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
 from cvjobs.dataset import lock
 from cvjobs.dataset.parts import Author
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import DECODER, DecoderServer, Measured
 from cvjobs.images.loader import Decoding, Loader
+from cvjobs.images.picture import Pixels
 from cvjobs.prediction.engine import headroom
 from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize, Collector
 from cvjobs.prediction.engine.headroom import Headroom

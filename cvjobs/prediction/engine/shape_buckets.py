@@ -7,9 +7,8 @@ import threading
 import time
 from typing import Any
 
-from cvjobs.images.decode import Pixels
 from cvjobs.images.decode_worker import Measured
-from cvjobs.images.picture import Picture
+from cvjobs.images.picture import Picture, Pixels
 from cvjobs.prediction.engine.batching import Batch, BatchSize
 from cvjobs.prediction.engine.task import PictureStep
 

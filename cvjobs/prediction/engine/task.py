@@ -13,8 +13,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode import Pixels
-from cvjobs.images.picture import Picture
+from cvjobs.images.picture import Picture, Pixels
 from cvjobs.images.transform import Transform
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cvjobs.common.failures import Failure
 from cvjobs.dataset.schema import GUESS, SCHEMAS
-from cvjobs.images.decode import Pixels
+from cvjobs.images.picture import Pixels
 from cvjobs.networks import registry
 from cvjobs.networks.registry import Classifier, Network
 from cvjobs.prediction.engine.task import Columns

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode import Pixels
+from cvjobs.images.picture import Pixels
 from cvjobs.networks import registry
 from cvjobs.networks.registry import Embedder, Network
 from cvjobs.prediction.engine.task import Columns

@@ -46,8 +46,7 @@ class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
     ``unlabelled`` counts the images that have no label or belong to no split, ``unlabelled_first`` are the paths of the
-    first; ``respelt`` are the labels that are
-    another spelling of a class, as ``Cat: cat``.
+    first; ``respelt`` are the labels that are another spelling of a class, as ``Cat: cat``.
     """
 
     listing: Listing

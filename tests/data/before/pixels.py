@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from odd_pixels import odd_image, odd_photo, odd_png, odd_tiff, rgb_profile
 
-from cvjobs.images.decode import Undecodable, decode
+from cvjobs.images.decode import Undecodable, decode  # type: ignore[attr-defined]  # both there in that commit
 from cvjobs.images.transform import Transform
 
 TRANSFORMS = [Transform(fit="native", pixel_rules=1), Transform(size=(8, 8), resize=10, pixel_rules=1)]
