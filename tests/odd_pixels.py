@@ -1,12 +1,11 @@
 """Odd images: every format, mode, depth, byte order, profile and photometric interpretation, and what they show.
 
-``odd_image`` makes one by chance; ``tiff``, ``png`` and ``pnm`` write what Pillow cannot, from samples.
+``odd_image`` makes one by chance.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from icc_profiles import SPACES, by_little_cms, gray_profile, rgb_profile, table_profile
+from image_writers import (
+    ASSOCIATED,
+    BLACK_IS_ZERO,
+    CIELAB,
+    CMYK,
+    COLOURS,
+    MASK,
+    PALETTE,
+    RGB,
+    STRAIGHT,
+    WHITE_IS_ZERO,
+    YCBCR,
+    Samples,
+    chunk,
+    png,
+    pnm,
+    tiff,
+)
 from PIL import Image, ImageCms
-
-Samples = npt.NDArray[Any]
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, MASK: 1, CMYK: 4, YCBCR: 3, CIELAB: 3}
-NO_ALPHA, ASSOCIATED, STRAIGHT = None, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,242 +48,6 @@ class OddImage:
     shown: npt.NDArray[np.float64]
     bound: float = 1.0
     codes: frozenset[str] = frozenset()
-
-
-# Files from samples
-
-
-def tiff(  # noqa: PLR0912, PLR0913 - as many tags
-    samples: Samples,
-    photometric: int,
-    *,
-    bits: int,
-    big: bool = False,
-    extra: int | None = None,
-    planar: bool = False,
-    deflate: bool = False,
-    predictor: bool = False,
-    tile: int = 0,
-    rows: int = 0,
-    reversed_bits: bool = False,
-    kind: int = 1,
-    tags: dict[int, tuple[str, Sequence[Any]]] | None = None,
-) -> bytes:
-    """Return a TIFF of samples (height, width, channels).
-
-    Args:
-        samples: Unsigned, signed or float values of ``bits`` bits.
-        photometric: How they show colours.
-        bits: Of one sample.
-        big: Whether the byte order is big-endian.
-        extra: What the channel behind the colours is (0 nothing known, 1 associated alpha, 2 straight alpha).
-        planar: Whether each channel is stored by itself.
-        deflate: Whether it is compressed.
-        predictor: Whether the differences of neighbours are compressed.
-        tile: The side of its tiles, 0 for strips.
-        rows: Of a strip, 0 for all.
-        reversed_bits: Whether the lowest bit of each byte comes first.
-        kind: The sample format: 1 unsigned, 2 signed, 3 float.
-        tags: More tags, as number to (type, values); types are B, H, I, A (text) and R (pairs).
-    """
-    order = ">" if big else "<"
-    height, width, channels = samples.shape
-    values: dict[int, tuple[str, Sequence[Any]]] = {
-        256: ("I", [width]),
-        257: ("I", [height]),
-        258: ("H", [bits] * channels),
-        259: ("H", [8 if deflate else 1]),
-        262: ("H", [photometric]),
-        277: ("H", [channels]),
-        284: ("H", [2 if planar else 1]),
-    }
-    if reversed_bits:
-        values[266] = ("H", [2])
-    if predictor:
-        values[317] = ("H", [2])
-    if kind != 1:
-        values[339] = ("H", [kind] * channels)
-    if extra is not None:
-        values[338] = ("H", [extra])
-    planes = np.split(samples, channels, axis=2) if planar else [samples]
-    chunks = []
-    for plane in planes:
-        if tile:
-            down, right = -height % tile, -width % tile
-            padded = np.pad(plane, ((0, down), (0, right), (0, 0)))
-            for top in range(0, height, tile):
-                for left in range(0, width, tile):
-                    chunks.append(padded[top : top + tile, left : left + tile])
-        else:
-            chunks += [plane[top : top + (rows or height)] for top in range(0, height, rows or height)]
-    packed = [_packed(chunk, bits, order, predictor) for chunk in chunks]
-    if deflate:
-        packed = [zlib.compress(one) for one in packed]
-    if reversed_bits:
-        packed = [bytes(int(f"{byte:08b}"[::-1], 2) for byte in one) for one in packed]
-    if tile:
-        values |= {322: ("I", [tile]), 323: ("I", [tile]), 325: ("I", [len(one) for one in packed])}
-    else:
-        values |= {278: ("I", [rows or height]), 279: ("I", [len(one) for one in packed])}
-    values |= tags or {}
-    return _tiff_file(order, values, packed, 324 if tile else 273)
-
-
-def _packed(chunk: Samples, bits: int, order: str, predictor: bool) -> bytes:
-    """Return the rows of a strip or tile as bytes; what is no whole byte is padded at the end of each row."""
-    if predictor:
-        chunk = np.concatenate([chunk[:, :1], chunk[:, 1:] - chunk[:, :-1]], axis=1)
-    if bits >= 8 and bits % 8 == 0:
-        return chunk.astype(chunk.dtype.newbyteorder(">" if order == ">" else "<")).tobytes()
-    lines = chunk.reshape(len(chunk), -1).astype(np.uint32)
-    single = (lines[:, :, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint32)) & 1
-    return np.packbits(single.reshape(len(chunk), -1).astype(np.uint8), axis=1).tobytes()
-
-
-def _tiff_file(order: str, values: dict[int, tuple[str, Sequence[Any]]], packed: list[bytes], offsets: int) -> bytes:
-    places, at = [], 8
-    for one in packed:
-        places.append(at)
-        at += len(one) + len(one) % 2
-    values[offsets] = ("I", places)
-    body = b"".join(one + b"\0" * (len(one) % 2) for one in packed)
-    directory = struct.pack(order + "H", len(values))
-    start = 8 + len(body)
-    behind, after = b"", start + 2 + 12 * len(values) + 4
-    kinds = {"B": (7, "B"), "H": (3, "H"), "I": (4, "I"), "A": (2, "B"), "R": (5, "I")}
-    for tag in sorted(values):
-        kind, found = values[tag]
-        number, letter = kinds[kind]
-        content = struct.pack(f"{order}{len(found)}{letter}", *found)
-        count = len(found) // 2 if kind == "R" else len(found)
-        if len(content) <= 4:
-            place = content.ljust(4, b"\0")
-        else:
-            place = struct.pack(order + "I", after + len(behind))
-            behind += content + b"\0" * (len(content) % 2)
-        directory += struct.pack(order + "HHI", tag, number, count) + place
-    magic = b"MM\0*" if order == ">" else b"II*\0"
-    return magic + struct.pack(order + "I", start) + body + directory + b"\0\0\0\0" + behind
-
-
-def png(samples: Samples, colour: int, bits: int, *extra: bytes) -> bytes:
-    """Return a PNG of samples (height, width, channels); ``extra`` are chunks before the pixels."""
-    height, width = samples.shape[:2]
-    lines = b"".join(b"\0" + _packed(row[None], bits, ">", False) for row in samples)
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def pnm(samples: Samples, most: int) -> bytes:
-    """Return a PGM or PPM of samples (height, width, 1 or 3) from 0 to ``most``."""
-    height, width, channels = samples.shape
-    kind = "u1" if most < 256 else ">u2"
-    return b"P%d\n%d %d\n%d\n" % (5 if channels == 1 else 6, width, height, most) + samples.astype(kind).tobytes()
-
-
-# Profiles
-
-PRIMARIES = {
-    "sRGB": ((0.3127, 0.3290), (0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
-    "Display P3": ((0.3127, 0.3290), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    "Adobe RGB": ((0.3127, 0.3290), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)),
-    "ProPhoto": ((0.3457, 0.3585), (0.734699, 0.265301), (0.159597, 0.840403), (0.036598, 0.000105)),
-    "Rec. 2020": ((0.3127, 0.3290), (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-}
-SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-SPACES: dict[str, tuple[str, float | tuple[float, ...]]] = {
-    "sRGB": ("sRGB", SRGB_CURVE),
-    "Display P3": ("Display P3", SRGB_CURVE),
-    "Adobe RGB": ("Adobe RGB", 563 / 256),
-    "ProPhoto": ("ProPhoto", 1.8),
-    "linear": ("sRGB", 1.0),
-    "linear Rec. 2020": ("Rec. 2020", 1.0),
-    "gamma 2.2": ("sRGB", 2.2),
-}
-D50 = np.array([0.9642, 1.0, 0.8249])
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-
-
-def rgb_profile(space: str) -> bytes:
-    """Return an ICC profile of RGB by primaries and a curve."""
-    primaries, curve = SPACES[space]
-    white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in PRIMARIES[primaries])
-    columns = np.stack(colours, axis=1)
-    columns = columns * np.linalg.solve(columns, white)
-    adapt = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ D50) / (_BRADFORD @ white)) @ _BRADFORD
-    columns = adapt @ columns
-    tags = {b"rXYZ": _xyz(columns[:, 0]), b"gXYZ": _xyz(columns[:, 1]), b"bXYZ": _xyz(columns[:, 2])}
-    return _profile(b"RGB ", {**tags, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(curve))})
-
-
-def gray_profile(gamma: float) -> bytes:
-    """Return an ICC profile of gray by a gamma."""
-    return _profile(b"GRAY", {b"kTRC": _curve(gamma)})
-
-
-def table_profile(space: str, points: int = 9) -> bytes:
-    """Return an ICC profile of RGB by a table from colours to Lab, as scanners and printers have."""
-    grid = np.stack(np.meshgrid(*[np.linspace(0, 255, points)] * 3, indexing="ij"), axis=-1).reshape(1, -1, 3)
-    shown = Image.fromarray(grid.round().astype(np.uint8))
-    lab = ImageCms.profileToProfile(shown, _opened(rgb_profile(space)), ImageCms.createProfile("LAB"), outputMode="LAB")
-    assert lab is not None
-    values = (np.asarray(lab).reshape(-1, 3) ^ np.array([0, 128, 128], np.uint8)).astype(np.uint16) * 256
-    identity = struct.pack(">9i", *(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x10000))
-    ends = struct.pack(">2H", 0, 65535)
-    tables = ends * 3 + values.astype(">u2").tobytes() + ends * 3
-    found = b"mft2\0\0\0\0" + bytes([3, 3, points, 0]) + identity + struct.pack(">2H", 2, 2) + tables
-    return _profile(b"RGB ", {b"A2B0": found}, b"Lab ", b"scnr")
-
-
-def _xyz(values: npt.NDArray[np.float64]) -> bytes:
-    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * value) for value in values))
-
-
-def _curve(curve: float | tuple[float, ...]) -> bytes:
-    if isinstance(curve, tuple):
-        return b"para\0\0\0\0\0\3\0\0" + struct.pack(">5i", *(round(65536 * value) for value in curve))
-    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(256 * curve)) + b"\0\0"
-
-
-def _profile(colours: bytes, tags: dict[bytes, bytes], connected: bytes = b"XYZ ", device: bytes = b"mntr") -> bytes:
-    name = b"odd"
-    named = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" * 79
-    tags = {b"desc": named.ljust(-(-len(named) // 4) * 4, b"\0"), b"wtpt": _xyz(D50), **tags}
-    table, content, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
-    for tag, value in tags.items():
-        table += tag + struct.pack(">II", at + len(content), len(value))
-        content += value
-    header = struct.pack(">I4sI", at + len(content), b"", 0x02400000) + device + colours + connected
-    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
-    header += struct.pack(">3i", *(round(65536 * value) for value in D50))
-    return header.ljust(128, b"\0") + table + content
-
-
-def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(io.BytesIO(profile))
-
-
-def by_little_cms(pixels: Samples, profile: bytes | None) -> npt.NDArray[np.float64]:
-    """Return what littleCMS makes of 8-bit RGB (height, width, 3) or gray (height, width) by a profile."""
-    if profile is None:
-        return _three(pixels.astype(np.float64))
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    made = ImageCms.profileToProfile(image, _opened(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert made is not None
-    return np.asarray(made).astype(np.float64)
-
-
-def _three(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
-
-
-# By chance
 
 
 def odd_image(generator: np.random.Generator) -> OddImage:

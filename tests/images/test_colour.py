@@ -8,10 +8,11 @@ import time
 import zlib
 from typing import Any
 
+import image_writers
 import numpy as np
-import odd_pixels
 import pytest
-from odd_pixels import Samples, by_little_cms, chunk, gray_profile, rgb_profile, table_profile
+from icc_profiles import SPACES, by_little_cms, gray_profile, rgb_profile, table_profile
+from image_writers import Samples, chunk
 from PIL import Image, ImageCms
 
 from cvjobs.common import rules
@@ -103,7 +104,7 @@ def test_the_first_rules_leave_profiles_alone() -> None:
         assert (shown(written(scene(), format_, rgb_profile("ProPhoto"), **options), first) == scene()).all()
 
 
-@pytest.mark.parametrize("space", odd_pixels.SPACES)
+@pytest.mark.parametrize("space", SPACES)
 def test_tables_are_as_good_as_little_cms(space: str) -> None:
     profile = rgb_profile(space)
     pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
@@ -158,7 +159,7 @@ def test_what_the_crop_hides_is_not_missed(shape: tuple[int, int], interpolation
 
 
 def with_chunks(*chunks: bytes) -> bytes:
-    return odd_pixels.png(scene(), 2, 8, *chunks)
+    return image_writers.png(scene(), 2, 8, *chunks)
 
 
 P3 = chunk(b"cICP", bytes([12, 13, 0, 1]))
@@ -192,7 +193,7 @@ def test_the_chunks_of_a_png(chunks: tuple[bytes, ...], space: str) -> None:
 
 def test_the_gamma_of_a_gray_png() -> None:
     gray = scene()[..., :1]
-    found = shown(odd_pixels.png(gray, 0, 8, LINEAR))
+    found = shown(image_writers.png(gray, 0, 8, LINEAR))
     assert near(found, by_little_cms(np.ascontiguousarray(gray[..., 0]), gray_profile(1.0)))
 
 

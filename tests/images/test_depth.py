@@ -10,20 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from odd_pixels import (
-    BLACK_IS_ZERO,
-    MASK,
-    PALETTE,
-    RGB,
-    WHITE_IS_ZERO,
-    YCBCR,
-    Samples,
-    chunk,
-    png,
-    pnm,
-    rgb_profile,
-    tiff,
-)
+from icc_profiles import rgb_profile
+from image_writers import BLACK_IS_ZERO, MASK, PALETTE, RGB, WHITE_IS_ZERO, YCBCR, Samples, chunk, png, pnm, tiff
 from PIL import Image
 
 from cvjobs.common import rules

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Ended, aged, embed, here, opened, rows
-from odd_pixels import BLACK_IS_ZERO, tiff
+from image_writers import BLACK_IS_ZERO, tiff
 
 
 @pytest.fixture

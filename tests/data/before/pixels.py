@@ -20,7 +20,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from odd_pixels import odd_image, odd_photo, odd_png, odd_tiff, rgb_profile
+from odd_pixels import odd_image, odd_photo, odd_png, odd_tiff, rgb_profile  # type: ignore[attr-defined]
 
 from cvjobs.images.decode import Undecodable, decode  # type: ignore[attr-defined]  # both there in that commit
 from cvjobs.images.transform import Transform
