@@ -6,18 +6,18 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import comparable
 from cvjobs.evaluation.metrics.objects import Bools, Ints
 from cvjobs.networks.class_names import WORDNET, wordnet
 from cvjobs.sources.folder import EXTENSIONS
+from cvjobs.sources.left_out import NamedCount
+from cvjobs.sources.reasons import counted
 
 SHOWN = 3
 FIRST = 10  # names of images without a partner that are kept
@@ -37,18 +37,6 @@ WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unpaired:
-    """Images of one side that have no partner for one reason: how many, and the names of the first."""
-
-    count: int
-    first: Sequence[str]
-
-    def __str__(self) -> str:
-        names = ", ".join(map(shortened, self.first[:SHOWN]))
-        return f"{self.count:,} ({names}{', ...' if self.count > SHOWN else ''})"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Images:
     """How the images of an evaluation fit together.
 
@@ -59,7 +47,7 @@ class Images:
     place: Ints
     truth: int
     failed: int
-    unpaired: Mapping[str, Mapping[str, Unpaired]]
+    unpaired: Mapping[str, Mapping[str, NamedCount]]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,15 +68,7 @@ class Images:
     def notes(self) -> list[str]:
         """Return a sentence on each reason for which images have no partner."""
         sides = self.unpaired.items()
-        return [f"{WORDS[side][why]}: {found}" for side, reasons in sides for why, found in reasons.items()]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Return the images without a partner as JSON types."""
-        return {
-            side: {why: {"count": found.count, "first": list(found.first)} for why, found in reasons.items()}
-            for side, reasons in self.unpaired.items()
-        }
+        return [f"{WORDS[side][why]}: {counted(found)}" for side, reasons in sides for why, found in reasons.items()]
 
 
 def pair_images(truth: Sequence[str], endings: bool, rows: Sequence[str], failed: Sequence[str]) -> Images:
@@ -163,7 +143,7 @@ def _stem(name: str) -> str:
     return stem if ending[1:].lower() in EXTENSIONS else plain
 
 
-def _unpaired(truth: Sequence[str], paths: Sequence[str], place: Ints, rows: int) -> dict[str, dict[str, Unpaired]]:
+def _unpaired(truth: Sequence[str], paths: Sequence[str], place: Ints, rows: int) -> dict[str, dict[str, NamedCount]]:
     """Return the images without a partner; what comes after ``rows`` rows of the predictions failed."""
     failed = sorted(place[rows:][place[rows:] >= 0].tolist())
     free = np.ones(len(truth), np.bool_)
@@ -175,7 +155,7 @@ def _unpaired(truth: Sequence[str], paths: Sequence[str], place: Ints, rows: int
         "truth": {"failed": [truth[at] for at in failed], **_reasons(ours, truth, paths, "missing")},
     }
     sides = {
-        side: {why: Unpaired(count=len(names), first=names[:FIRST]) for why, names in reasons.items() if names}
+        side: {why: NamedCount(count=len(names), first=names[:FIRST]) for why, names in reasons.items() if names}
         for side, reasons in found.items()
     }
     return {side: reasons for side, reasons in sides.items() if reasons}

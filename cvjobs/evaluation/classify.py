@@ -35,7 +35,7 @@ def evaluate(
         metrics=top_k.metrics(met, matrix),
         classes=top_k.classes(met, matrix),
         images=met.images.counts,
-        unpaired=met.images.record,
+        unpaired=met.images.unpaired,
         notes=[*known.notes, *met.notes],
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,

@@ -32,7 +32,7 @@ def evaluate(
         metrics=boxes.metrics(scores),
         classes=boxes.classes(known, met, scores),
         images=met.images.counts,
-        unpaired=met.images.record,
+        unpaired=met.images.unpaired,
         notes=[*met.notes, *([NO_MASKS] if given.task == "instance" and not masks else [])],
         headline=HEADLINE,
         columns=COLUMNS,

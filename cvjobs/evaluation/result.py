@@ -37,7 +37,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     classes: list[dict[str, Any]]
     images: dict[str, int]
-    unpaired: dict[str, Any]
+    unpaired: Mapping[str, Any]
     notes: list[str]
     headline: Sequence[str]
     columns: Sequence[str]

@@ -35,7 +35,7 @@ def evaluate(
         metrics=pixels.metrics(met),
         classes=pixels.classes(met),
         images=met.images.counts,
-        unpaired=met.images.record,
+        unpaired=met.images.unpaired,
         notes=met.notes,
         headline=pixels.HEADLINE,
         columns=pixels.COLUMNS,

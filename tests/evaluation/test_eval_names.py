@@ -97,7 +97,7 @@ def test_what_has_no_partner_is_counted_by_reason_with_the_first_names() -> None
     truth = ["a.jpg", "b.jpg", "x/c.jpg", "y/c.jpg", "./a.jpg"]
     found: Images = pair_images(truth, True, ["a.jpg", "c.jpg", "new.jpg", "new2.jpg"], ["b.jpg"])
     assert found.counts == {"truth": 5, "evaluated": 1, "failed": 1, "missing": 3, "unknown": 3}
-    assert found.record == {
+    assert found.unpaired == {
         "predictions": {
             "unknown": {"count": 2, "first": ["new.jpg", "new2.jpg"]},
             "ambiguous": {"count": 1, "first": ["c.jpg"]},

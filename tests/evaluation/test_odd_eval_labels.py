@@ -39,7 +39,7 @@ def test_odd_names_of_images(seeds: Seeds) -> None:
         assert min(counts.values()) >= 0
         met = found.place[found.place >= 0].tolist()
         assert len(set(met)) == len(met) <= min(len(truth), cut)
-        sides = {side: {why: own.count for why, own in reasons.items()} for side, reasons in found.unpaired.items()}
+        sides = {side: {why: own["count"] for why, own in reasons.items()} for side, reasons in found.unpaired.items()}
         assert sum(sides.get("predictions", {}).values()) == counts["unknown"]
         assert sum(sides.get("truth", {}).values()) == counts["failed"] + counts["missing"]
 
