@@ -67,6 +67,7 @@ def test_a_listed_skip_fails_none_and_neither_does_any_outside_ci(tmp_path: Path
     assert ended(tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_long_test_has_longer(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     marked = "import pytest, time\npytestmark = pytest.mark.faults\n"

@@ -121,6 +121,7 @@ def sets(draw: st.DrawFn) -> tuple[Record, list[Record]]:
     return truth, found
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sets())
 def test_boxes_equal_pycocotools(both: tuple[Record, list[Record]]) -> None:

@@ -178,6 +178,7 @@ def test_an_image_that_wants_too_much_memory_fails_alone(rig: Callable[[int], Ri
     check(rig(1).decode(contents), contents, {3: "decode_memory"})
 
 
+@pytest.mark.slow
 def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -> None:
     contents = [b"SLOW" + content for content in numbered(200)]
     one = rig(2)
@@ -199,6 +200,7 @@ def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -
     assert one.basket.done == 25
 
 
+@pytest.mark.slow
 def test_a_child_that_stands_still_is_replaced(rig: Callable[[int], Rig]) -> None:
     contents = numbered(20)
     contents[5] = b"STOP"

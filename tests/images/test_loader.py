@@ -107,6 +107,7 @@ class Tray(Arrivals):
         return self.wait(lambda: self.answers >= count, LONG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 16])
 @pytest.mark.parametrize("how", [SMALL, NATIVE], ids=["one size", "own size"])
 def test_every_image_is_answered_once_by_its_tag(decoder_server: DecoderServer, how: Decoding, together: int) -> None:

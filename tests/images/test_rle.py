@@ -65,6 +65,7 @@ def test_uniform_masks(value: int, size: tuple[int, int]) -> None:
     assert np.array_equal(rle.decode(text, *size), mask)
 
 
+@pytest.mark.slow
 def test_large_counts_of_either_sign() -> None:
     mask = np.zeros((9000, 9000), np.uint8)
     mask[0, 0] = mask[8000:8500, 10] = mask[5, 4000] = mask[3:7, 8998] = mask[-1, -1] = 1

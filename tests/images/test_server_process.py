@@ -42,6 +42,7 @@ def pid(decoder_server: DecoderServer) -> int:
     return decoder_server._server.process.pid
 
 
+@pytest.mark.slow
 def test_the_next_command_takes_the_server_of_the_last() -> None:
     first = used()
     first.close()

@@ -121,6 +121,7 @@ class TestRules:
         assert len(expected["scores"]) > 20
         same(one(loaded(SMALL, small, Settings(conf=0.2, iou=0.3, max_det=30, imgsz=SIDE)), image), expected)
 
+    @pytest.mark.slow
     def test_classes_are_those_of_all_that_were_asked_for(self, small: Path) -> None:
         image = calibrated.pixels(150, 200)
         every = one(loaded(SMALL, small, Settings(imgsz=SIDE, max_det=10_000)), image)
@@ -185,6 +186,7 @@ def iou(one: Any, other: Any) -> float:
 class TestLooks:
     """Tiles and second looks."""
 
+    @pytest.mark.slow
     def test_tiles_without_overlap_are_the_pieces(self, small: Path, plain: DetectorNetwork) -> None:
         pieces = [[calibrated.pixels(160, 160, 10 + 3 * row + column) for column in range(2)] for row in range(2)]
         found = one(
@@ -206,6 +208,7 @@ class TestLooks:
             },
         )
 
+    @pytest.mark.slow
     def test_a_mirror_image_has_the_mirrored_boxes(self, small: Path) -> None:
         network = loaded(SMALL, small, Settings(imgsz=SIDE, tta="flip,1.3"))
         image = calibrated.pixels(160, 200)  # of a size at which resizing is symmetric
@@ -265,6 +268,7 @@ def test_a_result_that_is_not_finite_costs_its_picture() -> None:
     assert toy(tile=32)[1]([np.hstack([black, white])]) == [None]
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_finite_is_noticed(small: Path, tmp_path: Path) -> None:
     for key in (
         "rpn.head.cls_logits.bias",

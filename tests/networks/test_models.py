@@ -68,6 +68,7 @@ class TestTorchvision:
             with torch.inference_mode():
                 same(found, model(images))
 
+    @pytest.mark.slow
     def test_densenet_file_with_the_published_names(self, tmp_path: Path) -> None:
         model = models.densenet121().eval()
         old = {

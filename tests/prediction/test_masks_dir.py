@@ -215,6 +215,7 @@ def test_no_images_are_no_masks(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "masks") == [manifest.OWN]
 
 
+@pytest.mark.slow
 def test_a_kill_is_repaired_and_forgets_no_file(tmp_path: Path) -> None:
     rows = semantic([f"{n // 100}/{n}.jpg" for n in range(4000)])
     out, place = maps(tmp_path / "out", rows), tmp_path / "masks"
@@ -348,6 +349,7 @@ def test_a_link_that_leads_nowhere_is_no_folder_of_masks(tmp_path: Path, aim: st
             sync.check(place, str(tmp_path / "source"), str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     source, out, place = tmp_path / "photos", tmp_path / "out", tmp_path / "masks"
     (source / "sub").mkdir(parents=True)

@@ -113,6 +113,7 @@ def fits(one: Measured) -> bool:
     return all(-(2**31) <= number < 2**31 for number in numbers) and len(one.content_hash) == 16
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(MEASURED, min_size=1, max_size=12))
 def test_whatever_is_measured_is_a_row_or_a_failure(measured: list[Measured]) -> None:

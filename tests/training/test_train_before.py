@@ -238,6 +238,7 @@ def test_a_training_after_the_check_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
 
 
+@pytest.mark.slow
 def test_the_command_ends_where_the_check_fails_and_trains_where_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_anything_is_decoded(
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = cvjobs.train(images, out, **MODEL, batch_size="auto")
