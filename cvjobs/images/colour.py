@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from cvjobs.images.bits import by_rows
+from cvjobs.images.bit_depth import by_rows
 from cvjobs.images.colour_matrix import ColourMatrix
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform

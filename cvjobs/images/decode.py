@@ -34,10 +34,10 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, cut_pictures, image_samples, sizing, tiff
+from cvjobs.images import colour_space, image_samples, resizing, tiff, truncated_images
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
-from cvjobs.images.first_picture.by_format import find, lighter
-from cvjobs.images.first_picture.layout import PROFILE, Layout
+from cvjobs.images.first_frame.by_format import find, lighter
+from cvjobs.images.first_frame.layout import PROFILE, Layout
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
@@ -130,7 +130,7 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
             raise
         cause = error.__cause__
     if (decoded := _unfinished(layout, format_, transform, max_pixels)) is None:
-        raise Undecodable("truncated", cut_pictures.CUT) from cause
+        raise Undecodable("truncated", truncated_images.CUT) from cause
     return decoded
 
 
@@ -150,8 +150,8 @@ def _unfinished(layout: Layout, format_: str, transform: Transform, max_pixels: 
     first, others = tries[0], [other.pixels for other in tries[1:]]
     whole = not layout.refined and all(np.array_equal(first.pixels, other) for other in others)
     if not whole:
-        used = first.pixels if format_ in _JPEG else cut_pictures.grayed(first.pixels, others)
-        if transform.truncated != "use" or cut_pictures.is_gray(used):
+        used = first.pixels if format_ in _JPEG else truncated_images.grayed(first.pixels, others)
+        if transform.truncated != "use" or truncated_images.is_gray(used):
             return None
     if whole or format_ in _JPEG:  # libjpeg itself leaves gray what it has not
         found = _named(layout.content + layout.endings[0], format_, transform, max_pixels)
@@ -168,13 +168,18 @@ def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: in
         _check_size(image.width, image.height, max_pixels)
         return image
 
+    def pixels_of(image: Image.Image) -> Pixels:
+        return _pillow_pixels(layout.content, image, transform)[0]
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels = cut_pictures.readable(opened, lambda image: _pillow_pixels(layout.content, image, transform)[0])
+            pixels = truncated_images.readable(
+                opened, lambda image: _pillow_pixels(layout.content, image, transform)[0]
+            )
     except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind
         return None
-    if cut_pictures.is_gray(pixels):
+    if truncated_images.is_gray(pixels):
         return None
     height, width = pixels.shape[:2]
     return Decoded(_fitted(pixels, transform, max_pixels), width, height, layout.frames or 1, truncated=True)
@@ -188,7 +193,7 @@ def _named(content: bytes, format_: str, transform: Transform, max_pixels: int) 
     except Undecodable:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
-        raise Undecodable(*cut_pictures.reason(error)) from error
+        raise Undecodable(*truncated_images.reason(error)) from error
 
 
 def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
@@ -226,13 +231,13 @@ def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int)
 
 
 def _fitted(pixels: Pixels, transform: Transform, max_pixels: int) -> Pixels:
-    height, width = sizing.resized(pixels.shape[0], pixels.shape[1], transform)
+    height, width = resizing.resized(pixels.shape[0], pixels.shape[1], transform)
     if transform.size is None and height * width > max_pixels:
         raise Undecodable(
             "too_many_pixels",
             f"resized to {width} x {height} it has more than {max_pixels:,} pixels (--max-pixels)",
         )
-    return sizing.fit(pixels, transform)
+    return resizing.fit(pixels, transform)
 
 
 def sniff(content: bytes) -> str:
@@ -314,7 +319,7 @@ def _native_pixels(content: bytes, image: Image.Image, frames: int, transform: T
     try:
         pixels = _native(name, content, "RGB_ALPHA" if alpha else "RGB", "auto" if deep else "uint8")
     except RuntimeError as error:
-        if cut_pictures.NO_MEMORY.search(str(error)):
+        if truncated_images.NO_MEMORY.search(str(error)):
             raise
         return None  # Pillow decides: it reads some that TorchCodec does not, and names the fault of the rest
     if _first(transform):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin
 
 from cvjobs.images import colour_space, tiff
-from cvjobs.images.bits import used
+from cvjobs.images.bit_depth import used
 from cvjobs.images.colour import of_cmyk, of_lab, shown
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
@@ -28,7 +28,7 @@ _SIXTEEN = re.compile(r"^(RGB|RGBA|LA);16B$")
 def native(content: bytes, image: Image.Image, values: Samples, transform: Transform) -> tuple[Pixels, int]:
     """Return what the samples show that TorchCodec decoded, (height, width, 3 or 4); ``image`` was but opened.
 
-    The number is as that of ``bits.used``.
+    The number is as that of ``bit_depth.used``.
     """
     alpha, unsaid = values.shape[2] == 4, 0
     if content[25] in (0, 4) if image.format == "PNG" else image.mode in ("L", "LA"):

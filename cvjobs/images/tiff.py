@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
-from cvjobs.images.bits import eight_of, used
+from cvjobs.images.bit_depth import eight_of, used
 from cvjobs.images.colour import eight_bits, of_cmyk, of_lab, shown
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
@@ -138,7 +138,7 @@ class Tiff:
         return _COLOURS[self._photometric] + kinds.index(True) if any(kinds) else None
 
     def pixels(self, transform: Transform) -> tuple[Pixels, int]:
-        """Return what it shows, and as ``bits.used``; raises Undecodable."""
+        """Return what it shows, and as ``bit_depth.used``; raises Undecodable."""
         if not self._same or not self._kind or not _COLOURS[self._photometric] <= self._channels <= _CHANNELS:
             raise Undecodable("unsupported_mode", "the channels of this TIFF are of several kinds, too few or too many")
         try:

@@ -19,7 +19,7 @@ from cvjobs.common import rules
 from cvjobs.images import colour, colour_space
 from cvjobs.images.decode import decode
 from cvjobs.images.picture import Pixels
-from cvjobs.images.sizing import fit
+from cvjobs.images.resizing import fit
 from cvjobs.images.transform import Transform
 
 NATIVE = Transform(fit="native")

@@ -17,7 +17,7 @@ from odd_damage import chunk, encoded, picture, segment, turned
 from PIL import Image, PngImagePlugin
 
 from cvjobs.images.decode import Decoded, decode
-from cvjobs.images.first_picture.by_format import find
+from cvjobs.images.first_frame.by_format import find
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 
@@ -161,7 +161,7 @@ def test_damage_of_later_pictures_costs_nothing(format_: str, damage: str) -> No
     assert found.frames >= 1
 
 
-def test_an_animation_of_avif_that_is_cut_has_its_first_picture() -> None:
+def test_an_animation_of_avif_that_is_cut_has_its_first_frame() -> None:
     content = encoded("AVIF", pages=3)
     found = decoded(content[: len(content) * 9 // 10])
     assert (found.pixels == decoded(content).pixels).all()

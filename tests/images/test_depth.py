@@ -16,8 +16,8 @@ from PIL import Image
 
 from cvjobs.common import rules
 from cvjobs.images import decode as decoding
+from cvjobs.images.dark_images import DarkImages
 from cvjobs.images.decode import Decoded, decode
-from cvjobs.images.depth import DarkImages
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from cvjobs.common.failures import CODES
 from cvjobs.images.decode import Decoded, decode
 from cvjobs.images.picture import Pixels
-from cvjobs.images.sizing import fit
+from cvjobs.images.resizing import fit
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 

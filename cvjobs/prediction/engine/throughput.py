@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from cvjobs.images.depth import DarkImages
+from cvjobs.images.dark_images import DarkImages
 
 STEPS = ("read", "decode", "model", "write")
 

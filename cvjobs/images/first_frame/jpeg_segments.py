@@ -6,7 +6,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from cvjobs.images.first_picture.layout import Layout, filler, upright
+from cvjobs.images.first_frame.layout import Layout, filler, upright
 
 END = b"\xff\xd9"
 _SCAN = 0xDA

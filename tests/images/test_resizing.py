@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvjobs.images import sizing
+from cvjobs.images import resizing
 from cvjobs.images.decode import decode
 from cvjobs.images.picture import Pixels
-from cvjobs.images.sizing import fit
+from cvjobs.images.resizing import fit
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 
@@ -86,7 +86,7 @@ def test_by_the_first_rules_only_what_failed_is_cropped_first(monkeypatch: pytes
     def no_memory(*_: Any) -> Pixels:
         raise RuntimeError("not enough memory: you tried to allocate 3 GB")
 
-    monkeypatch.setattr(sizing, "_resize", no_memory)
+    monkeypatch.setattr(resizing, "_resize", no_memory)
     assert np.abs(fit(noise(1, 300), how).astype(int) - whole).max() <= 1
     with pytest.raises(RuntimeError):
         fit(noise(30, 30), how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from cvjobs.images.first_picture.layout import PROFILE, Layout, ends, unpacks, upright
+from cvjobs.images.first_frame.layout import PROFILE, Layout, ends, unpacks, upright
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _COLOURS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"sBIT": 1, b"cICP": 4}  # with the bytes of each, at least

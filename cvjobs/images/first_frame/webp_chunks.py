@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from cvjobs.images.first_picture.layout import PROFILE, Layout, upright
+from cvjobs.images.first_frame.layout import PROFILE, Layout, upright
 
 _ICC, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02
 _FLAGS = {b"ICCP": _ICC, b"ALPH": _ALPHA, b"EXIF": _EXIF, b"ANIM": _ANIMATION}

@@ -6,8 +6,8 @@ import re
 import struct
 from collections.abc import Callable
 
-from cvjobs.images.first_picture import avif_boxes, gif_blocks, jpeg_segments, png_chunks, tiff_directory, webp_chunks
-from cvjobs.images.first_picture.layout import Layout
+from cvjobs.images.first_frame import avif_boxes, gif_blocks, jpeg_segments, png_chunks, tiff_directory, webp_chunks
+from cvjobs.images.first_frame.layout import Layout
 
 MUCH = 1 << 20  # bytes of metadata that decoders may take their time for
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])++"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cvjobs.images.first_picture.layout import Layout
+from cvjobs.images.first_frame.layout import Layout
 
 _BLOCK = re.compile(rb"[,!;]")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from cvjobs.images.first_picture.layout import Layout, filler
+from cvjobs.images.first_frame.layout import Layout, filler
 
 _NEEDED = {b"ftyp", b"meta", b"moov"}
 _KNOWN = {*_NEEDED, b"mdat", b"free", b"skip", b"uuid", b"styp", b"sidx", b"moof", b"mfra", b"wide"}

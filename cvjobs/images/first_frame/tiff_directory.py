@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from cvjobs.images.first_picture.layout import Layout
+from cvjobs.images.first_frame.layout import Layout
 
 _PIXELS = {
     *(254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 284, 290, 291, 292, 293),
