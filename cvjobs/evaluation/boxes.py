@@ -19,6 +19,7 @@ from cvjobs.evaluation.ground_truth.records import place_of
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.coco_ap import METRICS, RECALLS, CountedDetections, DetectionScores
+from cvjobs.evaluation.metrics.confusion import Confusion
 from cvjobs.evaluation.metrics.matching import match
 from cvjobs.evaluation.metrics.objects import Detections, Ints, Truths
 from cvjobs.evaluation.metrics.overlaps import overlapping
@@ -124,13 +125,18 @@ def classes(truth: ObjectTruth, met: Met, scores: DetectionScores) -> list[dict[
     return [
         {
             "id": category.id,
-            "name": category.name or str(category.id),
+            "name": name,
             "truths": int(scores.counted[at]),
             "predictions": predicted[at],
             **{name: scores.average(name, at) for name in (*METRICS, "VOC_AP50")},
         }
-        for at, category in enumerate(truth.categories)
+        for at, (category, name) in enumerate(zip(truth.categories, names(truth), strict=True))
     ]
+
+
+def names(truth: ObjectTruth) -> list[str]:
+    """Return what each category of the truth is called: its name, or else its id."""
+    return [category.name or str(category.id) for category in truth.categories]
 
 
 def curves(scores: DetectionScores) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def operating_point(found: CountedDetections, counted: int) -> dict[str, float]:
     }
 
 
-def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
+def confusion(truth: ObjectTruth, met: Met, least: float) -> Confusion:
     """Return what is found as what (K + 1, K + 1), of detections with at least this score at IoU 0.5 of any class.
 
     Rows are the truth and at last nothing; columns are detections and at last nothing.
@@ -174,13 +180,13 @@ def confusion(truth: ObjectTruth, met: Met, least: float) -> Ints:
     mate = np.full(len(found), -1)
     mate[matches.detection] = matches.truth
     given = np.append(met.truths.category, count)[mate]
-    counts = np.zeros((count + 1, count + 1), np.int64)
     real = ~np.append(met.truths.ignored, False)[mate]
-    np.add.at(counts, (given[real], found.category[real]), 1)
     missed = ~met.truths.ignored
     missed[mate[mate >= 0]] = False
-    counts[:count, count] += np.bincount(met.truths.category[missed], minlength=count)
-    return counts
+    unseen = met.truths.category[missed]
+    rows = np.concatenate([given[real], unseen])
+    columns = np.concatenate([found.category[real], np.full(len(unseen), count)])
+    return Confusion.of(rows, columns, (count + 1, count + 1))
 
 
 def _by_number(truth: ObjectTruth, predictions: ResultsFile) -> Images:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from cvjobs.evaluation import eval_pictures, top_k
-from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile
@@ -26,10 +24,7 @@ def evaluate(
     met = top_k.meet(known, given)
     matrix = top_k.confusion(met)
     rows, columns = met.names, [*met.names, "another, or nothing"]
-    pairs = confusions(matrix.counts, rows, columns)
-    more: dict[str, Any] = {"confusions": pairs}
-    if len(rows) <= MATRIX:
-        more["confusion"] = {"rows": rows, "columns": columns, "counts": matrix.counts.tolist()}
+    pairs = confusions(matrix, rows, columns)
     found = Evaluation(
         sides=sides,
         metrics=top_k.metrics(met, matrix),
@@ -39,12 +34,12 @@ def evaluate(
         notes=[*known.notes, *met.notes],
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,
-        more=more,
+        more={"confusions": pairs, **numbers(matrix, rows, columns, MATRIX)},
     )
     return found, Show(
         primary="accuracy",
         matrix_words="Labels in rows, what the images are taken for in columns",
-        heat=heat(matrix.counts, rows, columns),
+        heat=heat(matrix, rows, columns),
         confusions=pairs,
         sheets=[_worst(given, met, options)] if isinstance(given, EvaluatedOutput) else (),
     )

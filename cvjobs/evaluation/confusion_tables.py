@@ -7,46 +7,53 @@ from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation.metrics.objects import Ints
+from cvjobs.evaluation.metrics.confusion import Confusion
 
 FEW = 24
 PAIRS = 20
+MOST = 2000  # classes whose matrix, a line for each of its numbers, is in eval.json
 
 
-def heat(counts: Ints, rows: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
+def heat(confusion: Confusion, rows: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
     """Return a matrix with the share of its row beside each count; None for too many classes, or nothing.
 
     Rows and columns without anything are left out.
     """
-    kept, across = (np.flatnonzero(counts.sum(axis=axis)).tolist() for axis in (1, 0))
-    if not kept or max(len(kept), len(across)) > FEW:
+    kept, across = np.flatnonzero(confusion.truths), np.flatnonzero(confusion.taken)
+    if not len(kept) or max(len(kept), len(across)) > FEW:
         return None
-    whole = counts.sum(axis=1)
+    counts = confusion.part(kept, across).matrix()
     return {
-        "columns": [columns[j] for j in across],
+        "columns": [columns[j] for j in across.tolist()],
         "rows": [
             {
                 "name": rows[i],
-                "whole": int(whole[i]),
+                "whole": int(found.sum()),
                 "cells": [
-                    {"count": int(counts[i, j]), "share": float(counts[i, j] / whole[i]), "right": bool(i == j)}
-                    for j in across
+                    {"count": int(count), "share": float(count / found.sum()), "right": bool(i == j)}
+                    for j, count in zip(across.tolist(), found, strict=True)
                 ],
             }
-            for i in kept
+            for i, found in zip(kept.tolist(), counts, strict=True)
         ],
     }
 
 
-def confusions(counts: Ints, rows: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+def confusions(confusion: Confusion, rows: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return the most frequent mistakes: what it is, what it is taken for, how often, and the share of its row."""
-    wrong = counts.copy()
-    side = min(wrong.shape)
-    wrong[np.arange(side), np.arange(side)] = 0
-    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    whole = counts.sum(axis=1)
+    whole, row, column = confusion.truths, confusion.row, confusion.column
+    wrong = np.flatnonzero(row != column)
+    wrong = wrong[np.argsort(-confusion.counts[wrong], kind="stable")][:PAIRS]
     return [
-        {"truth": rows[i], "taken": columns[j], "count": int(wrong[i, j]), "share": float(wrong[i, j] / whole[i])}
-        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[i, j]
+        {"truth": rows[i], "taken": columns[j], "count": int(count), "share": float(count / whole[i])}
+        for i, j, count in zip(row[wrong].tolist(), column[wrong].tolist(), confusion.counts[wrong], strict=True)
     ]
+
+
+def numbers(
+    confusion: Confusion, rows: Sequence[str] | str, columns: Sequence[str] | str, most: int = MOST
+) -> dict[str, Any]:
+    """Return the whole matrix for ``eval.json`` as its ``confusion``; nothing where it has over ``most`` rows."""
+    if confusion.shape[0] > most:
+        return {}
+    return {"confusion": {"rows": rows, "columns": columns, "counts": confusion.matrix().tolist()}}

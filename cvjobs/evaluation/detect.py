@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvjobs.evaluation import boxes, mistakes
-from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics.coco_ap import METRICS, DetectionScores
@@ -26,6 +26,9 @@ def evaluate(
     point = boxes.operating_point(scores.found, int(scores.counted.sum()))
     counts = boxes.confusion(known, met, point["score"])
     curves = boxes.curves(scores)
+    names = boxes.names(known)
+    rows, columns = [*names, "nothing there"], [*names, "not found"]
+    pairs = confusions(counts, rows, columns)
     masks = met.detections.masks is not None
     found = Evaluation(
         sides=sides,
@@ -41,16 +44,14 @@ def evaluate(
             "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met))) if masks else None,
             "best_f1": point,
             "curves": curves,
-            "confusion": {"rows": "truth, then nothing", "columns": "found, then nothing", "counts": counts.tolist()},
+            **(numbers(counts, "truth, then nothing", "found, then nothing") or {"confusions": pairs}),
         },
     )
-    names = [record["name"] for record in found.classes]
-    rows, columns = [*names, "nothing there"], [*names, "not found"]
     show = Show(
         primary="AP",
         matrix_words=f"Objects in rows, what is found in columns: at IoU 0.5, from a score of {point['score']:.3f} on",
         heat=heat(counts, rows, columns),
-        confusions=confusions(counts, rows, columns),
+        confusions=pairs,
         curves={
             name: list(zip(curves["recall"], values, strict=True))
             for name, values in curves.items()

@@ -90,7 +90,9 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
     if void.value is not None:
         there[void.value] = VOID
     said = _table(classes.place, len(known))
-    matrix = Confusion.empty(len(known))
+    shape = len(known), len(known) + 1
+    nothing = np.zeros(0, np.int64)
+    matrix = Confusion.of(nothing, nothing, shape)
     right, row, other = np.full(len(truth), -1.0), np.full(len(truth), -1), []
 
     ignored = 0
@@ -98,34 +100,32 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
     def compare(at: int, content: bytes | None) -> tuple[Confusion, int]:
         """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
         given = there[masks.load(truth.files[at])]
-        found = Confusion.empty(len(known))
         if (given == VOID - 1).any():
             raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
         counted = given >= 0
         left = given.size - int(counted.sum())
         if content is None:
-            counts = given[counted]
-            found.add(counts, np.full(len(counts), len(known)))
-            return found, left
+            return Confusion.of(given[counted], np.full(given.size - left, len(known)), shape), left
         try:
             predicted = masks.pixels(content)
         except masks.NoMask as error:
             raise JobFailed(f"A class map of {predictions.place} {error}: run `cvjobs verify` on it.") from error
         if predicted.shape != given.shape:
-            return found, -1
-        found.add(given[counted], said[predicted[counted]])
-        return found, left
+            return Confusion.of(nothing, nothing, shape), -1
+        return Confusion.of(given[counted], said[predicted[counted]], shape), left
 
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
             places = [at for at, _ in numbers]
+            group = [matrix]
             for (at, number), (found, left) in zip(numbers, threads.map(compare, places, contents), strict=True):
                 row[at] = number
-                matrix.counts[:] += found.counts
+                group.append(found)
                 right[at] = found.accuracy
                 ignored += max(left, 0)
                 if left < 0:
                     other.append(truth.names[at])
+            matrix = Confusion.total(group)
     return Mapped(
         images=images,
         classes=classes,

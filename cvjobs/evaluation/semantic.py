@@ -8,7 +8,7 @@ import numpy as np
 
 from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation import eval_pictures, pixels
-from cvjobs.evaluation.confusion_tables import confusions, heat
+from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput
@@ -28,8 +28,9 @@ def evaluate(
     met = pixels.evaluate(known, given, void)
     there = np.flatnonzero(met.matrix.iou >= 0)
     names = [met.categories[at].name for at in there.tolist()]
-    counts = met.matrix.counts[np.ix_(there, np.append(there, len(met.categories)))]
+    counts = met.matrix.part(there, np.append(there, len(met.categories)))
     columns = [*names, "none of these"]
+    pairs = confusions(counts, names, columns)
     found = Evaluation(
         sides=sides,
         metrics=pixels.metrics(met),
@@ -39,16 +40,13 @@ def evaluate(
         notes=met.notes,
         headline=pixels.HEADLINE,
         columns=pixels.COLUMNS,
-        more={
-            "ignored": met.share,
-            "confusion": {"rows": names, "columns": columns, "counts": counts.tolist()},
-        },
+        more={"ignored": met.share, **(numbers(counts, names, columns) or {"confusions": pairs})},
     )
     return found, Show(
         primary="IoU",
         matrix_words="Classes of pixels in rows, what they are taken for in columns",
         heat=heat(counts, names, columns),
-        confusions=confusions(counts, names, columns),
+        confusions=pairs,
         sheets=[_worst(given, known, met, options)],
     )
 

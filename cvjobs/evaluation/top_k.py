@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
-from cvjobs.common.errors import WrongUse
 from cvjobs.common.rules import FIRST
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.types import LabelTruth
@@ -21,7 +20,6 @@ from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile
 
-MOST_CLASSES = 50_000  # of which a confusion matrix takes 20 GB
 TOP = 5
 HEADLINE = ("top-1", "top-5", "mean class accuracy")
 COLUMNS = ("images", "predicted", "accuracy", "precision")
@@ -120,18 +118,9 @@ def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:
 
 
 def confusion(met: Labelled) -> Confusion:
-    """Return what is taken for what; an image without a prediction is taken for nothing.
-
-    Raises WrongUse for more classes than a matrix of them has room for.
-    """
-    if len(met.names) > MOST_CLASSES:
-        raise WrongUse(
-            f"The truth has {len(met.names):,} classes, and at most {MOST_CLASSES:,} can be evaluated: "
-            "check that its labels are classes, or evaluate a part of them."
-        )
-    matrix = Confusion.empty(len(met.names))
-    matrix.add(met.truth, np.where(met.top[:, 0] < 0, len(met.names), met.top[:, 0]))
-    return matrix
+    """Return what is taken for what; an image without a prediction is taken for nothing."""
+    nothing = len(met.names)
+    return Confusion.of(met.truth, np.where(met.top[:, 0] < 0, nothing, met.top[:, 0]), (nothing, nothing + 1))
 
 
 def metrics(met: Labelled, matrix: Confusion) -> dict[str, float | None]:

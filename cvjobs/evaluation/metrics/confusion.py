@@ -1,7 +1,8 @@
-"""A confusion matrix, of pixels or of images, and the numbers that follow from it."""
+"""What is taken for what, pixels or images or objects, as the pairs that occur, and the numbers that follow from it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,38 +10,81 @@ import numpy as np
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 
 UNDEFINED = -1.0
+DENSE = 1 << 20  # cells of a matrix that is counted at once; in a larger one most are empty
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """``counts`` (K, K + 1): rows are the truth, columns what was predicted, the last one no class of the truth."""
+    """A confusion matrix (rows, columns) of which only what occurs is held: memory follows the pairs, not the classes.
 
+    Rows are the truth, columns what was predicted, the last one no class of the truth. ``cells`` (n,) are
+    row * columns + column of what occurs, ascending, and ``counts`` (n,) how often.
+    """
+
+    shape: tuple[int, int]
+    cells: Ints
     counts: Ints
 
     @classmethod
-    def empty(cls, classes: int) -> Confusion:
-        """Return the matrix of nothing."""
-        return cls(np.zeros((classes, classes + 1), np.int64))
+    def of(cls, truth: Ints, predicted: Ints, shape: tuple[int, int]) -> Confusion:
+        """Count pairs (n,) of rows and columns of a matrix of that shape."""
+        cells = truth * shape[1] + predicted
+        if shape[0] * shape[1] > DENSE:
+            return cls(shape, *np.unique(cells, return_counts=True))
+        counts = np.bincount(cells, minlength=1)
+        there = np.flatnonzero(counts)
+        return cls(shape, there, counts[there])
 
-    def add(self, truth: Ints, predicted: Ints) -> None:
-        """Count pairs of classes (n,), the truth in 0..K-1 and what was predicted in 0..K."""
-        rows, columns = self.counts.shape
-        self.counts[:] += np.bincount(truth * columns + predicted, minlength=rows * columns).reshape(rows, columns)
+    @classmethod
+    def total(cls, parts: Sequence[Confusion]) -> Confusion:
+        """Return the sum of matrices of one shape, at least one."""
+        cells, where = np.unique(np.concatenate([part.cells for part in parts]), return_inverse=True)
+        return cls(parts[0].shape, cells, _summed(where, np.concatenate([part.counts for part in parts]), len(cells)))
+
+    def part(self, rows: Ints, columns: Ints) -> Confusion:
+        """Return the matrix of some rows and columns, both ascending."""
+        places = np.full(self.shape[0], -1), np.full(self.shape[1], -1)
+        places[0][rows], places[1][columns] = np.arange(len(rows)), np.arange(len(columns))
+        row, column = places[0][self.row], places[1][self.column]
+        kept = (row >= 0) & (column >= 0)
+        return Confusion((len(rows), len(columns)), (row * len(columns) + column)[kept], self.counts[kept])
+
+    def matrix(self) -> Ints:
+        """Return all cells (rows, columns)."""
+        counts = np.zeros(self.shape, np.int64)
+        counts[self.row, self.column] = self.counts
+        return counts
+
+    @property
+    def row(self) -> Ints:
+        """The truth of each pair (n,)."""
+        return self.cells // self.shape[1]
+
+    @property
+    def column(self) -> Ints:
+        """What was predicted in each pair (n,)."""
+        return self.cells % self.shape[1]
 
     @property
     def truths(self) -> Ints:
-        """How many there are of each class (K,)."""
-        return np.asarray(self.counts.sum(axis=1))
+        """How many there are of each row (rows,)."""
+        return _summed(self.row, self.counts, self.shape[0])
+
+    @property
+    def taken(self) -> Ints:
+        """How many were taken for each column (columns,)."""
+        return _summed(self.column, self.counts, self.shape[1])
 
     @property
     def predictions(self) -> Ints:
-        """How many of each class (K,) were predicted."""
-        return np.asarray(self.counts.sum(axis=0)[:-1])
+        """How many of each class (columns - 1,) were predicted."""
+        return self.taken[:-1]
 
     @property
     def right(self) -> Ints:
-        """How many of each class (K,) were found."""
-        return np.asarray(np.diagonal(self.counts))
+        """How many of each row (rows,) were found."""
+        own = self.row == self.column
+        return _summed(self.row[own], self.counts[own], self.shape[0])
 
     @property
     def accuracy(self) -> float:
@@ -68,6 +112,13 @@ def mean(values: Floats) -> float:
     """Return the mean of what is defined."""
     defined = values[values != UNDEFINED]
     return float(defined.mean()) if defined.size else UNDEFINED
+
+
+def _summed(where: Ints, counts: Ints, length: int) -> Ints:
+    """Return the sums (length,) of counts at their places; exact, as sums of floats are not."""
+    sums = np.zeros(length, np.int64)
+    np.add.at(sums, where, counts)
+    return sums
 
 
 def _share(part: Ints, whole: Ints) -> Floats:

@@ -36,12 +36,10 @@ def values(ended: EndedRun) -> dict[str, Any]:
     bins = [] if plan.multilabel else _bins(found)
     mistakes, why = ([], "") if plan.multilabel else _mistakes(ended, found)
     return {
-        "heat": None
-        if confusion is None
-        else confusion_tables.heat(confusion.counts, plan.classes, [*plan.classes, ""]),
+        "heat": None if confusion is None else confusion_tables.heat(confusion, plan.classes, [*plan.classes, ""]),
         "confusions": []
         if confusion is None
-        else confusion_tables.confusions(confusion.counts, plan.classes, [*plan.classes, ""]),
+        else confusion_tables.confusions(confusion, plan.classes, [*plan.classes, ""]),
         "classes": [] if confusion is None else _classes(plan, confusion),
         "more_classes": max(len(plan.classes) - CLASSES, 0),
         "mistakes": mistakes,
@@ -73,12 +71,10 @@ def _rarer(plan: TrainPlan, found: pa.Table) -> dict[str, Any] | None:
 
 def _confusion(plan: TrainPlan, found: pa.Table) -> Confusion:
     numbers = {name: number for number, name in enumerate(plan.classes)}
-    confusion = Confusion.empty(len(plan.classes))
     truth, said = (
         np.array([numbers[name] for name in found[column].to_pylist()], np.int64) for column in ("label", "predicted")
     )
-    confusion.add(truth, said)
-    return confusion
+    return Confusion.of(truth, said, (len(plan.classes), len(plan.classes) + 1))
 
 
 def _bins(found: pa.Table) -> list[calibration.Bin]:
