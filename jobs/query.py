@@ -145,6 +145,7 @@ def call(config: Config) -> Neighbours | Duplicates:
         open_index(config.index, options) as index,
         output.opened(config.out, config.index, index.generation, options) as out,
     ):
+        index.scores = out.scores
         answer = _duplicates(config, index, out) if config.duplicates else _neighbours(config, index, out)
         keep(answer)
     return answer

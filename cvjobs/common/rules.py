@@ -1,4 +1,4 @@
-"""The versions of the rules by which any input is read: which files count, what their pixels are, what names a class.
+"""The versions of the rules for any input: which files count, their pixels, what names a class, how near vectors are.
 
 What a command makes says by which rules it was begun, and goes on by them until ``--overwrite``; what says nothing was
 begun by the first. ``docs/rules.md`` tells what each version changed.
@@ -10,3 +10,4 @@ FIRST = 1
 LISTING = 2
 PIXELS = 2
 LABELS = 2
+SCORES = 2

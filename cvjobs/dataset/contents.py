@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from cvjobs.common.errors import WrongUse
@@ -37,10 +38,11 @@ def signature(store: Store) -> dict[str, Any]:
         return {}
 
 
-def sign(store: Store, held: str, source: str) -> None:
-    """Write into a folder whose output it is, and of which source, unless it says so already."""
+def sign(store: Store, held: str, source: str, rules: Mapping[str, int] | None = None) -> None:
+    """Write into a folder whose output it is, of which source and by which rules, unless it says so already."""
     if not signature(store):
-        store.write_bytes(schema.FORMAT, sealed.pack({"format": FORMATS[held], "version": 1, "source": source}))
+        said = {"format": FORMATS[held], "version": 1, "source": source, **(rules or {})}
+        store.write_bytes(schema.FORMAT, sealed.pack(said))
 
 
 def of(store: Store) -> set[str]:

@@ -15,6 +15,8 @@ from PIL import Image
 from vectors import Fake, Floats, clustered, exact, named
 
 import cvjobs
+from cvjobs.common import rules
+from cvjobs.dataset import schema, sealed
 from cvjobs.indexing.search import duplicates
 from cvjobs.indexing.search.opened_index import open_index
 
@@ -146,3 +148,30 @@ def test_black_photos_from_the_command_line(tmp_path: Path) -> None:
     ]
     found = json.loads(here("query", tmp_path / "index", "--duplicates", "--json").out)
     assert (found["groups"], found["members"], found["exact"]) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("began", ["by another release", "with a damaged signature"])
+def test_answers_of_before_keep_their_scores(tmp_path: Path, began: str) -> None:
+    """Rounding adds to some cosines: what an output of before said of the same index, it says again."""
+    vectors = clustered(400, 64)
+    vectors[5], vectors[9] = 0, -0.0
+    index = built(tmp_path, vectors)
+    asked, out = str(tmp_path / "vectors"), tmp_path / "out"
+    new = cvjobs.query(index, asked, k=2, out=str(out)).to_arrow()
+    said = sealed.unpack((out / schema.FORMAT).read_bytes())
+    assert said is not None
+    assert said["scores"] == rules.SCORES
+    assert max(new["score"].to_pylist()) == 1.0
+    if began == "with a damaged signature":
+        (out / schema.FORMAT).write_bytes(b"")
+    else:
+        (out / schema.FORMAT).write_bytes(sealed.pack({name: said[name] for name in ("format", "version", "source")}))
+    for _ in range(2):
+        old = cvjobs.query(index, asked, k=2, out=str(out)).to_arrow()
+        assert old["query"] == new["query"]
+        scores = dict(zip(old["query"].to_pylist()[::2], old["score"].to_pylist()[::2], strict=True))
+        assert max(scores.values()) > 1.0
+        assert scores["image000005.jpg"] == scores["image000009.jpg"] == 0
+        assert np.abs(np.array(list(scores.values()))[:5] - 1).max() < 1e-6
+    assert cvjobs.query(index, duplicates=True, min_score=0.9999, out=str(out)).groups == 0
+    assert cvjobs.query(index, duplicates=True, min_score=0.9999, out=str(tmp_path / "fresh")).groups == 1

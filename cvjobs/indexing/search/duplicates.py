@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from cvjobs.common import rules
 from cvjobs.dataset import parts
 from cvjobs.indexing.search.components import Components, Ints
 from cvjobs.indexing.search.output import AnswerFolder
@@ -112,7 +113,8 @@ def find(index: Index, min_score: float, tell: Callable[[int], object] = lambda 
         tell(looked)
     first = found.all()
     certain = known & (content == content[first])
-    return _grouped(index, ids, number, first, (certain, ~directed & ~directed[first]))
+    zero = ~directed & ~directed[first] & (index.scores > rules.FIRST)
+    return _grouped(index, ids, number, first, (certain, zero))
 
 
 def _best_first(ids: pa.Table) -> pa.Table:
@@ -135,8 +137,8 @@ def _codes(hashes: pa.ChunkedArray) -> Ints:
 def _distinct(index: Index, number: Ints) -> tuple[Mask, Ints]:
     """Return which rows have a direction (a zero vector has none), and for each the first row of the same vector.
 
-    Thousands of equal vectors would otherwise fill each other's neighbourhoods. Zero vectors are equal: black images
-    are duplicates of each other.
+    Thousands of equal vectors would otherwise fill each other's neighbourhoods. Zero vectors are equal, by all rules
+    but the first: black images are duplicates of each other.
     """
     size = int((number >= 0).sum())
     # Added to 0, -0 is 0.
@@ -149,7 +151,7 @@ def _distinct(index: Index, number: Ints) -> tuple[Mask, Ints]:
     same = _codes(
         pa.chunked_array([pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), size, [None, pa.py_buffer(hashes)])])
     )
-    return directed, same
+    return directed, np.where(directed, same, np.arange(size)) if index.scores == rules.FIRST else same
 
 
 def _edges(index: Index, mine: Ints, vectors: Floats, min_score: float) -> Iterator[tuple[Ints, Ints]]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.indexing import generation as indexing_generation
 from cvjobs.indexing import index_files
@@ -31,7 +32,13 @@ BLOCK = 4096  # vectors that are read at once
 
 
 class Index:
-    """One generation of an index; positions of rows count through what was built together, then what came later."""
+    """One generation of an index; positions of rows count through what was built together, then what came later.
+
+    ``scores`` is the version of the rules by which it scores: by the first, rounding may add to 1, and a zero vector
+    has a cosine of 0 with all others.
+    """
+
+    scores: int = rules.SCORES
 
     def __init__(self, generation: Generation, paths: dict[str, Path], shards: list[IndexShard], removed: Ints) -> None:
         self.generation = generation
@@ -57,6 +64,8 @@ class Index:
         """
         queries = self._checked(vectors)
         scores, rows = merge([shard.search(queries, k) for shard in self._shards], k)
+        if self.scores == rules.FIRST:
+            return scores, rows
         if len(zero := np.flatnonzero(~queries.any(axis=1))):
             scores[zero], rows[zero] = zero_vectors.nearest(scores[zero], rows[zero], self._zeros)
         return _cosines(scores), rows
@@ -68,6 +77,8 @@ class Index:
         """
         queries = self._checked(vectors)
         limits, scores, rows = join([shard.within(queries, score) for shard in self._shards])
+        if self.scores == rules.FIRST:
+            return limits, scores, rows
         zero: Mask = ~np.asarray(queries.any(axis=1))
         if zero.any():
             limits, scores, rows = zero_vectors.within((limits, scores, rows), zero, self._zeros)

@@ -8,22 +8,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cvjobs.common import rules
 from cvjobs.dataset import contents, lock, schema
 from cvjobs.indexing.generation import Generation
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
+SCORES = "scores"  # of a folder's signature
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerFolder:
-    """A folder for the rows of an answer from the index at ``index``; ``notes`` are kept with the rows."""
+    """A folder for the rows of an answer from the index at ``index``; ``notes`` are kept with the rows.
+
+    ``scores`` is the version of the rules by which they are scored.
+    """
 
     store: Store
     temporary: bool
     index: str
     options: Options
     notes: dict[str, str]
+    scores: int = rules.SCORES
 
 
 @contextmanager
@@ -51,9 +58,18 @@ def opened(out: str | None, index: str, generation: Generation, options: Options
     contents.check(store, contents.QUERY)
     with lock.held(store) as held:
         store.writer = schema.new_run(held.epoch)
-        contents.sign(store, contents.QUERY, f"a query of {place}")
+        scores = _scores(store)
+        contents.sign(store, contents.QUERY, f"a query of {place}", {SCORES: scores})
         _tidy(store)
-        yield AnswerFolder(store=store, temporary=False, index=place, options=options, notes=notes)
+        yield AnswerFolder(store=store, temporary=False, index=place, options=options, notes=notes, scores=scores)
+
+
+def _scores(store: Store) -> int:
+    """Return the version of the rules by which a folder's rows are scored: the first where it was begun without."""
+    said = contents.signature(store)
+    begun = bool(said or contents.ANSWERS & set(store.names(schema.DATA)))
+    found = said.get(SCORES, rules.FIRST)
+    return (found if type(found) is int else rules.FIRST) if begun else rules.SCORES
 
 
 def _tidy(store: Store) -> None:
