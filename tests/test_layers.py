@@ -79,6 +79,7 @@ PLUGINS = {
     "operations.doctor",
 }
 SHARED_BY_PLUGINS = {
+    "evaluation.ground_truth.coco_records",
     "evaluation.ground_truth.types",
     "evaluation.ground_truth.open",
     "evaluation.ground_truth.folder_files",

@@ -18,7 +18,7 @@ from cvjobs.common.rules import FIRST
 from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth import masks
-from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
+from cvjobs.evaluation.ground_truth.types import NOTHING, BadTruth, PixelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predictions import EvaluatedOutput
@@ -84,11 +84,12 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
     if predictions.rules > FIRST:
         ask(void, truth, given)
     white = is_black_and_white(void, truth, given)
-    there = _table({c.id: at for at, c in enumerate(known)}, VOID - 1)
+    there = _table({at if truth.painted else c.id: at for at, c in enumerate(known)}, VOID - 1)
     if white:
         there[USUAL] = there[WHITE]
-    if void.value is not None:
-        there[void.value] = VOID
+    value = NOTHING if truth.painted else void.value
+    if value is not None:
+        there[value] = VOID
     said = _table(classes.place, len(known))
     shape = len(known), len(known) + 1
     nothing = np.zeros(0, np.int64)
@@ -99,7 +100,7 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
 
     def compare(at: int, content: bytes | None) -> tuple[Confusion, int]:
         """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
-        given = there[masks.load(truth.files[at])]
+        given = there[truth.load(at)]
         if (given == VOID - 1).any():
             raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
         counted = given >= 0
@@ -135,7 +136,7 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
         row=row,
         other_size=other,
         there=there,
-        void=void.value,
+        void=None if truth.painted else void.value,
         ignored=ignored,
         white=white,
     )
@@ -176,7 +177,7 @@ def truth_png(truth: PixelTruth, met: Mapped, at: int) -> bytes:
     for id_, place in met.classes.place.items():
         ids[place] = id_
     file = io.BytesIO()
-    pixels = ids[met.there[masks.load(truth.files[at])]].astype(np.uint16)
+    pixels = ids[met.there[truth.load(at)]].astype(np.uint16)
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 

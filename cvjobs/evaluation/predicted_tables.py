@@ -15,7 +15,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.evaluation import label_tables
-from cvjobs.evaluation.ground_truth import coco
+from cvjobs.evaluation.ground_truth import coco_records
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.evaluation.label_tables import LabelTable
 from cvjobs.evaluation.metrics.objects import Detections, Rle
@@ -130,7 +130,7 @@ def _boxes(table: LabelTable) -> ResultsFile:
             image=np.array(of, np.int64),
             category=category.astype(np.int64),
             boxes=boxes,
-            area=coco.sizes(masks) if masked else boxes[:, 2] * boxes[:, 3],
+            area=coco_records.sizes(masks) if masked else boxes[:, 2] * boxes[:, 3],
             score=score,
             masks=masks if masked else None,
         ),

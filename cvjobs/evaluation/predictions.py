@@ -18,7 +18,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import schema
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
-from cvjobs.evaluation.ground_truth import coco, records
+from cvjobs.evaluation.ground_truth import coco, coco_records, records
 from cvjobs.evaluation.metrics.objects import Detections, Floats, Id, Rle
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import open_store
@@ -149,7 +149,7 @@ def _detections(table: pa.Table, first: int, masked: bool) -> Detections:
         image=image + first,
         category=_numbers(column["category_id"]).astype(np.int64),
         boxes=boxes,
-        area=boxes[:, 2] * boxes[:, 3] if masks is None else coco.sizes(masks),
+        area=boxes[:, 2] * boxes[:, 3] if masks is None else coco_records.sizes(masks),
         score=score,
         masks=masks,
     )
@@ -166,7 +166,7 @@ def _file(path: Path) -> ResultsFile:
     found = content
     if isinstance(content, dict):
         found, images = content.get("annotations"), content.get("images") or []
-        categories = [c for c in coco.read_categories(path, content.get("categories") or []) if c.name]
+        categories = [c for c in coco_records.read_categories(path, content.get("categories") or []) if c.name]
     if not isinstance(found, list) or not isinstance(images, list):
         raise WrongUse(f"{path} holds no predictions: name the -o folder of {COMMANDS}, or a COCO results file.")
     ids = records.ids(path, found, "result", "image_id")
@@ -174,7 +174,7 @@ def _file(path: Path) -> ResultsFile:
     names: list[str] = []
     shapes: list[tuple[int, int]] = []
     if images:
-        numbers, shapes, names = coco.read_images(path, images)
+        numbers, shapes, names = coco_records.read_images(path, images)
     masks = None
     if found and all(record.get("segmentation") for record in found):
         masks = [coco.rle(path, f"result {n + 1}", r["segmentation"], (0, 0)) for n, r in enumerate(found)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
-from cvjobs.evaluation import classify, detect, predicted_tables, semantic
+from cvjobs.evaluation import boxes, classify, detect, painting, predicted_tables, semantic
 from cvjobs.evaluation.eval_page import Show, page
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
@@ -69,6 +69,10 @@ def evaluate(
 
 
 def _judged(given: Given, known: GroundTruth, sides: Sides, void: Void, options: Options) -> tuple[Evaluation, Show]:
+    if isinstance(known, ObjectTruth) and isinstance(given, EvaluatedOutput) and given.task == "semantic":
+        painted = painting.painted(boxes.by_name(known, given), given, void)
+        found, show = semantic.evaluate(given, painted, sides, void, options)
+        return replace(found, notes=[*painted.notes, *found.notes]), show
     if isinstance(known, ObjectTruth):
         assert not isinstance(given, LabelFile), "it has labels"
         return detect.evaluate(given, known, sides, options)

@@ -9,7 +9,6 @@ import numpy as np
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import PixelTruth
 
 USUAL = 255
@@ -41,7 +40,7 @@ def chosen(ignore: int | None, void: str | None) -> Void:
 
 def ask(void: Void, truth: PixelTruth, known: Iterable[Category]) -> None:
     """Raise WrongUse where the usual value may as well be a class, and nobody has said which: a question."""
-    if void.chosen:
+    if void.chosen or truth.painted:
         return
     choice = f"give --void none if {USUAL} is a class, or --void {USUAL} if these pixels do not count"
     if name := next((category.name for category in known if category.id == USUAL), None):
@@ -54,7 +53,7 @@ def ask(void: Void, truth: PixelTruth, known: Iterable[Category]) -> None:
 
 def is_black_and_white(void: Void, truth: PixelTruth, known: Iterable[Category]) -> bool:
     """Return whether all pixels count, and are 0 or 255, which is no class: then 255 is the class 1."""
-    if void.value is not None or any(category.id == USUAL for category in known):
+    if truth.painted or void.value is not None or any(category.id == USUAL for category in known):
         return False
     met = _values(truth)
     return USUAL in met and met <= {0, USUAL}
@@ -63,8 +62,8 @@ def is_black_and_white(void: Void, truth: PixelTruth, known: Iterable[Category])
 def _values(truth: PixelTruth) -> set[int]:
     """Return the values in all masks, or as soon as two of them are not the usual void, those met so far."""
     met: set[int] = set()
-    for file in truth.files:
-        met.update(np.unique(masks.load(file)).tolist())
+    for at in range(len(truth)):
+        met.update(np.unique(truth.load(at)).tolist())
         if len(met - {USUAL}) > 1:
             break
     return met

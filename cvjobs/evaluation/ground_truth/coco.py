@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as rles
 
-from cvjobs.common.categories import Category
+from cvjobs.evaluation.ground_truth.coco_records import categories_of, read_images, sizes
 from cvjobs.evaluation.ground_truth.records import SHOWN, Record, column, ids, load, numbers, positions
 from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
-from cvjobs.evaluation.metrics.objects import Bools, Floats, Id, Ints, Rle, Truths
+from cvjobs.evaluation.metrics.objects import Bools, Floats, Rle, Truths
 from cvjobs.images.decode import MAX_SIDE
 from cvjobs.images.masks import rle as image_masks_rle
 
@@ -39,7 +39,7 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
         path, {id_: at for at, id_ in enumerate(known)}, ids(path, annotations, "annotation", "image_id"), "image_id"
     )
     of = numbers(path, annotations, "annotation", "category_id")
-    categories, notes = _categories(path, content.get("categories"), of)
+    categories, notes = categories_of(path, content.get("categories"), of)
     category = positions(path, {c.id: at for at, c in enumerate(categories)}, of.tolist(), "category")
     crowd = column(path, annotations, "annotation", "iscrowd", np.int64, 0).astype(np.bool_)
     shapes = None
@@ -53,6 +53,7 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
         names=files,
         notes=notes,
         numbers=known,
+        sizes=shape,
         categories=categories,
         named=any(category.name for category in categories),
         objects=Truths(
@@ -69,49 +70,6 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
 
 
 _KEYS = ("images", "annotations")
-
-
-def read_images(path: Path, images: list[Record]) -> tuple[list[Id], list[tuple[int, int]], list[str]]:
-    """Return the ids of images, ascending, their (height, width), (0, 0) where none is given, and their file names."""
-    known = ids(path, images, "image", "id")
-    if len(set(known)) < len(known):
-        raise BadTruth(path, None, "gives one id to several images")
-    order = sorted(range(len(known)), key=lambda at: (isinstance(known[at], str), known[at]))
-    height, width = (column(path, images, "image", side, np.int64, 0).tolist() for side in ("height", "width"))
-    return (
-        [known[i] for i in order],
-        [(height[i], width[i]) for i in order],
-        [_text(images[i].get("file_name")) for i in order],
-    )
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
-def read_categories(path: Path, records: Any) -> list[Category]:
-    """Return categories in the order of the file, without a name where they have none; raises BadTruth."""
-    if not isinstance(records, list):
-        raise BadTruth(path, None, "has categories that are no list")
-    found = numbers(path, records, "category", "id").tolist()
-    return [Category(id_, _text(record.get("name"))) for id_, record in zip(found, records, strict=True)]
-
-
-def _categories(path: Path, records: Any, used: Ints) -> tuple[list[Category], list[str]]:
-    """Return the categories by their ids, and what is to be said of them; of several with one id it is the last."""
-    if records is None:
-        return [Category(id_, "") for id_ in np.unique(used).tolist()], []
-    last: dict[int, Category] = {}
-    notes = []
-    for category in read_categories(path, records):
-        before = last.setdefault(category.id, category)
-        if before.name != category.name:
-            notes.append(
-                f"the truth names category {category.id} {before.name[:SHOWN]!r} and {category.name[:SHOWN]!r}: "
-                "the last name counts, as in COCO's API"
-            )
-        last[category.id] = category
-    return [last[id_] for id_ in sorted(last)], notes
 
 
 def boxes(path: Path, records: list[Record], masks: list[Rle] | None) -> Floats:
@@ -157,11 +115,6 @@ def areas(path: Path, annotations: list[Record], boxes: Floats, masks: list[Rle]
     if given.all():
         return said
     return np.where(given, said, boxes[:, 2] * boxes[:, 3] if masks is None else sizes(masks))
-
-
-def sizes(masks: list[Rle]) -> Floats:
-    """Return the number of pixels of masks (n,)."""
-    return np.array(rles.area(masks) if masks else [], np.float64)
 
 
 def _unnumbered(annotations: list[Record]) -> Bools:

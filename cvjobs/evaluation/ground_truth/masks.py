@@ -15,9 +15,8 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from cvjobs.common.categories import Category
 from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.evaluation.ground_truth import folder_files
-from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
+from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, PixelTruth
 
-MAX_PIXELS = 400_000_000
 OURS = ".cvjobs-masks"  # what a folder of masks has that `segment` made
 MODES = ("1", "L", "P", "I;16", "I")
 DEPTH, GRAY = 24, 0  # where a PNG tells its bits, and after them its kind; the kind without colours
@@ -45,6 +44,7 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> PixelTruth:  # noqa: 
         names=images,
         endings=folder_files.whole(images),
         files=found,
+        load=lambda at: load(found[at]),
         categories=[Category(at, name) for at, name in enumerate(known)],
     )
 

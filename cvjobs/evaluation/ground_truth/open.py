@@ -15,13 +15,14 @@ from cvjobs.storage.remote_files import is_remote
 FORMATS = {
     "detect": ("coco", "yolo", "voc"),
     "instance": ("coco", "yolo", "voc"),
-    "semantic": ("masks",),
+    "semantic": ("panoptic", "coco", "masks"),
     "classify": ("table", "labelled_output", "folders"),
 }
+MASKED = ("instance", "semantic")
 KNOWN = {
     "detect": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
     "instance": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
-    "semantic": "a folder of PNG masks whose pixels are class ids",
+    "semantic": "a folder of PNG masks whose pixels are class ids, or COCO JSON (FILE.json) with masks",
     "classify": "a folder with one subfolder of images for each class, or a table (.csv, .parquet, .jsonl) with "
     "the columns path and label",
 }
@@ -47,7 +48,7 @@ def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
     for name in FORMATS[task]:
         format_: TruthFormat = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
         if format_.fits(path):
-            truth = format_.read(path, task == "instance", names)
+            truth = format_.read(path, task in MASKED, names)
             if not len(truth):
                 raise WrongUse(f"The truth {place} knows no image: name {KNOWN[task]}.")
             return truth

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics.objects import Id, Truths
 from cvjobs.sources.left_out import NamedCount
+
+MAX_PIXELS = 400_000_000  # of one mask
+NOTHING = 65535  # the value of painted pixels that do not count
 
 
 class BadTruth(WrongUse):
@@ -42,22 +48,30 @@ class GroundTruth:
 class ObjectTruth(GroundTruth):
     """Objects in images; ``named`` tells whether the categories have names beside their ids.
 
-    ``numbers`` are the ids of the images, where they have any. ``relative`` boxes are in shares of their image.
+    ``numbers`` are the ids of the images and ``sizes`` their (height, width), where they have any. ``relative`` boxes
+    are in shares of their image.
     """
 
     objects: Truths
     categories: list[Category]
     named: bool = True
     numbers: Sequence[Id] = ()
+    sizes: Sequence[tuple[int, int]] = ()
     relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelTruth(GroundTruth):
-    """An image with a class for each pixel, for each image; ``categories`` are those that a file of names gives."""
+    """A class for each pixel of each image; ``categories`` are those that a file of names gives.
+
+    ``load`` returns the values in an image (height, width), uint8 or uint16, by its place in ``files``: ids of classes,
+    of which one may not count. What is ``painted`` holds places in ``categories``, and NOTHING for what does not count.
+    """
 
     files: Sequence[Path]
+    load: Callable[[int], npt.NDArray[Any]]
     categories: list[Category]
+    painted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
