@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import odd_truths
 import pytest
 from commands import here, sentence
+from fuzzing import Seeds
 from PIL import Image
 from predictions import output
 
 import cvjobs
 from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
 from cvjobs.images.masks import png, rle
 
 Pixels = npt.NDArray[np.uint8]
@@ -174,23 +177,22 @@ def test_a_truth_without_annotations_is_background_alone(tmp_path: Path) -> None
     assert got.metrics["pixel accuracy"] == np.mean([pixels == 0 for pixels in drawn().values()])
 
 
-def test_a_panoptic_truth_is_its_segments(tmp_path: Path) -> None:
-    """Segments of one image in a PNG, whose colours are their ids; 0 is none."""
-    folder = tmp_path / "panoptic"
+def segmented(folder: Path) -> list[dict[str, Any]]:
+    """Write the PNGs of a panoptic truth; return its annotations. A PNG's colours are ids of segments, 0 is none."""
     folder.mkdir()
-    segments: list[dict[str, Any]] = []
+    found = []
     for at, (name, pixels) in enumerate(drawn().items(), 1):
         ids = np.where(pixels == 1, 7, np.where(pixels == 2, 70_000 + 300 * at, 0))
         colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
         Image.fromarray(colours).save(folder / f"{name}.png")
-        info = [(7, 17), (70_000 + 300 * at, 1 << 40)]
-        segments.append(
-            {
-                "image_id": at,
-                "file_name": f"{name}.png",
-                "segments_info": [{"id": i, "category_id": of} for i, of in info if i in ids],
-            }
-        )
+        info = [{"id": i, "category_id": of} for i, of in ((7, 17), (70_000 + 300 * at, 1 << 40)) if i in ids]
+        found.append({"image_id": at, "file_name": f"{name}.png", "segments_info": info})
+    return found
+
+
+def test_a_panoptic_truth_is_its_segments(tmp_path: Path) -> None:
+    folder = tmp_path / "panoptic"
+    segments = segmented(folder)
     truth, given = put(tmp_path / "panoptic.json", annotations=segments), made(tmp_path / "given", drawn(), VOC)
     got = cvjobs.eval(str(given), str(truth))
     assert got.sides.truth_format == "panoptic"
@@ -215,3 +217,19 @@ def test_an_image_of_another_size_is_left_out_and_named(tmp_path: Path) -> None:
     got = cvjobs.eval(str(made(tmp_path / "given", maps, VOC)), str(put(tmp_path / "instances.json")))
     assert "left out, images whose mask has another size: 1 (c.jpg)" in got.notes
     assert got.metrics["mIoU"] == 1.0
+
+
+def test_spoilt_annotations_are_sentences(seeds: Seeds, tmp_path: Path) -> None:
+    given = str(made(tmp_path / "given", drawn(), VOC))
+    files = [put(tmp_path / "t.json"), put(tmp_path / "p.json", annotations=segmented(tmp_path / "p"))]
+    whole = [file.read_bytes() for file in files]
+    for seed in seeds(40):
+        random, said = np.random.default_rng(seed), "One."
+        files[seed % 2].write_bytes(odd_truths.spoil_json(whole[seed % 2], random))
+        try:
+            got = cvjobs.eval(given, str(files[seed % 2]), out=str(tmp_path / "out"))
+            assert all(-1 <= value <= 1 for value in got.metrics.values() if value is not None)
+        except WrongUse as error:
+            said = str(error)
+        assert said.endswith(".")
+        assert "\n" not in said
