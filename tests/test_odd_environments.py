@@ -120,14 +120,8 @@ def test_odd_variables_in_this_process(
             shutil.rmtree(out)
 
 
-STANDING = [
-    *("in a folder that was deleted", "beside modules of Python's names"),
-    *(pytest.param(name, marks=pytest.mark.faults) for name in odd_environments.STANDS if "deleted" not in name),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stand", STANDING)
+@pytest.mark.faults(minutes=2)
+@pytest.mark.parametrize("stand", odd_environments.STANDS)
 def test_wherever_a_command_stands(world: Path, tmp_path: Path, stand: str) -> None:
     out = tmp_path / "out"
     words = [*SCRIPT, "embed", str(world / "photos"), "-o", str(out), "--model", "thumbnail/4"]

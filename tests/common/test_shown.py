@@ -50,7 +50,7 @@ def test_the_lines_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.splitlines()[-1] == r"cvjobs: \x1b]0;owned\x07\x9b31m\x0d\x08a\x0ab\u202e"
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=2)
 def test_commands_print_names_that_are_harmless(photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / EVIL, 4)
     image = next(source.rglob("*.jpg"))

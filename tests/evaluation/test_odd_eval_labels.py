@@ -80,7 +80,7 @@ def _top(random: np.random.Generator, known: list[str]) -> list[dict[str, object
     return [{"label": str(name), "score": 0.5} for name in random.choice(known, 3, replace=False)]
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=2)
 def test_a_label_for_each_image_is_evaluated(tmp_path: Path) -> None:
     """Their whole matrix would take 20 GB."""
     (tmp_path / "truth.csv").write_text("path,label\n" + "".join(f"{i}.png,label {i}\n" for i in range(50_001)))

@@ -78,7 +78,7 @@ def test_a_batch_job_tells_it_on_the_terminal_in_json_and_on_its_page(source: Pa
     assert told(here("verify", out)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=2)
 def test_a_query_tells_it(source: Path, tmp_path: Path) -> None:
     out, index, page = tmp_path / "out", tmp_path / "index", tmp_path / "page.html"
     embed(source, out)
