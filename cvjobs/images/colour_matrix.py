@@ -1,4 +1,4 @@
-"""The colours of a profile of a matrix and curves as sRGB, by tables: four to eight times as fast as littleCMS.
+"""The colours of a profile of a matrix and curves as sRGB, by tables: two to five times as fast as littleCMS.
 
 Light is added up: each value of red, green and blue has the light that it adds to red, green and blue of sRGB. A table
 has a row for each pair of a red and a green, which are two bytes beside each other, and so one number.
