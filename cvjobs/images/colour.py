@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms
 
 from cvjobs.images.bit_depth import by_rows
-from cvjobs.images.colour_matrix import ColourMatrix
+from cvjobs.images.colour_matrix import AnyMatrix, SharedBlue, light_of
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 
@@ -40,23 +40,28 @@ class Conversion:
 
     mode: str
     transform: ImageCms.ImageCmsTransform
-    matrix: ColourMatrix | None = None
+    matrix: AnyMatrix | SharedBlue | None = None
 
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """Return uint8 (height, width, 1 or 3) as sRGB (height, width, 3)."""
+    def __call__(self, pixels: Pixels, out: Pixels) -> None:
+        """Write uint8 (height, width, 1 or 3) as sRGB to ``out`` (height, width, 3), which may be the same."""
+        if pixels.strides[0] < pixels.strides[1]:  # turned: the columns are its rows
+            pixels, out = pixels.swapaxes(0, 1), out.swapaxes(0, 1)
+        if self.matrix is not None:
+            np.copyto(out, pixels)
+            self.matrix(out)
+            return
         height, width = pixels.shape[:2]
-        shown = np.empty((height, width, 3), np.uint8)
         rows = max(_STRIP // width, 1)
         for top in range(0, height, rows):  # so that what is between stays in the processor's cache
             strip = pixels[top : top + rows]
             image = Image.fromarray(strip if self.mode == "RGB" else np.ascontiguousarray(strip[..., 0]))
-            if self.matrix is None:
-                image = self.transform.apply(image)
-            else:
-                words = self.matrix(np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32))
-                image = Image.frombytes("RGB", image.size, words.tobytes(), "raw", "RGBX")
-            shown[top : top + rows] = np.asarray(image)
-        return shown
+            out[top : top + rows] = np.asarray(self.transform.apply(image))
+
+    def converted(self, pixels: Pixels) -> Pixels:
+        """Return uint8 (height, width, 1 or 3) as sRGB (height, width, 3)."""
+        out = np.empty((*pixels.shape[:2], 3), np.uint8)
+        self(pixels, out)
+        return out
 
 
 @lru_cache(maxsize=_CACHED)
@@ -65,19 +70,21 @@ def conversion(profile: bytes) -> Conversion | None:
     mode = _MODES.get(profile[16:20])
     if mode is None or profile[12:16] not in _CLASSES:
         return None
+    probe = _probe(mode)
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         made = Conversion(mode, ImageCms.buildTransform(source, _srgb(), mode, "RGB", INTENT))
-        probe = _probe(mode)
-        shown = made(probe)
+        shown = made.converted(probe)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     if _farthest(shown, probe) <= SAME:
         return None
     if mode == "RGB" and sys.byteorder == "little":
-        with contextlib.suppress(ValueError):
-            faster = replace(made, matrix=ColourMatrix(profile))
-            return faster if _farthest(faster(probe), shown) <= 1 else made
+        for kind in (SharedBlue, AnyMatrix):
+            with contextlib.suppress(ValueError):
+                faster = replace(made, matrix=kind(light_of(profile)))
+                if _farthest(faster.converted(probe), shown) <= 1:
+                    return faster
     return made
 
 
@@ -102,7 +109,7 @@ def shown(samples: npt.NDArray[Any], alpha: bool, profile: bytes | None, transfo
     """Return what samples show: sRGB on white, uint8 (height, width, 3).
 
     Args:
-        samples: uint8 or uint16 (height, width, channels): gray or colour, with alpha behind.
+        samples: uint8 or uint16 (height, width, channels): gray or colour, with alpha behind; they may be written to.
         alpha: Whether the last channel is straight alpha.
         profile: The ICC profile of the colours; one of other colours than the samples have counts as none.
         transform: What of the image is seen in the end; nothing else needs its colours converted.
@@ -119,12 +126,11 @@ def shown(samples: npt.NDArray[Any], alpha: bool, profile: bytes | None, transfo
 
 
 def _converted(pixels: Pixels, how: Conversion, transform: Transform) -> Pixels:
+    """Return what is seen of an image as sRGB, what is not as anything; written over ``pixels`` where they may be."""
     rows, columns = (_seen(length, min(pixels.shape[:2]), at, transform) for at, length in enumerate(pixels.shape[:2]))
-    seen = how(pixels[rows, columns])
-    if seen.shape[:2] == pixels.shape[:2]:
-        return seen
-    whole = np.zeros((*pixels.shape[:2], 3), np.uint8)
-    whole[rows, columns] = seen
+    ours = pixels.flags.writeable and pixels.shape[2] == 3 and pixels.strides[2] == 1
+    whole = pixels if ours else np.zeros((*pixels.shape[:2], 3), np.uint8)
+    how(pixels[rows, columns], whole[rows, columns])
     return whole
 
 

@@ -112,7 +112,7 @@ def test_tables_are_as_good_as_little_cms(space: str) -> None:
     assert (how is None) == (space == "sRGB")
     if how is not None:
         assert how.matrix is not None
-        assert near(how(pixels), by_little_cms(pixels, profile), mean=0.1, most=1)
+        assert near(how.converted(pixels), by_little_cms(pixels, profile), mean=0.1, most=1)
 
 
 @pytest.mark.parametrize("transform", [Transform(size=(32, 48), fit="exact"), Transform(size=(20, 24), resize=28)])
@@ -133,7 +133,12 @@ def test_photos_of_phones_are_nearly_as_fast_as_others() -> None:
     smooth = np.asarray(small.resize((4032, 3024), Image.Resampling.BICUBIC)).astype(np.float32)
     pixels = (smooth + generator.normal(0, 5, (3024, 4032, 1))).clip(0, 255).astype(np.uint8)  # as a sensor's
     contents = [written(pixels, "JPEG", profile, quality=90) for profile in (None, rgb_profile("Display P3"))]
-    for transform in (Transform(size=(224, 224), resize=256), Transform(size=(224, 224), resize=224)):
+    for transform, least in (
+        (Transform(size=(224, 224), resize=256), 0.8),
+        (Transform(size=(224, 224), resize=224), 0.8),
+        (Transform(size=(320, 320), fit="exact"), 0.8),
+        (NATIVE, 0.4),
+    ):
         seconds = [[0.0], [0.0]]
         for _ in range(10):
             for content, took in zip(contents, seconds, strict=True):
@@ -141,8 +146,28 @@ def test_photos_of_phones_are_nearly_as_fast_as_others() -> None:
                 shown(content, transform)
                 took.append(time.process_time() - began)
         plain, tagged = (min(took[1:]) for took in seconds)
-        print(f"{len(contents[0]) / 1e6:.1f} MB, resized to {transform.resize}: {plain / tagged:.3f}")
-        assert plain / tagged >= 0.8
+        print(f"{len(contents[0]) / 1e6:.1f} MB, {transform.fit} {transform.size}: {plain / tagged:.3f}")
+        assert plain / tagged >= least
+
+
+@pytest.mark.parametrize("space", ["Display P3", "ProPhoto"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_converted(orientation: int, space: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content, plain = (written(scene(), "JPEG", icc, exif=exif.tobytes()) for icc in (rgb_profile(space), None))
+    assert near(shown(content), by_little_cms(shown(plain), rgb_profile(space)), most=1)
+
+
+@pytest.mark.parametrize("space", ["Display P3", "ProPhoto", "linear"])
+@pytest.mark.parametrize("shape", [(2, 40_000), (40_000, 2), (1, 1), (300, 257)])
+def test_a_picture_of_any_shape_is_converted(shape: tuple[int, int], space: str) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
+    alpha = np.full((*shape, 1), 255, np.uint8)
+    for content in (written(pixels, "PNG", rgb_profile(space)), written(pixels, "TIFF", rgb_profile(space))):
+        assert near(shown(content), by_little_cms(pixels, rgb_profile(space)), most=1)
+    content = written(np.dstack([pixels, alpha]), "PNG", rgb_profile(space))
+    assert near(shown(content), by_little_cms(pixels, rgb_profile(space)), most=1)
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (60, 90), (300, 40), (64, 64), (10, 12)])
