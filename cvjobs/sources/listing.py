@@ -131,10 +131,10 @@ def nothing_found(listing: Listing) -> str:
     others.update(codes)
     why = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
     empty = "it is empty" if listing.root else "it names none"
-    return (
-        f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty}): "
-        f"give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
-    )
+    none = f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty})"
+    if "folder link" in listing.skipped:
+        return f"{none}, and links to folders are not followed: name one as the source, or their images in a list."
+    return f"{none}: give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
 
 
 def _all_missing(listing: Listing) -> str:
@@ -264,6 +264,7 @@ def _list(name: bytes, file: bytes, remote: Remote, manner: _Manner) -> Listing:
         unreadable=(),
         started_ns=started,
         base=path_text(base),
+        not_carried=found.not_carried,
     )
 
 
