@@ -28,7 +28,7 @@ from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources.folder import EXTENSIONS, Walk, kind_of
 from cvjobs.sources.glob import WILDCARDS, Glob, split_glob
 from cvjobs.sources.hidden import Hiding
-from cvjobs.sources.lists import TABLES, TEXTS, read_list, suffix_of
+from cvjobs.sources.lists import NO_LISTS, TABLES, TEXTS, read_list, suffix_of
 from cvjobs.sources.locations import locate, split_name
 from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
 from cvjobs.storage.addresses import AddressRules
@@ -109,8 +109,11 @@ def _found(source: str, manner: _Manner) -> Listing:
         raise WrongUse(f"{path_text(path)} is a {kind_of(mode)}: give a folder, a glob, an image or a list.")
     if suffix_of(path) in TEXTS + TABLES:
         return _list(path, path, remote, manner)
-    if suffix_of(path) == ".jsonl" and manner.hiding.rules > newest.FIRST:
-        raise WrongUse(f"{path_text(path)} is no list that is read here: write it as .csv, .tsv or .parquet.")
+    if suffix_of(path) in NO_LISTS and manner.hiding.rules > newest.FIRST:
+        raise WrongUse(
+            f"{path_text(path)} is no list that is read here: write it as .csv, .tsv or .parquet, as "
+            "`cvjobs export --format csv` does."
+        )
     started, status = time.time_ns(), os.stat(path)
     return _one(path, RemoteState(status.st_size, status.st_mtime_ns, ""), started, manner)
 

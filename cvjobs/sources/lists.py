@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -28,6 +29,7 @@ from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
+NO_LISTS = (".jsonl", ".ndjson", ".json")  # which others write, and exports of ours
 NAMED = 12  # columns in a sentence
 LONGEST = 200  # characters of a reason
 PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
@@ -93,7 +95,7 @@ def read_list(
     try:
         with nullcontext(file) if suffix == ".parquet" else list_text.as_utf8(file, place) as plain:
             if suffix in TEXTS:
-                opened = _OpenedTable(pa.schema([]), _text(plain, rules))
+                opened = _OpenedTable(pa.schema([]), _text(plain, place, rules))
             else:
                 opened = _table(plain, suffix, place, rules, columns)
             for entries in opened.entries:
@@ -112,17 +114,12 @@ def read_list(
     return ListEntries(*found, left_out, opened.not_carried)
 
 
-def _text(file: bytes, rules: int) -> Iterator[Entries]:
+def _text(file: bytes, place: str, rules: int) -> Iterator[Entries]:
     """Yield the lines of a text file, without blank lines and those that begin with ``#``."""
-    with open(file, "rb") as lines:
-        if lines.read(3) != b"\xef\xbb\xbf":
-            lines.seek(0)
-        stripped = (line.rstrip(b"\r\n") for line in lines)
-        if rules > versions.FIRST:
-            stripped = (line for lines in stripped for line in (lines.split(b"\r") if b"\r" in lines else (lines,)))
-        uris = (line for line in stripped if line.strip() and not line.startswith(b"#"))
-        while batch := list(islice(uris, CHUNK)):
-            yield Entries(batch, None)
+    lines = list_text.lines(file, place) if rules > versions.FIRST else list_text.first_lines(file)
+    uris = (line for line in lines if line.strip() and not line.startswith(b"#"))
+    while batch := list(islice(uris, CHUNK)):
+        yield Entries(batch, None)
 
 
 def _table(file: bytes, suffix: str, place: str, rules: int, wanted: Collection[str] | None) -> _OpenedTable:
@@ -173,7 +170,8 @@ def _own_columns(place: str, names: Sequence[str], column: str, wanted: Collecti
     own = [
         name for name in names if name != column and (name in wanted if wanted is not None else name not in NOT_CARRIED)
     ]
-    twice = sorted({name for name in (column, *own) if names.count(name) > 1})
+    counts = Counter(names)
+    twice = sorted({name for name in (column, *own) if counts[name] > 1})
     if twice:
         raise WrongUse(f"The columns {_named(twice)} of {place} are there twice: rename them.")
     return own
