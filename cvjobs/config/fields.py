@@ -33,6 +33,7 @@ HOMED = frozenset({"model"})  # what may be a path besides other things
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _MOST = {int: 2**63 - 1, float: 10**9}  # of a number whose option names no bound: what numpy, torch and files can hold
+NOTHING = ("", "null", "~")  # how YAML writes that there is no value
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -201,7 +202,7 @@ def checked(field: Field, value: object, place: str) -> Any:
     if not field.many:
         return _one(field, value, place)
     if not isinstance(value, (list, tuple)):
-        raise WrongUse(f"{place} must be a list, each entry {field.wanted()}, not {_shown(value)}.")
+        raise WrongUse(f"{place} must be a list{_no_list(field, value)}.")
     return tuple(_one(field, entry, f"Every entry of {place}") for entry in value)
 
 
@@ -223,12 +224,21 @@ def _one(field: Field, value: Any, place: str) -> Any:
             value = kind(value) if good else value
     if not good:
         hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
-        raise WrongUse(f"{place} must be {field.wanted(value)}, not {_shown(value)}{hint}.")
+        raise WrongUse(f"{place} must be {field.wanted(value)}, not {shown_value(value)}{hint}.")
     if isinstance(value, str) and value[:1] == "~" and (field.place or field.name in HOMED):
         value = _from_home(value)
     if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
         raise WrongUse(f"{place} {why}.")
     return value
+
+
+def _no_list(field: Field, value: object) -> str:
+    """Return what a value is in a list's place, and which list is meant where that can be said."""
+    shown = shown_value(value)
+    if isinstance(value, Mapping) or shown.endswith("..."):
+        return f", each entry {field.wanted()}, not {shown}"
+    none = value is None or (isinstance(value, str) and value in NOTHING)
+    return f", not {shown}: write {'[] for none' if none else f'[{shown}]'}"
 
 
 def _from_home(name: str) -> str:
@@ -240,7 +250,8 @@ def _nul(text: str) -> str:
     return flaw(text, pattern=True) if "\0" in text else ""
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """Return a wrong value for a sentence."""
     if isinstance(value, (list, tuple)):
         return "a list"
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.config.fields import fields, from_text, named
+from cvjobs.config.fields import NOTHING, fields, from_text, named
 
 NAME = "cvjobs.yaml"
 LIMIT = 1 << 20  # bytes: a larger file is no configuration
@@ -52,7 +52,7 @@ def options(config: type, given: Mapping[str, Any], place: str) -> dict[str, Any
         field = named(known, key.replace("-", "_"), place)
         if field.name in values:
             raise WrongUse(f"'{field.name}' is given twice{place}: remove one.")
-        empty = field.optional and node in ("", "null", "~")
+        empty = field.optional and node in NOTHING
         values[field.name] = None if empty else from_text(field, node, f"'{key}'{place}")
     return values
 

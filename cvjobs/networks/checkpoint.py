@@ -192,7 +192,8 @@ def _told(
 ) -> ModelState:
     """Return what was chosen, and say how."""
     part = ".".join(map(shortened, choice.path))
-    words = [f"its {part}" + "".join(f", not its {'.'.join(map(shortened, path))}" for path in others)] if part else []
     if choice.left and not part:
-        words.append(f"without {listed(dict.fromkeys(choice.left))}")
-    return ModelState(tensors, part, "; ".join([*words, *how]))
+        how = [f"without {listed(dict.fromkeys(choice.left))}", *how]
+    rest = "".join(f", not its {'.'.join(map(shortened, path))}" for path in others)
+    taken = [f"its {part} is taken{rest}"] if part else ["its tensors are taken"] * bool(how)
+    return ModelState(tensors, part, "; ".join([*taken, *how]))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cvjobs.common.class_labels import spelling
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.formatting import counted
+from cvjobs.common.formatting import counted, shortened
 
 MOST = 64 << 20  # bytes
 WORDNET = re.compile(r"n\d{8}")  # as ImageNet's folders are named
@@ -40,7 +40,7 @@ def read(path: str) -> list[str]:
             raise WrongUse(f"Line {number} of the labels file {path} is empty: write one class name a line.")
         if name in lines:
             raise WrongUse(
-                f"The labels file {path} has {name!r} in the lines {lines[name]} and {number}: "
+                f"The labels file {path} has {shortened(name)!r} in the lines {lines[name]} and {number}: "
                 "write each class once, in the order of the model's classes."
             )
         lines[name] = number

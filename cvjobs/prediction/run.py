@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
+from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_bytes
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
@@ -67,6 +68,9 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
             exclude=options.exclude,
             rules=then.listing_rules,
         )
+        if listing.not_carried:
+            names = ", ".join(map(shortened, listing.not_carried))
+            progress.note(f"the columns {names} of {listing.source} are left out: their names are those of results")
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))

@@ -13,6 +13,7 @@ from cvjobs.common.paths import path_text
 
 EXAMPLES = 5  # names of each reason
 FAILED = 3  # names of each code on a terminal
+REMEDIES = {"folder link": "not followed: name it as the source, or its images in a list"}
 REASONS = 8  # in the text, the most frequent ones first; all of them in the JSON and on the page
 
 
@@ -55,7 +56,7 @@ class LeftOut:
 def told(left_out: Mapping[str, NamedCount]) -> list[str]:
     """Return what was left out as lines for a terminal, of the most frequent reasons."""
     ordered = sorted(left_out.items(), key=lambda item: -item[1]["count"])
-    lines = [f"  skipped {own['count']:,}  {visible(why)}{_named(own)}" for why, own in ordered]
+    lines = [f"  skipped {own['count']:,}  {visible(why)}{_named(own)}{_remedy(why)}" for why, own in ordered]
     if rest := sum(own["count"] for _, own in ordered[REASONS:]):
         lines[REASONS:] = [f"  skipped {rest:,}  of {len(ordered) - REASONS:,} other kinds"]
     return lines
@@ -82,3 +83,7 @@ def first_names(count: int, names: Sequence[str]) -> str:
 
 def _named(own: NamedCount) -> str:
     return f": {first_names(own['count'], own['first'])}" if own["first"] else ""
+
+
+def _remedy(why: str) -> str:
+    return f" ({REMEDIES[why]})" if why in REMEDIES else ""

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -16,7 +17,9 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
 
 BLOCK = 8 << 20  # bytes
+LINE = 64 << 10  # bytes: 16 times the longest path that is opened, and more than servers take for a URL
 _END = "\0end\0"
+_LONG_ROW = f"has more than the {BLOCK >> 20} MiB that a row may have"
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, of which its mark is a beginning
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -70,11 +73,53 @@ def _copy(file: bytes, mark: bytes, place: str, write: Callable[[bytes], object]
                 return
 
 
+def lines(file: bytes, place: str) -> Iterator[bytes]:
+    r"""Yield the lines of a text without their ends, which are ``\n``, ``\r\n`` or ``\r``.
+
+    Raises WrongUse with the line that is longer than ``LINE``, of which no more is read.
+    """
+    with _by_any_end(file) as opened:
+        if opened.read(3) != "\xef\xbb\xbf":
+            opened.seek(0)
+        for number, line in enumerate(iter(lambda: opened.readline(LINE + 1), ""), start=1):
+            text = line.removesuffix("\n")
+            if len(text) > LINE:
+                raise refused(place, number, f"has more than the {LINE >> 10} KiB that a line may have")
+            yield text.encode("latin-1")
+
+
+def first_lines(file: bytes) -> Iterator[bytes]:
+    r"""Yield the lines of a text as the first rules of listing have them: they end in ``\n``, and are of any length."""
+    with open(file, "rb") as opened:
+        if opened.read(3) != codecs.BOM_UTF8:
+            opened.seek(0)
+        yield from (line.rstrip(b"\r\n") for line in opened)
+
+
+def _by_any_end(file: bytes) -> TextIO:
+    return open(file, encoding="latin-1", newline=None)  # in which a character is a byte
+
+
+class _LongLine(csv.Error):
+    """A line of a CSV that is longer than a row may be."""
+
+
+def _bounded(opened: TextIO) -> Iterator[str]:
+    """Yield the lines of a CSV; raise _LongLine for one that Arrow refuses, of which no more is read."""
+    for line in iter(lambda: opened.readline(2 * BLOCK), ""):
+        if len(line) == 2 * BLOCK:
+            raise _LongLine
+        yield line
+
+
 def header(file: bytes, delimiter: str, place: str) -> tuple[list[str], bool]:
-    """Return the names of the columns of a CSV, and whether a row follows."""
+    """Return the names of the columns of a CSV, and whether a row follows; raises WrongUse for one that is too long."""
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
-        rows = csv.reader(opened, delimiter=delimiter)
-        names = next(filter(None, rows), [])
+        rows = csv.reader(_bounded(opened), delimiter=delimiter)
+        try:
+            names = next(filter(None, rows), [])
+        except _LongLine:
+            raise refused(place, rows.line_num + 1, _LONG_ROW) from None
         if not all(map(_is_utf8, names)):
             raise refused(place, rows.line_num, "is not UTF-8")
         try:
@@ -115,10 +160,10 @@ def _flaw(
     file: bytes, delimiter: str, names: list[str], column: str, *, only_quotes: bool = False
 ) -> tuple[int, str] | None:
     """Return the first line that is wrong, and what is."""
-    began, longest = 1, csv.field_size_limit(1 << 30)
+    began, longest = 1, csv.field_size_limit(2 * BLOCK)
     try:
         with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
-            rows = csv.reader(_ended(opened), delimiter=delimiter)
+            rows = csv.reader(_ended(_bounded(opened)), delimiter=delimiter)
             for row in rows:
                 if row and row[-1].endswith(_END) and row != [_END]:
                     return began, "begins a quote that never ends"
@@ -127,13 +172,13 @@ def _flaw(
                         cells = "cell" if len(row) == 1 else "cells"
                         return began, f"has {len(row):,} {cells} where the header has {len(names):,}"
                     if len("".join(row).encode(errors="surrogateescape")) > BLOCK:
-                        return began, f"has more than the {BLOCK >> 20:,} MiB that a row may have"
+                        return began, _LONG_ROW
                     for name, cell in zip(names, row, strict=True):
                         if name != column and not _is_utf8(cell):
                             return began, f"is not UTF-8 in the column {shortened(name)}"
                 began = rows.line_num + 1
     except csv.Error:
-        return began, "holds a cell of over 1 GB"
+        return began, _LONG_ROW
     finally:
         csv.field_size_limit(longest)
     return None
@@ -154,5 +199,6 @@ def _is_utf8(text: str) -> bool:
 
 def line_of(file: bytes, raw: bytes) -> int:
     """Return the number of the first line that holds these bytes, 0 where none does."""
-    with open(file, "rb") as lines:
-        return next((number for number, line in enumerate(lines, start=1) if raw in line), 0)
+    text = raw.decode("latin-1")
+    with _by_any_end(file) as opened:
+        return next((number for number, line in enumerate(opened, start=1) if text in line), 0)

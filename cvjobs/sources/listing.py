@@ -28,7 +28,7 @@ from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources.folder import EXTENSIONS, Walk, kind_of
 from cvjobs.sources.glob import WILDCARDS, Glob, split_glob
 from cvjobs.sources.hidden import Hiding
-from cvjobs.sources.lists import TABLES, TEXTS, read_list, suffix_of
+from cvjobs.sources.lists import NO_LISTS, TABLES, TEXTS, read_list, suffix_of
 from cvjobs.sources.locations import locate, split_name
 from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
 from cvjobs.storage.addresses import AddressRules
@@ -109,8 +109,11 @@ def _found(source: str, manner: _Manner) -> Listing:
         raise WrongUse(f"{path_text(path)} is a {kind_of(mode)}: give a folder, a glob, an image or a list.")
     if suffix_of(path) in TEXTS + TABLES:
         return _list(path, path, remote, manner)
-    if suffix_of(path) == ".jsonl" and manner.hiding.rules > newest.FIRST:
-        raise WrongUse(f"{path_text(path)} is no list that is read here: write it as .csv, .tsv or .parquet.")
+    if suffix_of(path) in NO_LISTS and manner.hiding.rules > newest.FIRST:
+        raise WrongUse(
+            f"{path_text(path)} is no list that is read here: write it as .csv, .tsv or .parquet, as "
+            "`cvjobs export --format csv` does."
+        )
     started, status = time.time_ns(), os.stat(path)
     return _one(path, RemoteState(status.st_size, status.st_mtime_ns, ""), started, manner)
 
@@ -131,10 +134,10 @@ def nothing_found(listing: Listing) -> str:
     others.update(codes)
     why = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
     empty = "it is empty" if listing.root else "it names none"
-    return (
-        f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty}): "
-        f"give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
-    )
+    none = f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty})"
+    if "folder link" in listing.skipped:
+        return f"{none}, and links to folders are not followed: name one as the source, or their images in a list."
+    return f"{none}: give a source with {', '.join(EXTENSIONS)} files, or a list that names its images."
 
 
 def _all_missing(listing: Listing) -> str:
@@ -264,6 +267,7 @@ def _list(name: bytes, file: bytes, remote: Remote, manner: _Manner) -> Listing:
         unreadable=(),
         started_ns=started,
         base=path_text(base),
+        not_carried=found.not_carried,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import NamedTuple
@@ -28,11 +29,13 @@ from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
 TEXTS = (".txt", ".lst")
 TABLES = (".parquet", ".csv", ".tsv")
+NO_LISTS = (".jsonl", ".ndjson", ".json")  # which others write, and exports of ours
 NAMED = 12  # columns in a sentence
 LONGEST = 200  # characters of a reason
 PATH_COLUMNS = ("path", "uri", "url", "file", "filename", "image")
-RESULT_COLUMNS = frozenset(
-    {"path", "image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
+# What a run knows of every image by itself, and `embed` computes. Outputs and exports of ours have such columns.
+NOT_CARRIED = frozenset(
+    {"image_id", "bytes", "modified", "version", "content_hash", "width", "height", "frames", "embedding"}
 )
 
 
@@ -44,11 +47,20 @@ class Entries(NamedTuple):
 
 
 class ListEntries(NamedTuple):
-    """What a list named: ``images`` and ``failures`` as in a ``Listing``, and what was passed over."""
+    """What a list named, as in a ``Listing``, and what was passed over."""
 
     images: pa.Table
     failures: pa.Table
     left_out: LeftOut
+    not_carried: tuple[str, ...]
+
+
+class _OpenedTable(NamedTuple):
+    """The carried columns of a list, its rows, and its columns that are named like those of results."""
+
+    carried: pa.Schema
+    entries: Iterator[Entries]
+    not_carried: tuple[str, ...] = ()
 
 
 def suffix_of(name: bytes) -> str:
@@ -82,13 +94,11 @@ def read_list(
     seen, row = 0, 1
     try:
         with nullcontext(file) if suffix == ".parquet" else list_text.as_utf8(file, place) as plain:
-            opened = (
-                (pa.schema([]), _text(plain, rules))
-                if suffix in TEXTS
-                else _table(plain, suffix, place, rules, columns)
-            )
-            schema, batches = opened
-            for entries in batches:
+            if suffix in TEXTS:
+                opened = _OpenedTable(pa.schema([]), _text(plain, place, rules))
+            else:
+                opened = _table(plain, suffix, place, rules, columns)
+            for entries in opened.entries:
                 named = _wanted(entries, row, exclusion, left_out)
                 good, bad = _look(named, look(named.uris, base, remote, confinement), plain)
                 images.append(good)
@@ -99,55 +109,51 @@ def read_list(
     except (pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
         reason = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
         raise WrongUse(f"The list {place} cannot be read ({reason}): write it anew, in UTF-8.") from error
-    all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *schema]))
+    all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *opened.carried]))
     found = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES), left_out)
-    return ListEntries(*found, left_out)
+    return ListEntries(*found, left_out, opened.not_carried)
 
 
-def _text(file: bytes, rules: int) -> Iterator[Entries]:
+def _text(file: bytes, place: str, rules: int) -> Iterator[Entries]:
     """Yield the lines of a text file, without blank lines and those that begin with ``#``."""
-    with open(file, "rb") as lines:
-        if lines.read(3) != b"\xef\xbb\xbf":
-            lines.seek(0)
-        stripped = (line.rstrip(b"\r\n") for line in lines)
-        if rules > versions.FIRST:
-            stripped = (line for lines in stripped for line in (lines.split(b"\r") if b"\r" in lines else (lines,)))
-        uris = (line for line in stripped if line.strip() and not line.startswith(b"#"))
-        while batch := list(islice(uris, CHUNK)):
-            yield Entries(batch, None)
+    lines = list_text.lines(file, place) if rules > versions.FIRST else list_text.first_lines(file)
+    uris = (line for line in lines if line.strip() and not line.startswith(b"#"))
+    while batch := list(islice(uris, CHUNK)):
+        yield Entries(batch, None)
 
 
-def _table(
-    file: bytes, suffix: str, place: str, rules: int, wanted: Collection[str] | None
-) -> tuple[pa.Schema, Iterator[Entries]]:
-    """Return the carried columns of a Parquet or CSV, and its rows; by the first rules all columns are wanted."""
+def _table(file: bytes, suffix: str, place: str, rules: int, wanted: Collection[str] | None) -> _OpenedTable:
+    """Open a Parquet or CSV; by the first rules all columns are wanted."""
     wanted = None if rules == versions.FIRST else wanted
     if suffix == ".parquet":
         with open(file, "rb") as opened:
             schema = pq.read_schema(opened).remove_metadata()
-        column = _path_column(place, schema, wanted)
-        batches = _parquet(file)
+        column = _path_column(place, schema)
+        own = _own_columns(place, schema.names, column, wanted)
+        batches = _parquet(file, [column, *own])
     else:
         delimiter = "\t" if suffix == ".tsv" else ","
         names, has_rows = list_text.header(file, delimiter, place)
         # A CSV has no types. Kept as text, 007 stays 007 and the schema is the same every night.
         schema = pa.schema([(name, pa.string()) for name in names])
-        column = _path_column(place, schema, wanted)
+        column = _path_column(place, schema)
+        own = _own_columns(place, names, column, wanted)
         if rules > versions.FIRST:
             list_text.check_quotes(file, delimiter, names, column, place)
         batches = list_text.batches(file, delimiter, names, column, place) if has_rows else iter(())
-    own = [i for i, name in enumerate(schema.names) if name != column and (wanted is None or name in wanted)]
-    carried = pa.schema([schema.field(i) for i in own])
-    return carried, (_split(batch, column, own) for batch in batches)
+    ours = [name for name in dict.fromkeys(schema.names) if name in NOT_CARRIED and name != column and wanted is None]
+    carried = pa.schema([schema.field(name) for name in own])
+    return _OpenedTable(carried, (_split(batch, column, own) for batch in batches), tuple(ours))
 
 
-def _parquet(file: bytes) -> Iterator[pa.RecordBatch]:
+def _parquet(file: bytes, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield these columns, and perhaps others."""
     with open(file, "rb") as opened:
-        yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, use_threads=False)
+        yield from pq.ParquetFile(opened).iter_batches(batch_size=CHUNK, columns=columns, use_threads=False)
 
 
-def _path_column(place: str, schema: pa.Schema, wanted: Collection[str] | None) -> str:
-    """Return the name of the path column; raise WrongUse for a table that cannot be used as a list."""
+def _path_column(place: str, schema: pa.Schema) -> str:
+    """Return the name of the path column; raise WrongUse for a table without one of strings."""
     names = schema.names
     column = next((name for name in PATH_COLUMNS if name in names), None)
     if column is None:
@@ -156,11 +162,19 @@ def _path_column(place: str, schema: pa.Schema, wanted: Collection[str] | None) 
     kind = schema.field(names.index(column)).type
     if not is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         raise WrongUse(f"The column `{column}` of {place} is {kind}: make it a column of strings.")
-    used = names if wanted is None else [name for name in names if name == column or name in wanted]
-    taken = sorted({name for name in used if used.count(name) > 1 or (name != column and name in RESULT_COLUMNS)})
-    if taken:
-        raise WrongUse(f"The columns {_named(taken)} of {place} would be in the results twice: rename them.")
     return column
+
+
+def _own_columns(place: str, names: Sequence[str], column: str, wanted: Collection[str] | None) -> list[str]:
+    """Return the names of the columns to carry; raise WrongUse where one is there twice, or that of the paths is."""
+    own = [
+        name for name in names if name != column and (name in wanted if wanted is not None else name not in NOT_CARRIED)
+    ]
+    counts = Counter(names)
+    twice = sorted({name for name in (column, *own) if counts[name] > 1})
+    if twice:
+        raise WrongUse(f"The columns {_named(twice)} of {place} are there twice: rename them.")
+    return own
 
 
 def _named(columns: list[str]) -> str:
@@ -168,8 +182,8 @@ def _named(columns: list[str]) -> str:
     return f"{shown} and {len(columns) - NAMED:,} more" if len(columns) > NAMED else shown
 
 
-def _split(batch: pa.RecordBatch, column: str, own: list[int]) -> Entries:
-    """Part a batch of a table into its path column and the columns of these numbers."""
+def _split(batch: pa.RecordBatch, column: str, own: list[str]) -> Entries:
+    """Part a batch of a table into its path column and the columns of these names."""
     paths = batch.column(column)
     if pa.types.is_dictionary(paths.type):
         paths = paths.dictionary_decode()

@@ -68,6 +68,8 @@ class Listing:
     """Links to folders that were followed."""
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The first names of each reason of ``skipped``, ``left_out.EXAMPLES`` at most: paths as in ``images``."""
+    not_carried: tuple[str, ...] = ()
+    """Columns of a list that are left out: every result has its own of that name, or could have."""
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -79,7 +79,9 @@ def test_a_prefix_of_all_names(
     assert model.facts["weights"] == "mine.pth"
     lines = said(capsys).splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(f"cvjobs: {tmp_path / 'mine.pth'} is a checkpoint: names without ")
+    assert lines[0].startswith(
+        f"cvjobs: {tmp_path / 'mine.pth'} is a checkpoint: its tensors are taken; names without "
+    )
 
 
 WRAPPERS = ["state_dict", "model", "model_state_dict", "net", "anything"]
@@ -94,7 +96,7 @@ def test_a_wrapper(
     model = embedder(name, weights=file(tmp_path, content))
     assert holds(model, own)
     assert model.facts["weights"] == f"mine.pth ({key})"
-    assert said(capsys) == f"cvjobs: {tmp_path / 'mine.pth'} is a checkpoint: its {key}.\n"
+    assert said(capsys) == f"cvjobs: {tmp_path / 'mine.pth'} is a checkpoint: its {key} is taken.\n"
 
 
 AVERAGES = ["state_dict_ema", "model_ema", "ema_state_dict", "ema"]
@@ -109,7 +111,7 @@ def test_averages_are_taken_as_timm_and_torchvision_do(
     model = embedder(name, weights=file(tmp_path, {"state_dict": own, average: averages}))
     assert holds(model, averages)
     assert model.facts["weights"] == f"mine.pth ({average})"
-    assert f"its {average}, not its state_dict." in said(capsys)
+    assert f"its {average} is taken, not its state_dict." in said(capsys)
 
 
 def test_a_checkpoint_of_torchvisions_references(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,14 +128,14 @@ def test_a_checkpoint_of_torchvisions_references(tmp_path: Path, capsys: pytest.
         "model_ema": average.state_dict(),
     }
     assert holds(embedder(SQUEEZE, weights=file(tmp_path, content)), average.module.state_dict())
-    assert "its model_ema, not its model; names without 'module.'." in said(capsys)
+    assert "its model_ema is taken, not its model; names without 'module.'." in said(capsys)
 
 
 def test_a_checkpoint_of_lightning(tmp_path: Path, tensors: Tensors, capsys: pytest.CaptureFixture[str]) -> None:
     state = prefixed(tensors, "model.") | {"criterion.weight": torch.ones(1000), "metric.total": torch.zeros(1)}
     content = {"pytorch-lightning_version": "2.5", "state_dict": state, "loops": {}, "hyper_parameters": {"lr": 1}}
     assert holds(embedder(SQUEEZE, weights=file(tmp_path, content)), tensors)
-    assert "its state_dict; names without 'model.'; without criterion.weight, metric.total." in said(capsys)
+    assert "its state_dict is taken; names without 'model.'; without criterion.weight, metric.total." in said(capsys)
     averaged = {"state_dict": state | prefixed(moved(tensors), "ema_model.")}
     assert holds(embedder(SQUEEZE, weights=file(tmp_path, averaged)), moved(tensors))
     assert "names without 'ema_model.'" in said(capsys)
@@ -147,7 +149,7 @@ def test_a_model_of_which_a_part_was_compiled_or_sharded(tmp_path: Path, tensors
 
 def test_numbers_beside_the_tensors(tmp_path: Path, tensors: Tensors, capsys: pytest.CaptureFixture[str]) -> None:
     assert holds(embedder(SQUEEZE, weights=file(tmp_path, {**tensors, "epoch": 3, "arch": "x"})), tensors)
-    assert "without epoch, arch." in said(capsys)
+    assert said(capsys).endswith("mine.pth is a checkpoint: its tensors are taken; without epoch, arch.\n")
 
 
 def test_a_model_that_is_there_several_times_is_refused(tmp_path: Path, tensors: Tensors) -> None:
@@ -233,7 +235,7 @@ def test_detectors_and_segmenters(tmp_path: Path, capsys: pytest.CaptureFixture[
         found = make(f"torchvision/{name}", weights=place, labels=["a", "b", "c"])
         assert found.facts["weights"] == "mine.pth (model)"
         lines = said(capsys)
-        assert "its model; names without 'module.'." in lines
+        assert "its model is taken; names without 'module.'." in lines
         assert "has a head of 3 classes, not " in lines
 
 
@@ -241,7 +243,7 @@ def test_what_timm_reads_by_itself_stays_and_is_said(tmp_path: Path, capsys: pyt
     own = seeded(timm.create_model, model_name="test_vit").state_dict()
     model = embedder("timm/test_vit", weights=file(tmp_path, {"model": own, "model_ema": moved(own)}))
     assert holds(model, own)
-    assert "its model, not its model_ema." in said(capsys)
+    assert "its model is taken, not its model_ema." in said(capsys)
 
 
 @pytest.mark.faults

@@ -30,7 +30,28 @@ STEP = "steps: [{embed: {source: a, out: b}}]"
         ("state: s\nsteps: [{embed: {source: a, out: b, batch-size: 2, batch_size: 3}}]", "given twice"),
         ("state: s\nsteps: [{embed: {source: a}}]", "'out' is missing in step 'embed'"),
         ("state: s\nsteps: [{embed: {source: a, out: b, json: true}}]", "'json' in step 'embed'"),
-        ("state: s\nsteps: [{embed: {source: a, out: {b: c}}}]", "must be text"),
+        (
+            "state: s\nsteps: [{embed: {source: a, out: {b: c}}}]",
+            "'out' in step 'embed' of {} must be text, not a mapping.",
+        ),
+        (
+            "state: s\nsteps: [{embed: {source: a, out: b, exclude: raw}}]",
+            "'exclude' in step 'embed' of {} must be a list, not 'raw': write ['raw'].",
+        ),
+        (
+            "state: s\nsteps: [{embed: {source: a, out: b, exclude: {raw: 1}}}]",
+            "'exclude' in step 'embed' of {} must be a list, each entry text, not a mapping.",
+        ),
+        (
+            "state: s\nsteps: [{embed: {source: a, out: b, exclude: [[raw]]}}]",
+            "Every entry of 'exclude' in step 'embed' of {} must be text, not a list.",
+        ),
+        (f"state: [s]\n{STEP}", "'state' in {} must be text, not a list."),
+        (
+            f"state: s\nnotify-command: {{a: b}}\n{STEP}",
+            "'notify-command' in {} must be text or a list of texts, not a m",
+        ),
+        (f"state: s\nsettings: precision\n{STEP}", "'settings' in {} must map options to values, as in 'settings: {{"),
         ('state: s\nsteps: [{embed: {source: a, out: "b\\0"}}]', "NUL"),
         ("state: s\nsteps: [{embed: {source: a, out: s}}]", "give that its own folder"),
         ("state: s\nsteps: [{embed: {source: a, out: b}}, {embed: {source: c, out: d}}]", "are named 'embed'"),
@@ -54,7 +75,7 @@ def test_a_wrong_file_is_refused_before_anything_runs(content: str, sentence: st
     file.write_text(content)
     with pytest.raises(WrongUse) as raised:
         cvjobs.run(str(file))
-    assert sentence in str(raised.value)
+    assert sentence.replace("{}", str(file)).replace("{{", "{") in str(raised.value)
     assert os.listdir(tmp_path) == ["p.yaml"]
 
 

@@ -41,7 +41,7 @@ LINES = [
     "  skipped 2  .txt: notes.txt, raw/b\\x1b[1m.txt",
     "  skipped 2  system: @eaDir, Thumbs.db",
     "  skipped 1  hidden: .DS_Store",
-    "  skipped 1  folder link: linked",
+    "  skipped 1  folder link: linked (not followed: name it as the source, or its images in a list)",
     "  skipped 1  output of cvjobs: out",
 ]
 

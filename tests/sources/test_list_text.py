@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from trees import failed, paths, touch
 
 from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
-from cvjobs.sources.list_text import BLOCK
+from cvjobs.sources.list_text import BLOCK, LINE
 from cvjobs.sources.listing import list_source, nothing_found
 
 TEXT = "a.jpg\né.jpg\n"
@@ -60,6 +62,20 @@ def test_a_character_may_lie_across_two_blocks(folder: Path, monkeypatch: pytest
 
 
 WRONG = [
+    (
+        "l.txt",
+        b"a.jpg\r" + b"b.jpg\r\n\r\n" + b"x" * (LINE + 1) + b"\nb.jpg",
+        "Line 4 has more than the 64 KiB that a line may",
+    ),
+    ("l.txt", b"\xef\xbb\xbf# " + b"x" * LINE, "Line 1 has more than the 64 KiB that a line may have"),
+    ("l.lst", ("a.jpg\n" + "é" * LINE).encode("utf-16"), "Line 2 has more than the 64 KiB that a line may have"),
+    ("l.csv", b"path," + b"c," * BLOCK + b"\n", "Line 1 has more than the 8 MiB that a row may have"),
+    ("l.csv", b"\n\npath," + b"c" * 2 * BLOCK + b"\n", "Line 3 has more than the 8 MiB that a row may have"),
+    (
+        "l.csv",
+        b'path,tag\na.jpg,"' + (b"x" * 1023 + b"\n") * (BLOCK >> 9) + b'"\nb.jpg,',
+        "Line 2 has more than the 8 MiB that a row may have",
+    ),
     ("l.csv", TABLE.encode("utf-16-le"), "Line 1 holds a NUL byte in every character, as UTF-16 does"),
     ("l.txt", TEXT.encode("utf-16-be"), "Line 1 holds a NUL byte in every character, as UTF-16 does"),
     ("l.csv", TABLE.encode("utf-16") + b"x", "Line 4 is not UTF-16, as its first bytes say"),
@@ -181,8 +197,47 @@ def test_columns_named_like_results_are_no_matter_where_they_are_not_wanted(fold
     """What `cvjobs export` writes of `classify` is a list to train on."""
     file = folder / "labels.csv"
     file.write_text("path,width,height,label,score\na.jpg,4,4,cat,0.9\nb.jpg,4,4,dog,0.8\n")
-    with pytest.raises(WrongUse, match=r"height, width of .* would be in the results twice"):
-        list_source(str(file))
     images = list_source(str(file), columns=("label", "split")).images
     assert images["label"].to_pylist() == ["cat", "dog"]
     assert not {"width", "height", "score"} & set(images.schema.names)
+
+
+def test_lines_as_long_as_they_may_be_are_read(folder: Path) -> None:
+    (folder / "l.txt").write_bytes(b"\r".join([b"a.jpg", b"x" * LINE, b"b.jpg"]))
+    listing = list_source(str(folder / "l.txt"))
+    assert (paths(listing), failed(listing)) == (["a.jpg", "b.jpg"], {"x" * LINE: "list_vanished"})
+
+
+def test_by_the_first_rules_a_line_has_any_length(folder: Path) -> None:
+    (folder / "l.txt").write_bytes(b"a.jpg\n" + b"x" * (LINE + 1))
+    listing = list_source(str(folder / "l.txt"), rules=rules.FIRST)
+    assert (paths(listing), failed(listing)) == (["a.jpg"], {"x" * (LINE + 1): "list_vanished"})
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("l.txt", b""),
+        ("l.csv", b""),
+        *(pytest.param("l.csv", b"path,tag\na.jpg," + cell, marks=pytest.mark.slow) for cell in (b"", b'"')),
+    ],
+)
+def test_a_line_without_end_takes_no_memory(folder: Path, name: str, begin: bytes) -> None:
+    """A file of a gigabyte, most of which is a hole, in a process that may take a quarter of that."""
+    with (folder / name).open("wb") as file:
+        file.write(begin + b"x" * BLOCK)
+        file.truncate(1 << 30)
+    code = f"""
+import resource, sys
+from cvjobs.common.errors import WrongUse
+from cvjobs.sources.listing import list_source
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+try:
+    list_source({str(folder / name)!r})
+except WrongUse as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stdout.startswith("Line "), ended
+    assert " has more than the " in ended.stdout

@@ -382,6 +382,18 @@ def test_nothing_found_says_what_was_there(tmp_path: Path) -> None:
     assert "it is empty" in nothing_found(list_source(str(tmp_path / "empty")))
 
 
+def test_links_to_folders_alone_are_told_with_what_to_do(tmp_path: Path) -> None:
+    touch(tmp_path / "real/a.jpg")
+    for name in ("cats", "dogs"):
+        (tmp_path / "classes").mkdir(exist_ok=True)
+        (tmp_path / "classes" / name).symlink_to(tmp_path / "real")
+    assert nothing_found(list_source(str(tmp_path / "classes"))) == (
+        f"There is no image in {tmp_path}/classes (skipped: 2 folder link), and links to folders are not followed: "
+        "name one as the source, or their images in a list."
+    )
+    assert paths(list_source(str(tmp_path / "classes/cats"))) == ["a.jpg"]
+
+
 @given(st.binary(max_size=60) | st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass")))
 def test_path_text_is_utf8_and_reversible(raw: bytes) -> None:
     text = path_text(raw)

@@ -16,6 +16,7 @@ from cvjobs.config import commands as config_commands
 from cvjobs.config import fields as config_fields
 from cvjobs.config import yaml_file
 from cvjobs.config.argv import typed
+from cvjobs.config.fields import shown_value
 from cvjobs.storage.storage_options import hidden
 
 KEYS = ("name", "state", "variables", "settings", "notify_command", "steps")
@@ -151,7 +152,7 @@ class _Reader:
     def text(self, value: Any, place: str) -> str:
         """Return text with the variables in it replaced."""
         if not isinstance(value, str):
-            raise WrongUse(f"'{place}' in {self.file} must be text.")
+            raise WrongUse(f"'{place}' in {self.file} must be text, not {shown_value(value)}.")
         if "\0" in value:
             raise WrongUse(f"'{place}' in {self.file} holds a NUL character: remove it.")
         return _VARIABLE.sub(lambda found: self._variable(found[1], place), value)
@@ -167,7 +168,7 @@ class _Reader:
     def texts(self, value: Any, place: str) -> list[str]:
         """Return a list of texts with the variables in them replaced."""
         if not isinstance(value, list):
-            raise WrongUse(f"'{place}' in {self.file} must be text or a list of texts.")
+            raise WrongUse(f"'{place}' in {self.file} must be text or a list of texts, not {shown_value(value)}.")
         return [self.text(entry, place) for entry in value]
 
     def steps(self, entries: Any, settings: Any) -> tuple[NightStep, ...]:
@@ -175,7 +176,7 @@ class _Reader:
         if not isinstance(entries, list) or not entries:
             raise WrongUse(f"{self.file} has no steps: list commands, as in 'steps: [{{embed: {{source: ...}}}}]'.")
         if not isinstance(settings, dict):
-            raise WrongUse(f"'settings' in {self.file} must map options to values.")
+            raise WrongUse(f"'settings' in {self.file} must map options to values, as in 'settings: {{workers: 2}}'.")
         shared = {key.replace("-", "_"): value for key, value in settings.items()}
         steps: list[NightStep] = []
         known: set[str] = set()
@@ -232,4 +233,7 @@ class _Reader:
         return step, set(fields)
 
     def _value(self, value: Any, place: str) -> Any:
-        return self.texts(value, place) if isinstance(value, list) else self.text(value, place)
+        """Return a value with the variables in its texts replaced; what is no value of an option is told of later."""
+        if isinstance(value, list):
+            return [self.text(entry, place) if isinstance(entry, str) else entry for entry in value]
+        return self.text(value, place) if isinstance(value, str) else value
