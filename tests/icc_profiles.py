@@ -96,7 +96,9 @@ def by_little_cms(pixels: Samples, profile: bytes | None) -> npt.NDArray[np.floa
     if profile is None:
         return _three(pixels.astype(np.float64))
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    made = ImageCms.profileToProfile(image, _opened(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    flags = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.NONE  # which makes dark grays darker
+    target = ImageCms.createProfile("sRGB")
+    made = ImageCms.profileToProfile(image, _opened(profile), target, outputMode="RGB", flags=flags)
     assert made is not None
     return np.asarray(made).astype(np.float64)
 

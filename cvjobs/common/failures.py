@@ -26,7 +26,7 @@ CODES: dict[str, Code] = {
     "empty_file": Code(False, "the file has no bytes: replace it"),
     "not_an_image": Code(False, "the content is no image: remove or replace the file"),
     "unsupported_format": Code(False, "convert it to JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF"),
-    "unsupported_mode": Code(False, "convert it to 8 or 16 bits a channel"),
+    "unsupported_mode": Code(False, "convert it to a PNG of 8 or 16 bits a channel"),
     "too_many_pixels": Code(False, "raise --max-pixels, or scale the image down"),
     "truncated": Code(False, "the file ends too early: copy it again"),
     "corrupt": Code(False, "the content is damaged: copy it again"),

@@ -34,7 +34,7 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, image_samples, resizing, tiff, truncated_images
+from cvjobs.images import colour_space, heif_items, image_samples, orientation, resizing, tiff, truncated_images
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.first_frame.by_format import find, lighter
 from cvjobs.images.first_frame.layout import PROFILE, Layout
@@ -175,7 +175,7 @@ def _readable(layout: Layout, format_: str, transform: Transform, max_pixels: in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = truncated_images.readable(
-                opened, lambda image: _pillow_pixels(layout.content, image, transform)[0]
+                opened, pixels_of, lambda image: orientation.said(image, transform.pixel_rules)
             )
     except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind
         return None
@@ -199,7 +199,8 @@ def _named(content: bytes, format_: str, transform: Transform, max_pixels: int) 
 def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int) -> Decoded:
     if format_ == "HEIF":
         _check_size(*_heif_size(content), max_pixels)
-        values = _native("decode_heic", content, "RGB_ALPHA", "uint8")
+        seen = content if _first(transform) else heif_items.primary_alone(content)
+        values = _native("decode_heic", seen, "RGB_ALPHA", "uint8")
         pixels = (
             on_white(values) if _first(transform) else shown(values, True, colour_space.of_boxes(content), transform)
         )
@@ -220,10 +221,10 @@ def _decode(content: bytes, format_: str, transform: Transform, max_pixels: int)
             many = tiff.pages(content) if format_ == "TIFF" and not _first(transform) else None
             frames = many or int(getattr(image, "n_frames", 1))
             full = _draft(image, transform.target)
-            hidden = not _first(transform) and _exif_is_late(image)
+            hidden = not _first(transform) and orientation.is_late(image, content)
             found = None if full or hidden else _native_pixels(content, image, frames, transform)
             pixels, unsaid = _pillow_pixels(content, image, transform) if found is None else found
-            turned = full is not None and image.getexif().get(0x0112) in (5, 6, 7, 8)
+            turned = full is not None and orientation.said(image, transform.pixel_rules) in orientation.ON_ITS_SIDE
     height, width = pixels.shape[:2]
     if full:
         width, height = full[::-1] if turned else full
@@ -296,13 +297,6 @@ def _draft(image: Image.Image, target: int) -> tuple[int, int] | None:
     full = image.size
     image.draft("RGB", (full[0] // scale, full[1] // scale))
     return full
-
-
-def _exif_is_late(image: Image.Image) -> bool:
-    """Whether a JPEG has its orientation where TorchCodec does not look: behind other data of the same marker."""
-    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
-    first = next((body for name, body in segments if name == "APP1"), b"Exif\0\0")
-    return not first.startswith(b"Exif\0\0") and "exif" in image.info
 
 
 def _first(transform: Transform) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin
+from PIL import Image, ImagePalette, TiffImagePlugin
 
 from cvjobs.images import colour_space, tiff
 from cvjobs.images.bit_depth import used
 from cvjobs.images.colour import of_cmyk, of_lab, shown
+from cvjobs.images.orientation import upright
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
@@ -47,8 +48,8 @@ def pillow(content: bytes, image: Image.Image, transform: Transform) -> tuple[Pi
     if image.format == "PNG" and _SIXTEEN.match(_rawmode(image)):
         values, alpha, unsaid = _sixteen(content, image, transform)
     else:
-        image.load()
-        turned = ImageOps.exif_transpose(image)
+        _load(image)
+        turned = upright(image)
         if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
             values, alpha, unsaid = _gray(content, image, turned, transform)
         else:
@@ -56,6 +57,16 @@ def pillow(content: bytes, image: Image.Image, transform: Transform) -> tuple[Pi
             if turned.mode in ("CMYK", "LAB"):
                 profile = None  # which was that of the inks
     return shown(values, alpha, profile, transform), unsaid
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except OSError as error:
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(tiff.COMPRESSION, 1) not in tiff.READ:
+            raise Undecodable("unsupported_mode", "the compression of this TIFF is not supported") from error
+        raise
 
 
 def _rawmode(image: Image.Image) -> str:
@@ -102,7 +113,7 @@ def _read(content: bytes, image: Image.Image, rawmode: str) -> Samples:
     with Image.open(io.BytesIO(content), formats=["PNG"]) as again:
         again.tile = [tile._replace(args=rawmode) for tile in image.tile]  # type: ignore[attr-defined]
         again.load()
-        return np.asarray(ImageOps.exif_transpose(again))
+        return np.asarray(upright(again))
 
 
 def _gray(content: bytes, image: Image.Image, turned: Image.Image, transform: Transform) -> tuple[Samples, bool, int]:
@@ -145,6 +156,7 @@ def _eight(content: bytes, image: Image.Image, turned: Image.Image, profile: byt
 def _checked(content: bytes, image: Image.Image) -> Image.Image:
     """Return a TIFF that Pillow opened as one that it reads right."""
     tags = image.tag_v2  # type: ignore[attr-defined]
+    image.info.pop("xmp", None)  # by which Pillow would turn it
     if tags.get(tiff.PHOTOMETRIC) == tiff.YCBCR and not image.use_load_libtiff:  # type: ignore[attr-defined]
         image = _by_libtiff(content)
     colours = tags.get(tiff.PALETTE, ()) if image.mode in ("P", "PA") else ()

@@ -33,6 +33,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, COLOUR_MAP, MASK, CMYK, YCBCR, CIELAB, ICCLAB
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, COLOUR_MAP: 1, MASK: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 _RAW = 1
 _OF_BYTES = (_RAW, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, packbits, LZMA, Zstandard: of any bytes
+READ = (*_OF_BYTES, 2, 3, 4, 6, 7, 32771)  # and CCITT and JPEG, by libtiff as Pillow brings it
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ASSOCIATED, _STRAIGHT = 1, 2
 _MARGIN = 64 << 20  # bytes that the tiles of a picture may have beside it

@@ -30,7 +30,7 @@ def reason(error: BaseException) -> tuple[str, str]:
     if NO_MEMORY.search(text):
         return "decode_memory", "decoding needs more memory than there is for one image"
     if "no native decoder" in lower or "libheif" in lower:
-        return "unsupported_format", "this system cannot read HEIC"
+        return "unsupported_format", "this system has no decoder for this HEIC"
     if any(word in lower for word in _EARLY):
         return "truncated", CUT
     if "unknown pixel mode" in lower or "unsupported" in lower or ("decoder" in lower and "not available" in lower):
@@ -39,11 +39,14 @@ def reason(error: BaseException) -> tuple[str, str]:
 
 
 def readable(
-    opened: Callable[[], Image.Image], pixels_of: Callable[[Image.Image], npt.NDArray[np.uint8]]
+    opened: Callable[[], Image.Image],
+    pixels_of: Callable[[Image.Image], npt.NDArray[np.uint8]],
+    orientation: Callable[[Image.Image], int],
 ) -> npt.NDArray[np.uint8]:
     """Return the pixels of a file that is cut, as far as Pillow reads them, and the rest gray.
 
-    It is read into two pictures of which every pixel differs: where they still do, nothing was read.
+    ``pixels_of`` turns it by its ``orientation``. It is read into two pictures of which every pixel differs: where
+    they still do, nothing was read.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
@@ -51,7 +54,7 @@ def readable(
         same = np.asarray(dark) == np.asarray(light)
         read = (same if same.ndim == 2 else same.all(axis=2)).astype(np.uint8)
         mask = Image.fromarray(read)
-        mask.getexif()[_ORIENTATION] = dark.getexif().get(_ORIENTATION, 1)
+        mask.getexif()[_ORIENTATION] = orientation(dark)
         upright = np.asarray(ImageOps.exif_transpose(mask))
         return np.where(upright[:, :, None] != 0, pixels_of(dark), np.uint8(GRAY))
     finally:

@@ -216,6 +216,16 @@ def test_the_chunks_of_a_png(chunks: tuple[bytes, ...], space: str) -> None:
     assert near(shown(with_chunks(*chunks)), by_little_cms(scene(), rgb_profile(space)))
 
 
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 1.8])
+def test_dark_gray_is_as_light_as_the_formula_says(gamma: float) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    said = b"gAMA" + struct.pack(">I", round(100_000 / gamma))
+    found = shown(image_writers.png(gray, 0, 8, image_writers.chunk(said[:4], said[4:])))
+    light = (np.arange(256) / 255) ** gamma
+    exact = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert near(found.reshape(256, 3), exact[:, None], most=1)
+
+
 def test_the_gamma_of_a_gray_png() -> None:
     gray = scene()[..., :1]
     found = shown(image_writers.png(gray, 0, 8, LINEAR))

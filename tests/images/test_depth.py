@@ -219,6 +219,14 @@ def test_what_has_no_known_range_is_named(samples: Samples, kind: int, channels:
     assert "have no known range" in caught.value.detail
 
 
+@pytest.mark.parametrize("compression", [32766, 32809, 34661, 34712, 34887, 50001, 50002])
+def test_a_compression_that_is_not_read_is_no_damage(compression: int) -> None:
+    content = tiff(ramp(8, 3), RGB, bits=8, tags={259: ("H", [compression])})
+    with pytest.raises(Undecodable) as caught:
+        shown(content)
+    assert caught.value.code == "unsupported_mode"
+
+
 def test_a_tiff_that_ends_early_is_truncated() -> None:
     content = tiff(ramp(16, 3), RGB, bits=16)
     late = struct.pack("<HHII", 273, 4, 1, len(content) - 100)
