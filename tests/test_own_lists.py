@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from predictions import detection, output
 from training import folder
 
 from cvjobs.common.categories import Category
+from cvjobs.common.paths import path_text
 from cvjobs.images.masks import rle
 
 pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.slow]
 
 NAMES = [f"{n}.jpg" for n in range(40)]
 CLASSES = [Category(1, "cat"), Category(2, "dog")]
+STRANGE = [b"=%d.jpg", b"-%d.jpg", b"b\\%d.jpg", b"\xe9%d.jpg", b"@%d.jpg", b"=n\new\\%d\xff.jpg"]
 TRAIN = ("--model", "small/cnn", "--recipe", "quick", "--epochs", 1, "--img-size", 8)
 
 
@@ -158,3 +162,46 @@ def test_what_a_model_classified_is_trained_on(tmp_path: Path) -> None:
     trained = pq.read_table(tmp_path / "again/predictions.parquet").to_pylist()
     assert trained
     assert all(row["label"] == labelled[row["path"]] for row in trained)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_names_that_we_write_in_another_way_are_read_back(photos: Path, tmp_path: Path, kind: str) -> None:
+    place, image, labels = tmp_path / "photos", next(photos.rglob("*.jpg")), ("=cat", "-dog")
+    place.mkdir()
+    names = [name % n for n in range(6) for name in STRANGE]
+    for name in names:
+        shutil.copy2(image, place / os.fsdecode(name))
+    texts = list(map(path_text, names))
+    rows = [
+        {"path": text, "width": 64, "height": 48, **cells(0)["classify"], "label": labels[n % 2]}
+        for n, text in enumerate(texts)
+    ]
+    known = {row["path"]: row["label"] for row in rows}
+    for row in rows:
+        row["top"] = [{"label": row["label"], "score": 0.5}]
+    output(tmp_path / "labels", "classify", [Category(n, name) for n, name in enumerate(labels)], rows, source=place)
+    file = place / f"labels.{kind}"
+    if kind == "csv":
+        assert here("export", tmp_path / "labels", "--format", "csv", "-o", file).code == 0
+        with file.open(newline="") as opened:
+            assert {line["label"] for line in csv.DictReader(opened)} == {"'=cat", "'-dog"}
+    else:
+        (part,) = tmp_path.glob("labels/data/part-*.parquet")
+        shutil.copy2(part, file)
+    for job in ("embed", "classify"):
+        ended = command(job, file, tmp_path / job)
+        assert ended.code == 0, ended
+        assert "36 listed = 36 ok + 0 failed " in ended.out, ended
+        (part,) = tmp_path.glob(f"{job}/data/part-*.parquet")
+        read = pq.read_table(part).to_pylist()
+        assert sorted(row["path"] for row in read) == sorted(texts)
+        assert job == "classify" or all(row["label"] == known[row["path"]] for row in read)  # which is carried
+        assert here("verify", tmp_path / job, "--source", file).code == 0
+    ended = command("train", file, tmp_path / "run")
+    assert ended.code == 0, ended
+    predicted = pq.read_table(tmp_path / "run/predictions.parquet").to_pylist()
+    assert predicted
+    assert all(row["label"] == known[row["path"]] for row in predicted)
+    for predictions in (tmp_path / "labels", file):
+        images = json.loads(here("eval", predictions, file, "--json").out)["images"]
+        assert images == {"truth": 36, "evaluated": 36, "failed": 0, "missing": 0, "unknown": 0}

@@ -12,6 +12,8 @@ _ONE = {"queries": "query", "copies": "copy", "classes": "class", "boxes": "box"
 _ONE |= {"have": "has", "are": "is", "were": "was", "their": "its", "do": "does"}
 _VERBS = {"belong", "score"}
 _JOINERS = "\u200c\u200d"  # without them many scripts and emoji fall apart
+# A spreadsheet computes a cell that begins so; the last four are the full-width ones. The apostrophe is what marks it.
+_FORMULA = tuple("=+-@\t\r\n'＝＋－＠")  # noqa: RUF001
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -91,6 +93,16 @@ def without_controls(text: str, besides: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(_shown(c) if unicodedata.category(c) == "Cc" and c not in besides else c for c in text)
+
+
+def marked(cell: str) -> str:
+    """Return a cell of a CSV with an apostrophe before what a spreadsheet would compute."""
+    return f"'{cell}" if cell.startswith(_FORMULA) or cell.lstrip().startswith(_FORMULA) else cell
+
+
+def unmarked(cell: str) -> str:
+    """Return the cell that ``marked`` was given."""
+    return cell[1:] if cell.startswith("'") and marked(cell[1:]) != cell[1:] else cell
 
 
 def visible_lines(text: str) -> str:

@@ -9,9 +9,10 @@ import re
 import unicodedata
 from pathlib import Path
 
-from cvjobs.common.formatting import without_controls
+from cvjobs.common.formatting import unmarked, without_controls
 
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_CONTROLS = re.compile(rb"\\x([89][0-9a-f])")  # U+0080 to U+009F, of which UTF-8 has two bytes
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)  # what most paths are, and is as it is
 _BETWEEN = re.compile(r"\\x5c|\\(?!x[89a-f][0-9a-f])")  # a backslash, as text or as it is, but no invalid byte
 
@@ -79,10 +80,25 @@ def path_text(raw: bytes) -> str:
 
 def path_bytes(text: str) -> bytes:
     """Return the bytes that ``path_text`` was given."""
-    if "\\" not in text:
-        return text.encode()
-    pieces = _ESCAPED.split(text)
-    return b"".join(bytes([int(piece, 16)]) if i % 2 else piece.encode() for i, piece in enumerate(pieces))
+    return _unescaped(text.encode())
+
+
+def _unescaped(raw: bytes) -> bytes:
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), raw) if b"\\" in raw else raw
+
+
+def meanings(raw: bytes) -> tuple[bytes, ...]:
+    """Return which other names of a file our outputs and exports write so, the likelier first; most often none.
+
+    Those are what ``path_text`` was given, the same without the mark of a cell that a spreadsheet would compute, and
+    with the control characters that such a cell has escaped, too.
+    """
+    if b"\\x" not in raw and not raw.startswith(b"'"):
+        return ()
+    plain = unmarked(raw.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    controls = _CONTROLS.sub(lambda found: b"\xc2" + bytes([int(found[1], 16)]), plain)
+    found = dict.fromkeys(map(_unescaped, (raw, plain, controls)))
+    return tuple(name for name in found if name != raw and name.count(b"://") == raw.count(b"://"))
 
 
 def image_id(raw: bytes) -> bytes:

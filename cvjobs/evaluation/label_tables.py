@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common import class_labels
-from cvjobs.dataset.exports.csv import unmarked
+from cvjobs.common.formatting import unmarked
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.sources.lists import PATH_COLUMNS
 

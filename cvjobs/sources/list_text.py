@@ -6,15 +6,16 @@ import codecs
 import csv
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.formatting import shortened
+from cvjobs.common.formatting import shortened, unmarked
 
 BLOCK = 8 << 20  # bytes
 LINE = 64 << 10  # bytes: 16 times the longest path that is opened, and more than servers take for a URL
@@ -146,6 +147,16 @@ def batches(file: bytes, delimiter: str, names: list[str], column: str, place: s
         if flaw := _flaw(file, delimiter, names, column):
             raise refused(place, *flaw) from error
         raise
+
+
+def unmarked_cells(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """Return rows with these columns of text as they were before an export of ours marked their cells."""
+    for at, name in enumerate(batch.schema.names):
+        cells = batch.column(at)
+        if name in names and pc.any(pc.starts_with(cells, "'")).as_py():
+            texts = pa.array([unmarked(cell) for cell in cells.to_pylist()], cells.type)
+            batch = batch.set_column(at, name, texts)
+    return batch
 
 
 def check_quotes(file: bytes, delimiter: str, names: list[str], column: str, place: str) -> None:

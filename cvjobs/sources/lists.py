@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from itertools import compress, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from cvjobs.common import rules as versions
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
-from cvjobs.common.paths import path_bytes, path_text
+from cvjobs.common.paths import meanings, path_bytes, path_text
 from cvjobs.sources import list_text
 from cvjobs.sources.column_hash import Hashes, carried_hash, is_text
 from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.exclusion import EXCLUDED, Exclusion
 from cvjobs.sources.left_out import EXAMPLES, LeftOut
-from cvjobs.sources.locations import Absent, look
+from cvjobs.sources.locations import Absent, look, meant
 from cvjobs.sources.rows import CHUNK, FAILURES, IMAGES, failure_batch, mix, path_columns, seen_columns
 from cvjobs.storage.remote_files import Remote, RemoteState, is_remote
 
@@ -100,7 +100,11 @@ def read_list(
                 opened = _table(plain, suffix, place, rules, columns)
             for entries in opened.entries:
                 named = _wanted(entries, row, exclusion, left_out)
-                good, bad = _look(named, look(named.uris, base, remote, confinement), plain)
+                found = list(look(named.uris, base, remote, confinement))
+                if rules > versions.FIRST:
+                    true = meant(named.uris, found, base, remote, confinement)
+                    named, found = _renamed(named, found, true, exclusion, left_out)
+                good, bad = _look(named, found, plain)
                 images.append(good)
                 failures.append(bad)
                 seen += good.num_rows
@@ -110,8 +114,8 @@ def read_list(
         reason = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
         raise WrongUse(f"The list {place} cannot be read ({reason}): write it anew, in UTF-8.") from error
     all_images = pa.Table.from_batches(images, schema=pa.schema([*IMAGES, *opened.carried]))
-    found = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES), left_out)
-    return ListEntries(*found, left_out, opened.not_carried)
+    distinct = _distinct(all_images, pa.Table.from_batches(failures, schema=FAILURES), left_out)
+    return ListEntries(*distinct, left_out, opened.not_carried)
 
 
 def _text(file: bytes, place: str, rules: int) -> Iterator[Entries]:
@@ -141,6 +145,8 @@ def _table(file: bytes, suffix: str, place: str, rules: int, wanted: Collection[
         if rules > versions.FIRST:
             list_text.check_quotes(file, delimiter, names, column, place)
         batches = list_text.batches(file, delimiter, names, column, place) if has_rows else iter(())
+        if rules > versions.FIRST:
+            batches = (list_text.unmarked_cells(batch, own) for batch in batches)
     ours = [name for name in dict.fromkeys(schema.names) if name in NOT_CARRIED and name != column and wanted is None]
     carried = pa.schema([schema.field(name) for name in own])
     return _OpenedTable(carried, (_split(batch, column, own) for batch in batches), tuple(ours))
@@ -201,8 +207,31 @@ def _wanted(entries: Entries, row: int, exclusion: Exclusion | None, left_out: L
         elif exclusion is not None and exclusion.covers_path(uri):
             left_out.add(EXCLUDED, uri)
             keep[i] = False
+    return _kept(entries, keep)
+
+
+def _kept(entries: Entries, keep: list[bool]) -> Entries:
     carried = None if entries.carried is None else entries.carried.filter(pa.array(keep))
-    return Entries([uri for uri, kept in zip(entries.uris, keep, strict=True) if kept], carried)
+    return Entries(list(compress(entries.uris, keep)), carried)
+
+
+def _renamed(
+    entries: Entries,
+    found: list[RemoteState | Absent],
+    true: Mapping[int, tuple[bytes, RemoteState]],
+    exclusion: Exclusion | None,
+    left_out: LeftOut,
+) -> tuple[Entries, list[RemoteState | Absent]]:
+    """Give entries, and what was found of each, their ``true`` names, by which they may be excluded, too."""
+    if not true:
+        return entries, found
+    uris, found, keep = list(entries.uris), list(found), [True] * len(found)
+    for at, (name, about) in true.items():
+        uris[at], found[at] = name, about
+        if exclusion is not None and exclusion.covers_path(name):
+            left_out.add(EXCLUDED, name)
+            keep[at] = False
+    return _kept(Entries(uris, entries.carried), keep), list(compress(found, keep))
 
 
 def _look(entries: Entries, seen: Iterable[RemoteState | Absent], file: bytes) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -237,6 +266,8 @@ def _look(entries: Entries, seen: Iterable[RemoteState | Absent], file: bytes) -
 def _detail(uri: bytes, absent: Absent, file: bytes) -> str:
     """Return why a file is not there; of a name that is not UTF-8 with its line where the list's ``file`` is given."""
     if absent.code == "list_vanished" and "\\x" in path_text(uri) and not is_remote(uri):
+        if meanings(uri):
+            return absent.detail
         if b"\\" in uri:
             return f"{absent.detail}; folders are parted by / and not by a backslash"
         line = list_text.line_of(file, uri) if file else 0

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.formatting import shortened
-from cvjobs.common.paths import path_text
+from cvjobs.common.paths import meanings, path_text
 from cvjobs.sources.confinement import Confinement
 from cvjobs.sources.folder import kind_of
 from cvjobs.sources.rows import failure_code
@@ -84,6 +84,29 @@ def look(
             yield from threads.map(one, places)
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def meant(
+    uris: Sequence[bytes],
+    found: Sequence[RemoteState | Absent],
+    base: bytes,
+    remote: Remote,
+    confinement: Confinement | None = None,
+) -> dict[int, tuple[bytes, RemoteState]]:
+    """Return the true name of what is not there as it is written, but is as our outputs and exports write names.
+
+    ``found`` is what ``look`` yielded for ``uris``; the keys are places in both.
+    """
+    vanished = (at for at, about in enumerate(found) if isinstance(about, Absent) and about.code == "list_vanished")
+    others = {at: names for at in vanished if (names := meanings(uris[at]))}
+    there: dict[int, tuple[bytes, RemoteState]] = {}
+    for way in range(max(map(len, others.values()), default=0)):
+        tried = {at: own[way] for at, own in others.items() if at not in there and way < len(own)}
+        seen = look(list(tried.values()), base, remote, confinement)
+        for (at, name), about in zip(tried.items(), seen, strict=True):
+            if isinstance(about, RemoteState):
+                there[at] = name, about
+    return there
 
 
 def _located(uri: bytes, base: bytes, confinement: Confinement | None) -> bytes | Absent:

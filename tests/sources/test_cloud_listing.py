@@ -219,6 +219,16 @@ def test_lists_of_every_kind(bucket: Bucket, tmp_path: Path, suffix: str) -> Non
         assert "k" in found.images.schema.names or suffix == "txt"
 
 
+def test_names_as_our_exports_write_them_are_objects(bucket: Bucket) -> None:
+    for key in ("back\\slash.jpg", "=a.jpg"):
+        bucket.put(key, key.encode())
+    bucket.put("l.csv", b"path,label\nback\\x5cslash.jpg,'=x\n'=a.jpg,y\n'=gone.jpg,z\n")
+    found = listed(bucket, bucket.url("l.csv"))
+    assert read(bucket, found) == {"back\\x5cslash.jpg": b"back\\slash.jpg", "=a.jpg": b"=a.jpg"}
+    assert found.images["label"].to_pylist() == ["=x", "y"]
+    assert found.failures["path"].to_pylist() == ["'=gone.jpg"]
+
+
 def test_a_carried_column_is_part_of_the_version(bucket: Bucket) -> None:
     bucket.put("a.jpg", b"a")
     found = []

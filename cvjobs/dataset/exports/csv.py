@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from cvjobs.common import json_values
-from cvjobs.common.formatting import without_controls
+from cvjobs.common.formatting import marked, without_controls
 from cvjobs.dataset import schema
 from cvjobs.dataset.export import ExportedOutput, publish
 from cvjobs.dataset.schema import CLASSES, DETECTIONS
@@ -23,9 +23,6 @@ CLASS = ["category_id", "label"]
 BOX = [*CLASS, "score", "x0", "y0", "x1", "y1"]
 COLUMNS = {"detect": BOX, "instance": [*BOX, "area"], "semantic": [*CLASS, "pixels"]}
 LISTS = {"detect": DETECTIONS, "instance": DETECTIONS, "semantic": CLASSES, "classify": "top"}
-
-# A spreadsheet computes a cell that begins so; the last four are the full-width ones. The apostrophe is what marks it.
-FORMULA = tuple("=+-@\t\r\n'＝＋－＠")  # noqa: RUF001
 
 Row = dict[str, Any]
 
@@ -70,14 +67,7 @@ def harmless(value: Any) -> Any:
         value = json.dumps(value, ensure_ascii=False)
     if isinstance(value, str):
         value = without_controls(value, "\t\r\n")
-    if isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA)):
-        return f"'{value}"
-    return value
-
-
-def unmarked(cell: str) -> str:
-    """Return the text of a cell without the mark that ``harmless`` gave it."""
-    return cell[1:] if cell.startswith("'") and cell[1:].lstrip().startswith(FORMULA) else cell
+    return marked(value) if isinstance(value, str) else value
 
 
 def _ranked(output: ExportedOutput) -> list[str]:
