@@ -13,14 +13,13 @@ from PIL import Image
 
 from cvjobs.common import devices
 from cvjobs.common.categories import Category
-from cvjobs.common.errors import JobFailed
 from cvjobs.common.rules import FIRST
-from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import NOTHING, BadTruth, PixelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
+from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.void import USUAL, WHITE, Void, ask, is_black_and_white
 
@@ -72,7 +71,7 @@ class Mapped:
         return {"value": self.void, "pixels": self.ignored, "share": self.ignored / whole if whole else 0.0}
 
 
-def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Mapped:
+def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void: Void) -> Mapped:
     """Compare each class map with its mask; void pixels of the truth do not count, whatever is there.
 
     Classes fit by name where the truth has names, else by id. Raises BadTruth, JobFailed or WrongUse.
@@ -98,8 +97,9 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
 
     ignored = 0
 
-    def compare(at: int, content: bytes | None) -> tuple[Confusion, int]:
+    def compare(pair: tuple[int, int], content: bytes | None) -> tuple[Confusion, int]:
         """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
+        at, number = pair
         given = there[truth.load(at)]
         if (given == VOID - 1).any():
             raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
@@ -110,16 +110,18 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
         try:
             predicted = masks.pixels(content)
         except masks.NoMask as error:
-            raise JobFailed(f"A class map of {predictions.place} {error}: run `cvjobs verify` on it.") from error
+            raise predictions.broken(number, str(error)) from error
         if predicted.shape != given.shape:
             return Confusion.of(nothing, nothing, shape), -1
         return Confusion.of(given[counted], said[predicted[counted]], shape), left
 
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
-            places = [at for at, _ in numbers]
             group = [matrix]
-            for (at, number), (found, left) in zip(numbers, threads.map(compare, places, contents), strict=True):
+            places, rows = zip(*numbers, strict=True) if numbers else ((), ())
+            for at, number, (found, left) in zip(
+                places, rows, threads.map(compare, places, rows, contents), strict=True
+            ):
                 row[at] = number
                 group.append(found)
                 right[at] = found.accuracy
@@ -143,16 +145,14 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
 
 
 def _work(
-    predictions: EvaluatedOutput, images: Images, count: int
+    predictions: EvaluatedOutput | MaskFolder, images: Images, count: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[bytes | None]]]:
     """Yield images of the truth, (place, row of the predictions), with their class maps; at last those without."""
     left = np.ones(count, np.bool_)
-    for first, table in predictions.reader.groups([CLASS_MAP]):
-        rows = np.flatnonzero(images.place[first : first + table.num_rows] >= 0)
-        places = images.place[first + rows]
+    for rows, maps in predictions.class_maps(np.flatnonzero(images.place >= 0)):
+        places = images.place[rows]
         left[places] = False
-        column = table[CLASS_MAP].combine_chunks()
-        yield list(zip(places.tolist(), (first + rows).tolist(), strict=True)), column.take(rows).to_pylist()
+        yield list(zip(places.tolist(), rows.tolist(), strict=True)), [*maps]
     rest = np.flatnonzero(left).tolist()
     yield [(at, -1) for at in rest], [None] * len(rest)
 

@@ -1,0 +1,57 @@
+"""Predictions as YOLO's txt files, one an image: lines of a class number, a box or polygon in shares, and a score.
+
+That is what Ultralytics' ``save_txt`` writes with ``save_conf``. An image without a file has nothing on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cvjobs.common.categories import Category
+from cvjobs.evaluation.ground_truth import folder_files, yolo, yolo_lines
+from cvjobs.evaluation.metrics.objects import Detections
+from cvjobs.evaluation.predictions import ResultsFile
+
+
+def fits(path: Path) -> bool:
+    """Return whether a place is a folder with txt files of labels."""
+    return path.is_dir() and bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of labels in the folder ``labels`` of a place, or in it where it has none."""
+    found = folder_files.below(folder(path), ".txt")
+    return [file for file in found if file.name.lower() not in yolo_lines.NO_LABELS and yolo_lines.hold_labels(file)]
+
+
+def folder(path: Path) -> Path:
+    """Return where the labels of a place are."""
+    return path / yolo.LABELS if (path / yolo.LABELS).is_dir() else path
+
+
+def read(path: Path, names: Sequence[str]) -> ResultsFile:
+    """Return the boxes of a folder in shares of their images; raises BadTruth that names the line."""
+    place = folder(path)
+    known, pose = yolo.class_names(path, names), yolo_lines.points(place)
+    files = _files(path)
+    rows = [(at, one) for at, file in enumerate(files) for one in yolo_lines.read(file, len(known), pose, scored=True)]
+    boxes = np.array([one.box for _, one in rows], np.float64).reshape(-1, 4)
+    return ResultsFile(
+        place=str(path),
+        task="detect",
+        categories=[Category(at, name or str(at)) for at, name in enumerate(known)],
+        rows=[folder_files.name_of(file, place) for file in files],
+        found=Detections(
+            image=np.array([at for at, _ in rows], np.int64),
+            category=np.array([one.number for _, one in rows], np.int64),
+            boxes=boxes,
+            area=boxes[:, 2] * boxes[:, 3],
+            score=np.array([one.score for _, one in rows], np.float64),
+        ),
+        numbers=list(range(len(files))),
+        relative=True,
+        numbered="" if known else "places",
+    )
