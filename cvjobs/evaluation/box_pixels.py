@@ -44,13 +44,14 @@ def of(
     if not truth.relative and not relative:
         return InPixels(truths=truths, detections=detections)
     found = np.unique(detections.image)
-    needed = np.union1d(found, truths.image) if truth.relative and relative else found
+    wanted = np.union1d(found, truths.image) if truth.relative else found
     given = predictions.known_sizes if isinstance(predictions, ResultsFile) else predictions.sizes()
     given = np.zeros((len(images.place), 2)) if given is None else given
-    sizes = _sizes(truth, given, images, needed, relative)
-    unknown = needed[~_known(sizes)[needed]]
+    sizes = _sizes(truth, given, images, wanted, relative)
+    unknown = found[~_known(sizes)[found]]
+    missed = wanted[~_known(sizes)[wanted]]
     if truth.relative and relative:
-        if len(unknown):
+        if len(missed):
             return InPixels(truths=truths, detections=detections, sized=False, notes=[UNSIZED])
         return InPixels(truths=_scaled(truths, sizes), detections=_scaled(detections, sizes))
     if len(unknown):
@@ -62,12 +63,15 @@ def of(
     if relative:
         return InPixels(truths=truths, detections=_scaled(detections, sizes))
     # What has no detection is missed whatever its size, which is only that of a small or a large object.
+    notes = [f"images without a prediction whose size is not known, taken as the median: {len(missed):,}"]
     usual = given[_known(given)] if _known(given).any() else sizes[_known(sizes)]
     sizes[~_known(sizes)] = np.median(usual, axis=0) if len(usual) else 1.0
-    return InPixels(truths=_scaled(truths, sizes), detections=detections)
+    return InPixels(
+        truths=_scaled(truths, sizes), detections=detections, notes=notes if len(missed) and len(usual) else []
+    )
 
 
-def _sizes(truth: ObjectTruth, given: Floats, images: Images, needed: Ints, truth_first: bool) -> Floats:
+def _sizes(truth: ObjectTruth, given: Floats, images: Images, wanted: Ints, truth_first: bool) -> Floats:
     """Return the width and height of each image of the truth (n, 2) in pixels, 0 where nobody tells it.
 
     Those come first by which the boxes in pixels were made; ``given`` are those that the predictions tell.
@@ -80,7 +84,7 @@ def _sizes(truth: ObjectTruth, given: Floats, images: Images, needed: Ints, trut
     best, other = (listed, told) if truth_first else (told, listed)
     sizes: Floats = np.where(_known(best)[:, None], best, other)
     if truth.measure is not None:
-        for at in needed[~_known(sizes)[needed]].tolist():
+        for at in wanted[~_known(sizes)[wanted]].tolist():
             sizes[at] = truth.measure(at)[::-1]
     return sizes
 

@@ -36,7 +36,7 @@ class Mapped:
     ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
     and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
     ``there`` (65536,) is the place in ``categories`` of each value of a mask, VOID for what does not count; ``void``
-    is that value and ``ignored`` how many pixels have it. ``white`` tells that 255 is the class 1.
+    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1.
     """
 
     images: Images
@@ -49,7 +49,7 @@ class Mapped:
     there: Ints
     void: int | None
     ignored: int
-    white: bool
+    white: list[str]
 
     @property
     def notes(self) -> list[str]:
@@ -60,8 +60,7 @@ class Mapped:
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
-        if self.white:
-            said.append(f"{USUAL} is the class {WHITE}: the masks hold nothing else but 0")
+        said += [f"{USUAL} is the class {WHITE}: the {side} hold nothing else but 0" for side in self.white]
         return said
 
     @property
@@ -90,6 +89,10 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
     if value is not None:
         there[value] = VOID
     said = _table(classes.place, len(known))
+    free = all(category.id != USUAL for category in given)
+    told = free and isinstance(predictions, MaskFolder) and predictions.is_black_and_white()
+    if told:
+        said[USUAL] = said[WHITE]
     shape = len(known), len(known) + 1
     nothing = np.zeros(0, np.int64)
     matrix = Confusion.of(nothing, nothing, shape)
@@ -118,10 +121,8 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
             group = [matrix]
-            places, rows = zip(*numbers, strict=True) if numbers else ((), ())
-            for at, number, (found, left) in zip(
-                places, rows, threads.map(compare, places, rows, contents), strict=True
-            ):
+            compared = threads.map(compare, numbers, contents)
+            for (at, number), (found, left) in zip(numbers, compared, strict=True):
                 row[at] = number
                 group.append(found)
                 right[at] = found.accuracy
@@ -140,7 +141,7 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
         there=there,
         void=None if truth.painted else void.value,
         ignored=ignored,
-        white=white,
+        white=[name for name, found in (("masks", white), ("predictions", told)) if found],
     )
 
 

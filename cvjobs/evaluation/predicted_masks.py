@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvjobs.common.errors import CvjobsError
+from cvjobs.evaluation import void
 from cvjobs.evaluation.ground_truth import folder_files, masks
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.evaluation.metrics.objects import Ints
@@ -26,6 +27,11 @@ class MaskFolder(Predictions):
         for first in range(0, len(rows), A_GROUP):
             some = rows[first : first + A_GROUP]
             yield some, [folder_files.content(self.files[row]) for row in some.tolist()]
+
+    def is_black_and_white(self) -> bool:
+        """Return whether the masks hold 255 and else nothing but 0: then it is the class 1."""
+        met = void.values(lambda at: masks.load(self.files[at]), len(self.files))
+        return void.USUAL in met and met <= {0, void.USUAL}
 
     def broken(self, row: int, why: str) -> CvjobsError:
         """Return what to raise for a file that holds no class map."""
