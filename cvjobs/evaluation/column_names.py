@@ -13,10 +13,8 @@ IMAGES = (
     *("image", "imagename", "imagefile", "img", "imgname"),
 )
 IDS = ("imageid", "imgid")
-NAMES = (
-    *("labelname", "classname", "categoryname", "predictedlabel", "predlabel", "predictedclass", "predclass"),
-    *("label", "name", "prediction", "predicted", "pred", "category", "class", "cls"),
-)
+PREDICTED = ("predictedlabel", "predlabel", "predictedclass", "predclass", "prediction", "predicted", "pred")
+NAMES = (*PREDICTED, "labelname", "classname", "categoryname", "label", "name", "category", "class", "cls")
 NUMBERS = ("categoryid", "classid", "labelid", "classindex", "class", "cls", "category", "label")
 SCORES = ("score", "confidence", "conf", "probability", "prob")
 

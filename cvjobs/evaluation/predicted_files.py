@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
 from cvjobs.evaluation import predicted_masks, predicted_tables, predicted_yolo
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
@@ -14,6 +15,7 @@ from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFil
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.storage_options import Options
 
+BOXES = "call them xmin, ymin, xmax, ymax or x, y, width, height, or xmin_norm and so on for shares of the image"
 Given = EvaluatedOutput | ResultsFile | LabelFile | MaskFolder
 
 
@@ -28,7 +30,11 @@ def read(place: str, truth: str, names: Sequence[str], options: Options) -> Give
     """
     path = Path(os.path.expanduser(place))
     if predicted_tables.fits(path):
-        return predicted_tables.read(path, names, boxed=ground_truth_open.fits(truth, "detect"))
+        boxed = ground_truth_open.fits(truth, "detect")
+        found = predicted_tables.read(path, names, boxed=boxed)
+        if isinstance(found, LabelFile) and boxed and not ground_truth_open.fits(truth, "classify"):
+            raise WrongUse(f"{path} has no columns of boxes, which the truth has: {BOXES}.")
+        return found
     if path.is_dir() and not contents.of(LocalStore(str(path))) - {contents.OTHER}:
         if predicted_yolo.fits(path):
             return predicted_yolo.read(path, names)

@@ -38,7 +38,8 @@ def read(path: Path, names: Sequence[str] = (), *, boxed: bool = True) -> LabelF
     table = label_tables.read(path)
     if table.path_column and (table.named(DETECTIONS) or set(BOX) <= set(table.columns)):
         return _boxes(table)
-    if boxed and (columns := column_names.boxes(table.columns)):
+    labelled = table.named("predicted", "top", "label_2")  # exports of ours may have any column of a list beside them
+    if boxed and not labelled and (columns := column_names.boxes(table.columns)):
         return predicted_boxes.read(table, columns, names)
     return _labels(table)
 
@@ -80,14 +81,22 @@ def _labels(table: LabelTable) -> LabelFile:
         categories=[Category(at, name) for at, name in enumerate(names)],
         rows=[name for name, _ in tops],
         failed=failed,
-        notes=[] if table.named("predicted", "label") else [_read_from(columns)],
+        notes=_notes(table, columns),
         table=pa.table(values, schema=_LABELS),
     )
 
 
-def _read_from(columns: Sequence[tuple[str, str]]) -> str:
+def _notes(table: LabelTable, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Return from which columns labels are read, where that is not plain."""
+    if table.named("predicted"):
+        return []
+    if table.named("label"):
+        other = column_names.first(table.columns, column_names.PREDICTED)
+        return (
+            [f"labels are read from label, not from {other}: call that one predicted if it is meant"] if other else []
+        )
     labels, scores = ([name for name in dict.fromkeys(side) if name] for side in zip(*columns, strict=True))
-    return f"labels are read from {', '.join(labels)}" + (f", scores from {', '.join(scores)}" if scores else "")
+    return [f"labels are read from {', '.join(labels)}" + (f", scores from {', '.join(scores)}" if scores else "")]
 
 
 def _ranked(of: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:

@@ -17,14 +17,17 @@ from cvjobs.evaluation.predictions import ResultsFile
 
 
 def fits(path: Path) -> bool:
-    """Return whether a place is a folder with txt files of labels."""
-    return path.is_dir() and bool(_files(path))
+    """Return whether a place is a folder with txt files of boxes, or of nothing where it has no PNG files either."""
+    return path.is_dir() and (
+        any(map(yolo_lines.hold_boxes, _texts(path)))
+        or (not folder_files.any_below(path, ".png") and any(map(yolo_lines.hold_labels, _texts(path))))
+    )
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the files of labels in the folder ``labels`` of a place, or in it where it has none."""
+def _texts(path: Path) -> list[Path]:
+    """Return the texts in the folder ``labels`` of a place, or in it where it has none."""
     found = folder_files.below(folder(path), ".txt")
-    return [file for file in found if file.name.lower() not in yolo_lines.NO_LABELS and yolo_lines.hold_labels(file)]
+    return [file for file in found if file.name.lower() not in yolo_lines.NO_LABELS]
 
 
 def folder(path: Path) -> Path:
@@ -36,7 +39,8 @@ def read(path: Path, names: Sequence[str]) -> ResultsFile:
     """Return the boxes of a folder in shares of their images; raises BadTruth that names the line."""
     place = folder(path)
     known, pose = yolo.class_names(path, names), yolo_lines.points(place)
-    files = _files(path)
+    holding = {file: yolo_lines.hold_labels(file) for file in _texts(path)}
+    files = [file for file, labels in holding.items() if labels]
     rows = [(at, one) for at, file in enumerate(files) for one in yolo_lines.read(file, len(known), pose, scored=True)]
     boxes = np.array([one.box for _, one in rows], np.float64).reshape(-1, 4)
     return ResultsFile(
@@ -44,6 +48,7 @@ def read(path: Path, names: Sequence[str]) -> ResultsFile:
         task="detect",
         categories=[Category(at, name or str(at)) for at, name in enumerate(known)],
         rows=[folder_files.name_of(file, place) for file in files],
+        notes=yolo.left_out([file.name for file, labels in holding.items() if not labels]),
         found=Detections(
             image=np.array([at for at, _ in rows], np.int64),
             category=np.array([one.number for _, one in rows], np.int64),

@@ -350,6 +350,10 @@ WRONG_TABLES = {
         "path,x,y,w,h,score,label\np000.jpg,1,2,3,4,high,cat\n",
         "line 2 has a box without a score that is a number",
     ),
+    "unknown names of columns": (
+        "path,oben,unten,links,rechts,score,label\np000.jpg,1,2,3,4,1,cat\n",
+        "has no columns of boxes, which the truth has: call them xmin, ymin, xmax, ymax or x, y, width, height, or",
+    ),
     "no word for a class": ("path,x,y,w,h,score,label\np000.jpg,1,2,3,4,1,\n", "line 2 has a box without a class"),
 }
 
@@ -437,6 +441,9 @@ def test_labels_of_a_table_have_the_numbers_of_our_own_output(tmp_path: Path) ->
     got = cvjobs.eval(str(tmp_path / "long.csv"), str(truth))
     assert got.metrics == expected
     assert "labels are read from Prediction, scores from Confidence" in got.notes
+    (tmp_path / "both.csv").write_text("path,label,prediction\nb/01.jpg,cat,dog\n")
+    got = cvjobs.eval(str(tmp_path / "both.csv"), str(truth))
+    assert "labels are read from label; if prediction is meant, call it predicted" in got.notes
 
 
 def test_labels_with_boxes_of_crops_beside_them_are_labels_where_the_truth_has_labels(tmp_path: Path) -> None:
@@ -475,6 +482,8 @@ def test_a_folder_of_masks_has_the_numbers_of_our_own_output(tmp_path: Path) -> 
     assert 0.1 < expected.metrics["mIoU"] < 0.9
     for folder in (masks, truth):
         (folder / "classes.txt").write_text("background\nperson\ndog\n")
+    assert cvjobs.eval(str(masks), str(truth)).metrics == expected.metrics
+    (masks / "val.txt").write_text("2007_000032\n2007_000033\n")  # VOC's list of images, no labels of YOLO
     assert cvjobs.eval(str(masks), str(truth)).metrics == expected.metrics
     Image.new("RGB", (30, 20)).save(masks / "m3.png")
     with pytest.raises(WrongUse, match=r"m3\.png has colours \(mode RGB\): write a class id in each pixel"):

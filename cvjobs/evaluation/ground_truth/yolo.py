@@ -68,7 +68,7 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
         format="yolo",
         names=images,
         endings=folder_files.whole(stems) and not empty,
-        notes=_left_out([file.name for file in aside]),
+        notes=left_out([file.name for file in aside]),
         categories=[Category(i, known[i] if known else "") for i in ids],
         named=bool(known),
         relative=True,
@@ -111,7 +111,8 @@ def class_names(path: Path, given: Sequence[str]) -> list[str]:
     return known[0] or folder_files.class_names(path, given) or darknet.names(path)
 
 
-def _left_out(names: Sequence[str]) -> list[str]:
+def left_out(names: Sequence[str]) -> list[str]:
+    """Return what is said of text files of these names."""
     if not names:
         return []
     more = ", ..." if len(names) > SHOWN else ""

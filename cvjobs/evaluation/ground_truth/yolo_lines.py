@@ -32,9 +32,17 @@ def points(folder: Path) -> int:
 
 def hold_labels(file: Path) -> bool:
     """Return whether a text holds labels, well written or not: no list of names and no note."""
+    return all(map(_are_numbers, _words(file))) or hold_boxes(file)
+
+
+def hold_boxes(file: Path) -> bool:
+    """Return whether a text has a line of a class and four numbers or more."""
+    return any(len(words) > 4 and _are_numbers(words[1:]) for words in _words(file))
+
+
+def _words(file: Path) -> list[list[str]]:
     text = folder_files.content(file).decode("utf-8-sig", errors="replace").replace(",", " ")
-    some = [words for words in map(str.split, text.splitlines()) if words]
-    return all(map(_are_numbers, some)) or any(len(words) > 4 and _are_numbers(words[1:]) for words in some)
+    return [words for words in map(str.split, text.splitlines()) if words]
 
 
 def _are_numbers(words: Sequence[str]) -> bool:
