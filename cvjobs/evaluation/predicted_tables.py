@@ -92,9 +92,7 @@ def _notes(table: LabelTable, columns: Sequence[tuple[str, str]]) -> list[str]:
         return []
     if table.named("label"):
         other = column_names.first(table.columns, column_names.PREDICTED)
-        return (
-            [f"labels are read from label, not from {other}: call that one predicted if it is meant"] if other else []
-        )
+        return [f"labels are read from label; if {other} is meant, call it predicted"] if other else []
     labels, scores = ([name for name in dict.fromkeys(side) if name] for side in zip(*columns, strict=True))
     return [f"labels are read from {', '.join(labels)}" + (f", scores from {', '.join(scores)}" if scores else "")]
 

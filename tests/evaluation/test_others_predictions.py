@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -95,7 +96,8 @@ def centre(one: Record) -> list[float]:
 
 
 def name(one: Record) -> str:
-    return CLASSES[one["category_id"] - 1]
+    label: str = CLASSES[one["category_id"] - 1]
+    return label
 
 
 def yolo(folder: Path, records: list[Record], *, scores: bool, images: bool = False) -> Path:
@@ -121,9 +123,9 @@ def coco(file: Path, content: Any = TRUTH) -> Path:
     return file
 
 
-def numbers(given: Path, truth: Path, tmp_path: Path, **options: Any) -> list[float | None]:
+def numbers(given: Path, truth: Path, tmp_path: Path, **options: Any) -> npt.NDArray[np.float64]:
     got = cvjobs.eval(str(given), str(truth), out=str(tmp_path / "out"), **options)
-    return [got.metrics[metric] for metric in METRICS]
+    return np.array([got.metrics[metric] for metric in METRICS], np.float64)
 
 
 FORMS: dict[str, tuple[str, str, Callable[[Record, Record], list[Any]]]] = {
