@@ -122,9 +122,21 @@ def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
         if given.masks is not None
         else replace(pixels.detections, masks=None, area=_box_areas(pixels.detections)),
         left_out=int(known.sum()) - len(kept),
-        said=[*truth.notes, *pixels.notes],
+        said=[*truth.notes, *pixels.notes, *_from_one(truth, predictions, found.category)],
         sized=pixels.sized,
     )
+
+
+def _from_one(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile, ids: Ints) -> list[str]:
+    """Return a sentence where ids that begin at 1 seem to be compared with YOLO's, which begin at 0."""
+    if predictions.categories or truth.format != "yolo" or not len(ids):
+        return []
+    if not (truth.named and ids.min() >= 1 and ids.max() == len(truth.categories)):
+        return []
+    return [
+        f"category ids of the predictions go from {ids.min()} to {ids.max()}, the truth's from 0 to {ids.max() - 1}: "
+        "they are compared as they are; if they count from 1, give the predictions a list `categories` with names"
+    ]
 
 
 def boxes_of(met: Met) -> Met:

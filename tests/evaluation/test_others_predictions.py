@@ -265,6 +265,15 @@ def test_results_that_say_the_sizes_of_images_are_compared_with_yolo(tmp_path: P
         numbers(coco(tmp_path / "d.json", results()), truth, tmp_path)
 
 
+def test_ids_that_begin_at_1_are_noticed_beside_yolos(tmp_path: Path) -> None:
+    """As Ultralytics writes those of other classes than COCO's."""
+    truth = yolo(tmp_path / "truth", TRUTH["annotations"], scores=False, images=True)
+    later = [{**one, "category_id": one["category_id"] + 1} for one in results()]
+    for found, said in ((results(), False), (later, True)):
+        got = cvjobs.eval(str(coco(tmp_path / "a.json", found)), str(truth), out=str(tmp_path / "out"))
+        assert any("category ids of the predictions go from 1 to 3" in note for note in got.notes) == said
+
+
 def openimages(folder: Path, *, described: bool) -> Path:
     """The truth as OpenImages has it: ids of classes, and their names in a file beside it."""
     folder.mkdir()
