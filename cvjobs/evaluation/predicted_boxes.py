@@ -21,7 +21,7 @@ from cvjobs.evaluation.ground_truth.coco import FARTHEST
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.evaluation.label_tables import LabelTable
 from cvjobs.evaluation.metrics.objects import Detections, Floats, Id
-from cvjobs.evaluation.predictions import Numbered, ResultsFile
+from cvjobs.evaluation.predictions import ClassNumbers, ResultsFile
 
 HEIGHTS, WIDTHS = (tuple(f"{of}{side}" for of in ("image", "img", "")) for side in ("height", "width"))
 MOST = 1 << 31  # of a class number
@@ -155,7 +155,7 @@ def _boxes(given: Floats, kind: Kind) -> Floats:
 
 def _classes(
     table: LabelTable, rows: Sequence[tuple[int, dict[str, Any]]], names: Sequence[str]
-) -> tuple[list[int], list[Category], Numbered]:
+) -> tuple[list[int], list[Category], ClassNumbers]:
     """Return the class of each box, the classes by name, and whether they are numbers; raises BadTruth."""
     columns = [column_names.first(table.columns, choices) for choices in (column_names.NAMES, column_names.NUMBERS)]
     if not any(columns):

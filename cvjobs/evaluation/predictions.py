@@ -23,7 +23,7 @@ from cvjobs.evaluation.metrics.objects import Detections, Floats, Id, Ints, Rle
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import open_store
 
-Numbered = Literal["", "ids", "places"]
+ClassNumbers = Literal["", "ids", "places"]
 COMMANDS = "`cvjobs detect`, `segment` or `classify`"
 
 
@@ -103,7 +103,7 @@ class ResultsFile(Predictions):
     numbers: Sequence[Id]
     known_sizes: Floats | None = None
     relative: bool = False
-    numbered: Numbered = ""
+    numbered: ClassNumbers = ""
 
     def detections(self) -> Detections:
         """Return all detections; ``image`` counts ``numbers``, ``category`` is the id."""

@@ -11,6 +11,7 @@ from cvjobs.evaluation.ground_truth import folder_files
 from cvjobs.evaluation.ground_truth.types import BadTruth
 
 NO_LABELS = ("classes.txt", "readme.txt", "license.txt")
+MOST = 1 << 31  # classes
 
 
 class YoloLine(NamedTuple):
@@ -66,11 +67,13 @@ def read(file: Path, classes: int, pose: int, *, scored: bool = False) -> list[Y
         if not words:
             continue
         try:
-            number, values = _whole(float(words[0])), [float(word) for word in words[1:]]
+            number, values = _whole(words[0]), [float(word) for word in words[1:]]
         except (OverflowError, ValueError):
             raise BadTruth(file, line, "is no YOLO label: write a class number and numbers after it") from None
-        if not 0 <= number < (classes or 1 << 31):
+        if classes and not 0 <= number < classes:
             raise BadTruth(file, line, f"has the class {number}, and there are names for {classes:,}")
+        if not 0 <= number < MOST:
+            raise BadTruth(file, line, f"has the class {number}: write a number from 0 to {MOST - 1:,}")
         score = _score(file, line, values, pose) if scored else 1.0
         values = values[:-1] if scored else values
         if pose and len(values) == 4 + pose:
@@ -92,9 +95,13 @@ def _score(file: Path, line: int, values: Sequence[float], pose: int) -> float:
     return values[-1]
 
 
-def _whole(number: float) -> int:
+def _whole(word: str) -> int:
+    """Return the number that a word is, exactly, also one written as ``3.0``; raises OverflowError or ValueError."""
+    if word.isascii() and word.isdigit():
+        return int(word)
+    number = float(word)
     if not number.is_integer():
-        raise ValueError(number)
+        raise ValueError(word)
     return int(number)
 
 
