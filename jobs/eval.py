@@ -1,7 +1,8 @@
 """Compare predictions with the truth: AP and AR, mIoU, or top-1 and top-5, as JSON, a table and a page.
 
-PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, its export, or a COCO results file. TRUTH is COCO
-JSON, a folder of VOC XML, YOLO txt or PNG masks, a folder with one subfolder for each class, or a table of labels.
+PREDICTIONS is an output of `cvjobs detect`, `segment` or `classify`, its export, or what another tool wrote: COCO
+results, a table of labels or boxes, a folder of YOLO txt with scores or of PNG masks. TRUTH is COCO JSON, a folder of
+VOC XML, YOLO txt or PNG masks, OpenImages' CSV, a folder with one subfolder for each class, or a table of labels.
 
 For example `cvjobs eval boxes annotations.json`.
 """
@@ -24,7 +25,7 @@ class Config:
     """The options of ``cvjobs eval``."""
 
     predictions: Annotated[
-        str, typer.Argument(help="The predictions: the -o folder of a job, its export, or COCO results.")
+        str, typer.Argument(help="The predictions: the -o folder of a job, or a file or folder of another tool.")
     ]
     truth: Annotated[str, typer.Argument(help="The truth about the same images: a file or a folder.")]
     out: Annotated[
@@ -41,7 +42,7 @@ class Config:
         str | None,
         typer.Option(
             metavar="FILE",
-            help="A file with the names of the truth's classes, one on each line.  [default: none]",
+            help="A file with the names of classes that are numbers, one on each line.  [default: none]",
             rich_help_panel="Model, data and size",
         ),
     ] = None

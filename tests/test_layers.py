@@ -84,6 +84,9 @@ SHARED_BY_PLUGINS = {
     "evaluation.ground_truth.open",
     "evaluation.ground_truth.folder_files",
     "evaluation.ground_truth.records",
+    "evaluation.ground_truth.darknet",
+    "evaluation.ground_truth.image_sizes",
+    "evaluation.ground_truth.yolo_lines",
     "operations.doctor.examine",
     "operations.doctor.finding",
 }

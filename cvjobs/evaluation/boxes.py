@@ -14,6 +14,7 @@ from cvjobs.common import class_labels
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.common.rules import FIRST
+from cvjobs.evaluation import box_pixels
 from cvjobs.evaluation.align import Classes, Images, by_place, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth.records import place_of
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
@@ -23,14 +24,15 @@ from cvjobs.evaluation.metrics.confusion import Confusion
 from cvjobs.evaluation.metrics.matching import match
 from cvjobs.evaluation.metrics.objects import Detections, Ints, Truths
 from cvjobs.evaluation.metrics.overlaps import overlapping
-from cvjobs.evaluation.predictions import EvaluatedOutput, ResultsFile
+from cvjobs.evaluation.predictions import EvaluatedOutput, Predictions, ResultsFile
 
+BY_SIZE = ("small", "medium", "large")
 CURVES = {"IoU 0.50": 0, "IoU 0.75": 5}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Met:
-    """Predictions and truth with the same numbers of images and of categories."""
+    """Predictions and truth with the same numbers of images and of categories; ``sized`` objects have areas."""
 
     images: Images
     classes: Classes
@@ -38,6 +40,7 @@ class Met:
     detections: Detections
     left_out: int
     said: Sequence[str] = ()
+    sized: bool = True
 
     @property
     def notes(self) -> list[str]:
@@ -58,7 +61,24 @@ class Met:
         return said
 
 
-def by_name(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> ObjectTruth:
+def worded(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> EvaluatedOutput | ResultsFile:
+    """Return predictions whose classes are called as the truth's; raises WrongUse for numbers that say nothing there.
+
+    Numbers are names where the truth has such names, and else ids where the truth has ids of the same kind.
+    """
+    own = [replace(c, name=truth.aliases.get(c.name, c.name)) for c in predictions.categories]
+    numbered = predictions.numbered if isinstance(predictions, ResultsFile) else ""
+    if numbered and not {c.name for c in own} & {category.name for category in truth.categories}:
+        if truth.named and truth.format not in (("yolo",) if numbered == "places" else ("yolo", "coco")):
+            raise WrongUse(
+                f"{predictions.place} has numbers for classes, which the truth has by name: "
+                "name them with --labels FILE, one a line from number 0."
+            )
+        own = []
+    return replace(predictions, categories=own) if own != predictions.categories else predictions
+
+
+def by_name(truth: ObjectTruth, predictions: Predictions) -> ObjectTruth:
     """Return the truth with one category for each name in any spelling, where the classes are paired by name."""
     if not (truth.named and predictions.categories and predictions.rules > FIRST):
         return truth
@@ -92,15 +112,31 @@ def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
     known = image >= 0
     kept = np.flatnonzero(known & (category >= 0))
     some = replace(found, image=image, category=category).take(kept)
-    given = _in_pixels(truth, images, predictions) if truth.relative else truth.objects
+    pixels = box_pixels.of(truth, predictions, images, some)
+    given = pixels.truths
     return Met(
         images=images,
         classes=classes,
         truths=given,
-        detections=some if given.masks is not None else replace(some, masks=None, area=_box_areas(some)),
+        detections=pixels.detections
+        if given.masks is not None
+        else replace(pixels.detections, masks=None, area=_box_areas(pixels.detections)),
         left_out=int(known.sum()) - len(kept),
-        said=truth.notes,
+        said=[*truth.notes, *pixels.notes, *_from_one(truth, predictions, found.category)],
+        sized=pixels.sized,
     )
+
+
+def _from_one(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile, ids: Ints) -> list[str]:
+    """Return a sentence where ids that begin at 1 seem to be compared with YOLO's, which begin at 0."""
+    if predictions.categories or truth.format != "yolo" or not len(ids):
+        return []
+    if not (truth.named and ids.min() >= 1 and ids.max() == len(truth.categories)):
+        return []
+    return [
+        f"category ids of the predictions go from {ids.min()} to {ids.max()}, the truth's from 0 to {ids.max() - 1}: "
+        "they are compared as they are; if they count from 1, give the predictions a list `categories` with names"
+    ]
 
 
 def boxes_of(met: Met) -> Met:
@@ -114,9 +150,19 @@ def score(truth: ObjectTruth, met: Met) -> DetectionScores:
     return coco_ap.evaluate(met.truths, met.detections, len(truth.categories))
 
 
-def metrics(scores: DetectionScores) -> dict[str, float | None]:
-    """Return COCO's twelve numbers and VOC's; -1 is what COCO's API says where there is nothing to measure."""
-    return {name: scores.average(name) for name in (*METRICS, "VOC_AP50")}
+def metrics(scores: DetectionScores, sized: bool) -> dict[str, float | None]:
+    """Return COCO's twelve numbers and VOC's; -1 is what COCO's API says where there is nothing to measure.
+
+    Those by size are None where no image has a size.
+    """
+    return _averages(scores, slice(None), sized)
+
+
+def _averages(scores: DetectionScores, category: int | slice, sized: bool) -> dict[str, float | None]:
+    return {
+        name: scores.average(name, category) if sized or name.rpartition("_")[2] not in BY_SIZE else None
+        for name in (*METRICS, "VOC_AP50")
+    }
 
 
 def classes(truth: ObjectTruth, met: Met, scores: DetectionScores) -> list[dict[str, Any]]:
@@ -128,7 +174,7 @@ def classes(truth: ObjectTruth, met: Met, scores: DetectionScores) -> list[dict[
             "name": name,
             "truths": int(scores.counted[at]),
             "predictions": predicted[at],
-            **{name: scores.average(name, at) for name in (*METRICS, "VOC_AP50")},
+            **_averages(scores, at, met.sized),
         }
         for at, (category, name) in enumerate(zip(truth.categories, names(truth), strict=True))
     ]
@@ -209,18 +255,6 @@ def _by_stem(truth: ObjectTruth, predictions: ResultsFile) -> Images:
     counts = Counter(base.lstrip("0") or "0" for base in digits)
     whole = {number: base for base in digits if counts[number := base.lstrip("0") or "0"] == 1}
     return pair_images(names, True, [whole.get(name, name) for name in given], [])
-
-
-def _in_pixels(truth: ObjectTruth, images: Images, predictions: EvaluatedOutput | ResultsFile) -> Truths:
-    """Return objects whose boxes are shares of their image in pixels; without its prediction an image has no size."""
-    sizes = predictions.known_sizes if isinstance(predictions, ResultsFile) else predictions.sizes()
-    if sizes is None:
-        raise WrongUse(f"{predictions.place} does not tell the sizes of images: evaluate the job's output instead.")
-    of = np.tile(np.median(sizes, axis=0) if len(sizes) else np.ones(2), (len(truth), 1))
-    known = np.flatnonzero(images.place >= 0)
-    of[images.place[known]] = sizes[known]
-    boxes = truth.objects.boxes * np.tile(of, 2)[truth.objects.image]
-    return replace(truth.objects, boxes=boxes, area=boxes[:, 2] * boxes[:, 3])
 
 
 def _places(ids: Ints, place: dict[int, int]) -> Ints:

@@ -20,6 +20,7 @@ def evaluate(
     given: EvaluatedOutput | ResultsFile, known: ObjectTruth, sides: Sides, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return COCO's numbers and VOC's, and what the page shows."""
+    given = boxes.worded(known, given)
     known = boxes.by_name(known, given)
     met = boxes.meet(known, given)
     scores = boxes.score(known, met)
@@ -32,7 +33,7 @@ def evaluate(
     masks = met.detections.masks is not None
     found = Evaluation(
         sides=sides,
-        metrics=boxes.metrics(scores),
+        metrics=boxes.metrics(scores, met.sized),
         classes=boxes.classes(known, met, scores),
         images=met.images.counts,
         unpaired=met.images.unpaired,
@@ -41,7 +42,7 @@ def evaluate(
         columns=COLUMNS,
         more={
             "iou": "masks" if masks else "boxes",
-            "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met))) if masks else None,
+            "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met)), met.sized) if masks else None,
             "best_f1": point,
             "curves": curves,
             **(numbers(counts, "truth, then nothing", "found, then nothing") or {"confusions": pairs}),

@@ -12,12 +12,12 @@ from cvjobs.common import class_labels
 from cvjobs.common.categories import BACKGROUND, Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, NOTHING, ObjectTruth, PixelTruth
-from cvjobs.evaluation.predictions import EvaluatedOutput
+from cvjobs.evaluation.predictions import Predictions
 from cvjobs.evaluation.void import Void
 from cvjobs.images.masks import rle
 
 
-def painted(truth: ObjectTruth, predictions: EvaluatedOutput, void: Void) -> PixelTruth:
+def painted(truth: ObjectTruth, predictions: Predictions, void: Void) -> PixelTruth:
     """Return objects as class maps, each made when it is asked for.
 
     What no annotation covers is the background where the model has such a class, and else does not count. Raises
@@ -61,7 +61,7 @@ def painted(truth: ObjectTruth, predictions: EvaluatedOutput, void: Void) -> Pix
     )
 
 
-def _named(truth: ObjectTruth, predictions: EvaluatedOutput) -> list[Category]:
+def _named(truth: ObjectTruth, predictions: Predictions) -> list[Category]:
     """Return the classes of the truth with names: without any those that the model has for their ids."""
     known = {} if truth.named else {category.id: category.name for category in predictions.categories}
     return [Category(c.id, c.name or known.get(c.id, f"class {c.id}")) for c in truth.categories]

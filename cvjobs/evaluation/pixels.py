@@ -13,14 +13,13 @@ from PIL import Image
 
 from cvjobs.common import devices
 from cvjobs.common.categories import Category
-from cvjobs.common.errors import JobFailed
 from cvjobs.common.rules import FIRST
-from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import NOTHING, BadTruth, PixelTruth
 from cvjobs.evaluation.metrics.confusion import Confusion, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
+from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.void import USUAL, WHITE, Void, ask, is_black_and_white
 
@@ -37,7 +36,7 @@ class Mapped:
     ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
     and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
     ``there`` (65536,) is the place in ``categories`` of each value of a mask, VOID for what does not count; ``void``
-    is that value and ``ignored`` how many pixels have it. ``white`` tells that 255 is the class 1.
+    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1.
     """
 
     images: Images
@@ -50,7 +49,7 @@ class Mapped:
     there: Ints
     void: int | None
     ignored: int
-    white: bool
+    white: list[str]
 
     @property
     def notes(self) -> list[str]:
@@ -61,8 +60,7 @@ class Mapped:
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
         if self.classes.unpredicted:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
-        if self.white:
-            said.append(f"{USUAL} is the class {WHITE}: the masks hold nothing else but 0")
+        said += [f"{USUAL} is the class {WHITE}: the {side} hold nothing else but 0" for side in self.white]
         return said
 
     @property
@@ -72,7 +70,7 @@ class Mapped:
         return {"value": self.void, "pixels": self.ignored, "share": self.ignored / whole if whole else 0.0}
 
 
-def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Mapped:
+def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void: Void) -> Mapped:
     """Compare each class map with its mask; void pixels of the truth do not count, whatever is there.
 
     Classes fit by name where the truth has names, else by id. Raises BadTruth, JobFailed or WrongUse.
@@ -91,6 +89,10 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
     if value is not None:
         there[value] = VOID
     said = _table(classes.place, len(known))
+    free = all(category.id != USUAL for category in given)
+    told = free and isinstance(predictions, MaskFolder) and predictions.is_black_and_white()
+    if told:
+        said[USUAL] = said[WHITE]
     shape = len(known), len(known) + 1
     nothing = np.zeros(0, np.int64)
     matrix = Confusion.of(nothing, nothing, shape)
@@ -98,8 +100,9 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
 
     ignored = 0
 
-    def compare(at: int, content: bytes | None) -> tuple[Confusion, int]:
+    def compare(pair: tuple[int, int], content: bytes | None) -> tuple[Confusion, int]:
         """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
+        at, number = pair
         given = there[truth.load(at)]
         if (given == VOID - 1).any():
             raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
@@ -110,16 +113,16 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
         try:
             predicted = masks.pixels(content)
         except masks.NoMask as error:
-            raise JobFailed(f"A class map of {predictions.place} {error}: run `cvjobs verify` on it.") from error
+            raise predictions.broken(number, str(error)) from error
         if predicted.shape != given.shape:
             return Confusion.of(nothing, nothing, shape), -1
         return Confusion.of(given[counted], said[predicted[counted]], shape), left
 
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
-            places = [at for at, _ in numbers]
             group = [matrix]
-            for (at, number), (found, left) in zip(numbers, threads.map(compare, places, contents), strict=True):
+            compared = threads.map(compare, numbers, contents)
+            for (at, number), (found, left) in zip(numbers, compared, strict=True):
                 row[at] = number
                 group.append(found)
                 right[at] = found.accuracy
@@ -138,21 +141,19 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput, void: Void) -> Map
         there=there,
         void=None if truth.painted else void.value,
         ignored=ignored,
-        white=white,
+        white=[name for name, found in (("masks", white), ("predictions", told)) if found],
     )
 
 
 def _work(
-    predictions: EvaluatedOutput, images: Images, count: int
+    predictions: EvaluatedOutput | MaskFolder, images: Images, count: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[bytes | None]]]:
     """Yield images of the truth, (place, row of the predictions), with their class maps; at last those without."""
     left = np.ones(count, np.bool_)
-    for first, table in predictions.reader.groups([CLASS_MAP]):
-        rows = np.flatnonzero(images.place[first : first + table.num_rows] >= 0)
-        places = images.place[first + rows]
+    for rows, maps in predictions.class_maps(np.flatnonzero(images.place >= 0)):
+        places = images.place[rows]
         left[places] = False
-        column = table[CLASS_MAP].combine_chunks()
-        yield list(zip(places.tolist(), (first + rows).tolist(), strict=True)), column.take(rows).to_pylist()
+        yield list(zip(places.tolist(), rows.tolist(), strict=True)), [*maps]
     rest = np.flatnonzero(left).tolist()
     yield [(at, -1) for at in rest], [None] * len(rest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset.schema import DETECTIONS
-from cvjobs.evaluation import label_tables
+from cvjobs.evaluation import column_names, label_tables, predicted_boxes
 from cvjobs.evaluation.ground_truth import coco_records
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.evaluation.label_tables import LabelTable
@@ -29,12 +30,18 @@ def fits(path: Path) -> bool:
     return label_tables.fits(path)
 
 
-def read(path: Path) -> LabelFile | ResultsFile:
-    """Return the labels or the boxes of a table; raises BadTruth that names the line."""
+def read(path: Path, names: Sequence[str] = (), *, boxed: bool = True) -> LabelFile | ResultsFile:
+    """Return the labels or the boxes of a table; raises BadTruth that names the line.
+
+    ``names`` are those of classes that are numbers. A table of another tool has boxes where the truth is ``boxed``.
+    """
     table = label_tables.read(path)
-    if not table.path_column:
-        raise WrongUse(f"{path} has no columns `path` and `label`: name the -o folder of {COMMANDS}, or its export.")
-    return _boxes(table) if table.named(DETECTIONS) or set(BOX) <= set(table.columns) else _labels(table)
+    if table.path_column and (table.named(DETECTIONS) or set(BOX) <= set(table.columns)):
+        return _boxes(table)
+    labelled = table.named("predicted", "top", "label_2")  # exports of ours may have any column of a list beside them
+    if boxed and not labelled and (columns := column_names.boxes(table.columns)):
+        return predicted_boxes.read(table, columns, names)
+    return _labels(table)
 
 
 _GUESS = pa.struct([("label", pa.string()), ("score", pa.float64())])
@@ -42,43 +49,91 @@ _LABELS = pa.schema([("label", pa.string()), ("score", pa.float64()), ("top", pa
 
 
 def _labels(table: LabelTable) -> LabelFile:
-    """Return labels; a row without one is an image that failed."""
-    chosen = table.named("predicted", "label")  # the label of a training run's predictions is the truth
-    if not chosen or table.named("pixels"):
+    """Return labels; a row without one is an image that failed.
+
+    Several rows of one image with different labels, each with a score, are its labels by score.
+    """
+    image_column = table.path_column or column_names.first(table.columns, (*column_names.IMAGES, *column_names.IDS))
+    columns = _columns(table)
+    if not image_column or not columns or table.named("pixels"):
         raise WrongUse(
-            f"{table.path} has no column `label` of images: name the -o folder of {COMMANDS}, or its export."
+            f"{table.path} has no columns `path` and `label`: name the -o folder of {COMMANDS}, or its export."
         )
-    rows: dict[str, list[Any]] = {name: [] for name in ("path", *_LABELS.names)}
+    found: dict[str, list[list[dict[str, Any]]]] = {}
     failed = []
     for line, row in table.rows:
-        name = class_labels.text(row.get(table.path_column)).strip()
-        guesses = _guesses(table, line, row, chosen)
-        if not guesses:
+        name = class_labels.text(row.get(image_column)).strip()
+        guesses = _guesses(table, line, row, columns)
+        if guesses:
+            found.setdefault(name, []).append(guesses)
+        else:
             failed.append(name)
-            continue
-        values = (name, guesses[0]["label"], guesses[0]["score"], guesses)
-        for column, value in zip(rows, values, strict=True):
-            rows[column].append(value)
-    names = sorted({guess["label"] for top in rows["top"] for guess in top})
+    tops = [(name, top) for name, of in found.items() for top in _ranked(of)]
+    names = sorted({guess["label"] for _, top in tops for guess in top})
+    values = {
+        "label": [top[0]["label"] for _, top in tops],
+        "score": [top[0]["score"] for _, top in tops],
+        "top": [top for _, top in tops],
+    }
     return LabelFile(
         place=str(table.path),
         task="classify",
         categories=[Category(at, name) for at, name in enumerate(names)],
-        rows=rows.pop("path"),
+        rows=[name for name, _ in tops],
         failed=failed,
-        table=pa.table(rows, schema=_LABELS),
+        notes=_notes(table, columns),
+        table=pa.table(values, schema=_LABELS),
     )
 
 
-def _guesses(table: LabelTable, line: int, row: dict[str, Any], chosen: str) -> list[dict[str, Any]]:
-    """Return the labels of a row, best first: its list ``top``, or its columns ``label``, ``label_2`` and so on."""
-    pairs: list[tuple[Any, Any]] = [(row.get(chosen), row.get("score"))]
-    top = row.get("top") if chosen == "label" else None
+def _notes(table: LabelTable, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Return from which columns labels are read, where that is not plain."""
+    if table.named("predicted"):
+        return []
+    if table.named("label"):
+        other = column_names.first(table.columns, column_names.PREDICTED)
+        return [f"labels are read from label; if {other} is meant, call it predicted"] if other else []
+    labels, scores = ([name for name in dict.fromkeys(side) if name] for side in zip(*columns, strict=True))
+    return [f"labels are read from {', '.join(labels)}" + (f", scores from {', '.join(scores)}" if scores else "")]
+
+
+def _ranked(of: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Return the labels of the rows of one image as one list, best first, where each row has another single label."""
+    alone = all(len(top) == 1 for top in of) and len({top[0]["label"] for top in of}) == len(of)
+    if not alone or len({top[0]["score"] for top in of}) == 1:  # what repeats, or has no order
+        return of
+    return [sorted((top[0] for top in of), key=lambda guess: -guess["score"])]
+
+
+def _columns(table: LabelTable) -> list[tuple[str, str]]:
+    """Return the columns of labels with those of their scores, best first; none where there is no label."""
+    columns = table.columns
+    score = column_names.first(columns, column_names.SCORES)
+    if chosen := table.named("predicted", "label"):  # the label of a training run's predictions is the truth
+        ranks = itertools.takewhile(lambda rank: f"label_{rank}" in columns, itertools.count(2))
+        more = [(f"label_{rank}", f"score_{rank}") for rank in ranks if chosen == "label"]
+        return [(chosen, score), *more]
+    for first in (0, 1):
+        ranks = itertools.takewhile(lambda rank: column_names.first(columns, (f"label{rank}",)), itertools.count(first))
+        found = [[column_names.first(columns, [f"{name}{at}" for name in given]) for given in _RANKED] for at in ranks]
+        if found:
+            return [(label, score) for label, score in found]
+    name = column_names.first(columns, column_names.NAMES)
+    return [(name, score)] if name else []
+
+
+_RANKED = (("label",), column_names.SCORES)
+
+
+def _guesses(table: LabelTable, line: int, row: dict[str, Any], columns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the labels of a row, best first: those of its columns, of its list ``top``, or of lists in one column."""
+    pairs: list[tuple[Any, Any]] = [(row.get(label), row.get(score)) for label, score in columns]
+    top = row.get("top") if columns[0][0] == "label" else None
+    labels, scores = pairs[0]
     if isinstance(top, list) and all(isinstance(guess, dict) for guess in top):
-        pairs = [(guess.get("label"), guess.get("score")) for guess in top] or pairs
-    elif chosen == "label":
-        ranks = itertools.takewhile(lambda rank: f"label_{rank}" in row, itertools.count(2))
-        pairs += [(row[f"label_{rank}"], row.get(f"score_{rank}")) for rank in ranks]
+        pairs = [(guess.get("label"), guess.get("score")) for guess in top] or pairs[:1]
+    elif isinstance(labels, list) and isinstance(scores, list) and len(labels) == len(scores):
+        pairs = list(zip(labels, scores, strict=True))
     guesses = [{"label": table.label(line, label), "score": _score(score)} for label, score in pairs]
     return list(itertools.takewhile(lambda guess: guess["label"], guesses))
 
@@ -135,7 +190,7 @@ def _boxes(table: LabelTable) -> ResultsFile:
             masks=masks if masked else None,
         ),
         numbers=list(range(len(images))),
-        known_sizes=np.array(sizes) if sizes and all(map(all, sizes)) else None,
+        known_sizes=np.array(sizes, np.float64).reshape(-1, 2),
     )
 
 

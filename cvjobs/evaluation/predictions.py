@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +14,16 @@ import pyarrow.compute as pc
 
 from cvjobs.common import rules
 from cvjobs.common.categories import Category
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.dataset import schema
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
 from cvjobs.evaluation.ground_truth import coco, coco_records, records
-from cvjobs.evaluation.metrics.objects import Detections, Floats, Id, Rle
+from cvjobs.evaluation.metrics.objects import Detections, Floats, Id, Ints, Rle
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import open_store
 
+ClassNumbers = Literal["", "ids", "places"]
 COMMANDS = "`cvjobs detect`, `segment` or `classify`"
 
 
@@ -31,7 +32,7 @@ class Predictions:
     """What a model said about images: ``rows`` are the paths that have a result, ``failed`` those with an error.
 
     ``categories`` are the classes that the model knows, none where only ids are known; ``rules`` is the version of the
-    rules by which they were begun.
+    rules by which they were begun; ``notes`` are sentences on how they were read.
     """
 
     place: str
@@ -40,6 +41,7 @@ class Predictions:
     rows: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     rules: int = rules.LABELS
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,16 @@ class EvaluatedOutput(Predictions):
         """Return the values of a column in some rows."""
         wanted = np.unique(np.asarray(rows, np.int64))
         return dict(zip(wanted.tolist(), self.reader.take([column], wanted)[column].to_pylist(), strict=True))
+
+    def class_maps(self, rows: Ints) -> Iterator[tuple[Ints, list[bytes]]]:
+        """Yield some rows (sorted), group by group, with their class maps as PNGs."""
+        for first, table in self.reader.groups([schema.CLASS_MAP], rows):
+            some = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + table.num_rows)]
+            yield some, table[schema.CLASS_MAP].combine_chunks().take(pa.array(some - first)).to_pylist()
+
+    def broken(self, row: int, why: str) -> CvjobsError:  # noqa: ARG002 - a part of the output is damaged
+        """Return what to raise for a row that holds no class map."""
+        return JobFailed(f"A class map of {self.place} {why}: run `cvjobs verify` on it.")
 
     def sizes(self) -> Floats:
         """Return the width and height of each image (rows, 2) in pixels."""
@@ -80,14 +92,18 @@ class EvaluatedOutput(Predictions):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultsFile(Predictions):
-    """A COCO results file, a list, or an annotation file whose annotations have scores; its images have numbers.
+    """Detections in files: COCO's results, a table, YOLO's labels; images without names have numbers.
 
-    ``known_sizes`` are the width and height of each image, as of an output; None where any has none.
+    ``known_sizes`` (images, 2) are the width and height of each image in pixels, 0 where they are not known, and None
+    where none is. ``relative`` boxes are in shares of their image. ``numbered`` classes have no names: they are the ids
+    of another tool, or places in its list of names.
     """
 
     found: Detections
     numbers: Sequence[Id]
     known_sizes: Floats | None = None
+    relative: bool = False
+    numbered: ClassNumbers = ""
 
     def detections(self) -> Detections:
         """Return all detections; ``image`` counts ``numbers``, ``category`` is the id."""
@@ -197,5 +213,31 @@ def _file(path: Path) -> ResultsFile:
             masks=masks,
         ),
         numbers=numbers,
-        known_sizes=np.array(shapes, np.float64)[:, ::-1] if shapes and all(map(all, shapes)) else None,
+        known_sizes=_sizes(numbers, shapes, ids, found),
     )
+
+
+def _sizes(numbers: Sequence[Id], shapes: Sequence[tuple[int, int]], ids: Sequence[Id], found: list[Any]) -> Floats:
+    """Return the width and height of each image: as listed, as its results say, or as their run lengths do; or 0."""
+    known: dict[Id, tuple[float, float]] = {}
+    for id_, record in zip(ids, found, strict=True):
+        if id_ not in known and min(size := _size(record)) > 0:
+            known[id_] = size
+    listed = {id_: (float(width), float(height)) for id_, (height, width) in zip(numbers, shapes, strict=False)}
+    known.update({id_: size for id_, size in listed.items() if min(size) > 0})
+    return np.array([known.get(id_, (0.0, 0.0)) for id_ in numbers], np.float64).reshape(-1, 2)
+
+
+def _size(record: dict[str, Any]) -> tuple[float, float]:
+    """Return the width and height of the image of a result, (0, 0) where it does not say them."""
+    outline = record.get("segmentation")
+    inside = outline.get("size") if isinstance(outline, dict) else None
+    sizes: list[Any] = [(record.get("height"), record.get("width")), inside or ()]
+    for size in sizes:
+        try:
+            height, width = (float(side) for side in size)
+        except (TypeError, ValueError):
+            continue
+        if 0 < width < coco.FARTHEST and 0 < height < coco.FARTHEST:
+            return width, height
+    return 0.0, 0.0

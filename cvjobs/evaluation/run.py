@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,18 +11,19 @@ from pathlib import Path
 from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
-from cvjobs.evaluation import boxes, classify, detect, painting, predicted_tables, semantic
+from cvjobs.evaluation import boxes, classify, detect, painting, predicted_files, semantic
 from cvjobs.evaluation.eval_page import Show, page
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
-from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile, open_predictions
+from cvjobs.evaluation.predicted_files import Given
+from cvjobs.evaluation.predicted_masks import MaskFolder
+from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.evaluation.void import Void
 from cvjobs.sources import reasons
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
 
-Given = EvaluatedOutput | ResultsFile | LabelFile
 NUMBERS, PAGE = contents.EVAL_NUMBERS, "eval.html"
 
 
@@ -43,8 +43,7 @@ def evaluate(
     is going on. Raises CvjobsError.
     """
     say("reading")
-    table = Path(os.path.expanduser(predictions))
-    given = predicted_tables.read(table) if predicted_tables.fits(table) else open_predictions(predictions, options)
+    given = predicted_files.read(predictions, truth, names, options)
     known = ground_truth_open.read(truth, given.task, names)
     store = open_store(out or _beside(given), options=options)
     contents.check(store, contents.EVAL)
@@ -59,6 +58,8 @@ def evaluate(
     say("evaluating")
     with given.reader.unless_replaced("evaluate again") if isinstance(given, EvaluatedOutput) else nullcontext():
         found, show = _judged(given, known, sides, void, options)
+    if given.notes:
+        found = replace(found, notes=[*given.notes, *found.notes])
     if known.left_out:
         notes = [*found.notes, f"left out of the truth: {reasons.words(known.left_out)}"]
         found = replace(found, notes=notes, left_out=known.left_out)
@@ -69,16 +70,17 @@ def evaluate(
 
 
 def _judged(given: Given, known: GroundTruth, sides: Sides, void: Void, options: Options) -> tuple[Evaluation, Show]:
-    if isinstance(known, ObjectTruth) and isinstance(given, EvaluatedOutput) and given.task == "semantic":
+    if isinstance(given, MaskFolder) or given.task == "semantic":
+        assert isinstance(given, EvaluatedOutput | MaskFolder), "it has class maps"
+        if isinstance(known, PixelTruth):
+            return semantic.evaluate(given, known, sides, void, options)
+        assert isinstance(known, ObjectTruth), "class maps are compared with masks"
         painted = painting.painted(boxes.by_name(known, given), given, void)
         found, show = semantic.evaluate(given, painted, sides, void, options)
         return replace(found, notes=[*painted.notes, *found.notes]), show
     if isinstance(known, ObjectTruth):
         assert not isinstance(given, LabelFile), "it has labels"
         return detect.evaluate(given, known, sides, options)
-    if isinstance(known, PixelTruth):
-        assert isinstance(given, EvaluatedOutput), "a file has boxes, masks of objects or labels"
-        return semantic.evaluate(given, known, sides, void, options)
     assert isinstance(known, LabelTruth)
     assert not isinstance(given, ResultsFile), "it has boxes or masks"
     return classify.evaluate(given, known, sides, options)
@@ -88,8 +90,8 @@ def _beside(given: Given) -> str:
     """Return where the files go by default: into a folder of the output, or beside the file."""
     if isinstance(given, EvaluatedOutput):
         return f"{given.place}/eval"
-    file = Path(given.place)
-    return str(file.with_name(f"{file.stem}_eval").absolute())
+    file = Path(given.place).absolute()
+    return str(file.with_name(f"{file.name if file.is_dir() else file.stem}_eval"))
 
 
 def _write(store: Store, name: str, text: str) -> None:

@@ -11,6 +11,7 @@ from cvjobs.evaluation import eval_pictures, pixels
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import PixelTruth
+from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.evaluation.void import Void
@@ -22,7 +23,7 @@ SIZE = 480
 
 
 def evaluate(
-    given: EvaluatedOutput, known: PixelTruth, sides: Sides, void: Void, options: Options
+    given: EvaluatedOutput | MaskFolder, known: PixelTruth, sides: Sides, void: Void, options: Options
 ) -> tuple[Evaluation, Show]:
     """Return mIoU and so on, and what the page shows."""
     met = pixels.evaluate(known, given, void)
@@ -47,7 +48,7 @@ def evaluate(
         matrix_words="Classes of pixels in rows, what they are taken for in columns",
         heat=heat(counts, names, columns),
         confusions=pairs,
-        sheets=[_worst(given, known, met, options)],
+        sheets=[_worst(given, known, met, options)] if isinstance(given, EvaluatedOutput) else (),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
@@ -45,7 +47,7 @@ def ask(void: Void, truth: PixelTruth, known: Iterable[Category]) -> None:
     choice = f"give --void none if {USUAL} is a class, or --void {USUAL} if these pixels do not count"
     if name := next((category.name for category in known if category.id == USUAL), None):
         raise WrongUse(f"{USUAL} in the masks is the class {name!r} or stands for pixels that do not count: {choice}.")
-    met = _values(truth)
+    met = values(truth.load, len(truth))
     if len(met) == 2 and USUAL in met:
         least = min(met)
         raise WrongUse(f"The masks, such as {truth.files[0]}, have no values but {least} and {USUAL}: {choice}.")
@@ -55,15 +57,15 @@ def is_black_and_white(void: Void, truth: PixelTruth, known: Iterable[Category])
     """Return whether all pixels count, and are 0 or 255, which is no class: then 255 is the class 1."""
     if truth.painted or void.value is not None or any(category.id == USUAL for category in known):
         return False
-    met = _values(truth)
+    met = values(truth.load, len(truth))
     return USUAL in met and met <= {0, USUAL}
 
 
-def _values(truth: PixelTruth) -> set[int]:
+def values(load: Callable[[int], npt.NDArray[Any]], count: int) -> set[int]:
     """Return the values in all masks, or as soon as two of them are not the usual void, those met so far."""
     met: set[int] = set()
-    for at in range(len(truth)):
-        met.update(np.unique(truth.load(at)).tolist())
+    for at in range(count):
+        met.update(np.unique(load(at)).tolist())
         if len(met - {USUAL}) > 1:
             break
     return met

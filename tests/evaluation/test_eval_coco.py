@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from coco_reference import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from predictions import output
 from pycocotools import mask as rles
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 import cvjobs
 from cvjobs.common.categories import Category
@@ -26,21 +22,6 @@ from cvjobs.evaluation.metrics.objects import Detections, Truths
 
 Record = dict[str, Any]
 CLOSE = 1e-9
-
-
-def reference(truth: Record, found: list[Record], kind: str = "bbox") -> npt.NDArray[np.float64]:
-    """What pycocotools says, the twelve numbers in its order."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        known, predicted = COCO(), COCO()
-        known.dataset = json.loads(json.dumps(truth))
-        known.createIndex()
-        if found:
-            predicted = known.loadRes(json.loads(json.dumps(found)))
-        judge = COCOeval(known, predicted, kind)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return np.asarray(judge.stats)
 
 
 def numbers(scores: coco_ap.DetectionScores) -> list[float]:

@@ -13,15 +13,15 @@ from cvjobs.evaluation.ground_truth.types import GroundTruth
 from cvjobs.storage.remote_files import is_remote
 
 FORMATS = {
-    "detect": ("coco", "yolo", "voc"),
-    "instance": ("coco", "yolo", "voc"),
+    "detect": ("coco", "openimages", "yolo", "voc"),
+    "instance": ("coco", "openimages", "yolo", "voc"),
     "semantic": ("panoptic", "coco", "masks"),
     "classify": ("table", "labelled_output", "folders"),
 }
 MASKED = ("instance", "semantic")
 KNOWN = {
-    "detect": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
-    "instance": "COCO JSON (FILE.json), a folder of VOC XML files, or a folder of YOLO txt files",
+    "detect": "COCO JSON (FILE.json), a folder of VOC XML or of YOLO txt files, or OpenImages' CSV",
+    "instance": "COCO JSON (FILE.json), a folder of VOC XML or of YOLO txt files, or OpenImages' CSV",
     "semantic": "a folder of PNG masks whose pixels are class ids, or COCO JSON (FILE.json) with masks",
     "classify": "a folder with one subfolder of images for each class, or a table (.csv, .parquet, .jsonl) with "
     "the columns path and label",
@@ -38,6 +38,16 @@ class TruthFormat(Protocol):
         """Return the truth, with masks where asked for; ``names`` are those of the classes, in their order."""
 
 
+def fits(place: str, task: str) -> bool:
+    """Return whether a place looks like a truth for predictions of a task."""
+    path = Path(os.path.expanduser(place))
+    return path.exists() and any(_format(name, task).fits(path) for name in FORMATS[task])
+
+
+def _format(name: str, task: str) -> TruthFormat:
+    return plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])  # type: ignore[no-any-return]
+
+
 def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
     """Return the truth for predictions of a task; raises WrongUse where no format fits, or more than one does."""
     path = Path(os.path.expanduser(place))
@@ -46,7 +56,7 @@ def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
     if not path.exists():
         raise WrongUse(f"There is no truth at {place}: name {KNOWN[task]}.")
     for name in FORMATS[task]:
-        format_: TruthFormat = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
+        format_ = _format(name, task)
         if format_.fits(path):
             truth = format_.read(path, task in MASKED, names)
             if not len(truth):

@@ -44,13 +44,14 @@ def ids(path: Path, records: Sequence[Record], what: str, key: str) -> list[Id]:
         and -LARGEST_WHOLE < min(given, default=0) <= max(given, default=0) < LARGEST_WHOLE
     ):
         return given
-    found = [_identity(value) for value in given]
+    found = [identity(value) for value in given]
     if None in found:
         raise _unusable(path, records, what, key, found.index(None))
     return [value for value in found if value is not None]
 
 
-def _identity(value: Any) -> Id | None:
+def identity(value: Any) -> Id | None:
+    """Return what a value identifies: a whole number, also as ``7.0`` or ``"7"``, or text; None for nothing."""
     if isinstance(value, str):
         text = value.strip()
         return int(text) if _WHOLE.fullmatch(text) and abs(int(text)) < LARGEST_WHOLE else text or None

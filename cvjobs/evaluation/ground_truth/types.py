@@ -49,7 +49,8 @@ class ObjectTruth(GroundTruth):
     """Objects in images; ``named`` tells whether the categories have names beside their ids.
 
     ``numbers`` are the ids of the images and ``sizes`` their (height, width), where they have any. ``relative`` boxes
-    are in shares of their image.
+    are in shares of their image. ``measure`` reads the (height, width) of an image from its file, by its place, (0, 0)
+    where there is none. ``aliases`` are other names of the categories, which predictions may have.
     """
 
     objects: Truths
@@ -58,6 +59,8 @@ class ObjectTruth(GroundTruth):
     numbers: Sequence[Id] = ()
     sizes: Sequence[tuple[int, int]] = ()
     relative: bool = False
+    measure: Callable[[int], tuple[int, int]] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

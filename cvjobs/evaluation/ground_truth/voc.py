@@ -31,7 +31,12 @@ def fits(path: Path) -> bool:
 def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - VOC's XML has boxes alone
     """Return the objects of a folder; classes are in the order of ``names``, or of the alphabet. Raises BadTruth."""
     found = folder_files.below(path, ".xml")
-    rows = [(image, *row) for image, file in enumerate(found) for row in _objects(file, names)]
+    rows: list[tuple[int, str, list[float], bool]] = []
+    sizes = []
+    for at, file in enumerate(found):
+        root = _parse(file)
+        rows += [(at, *row) for row in _objects(file, root, names)]
+        sizes.append(_size(root))
     known = list(names) or sorted({row[1] for row in rows})
     position = {name: at for at, name in enumerate(known)}
     corners = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
@@ -43,6 +48,7 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
         names=images,
         endings=folder_files.whole(images),
         categories=[Category(at + 1, name) for at, name in enumerate(known)],
+        sizes=sizes,
         objects=Truths(
             image=np.array([row[0] for row in rows], np.int64),
             category=np.array([position[row[1]] for row in rows], np.int64),
@@ -55,9 +61,18 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
     )
 
 
-def _objects(file: Path, names: Sequence[str]) -> list[tuple[str, list[float], bool]]:
+def _size(root: _Node) -> tuple[int, int]:
+    """Return the height and width that a file gives, (0, 0) where it gives none."""
+    said = root.first("size")
+    try:
+        height, width = (int(said.text(side)) for side in ("height", "width")) if said else (0, 0)
+    except ValueError:
+        return 0, 0
+    return (height, width) if 0 < height < FARTHEST and 0 < width < FARTHEST else (0, 0)
+
+
+def _objects(file: Path, root: _Node, names: Sequence[str]) -> list[tuple[str, list[float], bool]]:
     found = []
-    root = _parse(file)
     if root.tag != "annotation":
         raise BadTruth(file, root.line, f"is no VOC annotation: it begins with <{root.tag[:40]}>")
     for thing in root.all("object"):
