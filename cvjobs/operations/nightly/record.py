@@ -28,8 +28,8 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 class StepRecord:
     """One step of a night: how its last try went.
 
-    ``summary`` holds the plain values of the command's JSON; ``scores`` and ``titles`` are ``counts`` and ``titles`` of
-    ``scores.ResultScores``.
+    ``summary`` holds the plain values of the command's JSON and the first names of images that failed, changed or are
+    gone; ``scores`` and ``titles`` are ``counts`` and ``titles`` of ``scores.ResultScores``.
     """
 
     name: str
@@ -46,6 +46,7 @@ class StepRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     scores: list[int] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
+    source: str = ""
 
     @property
     def seconds(self) -> float:
@@ -66,13 +67,18 @@ class Try:
 
 @dataclass(kw_only=True)
 class Night:
-    """One night: its steps in their order, and the commands that worked on it."""
+    """One night: its steps in their order, and the commands that worked on it.
+
+    ``failed`` counts the images that have an error in some of the steps' outputs, each once; None where that is not
+    known, as in records of earlier versions.
+    """
 
     pipeline: str
     number: int
     status: Status = "running"
     steps: list[StepRecord] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
+    failed: int | None = None
 
     @property
     def folder(self) -> str:
@@ -92,7 +98,7 @@ class Night:
     @property
     def seconds(self) -> float:
         """How long its steps took, whenever they ran."""
-        return sum(work.seconds for work in self.steps if work.status == "done")
+        return sum(work.seconds for work in self.steps)
 
     @property
     def done(self) -> int:
@@ -186,7 +192,7 @@ def tonight(store: Store, pipeline: Pipeline, earlier: list[Night]) -> Night:
         same = work is not None and work.digest == step.digest
         ready = all(earlier.status == "done" for earlier in steps)
         steps.append(work if work and same and (ready or work.status != "done") else _new(step))
-    return Night(pipeline=pipeline.name, number=last.number, steps=steps, tries=last.tries)
+    return Night(pipeline=pipeline.name, number=last.number, steps=steps, tries=last.tries, failed=last.failed)
 
 
 def _same(last: Night, pipeline: Pipeline) -> bool:
@@ -195,4 +201,5 @@ def _same(last: Night, pipeline: Pipeline) -> bool:
 
 
 def _new(step: NightStep) -> StepRecord:
-    return StepRecord(name=step.name, command=step.command, line=step.line, digest=step.digest)
+    source = str(step.values.get("source") or "")
+    return StepRecord(name=step.name, command=step.command, line=step.line, digest=step.digest, source=source)
