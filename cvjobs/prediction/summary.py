@@ -53,7 +53,9 @@ class Summary:
             f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
             + (f" + {self.remaining:,} remaining" if self.remaining else "")
             + f", missing {self.missing:,}",
-            f"{self.computed:,} computed, {self.reused:,} reused, {self.seconds:,.1f} s"
+            f"{self.computed:,} computed, {self.reused:,} reused, "
+            + f"{self.gone:,} gone, " * bool(self.gone)
+            + f"{self.seconds:,.1f} s"
             + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]

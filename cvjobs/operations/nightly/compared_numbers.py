@@ -118,4 +118,4 @@ def _decimals(*numbers: float) -> int:
     if all(number == round(number) for number in numbers if math.isfinite(number)):
         return 0
     largest = max(abs(number) for number in numbers if math.isfinite(number))
-    return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 1 else 4
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest > 1 else 4
