@@ -126,6 +126,18 @@ def test_deletions_and_changes_are_named(pipeline: pipeline_file.Pipeline) -> No
     assert "  7 images gone: g.jpg, … (in vectors, labels)" in lines
 
 
+def test_what_every_try_of_a_step_did_is_the_nights(pipeline: pipeline_file.Pipeline) -> None:
+    made = night(pipeline, {**GOOD, "computed": 7, "changed": 2, "first_changed": ["a.jpg", "b.jpg"]})
+    made.steps[0].begin()
+    assert (made.steps[0].summary, made.steps[0].tries) == ({}, 1)
+    made.steps[0].summary, made.steps[0].status = (
+        {**GOOD, "computed": 1, "changed": 1, "first_changed": ["c.jpg"]},
+        "done",
+    )
+    assert affected_images.computed(made) == 8
+    assert [(one.count, one.first) for one in affected_images.of(made)] == [(3, ["a.jpg", "b.jpg", "c.jpg"])]
+
+
 def test_a_night_for_which_nothing_changed_says_so(pipeline: pipeline_file.Pipeline) -> None:
     quiet = {**GOOD, "computed": 0}
     assert "3 of 3 steps done; no image was new, changed or gone" in shown(

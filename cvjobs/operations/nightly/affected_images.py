@@ -10,7 +10,7 @@ from cvjobs.common import formatting
 from cvjobs.common.failures import CODES
 from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.operations.nightly.record import Night, StepRecord
-from cvjobs.sources.left_out import FAILED, first_names
+from cvjobs.sources.left_out import EXAMPLES, FAILED, first_names
 from cvjobs.storage.store import Store
 
 AGAIN = ("verify", "export")  # they count again what other steps made
@@ -68,14 +68,14 @@ def failed(night: Night) -> tuple[int, bool]:
 
 def computed(night: Night) -> int:
     """Return how many results the steps of a night computed: several of an image where several steps are about it."""
-    return sum(_count(work, "computed") for work in night.steps if work.command not in AGAIN)
+    return sum(_told(work, "computed") for work in night.steps if work.command not in AGAIN)
 
 
 def unchanged(night: Night) -> bool:
     """Return whether a night is done for which no image was new, changed or gone."""
     known = [work for work in night.steps if holds_results(work)]
     names = ("computed", "gone", "added", "changed", "removed")
-    moved = any(_count(work, name) for work in night.steps for name in names)
+    moved = any(_told(work, name) for work in night.steps for name in names)
     return night.status == "done" and bool(known) and not moved and all("gone" in work.summary for work in known)
 
 
@@ -103,11 +103,17 @@ def _of_step(work: StepRecord) -> list[AffectedImages]:
         for code, count in codes.items()
     ]
     for what in _CHANGES:
-        if (count := _count(work, what)) and holds_results(work):
-            found.append(AffectedImages(what=what, code="", count=count, first=work.summary.get(f"first_{what}", [])))
+        if (count := _told(work, what)) and work.command not in ("index", *AGAIN):  # which follow what others did
+            names = [name for told in (*work.earlier, work.summary) for name in told.get(f"first_{what}", [])]
+            found.append(AffectedImages(what=what, code="", count=count, first=names[:EXAMPLES]))
     return found
 
 
 def _count(work: StepRecord, key: str) -> int:
     value = work.summary.get(key, 0)
     return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _told(work: StepRecord, key: str) -> int:
+    """Return a count of all tries of a step: each did its part."""
+    return _count(work, key) + sum(int(told.get(key, 0)) for told in work.earlier)

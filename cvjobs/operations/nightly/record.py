@@ -20,6 +20,9 @@ FOLDER = contents.NIGHT_RECORDS
 # that failed at two is continued in the morning, and the one of the day after sees what is new from its first step on.
 SAME = 12 * 3600.0
 
+# Of a summary, what a try did itself; the rest is the state of its output.
+DONE = ("computed", "changed", "gone", "first_changed", "first_gone")
+
 Kind = TypeVar("Kind")
 Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 
@@ -29,7 +32,8 @@ class StepRecord:
     """One step of a night: how its last try went.
 
     ``summary`` holds the plain values of the command's JSON and the first names of images that failed, changed or are
-    gone; ``scores`` and ``titles`` are ``counts`` and ``titles`` of ``scores.ResultScores``.
+    gone; ``earlier`` what tries before the last one did themselves. ``scores`` and ``titles`` are ``counts`` and
+    ``titles`` of ``scores.ResultScores``; ``source`` is the option of that name.
     """
 
     name: str
@@ -47,11 +51,20 @@ class StepRecord:
     scores: list[int] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     source: str = ""
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         """How long the last try took."""
         return max(self.ended - self.began, 0.0)
+
+    def begin(self) -> None:
+        """Note that a try begins now; what the one before it did to images stays the night's."""
+        did = {name: self.summary[name] for name in DONE if name in self.summary}
+        self.earlier += [did] if did else []
+        self.status, self.began, self.ended, self.tries = "running", time.time(), 0.0, self.tries + 1
+        self.exit_code, self.reason, self.page, self.summary = None, "", "", {}
+        self.scores, self.titles = [], []
 
 
 @dataclass(kw_only=True)

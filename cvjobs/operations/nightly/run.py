@@ -123,9 +123,7 @@ class _Watch:
             self._end("stopped", "it was stopped at once, by a second signal")
 
     def _step(self, number: int, entry: StepRecord, step: NightStep, stop: Stop) -> Status:
-        entry.status, entry.began, entry.ended, entry.tries = "running", time.time(), 0.0, entry.tries + 1
-        entry.exit_code, entry.reason, entry.page = None, "", ""
-        entry.summary, entry.scores, entry.titles = {}, [], []
+        entry.begin()
         self._night.failed = None
         self._keep()
         files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
@@ -150,7 +148,7 @@ class _Watch:
 
         A step that failed may have left the page of another night: one older than ``since`` is not its own.
         """
-        store = self._store_of(step)
+        store = self._store_of(step) if step.command not in affected_images.AGAIN else None  # that of another step
         try:
             if store is None or (since and not _newer(store, since)):
                 return ""
