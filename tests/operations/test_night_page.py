@@ -153,7 +153,7 @@ def test_a_training_counts_its_classes_and_has_a_page(pipeline: pipeline_file.Pi
     page = shown(pipeline, night(pipeline, GOOD, train, GOOD), night(pipeline, GOOD, {**train, "metric": 0.9}, GOOD))
     assert "metric 0.9000 0.9100 +0.0100" in page
     assert "memory 64 MB" in page
-    assert did(StepRecord(name="t", command="train", line="", digest="", summary=train)) == "3 epochs, top-1 0.91"
+    assert did(StepRecord(name="t", command="train", line="", digest="", summary=train)) == "3 epochs, top-1 0.910"
 
 
 @pytest.mark.parametrize(

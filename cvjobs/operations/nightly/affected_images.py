@@ -72,11 +72,17 @@ def computed(night: Night) -> int:
 
 
 def unchanged(night: Night) -> bool:
-    """Return whether a night is done for which no image was new, changed or gone."""
-    known = [work for work in night.steps if holds_results(work)]
+    """Return whether a night is done for which no image was new, changed or gone, as each of its steps says."""
+    asked = [work for work in night.steps if work.command not in ("index", *AGAIN)]
+    known = [work for work in asked if holds_results(work)]
     names = ("computed", "gone", "added", "changed", "removed")
     moved = any(_told(work, name) for work in night.steps for name in names)
-    return night.status == "done" and bool(known) and not moved and all("gone" in work.summary for work in known)
+    return (
+        night.status == "done"
+        and 0 < len(known) == len(asked)
+        and not moved
+        and all("gone" in work.summary for work in known)
+    )
 
 
 def holds_results(work: StepRecord) -> bool:

@@ -111,5 +111,5 @@ def did(work: StepRecord) -> str:
         if isinstance(number := summary.get(name), (int, float)) and (number or name in always)
     ]
     measured = summary.get("metrics") or {summary.get("metric_name"): summary.get("metric")}
-    found += [f"{name} {value:.3g}" for name, value in list(measured.items())[:2] if isinstance(value, float)]
+    found += [f"{name} {value:.3f}" for name, value in list(measured.items())[:2] if isinstance(value, float)]
     return ", ".join(found)
