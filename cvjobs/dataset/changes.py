@@ -18,7 +18,7 @@ from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
 from cvjobs.dataset.parts import File
-from cvjobs.sources.left_out import first_names
+from cvjobs.sources.left_out import EXAMPLES, first_names
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, in_flight
 
@@ -37,7 +37,7 @@ class Plan:
     listing and need an error row; ``reused`` counts the rows that stand. ``void`` and ``settled`` as in
     ``merge.Change``; ``left`` counts images that ``--limit`` leaves for a later run. ``outdated`` are the ids of images
     to compute that have a result of an older content, ``failed_before`` counts those that have an error, and ``gone``
-    the known images that are no longer wanted.
+    the known images that are no longer wanted, of which ``first_gone`` has some paths.
     """
 
     todo: pa.Table
@@ -49,6 +49,14 @@ class Plan:
     outdated: pa.Array
     failed_before: int
     gone: int
+    first_gone: tuple[str, ...] = ()
+
+    @property
+    def first_changed(self) -> tuple[str, ...]:
+        """The paths of the first images that changed."""
+        tables = [table.select(["path", "image_id"]) for table in (self.todo, self.failures)]
+        found = (table.filter(pc.is_in(table["image_id"], value_set=self.outdated))["path"] for table in tables)
+        return tuple(sorted(path for paths in found for path in paths.slice(0, EXAMPLES).to_pylist())[:EXAMPLES])
 
     @property
     def new(self) -> int:
@@ -174,10 +182,13 @@ def plan(
     todo = open_ if limit is None else open_[:limit]
     table = want.table.take(pa.array(todo))
     outdated, failed_before = _before(known, table, failures)
+    unique = pc.unique(known.ids)
+    gone = unique.filter(pa.array(positions(unique, ids) < 0)) if len(unique) else unique
     return Plan(
         outdated=outdated,
         failed_before=failed_before,
-        gone=int((positions(pc.unique(known.ids), ids) < 0).sum()) if len(known.ids) else 0,
+        gone=len(gone),
+        first_gone=_first_gone(store, known, gone),
         todo=table,
         failures=failures,
         reused=int((chosen >= 0).sum()) - int((chosen[todo] >= 0).sum()) - len(other),
@@ -185,6 +196,14 @@ def plan(
         void=ids.take(pa.array(changed)),
         settled=ids.take(pa.array(settled)),
     )
+
+
+def _first_gone(store: Store, known: Known, gone: pa.Array) -> tuple[str, ...]:
+    """Return the paths of some images that are gone; reads only the files that hold them."""
+    if not len(gone):
+        return ()
+    rows = pc.index_in(gone.slice(0, EXAMPLES), value_set=known.ids).to_numpy().astype(np.int64)
+    return tuple(sorted(path for path in _column(store, known, np.sort(rows), "path") if path))
 
 
 def _before(known: Known, todo: pa.Table, failures: pa.Table) -> tuple[pa.Array, int]:

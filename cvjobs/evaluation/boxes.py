@@ -55,6 +55,8 @@ class Met:
             said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
         if self.truths.unnumbered.any():
             said.append("the annotation with the id 0 counts as not found, as in COCO's API: number them from 1")
+        if not len(self.truths.ignored):
+            said.append("the truth has no object in these images: there is nothing to find, and no AP")
         if free := int(self.truths.ignored.sum()):
             whole = len(self.truths.ignored)
             said.append(f"objects that may be found or not, as they are crowds or difficult: {free:,} of {whole:,}")

@@ -287,5 +287,10 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         first_failed=reasons.named(failed.counts, failed.names()),
         skipped_by=context.listing.skipped,
         left_out=reasons.skipped(context.listing),
+        new=todo.new,
+        changed=len(todo.outdated),
+        gone=todo.gone,
+        first_changed=list(todo.first_changed),
+        first_gone=list(todo.first_gone),
         report=f"{context.store.place}/{schema.REPORT}",
     )

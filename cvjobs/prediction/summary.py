@@ -16,7 +16,8 @@ class Summary:
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
     ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
-    ``left_out`` have the first names of each, too.
+    ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
+    know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
     """
 
     listed: int
@@ -36,6 +37,11 @@ class Summary:
     first_failed: dict[str, NamedCount] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, NamedCount] = field(default_factory=dict)
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    first_changed: list[str] = field(default_factory=list)
+    first_gone: list[str] = field(default_factory=list)
     report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,7 +53,9 @@ class Summary:
             f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
             + (f" + {self.remaining:,} remaining" if self.remaining else "")
             + f", missing {self.missing:,}",
-            f"{self.computed:,} computed, {self.reused:,} reused, {self.seconds:,.1f} s"
+            f"{self.computed:,} computed, {self.reused:,} reused, "
+            + f"{self.gone:,} gone, " * bool(self.gone)
+            + f"{self.seconds:,.1f} s"
             + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]

@@ -23,7 +23,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.dataset import snapshot
 from cvjobs.operations.nightly import night_step, pipeline_file, record, scores
-from cvjobs.operations.nightly.night_page import leave, total
+from cvjobs.operations.nightly.night_page import leave
 from cvjobs.prediction.report import result_statistics
 from cvjobs.storage.local_store import LocalStore
 
@@ -291,25 +291,6 @@ def test_a_folder_of_something_else_is_no_state_folder(three: Nights, tmp_path: 
         file.write_text(f"state: {three.folder / state}\n{STEP}")
         with pytest.raises(WrongUse, match=sentence):
             cvjobs.run(str(file))
-
-
-def test_an_image_that_failed_counts_once_in_a_night(tmp_path: Path) -> None:
-    file = tmp_path / "p.yaml"
-    file.write_text("state: s\nsteps: [{embed: {source: a, out: b, model: thumbnail/8}}, {verify: {out: b}}]")
-    pipeline = pipeline_file.read(str(file))
-    steps = record.tonight(LocalStore(pipeline.state), pipeline, []).steps
-    for step in steps:
-        step.status, step.summary = "done", {"ok": 5, "failed": 3}
-    night = record.Night(pipeline="p", number=1, status="done", steps=steps, tries=[])
-    assert total(night, "failed") == 3
-
-
-def test_too_many_failures_of_a_step_are_counted_by_reason(tmp_path: Path) -> None:
-    log, answer = tmp_path / "log", tmp_path / "json"
-    log.write_text("embed: 8/8 images, 3 failed\n")
-    answer.write_text(json.dumps({"ok": 5, "failed": 3, "failures": {"not_an_image": 2, "truncated": 1}}))
-    why = "3 of 8 images failed (2 not_an_image, 1 truncated), and --max-error-rate allows fewer"
-    assert night_step._ended(3, log, answer, False).reason == why
 
 
 def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:

@@ -19,9 +19,12 @@ from cvjobs.common.formatting import counted, size, visible_lines
 from cvjobs.common.signals import Stop
 from cvjobs.operations.nightly import child
 from cvjobs.operations.nightly.pipeline_file import NightStep
+from cvjobs.sources import reasons
+from cvjobs.sources.left_out import NamedCount
 
 LOOK = 0.1
 LONGEST = 1 << 20  # bytes of an answer: rows of a query are longer and no summary
+_NAMES = ("first_failed", "first_changed", "first_gone")  # of images, the first ones
 _REASONS = {
     3: "more images failed than --max-error-rate allows",
     4: "it ended with images missing",
@@ -103,7 +106,7 @@ def _ended(code: int, log: Path, answer: Path | None, short: bool) -> Ended:
         return Ended(code=1, reason=killed(short), summary=summary)
     if code < 0:
         return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
-    reason = (_sentence(log) or _failed(code, summary) or _REASONS.get(code, f"it ended with exit code {code}")) * (
+    reason = (_failed(code, summary) or _sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) * (
         code != 0
     )
     return Ended(code=code, reason=reason, summary=summary)
@@ -114,8 +117,14 @@ def _failed(code: int, summary: dict[str, Any]) -> str:
     ok, failed, codes = (summary.get(name) for name in ("ok", "failed", "failures"))
     if code != 3 or not isinstance(ok, int) or not isinstance(failed, int) or not isinstance(codes, dict):
         return ""
-    why = ", ".join(f"{count:,} {name}" for name, count in codes.items())
-    return f"{failed:,} of {counted(ok + failed, 'images')} failed ({why}), and --max-error-rate allows fewer"
+    named = {code: NamedCount(count=count, first=_first(summary, code)) for code, count in codes.items()}
+    found = f"{failed:,} of {counted(ok + failed, 'images')} failed: {reasons.words(named)}"
+    return f"{found}; --max-error-rate allows fewer"
+
+
+def _first(summary: dict[str, Any], code: str) -> list[str]:
+    names: list[str] = summary.get("first_failed", {}).get(code, {}).get("first", [])
+    return names
 
 
 def killed(short: bool) -> str:
@@ -140,17 +149,17 @@ def _sentence(log: Path) -> str:
 
 
 def _summary(answer: Path) -> dict[str, Any]:
-    """Return numbers, texts and counts by name of the JSON object that a command answered with."""
+    """Return numbers, texts, counts by name and names of images of the JSON object that a command answered with."""
     if answer.stat().st_size > LONGEST:
         return {}
     try:
         found = json.loads(answer.read_bytes())
     except ValueError:
         return {}
-    return {k: v for k, v in found.items() if _plain(v)} if isinstance(found, dict) else {}
+    return {k: v for k, v in found.items() if k in _NAMES or _plain(v)} if isinstance(found, dict) else {}
 
 
 def _plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(isinstance(entry, (int, float)) for entry in value.values())
+        return all(isinstance(entry, (int, float, type(None))) for entry in value.values())
     return isinstance(value, (int, float, str))

@@ -9,13 +9,18 @@ from typing import Any, Self
 from cvjobs.common import formatting
 from cvjobs.common.errors import Stopped
 from cvjobs.dataset import schema
+from cvjobs.operations.nightly import affected_images
+from cvjobs.operations.nightly.affected_images import AffectedImages
 from cvjobs.operations.nightly.pipeline_file import Pipeline
 from cvjobs.operations.nightly.record import Night, StepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A night after a command worked on it; ``exit_code`` is 0, or that of the step that ended it."""
+    """A night after a command worked on it; ``exit_code`` is 0, or that of the step that ended it.
+
+    ``computed`` counts results, ``failed`` images; ``images`` names the first ones that failed, changed or are gone.
+    """
 
     name: str
     night: int
@@ -25,6 +30,9 @@ class Outcome:
     began: float
     seconds: float
     report: str
+    computed: int
+    failed: int
+    images: list[dict[str, Any]]
     steps: list[dict[str, Any]]
 
     @classmethod
@@ -42,6 +50,9 @@ class Outcome:
             began=night.began if last else time.time(),
             seconds=round(night.seconds, 2),
             report=f"{pipeline.state}/{schema.REPORT}",
+            computed=affected_images.computed(night),
+            failed=affected_images.failed(night)[0],
+            images=[vars(one) for one in affected_images.of(night)],
             steps=[_step(work) for work in night.steps],
         )
 
@@ -57,6 +68,9 @@ class Outcome:
             took = formatting.duration(step["seconds"]) if step["seconds"] else ""
             said = ", ".join(filter(None, [took, step["reason"] or step["did"]]))
             lines.append(f"  {step['name']:<{wide}}  {step['status']:<7}  {said}".rstrip())
+        told = {step["name"] for step in self.steps if step["exit_code"]}  # by the reason
+        images = [AffectedImages(**one) for one in self.images]
+        lines += [f"  {one}" for one in images if one.what != "failed" or not told.issuperset(one.steps)]
         return "\n".join([*lines, self.report])
 
 
@@ -88,13 +102,14 @@ def _step(work: StepRecord) -> dict[str, Any]:
 
 def did(work: StepRecord) -> str:
     """Return what a step did, in a few words from its own summary."""
-    told = [
-        ("ok", "ok"),
-        ("failed", "failed"),
-        ("computed", "computed"),
-        ("count", "vectors"),
-        ("added", "added"),
-        ("changed", "changed"),
-        ("removed", "removed"),
+    summary = work.summary
+    always = [name for name in ("ok", "failed", "computed", "count") if "ok" in summary or name == "count"]
+    words = {"count": "vectors", "written": str(summary.get("unit", "written"))}
+    found = [
+        formatting.counted(number, words.get(name, name))
+        for name in (*always, "written", "added", "changed", "removed", "gone", "epochs")
+        if isinstance(number := summary.get(name), (int, float)) and (number or name in always)
     ]
-    return ", ".join(formatting.counted(work.summary[key], what) for key, what in told if key in work.summary)
+    measured = summary.get("metrics") or {summary.get("metric_name"): summary.get("metric")}
+    found += [f"{name} {value:.3f}" for name, value in list(measured.items())[:2] if isinstance(value, float)]
+    return ", ".join(found)

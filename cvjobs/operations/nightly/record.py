@@ -20,6 +20,9 @@ FOLDER = contents.NIGHT_RECORDS
 # that failed at two is continued in the morning, and the one of the day after sees what is new from its first step on.
 SAME = 12 * 3600.0
 
+# Of a summary, what a try did itself; the rest is the state of its output.
+DONE = ("computed", "changed", "gone", "first_changed", "first_gone")
+
 Kind = TypeVar("Kind")
 Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 
@@ -28,8 +31,9 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
 class StepRecord:
     """One step of a night: how its last try went.
 
-    ``summary`` holds the plain values of the command's JSON; ``scores`` and ``titles`` are ``counts`` and ``titles`` of
-    ``scores.ResultScores``.
+    ``summary`` holds the plain values of the command's JSON and the first names of images that failed, changed or are
+    gone; ``earlier`` what tries before the last one did themselves. ``scores`` and ``titles`` are ``counts`` and
+    ``titles`` of ``scores.ResultScores``; ``source`` is the option of that name.
     """
 
     name: str
@@ -46,11 +50,21 @@ class StepRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     scores: list[int] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
+    source: str = ""
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         """How long the last try took."""
         return max(self.ended - self.began, 0.0)
+
+    def begin(self) -> None:
+        """Note that a try begins now; what the one before it did to images stays the night's."""
+        did = {name: self.summary[name] for name in DONE if name in self.summary}
+        self.earlier += [did] if did else []
+        self.status, self.began, self.ended, self.tries = "running", time.time(), 0.0, self.tries + 1
+        self.exit_code, self.reason, self.page, self.summary = None, "", "", {}
+        self.scores, self.titles = [], []
 
 
 @dataclass(kw_only=True)
@@ -66,13 +80,18 @@ class Try:
 
 @dataclass(kw_only=True)
 class Night:
-    """One night: its steps in their order, and the commands that worked on it."""
+    """One night: its steps in their order, and the commands that worked on it.
+
+    ``failed`` counts the images that have an error in some of the steps' outputs, each once; None where that is not
+    known, as in records of earlier versions.
+    """
 
     pipeline: str
     number: int
     status: Status = "running"
     steps: list[StepRecord] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
+    failed: int | None = None
 
     @property
     def folder(self) -> str:
@@ -92,7 +111,7 @@ class Night:
     @property
     def seconds(self) -> float:
         """How long its steps took, whenever they ran."""
-        return sum(work.seconds for work in self.steps if work.status == "done")
+        return sum(work.seconds for work in self.steps)
 
     @property
     def done(self) -> int:
@@ -186,7 +205,7 @@ def tonight(store: Store, pipeline: Pipeline, earlier: list[Night]) -> Night:
         same = work is not None and work.digest == step.digest
         ready = all(earlier.status == "done" for earlier in steps)
         steps.append(work if work and same and (ready or work.status != "done") else _new(step))
-    return Night(pipeline=pipeline.name, number=last.number, steps=steps, tries=last.tries)
+    return Night(pipeline=pipeline.name, number=last.number, steps=steps, tries=last.tries, failed=last.failed)
 
 
 def _same(last: Night, pipeline: Pipeline) -> bool:
@@ -195,4 +214,5 @@ def _same(last: Night, pipeline: Pipeline) -> bool:
 
 
 def _new(step: NightStep) -> StepRecord:
-    return StepRecord(name=step.name, command=step.command, line=step.line, digest=step.digest)
+    source = str(step.values.get("source") or "")
+    return StepRecord(name=step.name, command=step.command, line=step.line, digest=step.digest, source=source)

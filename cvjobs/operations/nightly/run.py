@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cvjobs.common.errors import CvjobsError, Stopped, WrongUse, storage_failure
+from cvjobs.common.errors import CvjobsError, Stopped, TooManyFailed, WrongUse, storage_failure
 from cvjobs.common.progress import tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import contents, lock, schema
-from cvjobs.operations.nightly import night_page, night_step, record, scores
+from cvjobs.operations.nightly import affected_images, night_page, night_step, record, scores
 from cvjobs.operations.nightly.outcome import Outcome, Preview
 from cvjobs.operations.nightly.pipeline_file import NightStep, Pipeline
 from cvjobs.operations.nightly.record import Night, Status, StepRecord, Try
@@ -123,8 +123,8 @@ class _Watch:
             self._end("stopped", "it was stopped at once, by a second signal")
 
     def _step(self, number: int, entry: StepRecord, step: NightStep, stop: Stop) -> Status:
-        entry.status, entry.began, entry.ended, entry.tries = "running", time.time(), 0.0, entry.tries + 1
-        entry.exit_code, entry.reason = None, ""
+        entry.begin()
+        self._night.failed = None
         self._keep()
         files = self._store.root / self._night.folder / f"{number:02d}-{step.name}"
         try:
@@ -137,8 +137,9 @@ class _Watch:
         if stop.asked and entry.status == "failed":
             entry.status, entry.exit_code = "stopped", Stopped.exit_code
         entry.page = self._page_of(step, files, 0.0 if entry.status == "done" else entry.began)
-        if entry.status == "done":
+        if entry.status == "done" or (ended.code == TooManyFailed.exit_code and affected_images.holds_results(entry)):
             self._note_scores(entry, step)
+        self._count_failed()
         self._keep()
         return entry.status
 
@@ -147,7 +148,7 @@ class _Watch:
 
         A step that failed may have left the page of another night: one older than ``since`` is not its own.
         """
-        store = self._store_of(step)
+        store = self._store_of(step) if step.command not in affected_images.AGAIN else None  # that of another step
         try:
             if store is None or (since and not _newer(store, since)):
                 return ""
@@ -180,6 +181,15 @@ class _Watch:
         if found:
             entry.scores, entry.titles = list(found.counts), list(found.titles)
             entry.summary |= {"found": found.numbers, "classes": found.classes}
+
+    def _count_failed(self) -> None:
+        """Count the images that failed in this night, each once, in whatever steps."""
+        steps = zip(self._night.steps, self._pipeline.steps, strict=True)
+        known = [step for work, step in steps if affected_images.holds_results(work) and work.summary["failed"]]
+        try:
+            self._night.failed = affected_images.count_once(filter(None, map(self._store_of, known)))
+        except Exception as error:  # noqa: BLE001 - a night is worth more than that
+            tell(f"the images that failed are counted once a step ({error}).")
 
     def _end(self, status: Status, reason: str) -> None:
         self._night.status = self._night.tries[-1].status = status

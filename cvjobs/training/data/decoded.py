@@ -26,7 +26,6 @@ from cvjobs.common import devices, formatting, progress
 from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest
-from cvjobs.common.formatting import counted
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.dark_images import DarkImages
@@ -321,11 +320,3 @@ def check_room(requests: Sequence[DecodeRequest], folder: str) -> None:
 def clear(folder: str) -> None:
     """Delete a cache that no other run needs."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def checked(decoded: DecodedImages, what: str, least: int) -> None:
-    """Raise JobFailed where too few images of a split could be decoded."""
-    if len(decoded.rows) < least:
-        raise JobFailed(
-            f"Only {counted(len(decoded.rows), 'images')} to {what} could be decoded: see errors.parquet in the run."
-        )

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from cvjobs.common.errors import JobFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.images.transform import Transform
+from cvjobs.sources import reasons
 from cvjobs.sources.reader import open_source
 from cvjobs.training import artifacts
 from cvjobs.training.data import decoded as data_decoded
@@ -45,7 +47,8 @@ class Intake:
         data_decoded.check_room(list(requests.values()), self.folder)
         parts = {name: self._part(name, split, requests[name]) for name, split in splits.items()}
         for name, part in parts.items():
-            data_decoded.checked(part.decoded, f"{name} with", 1)
+            if not len(part):
+                raise JobFailed(self._undecoded(name))
         return parts
 
     def _request(self, name: str, split: Split) -> data_decoded.DecodeRequest:
@@ -100,6 +103,12 @@ class Intake:
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
         artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
+
+    def _undecoded(self, name: str) -> str:
+        table = self._tables[name]
+        why = reasons.words(reasons.failed(zip(table["code"].to_pylist(), table["path"].to_pylist(), strict=True)))
+        which = f"None of the {table.num_rows:,} images" if table.num_rows > 1 else "The only image"
+        return f"{which} to {name} with could be decoded: {why}; replace them, then run again."
 
     @property
     def failures(self) -> list[omissions.Failure]:
