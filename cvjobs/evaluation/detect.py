@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvjobs.evaluation import boxes, mistakes
+from cvjobs.evaluation import boxes, confusion_tables, mistakes
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
@@ -29,6 +29,7 @@ def evaluate(
     names = boxes.names(known)
     rows, columns = [*names, "nothing there"], [*names, "not found"]
     pairs = confusions(counts, rows, columns)
+    counted = numbers(counts, "truth, then nothing", "found, then nothing")
     masks = met.detections.masks is not None
     found = Evaluation(
         sides=sides,
@@ -44,8 +45,9 @@ def evaluate(
             "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met))) if masks else None,
             "best_f1": point,
             "curves": curves,
-            **(numbers(counts, "truth, then nothing", "found, then nothing") or {"confusions": pairs}),
+            **(counted or {"confusions": pairs}),
         },
+        confusion=None if counted else confusion_tables.pairs(counts, names, names),
     )
     show = Show(
         primary="AP",

@@ -41,14 +41,15 @@ class Show:
 
 def page(found: Evaluation, show: Show) -> str:
     """Return the page as HTML."""
-    classes = sorted(found.classes, key=lambda c: (c[show.primary] == -1, c[show.primary]))
+    classes = sorted(found.classes, key=lambda c: (c[show.primary] in (None, -1), c[show.primary] or 0))
     return render.render(
         "eval.html",
         found=found,
         show=show,
-        metrics=[(figure(value), name.replace("_", " ")) for name, value in found.metrics.items()],
+        metrics=[(figure(found.metrics[name]), name.replace("_", " ")) for name in found.headline],
         classes=[
-            (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary], 0)) for c in classes[:CLASSES]
+            (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary] or 0, 0))
+            for c in classes[:CLASSES]
         ],
         more_classes=max(len(classes) - CLASSES, 0),
         curves=charts.square(show.curves, COLOURS),

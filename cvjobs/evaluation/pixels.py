@@ -19,7 +19,7 @@ from cvjobs.dataset.schema import CLASS_MAP
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
 from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import NOTHING, BadTruth, PixelTruth
-from cvjobs.evaluation.metrics.confusion import Confusion, mean
+from cvjobs.evaluation.metrics.confusion import Confusion, defined, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.void import USUAL, WHITE, Void, ask, is_black_and_white
@@ -185,9 +185,9 @@ def truth_png(truth: PixelTruth, met: Mapped, at: int) -> bytes:
 def metrics(met: Mapped) -> dict[str, float | None]:
     """Return mIoU (over the classes that are there or predicted), pixel accuracy and mean class accuracy."""
     return {
-        "mIoU": mean(met.matrix.iou),
-        "pixel accuracy": met.matrix.accuracy,
-        "mean class accuracy": mean(met.matrix.recall),
+        "mIoU": defined(mean(met.matrix.iou)),
+        "pixel accuracy": defined(met.matrix.accuracy),
+        "mean class accuracy": defined(mean(met.matrix.recall)),
     }
 
 
@@ -196,7 +196,7 @@ def classes(met: Mapped) -> list[dict[str, Any]]:
     matrix = met.matrix
     columns = zip(met.categories, matrix.truths, matrix.iou, matrix.recall, matrix.precision, strict=True)
     return [
-        {"id": c.id, "name": c.name, "pixels": int(n), "IoU": float(i), "accuracy": float(a), "precision": float(p)}
+        {"id": c.id, "name": c.name, "pixels": int(n), "IoU": float(i), "accuracy": defined(a), "precision": defined(p)}
         for c, n, i, a, p in columns
         if i >= 0
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvjobs.dataset.schema import CLASS_MAP
-from cvjobs.evaluation import eval_pictures, pixels
+from cvjobs.evaluation import confusion_tables, eval_pictures, pixels
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import PixelTruth
@@ -31,6 +31,7 @@ def evaluate(
     counts = met.matrix.part(there, np.append(there, len(met.categories)))
     columns = [*names, "none of these"]
     pairs = confusions(counts, names, columns)
+    counted = numbers(counts, names, columns)
     found = Evaluation(
         sides=sides,
         metrics=pixels.metrics(met),
@@ -40,7 +41,8 @@ def evaluate(
         notes=met.notes,
         headline=pixels.HEADLINE,
         columns=pixels.COLUMNS,
-        more={"ignored": met.share, **(numbers(counts, names, columns) or {"confusions": pairs})},
+        more={"ignored": met.share, **(counted or {"confusions": pairs})},
+        confusion=None if counted else confusion_tables.pairs(counts, names, names),
     )
     return found, Show(
         primary="IoU",
