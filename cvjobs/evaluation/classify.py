@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvjobs.evaluation import confusion_tables, eval_pictures, top_k
+from cvjobs.evaluation import by_number, confusion_tables, eval_pictures, top_k
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import LabelTruth
@@ -39,7 +39,7 @@ def evaluate(
         notes=[*known.notes, *met.notes],
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,
-        more={"confusions": pairs, **counted},
+        more={"confusions": pairs, **by_number.record(met.numbered), **counted},
         confusion=confusion_tables.pairs(matrix, rows, rows) if met.others or not counted else None,
     )
     return found, Show(

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvjobs.common.formatting import shortened
 from cvjobs.evaluation.result import Evaluation, figure
 from cvjobs.html import charts, render
 
 COLOURS = (2, 5, 3)
 CLASSES = 200
+NUMBERS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,19 @@ def page(found: Evaluation, show: Show) -> str:
             (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary] or 0, 0))
             for c in classes[:CLASSES]
         ],
+        numbers=_numbers(found.more.get("classes_fit")),
+        most_numbers=NUMBERS,
         more_classes=max(len(classes) - CLASSES, 0),
         curves=charts.square(show.curves, COLOURS),
         chart=charts,
         made=time.time(),
     )
+
+
+def _numbers(fit: Mapping[str, Any] | None) -> list[tuple[int, str, str]]:
+    """Return what each number is called on both sides where classes fit by number; see ``Numbered.record``."""
+    if fit is None:
+        return []
+    said, there = dict(fit["predictions"]), dict(fit["truth"])
+    names = {id_: shortened(name or "in the truth, without a name") for id_, name in there.items()}
+    return [(id_, shortened(said.get(id_, "no class")), names.get(id_, "–")) for id_ in sorted({*said, *there})]

@@ -57,6 +57,7 @@ def painted(truth: ObjectTruth, predictions: EvaluatedOutput, void: Void) -> Pix
         files=[Path(name) for name in truth.names],
         load=load,
         categories=categories,
+        named=truth.named,
         painted=True,
     )
 

@@ -15,7 +15,9 @@ from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
 from cvjobs.common.formatting import counted
 from cvjobs.common.rules import FIRST
+from cvjobs.evaluation import by_number
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.by_number import Numbered
 from cvjobs.evaluation.ground_truth.types import LabelTruth
 from cvjobs.evaluation.metrics import calibration
 from cvjobs.evaluation.metrics.confusion import Confusion, defined, mean
@@ -46,6 +48,7 @@ class Labelled:
     row: Ints
     most: int
     respelt: list[str]
+    numbered: Numbered | None
 
     @property
     def known(self) -> int:
@@ -55,7 +58,7 @@ class Labelled:
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = self.images.notes
+        said = [*self.images.notes, *by_number.notes(self.numbered)]
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
         if self.others:
@@ -79,8 +82,8 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
     numbers = all(label.isdecimal() and len(label) < 10 for label in known)
     categories = [Category(int(label) if numbers else at, label) for at, label in enumerate(known)]
     words = {category.name for category in predictions.categories}
-    by_number = numbers and not words & set(known)
-    classes = pair_classes(categories, not by_number, predictions.categories)
+    numbered = numbers and not words & set(known)
+    classes = pair_classes(categories, not numbered, predictions.categories)
     position = {label: at for at, label in enumerate(known)}
     said = {c.name: classes.place[c.id] for c in predictions.categories if c.id in classes.place}
     places = _Places(said, len(known))
@@ -109,6 +112,9 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
         row=row,
         most=TOP if most >= min(TOP, len(predictions.categories)) else most,
         respelt=class_labels.respelt(own),
+        numbered=by_number.of(predictions.categories, [Category(c.id, "") for c in categories], truth.format)
+        if numbered
+        else None,
     )
 
 

@@ -64,6 +64,8 @@ class ObjectTruth(GroundTruth):
 class PixelTruth(GroundTruth):
     """A class for each pixel of each image; ``categories`` are those that a file of names gives.
 
+    Without any classes fit by number, and ``beside`` are the names that a file ``names_file`` near the masks has for
+    the numbers. ``named`` tells whether the truth has names of its own.
     ``load`` returns the values in an image (height, width), uint8 or uint16, by its place in ``files``: ids of classes,
     of which one may not count. What is ``painted`` holds places in ``categories``, and NOTHING for what does not count.
     """
@@ -71,6 +73,9 @@ class PixelTruth(GroundTruth):
     files: Sequence[Path]
     load: Callable[[int], npt.NDArray[Any]]
     categories: list[Category]
+    named: bool = True
+    beside: Sequence[Category] = ()
+    names_file: Path | None = None
     painted: bool = False
 
 
