@@ -67,5 +67,5 @@ def _numbers(fit: Mapping[str, Any] | None) -> list[tuple[int, str, str]]:
     if fit is None:
         return []
     said, there = dict(fit["predictions"]), dict(fit["truth"])
-    names = {id_: shortened(name or "in the truth, without a name") for id_, name in there.items()}
+    names = {id_: shortened(name or "is there, without a name") for id_, name in there.items()}
     return [(id_, shortened(said.get(id_, "no class")), names.get(id_, "–")) for id_ in sorted({*said, *there})]

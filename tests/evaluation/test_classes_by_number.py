@@ -64,7 +64,7 @@ def test_both_lists_are_said_on_the_terminal_in_the_record_and_on_the_page(maps:
     }
     page = (maps / "out/eval.html").read_text()
     assert "Which class is which" in page
-    assert "in the truth, without a name" in page
+    assert "is there, without a name" in page
     assert "no class" in page
 
 
