@@ -23,6 +23,7 @@ from cvjobs.sources.listing import list_source
 LABELS, IMAGES = "labels", "images"
 NO_LABELS = ("classes.txt", "readme.txt", "license.txt")
 NEAR = 2  # levels of folders
+MOST = 1 << 31  # classes
 SHOWN = 3
 
 
@@ -140,11 +141,13 @@ def _objects(file: Path, classes: int, points: int) -> list[tuple[int, list[floa
         if not words:
             continue
         try:
-            number, values = _whole(float(words[0])), [float(word) for word in words[1:]]
+            number, values = _whole(words[0]), [float(word) for word in words[1:]]
         except (OverflowError, ValueError):
             raise BadTruth(file, line, "is no YOLO label: write a class number and numbers after it") from None
-        if not 0 <= number < (classes or 1 << 31):
+        if classes and not 0 <= number < classes:
             raise BadTruth(file, line, f"has the class {number}, and there are names for {classes:,}")
+        if not 0 <= number < MOST:
+            raise BadTruth(file, line, f"has the class {number}: write a number from 0 to {MOST - 1:,}")
         if points and len(values) == 4 + points:
             values = values[:4]  # what follows is a pose, whose numbers need not be shares
         if not all(map(math.isfinite, values)) or len(values) < 4 or (len(values) > 5 and len(values) % 2):
@@ -155,9 +158,13 @@ def _objects(file: Path, classes: int, points: int) -> list[tuple[int, list[floa
     return found
 
 
-def _whole(number: float) -> int:
+def _whole(word: str) -> int:
+    """Return the number that a word is, exactly, also one written as ``3.0``; raises OverflowError or ValueError."""
+    if word.isascii() and word.isdigit():
+        return int(word)
+    number = float(word)
     if not number.is_integer():
-        raise ValueError(number)
+        raise ValueError(word)
     return int(number)
 
 
