@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Striped(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits = torch.full((len(images), self.classes, SIDE, SIDE), -1.0)
+        logits[:, list(stripes(self.classes))] = 0  # so that the others can win nowhere
         for at, one in enumerate(stripes(self.classes)):
             logits[:, one, :, 2 * at : 2 * at + 2] = 1
         return logits
@@ -100,8 +102,8 @@ def expected(classes: int) -> NDArray[np.int64]:
     return np.repeat(np.array(stripes(classes)), 2)[None].repeat(SIDE, 0)
 
 
-def test_classes_of_class_maps(tmp_path: Path) -> None:
-    rows = []
+@pytest.mark.parametrize("counts", [COUNTS[:3], pytest.param(COUNTS[3:], marks=pytest.mark.slow)])
+def test_classes_of_class_maps(tmp_path: Path, counts: tuple[int, ...]) -> None:
 
     def right(classes: int) -> str:
         content, areas = segmented(classes)
@@ -122,10 +124,11 @@ def test_classes_of_class_maps(tmp_path: Path) -> None:
         assert json.loads((folder / "out.jsonl").read_text())["classes"][-1]["category_id"] in stripes(classes)
         return RIGHT
 
-    rows = [("segment, masks, eval, page", classes, said(lambda c=classes: right(c))) for classes in COUNTS]  # type: ignore[misc]
+    rows = [("segment, masks, eval, page", classes, said(partial(right, classes))) for classes in counts]
     shown("Classes of class maps", rows)
-    assert [outcome for _, _, outcome in rows[:-1]] == [RIGHT] * 5
-    assert rows[-1][2].startswith(REFUSED + "toy has 65,537 classes with the background")
+    for _, classes, outcome in rows:
+        most = classes <= 65536
+        assert outcome.startswith(RIGHT if most else REFUSED + "toy has 65,537 classes with the background")
 
 
 @pytest.mark.slow
@@ -147,7 +150,7 @@ def test_classes_that_are_painted(tmp_path: Path) -> None:
         assert {c["name"]: c["pixels"] for c in found.classes}[f"c{classes}"] == SIDE * SIDE
         return RIGHT
 
-    rows = [("painted categories", classes, said(lambda c=classes: right(c))) for classes in (257, 65534, 65535)]  # type: ignore[misc]
+    rows = [("painted categories", classes, said(partial(right, classes))) for classes in (257, 65534, 65535)]
     shown("Classes that are painted", rows)
     assert [outcome for _, _, outcome in rows[:-1]] == [RIGHT] * 2
     assert rows[-1][2].startswith(REFUSED + "The truth has 65,535 classes, and class maps have at most 65,534")
@@ -184,9 +187,10 @@ def listed(count: int, column: pa.Array, name: str) -> Listing:
     )
 
 
+@pytest.mark.slow
 def test_classes_of_labels(tmp_path: Path) -> None:
     rows = []
-    for classes in COUNTS:
+    for classes in (255, 256, 257, 65535, 65537):
         names = [f"c{at}" for at in range(classes)]
         found = ClassifyStep(Known(classes), names, 2, several=False)(np.zeros((3, 1, 1, 3), np.uint8))
         assert found.arrays[0].to_pylist() == [names[-1]] * 3
