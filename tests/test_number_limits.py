@@ -189,7 +189,7 @@ def listed(count: int, column: pa.Array, name: str) -> Listing:
 
 @pytest.mark.slow
 def test_classes_of_labels(tmp_path: Path) -> None:
-    rows = []
+    rows: list[tuple[str, int, str]] = []
     for classes in (255, 256, 257, 65535, 65537):
         names = [f"c{at}" for at in range(classes)]
         found = ClassifyStep(Known(classes), names, 2, several=False)(np.zeros((3, 1, 1, 3), np.uint8))
@@ -394,7 +394,7 @@ def test_own_columns_of_a_list_keep_their_numbers(tmp_path: Path) -> None:
     """What fits a column is carried; ``width``, ``height`` and ``bytes`` of a list are never taken for an image's."""
     Image.new("RGB", (9, 7)).save(tmp_path / "a.png")
     kinds = [pa.int64() if n < 2**63 else pa.uint64() if n < 2**64 else pa.decimal128(38) for n in NUMBERS]
-    columns = {"path": [str(tmp_path / "a.png")]}
+    columns: dict[str, Any] = {"path": [str(tmp_path / "a.png")]}
     columns |= {f"n{at}": pa.array([n], kind) for at, (n, kind) in enumerate(zip(NUMBERS, kinds, strict=True))}
     columns |= {name: pa.array([2**63], pa.uint64()) for name in ("width", "height", "bytes", "frames")}
     pq.write_table(pa.table(columns), tmp_path / "l.parquet")

@@ -68,6 +68,7 @@ class Evaluation:
             "",
             self.about,
             *map(visible, self.notes),
+            *([] if self.confusion is None else [f"{self.sides.out}/{FILE}"]),
             f"{self.sides.out}/eval.json",
             f"{self.sides.out}/eval.html",
         ]
