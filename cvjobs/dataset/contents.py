@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"g\d{6,}-[0-9a-f]{8}")  # of an index's generation
 _ENTRIES = {
     *("_cvjobs", schema.DATA, schema.ERRORS, schema.REPORT, schema.SUMMARY, INDEX_RECORD),
     *(*_RUN, "cache", "tensorboard", "errors.parquet", "history.parquet", "leaks.parquet", "predictions.parquet"),
-    *("reconstructions.parquet", NIGHT_RECORDS, EVAL_NUMBERS, "eval.html"),
+    *("reconstructions.parquet", NIGHT_RECORDS, EVAL_NUMBERS, "eval.html", "confusion.parquet"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvjobs.evaluation import eval_pictures, top_k
+from cvjobs.evaluation import by_number, confusion_tables, eval_pictures, top_k
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import LabelTruth
@@ -22,9 +22,14 @@ def evaluate(
 ) -> tuple[Evaluation, Show]:
     """Return top-1, top-5 and so on, and what the page shows."""
     met = top_k.meet(known, given)
-    matrix = top_k.confusion(met)
-    rows, columns = met.names, [*met.names, "another, or nothing"]
+    matrix = top_k.confusion(met, len(met.names))
+    rows, columns = met.names, [*met.names, "nothing"]
     pairs = confusions(matrix, rows, columns)
+    # Of the truth's labels alone, which are few where those of the predictions are many.
+    labels = met.names[: met.known]
+    own = labels, [*labels, "another, or nothing"]
+    brief = top_k.confusion(met, met.known)
+    counted = numbers(brief, *own, MATRIX)
     found = Evaluation(
         sides=sides,
         metrics=top_k.metrics(met, matrix),
@@ -34,12 +39,13 @@ def evaluate(
         notes=[*known.notes, *met.notes],
         headline=top_k.HEADLINE,
         columns=top_k.COLUMNS,
-        more={"confusions": pairs, **numbers(matrix, rows, columns, MATRIX)},
+        more={"confusions": pairs, **by_number.record(met.numbered), **counted},
+        confusion=confusion_tables.pairs(matrix, rows, rows) if met.others or not counted else None,
     )
     return found, Show(
         primary="accuracy",
         matrix_words="Labels in rows, what the images are taken for in columns",
-        heat=heat(matrix, rows, columns),
+        heat=heat(matrix, rows, columns) or heat(brief, *own),
         confusions=pairs,
         sheets=[_worst(given, met, options)] if isinstance(given, EvaluatedOutput) else (),
     )

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from cvjobs.evaluation.metrics.confusion import Confusion
 
+FILE = "confusion.parquet"
+SCHEMA = pa.schema([("truth", pa.string()), ("taken", pa.string()), ("count", pa.int64())])
 FEW = 24
 PAIRS = 20
 MOST = 2000  # classes whose matrix, a line for each of its numbers, is in eval.json
@@ -48,6 +51,23 @@ def confusions(confusion: Confusion, rows: Sequence[str], columns: Sequence[str]
         {"truth": rows[i], "taken": columns[j], "count": int(count), "share": float(count / whole[i])}
         for i, j, count in zip(row[wrong].tolist(), column[wrong].tolist(), confusion.counts[wrong], strict=True)
     ]
+
+
+def pairs(confusion: Confusion, rows: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Return the whole matrix as the pairs that occur: what it is, what it is taken for, and how often.
+
+    Null stands for what is no class, of which ``rows`` and ``columns`` give no name.
+    """
+    names = [
+        pa.array([*given, *[None] * (size - len(given))])
+        for given, size in zip((rows, columns), confusion.shape, strict=True)
+    ]
+    cells = [
+        names[0].take(pa.array(confusion.row)),
+        names[1].take(pa.array(confusion.column)),
+        pa.array(confusion.counts),
+    ]
+    return pa.table(cells, schema=SCHEMA)
 
 
 def numbers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvjobs.evaluation import boxes, mistakes
+from cvjobs.evaluation import boxes, by_number, confusion_tables, mistakes
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
@@ -30,6 +30,8 @@ def evaluate(
     names = boxes.names(known)
     rows, columns = [*names, "nothing there"], [*names, "not found"]
     pairs = confusions(counts, rows, columns)
+    counted = numbers(counts, "truth, then nothing", "found, then nothing")
+    numbered = by_number.of(given.categories, known.categories, known.format) if not known.named else None
     masks = met.detections.masks is not None
     found = Evaluation(
         sides=sides,
@@ -37,7 +39,7 @@ def evaluate(
         classes=boxes.classes(known, met, scores),
         images=met.images.counts,
         unpaired=met.images.unpaired,
-        notes=[*met.notes, *([NO_MASKS] if given.task == "instance" and not masks else [])],
+        notes=[*met.notes, *by_number.notes(numbered), *([NO_MASKS] if given.task == "instance" and not masks else [])],
         headline=HEADLINE,
         columns=COLUMNS,
         more={
@@ -45,8 +47,10 @@ def evaluate(
             "boxes": boxes.metrics(boxes.score(known, boxes.boxes_of(met)), met.sized) if masks else None,
             "best_f1": point,
             "curves": curves,
-            **(numbers(counts, "truth, then nothing", "found, then nothing") or {"confusions": pairs}),
+            **by_number.record(numbered),
+            **(counted or {"confusions": pairs}),
         },
+        confusion=None if counted else confusion_tables.pairs(counts, names, names),
     )
     show = Show(
         primary="AP",

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvjobs.common.formatting import shortened
 from cvjobs.evaluation.result import Evaluation, figure
 from cvjobs.html import charts, render
 
 COLOURS = (2, 5, 3)
 CLASSES = 200
+NUMBERS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +43,29 @@ class Show:
 
 def page(found: Evaluation, show: Show) -> str:
     """Return the page as HTML."""
-    classes = sorted(found.classes, key=lambda c: (c[show.primary] == -1, c[show.primary]))
+    classes = sorted(found.classes, key=lambda c: (c[show.primary] in (None, -1), c[show.primary] or 0))
     return render.render(
         "eval.html",
         found=found,
         show=show,
-        metrics=[(figure(value), name.replace("_", " ")) for name, value in found.metrics.items()],
+        metrics=[(figure(found.metrics[name]), name.replace("_", " ")) for name in found.headline],
         classes=[
-            (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary], 0)) for c in classes[:CLASSES]
+            (c["name"], [figure(c[name]) for name in found.columns], max(c[show.primary] or 0, 0))
+            for c in classes[:CLASSES]
         ],
+        numbers=_numbers(found.more.get("classes_fit")),
+        most_numbers=NUMBERS,
         more_classes=max(len(classes) - CLASSES, 0),
         curves=charts.square(show.curves, COLOURS),
         chart=charts,
         made=time.time(),
     )
+
+
+def _numbers(fit: Mapping[str, Any] | None) -> list[tuple[int, str, str]]:
+    """Return what each number is called on both sides where classes fit by number; see ``Numbered.record``."""
+    if fit is None:
+        return []
+    said, there = dict(fit["predictions"]), dict(fit["truth"])
+    names = {id_: shortened(name or "is there, without a name") for id_, name in there.items()}
+    return [(id_, shortened(said.get(id_, "no class")), names.get(id_, "–")) for id_ in sorted({*said, *there})]

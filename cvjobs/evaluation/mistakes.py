@@ -14,7 +14,7 @@ from cvjobs.evaluation.metrics.coco_ap import CountedDetections
 from cvjobs.evaluation.metrics.objects import Ints, Objects
 from cvjobs.evaluation.metrics.overlaps import overlapping
 from cvjobs.evaluation.predictions import EvaluatedOutput
-from cvjobs.html import overlays
+from cvjobs.html import overlays, palette
 from cvjobs.html.overlays import Shape
 from cvjobs.storage.storage_options import Options
 
@@ -81,7 +81,9 @@ def drawn(output: EvaluatedOutput, mistakes: list[Mistake], options: Options) ->
         near = [shape for shape in mistake.shapes if _touch(shape.box, box)]
         piece, size, shapes = eval_pictures.around(image, box, near)
         over = overlays.draw(shapes, size, (piece.height, piece.width)) if piece.uri else None
-        found.append({"path": image.path, "image": piece, "over": over, "note": f"{mistake.what}: {mistake.why}"})
+        legend = list(dict.fromkeys((palette.place(s.category_id), s.label, "") for s in shapes)) if over else []
+        note = f"{mistake.what}: {mistake.why}"
+        found.append({"path": image.path, "image": piece, "over": over, "note": note, "legend": legend})
     return found
 
 

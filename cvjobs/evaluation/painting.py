@@ -57,6 +57,7 @@ def painted(truth: ObjectTruth, predictions: Predictions, void: Void) -> PixelTr
         files=[Path(name) for name in truth.names],
         load=load,
         categories=categories,
+        named=truth.named,
         painted=True,
     )
 

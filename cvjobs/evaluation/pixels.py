@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvjobs.common import devices
 from cvjobs.common.categories import Category
 from cvjobs.common.rules import FIRST
+from cvjobs.evaluation import by_number
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.by_number import Numbered
 from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import NOTHING, BadTruth, PixelTruth
-from cvjobs.evaluation.metrics.confusion import Confusion, mean
+from cvjobs.evaluation.metrics.confusion import Confusion, defined, mean
 from cvjobs.evaluation.metrics.objects import Floats, Ints
 from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput
@@ -36,7 +36,8 @@ class Mapped:
     ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
     and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
     ``there`` (65536,) is the place in ``categories`` of each value of a mask, VOID for what does not count; ``void``
-    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1.
+    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1. ``numbered`` has
+    both lists of classes where they fit by number.
     """
 
     images: Images
@@ -50,11 +51,12 @@ class Mapped:
     void: int | None
     ignored: int
     white: list[str]
+    numbered: Numbered | None
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = self.images.notes
+        said = [*self.images.notes, *by_number.notes(self.numbered)]
         if self.other_size:
             count = len(self.other_size)
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
@@ -80,6 +82,8 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
     classes = pair_classes(known, True, predictions.categories) if truth.categories else pair_classes(known, False, [])
     given = truth.categories or predictions.categories
     if predictions.rules > FIRST:
+        if truth.beside and predictions.categories:
+            by_number.check(predictions.categories, truth.beside, str(truth.names_file))
         ask(void, truth, given)
     white = is_black_and_white(void, truth, given)
     there = _table({at if truth.painted else c.id: at for at, c in enumerate(known)}, VOID - 1)
@@ -142,7 +146,17 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
         void=None if truth.painted else void.value,
         ignored=ignored,
         white=[name for name, found in (("masks", white), ("predictions", told)) if found],
+        numbered=_numbered(truth, predictions, [known[at] for at in np.flatnonzero(matrix.truths).tolist()]),
     )
+
+
+def _numbered(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, there: list[Category]) -> Numbered | None:
+    """Return both lists of classes where they fit by number; None where by name, or where no side has names."""
+    if truth.named:
+        return None
+    names = {category.id: category.name for category in truth.beside}
+    own = [Category(category.id, names.get(category.id, "")) for category in there]
+    return by_number.of(predictions.categories, own, truth.format)
 
 
 def _work(
@@ -172,23 +186,32 @@ def _table(place: dict[int, int], other: int) -> Ints:
     return table
 
 
-def truth_png(truth: PixelTruth, met: Mapped, at: int) -> bytes:
-    """Return the mask of an image of the truth as a PNG of the ids that its classes have in the predictions."""
-    ids = np.full(len(met.categories) + 2, IDS - 1)  # the last two are those that VOID and VOID - 1 point to
+def shown(met: Mapped, predicted: list[Category]) -> tuple[Ints, dict[int, str]]:
+    """Return the id (classes,) by which each class of the truth is drawn, and the names of all ids that are drawn.
+
+    It is that of the class of the predictions; those that the model does not know come behind.
+    """
+    ids = np.full(len(met.categories), -1)
     for id_, place in met.classes.place.items():
         ids[place] = id_
-    file = io.BytesIO()
-    pixels = ids[met.there[truth.load(at)]].astype(np.uint16)
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    names = {category.id: category.name for category in predicted}
+    others = np.flatnonzero(ids < 0)
+    ids[others] = max([*names, *met.classes.place], default=-1) + 1 + np.arange(len(others))
+    return ids, {**{id_: met.categories[at].name for at, id_ in enumerate(ids.tolist())}, **names}
+
+
+def truth_map(truth: PixelTruth, met: Mapped, ids: Ints, at: int) -> Ints:
+    """Return the mask (height, width) of an image of the truth with these ids of the classes, -1 for what is none."""
+    pixels: Ints = np.append(ids, [-1, -1])[met.there[truth.load(at)]]  # the last are VOID - 1 and VOID
+    return pixels
 
 
 def metrics(met: Mapped) -> dict[str, float | None]:
     """Return mIoU (over the classes that are there or predicted), pixel accuracy and mean class accuracy."""
     return {
-        "mIoU": mean(met.matrix.iou),
-        "pixel accuracy": met.matrix.accuracy,
-        "mean class accuracy": mean(met.matrix.recall),
+        "mIoU": defined(mean(met.matrix.iou)),
+        "pixel accuracy": defined(met.matrix.accuracy),
+        "mean class accuracy": defined(mean(met.matrix.recall)),
     }
 
 
@@ -197,7 +220,7 @@ def classes(met: Mapped) -> list[dict[str, Any]]:
     matrix = met.matrix
     columns = zip(met.categories, matrix.truths, matrix.iou, matrix.recall, matrix.precision, strict=True)
     return [
-        {"id": c.id, "name": c.name, "pixels": int(n), "IoU": float(i), "accuracy": float(a), "precision": float(p)}
+        {"id": c.id, "name": c.name, "pixels": int(n), "IoU": float(i), "accuracy": defined(a), "precision": defined(p)}
         for c, n, i, a, p in columns
         if i >= 0
     ]

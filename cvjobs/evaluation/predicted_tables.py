@@ -17,10 +17,14 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.evaluation import column_names, label_tables, predicted_boxes
 from cvjobs.evaluation.ground_truth import coco_records
+from cvjobs.evaluation.ground_truth.coco import FARTHEST
+from cvjobs.evaluation.ground_truth.records import EXACT
 from cvjobs.evaluation.ground_truth.types import BadTruth
 from cvjobs.evaluation.label_tables import LabelTable
 from cvjobs.evaluation.metrics.objects import Detections, Rle
 from cvjobs.evaluation.predictions import COMMANDS, LabelFile, ResultsFile
+from cvjobs.images.decode import MAX_SIDE
+from cvjobs.images.masks import rle as image_masks_rle
 
 BOX = ("x0", "y0", "x1", "y1", "score", "category_id")
 
@@ -166,13 +170,17 @@ def _boxes(table: LabelTable) -> ResultsFile:
             sizes.append((_score(row.get("width")), _score(row.get("height"))))
         for found in _objects(table, line, row):
             numbers = [_number(found.get(name)) for name in BOX]
-            if not all(map(math.isfinite, numbers)) or not numbers[5].is_integer() or abs(numbers[5]) >= 1 << 31:
+            if not all(map(math.isfinite, numbers)):
                 raise BadTruth(table.path, line, f"has a box without {', '.join(BOX)} that are numbers")
+            if not numbers[5].is_integer() or abs(numbers[5]) >= EXACT:
+                raise BadTruth(table.path, line, f"has a category_id that is no whole number below {EXACT:,}")
+            if max(map(abs, numbers[:4])) >= FARTHEST or numbers[2] < numbers[0] or numbers[3] < numbers[1]:
+                raise BadTruth(table.path, line, "has a box without x0 <= x1 and y0 <= y1 in pixels")
             of.append(at)
             values.append(numbers)
             names.setdefault(int(numbers[5]), class_labels.label(class_labels.text(found.get("label"))))
             if isinstance(found.get("rle"), str):
-                masks.append({"size": [int(sizes[at][1]), int(sizes[at][0])], "counts": found["rle"].encode()})
+                masks.append(_mask(table, line, found["rle"], sizes[at]))
     x0, y0, x1, y1, score, category = np.array(values, np.float64).reshape(-1, len(BOX)).T
     masked = bool(masks) and len(masks) == len(of)
     boxes = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
@@ -192,6 +200,18 @@ def _boxes(table: LabelTable) -> ResultsFile:
         numbers=list(range(len(images))),
         known_sizes=np.array(sizes, np.float64).reshape(-1, 2),
     )
+
+
+def _mask(table: LabelTable, line: int, text: str, size: tuple[float, float]) -> Rle:
+    """Return a mask for an image of (width, height); raises BadTruth where its run lengths are of another size."""
+    width, height = map(int, size)
+    try:
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise ValueError(size)
+        image_masks_rle.runs(text, height, width)
+    except ValueError:
+        raise BadTruth(table.path, line, "has an rle that is no mask of its image's width and height") from None
+    return {"size": [height, width], "counts": text.encode()}
 
 
 def _objects(table: LabelTable, line: int, row: dict[str, Any]) -> list[dict[str, Any]]:

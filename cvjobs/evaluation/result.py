@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from cvjobs.common.formatting import count, visible
+from cvjobs.evaluation.confusion_tables import FILE
 
 SHOWN = 12
 
@@ -29,7 +32,8 @@ class Evaluation:
 
     ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images``, ``unpaired``, ``left_out`` and
     ``notes`` say what was evaluated, what had no partner, what the listing of the truth left out, and more; ``more`` is
-    the rest of ``eval.json`` (curves, confusion). ``headline`` and ``columns`` name the metrics, and the columns of
+    the rest of ``eval.json`` (curves, confusion), and ``confusion`` what it does not hold of the matrix, as
+    ``confusion_tables.pairs``. ``headline`` and ``columns`` name the metrics, and the columns of
     ``classes``, that a short table shows.
     """
 
@@ -42,12 +46,14 @@ class Evaluation:
     headline: Sequence[str]
     columns: Sequence[str]
     more: dict[str, Any] = field(default_factory=dict)
+    confusion: pa.Table | None = None
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``eval.json``."""
         names = ("images", "unpaired", "left_out", "metrics", "classes", "notes")
-        return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more}
+        file = {} if self.confusion is None else {"confusion_file": FILE}
+        return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more, **file}
 
     def __str__(self) -> str:
         """Return the lines that the command prints."""
@@ -62,6 +68,7 @@ class Evaluation:
             "",
             self.about,
             *map(visible, self.notes),
+            *([] if self.confusion is None else [f"{self.sides.out}/{FILE}"]),
             f"{self.sides.out}/eval.json",
             f"{self.sides.out}/eval.html",
         ]

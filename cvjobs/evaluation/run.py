@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import contents
 from cvjobs.evaluation import boxes, classify, detect, painting, predicted_files, semantic
+from cvjobs.evaluation.confusion_tables import FILE
 from cvjobs.evaluation.eval_page import Show, page
 from cvjobs.evaluation.ground_truth import open as ground_truth_open
 from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, ObjectTruth, PixelTruth
@@ -64,6 +67,7 @@ def evaluate(
         notes = [*found.notes, f"left out of the truth: {reasons.words(known.left_out)}"]
         found = replace(found, notes=notes, left_out=known.left_out)
     say("writing")
+    _write_confusion(store, found)
     _write(store, NUMBERS, json.dumps(json_values.finite(found.as_dict()), indent=1) + "\n")
     _write(store, PAGE, page(found, show))
     return found
@@ -94,8 +98,26 @@ def _beside(given: Given) -> str:
     return str(file.with_name(f"{file.name if file.is_dir() else file.stem}_eval"))
 
 
+def _write_confusion(store: Store, found: Evaluation) -> None:
+    """Write what ``eval.json`` does not hold of the matrix; that of an earlier evaluation goes."""
+    table = found.confusion
+    if table is None:
+        if store.size(FILE) is not None:
+            store.delete(FILE)
+        return
+    with _said(store):
+        store.write(FILE, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
 def _write(store: Store, name: str, text: str) -> None:
-    try:
+    with _said(store):
         store.write_bytes(name, text.encode(errors="replace"))
+
+
+@contextmanager
+def _said(store: Store) -> Iterator[None]:
+    """Raise WrongUse where a file cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise WrongUse(f"Cannot write to {store.place} ({error.strerror}): name another folder with -o.") from error

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from cvjobs.common.formatting import percent
 from cvjobs.dataset.schema import CLASS_MAP
-from cvjobs.evaluation import eval_pictures, pixels
+from cvjobs.evaluation import by_number, confusion_tables, eval_pictures, pixels
 from cvjobs.evaluation.confusion_tables import confusions, heat, numbers
 from cvjobs.evaluation.eval_page import EvalSheet, Show
+from cvjobs.evaluation.ground_truth import masks
 from cvjobs.evaluation.ground_truth.types import PixelTruth
+from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.evaluation.void import Void
-from cvjobs.html import overlays
+from cvjobs.html import overlays, palette
 from cvjobs.storage.storage_options import Options
 
 MOST = 8
@@ -32,6 +36,7 @@ def evaluate(
     counts = met.matrix.part(there, np.append(there, len(met.categories)))
     columns = [*names, "none of these"]
     pairs = confusions(counts, names, columns)
+    counted = numbers(counts, names, columns)
     found = Evaluation(
         sides=sides,
         metrics=pixels.metrics(met),
@@ -41,7 +46,8 @@ def evaluate(
         notes=met.notes,
         headline=pixels.HEADLINE,
         columns=pixels.COLUMNS,
-        more={"ignored": met.share, **(numbers(counts, names, columns) or {"confusions": pairs})},
+        more={"ignored": met.share, **by_number.record(met.numbered), **(counted or {"confusions": pairs})},
+        confusion=None if counted else confusion_tables.pairs(counts, names, names),
     )
     return found, Show(
         primary="IoU",
@@ -57,19 +63,28 @@ def _worst(given: EvaluatedOutput, known: PixelTruth, met: pixels.Mapped, option
     judged = judged[np.argsort(met.right[judged], kind="stable")][:MOST]
     rows = met.row[judged].tolist()
     shown = eval_pictures.read(given, rows, SIZE, options)
-    ids = list(met.classes.place)
+    ids, names = pixels.shown(met, given.categories)
     maps = given.cells(CLASS_MAP, rows)
     sheet: list[dict[str, Any]] = []
     for at, row in zip(judged.tolist(), rows, strict=True):
         image = shown[row]
         size = image.picture.height, image.picture.width
         share = f"{met.right[at]:.1%} right"
-        for content, words in ((pixels.truth_png(known, met, at), "the truth"), (maps[row], share)):
-            drawable = image.picture.uri and content
-            over = overlays.colour_map(content, ids, size) if drawable else None
-            sheet.append({"path": image.path, "image": image.picture, "over": over, "note": words})
+        there = masks.pixels(maps[row]).astype(np.int64)
+        for found, words in ((pixels.truth_map(known, met, ids, at), "the truth"), (there, share)):
+            over = overlays.coloured(found, list(names), size) if image.picture.uri else None
+            legend = _legend(found, names) if over else []
+            sheet.append({"path": image.path, "image": image.picture, "over": over, "note": words, "legend": legend})
     return EvalSheet(
         title="Worst images",
-        words="The smallest shares of right pixels: the truth, then what was predicted",
+        words="The smallest shares of right pixels: the truth, then what was predicted; clear is what does not count",
         pictures=sheet,
     )
+
+
+def _legend(found: Ints, names: Mapping[int, str]) -> list[tuple[int, str, str]]:
+    """Return the colour, the name and the share of the picture of each class in a map, the largest first."""
+    there, counts = np.unique(found, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    each = zip(there[order].tolist(), (counts[order] / found.size).tolist(), strict=True)
+    return [(palette.place(id_), names[id_], percent(share)) for id_, share in each if id_ in names]

@@ -13,43 +13,59 @@ import pyarrow.compute as pc
 
 from cvjobs.common import class_labels
 from cvjobs.common.categories import Category
+from cvjobs.common.formatting import counted
 from cvjobs.common.rules import FIRST
+from cvjobs.evaluation import by_number
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
+from cvjobs.evaluation.by_number import Numbered
 from cvjobs.evaluation.ground_truth.types import LabelTruth
-from cvjobs.evaluation.metrics.confusion import Confusion, mean
-from cvjobs.evaluation.metrics.objects import Floats, Ints
+from cvjobs.evaluation.metrics import calibration
+from cvjobs.evaluation.metrics.confusion import Confusion, defined, mean
+from cvjobs.evaluation.metrics.objects import Bools, Floats, Ints
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile
 
 TOP = 5
-HEADLINE = ("top-1", "top-5", "mean class accuracy")
+HEADLINE = ("top-1", "top-5", "mean class accuracy", "macro F1", "expected calibration error")
 COLUMNS = ("images", "predicted", "accuracy", "precision")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Labels beside the truth, as positions in ``names``.
+    """Labels beside the truth, as positions in ``names``: the truth's, then ``others`` that images are taken for.
 
     ``truth`` (images,) is of every image of the truth; ``top`` (images, 5) is what was said of it, best first: -1
-    where that is no class of the truth, or nothing was said. ``row`` (images,) is its row of the predictions, or -1.
+    where that is none of them, or nothing was said. ``row`` (images,) is its row of the predictions, or -1.
     ``respelt`` are the labels of the truth that are another spelling of a class.
     """
 
     images: Images
     classes: Classes
     names: list[str]
+    others: int
     truth: Ints
     top: Ints
     score: Floats
     row: Ints
     most: int
     respelt: list[str]
+    numbered: Numbered | None
+
+    @property
+    def known(self) -> int:
+        """How many of the names are the truth's."""
+        return len(self.names) - self.others
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
-        said = self.images.notes
+        said = [*self.images.notes, *by_number.notes(self.numbered)]
         if self.classes.unpredicted:
             said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
+        if self.others:
+            strange = counted(int((self.top[:, 0] >= self.known).sum()), "images")
+            verb = "is" if strange.startswith("1 ") else "are"
+            others = named(self.names[self.known :])
+            said.append(f"labels that the truth does not have: {strange} {verb} taken for {others}")
         if self.respelt:
             said.append(f"labels of the truth that are one class in another spelling: {named(self.respelt)}")
         if self.most < TOP:
@@ -66,14 +82,15 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
     numbers = all(label.isdecimal() and len(label) < 10 for label in known)
     categories = [Category(int(label) if numbers else at, label) for at, label in enumerate(known)]
     words = {category.name for category in predictions.categories}
-    by_number = numbers and not words & set(known)
-    classes = pair_classes(categories, not by_number, predictions.categories)
+    numbered = numbers and not words & set(known)
+    classes = pair_classes(categories, not numbered, predictions.categories)
     position = {label: at for at, label in enumerate(known)}
     said = {c.name: classes.place[c.id] for c in predictions.categories if c.id in classes.place}
+    places = _Places(said, len(known))
     tops, scores = [np.zeros((0, TOP), np.int64)], [np.zeros(0)]
     most = 0
     for table in predictions.tables(["top", "score"]):
-        top, longest = _tops(table["top"].combine_chunks(), said)
+        top, longest = _tops(table["top"].combine_chunks(), places)
         tops.append(top)
         scores.append(table["score"].to_numpy().astype(np.float64))
         most = max(most, longest)
@@ -83,16 +100,21 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
     got = row >= 0
     top, score = np.full((len(truth), TOP), -1), np.zeros(len(truth))
     top[got], score[got] = np.concatenate(tops)[row[got]], np.concatenate(scores)[row[got]]
+    others = places.kept(top)
     return Labelled(
         images=images,
         classes=classes,
-        names=known,
+        names=[*known, *others],
+        others=len(others),
         truth=np.array([position[own[label]] for label in truth.labels], np.int64),
         top=top,
         score=score,
         row=row,
         most=TOP if most >= min(TOP, len(predictions.categories)) else most,
         respelt=class_labels.respelt(own),
+        numbered=by_number.of(predictions.categories, [Category(c.id, "") for c in categories], truth.format)
+        if numbered
+        else None,
     )
 
 
@@ -103,12 +125,39 @@ def _classes(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> dic
     return class_labels.classes(truth.labels, apart)
 
 
-def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:
-    """Return the classes (rows, 5) of the best labels of each row, -1 for others, and the most labels of a row."""
+class _Places:
+    """The positions of labels: those of the truth's classes, and from ``first`` on one for each other label."""
+
+    def __init__(self, said: dict[str, int], first: int) -> None:
+        self._said, self._first = said, first
+        self._others: dict[str, int] = {}
+
+    def of(self, label: str | None) -> int:
+        """Return the position of a label, -1 for none."""
+        if not label:
+            return -1
+        at = self._said.get(label)
+        return self._first + self._others.setdefault(label, len(self._others)) if at is None else at
+
+    def kept(self, top: Ints) -> list[str]:
+        """Return the other labels that images are taken for, in order, and bring ``top`` (images, 5) to these."""
+        labels = np.array([*self._others, ""], object)
+        used = np.unique(top[:, 0][top[:, 0] >= self._first]) - self._first
+        order = used[np.argsort(labels[used], kind="stable")] if len(used) else used
+        moved = np.full(len(labels), -1)
+        moved[order] = self._first + np.arange(len(order))
+        other = top >= self._first
+        top[other] = moved[top[other] - self._first]
+        found: list[str] = labels[order].tolist()
+        return found
+
+
+def _tops(column: pa.ListArray, places: _Places) -> tuple[Ints, int]:
+    """Return the positions (rows, 5) of the best labels of each row, -1 for none, and the most labels of a row."""
     counts = pc.list_value_length(column).fill_null(0).to_numpy()
     labels = column.flatten().field("label").dictionary_encode()
-    places = np.array([said.get(label, -1) for label in labels.dictionary.to_pylist()] or [-1], np.int64)
-    of = places[labels.indices.to_numpy(zero_copy_only=False)] if len(labels) else np.zeros(0, np.int64)
+    at = np.array([places.of(label) for label in labels.dictionary.to_pylist()] or [-1], np.int64)
+    of = at[labels.indices.to_numpy(zero_copy_only=False)] if len(labels) else np.zeros(0, np.int64)
     row = np.repeat(np.arange(len(counts)), counts)
     nth = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     top = np.full((len(counts), TOP), -1)
@@ -117,27 +166,42 @@ def _tops(column: pa.ListArray, said: dict[str, int]) -> tuple[Ints, int]:
     return top, int(counts.max(initial=0))
 
 
-def confusion(met: Labelled) -> Confusion:
-    """Return what is taken for what; an image without a prediction is taken for nothing."""
-    nothing = len(met.names)
-    return Confusion.of(met.truth, np.where(met.top[:, 0] < 0, nothing, met.top[:, 0]), (nothing, nothing + 1))
+def confusion(met: Labelled, count: int) -> Confusion:
+    """Return what is taken for what among the first ``count`` names; the last column is for others, or nothing."""
+    first = met.top[:, 0]
+    return Confusion.of(met.truth, np.where((first < 0) | (first >= count), count, first), (count, count + 1))
 
 
 def metrics(met: Labelled, matrix: Confusion) -> dict[str, float | None]:
-    """Return top-1, top-5 and the mean over the classes of the share that is right; a missing image is wrong."""
+    """Return top-1 and top-5, means over the classes, and how far the scores are from how often they are right.
+
+    A missing image is wrong. The mean F1 is over the classes that are there or predicted, the mean class accuracy,
+    which is the balanced accuracy too, over those that are there.
+    """
     hits = met.top == met.truth[:, None]
+    balanced = defined(mean(matrix.recall))
     return {
         "top-1": float(hits[:, 0].mean()),
         "top-5": float(hits.any(axis=1).mean()) if met.most >= TOP else None,
-        "mean class accuracy": mean(matrix.recall),
+        "mean class accuracy": balanced,
+        "macro F1": defined(mean(matrix.f1)),
+        "balanced accuracy": balanced,
+        "expected calibration error": _calibration(met.score[met.row >= 0], hits[met.row >= 0, 0]),
     }
 
 
+def _calibration(scores: Floats, right: Bools) -> float | None:
+    """Return the expected calibration error of the images with a prediction; None for what are no probabilities."""
+    if not ((scores >= 0) & (scores <= 1)).all() or not scores.any():
+        return None
+    return calibration.error(calibration.bins(scores, right))
+
+
 def classes(met: Labelled, matrix: Confusion) -> list[dict[str, Any]]:
-    """Return one record for each label of the truth."""
+    """Return one record for each label of the truth, then for each other one that images are taken for."""
     columns = zip(met.names, matrix.truths, matrix.predictions, matrix.recall, matrix.precision, strict=True)
     return [
-        {"name": name, "images": int(n), "predicted": int(p), "accuracy": float(a), "precision": float(s)}
+        {"name": name, "images": int(n), "predicted": int(p), "accuracy": defined(a), "precision": defined(s)}
         for name, n, p, a, s in columns
     ]
 

@@ -139,15 +139,19 @@ def colour_map(png: bytes, known: Sequence[int], picture: tuple[int, int]) -> Ov
 
     Pixels of classes that are not ``known`` stay clear. Raises ValueError or OSError for what is no such PNG.
     """
-    height, width = picture
     with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
         if opened.width * opened.height > MAX_PIXELS or opened.mode not in ("L", "P", "I;16", "I"):
             raise ValueError(f"a class map of {opened.width} x {opened.height} pixels, mode {opened.mode}")
-        rows, columns = _centres(opened.height, height), _centres(opened.width, width)
-        ids = np.asarray(opened)[np.ix_(rows, columns)].astype(np.int64)
-    ids[~np.isin(ids, np.asarray(known, np.int64))] = -1
-    colours = np.where(ids < 0, 0, 1 + ids % len(palette.COLOURS)).astype(np.uint8)
-    return Overlay(width=width, height=height, mask=_png(colours, _edges(ids)))
+        return coloured(np.asarray(opened), known, picture)
+
+
+def coloured(ids: npt.NDArray[np.integer], known: Sequence[int], picture: tuple[int, int]) -> Overlay:
+    """Return the overlay of category ids, (h, w) of any size, for a picture of (height, width); see ``colour_map``."""
+    height, width = picture
+    small = ids[np.ix_(_centres(ids.shape[0], height), _centres(ids.shape[1], width))].astype(np.int64)
+    small[~np.isin(small, np.asarray(known, np.int64))] = -1
+    colours = np.where(small < 0, 0, 1 + small % len(palette.COLOURS)).astype(np.uint8)
+    return Overlay(width=width, height=height, mask=_png(colours, _edges(small)))
 
 
 def heat_map(heat: npt.NDArray[np.float32], part: tuple[float, float], picture: tuple[int, int]) -> Overlay:

@@ -446,11 +446,13 @@ def test_labels_of_a_table_have_the_numbers_of_our_own_output(tmp_path: Path) ->
     for name, rows in {"long": one_each, "wide": wide, "lists": lists}.items():
         pq.write_table(rows, tmp_path / f"{name}.parquet")
     for name in ("plain", "long", "wide", "lists"):
-        assert cvjobs.eval(str(tmp_path / f"{name}.parquet"), str(truth)).metrics == expected, name
+        assert cvjobs.eval(str(tmp_path / f"{name}.parquet"), str(truth)).metrics == pytest.approx(
+            expected, abs=1e-6
+        ), name
     with (tmp_path / "long.csv").open("w", newline="") as file:
         csv.writer(file).writerows([one_each.column_names, *long])
     got = cvjobs.eval(str(tmp_path / "long.csv"), str(truth))
-    assert got.metrics == expected
+    assert got.metrics == pytest.approx(expected, abs=1e-6)
     assert "labels are read from Prediction, scores from Confidence" in got.notes
     (tmp_path / "both.csv").write_text("path,label,prediction\nb/01.jpg,cat,dog\n")
     got = cvjobs.eval(str(tmp_path / "both.csv"), str(truth))

@@ -233,3 +233,13 @@ def test_spoilt_annotations_are_sentences(seeds: Seeds, tmp_path: Path) -> None:
             said = str(error)
         assert said.endswith(".")
         assert "\n" not in said
+
+
+def test_a_file_of_any_name_is_named_in_one_line(tmp_path: Path) -> None:
+    given = str(made(tmp_path / "given", drawn(), VOC))
+    annotations = segmented(tmp_path / "p")
+    annotations[0]["file_name"] = "a\nb.png"
+    with pytest.raises(WrongUse) as caught:
+        cvjobs.eval(given, str(put(tmp_path / "p.json", annotations=annotations)))
+    assert r"a\x0ab.png" in str(caught.value)
+    assert "\n" not in str(caught.value)

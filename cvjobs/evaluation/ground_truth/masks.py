@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from cvjobs.common.categories import Category
+from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.evaluation.ground_truth import folder_files
 from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, PixelTruth
+from cvjobs.networks import class_names
 
 OURS = ".cvjobs-masks"  # what a folder of masks has that `segment` made
+LISTS = ("codes.txt", "labels.txt", "class_names.txt")  # such as CamVid's; classes.txt is the truth's own
 MODES = ("1", "L", "P", "I;16", "I")
 DEPTH, GRAY = 24, 0  # where a PNG tells its bits, and after them its kind; the kind without colours
 SHADES = {2: 85, 4: 17}  # what a decoder multiplies values of few bits with
@@ -35,7 +42,10 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> PixelTruth:  # noqa: 
     ``segment --masks-dir`` writes ``a.jpg.png`` for ``a.jpg``, and ``%XX`` for what its name must not hold.
     """
     found = folder_files.below(path, ".png")
-    known = folder_files.class_names(path, names)
+    known = [Category(at, name) for at, name in enumerate(folder_files.class_names(path, names))]
+    if not known and (path / OURS).is_dir():
+        known = _ours(path / OURS / "manifest.parquet")
+    beside, names_file = ([], None) if known else _beside(path)
     images = [folder_files.name_of(file, path) for file in found]
     if (path / OURS).is_dir():
         images = [path_text(unquote_to_bytes(path_bytes(name))) for name in images]
@@ -45,8 +55,31 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> PixelTruth:  # noqa: 
         endings=folder_files.whole(images),
         files=found,
         load=lambda at: load(found[at]),
-        categories=[Category(at, name) for at, name in enumerate(known)],
+        categories=known,
+        named=bool(known),
+        beside=beside,
+        names_file=names_file,
     )
+
+
+def _ours(file: Path) -> list[Category]:
+    """Return the classes that the manifest of ``segment --masks-dir`` has; none where it is of an earlier version."""
+    try:
+        metadata = pq.read_schema(file).metadata or {}
+        return [Category(int(id_), str(name)) for id_, name in json.loads(metadata.get(b"cvjobs.categories", b"[]"))]
+    except (pa.ArrowException, OSError, TypeError, ValueError):
+        return []
+
+
+def _beside(folder: Path) -> tuple[list[Category], Path | None]:
+    """Return the names that a list near the masks has for their numbers, which may be those of other files."""
+    for place in (folder, *list(folder.absolute().parents)[:2]):
+        for name in LISTS:
+            with suppress(WrongUse):
+                if (place / name).is_file():
+                    found = class_names.read(str(place / name))
+                    return [Category(at, line) for at, line in enumerate(found)], place / name
+    return [], None
 
 
 class NoMask(ValueError):

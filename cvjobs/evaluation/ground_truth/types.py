@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.formatting import visible
 from cvjobs.evaluation.metrics.objects import Id, Truths
 from cvjobs.sources.left_out import NamedCount
 
@@ -23,7 +24,7 @@ class BadTruth(WrongUse):
 
     def __init__(self, file: Path, line: int | None, what: str) -> None:
         at = f", line {line}" if line else ""
-        super().__init__(f"{file}{at} {what}.")
+        super().__init__(f"{visible(str(file))}{at} {visible(what)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,8 @@ class ObjectTruth(GroundTruth):
 class PixelTruth(GroundTruth):
     """A class for each pixel of each image; ``categories`` are those that a file of names gives.
 
+    Without any classes fit by number, and ``beside`` are the names that a file ``names_file`` near the masks has for
+    the numbers. ``named`` tells whether the truth has names of its own.
     ``load`` returns the values in an image (height, width), uint8 or uint16, by its place in ``files``: ids of classes,
     of which one may not count. What is ``painted`` holds places in ``categories``, and NOTHING for what does not count.
     """
@@ -74,6 +77,9 @@ class PixelTruth(GroundTruth):
     files: Sequence[Path]
     load: Callable[[int], npt.NDArray[Any]]
     categories: list[Category]
+    named: bool = True
+    beside: Sequence[Category] = ()
+    names_file: Path | None = None
     painted: bool = False
 
 

@@ -103,6 +103,11 @@ class Confusion:
         return _share(self.right, self.predictions)
 
     @property
+    def f1(self) -> Floats:
+        """The harmonic mean of precision and recall of each class (K,); UNDEFINED as ``iou``."""
+        return _share(2 * self.right, self.truths + self.predictions)
+
+    @property
     def iou(self) -> Floats:
         """Intersection over union of each class (K,); UNDEFINED where it is neither there nor predicted."""
         return _share(self.right, self.truths + self.predictions - self.right)
@@ -112,6 +117,11 @@ def mean(values: Floats) -> float:
     """Return the mean of what is defined."""
     defined = values[values != UNDEFINED]
     return float(defined.mean()) if defined.size else UNDEFINED
+
+
+def defined(value: float) -> float | None:
+    """Return a number as JSON has it: None for what is UNDEFINED."""
+    return None if value == UNDEFINED else float(value)
 
 
 def _summed(where: Ints, counts: Ints, length: int) -> Ints:

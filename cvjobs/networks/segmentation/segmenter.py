@@ -23,18 +23,29 @@ from cvjobs.networks.segmentation.class_maps import class_map
 from cvjobs.networks.torch_network import Streams, out_of_memory
 from cvjobs.networks.weights import Weights
 
+MOST_CLASSES = 1 << 16  # that the 16 bits of a class map tell apart
 SAMPLE = (64, 96)  # the size in pixels by which folded batch norms are compared with the others
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmenter:
-    """A torch module from normalised (B, 3, H, W) floats to logits (B, classes, h, w), on the CPU."""
+    """A torch module from normalised (B, 3, H, W) floats to logits (B, classes, h, w), on the CPU.
+
+    Raises WrongUse for more classes than a class map has numbers.
+    """
 
     name: str
     weights: Weights
     transform: Transform
     categories: list[Category]
     module: nn.Module = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.categories) > MOST_CLASSES:
+            raise WrongUse(
+                f"{self.name} has {len(self.categories):,} classes with the background, and a class map holds at most "
+                f"{MOST_CLASSES:,}: choose weights or --labels with fewer."
+            )
 
     @property
     def facts(self) -> Mapping[str, Any]:

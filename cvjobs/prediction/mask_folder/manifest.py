@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.common.categories import Category
 from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 from cvjobs.dataset import typed
 
@@ -83,10 +85,11 @@ def read(folder: Path, output: str) -> pa.Table:
     return found
 
 
-def write(folder: Path, output: str, table: pa.Table) -> None:
-    """Replace the manifest; when this returns, it and all masks are on disk."""
+def write(folder: Path, output: str, table: pa.Table, categories: Sequence[Category] = ()) -> None:
+    """Replace the manifest, which names the classes of class maps; when this returns, it and all masks are on disk."""
     os.sync()  # one for all of the many small files
-    metadata = {"cvjobs.output": os.fsencode(output)}
+    names = json.dumps([[category.id, category.name] for category in categories])
+    metadata = {"cvjobs.output": os.fsencode(output), "cvjobs.categories": names}
     with _replacing(folder, folder / OWN / NAME) as temporary, temporary.open("wb") as file:
         pq.write_table(table.cast(SCHEMA.with_metadata(metadata)), file, compression="zstd", write_page_checksum=True)
         file.flush()

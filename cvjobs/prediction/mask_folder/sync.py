@@ -149,7 +149,9 @@ class _Folder:
 
     def _note(self, wanted: pa.Table, sizes: NDArray[np.int64], gone: pa.Table | None = None) -> None:
         table = wanted.append_column("bytes", pa.array(sizes, mask=sizes < 0))
-        manifest.write(self._folder, self._output, pa.concat_tables([table, gone]) if gone is not None else table)
+        whole = pa.concat_tables([table, gone]) if gone is not None else table
+        classes = self._reader.categories if self._reader.task == "semantic" else []
+        manifest.write(self._folder, self._output, whole, classes)
         self.begun = True
 
     def _wanted(self) -> pa.Table:

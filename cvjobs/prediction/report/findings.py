@@ -81,11 +81,12 @@ SHARES = {"lowest": "Least covered", "median": "In the middle", "highest": "Most
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of the sheet."""
+    """A row of the sheet; ``legends`` say of each picture what its colours are, where tags do not."""
 
     title: str
     caption: str
     pictures: list[ResultPicture]
+    legends: list[list[tuple[int, str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,15 @@ def find(
     shown = result_pictures.of(context, base, places, name, idle)
     names = {c.id: c.name for c in categories}
     by_class = _by_class(total, names, name == "semantic")
-    legend = _legend(shown.values(), names)
+    segments = name in ("semantic", "instance")
+    legend = [] if segments else _legend(shown.values(), names)
     ordered = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
     return Findings(
         task=task,
         images=base.ok,
         counted=total.images,
         figures=_figures(task, total, len(by_class), len(categories)),
-        rows=_rows(task, chosen, shown, total),
+        rows=_rows(task, chosen, shown, total, names if segments else None),
         legend=legend[:LEGEND],
         unnamed=max(len(legend) - LEGEND, 0),
         charts=_charts(task, total),
@@ -200,6 +202,7 @@ def _rows(
     chosen: Mapping[str, Sequence[result_pictures.Place]],
     shown: Mapping[result_pictures.Place, ResultPicture],
     total: Statistics,
+    names: Mapping[int, str] | None,
 ) -> list[Row]:
     titles = {**TITLES, **(SHARES if total.pixels else {}), "without": task.none}
     captions = {
@@ -213,7 +216,8 @@ def _rows(
     for key, places in chosen.items():
         there = [shown[place] for place in places if place in shown]
         if there:
-            rows.append(Row(title=titles[key], caption=captions[key], pictures=there))
+            legends = [[] if names is None else _legend([picture], names) for picture in there]
+            rows.append(Row(title=titles[key], caption=captions[key], pictures=there, legends=legends))
     return rows
 
 
@@ -222,7 +226,7 @@ def _legend(shown: Iterable[ResultPicture], names: Mapping[int, str]) -> list[tu
     for picture in shown:
         for category_id in picture.seen:
             seen[category_id] = seen.get(category_id, 0) + 1
-    most = sorted(seen, key=lambda i: (-seen[i], i))
+    most = sorted(seen, key=lambda i: -seen[i])
     return [(palette.place(i), names.get(i, f"class {i}"), "") for i in most]
 
 

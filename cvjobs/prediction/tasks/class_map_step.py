@@ -52,7 +52,8 @@ class ClassMaps:
         return Columns(arrays, {i: _NONFINITE for i, found in enumerate(maps) if found is None})
 
     def _areas(self, found: NDArray[Any]) -> list[dict[str, Any]]:
-        pixels = torch.bincount(torch.from_numpy(found).flatten()).numpy()
+        counted = found if found.dtype == np.uint8 else found.astype(np.int32)  # torch counts no uint16
+        pixels = torch.bincount(torch.from_numpy(counted).flatten()).numpy()
         order = np.argsort(-pixels, kind="stable")
         return [
             {"category_id": i, "label": self._names[i], "pixels": int(pixels[i])} for i in order.tolist() if pixels[i]
