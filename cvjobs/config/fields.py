@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from typer.models import ArgumentInfo, ParameterInfo
 
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.common.paths import flaw
+from cvjobs.common.paths import flaw, plain
 
 Config = TypeVar("Config")
 
@@ -237,7 +237,15 @@ def _one(field: Field, value: Any, place: str) -> Any:
         value = _from_home(value)
     if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
         raise WrongUse(f"{place} {why}.")
-    return value
+    return _plain(field, value) if isinstance(value, str) and field.place else value
+
+
+def _plain(field: Field, name: str) -> str:
+    """Return a name for sentences to show; a source is known by what it was called, and ./random is no word."""
+    if field.name in SOURCES:
+        return name
+    word = "|" in (field.info.metavar or "") and name.startswith("./")
+    return f"./{plain(name).removeprefix('./')}" if word else plain(name)
 
 
 def _choice(choices: tuple[str, ...], value: Any) -> Any:

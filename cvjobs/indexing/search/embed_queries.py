@@ -62,7 +62,7 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
     ``options`` are of ``BatchOptions``. Raises WrongUse where the vectors are not of the index's model, or cannot be
     made; JobFailed where the only image is bad.
     """
-    if _is_words(source):
+    if is_words(source):
         raise WrongUse(
             f"There is no file or folder {shortened(source)!r}, and words are not searched: name an image, a folder, a "
             "list or an output of `cvjobs embed`."
@@ -85,7 +85,7 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
     return _asked(source, open_store(asked.out, options=out.options), summary)
 
 
-def _is_words(source: str) -> bool:
+def is_words(source: str) -> bool:
     """Return whether a source that is not there has nothing of a file's name: no folder, no ending, no pattern."""
     return not os.path.lexists(source) and not any(mark in source for mark in "/.*?[")
 

@@ -33,7 +33,7 @@ from cvjobs.prediction.mask_folder.naming import mask_file
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.object_store import address
 from cvjobs.storage.storage_options import parse_options
-from cvjobs.storage.store import LocalStore, check_links, open_store
+from cvjobs.storage.store import LocalStore, check_place, open_store
 
 FORMAT = b"1"  # of what is in a mask
 THREADS = 4
@@ -58,7 +58,7 @@ def check(place: str, source: str, out: str) -> Path:
         raise WrongUse("--masks-dir is empty: name a folder.")
     if "://" in place:
         raise WrongUse(f"--masks-dir {place} is no folder of this machine: name one, and copy it from there.")
-    check_links(Path(os.path.expanduser(place)).absolute(), "--masks-dir")
+    check_place(Path(os.path.expanduser(place)).absolute(), "--masks-dir")
     folder = Path(os.path.realpath(os.path.expanduser(place)))
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not above.is_dir():
