@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from commands import here, sentence
 
 import cvjobs
-from commands import here, sentence
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import plain
 from cvjobs.config import commands, other_tools

@@ -49,10 +49,14 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         ("num-workers", "n-workers", "jobs", "j", "processes", "num-gpus", "n-gpus", "gpus", "nproc", "num-processes"),
         ("workers",),
     ),
-    **dict.fromkeys(("topk", "top-k", "num-neighbors", "neighbors", "neighbours", "num-results", "top", "n"), ("top", "k")),
+    **dict.fromkeys(
+        ("topk", "top-k", "num-neighbors", "neighbors", "neighbours", "num-results", "top", "n"), ("top", "k")
+    ),
     **dict.fromkeys(("k",), ("top",)),
     **dict.fromkeys(("masks", "save-masks", "mask-dir", "save-mask", "masks-out"), ("masks-dir",)),
-    **dict.fromkeys(("save", "save-img", "visualize", "vis", "plot", "draw", "show", "annotate"), ("save-images", "html")),
+    **dict.fromkeys(
+        ("save", "save-img", "visualize", "vis", "plot", "draw", "show", "annotate"), ("save-images", "html")
+    ),
     **dict.fromkeys(("save-txt", "save-csv", "save-json"), ("format",)),
     **dict.fromkeys(("type", "export-format", "fmt", "f", "include"), ("format",)),
     **dict.fromkeys(("max-images", "num-images", "max-samples", "first", "sample", "samples"), ("limit",)),
@@ -82,7 +86,9 @@ ADVICE: dict[str, str] = {
         ("input", "i", "input-dir", "images", "image", "img-dir", "image-dir", "path", "folder", "dir", "src", "files"),
         "the images come right after the command, as in 'cvjobs {command} photos'",
     ),
-    **dict.fromkeys(("source", "data", "data-path", "data-dir", "dataset"), "it comes right after the command, without a name"),
+    **dict.fromkeys(
+        ("source", "data", "data-path", "data-dir", "dataset"), "it comes right after the command, without a name"
+    ),
     **dict.fromkeys(
         ("resume", "continue", "resume-from", "restart", "skip-existing"),
         "the same command continues what it began, so leave it out",
@@ -98,13 +104,18 @@ ADVICE: dict[str, str] = {
     **dict.fromkeys(("recursive", "r"), "folders are searched with all that is below them, so leave it out"),
     **dict.fromkeys(("metric", "distance"), "the score is always the cosine of two vectors, so leave it out"),
     **dict.fromkeys(("normalize", "l2-normalize"), "what compares vectors normalises them, so leave it out"),
-    **dict.fromkeys(("stream", "async", "prefetch", "pin-memory"), "reading, decoding and computing overlap by themselves, so leave it out"),
+    **dict.fromkeys(
+        ("stream", "async", "prefetch", "pin-memory"),
+        "reading, decoding and computing overlap by themselves, so leave it out",
+    ),
 }
 
 # The commands here that may be meant, as a user types them after ``cvjobs``.
 COMMANDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("predict", "infer", "inference", "label", "tag", "caption"), ("classify", "detect", "segment")),
-    **dict.fromkeys(("search", "find", "similar", "similarity", "neighbors", "neighbours", "knn", "retrieve"), ("query",)),
+    **dict.fromkeys(
+        ("search", "find", "similar", "similarity", "neighbors", "neighbours", "knn", "retrieve"), ("query",)
+    ),
     **dict.fromkeys(("dedup", "dedupe", "duplicates", "deduplicate"), ("query INDEX --duplicates",)),
     **dict.fromkeys(("val", "validate", "evaluate", "test", "score", "metrics"), ("eval",)),
     **dict.fromkeys(("extract", "features", "encode", "embeddings", "embedding", "vectorize"), ("embed",)),

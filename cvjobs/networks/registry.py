@@ -307,7 +307,8 @@ def _no_model(name: str, task: str) -> str:
 def _taken_for_run(name: str) -> str:
     """Return what to do about a file or folder that is named as a model and is no run; empty where there is none."""
     if os.path.isdir(name):
-        return f"The folder {os.path.normpath(name)} holds no training run: name the -o folder of `cvjobs train`, or a model."
+        folder = os.path.normpath(name)
+        return f"The folder {folder} holds no training run: name the -o folder of `cvjobs train`, or a model."
     if os.path.isfile(name):
         return (
             f"{os.path.normpath(name)} is a file: name it with --weights, and with --model the model that it was saved "

@@ -1,13 +1,13 @@
-"""An output on a disk that is listed in fstab and not mounted is refused; folders above an output are made, and said."""
+"""An output on a disk of fstab that is not mounted is refused; folders above an output are made, and said."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from commands import embed, said, sentence
 from PIL import Image
 
-from commands import embed, said, sentence
 from cvjobs.storage import mount_points
 
 ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
@@ -44,7 +44,9 @@ def test_an_output_there_is_refused(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     refused = sentence(embed(tmp_path / "photos", disk / "out"), 2)
-    assert refused.startswith(f"{disk}/out is on {disk}, which {tmp_path}/fstab lists and which is not mounted: mount it, or")
+    assert refused.startswith(
+        f"{disk}/out is on {disk}, which {tmp_path}/fstab lists and which is not mounted: mount it, or"
+    )
     assert list(disk.iterdir()) == []
 
 
@@ -53,7 +55,5 @@ def test_folders_above_an_output_are_made_and_said(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     ended = embed(tmp_path / "photos", tmp_path / "x" / "y" / "out")
     assert ended.code == 0
-    assert said(ended.err) == [
-        f"cvjobs: {tmp_path}/x was not there and is made, for -o {tmp_path}/x/y/out."
-    ]
+    assert said(ended.err) == [f"cvjobs: {tmp_path}/x was not there and is made, for -o {tmp_path}/x/y/out."]
     assert said(embed(tmp_path / "photos", tmp_path / "x" / "other").err) == []
