@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,8 @@ class Show:
     sheets: Sequence[EvalSheet] = ()
 
 
-def page(found: Evaluation, show: Show) -> str:
-    """Return the page as HTML."""
+def page(found: Evaluation, show: Show, original: Callable[[str], str] | None = None) -> str:
+    """Return the page as HTML; ``original`` makes an image's path the address of the image itself."""
     classes = sorted(found.classes, key=lambda c: (c[show.primary] == -1, c[show.primary]))
     return render.render(
         "eval.html",
@@ -54,4 +54,5 @@ def page(found: Evaluation, show: Show) -> str:
         curves=charts.square(show.curves, COLOURS),
         chart=charts,
         made=time.time(),
+        **({"original": original} if original else {}),
     )

@@ -19,6 +19,7 @@ from cvjobs.evaluation.ground_truth.types import GroundTruth, LabelTruth, Object
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile, open_predictions
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.evaluation.void import Void
+from cvjobs.html.original_links import links
 from cvjobs.sources import reasons
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
@@ -64,7 +65,10 @@ def evaluate(
         found = replace(found, notes=notes, left_out=known.left_out)
     say("writing")
     _write(store, NUMBERS, json.dumps(json_values.finite(found.as_dict()), indent=1) + "\n")
-    _write(store, PAGE, page(found, show))
+    original = None
+    if isinstance(given, EvaluatedOutput):
+        original = links(f"{store.place}/{PAGE}", given.reader.snapshot.root, given.reader.base)
+    _write(store, PAGE, page(found, show, original))
     return found
 
 

@@ -35,7 +35,8 @@ def _templates() -> jinja2.Environment:
         "visible": partial(formatting.shortened, longest=LONGEST),
         "shortened": formatting.shortened,
     }
-    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
+    environment.globals |= {"line_chart": charts.lines, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
+    environment.globals["original"] = lambda path: ""  # of a page that does not know where its images are
     return environment
 
 

@@ -69,7 +69,7 @@ def classes(
 def encoded(image: Image.Image) -> bytes:
     """Return an image as a JPEG."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY, subsampling=0)
     return file.getvalue()
 
 
