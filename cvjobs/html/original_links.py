@@ -10,6 +10,11 @@ from urllib.parse import quote
 from cvjobs.common.paths import path_bytes
 
 
+def nowhere(_: str) -> str:
+    """Return no address: of a page that does not know where its images are."""
+    return ""
+
+
 def links(page: str, root: str, base: str = "") -> Callable[[str], str]:
     """Return what makes of an image's path the address that a page, a file of this machine, has for it.
 
@@ -18,7 +23,7 @@ def links(page: str, root: str, base: str = "") -> Callable[[str], str]:
     """
     start = root or base
     if "://" in page or "://" in start:
-        return lambda path: ""
+        return nowhere
     folder = os.path.realpath(Path(page).parent)
 
     def link(path: str) -> str:
