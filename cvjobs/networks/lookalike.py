@@ -55,10 +55,13 @@ def class_names(found: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def described(tensors: Mapping[str, Any], names: list[str]) -> str:
-    """Return what a file holds and what to do with it, as the rest of a sentence; empty where nothing is recognised."""
+def described(tensors: Mapping[str, Any], names: list[str], model: str) -> str:
+    """Return what a file holds and what to do with it, as the rest of a sentence.
+
+    Empty where nothing is recognised, or nothing but the ``model`` that it was given with.
+    """
     found = recognised(tensors)
-    if found is None:
+    if found is None or found.model == model:
         return ""
     listed = ", ".join(map(shortened, names[:NAMED])) + (", …" if len(names) > NAMED else "")
     named = f" ({listed})" if len(names) == found.classes else ""
@@ -106,7 +109,7 @@ def _classes(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], ta
     other = [name for name, tensor in tensors.items() if tensor.shape != shapes[name]]
     if len(other) > HEAD or any(tensors[name].shape[1:] != shapes[name][1:] for name in other):
         return None
-    last = [name for name in other if name in without] or other
-    # A detector's head has a multiple of the classes, one row for each of its anchors.
-    classes = round(_PUBLISHED[task] * len(tensors[last[0]]) / shapes[last[0]][0]) if other else _PUBLISHED[task]
-    return classes - (task != "classify")  # without the background
+    # A detector's head has a multiple of the classes, such as one row for each of its anchors.
+    classes = {_PUBLISHED[task] * len(tensors[name]) / shapes[name][0] for name in other} or {_PUBLISHED[task]}
+    found = next(iter(classes))
+    return int(found) - (task != "classify") if len(classes) == 1 and found == int(found) else None

@@ -324,12 +324,12 @@ def fitted(
         faults = "; ".join(_shortened(line) for line in (lines[1:] or lines)[:3])
         if tensors and not any(name in faults for name in tensors):
             faults = f"it holds {checkpoint.listed(tensors)}; {faults}"
-        known = _described(weights, tensors)
+        known = _described(weights, tensors, model)
         said = f": {known}" if known else f" ({faults}): choose the model that it was saved from, or another file"
         raise WrongUse(f"The weights file {weights.file} does not fit {model}{said}.") from None
 
 
-def _described(weights: Weights, tensors: Mapping[str, Any]) -> str:
+def _described(weights: Weights, tensors: Mapping[str, Any], model: str) -> str:
     """Return what a file holds that was given with another model; empty where that is not known."""
     from cvjobs.networks import lookalike  # builds models: only where there is something to say
 
@@ -337,7 +337,7 @@ def _described(weights: Weights, tensors: Mapping[str, Any]) -> str:
     if trained := _trained(weights.file):
         return f"it is the model of a training ({trained}), so give its folder, --model {weights.file.parent}, alone"
     names = list(head(weights).labels) or lookalike.class_names(state(weights))
-    return lookalike.described(tensors, names)
+    return lookalike.described(tensors, names, model)
 
 
 def _trained(file: Path) -> str:

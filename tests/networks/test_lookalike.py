@@ -16,13 +16,14 @@ def test_a_classifier_with_its_classes(tmp_path: Path) -> None:
     file = tmp_path / "cells.pt"
     state = models.resnet18(num_classes=3).state_dict()
     torch.save({"model": state, "classes": ["red", "white", "platelet"]}, file)
-    for make in (registry.classifier, registry.embedder, registry.detector):
+    for make in (registry.embedder, registry.detector):
         with pytest.raises(WrongUse) as error:
             make("fasterrcnn_resnet50_fpn_v2" if make is registry.detector else "mobilenet_v2", weights=str(file))
         assert "it holds torchvision/resnet18, a classifier of 3 classes (red, white, platelet)" in str(error.value)
         assert "so give --model torchvision/resnet18 to `cvjobs classify` or `embed`." in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "task", "classes"),
     [
@@ -43,7 +44,7 @@ def test_architectures_whatever_their_classes(name: str, task: str, classes: int
 
 def test_what_is_none_of_them() -> None:
     assert lookalike.recognised({"a.weight": torch.zeros(3, 4)}) is None
-    assert lookalike.described({}, []) == ""
+    assert lookalike.described({}, [], "torchvision/resnet18") == ""
 
 
 def test_the_file_of_a_training(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cvjobs.common.formatting import counted, shortened
 from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.prediction.side_folder import manifest, sync
 from cvjobs.prediction.side_folder.mask_files import Masks
-from cvjobs.prediction.side_folder.picture_files import Pictures
+from cvjobs.prediction.side_folder.picture_files import DrawnPictures
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.storage_options import parse_options
 from cvjobs.storage.store import open_store
@@ -74,7 +74,7 @@ def complete(
             "masks_dir": str(masks),
         }
     if images:
-        maker = Pictures(reader, options, max_pixels)
+        maker = DrawnPictures(reader, options, max_pixels)
         found |= {
             "pictures": sync.complete(manifest.PICTURES, images, reader, maker),
             "pictures_dir": str(images),

@@ -20,7 +20,7 @@ NAME = "manifest.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class FolderKind:
     """What is in a folder: ``things``, in files that end in ``suffix``.
 
     ``option`` is how a user names the folder, ``own`` is our folder in it.
@@ -32,8 +32,8 @@ class Kind:
     suffix: str
 
 
-MASKS = Kind(things="masks", option="--masks-dir", own=".cvjobs-masks", suffix=".png")
-PICTURES = Kind(things="pictures", option="--save-images", own=".cvjobs-pictures", suffix=".jpg")
+MASKS = FolderKind(things="masks", option="--masks-dir", own=".cvjobs-masks", suffix=".png")
+PICTURES = FolderKind(things="pictures", option="--save-images", own=".cvjobs-pictures", suffix=".jpg")
 
 # ``file`` is what was made of ``path``, ``bytes`` its size, null until it is written. ``made_from`` digests the
 # image's content and what made the file of it.
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 
 @contextmanager
-def alone(kind: Kind, folder: Path) -> Iterator[None]:
+def alone(kind: FolderKind, folder: Path) -> Iterator[None]:
     """Make the folder and keep other runs from writing to it; raises OutputHeld where one does.
 
     What a killed run was just writing is removed.
@@ -72,7 +72,7 @@ def alone(kind: Kind, folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(kind: Kind, folder: Path, output: str) -> pa.Table:
+def read(kind: FolderKind, folder: Path, output: str) -> pa.Table:
     """Return the manifest of a folder, empty where there is none.
 
     Raises:
@@ -103,7 +103,7 @@ def read(kind: Kind, folder: Path, output: str) -> pa.Table:
     return found
 
 
-def write(kind: Kind, folder: Path, output: str, table: pa.Table) -> None:
+def write(kind: FolderKind, folder: Path, output: str, table: pa.Table) -> None:
     """Replace the manifest; when this returns, it and all files are on disk."""
     os.sync()  # one for all of the many small files
     metadata = {"cvjobs.output": os.fsencode(output)}
@@ -113,7 +113,7 @@ def write(kind: Kind, folder: Path, output: str, table: pa.Table) -> None:
         os.fsync(file.fileno())
 
 
-def put(kind: Kind, folder: Path, name: str, content: bytes) -> None:
+def put(kind: FolderKind, folder: Path, name: str, content: bytes) -> None:
     """Write one file, whole or not at all; several threads call it at once."""
     target = folder / name
     with _replacing(kind, folder, target) as temporary:
@@ -137,7 +137,7 @@ def remove(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def _replacing(kind: Kind, folder: Path, target: Path) -> Iterator[Path]:
+def _replacing(kind: FolderKind, folder: Path, target: Path) -> Iterator[Path]:
     temporary = folder / kind.own / f"{threading.get_ident()}.tmp"
     try:
         yield temporary

@@ -27,7 +27,7 @@ KEYS = ["path", "bytes", "modified"]
 CHANGED = "changed since the run"
 
 
-class Pictures:
+class DrawnPictures:
     """See ``sync.Maker``; ``failed`` are the images that could not be read again, with the reason."""
 
     version = b"p1"

@@ -24,7 +24,7 @@ from cvjobs.common.signals import stoppable
 from cvjobs.dataset import contents, schema
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.prediction.side_folder import manifest
-from cvjobs.prediction.side_folder.manifest import Kind
+from cvjobs.prediction.side_folder.manifest import FolderKind
 from cvjobs.prediction.side_folder.naming import file_name
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import LocalStore, check_place
@@ -45,7 +45,7 @@ class Maker(Protocol):
         """
 
 
-def check(kind: Kind, place: str, source: str, out: str) -> Path:
+def check(kind: FolderKind, place: str, source: str, out: str) -> Path:
     """Return the folder that files can go to; raises WrongUse, before anything is computed, where they cannot."""
     option, things = kind.option, kind.things
     if not place:
@@ -78,7 +78,7 @@ def _hidden(place: Path) -> bool:
     return any(part.startswith((".", "_")) for part in place.parts)
 
 
-def complete(kind: Kind, folder: Path, reader: SnapshotReader, maker: Maker) -> int:
+def complete(kind: FolderKind, folder: Path, reader: SnapshotReader, maker: Maker) -> int:
     """Bring a folder to a snapshot and return how many files were written.
 
     Raises:
@@ -102,7 +102,7 @@ def complete(kind: Kind, folder: Path, reader: SnapshotReader, maker: Maker) -> 
 class _Update:
     """One update of a folder."""
 
-    def __init__(self, kind: Kind, folder: Path, reader: SnapshotReader, maker: Maker) -> None:
+    def __init__(self, kind: FolderKind, folder: Path, reader: SnapshotReader, maker: Maker) -> None:
         self._kind, self._folder, self._reader, self._maker = kind, folder, reader, maker
         self.begun = False
         place = reader.store.place
