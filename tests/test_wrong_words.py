@@ -111,7 +111,7 @@ def test_models_that_are_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return sentence(here("embed", "photos", "-o", "out", "--model", model), 2)
 
     assert "There is no model 'run_mob'" in said("run_mob")
-    assert "no folder of a training that is called so" in said("run_mob")
+    assert "and no folder of a training is called so." in said("run_mob")
     assert said("./a/../run_mob").startswith(f"There is no run {tmp_path}/run_mob: ")
     assert "no model family 'runs', and no folder runs/mob of a training" in said("runs/mob")
     assert said("photos").startswith("The folder photos holds no training run")
