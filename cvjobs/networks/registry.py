@@ -282,8 +282,8 @@ def _home(model: str, task: str) -> Family:
     without = f", and {', '.join(broken)} cannot be used" if broken else ""
     raise WrongUse(
         _taken_for_run(model)
-        or f"There is no model {model!r}{nearest(model, known)}{without}: `cvjobs models --task {task}` lists them, and "
-        "no folder of a training is called so."
+        or f"There is no model {model!r}{nearest(model, known)}{without}: `cvjobs models --task {task}` lists them, "
+        "and no folder of a training is called so."
     )
 
 
