@@ -24,7 +24,7 @@ import cvjobs
 from cvjobs.common import extras
 from cvjobs.common.errors import Stopped, WrongUse, check_memory, explained, limit
 from cvjobs.common.progress import tell
-from cvjobs.config import commands, fields, help_text, working_folder, yaml_file
+from cvjobs.config import commands, fields, help_text, working_folder, wrong_words, yaml_file
 from cvjobs.config.options import SubmitOptions, is_cluster
 
 _ABOUT = "Batch computer-vision jobs over large collections of images."
@@ -112,6 +112,8 @@ def _streams() -> Iterator[None]:
 def _run(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         return int(_parse(_overview(), words or ["--help"]))
+    if words[0] not in commands.files():
+        raise WrongUse(wrong_words.command(words[0]))
     driver = commands.load(words[0])
     # Parsing returns the Config, and the driver runs outside of Typer, which handles some exceptions its own way.
     parsed = _parse(_single(words[0], driver), words)
@@ -179,7 +181,8 @@ def _single(name: str, driver: ModuleType) -> typer.Typer:
     app = _application()
     # Nothing stands before the command: Typer would import pydantic, half of the time of --help, for a flag that does.
     app.callback(add_help_option=False)(lambda: None)
-    app.command(name, help=driver.__doc__, cls=help_text.Command)(_command(name, driver))
+    more = {"allow_extra_args": True}  # to say in ``_command`` what is meant by them
+    app.command(name, help=driver.__doc__, cls=help_text.Command, context_settings=more)(_command(name, driver))
     return app
 
 
@@ -191,6 +194,8 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
     def command(
         context_: typer.Context, config_: str | None = None, id_: str = "", detach_: bool = False, **values: Any
     ) -> Any:
+        if context_.args:
+            raise WrongUse(wrong_words.too_many(name, driver.Config, values, context_.args))
         given = yaml_file.section(driver.Config, name, commands.files(), config_)
         for key, field in known.items():
             source = context_.get_parameter_source(key)
@@ -241,6 +246,8 @@ def _command(name: str, driver: ModuleType) -> Callable[..., Any]:
 
 
 def _missing(field: fields.Field, command: str, file: str | None) -> str:
+    if field.positional and (choices := field.choices):
+        return f"{field.spelt} is missing: it is one of {', '.join(choices)}, as in 'cvjobs {command} {choices[0]}'."
     return (
         f"{field.spelt} is missing: give it on the command line, "
         f"or set '{field.name}' under '{command}' in {file or yaml_file.NAME}."
@@ -249,6 +256,8 @@ def _missing(field: fields.Field, command: str, file: str | None) -> str:
 
 def _usage(error: typer.TyperException, words: list[str]) -> str:
     command = "" if not words or words[0].startswith("-") else f" {words[0]}"
+    if command and hasattr(error, "possibilities"):  # an option that there is not
+        return wrong_words.option(words[0], str(getattr(error, "option_name", "")))
     sentence = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
     return f"{sentence}: see 'cvjobs{command} --help'."
 

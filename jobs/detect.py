@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvjobs.config.options import LONGEST_SIDE, BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
+from cvjobs.config.options import (
+    LONGEST_SIDE,
+    BatchOptions,
+    Labels,
+    ObjectOptions,
+    SaveImages,
+    ShorterSide,
+    Weights,
+    chosen,
+)
 
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
@@ -67,13 +76,23 @@ class Config(ObjectOptions, BatchOptions):
             rich_help_panel="Model, data and size",
         ),
     ] = ""
+    save_images: SaveImages = None
 
 
 def call(config: Config) -> Summary | Forecast:
     """Detect and return what was done, or what would be (``dry_run``)."""
     from cvjobs.prediction import run
 
-    return run.run(config, DetectJob(config))
+    if config.save_images is None:
+        return run.run(config, DetectJob(config))
+    from cvjobs.prediction.side_folder import beside
+    from cvjobs.prediction.summary import Summary
+
+    folders = beside.check(config.source, config.out, images=config.save_images)
+    done = run.run(config, DetectJob(config))
+    if not isinstance(done, Summary):
+        return done
+    return beside.complete(done, folders, config.storage_option, config.max_pixels)
 
 
 class DetectJob:

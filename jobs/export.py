@@ -48,8 +48,9 @@ def call(config: Config) -> Exported:
     from cvjobs.dataset import export
     from cvjobs.storage.storage_options import parse_options
 
-    if config.category_ids and config.format != "coco":
-        raise WrongUse(f"--category-ids is a matter of --format coco: leave it out with {config.format}.")
+    wanted = export.settled(config.format)
+    if config.category_ids and wanted != "coco":
+        raise WrongUse(f"--category-ids is a matter of --format coco: leave it out with {wanted}.")
     with Progress("export") as progress, stoppable():
         output = export.open_output(
             config.results,
@@ -57,4 +58,4 @@ def call(config: Config) -> Exported:
             contiguous=config.category_ids == "contiguous",
             counting=progress.counting,
         )
-        return export.write(output, config.format, config.out)
+        return export.write(output, wanted, config.out)

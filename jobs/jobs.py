@@ -25,8 +25,11 @@ class Config:
 
     action: Annotated[
         Literal["list", "status", "logs", "wait", "stop"],
-        typer.Argument(help="The action: list all jobs; or show, print the log of, follow or stop one job."),
-    ]
+        typer.Argument(
+            help="The action: list all jobs; or show, print the log of, follow or stop one job.",
+            rich_help_panel=REQUIRED,
+        ),
+    ] = "list"
     id: Annotated[
         str | None,
         typer.Argument(help="The id of the job; only list needs none.  [default: none]", rich_help_panel=REQUIRED),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, ShorterSide, Weights, chosen
+from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, SaveImages, ShorterSide, Weights, chosen
 
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
@@ -43,20 +43,23 @@ class Config(ObjectOptions, BatchOptions):
             rich_help_panel="Results",
         ),
     ] = None
+    save_images: SaveImages = None
 
 
 def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
     from cvjobs.prediction import run
 
-    if config.masks_dir is None:
+    if config.masks_dir is None and config.save_images is None:
         return run.run(config, SegmentJob(config))
-    from cvjobs.prediction.mask_folder import sync
+    from cvjobs.prediction.side_folder import beside
     from cvjobs.prediction.summary import Summary
 
-    masks = sync.check(config.masks_dir, config.source, config.out)
+    folders = beside.check(config.source, config.out, masks=config.masks_dir, images=config.save_images)
     done = run.run(config, SegmentJob(config))
-    return sync.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
+    if not isinstance(done, Summary):
+        return done
+    return beside.complete(done, folders, config.storage_option, config.max_pixels)
 
 
 class SegmentJob:

@@ -212,7 +212,7 @@ def test_wrong_use_is_one_sentence_and_2(command: Run, words: list[str], sentenc
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["toy", "a", "-o", "b", "c"], ["(c)", "see 'cvjobs toy --help'."]),
+        (["toy", "a", "-o", "b", "c"], ["toy takes SOURCE, so c is too many", "see 'cvjobs toy --help'."]),
         (["toy", "a", "-o", "b", "--workres", "2"], ["--workres", "--workers", "see 'cvjobs toy --help'."]),
         (["toy", "a", "-o", "b", "--precision", "fp23"], ["--precision", "'fp23'", "'auto', 'fp32'"]),
         (["--workers", "2"], ["--workers", "see 'cvjobs --help'."]),

@@ -33,7 +33,7 @@ from cvjobs.images.picture import Picture
 from cvjobs.images.transform import Transform
 from cvjobs.networks import weights
 from cvjobs.networks.segmentation.segmenter import Segmenter
-from cvjobs.prediction.mask_folder.sync import DEEPEST, instance_map
+from cvjobs.prediction.side_folder.mask_files import DEEPEST, instance_map
 from cvjobs.prediction.tasks.class_map_step import ClassMaps
 from cvjobs.prediction.tasks.classify import ClassifyStep
 from cvjobs.sources.rows import IMAGES, Listing
@@ -210,7 +210,7 @@ def test_classes_of_labels(tmp_path: Path) -> None:
     shown("Classes of labels", rows)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=3)
 def test_objects_of_instance_maps() -> None:
     """A pixel an object, from 1; what 16 bits cannot number is left out, the last and so the worst."""
     rows = []

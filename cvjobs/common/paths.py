@@ -68,6 +68,18 @@ def _is_too_long(path: Path) -> bool:
     return len(os.fsencode(path)) >= whole or any(len(name) > longest for name in names)
 
 
+def plain(name: str) -> str:
+    """Return a name without ``//``, ``.`` and ``x/..``, where it means the same place; a URL as it is."""
+    if "://" in name or not name:
+        return name
+    short = re.sub("^/+", "/", os.path.normpath(name))
+    if ".." in name.split("/") and os.path.realpath(short) != os.path.realpath(name):  # a link to a folder elsewhere
+        return name
+    if name.startswith("./") and short.startswith(("~", "-")):
+        short = f"./{short}"
+    return f"{short}/" if name.endswith("/") and short != "/" else short
+
+
 def path_text(raw: bytes) -> str:
     r"""Return a path as text: UTF-8, an invalid byte as ``\xNN``, a backslash as ``\x5c``; reversible."""
     if b"\\" in raw:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from typer.models import ArgumentInfo, ParameterInfo
 
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.common.paths import flaw
+from cvjobs.common.paths import flaw, plain
 
 Config = TypeVar("Config")
 
@@ -30,6 +30,7 @@ REQUIRED, GENERAL = "Required", "General"  # groups of options: those without a 
 PLACES = frozenset({"FILE", "DIR", "FOLDER"})  # what an option's metavar is where its value is a path
 SOURCES = frozenset({"source", "data"})  # what images are named by, which may be a glob
 HOMED = frozenset({"model"})  # what may be a path besides other things
+SYNONYMS = {"imgsz": "img_size", "img_size": "imgsz"}  # names of one thing: a command has one, and takes both
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _MOST = {int: 2**63 - 1, float: 10**9}  # of a number whose option names no bound: what numpy, torch and files can hold
@@ -62,6 +63,11 @@ class Field:
     def group(self) -> str:
         """The heading in ``--help`` that the option stands below."""
         return REQUIRED if self.required else self.info.rich_help_panel or GENERAL
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that the value may be; empty where it may be any."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
     def positional(self) -> bool:
@@ -98,8 +104,8 @@ class Field:
 
     def wanted(self, value: object = None) -> str:
         """Return what one value must be, in words; a bound that no option names is told of where a value is beyond."""
-        if get_origin(self.kind) is Literal:
-            return f"one of {', '.join(get_args(self.kind))}"
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
         low, high = self.info.min, self.info.max
         if self.kind in _MOST and isinstance(value, (int, float)) and not isinstance(value, bool):
             least, most = self.range
@@ -152,6 +158,7 @@ def command_signature(config: type) -> inspect.Signature:
 def _parameter(field: Field) -> inspect.Parameter:
     info = copy(field.info)
     kind, default = field.kind, field.default
+    info.case_sensitive = False  # of choices
     if kind in (int, float):
         # As text to ``from_text``: a wrong number then gets the same sentence here as in cvjobs.yaml.
         info.metavar = info.metavar or f"<{kind.__name__}>"
@@ -212,8 +219,9 @@ def _one(field: Field, value: Any, place: str) -> Any:
     kind = field.kind
     if field.worded and isinstance(value, str) and "\0" not in value:
         return value
-    if get_origin(kind) is Literal:
-        good = value in get_args(kind)
+    if field.choices:
+        value = _choice(field.choices, value)
+        good = value in field.choices
     elif kind in (bool, str) or isinstance(value, bool):  # True is a number to Python, not to a user
         good = type(value) is kind
     else:
@@ -223,13 +231,27 @@ def _one(field: Field, value: Any, place: str) -> Any:
             good = low <= value <= high
             value = kind(value) if good else value
     if not good:
-        hint = nearest(value, get_args(kind), 1) if isinstance(value, str) and get_origin(kind) is Literal else ""
+        hint = nearest(value, field.choices, 1) if isinstance(value, str) and field.choices else ""
         raise WrongUse(f"{place} must be {field.wanted(value)}, not {shown_value(value)}{hint}.")
     if isinstance(value, str) and value[:1] == "~" and (field.place or field.name in HOMED):
         value = _from_home(value)
     if isinstance(value, str) and (why := flaw(value, field.name in SOURCES) if field.place else _nul(value)):
         raise WrongUse(f"{place} {why}.")
-    return value
+    return _plain(field, value) if isinstance(value, str) and field.place else value
+
+
+def _plain(field: Field, name: str) -> str:
+    """Return a name for sentences to show; a source is known by what it was called, and ./random is no word."""
+    if field.name in SOURCES:
+        return name
+    word = "|" in (field.info.metavar or "") and name.startswith("./")
+    return f"./{plain(name).removeprefix('./')}" if word else plain(name)
+
+
+def _choice(choices: tuple[str, ...], value: Any) -> Any:
+    """Return the choice that a value is but for upper case, or the value as it is."""
+    lower = value.lower() if isinstance(value, str) else value
+    return value if value in choices else next((choice for choice in choices if choice.lower() == lower), value)
 
 
 def _no_list(field: Field, value: object) -> str:
@@ -261,8 +283,10 @@ def shown_value(value: object) -> str:
 
 
 def named(known: Mapping[str, Field], name: str, place: str) -> Field:
-    """Return the field of that name, or raise ``WrongUse`` with the nearest one."""
+    """Return the field of that name or of its synonym, or raise ``WrongUse`` with the nearest one."""
     if name not in known:
+        if SYNONYMS.get(name) in known:
+            return known[SYNONYMS[name]]
         raise WrongUse(f"There is no option '{name}'{place}{nearest(name, known)}.")
     return known[name]
 
@@ -278,11 +302,15 @@ def build(config: type[Config], *arguments: Any, **options: Any) -> Config:
     if len(arguments) > len(order):
         raise WrongUse(f"Too many positional values ({len(arguments)}): give at most {' and '.join(order) or 'none'}.")
     placed = dict(zip(order, arguments, strict=False))
-    for name in options:
-        named(known, name, "")
+    by_name: dict[str, Any] = {}
+    for typed, value in options.items():
+        name = named(known, typed, "").name
         if name in placed:
             raise WrongUse(f"{name} is given twice: by position and by name.")
-    return complete(config, placed | options, lambda field: f"{field.name} is missing: pass {field.name}=...")
+        if name in by_name:
+            raise WrongUse(f"{name} is given twice, as {SYNONYMS[name]}, too: remove one.")
+        by_name[name] = value
+    return complete(config, placed | by_name, lambda field: f"{field.name} is missing: pass {field.name}=...")
 
 
 def python_order(known: Mapping[str, Field]) -> list[str]:

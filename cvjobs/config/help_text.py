@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from cvjobs.config.fields import GENERAL, REQUIRED
+from cvjobs.config.fields import GENERAL, REQUIRED, SYNONYMS
 
 # The groups in their order. An option's own field names its group (``rich_help_panel``).
 GROUPS = (
@@ -50,7 +50,8 @@ class Command(TyperCommand):
         if set(before) & set(ctx.help_option_names):
             print(self.get_help(ctx))
             raise typer.Exit
-        return super().parse_args(ctx, args)
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        return super().parse_args(ctx, [*(_synonym(word, own) for word in before), *args[len(before) :]])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the groups in the order of ``GROUPS``, all with the same first column."""
@@ -66,3 +67,10 @@ class Command(TyperCommand):
             if found:
                 with formatter.section(group):
                     formatter.write_dl([(option.ljust(width), sentence) for option, sentence in found], WIDEST)
+
+
+def _synonym(word: str, own: set[str]) -> str:
+    """Return a word of a command line, under the name that the command has where it is an option's other name."""
+    typed, equals, value = word.partition("=")
+    meant = f"--{SYNONYMS.get(typed.removeprefix('--').replace('-', '_'), '').replace('_', '-')}"
+    return f"{meant}{equals}{value}" if typed.startswith("--") and typed not in own and meant in own else word

@@ -92,6 +92,15 @@ Bits = Annotated[
     ),
 ]
 
+SaveImages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder for a JPEG of each image with what was found drawn over it, kept like the results.  "
+        "[default: none]",
+        rich_help_panel="Results",
+    ),
+]
 MaxPixels = Annotated[
     int,
     typer.Option(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.paths import plain
 from cvjobs.config.fields import NOTHING, fields, from_text, named
 
 NAME = "cvjobs.yaml"
@@ -28,7 +29,7 @@ def section(config: type, command: str, commands: Collection[str], file: str | N
         return {}
     if file is None and Path(NAME).is_fifo():  # with --config one may be meant, as a shell's <(...)
         raise WrongUse(f"{NAME} is no file: move it away.")
-    file = file or NAME
+    file = plain(file or NAME)
     document = load(file, "give --config a YAML file of commands and their options")
     if not isinstance(document, dict):
         raise WrongUse(f"{file} must map commands to their options, as in 'embed: {{workers: 2}}'.")

@@ -116,6 +116,11 @@ def formats() -> list[str]:
     return plugins.names("cvjobs.dataset.exports")
 
 
+def settled(name: str) -> str:
+    """Return the name of a format that a user gave, who may write ``COCO``."""
+    return name if name in formats() else name.lower()
+
+
 def find(name: str) -> ExportFormat:
     """Return the module of a format; raises WrongUse with the nearest name where there is none, or BrokenPlugin."""
     found = plugins.load("cvjobs.dataset.exports", "format", name, needs=("TASKS", "UNIT", "write"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,8 @@ class Show:
     sheets: Sequence[EvalSheet] = ()
 
 
-def page(found: Evaluation, show: Show) -> str:
-    """Return the page as HTML."""
+def page(found: Evaluation, show: Show, original: Callable[[str], str] | None = None) -> str:
+    """Return the page as HTML; ``original`` makes an image's path the address of the image itself."""
     classes = sorted(found.classes, key=lambda c: (c[show.primary] in (None, -1), c[show.primary] or 0))
     return render.render(
         "eval.html",
@@ -59,6 +59,7 @@ def page(found: Evaluation, show: Show) -> str:
         curves=charts.square(show.curves, COLOURS),
         chart=charts,
         made=time.time(),
+        **({"original": original} if original else {}),
     )
 
 

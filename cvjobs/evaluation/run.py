@@ -23,6 +23,7 @@ from cvjobs.evaluation.predicted_masks import MaskFolder
 from cvjobs.evaluation.predictions import EvaluatedOutput, LabelFile, ResultsFile
 from cvjobs.evaluation.result import Evaluation, Sides
 from cvjobs.evaluation.void import Void
+from cvjobs.html.original_links import links
 from cvjobs.sources import reasons
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, open_store
@@ -69,7 +70,10 @@ def evaluate(
     say("writing")
     _write_confusion(store, found)
     _write(store, NUMBERS, json.dumps(json_values.finite(found.as_dict()), indent=1) + "\n")
-    _write(store, PAGE, page(found, show))
+    original = None
+    if isinstance(given, EvaluatedOutput):
+        original = links(f"{store.place}/{PAGE}", given.reader.snapshot.root, given.reader.base)
+    _write(store, PAGE, page(found, show, original))
     return found
 
 

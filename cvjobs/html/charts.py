@@ -45,6 +45,22 @@ class Line:
     bottom: int = HEIGHT - BOTTOM
 
 
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One of several lines of a chart: its name, its path and where it ends, in SVG units."""
+
+    name: str
+    path: str
+    last: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Line):
+    """A chart of several lines on the same axes; as a ``Line`` it is the first of them."""
+
+    series: list[Series]
+
+
 def line(
     points: Sequence[tuple[float, float]], title: str, x_title: str, y_title: str, clock: bool = False
 ) -> Line | None:
@@ -52,11 +68,20 @@ def line(
 
     ``clock``: x is seconds, and its ticks are whole seconds, minutes or hours.
     """
-    points = [(_rounded(x), _rounded(y)) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
-    if len(points) < 2 or points[-1][0] <= points[0][0]:
+    return lines({title: points}, title, x_title, y_title, clock)
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_title: str, y_title: str, clock: bool = False
+) -> Lines | None:
+    """Return the chart of several series by name, each as for ``line``; those that cannot be drawn are left out."""
+    drawn = {name: _drawable(points) for name, points in series.items()}
+    drawn = {name: points for name, points in drawn.items() if len(points) > 1 and points[-1][0] > points[0][0]}
+    if not drawn:
         return None
-    first, final = points[0][0], points[-1][0]
-    highest = max(0.0, *(y for _, y in points)) or 1.0
+    every = [point for points in drawn.values() for point in points]
+    first, final = min(x for x, _ in every), max(x for x, _ in every)
+    highest = max(0.0, *(y for _, y in every)) or 1.0
     y_step = _step(highest / 4)
     top = math.ceil(highest / y_step - 1e-9) * y_step
 
@@ -67,13 +92,16 @@ def line(
             round(HEIGHT - BOTTOM - max(y, 0.0) / top * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    placed = [place(x, y) for x, y in points]
-    path = "M" + " L".join(f"{x:g} {y:g}" for x, y in placed)
-    floor = HEIGHT - BOTTOM
+    placed = {name: [place(x, y) for x, y in points] for name, points in drawn.items()}
+    paths = [
+        Series(name=name, path="M" + " L".join(f"{x:g} {y:g}" for x, y in points), last=points[-1])
+        for name, points in placed.items()
+    ]
+    floor, (left, _), (right, _) = HEIGHT - BOTTOM, *(next(iter(placed.values()))[end] for end in (0, -1))
     x_step = _clock(final - first) if clock else _step((final - first) / 6)
-    if all(x == int(x) for x, _ in points):
+    if all(x == int(x) for x, _ in every):
         x_step = math.ceil(x_step)
-    return Line(
+    return Lines(
         title=title,
         x_title=x_title,
         y_title=y_title,
@@ -81,10 +109,15 @@ def line(
             Tick(place(x, 0)[0], _time(x) if clock else formatting.count(x)) for x in _multiples(first, final, x_step)
         ],
         y_ticks=[Tick(place(first, y)[1], formatting.count(y)) for y in _multiples(0, top, y_step)],
-        path=path,
-        area=f"{path} L{placed[-1][0]:g} {floor} L{placed[0][0]:g} {floor} Z",
-        last=placed[-1],
+        path=paths[0].path,
+        area=f"{paths[0].path} L{right:g} {floor} L{left:g} {floor} Z",
+        last=paths[0].last,
+        series=paths,
     )
+
+
+def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(_rounded(x), _rounded(y)) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,14 +100,14 @@ class Overlay:
         return cls(**{**record, "boxes": boxes, "tags": tuple(Tag(**tag) for tag in record["tags"])})
 
 
-def draw(shapes: Sequence[Shape], image: tuple[int, int], picture: tuple[int, int]) -> Overlay:
+def draw(shapes: Sequence[Shape], image: tuple[int, int], picture: tuple[int, int], most: int = MOST) -> Overlay:
     """Return the overlay of shapes, the most important first, for a picture of an image; sizes are (height, width).
 
-    The first ``MOST`` are drawn; tags that would cover one another are left out, and show as the box is pointed at.
+    The first ``most`` are drawn; tags that would cover one another are left out, and show as the box is pointed at.
     """
     height, width = picture
     scale_y, scale_x = height / image[0], width / image[1]
-    shown = [shape for shape in shapes if np.isfinite(shape.box).all()][:MOST]
+    shown = [shape for shape in shapes if np.isfinite(shape.box).all()][:most]
     boxes = []
     for shape in shown:
         x0, x1 = sorted(min(max(x * scale_x, 0.0), width) for x in shape.box[::2])

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from cvjobs.common import formatting
-from cvjobs.html import charts, palette
+from cvjobs.html import charts, original_links, palette
 
 LONGEST = 10_000  # characters of a name or a sentence: no file has a longer name, and a list may hold any
 
@@ -35,7 +35,8 @@ def _templates() -> jinja2.Environment:
         "visible": partial(formatting.shortened, longest=LONGEST),
         "shortened": formatting.shortened,
     }
-    environment.globals |= {"line_chart": charts.line, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
+    environment.globals |= {"line_chart": charts.lines, "palette": palette.COLOURS, "heat_colours": palette.HEAT}
+    environment.globals["original"] = original_links.nowhere
     return environment
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cvjobs.common.progress import tell
 from cvjobs.dataset import schema
 from cvjobs.html import render
+from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import thumbnails
 from cvjobs.indexing import generation
 from cvjobs.indexing.generation import Generation
@@ -36,6 +37,7 @@ def leave(
     """
     try:
         values = {"report": report, "generation": newest, "kept": generation.kept(store)}
+        values["original"] = links(f"{store.place}/{schema.REPORT}", newest.root, newest.listed_in)
         page = render.render("index.html", **values, examples=_examples(store, newest, storage, ours))
         store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.common.fingerprint import libraries
+from cvjobs.common.paths import plain
 from cvjobs.dataset import contents, lock, schema, snapshot, versions
 from cvjobs.indexing import damage, delta, generation, index_files, index_page, kinds
 from cvjobs.indexing.builder import build
@@ -144,7 +145,7 @@ def _check_place(store: Store, embeddings: Embeddings) -> None:
     """Raise WrongUse for an output that holds something else than an index of these embeddings."""
     contents.check(store, contents.INDEX)
     source = contents.signature(store).get("source")
-    if source not in (None, embeddings.reader.store.place):
+    if source is not None and plain(source) != plain(embeddings.reader.store.place):
         raise WrongUse(f"{store.place} holds the index of {source}: choose another -o.")
 
 

@@ -224,6 +224,8 @@ def find(name: str, task: str) -> tuple[Family, str]:
         family, model = "training_run", name
     elif not slash:
         return _home(name, task), name
+    elif family not in families():
+        raise WrongUse(_no_model(name, task))
     found = _family(family)
     if not _offered(family, found, task):
         raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
@@ -279,5 +281,37 @@ def _home(model: str, task: str) -> Family:
         known.update(offered)
     without = f", and {', '.join(broken)} cannot be used" if broken else ""
     raise WrongUse(
-        f"There is no model {model!r}{nearest(model, known)}{without}: `cvjobs models --task {task}` lists them."
+        _taken_for_run(model)
+        or f"There is no model {model!r}{nearest(model, known)}{without}: `cvjobs models --task {task}` lists them, "
+        "and no folder of a training is called so."
     )
+
+
+def _no_model(name: str, task: str) -> str:
+    """Return what to do about a name with a / that is neither a family's nor a run's."""
+    if said := _taken_for_run(name):
+        return said
+    if name.startswith((".", "/", "~")):
+        place = os.path.abspath(os.path.expanduser(name))
+        return (
+            f"There is no run {place}: name the -o folder of `cvjobs train`, or a model, of which "
+            f"`cvjobs models --task {task}` lists those that there are."
+        )
+    family = name.partition("/")[0]
+    return (
+        f"There is no model family {family!r}{nearest(family, families())}, and no folder {os.path.normpath(name)} of "
+        f"a training: choose from {', '.join(families())}."
+    )
+
+
+def _taken_for_run(name: str) -> str:
+    """Return what to do about a file or folder that is named as a model and is no run; empty where there is none."""
+    if os.path.isdir(name):
+        folder = os.path.normpath(name)
+        return f"The folder {folder} holds no training run: name the -o folder of `cvjobs train`, or a model."
+    if os.path.isfile(name):
+        return (
+            f"{os.path.normpath(name)} is a file: name it with --weights, and with --model the model that it was saved "
+            "from."
+        )
+    return ""

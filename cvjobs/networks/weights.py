@@ -324,10 +324,33 @@ def fitted(
         faults = "; ".join(_shortened(line) for line in (lines[1:] or lines)[:3])
         if tensors and not any(name in faults for name in tensors):
             faults = f"it holds {checkpoint.listed(tensors)}; {faults}"
-        raise WrongUse(
-            f"The weights file {weights.file} does not fit {model} ({faults}): "
-            "choose the model that it was saved from, or another file."
-        ) from None
+        known = _described(weights, tensors, model)
+        said = f": {known}" if known else f" ({faults}): choose the model that it was saved from, or another file"
+        raise WrongUse(f"The weights file {weights.file} does not fit {model}{said}.") from None
+
+
+def _described(weights: Weights, tensors: Mapping[str, Any], model: str) -> str:
+    """Return what a file holds that was given with another model; empty where that is not known."""
+    from cvjobs.networks import lookalike  # builds models: only where there is something to say
+
+    assert weights.file is not None
+    if trained := _trained(weights.file):
+        return f"it is the model of a training ({trained}), so give its folder, --model {weights.file.parent}, alone"
+    names = list(head(weights).labels) or lookalike.class_names(state(weights))
+    return lookalike.described(tensors, names, model)
+
+
+def _trained(file: Path) -> str:
+    """Return the model of a `cvjobs train` run that a file is, and its classes; empty where it is none."""
+    if not _is_safetensors(file):
+        return ""
+    with safe_open(file, "pt") as opened:
+        metadata: dict[str, str] = opened.metadata() or {}
+    try:
+        known = json.loads(metadata["cvjobs"])
+        return f"{known['model']}, {counted(known['classes'], 'classes')}"
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _shortened(line: str, length: int = 160) -> str:

@@ -10,9 +10,9 @@ from cvjobs.common import rules as versions
 HIDDEN, SYSTEM, OURS = "hidden", "system", "output of cvjobs"  # reasons why something is skipped
 
 OWN = b"_cvjobs"  # in every output and index
-_MASKS = b".cvjobs-masks"  # in a folder of masks
+_BESIDE = frozenset({b".cvjobs-masks", b".cvjobs-pictures"})  # in a folder of masks, in one of annotated pictures
 _RUN = frozenset({b"config.json", b"checkpoints", b"history.parquet"})  # in the folder of a training
-MARKS = frozenset({OWN, _MASKS, *_RUN})
+MARKS = frozenset({OWN, *_BESIDE, *_RUN})
 
 # In lower case: what Windows, macOS, Linux, NAS boxes and photo managers write beside the images of people.
 _SYSTEM = frozenset(
@@ -55,4 +55,4 @@ class Hiding:
         """Whether a folder with these names in it is an output, an index or a training run; those of ``MARKS`` do."""
         if self.rules <= versions.FIRST:
             return False
-        return OWN in names or _MASKS in names or names >= _RUN
+        return OWN in names or bool(_BESIDE & names) or names >= _RUN

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, limit, storage_failure
+from cvjobs.common.progress import tell
 from cvjobs.storage.hashing import HashingFile, Written
 
 TEMPORARY = ".tmp-"
@@ -41,13 +42,22 @@ class LocalStore:
         self.writer = writer
         self._option, self._guard = option, guard
         self._begun = writer != "reader" if begun is None else begun
+        self.own = True  # whether the folder itself is the output, and not one for a file among others
 
     def _failure(self, error: OSError) -> CvjobsError:
         return storage_failure(error, self.place, self._option, begun=self._begun)
 
     def _temporary(self, final: Path) -> Path:
+        if not self._begun:
+            self._say_made(self.root.parent if self.own else self.root)
         final.parent.mkdir(parents=True, exist_ok=True)
         return final.parent / f"{TEMPORARY}{self.writer}-{secrets.token_hex(6)}"
+
+    def _say_made(self, above: Path) -> None:
+        """Say that folders above an output are made, which may be a slip of the finger."""
+        gone = [folder for folder in (above, *above.parents) if not os.path.lexists(folder)]
+        if gone:
+            tell(f"{gone[-1]} was not there and is made, for {self._option} {self.place}.")
 
     def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -15,6 +15,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.common.paths import flaw
+from cvjobs.storage import mount_points
 from cvjobs.storage.bucket_store import BucketStore
 from cvjobs.storage.hashing import Written
 from cvjobs.storage.local_store import TEMPORARY, LocalStore
@@ -26,7 +27,7 @@ __all__ = [
     "Store",
     "Written",
     "above",
-    "check_links",
+    "check_place",
     "file_at",
     "in_flight",
     "named",
@@ -89,7 +90,7 @@ def open_store(
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
-    check_links(root, option)
+    check_place(root, option)
     if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
         raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
     return LocalStore(root, writer, option)
@@ -108,8 +109,11 @@ def file_at(place: str, options: Mapping[str, str] | None = None, option: str = 
     if not name or (not bucket.key if bucket else os.path.isdir(_path(place))):
         raise WrongUse(f"{place or 'The empty name'} is a folder: name a file with {option}.")
     if not bucket:
-        check_links(_path(place).absolute(), option)
-    return open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option), name
+        check_place(_path(place).absolute(), option)
+    store = open_store(folder or ("/" if place.startswith("/") else "."), options=options, option=option)
+    if isinstance(store, LocalStore):
+        store.own = False
+    return store, name
 
 
 def named(place: str, options: Mapping[str, str] | None = None) -> Store:
@@ -133,8 +137,16 @@ def above(store: Store) -> Iterator[tuple[str, Store]]:
             yield name, store
 
 
-def check_links(place: Path, option: str) -> None:
-    """Raise WrongUse where a place, or else the nearest above it that is there, is a link that leads nowhere."""
+def check_place(place: Path, option: str) -> None:
+    """Raise WrongUse where a place, or else the nearest above it that is there, is a link that leads nowhere.
+
+    And where nothing is there, for it is on a disk that is not mounted.
+    """
+    if disk := mount_points.missing(place):
+        raise WrongUse(
+            f"{place} is on {disk}, which {mount_points.LISTED} lists and which is not mounted: mount it, or choose "
+            f"another {option}."
+        )
     there = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
     try:
         os.stat(there)

@@ -47,7 +47,7 @@ def test_which_options_name_a_place() -> None:
         found.setdefault(command, set()).add(field.name)
     assert found == {
         "classify": {"source", "out", "weights", "labels"},
-        "detect": {"source", "out", "weights", "labels"},
+        "detect": {"source", "out", "weights", "labels", "save_images"},
         "embed": {"source", "out", "weights"},
         "eval": {"predictions", "truth", "out", "labels"},
         "export": {"results", "out"},
@@ -55,7 +55,7 @@ def test_which_options_name_a_place() -> None:
         "query": {"index", "source", "out", "html", "weights"},
         "run": {"pipeline"},
         "schedule": {"pipeline", "out"},
-        "segment": {"source", "out", "weights", "labels", "masks_dir"},
+        "segment": {"source", "out", "weights", "labels", "masks_dir", "save_images"},
         "train": {"data", "out", "weights", "cache"},
         "unlock": {"out"},
         "verify": {"out", "source"},

@@ -23,7 +23,7 @@ from cvjobs.evaluation.ground_truth.types import PixelTruth
 from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.evaluation.void import Void
 from cvjobs.images.masks import png
-from cvjobs.prediction.mask_folder import sync
+from cvjobs.prediction.side_folder import beside
 from cvjobs.prediction.summary import Summary
 
 VOC = ["__background__", "aeroplane", "bicycle", "bird"]
@@ -113,7 +113,7 @@ def test_masks_that_segment_wrote_know_their_names(maps: Path) -> None:
     done = Summary(
         **none, listed=1, ok=1, computed=1, version=1, seconds=0.0, images_per_second=0.0, out=str(maps / "other")
     )
-    assert sync.complete(done, maps / "written", ()).masks == 1
+    assert beside.complete(done, (maps / "written", None), (), 80_000_000).masks == 1
     found = cvjobs.eval(str(maps / "maps"), str(maps / "written"), out=str(maps / "out"))
     assert found.metrics["pixel accuracy"] == 1.0
     assert "classes_fit" not in found.as_dict()

@@ -24,7 +24,7 @@ from cvjobs.evaluation.ground_truth import masks as ground_truth_masks
 from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.evaluation.void import Void
 from cvjobs.images.masks import png
-from cvjobs.prediction.mask_folder.naming import mask_file
+from cvjobs.prediction.side_folder.naming import mask_file
 
 Pixels = npt.NDArray[Any]
 CATEGORIES = [Category(0, "background"), Category(1, "person"), Category(2, "dog")]

@@ -29,8 +29,8 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 from cvjobs.dataset import snapshot
 from cvjobs.images.masks import png, rle
-from cvjobs.prediction.mask_folder import manifest, sync
-from cvjobs.prediction.mask_folder.naming import mask_file
+from cvjobs.prediction.side_folder import beside, manifest, mask_files, sync
+from cvjobs.prediction.side_folder.naming import mask_file
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.local_store import LocalStore
 
@@ -80,7 +80,7 @@ def complete(out: Path, place: Path) -> int:
         **counts, skipped=0, remaining=0, reused=0, computed=0, seconds=0, images_per_second=0, out=str(out),
         version=base.version, exit_code=0,
     )  # fmt: skip
-    return sync.complete(done, place, ()).masks
+    return beside.complete(done, (place, None), (), 80_000_000).masks or 0
 
 
 def files(place: Path) -> dict[str, tuple[int, int]]:
@@ -90,7 +90,7 @@ def files(place: Path) -> dict[str, tuple[int, int]]:
 
 
 def pngs(place: Path) -> set[str]:
-    return {name for name in files(place) if not name.startswith(manifest.OWN)}
+    return {name for name in files(place) if not name.startswith(manifest.MASKS.own)}
 
 
 def values(file: Path) -> NDArray[Any]:
@@ -103,8 +103,8 @@ def same(place: Path, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         assert (place / mask_file(row["path"])).read_bytes() == row["class_map"]
     assert pngs(place) == {mask_file(row["path"]) for row in rows}
-    assert set(files(place)) - pngs(place) == {f"{manifest.OWN}/{manifest.NAME}"}
-    table = pq.read_table(place / manifest.OWN / manifest.NAME)
+    assert set(files(place)) - pngs(place) == {f"{manifest.MASKS.own}/{manifest.NAME}"}
+    table = pq.read_table(place / manifest.MASKS.own / manifest.NAME)
     assert dict(zip(table["path"].to_pylist(), table["file"].to_pylist(), strict=True)) == {
         row["path"]: mask_file(row["path"]) for row in rows
     }
@@ -144,7 +144,7 @@ def test_objects_are_numbered_from_1_the_best_on_top(count: int) -> None:
     for mask in masks:
         (top, bottom), (left, right) = np.sort(random.integers(0, 30, 2)), np.sort(random.integers(0, 40, 2))
         mask[top : bottom + 1, left : right + 1] = random.random((bottom - top + 1, right - left + 1)) > 0.5
-    found = sync.instance_map([rle.encode(mask, (0, 0), (30, 40)) for mask in masks], 30, 40)
+    found = mask_files.instance_map([rle.encode(mask, (0, 0), (30, 40)) for mask in masks], 30, 40)
     assert found.dtype == (np.uint8 if count <= 255 else np.uint16)
     expected = np.where(masks.any(0), masks.argmax(0) + 1, 0) if count else np.zeros((30, 40))
     assert np.array_equal(found, expected)
@@ -191,7 +191,7 @@ def test_only_what_is_new_or_changed_is_written(tmp_path: Path) -> None:
     assert before.keys() - after.keys() == {"alone/x.jpg.png", "fails.jpg.png"}
     assert not (place / "alone").exists()
     written = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    assert written == {mask_file(changed[0]["path"]), f"{manifest.OWN}/{manifest.NAME}"}
+    assert written == {mask_file(changed[0]["path"]), f"{manifest.MASKS.own}/{manifest.NAME}"}
     assert mine < after.keys()
     (place / "0" / "notes.png").unlink()
     same(place, rows)
@@ -212,7 +212,7 @@ def test_no_images_are_no_masks(tmp_path: Path) -> None:
     maps(tmp_path / "out", [{"path": "b.jpg", "error": "corrupt"}])
     assert complete(tmp_path / "out", tmp_path / "masks") == 0
     same(tmp_path / "masks", [])
-    assert os.listdir(tmp_path / "masks") == [manifest.OWN]
+    assert os.listdir(tmp_path / "masks") == [manifest.MASKS.own]
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_a_kill_is_repaired_and_forgets_no_file(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL
     left = pngs(place)
     assert 200 < len(left) < 4000
-    (place / manifest.OWN / "0123.tmp").touch()
+    (place / manifest.MASKS.own / "0123.tmp").touch()
     # The images of some files that the killed run wrote are gone by now.
     rows = [row for row in rows if row["path"].startswith(("0/1", "1/", "39/"))]
     assert complete(maps(out, rows), place) == len(rows)
@@ -279,7 +279,7 @@ def test_one_folder_is_of_one_output_and_one_run(out: Path, tmp_path: Path) -> N
     other = maps(tmp_path / "other", semantic(["d.jpg"]))
     with pytest.raises(WrongUse, match=f"holds the masks of {out}: choose another --masks-dir, or delete its"):
         complete(other, tmp_path / "masks")
-    descriptor = os.open(tmp_path / "masks" / manifest.OWN, os.O_RDONLY)
+    descriptor = os.open(tmp_path / "masks" / manifest.MASKS.own, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(OutputHeld, match="Another run writes masks to "):
         complete(out, tmp_path / "masks")
@@ -291,7 +291,7 @@ def test_one_folder_is_of_one_output_and_one_run(out: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("content", [b"", b"PAR1 is nothing", "cut", "other"])
 def test_a_damaged_manifest_says_so(content: Any, out: Path, tmp_path: Path) -> None:
     complete(out, tmp_path)
-    file = tmp_path / manifest.OWN / manifest.NAME
+    file = tmp_path / manifest.MASKS.own / manifest.NAME
     if content == "other":
         pq.write_table(pq.read_table(file).select(["path"]).replace_schema_metadata(), file)
     else:
@@ -307,7 +307,7 @@ def test_a_manifest_that_names_a_file_outside_deletes_nothing(name: str, out: Pa
     masks, victim = tmp_path / "masks", tmp_path / "victim.png"
     complete(out, masks)
     victim.write_text("mine")
-    file = masks / manifest.OWN / manifest.NAME
+    file = masks / manifest.MASKS.own / manifest.NAME
     table = pq.read_table(file)
     row = {"path": "x.jpg", "file": name if name[0] != "/" else str(victim), "made_from": bytes(16), "bytes": 4}
     metadata = table.schema.metadata
@@ -333,10 +333,10 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
         (out / "data" / "masks", "is for the output's own files"),
     ):
         with pytest.raises(WrongUse, match=why) as caught:
-            sync.check(str(place), str(source), str(out))
+            sync.check(manifest.MASKS, str(place), str(source), str(out))
         assert caught.value.exit_code == 2
     for fine in (source / "_masks", source / ".masks" / "deep", out / "masks", tmp_path / "new" / "deep"):
-        assert sync.check(str(fine), str(source), str(out)) == fine
+        assert sync.check(manifest.MASKS, str(fine), str(source), str(out)) == fine
     assert {entry.name for entry in tmp_path.iterdir()} == {"photos", "file"}
 
 
@@ -346,7 +346,7 @@ def test_a_link_that_leads_nowhere_is_no_folder_of_masks(tmp_path: Path, aim: st
     (tmp_path / "link").symlink_to(aim)
     for place in (f"{tmp_path}/link", f"{tmp_path}/link/below"):
         with pytest.raises(WrongUse, match=r"leads nowhere: make what it leads to, or choose another --masks-dir\.$"):
-            sync.check(place, str(tmp_path / "source"), str(tmp_path / "out"))
+            sync.check(manifest.MASKS, place, str(tmp_path / "source"), str(tmp_path / "out"))
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.dataset.export import ExportedOutput
 from cvjobs.dataset.schema import DETECTIONS
 from cvjobs.storage.object_store import address
-from cvjobs.storage.store import check_links
+from cvjobs.storage.store import check_place
 
 TASKS = ("detect", "instance")
 UNIT = "boxes"
@@ -36,7 +36,7 @@ def write(output: ExportedOutput, to: str) -> int:
     """
     if address(to):
         raise WrongUse(f"{to} is no folder of this machine, and yolo's format is one: choose another -o.")
-    check_links(Path(os.path.expanduser(to)).absolute(), "-o")
+    check_place(Path(os.path.expanduser(to)).absolute(), "-o")
     folder = Path(os.path.expanduser(to)).resolve()
     aside = folder / f"{ASIDE}{secrets.token_hex(6)}"
     begun = False

@@ -11,6 +11,7 @@ from typing import Any
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.failures import CODES
 from cvjobs.common.fingerprint import digest
+from cvjobs.common.formatting import shortened
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset import snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
@@ -61,6 +62,11 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
     ``options`` are of ``BatchOptions``. Raises WrongUse where the vectors are not of the index's model, or cannot be
     made; JobFailed where the only image is bad.
     """
+    if is_words(source):
+        raise WrongUse(
+            f"There is no file or folder {shortened(source)!r}, and words are not searched: name an image, a folder, a "
+            "list or an output of `cvjobs embed`."
+        )
     given = _embeddings(source, out.options)
     if given is not None:
         _check(given, model)
@@ -77,6 +83,11 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
         if f"{EMBEDDED}/{other}" != folder:
             out.store.delete(f"{EMBEDDED}/{other}")
     return _asked(source, open_store(asked.out, options=out.options), summary)
+
+
+def is_words(source: str) -> bool:
+    """Return whether a source that is not there has nothing of a file's name: no folder, no ending, no pattern."""
+    return not os.path.lexists(source) and not any(mark in source for mark in "/.*?[")
 
 
 def _embeddings(source: str, options: Options) -> Queries | None:

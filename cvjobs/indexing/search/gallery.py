@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs.html import render
+from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.indexing.search.answers import Duplicates, Neighbours
@@ -56,7 +57,15 @@ def of_neighbours(answer: Neighbours, index: Index, origin: Origin, options: Opt
         for path, image, (rows, found) in zip(keys["path"].to_pylist(), asked, shown, strict=True)
     ]
     skipped = left_out_rows(answer.left_out)
-    return render.render("query.html", answer=answer, queries=queries, across=across, skipped=skipped)
+    return render.render(
+        "query.html",
+        answer=answer,
+        queries=queries,
+        across=across,
+        skipped=skipped,
+        asked=links(answer.html, origin.root, origin.base),
+        original=links(answer.html, index.generation.root, index.generation.listed_in),
+    )
 
 
 def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
@@ -78,7 +87,8 @@ def of_duplicates(answer: Duplicates, index: Index, options: Options) -> str:
     images = dict(zip(wanted, found, strict=True))
     for group in groups:
         group["images"] = [images[i] for i in group["at"]]
-    return render.render("duplicates.html", answer=answer, groups=groups)
+    original = links(answer.html, index.generation.root, index.generation.listed_in)
+    return render.render("duplicates.html", answer=answer, groups=groups, original=original)
 
 
 def write(file: str, page: str, options: Options) -> None:

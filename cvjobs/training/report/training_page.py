@@ -17,6 +17,7 @@ from cvjobs.common.progress import tell
 from cvjobs.dataset import schema, sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.html import render
+from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.networks.trainable import Trainable
@@ -113,6 +114,9 @@ def shown(begun: BegunRun) -> dict[str, Any]:
     history = begun.history
     return {
         "data": begun.labelled.listing.source,
+        "original": links(
+            f"{begun.store.place}/{schema.REPORT}", begun.labelled.listing.root, begun.labelled.listing.base
+        ),
         "curves": {
             name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
         },

@@ -1,4 +1,4 @@
-"""Which files of a folder of masks are ours, and what they were made from; one at a time may change them."""
+"""Which files of a folder are ours, and what they were made from; one run at a time may change them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,11 +18,27 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 from cvjobs.dataset import typed
 
-OWN = ".cvjobs-masks"  # our folder in the folder of masks
 NAME = "manifest.parquet"
 
-# ``file`` is the mask of ``path``, ``bytes`` its size, null until it is written. ``made_from`` digests the image's
-# content and what made the mask of it.
+
+@dataclass(frozen=True, kw_only=True)
+class FolderKind:
+    """What is in a folder: ``things``, in files that end in ``suffix``.
+
+    ``option`` is how a user names the folder, ``own`` is our folder in it.
+    """
+
+    things: str
+    option: str
+    own: str
+    suffix: str
+
+
+MASKS = FolderKind(things="masks", option="--masks-dir", own=".cvjobs-masks", suffix=".png")
+PICTURES = FolderKind(things="pictures", option="--save-images", own=".cvjobs-pictures", suffix=".jpg")
+
+# ``file`` is what was made of ``path``, ``bytes`` its size, null until it is written. ``made_from`` digests the
+# image's content and what made the file of it.
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -33,12 +50,12 @@ SCHEMA = pa.schema(
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(kind: FolderKind, folder: Path) -> Iterator[None]:
     """Make the folder and keep other runs from writing to it; raises OutputHeld where one does.
 
     What a killed run was just writing is removed.
     """
-    own = folder / OWN
+    own = folder / kind.own
     own.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -46,7 +63,7 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputHeld(
-                f"Another run writes masks to {folder}: wait for its end, or choose another --masks-dir."
+                f"Another run writes {kind.things} to {folder}: wait for its end, or choose another {kind.option}."
             ) from None
         except OSError:  # a file system without locks
             pass
@@ -57,14 +74,14 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(folder: Path, output: str) -> pa.Table:
+def read(kind: FolderKind, folder: Path, output: str) -> pa.Table:
     """Return the manifest of a folder, empty where there is none.
 
     Raises:
-        WrongUse: the masks are another output's.
+        WrongUse: the files are another output's.
         JobFailed: the manifest is damaged.
     """
-    file = folder / OWN / NAME
+    file = folder / kind.own / NAME
     try:
         with file.open("rb") as content:
             found = pq.ParquetFile(content, page_checksum_verification=True).read(use_threads=False)
@@ -77,36 +94,39 @@ def read(folder: Path, output: str) -> pa.Table:
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise JobFailed(f"{file} is damaged: delete it, and the same command writes all masks again.") from error
+        raise JobFailed(
+            f"{file} is damaged: delete it, and the same command writes all {kind.things} again."
+        ) from error
     if owner != output:
         raise WrongUse(
-            f"{folder} holds the masks of {owner}: choose another --masks-dir, or delete its {OWN} to replace them."
+            f"{folder} holds the {kind.things} of {owner}: choose another {kind.option}, or delete its {kind.own} to "
+            "replace them."
         )
     return found
 
 
-def write(folder: Path, output: str, table: pa.Table, categories: Sequence[Category] = ()) -> None:
-    """Replace the manifest, which names the classes of class maps; when this returns, it and all masks are on disk."""
+def write(kind: FolderKind, folder: Path, output: str, table: pa.Table, categories: Sequence[Category] = ()) -> None:
+    """Replace the manifest, which names the classes of class maps; when this returns, it and all files are on disk."""
     os.sync()  # one for all of the many small files
     names = json.dumps([[category.id, category.name] for category in categories])
     metadata = {"cvjobs.output": os.fsencode(output), "cvjobs.categories": names}
-    with _replacing(folder, folder / OWN / NAME) as temporary, temporary.open("wb") as file:
+    with _replacing(kind, folder, folder / kind.own / NAME) as temporary, temporary.open("wb") as file:
         pq.write_table(table.cast(SCHEMA.with_metadata(metadata)), file, compression="zstd", write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
 
 
-def put(folder: Path, name: str, content: bytes) -> None:
-    """Write one mask, whole or not at all; several threads call it at once."""
+def put(kind: FolderKind, folder: Path, name: str, content: bytes) -> None:
+    """Write one file, whole or not at all; several threads call it at once."""
     target = folder / name
-    with _replacing(folder, target) as temporary:
+    with _replacing(kind, folder, target) as temporary:
         temporary.write_bytes(content)
         if not target.parent.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def remove(folder: Path, name: str) -> None:
-    """Remove a mask that may be gone, and the folders that are empty then."""
+    """Remove a file that may be gone, and the folders that are empty then."""
     place = folder / name
     try:
         place.unlink()
@@ -120,8 +140,8 @@ def remove(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def _replacing(folder: Path, target: Path) -> Iterator[Path]:
-    temporary = folder / OWN / f"{threading.get_ident()}.tmp"
+def _replacing(kind: FolderKind, folder: Path, target: Path) -> Iterator[Path]:
+    temporary = folder / kind.own / f"{threading.get_ident()}.tmp"
     try:
         yield temporary
         os.replace(temporary, target)

@@ -1,1 +1,0 @@
-"""A folder of masks beside an output, a PNG an image."""
