@@ -151,7 +151,7 @@ def pnm(samples: Samples, most: int) -> bytes:
 
 
 def jpeg12(blocks: int = 4) -> bytes:
-    """Return a valid gray JPEG of 12 bits a sample: a row of even blocks of 8 x 8 pixels, each lighter than the last."""
+    """Return a valid gray JPEG of 12 bits a sample: a row of even blocks, each lighter than the last."""
     segments = (
         (0xDB, b"\0" + b"\1" * 64),
         (0xC1, struct.pack(">BHHB", 12, 8, 8 * blocks, 1) + b"\1\x11\0"),

@@ -21,32 +21,28 @@ _LINES = re.compile(rb"\xff\xdc\0\x04..\xff", re.DOTALL)
 def unread(content: bytes) -> tuple[str, str] | None:
     """Return the code and detail of a JPEG that is valid by its header and not read; None for all others."""
     found = _frame(content)
-    if found is None:
-        return None
-    marker, body = found
-    if marker == _LS:
+    if found is not None and found[0] == _LS:
         return "unsupported_format", "JPEG-LS images are not supported"
+    name = _name(*found, content) if found else None
+    return ("unsupported_mode", f"{name} is not supported") if name else None
+
+
+def _name(marker: int, body: bytes, content: bytes) -> str | None:
+    """Return what a JPEG with this header of a frame is; None where it is read, or no standard has it."""
     kind = "lossless JPEG" if marker in _LOSSLESS else "JPEG"
     if marker == _DEFINE_HIERARCHY or marker in _DIFFERENTIAL:
-        return _named(f"a hierarchical {kind} is")
+        return f"a hierarchical {kind}"
     bits, lines, _, components = struct.unpack_from(">BHHB", body)
-    if not components or len(body) < 6 + 3 * components:
+    known = bits in (range(2, 17) if marker in _LOSSLESS else (8, 12))
+    if not known or not components or len(body) < 6 + 3 * components:
         return None
-    if bits != 8 and bits in (range(2, 17) if marker in _LOSSLESS else (12,)):
-        return _named(f"a {kind} of {bits} bits a sample is")
-    if bits != 8:
-        return None
-    if marker in _LOSSLESS & _ARITHMETIC:
-        return _named("a lossless JPEG with arithmetic coding is")
-    if components not in _READ:
-        return _named(f"a {kind} of {components} components is")
-    if not lines and _LINES.search(content):
-        return _named("a JPEG that says its height behind its pixels (DNL) is")
-    return None
-
-
-def _named(subject: str) -> tuple[str, str]:
-    return "unsupported_mode", f"{subject} not supported"
+    names = {
+        f"a {kind} of {bits} bits a sample": bits != 8,
+        "a lossless JPEG with arithmetic coding": marker in _LOSSLESS & _ARITHMETIC,
+        f"a {kind} of {components} components": components not in _READ,
+        "a JPEG that says its height behind its pixels (DNL)": not lines and bool(_LINES.search(content)),
+    }
+    return next((name for name, said in names.items() if said), None)
 
 
 def _frame(content: bytes) -> tuple[int, bytes] | None:

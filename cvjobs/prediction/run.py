@@ -287,5 +287,6 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         first_failed=reasons.named(failed.counts, failed.names()),
         skipped_by=context.listing.skipped,
         left_out=reasons.skipped(context.listing),
+        blank=run.pace.blank.record(),
         report=f"{context.store.place}/{schema.REPORT}",
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.formatting import counted
-from cvjobs.sources.left_out import NamedCount, told, told_failed
+from cvjobs.images import blank_images
+from cvjobs.sources.left_out import NamedCount, first_names, told, told_failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,8 @@ class Summary:
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
     ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
-    ``left_out`` have the first names of each, too.
+    ``left_out`` have the first names of each, too. ``blank`` counts those that the run decoded
+    and that are black, white, of one colour or equal, as ``BlankImages.record`` has it.
     """
 
     listed: int
@@ -36,6 +38,7 @@ class Summary:
     first_failed: dict[str, NamedCount] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, NamedCount] = field(default_factory=dict)
+    blank: dict[str, Any] = field(default_factory=dict)
     report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,6 +54,7 @@ class Summary:
             + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]
+        lines += [f"  {said} ({first_names(count, first)})" for said, count, first in blank_images.many(self.blank)]
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )

@@ -39,25 +39,25 @@ def test_twelve_bits_are_said(end: int | None) -> None:
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (process(0xC2, bits=12), "a JPEG of 12 bits a sample is"),
-        (process(0xC3, bits=16), "a lossless JPEG of 16 bits a sample is"),
-        (process(0xC3, bits=2), "a lossless JPEG of 2 bits a sample is"),
-        (process(0xC9, bits=12), "a JPEG of 12 bits a sample is"),
-        (process(0xCB), "a lossless JPEG with arithmetic coding is"),
-        (process(0xC5), "a hierarchical JPEG is"),
-        (process(0xCE), "a hierarchical JPEG is"),
-        (process(0xDE), "a hierarchical JPEG is"),
-        (process(0xC7), "a hierarchical lossless JPEG is"),
-        (process(0xC0, components=2), "a JPEG of 2 components is"),
-        (process(0xC0, components=5), "a JPEG of 5 components is"),
+        (process(0xC2, bits=12), "a JPEG of 12 bits a sample"),
+        (process(0xC3, bits=16), "a lossless JPEG of 16 bits a sample"),
+        (process(0xC3, bits=2), "a lossless JPEG of 2 bits a sample"),
+        (process(0xC9, bits=12), "a JPEG of 12 bits a sample"),
+        (process(0xCB), "a lossless JPEG with arithmetic coding"),
+        (process(0xC5), "a hierarchical JPEG"),
+        (process(0xCE), "a hierarchical JPEG"),
+        (process(0xDE), "a hierarchical JPEG"),
+        (process(0xC7), "a hierarchical lossless JPEG"),
+        (process(0xC0, components=2), "a JPEG of 2 components"),
+        (process(0xC0, components=5), "a JPEG of 5 components"),
         (
             process(0xC0, lines=0)[:-2] + segment(0xDC, b"\0\x10") + b"\xff\xd9",
-            "a JPEG that says its height behind its pixels (DNL) is",
+            "a JPEG that says its height behind its pixels (DNL)",
         ),
     ],
 )
 def test_each_process_has_its_name(content: bytes, name: str) -> None:
-    assert said(content) == ("unsupported_mode", f"{name} not supported")
+    assert said(content) == ("unsupported_mode", f"{name} is not supported")
 
 
 def test_jpeg_ls_is_a_format_of_its_own() -> None:
