@@ -40,7 +40,8 @@ def look(pixels: Pixels) -> int:
         return 1
     if np.count_nonzero(some >= 255 - _NEARLY) >= least:
         return 2
-    return 3 if int(np.ptp(some, axis=0).max()) <= _NOISE else 0
+    even = all(int(some[:, at].max()) - int(some[:, at].min()) <= _NOISE for at in range(3))
+    return 3 if even else 0
 
 
 @dataclass
@@ -108,10 +109,9 @@ class ContentCounter:
 
 def many(record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[str]]]:
     """Yield of each kind that many images are of a sentence, the count and the first names; see ``record``."""
-    images = record.get("images", 0)
-    for kind, seen in record.get("kinds", {}).items():
-        count = seen["count"]
-        if kind in _WORDS and count >= max(MANY, SHARE * images):
+    images, kinds = record.get("images", 0), record.get("kinds", {})
+    for kind in (kind for kind in _WORDS if kind in kinds):
+        count, first = kinds[kind]["count"], list(kinds[kind]["first"])
+        if count >= max(MANY, SHARE * images):
             least = "at least " if kind == EQUAL and images > _REMEMBERED else ""
-            share = percent(count / images)
-            yield f"{least}{count:,} of {images:,} images ({share}) {_WORDS[kind]}", count, list(seen["first"])
+            yield f"{least}{count:,} of {images:,} images ({percent(count / images)}) {_WORDS[kind]}", count, first

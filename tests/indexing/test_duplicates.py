@@ -267,7 +267,7 @@ def test_the_measured_score_goes_with_the_collection(tmp_path: Path) -> None:
     for place, spread in (("wide", 1.0), ("narrow", 0.1)):
         vectors = photos_and_copies(300, 0, 0)
         vectors[:, 1:] *= spread
-        scores.append(answered(tmp_path / place, vectors).min_score)
+        scores.append(answered(tmp_path / place, vectors).min_score or 0)
     assert 1 - scores[0] > 20 * (1 - scores[1])
 
 
@@ -285,9 +285,9 @@ def test_of_equal_images_no_score_is_measured(tmp_path: Path) -> None:
 
 def test_equal_images_do_not_hide_how_far_others_are(tmp_path: Path) -> None:
     vectors = photos_and_copies(200, 0, 0)
-    alone = answered(tmp_path / "alone", vectors).min_score
+    alone = answered(tmp_path / "alone", vectors).min_score or 0
     many = np.concatenate([vectors, np.tile(vectors[:1], (40, 1))])
-    assert abs(answered(tmp_path / "many", many).min_score - alone) < 0.002
+    assert abs((answered(tmp_path / "many", many).min_score or 0) - alone) < 0.002
 
 
 def test_other_scores_are_counted_as_their_own_answers_do(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class DistinctImages:
         self.asked: Mask = self.directed & (self.equal.all() == np.arange(len(rows)))
 
     def __len__(self) -> int:
-        return self.ids.num_rows
+        return len(self.content)
 
 
 def _best_first(ids: pa.Table) -> pa.Table:
