@@ -340,8 +340,7 @@ class DecodeWorker(threading.Thread):
         memory = self._child.blocks[sent.block]
         for image, answer in zip(sent.chunk.images, answers, strict=True):
             if len(answer) == 2:
-                error, detail = answer
-                self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
+                self._outlet.failed(image.tag, Failure("decode", answer[0], answer[1], image.attempts + 1))
                 continue
             at, rows, columns, width, height, frames, truncated, unsaid, look, content_hash = answer
             size = 3 * rows * columns
