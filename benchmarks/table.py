@@ -19,7 +19,7 @@ class Row:
 
     what: str
     value: float
-    unit: Literal["×", "s", "MiB", "top-1"]
+    unit: Literal["×", "s", "MiB", "top-1", "of 1"]
     bound: Literal["≥", "≤"]
     target: float
     cpu: float | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cvjobs.indexing.search.opened_index import Index
     from cvjobs.indexing.search.output import AnswerFolder
 
-K, DUPLICATES = 10, 0.98
+K = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Config:
         typer.Option(
             min=-1,
             max=1,
-            help=f"The smallest cosine of a neighbour.  [default: none, {DUPLICATES} with --duplicates]",
+            help="The smallest cosine of a neighbour.  [default: none, measured with --duplicates]",
             rich_help_panel="Search",
         ),
     ] = None
@@ -214,13 +214,11 @@ def _duplicates(config: Config, index: Index, out: AnswerFolder) -> Duplicates:
     from cvjobs.indexing.search import duplicates as search_duplicates
 
     began = time.monotonic()
-    least = DUPLICATES if config.min_score is None else config.min_score
     with Progress("query") as progress:
         progress.say("comparing")
-        found = search_duplicates.search(index, least, out, progress.counting(len(index)))
+        found = search_duplicates.search(index, config.min_score, out, progress.counting(len(index)))
     answer = answers.Duplicates(
         **answers.about(index, out),
-        min_score=least,
         html=config.html or "",
         seconds=round(time.monotonic() - began, 2),
         **vars(found),

@@ -148,3 +148,23 @@ def pnm(samples: Samples, most: int) -> bytes:
     height, width, channels = samples.shape
     kind = "u1" if most < 256 else ">u2"
     return b"P%d\n%d %d\n%d\n" % (5 if channels == 1 else 6, width, height, most) + samples.astype(kind).tobytes()
+
+
+def jpeg12(blocks: int = 4) -> bytes:
+    """Return a valid gray JPEG of 12 bits a sample: a row of even blocks, each lighter than the last."""
+    segments = (
+        (0xDB, b"\0" + b"\1" * 64),
+        (0xC1, struct.pack(">BHHB", 12, 8, 8 * blocks, 1) + b"\1\x11\0"),
+        (0xC4, b"\x00" + bytes([0, 0, 0, 15, *[0] * 12]) + bytes(range(15))),  # each category in four bits
+        (0xC4, b"\x10" + bytes([1, *[0] * 15]) + b"\0"),  # the end of a block in one
+        (0xDA, b"\1\1\0\0\x3f\0"),
+    )
+    bits, step = "", 900  # of what is 8 times the sum: the first block is black
+    for difference in (-8 * 2047, *[step] * (blocks - 1)):
+        length = abs(difference).bit_length()
+        value = difference if difference > 0 else difference + 2**length - 1
+        bits += f"{length:04b}{value:0{length}b}0"
+    bits += "1" * (-len(bits) % 8)
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    head = b"".join(b"\xff" + struct.pack(">BH", marker, len(body) + 2) + body for marker, body in segments)
+    return b"\xff\xd8" + head + packed + b"\xff\xd9"

@@ -10,4 +10,5 @@ FIRST = 1
 LISTING = 2
 PIXELS = 2
 LABELS = 2
-SCORES = 2
+SCORES = 3
+MEASURED_SCORES = 3  # from which on a score that nobody gives is measured

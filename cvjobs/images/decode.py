@@ -34,10 +34,20 @@ from PIL import (  # the plugins register their formats when imported; only thes
 )
 
 from cvjobs.common import rules
-from cvjobs.images import colour_space, heif_items, image_samples, orientation, resizing, tiff, truncated_images
+from cvjobs.images import (
+    colour_space,
+    heif_items,
+    image_samples,
+    jpeg_processes,
+    orientation,
+    resizing,
+    tiff,
+    truncated_images,
+)
 from cvjobs.images.colour import eight_bits, of_cmyk, on_white, shown
 from cvjobs.images.first_frame.by_format import find, lighter
 from cvjobs.images.first_frame.layout import PROFILE, Layout
+from cvjobs.images.magic_bytes import sniff
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
@@ -60,34 +70,6 @@ FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first
 _NATIVE = {"JPEG": "decode_jpeg", "MPO": "decode_jpeg", "PNG": "decode_png", "WEBP": "decode_webp"}
 _ENDINGS = 3  # that a picture without its end is tried with
-_MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    **{f"P{n}".encode(): "PPM" for n in "123456fF"},
-}
-_OTHER = {
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xffO\xffQ": "JPEG 2000",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"8BPS": "Photoshop",
-    b"\0\0\x01\0": "Windows icon",
-    b"%!PS": "PostScript",
-    b"%PDF": "PDF",
-    b"DDS ": "DirectDraw surface",
-    b"icns": "Apple icon",
-    b"qoif": "QOI",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"SIMPLE": "FITS",
-    b"P7": "PAM",
-}
 
 
 @dataclass(frozen=True)
@@ -119,6 +101,8 @@ def decode(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     try:
         return _named(content, format_, transform, max_pixels)
     except Undecodable as error:
+        if format_ == "JPEG" and error.code in ("corrupt", "truncated") and (kind := jpeg_processes.unread(content)):
+            raise Undecodable(*kind) from error
         layout = find(content, format_) if error.code in ("corrupt", "truncated", "unsupported_mode") else None
         if layout is None:
             raise
@@ -239,25 +223,6 @@ def _fitted(pixels: Pixels, transform: Transform, max_pixels: int) -> Pixels:
             f"resized to {width} x {height} it has more than {max_pixels:,} pixels (--max-pixels)",
         )
     return resizing.fit(pixels, transform)
-
-
-def sniff(content: bytes) -> str:
-    """Return the format by its first bytes; raises Undecodable for what is no image or not supported."""
-    for magic, name in _OTHER.items():
-        if content.startswith(magic):
-            raise Undecodable("unsupported_format", f"{name} images are not supported")
-    for magic, name in _MAGIC.items():
-        if content.startswith(magic):
-            return name
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP"
-    if content[4:8] == b"ftyp":
-        brands = content[8 : int.from_bytes(content[:4], "big")]
-        if b"avif" in brands or b"avis" in brands:
-            return "AVIF"
-        if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")):
-            return "HEIF"
-    raise Undecodable("not_an_image", "the content begins like no kind of image that is known here")
 
 
 def _heif_size(content: bytes) -> tuple[int, int]:

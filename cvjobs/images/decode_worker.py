@@ -41,8 +41,8 @@ MOST_FRAMES = 2**31 - 1
 class Measured:
     """What decoding found out about a source image: upright size in pixels, frames, hash of the content.
 
-    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number.
-    ``truncated`` and ``unsaid_bits`` are as in ``decode.Decoded``.
+    The number of frames is what the file says, from 1 to ``MOST_FRAMES``: a file may claim any number. ``look`` is a
+    place in ``blank_images.LOOKS``; the others are as in ``decode.Decoded``.
     """
 
     width: int
@@ -51,6 +51,7 @@ class Measured:
     content_hash: bytes
     truncated: bool = False
     unsaid_bits: int = 0
+    look: int = 0
 
 
 @dataclass
@@ -339,12 +340,11 @@ class DecodeWorker(threading.Thread):
         memory = self._child.blocks[sent.block]
         for image, answer in zip(sent.chunk.images, answers, strict=True):
             if len(answer) == 2:
-                error, detail = answer
-                self._outlet.failed(image.tag, Failure("decode", error, detail, image.attempts + 1))
+                self._outlet.failed(image.tag, Failure("decode", answer[0], answer[1], image.attempts + 1))
                 continue
-            at, *shape, width, height, frames, truncated, unsaid, content_hash = answer
-            size = 3 * shape[0] * shape[1]
-            pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(*shape, 3)
+            at, rows, columns, width, height, frames, truncated, unsaid, look, content_hash = answer
+            size = 3 * rows * columns
+            pixels = np.frombuffer(memory.view(at + size), np.uint8, size, at).reshape(rows, columns, 3)
             measured = Measured(
                 width=width,
                 height=height,
@@ -352,6 +352,7 @@ class DecodeWorker(threading.Thread):
                 content_hash=bytes.fromhex(content_hash),
                 truncated=truncated,
                 unsaid_bits=unsaid,
+                look=look,
             )
             self._outlet.decoded(image.tag, measured, pixels)
         memory.empty()

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from cvjobs.images.blank_images import look
 from cvjobs.images.decode import Decoded, prepare
 from cvjobs.images.ipc import DecodeProgress, DecodeSettings, Memory, receive, send
 from cvjobs.images.transform import Transform
@@ -119,7 +120,7 @@ def _serve(descriptors: list[int], decoder: Decoder, settings: DecodeSettings) -
 
 
 def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> list[int]:
-    """Copy pixels to a place of a block: [at, their height and width, then as in ``Decoded``]."""
+    """Copy pixels to a place of a block: [at, their height and width, then as in ``Measured``]."""
     pixels = decoded.pixels
     height, width = pixels.shape[:2]
     if pixels.nbytes > settings.room:
@@ -132,7 +133,7 @@ def _put(decoded: Decoded, block: Memory, at: int, settings: DecodeSettings) -> 
     except OSError as error:  # what mmap raises over the limit of memory
         raise MemoryError from error
     np.copyto(np.frombuffer(view, np.uint8, pixels.nbytes, at).reshape(pixels.shape), pixels)
-    facts = [decoded.width, decoded.height, decoded.frames, decoded.truncated, decoded.unsaid_bits]
+    facts = [decoded.width, decoded.height, decoded.frames, decoded.truncated, decoded.unsaid_bits, look(pixels)]
     return [at, height, width, *facts]
 
 

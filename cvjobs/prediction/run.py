@@ -292,5 +292,6 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         gone=todo.gone,
         first_changed=list(todo.first_changed),
         first_gone=list(todo.first_gone),
+        blank=run.pace.blank.record(),
         report=f"{context.store.place}/{schema.REPORT}",
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.formatting import counted
-from cvjobs.sources.left_out import NamedCount, told, told_failed
+from cvjobs.images import blank_images
+from cvjobs.sources.left_out import NamedCount, first_names, told, told_failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,8 @@ class Summary:
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
     ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
     know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
+    ``blank`` counts those that the run decoded and that are black, white, of one colour or equal, as
+    ``BlankImages.record`` has it.
     """
 
     listed: int
@@ -42,6 +45,7 @@ class Summary:
     gone: int = 0
     first_changed: list[str] = field(default_factory=list)
     first_gone: list[str] = field(default_factory=list)
+    blank: dict[str, Any] = field(default_factory=dict)
     report: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,6 +63,7 @@ class Summary:
             + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]
+        lines += [f"  {said} ({first_names(count, first)})" for said, count, first in blank_images.many(self.blank)]
         lines.append(
             f"{self.out}/data (snapshot {self.version})" + (f", errors in {self.out}/errors" * bool(self.failed))
         )

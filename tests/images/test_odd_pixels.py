@@ -15,7 +15,8 @@ from fuzzing import Seeds
 from odd_pixels import odd_image
 
 from cvjobs.common import rules
-from cvjobs.images.decode import Decoded, decode, sniff
+from cvjobs.images.decode import Decoded, decode
+from cvjobs.images.magic_bytes import sniff
 from cvjobs.images.transform import Transform
 from cvjobs.images.undecodable import Undecodable
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,8 @@ from PIL import Image
 from vectors import Fake, Floats, clustered, named
 
 import cvjobs
-from cvjobs.dataset import schema
+from cvjobs.dataset import schema, sealed
+from cvjobs.indexing.search.answers import Duplicates
 from cvjobs.indexing.search.components import Components
 from cvjobs.indexing.search.duplicates import NEAR, find
 from cvjobs.indexing.search.opened_index import open_index
@@ -223,3 +225,93 @@ def test_a_folder_of_neighbours_may_become_one_of_duplicates(tmp_path: Path) -> 
     cvjobs.query(index, duplicates=True, min_score=0.9, out=out)
     assert [path.name for path in (tmp_path / "out/data").iterdir()] == ["duplicates.parquet"]
     assert "holds an index: choose another -o" in sentence(here("query", index, "--duplicates", "-o", index), 2)
+
+
+# The score that nobody gives
+
+
+def photos_and_copies(count: int, copies: int, noise: float, dim: int = 12, each: int = 1) -> Floats:
+    """Vectors of unrelated images around a common direction, and behind them of altered copies of the first."""
+    random = np.random.default_rng(3)
+    apart = random.normal(size=(count, dim)) + 3 * np.eye(dim)[0]
+    near = np.repeat(apart[:copies], each, axis=0)
+    length = np.linalg.norm(near, axis=1, keepdims=True)
+    return np.concatenate([apart, near + noise * length * random.normal(size=near.shape)]).astype(np.float32)
+
+
+def answered(tmp_path: Path, vectors: Floats, **options: Any) -> Duplicates:
+    fake = Fake(tmp_path / "vectors", vectors.shape[1])
+    fake.put(named(vectors))
+    cvjobs.index(str(fake.out), out=str(tmp_path / "index"), kind="exact")
+    found = cvjobs.query(str(tmp_path / "index"), duplicates=True, **options)
+    assert isinstance(found, Duplicates)
+    return found
+
+
+@pytest.mark.parametrize(("copies", "each"), [(0, 1), (40, 1), (400, 1), (60, 4)])
+def test_the_measured_score_finds_altered_copies_and_hardly_else(tmp_path: Path, copies: int, each: int) -> None:
+    vectors = photos_and_copies(400, copies, 0.01, each=each)
+    found = answered(tmp_path, vectors)
+    names = list(named(vectors))
+    origin = dict(zip(names, [*range(400), *np.repeat(np.arange(copies), each).tolist()], strict=True))
+    groups = sets(found.to_arrow())
+    wrong = [group for group in groups if len({origin[name] for name in group}) > 1]
+    assert len(wrong) <= 1, "less than one pair by chance"
+    assert sum(len(group) for group in groups if group not in wrong) >= 0.95 * copies * (each + 1)
+    assert found.score_from == "measured"
+    assert f"{found.min_score:.7g}, measured on the collection (" in str(found)
+
+
+def test_the_measured_score_goes_with_the_collection(tmp_path: Path) -> None:
+    scores = []
+    for place, spread in (("wide", 1.0), ("narrow", 0.1)):
+        vectors = photos_and_copies(300, 0, 0)
+        vectors[:, 1:] *= spread
+        scores.append(answered(tmp_path / place, vectors).min_score or 0)
+    assert 1 - scores[0] > 20 * (1 - scores[1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 15])
+def test_of_few_images_no_score_is_measured(tmp_path: Path, count: int) -> None:
+    found = answered(tmp_path, photos_and_copies(count, 0, 0))
+    assert (found.min_score, found.score_from, found.groups) == (0.98, "too few images", 0)
+
+
+def test_of_equal_images_no_score_is_measured(tmp_path: Path) -> None:
+    found = answered(tmp_path, np.tile(np.array([1, 2, 3], np.float32), (100, 1)))
+    assert (found.min_score, found.groups, found.members) == (0.98, 1, 100)
+    assert "too few images that differ (1)" in str(found)
+
+
+def test_equal_images_do_not_hide_how_far_others_are(tmp_path: Path) -> None:
+    vectors = photos_and_copies(200, 0, 0)
+    alone = answered(tmp_path / "alone", vectors).min_score or 0
+    many = np.concatenate([vectors, np.tile(vectors[:1], (40, 1))])
+    assert abs((answered(tmp_path / "many", many).min_score or 0) - alone) < 0.002
+
+
+def test_other_scores_are_counted_as_their_own_answers_do(tmp_path: Path) -> None:
+    found = answered(tmp_path, photos_and_copies(200, 30, 0.03))
+    assert len(found.thresholds) == 7
+    assert [row["min_score"] for row in found.thresholds] == sorted(row["min_score"] for row in found.thresholds)
+    for row in found.thresholds:
+        other = cvjobs.query(str(tmp_path / "index"), duplicates=True, min_score=row["min_score"])
+        assert isinstance(other, Duplicates)
+        assert (row["groups"], row["images"]) == (other.groups, other.members)
+        assert other.score_from == "option"
+
+
+def test_what_was_begun_before_keeps_its_score(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = answered(tmp_path, photos_and_copies(200, 20, 0.01), min_score=0.5, out=str(out))
+    assert (given.min_score, given.score_from) == (0.5, "option")
+    index = str(tmp_path / "index")
+    assert cvjobs.query(index, duplicates=True, out=str(out)).score_from == "measured"
+    record = out / "_cvjobs/format.json"
+    signature = sealed.unpack(record.read_bytes())
+    assert signature is not None
+    record.write_bytes(sealed.pack({**signature, "scores": 2}))
+    kept = cvjobs.query(index, duplicates=True, out=str(out))
+    assert (kept.min_score, kept.score_from) == (0.98, "earlier folder")
+    said = json.loads((out / "summary.json").read_text())
+    assert said["reason"].startswith("0.98, with which the folder was begun")

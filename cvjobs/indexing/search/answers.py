@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema
-from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
+from cvjobs.indexing.search.duplicates import DUPLICATES, Groups, Threshold
 from cvjobs.indexing.search.output import AnswerFolder
 from cvjobs.indexing.search.queries import NEIGHBOURS, QuerySample
 from cvjobs.sources import reasons
@@ -109,12 +109,15 @@ class Neighbours(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates(Answer):
-    """Groups of near-duplicates; the counts are those of ``duplicates.DuplicateGroups``."""
+    """Groups of near-duplicates; counts, scores and their reason are those of ``duplicates.DuplicateGroups``."""
 
     groups: int
     members: int
     exact: int
     surplus: int
+    score_from: str
+    reason: str
+    thresholds: list[Threshold]
     sample: Groups = field(repr=False, compare=False)
     exit_code: int = 0
 
@@ -127,8 +130,21 @@ class Duplicates(Answer):
             f"{self.exact:,} exact {'copy' if self.exact == 1 else 'copies'}, "
             f"{counted(self.surplus, 'bytes')} besides the first of each, "
             f"{self.seconds:,.1f} s",
+            f"  score: {self.reason}",
+            *self._table(),
         ]
         return "\n".join(lines + self._places())
+
+    def _table(self) -> list[str]:
+        """Return what each score comes to, as columns; the one that was asked for is marked."""
+        marked = [f"{'*' * (row['min_score'] == self.min_score)}{row['min_score']:.7g}" for row in self.thresholds]
+        columns = [
+            (mark, f"{row['groups']:,}", f"{row['images']:,}")
+            for mark, row in zip(marked, self.thresholds, strict=True)
+        ]
+        heads = ("--min-score", "groups", "images")
+        width = max(map(len, (text for column in columns for text in column)), default=0) + 2
+        return [f"  {head:<11}" + "".join(f"{c[at]:>{width}}" for c in columns) for at, head in enumerate(heads)]
 
 
 def about(index: Index, out: AnswerFolder) -> dict[str, Any]:

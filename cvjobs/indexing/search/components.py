@@ -32,6 +32,12 @@ class Components:
         parent[numbers] = at
         return at
 
+    def copy(self) -> Components:
+        """Return the same components, to be joined further."""
+        made = Components(0)
+        made._parent = self._parent.copy()
+        return made
+
     def all(self) -> Ints:
         """Return the lowest number in the component of every number, int64 (n,)."""
         return self.firsts(np.arange(len(self._parent), dtype=np.int64))

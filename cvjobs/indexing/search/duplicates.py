@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from cvjobs.common import rules
 from cvjobs.dataset import parts
+from cvjobs.indexing.search import score_choice
 from cvjobs.indexing.search.components import Components, Ints
+from cvjobs.indexing.search.distinct_images import BLOCK, DistinctImages
 from cvjobs.indexing.search.output import AnswerFolder
 
 if TYPE_CHECKING:
@@ -37,17 +38,31 @@ SCHEMA = pa.schema(
 DUPLICATES = "data/duplicates.parquet"
 SAMPLE = 50  # groups that are kept to be shown
 NEAR = 16  # neighbours looked at before a range search takes over
-BLOCK = 4096  # queries of one search
 RANGE = 64  # queries of one range search: each may answer with the whole collection
 FIRSTS = 256 << 20  # bytes of vectors held at once while scores are computed
 
 
+class Threshold(TypedDict):
+    """How many groups there are of how many images where ``min_score`` is asked for; as JSON has it.
+
+    What is below the score of an answer counts by the ``NEAR`` nearest of each image, and may be a little low.
+    """
+
+    min_score: float
+    groups: int
+    images: int
+
+
 @dataclass(frozen=True)
 class Groups:
-    """The images that have duplicates: ``rows`` of ``SCHEMA``, by group, and their ``positions`` in the index."""
+    """The images that have duplicates: ``rows`` of ``SCHEMA``, by group, and their ``positions`` in the index.
+
+    ``thresholds`` say what other scores would come to.
+    """
 
     rows: pa.Table
     positions: Ints
+    thresholds: list[Threshold] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +70,13 @@ class DuplicateGroups:
     """What a comparison came to: ``members`` images in ``groups``.
 
     ``exact`` of them are copies of the first of their group byte by byte; ``surplus`` bytes are in all but the first.
+    The first three are as in ``ScoreChoice``.
     """
 
+    min_score: float
+    score_from: str
+    reason: str
+    thresholds: list[Threshold]
     groups: int
     members: int
     exact: int
@@ -65,18 +85,35 @@ class DuplicateGroups:
 
 
 def search(
-    index: Index, min_score: float, out: AnswerFolder, tell: Callable[[int], object] = lambda _: None
+    index: Index,
+    min_score: float | None,
+    out: AnswerFolder,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> DuplicateGroups:
-    """Find all groups and publish them as ``DUPLICATES``; ``tell`` hears how many images were looked up."""
-    found = find(index, min_score, tell)
+    """Find all groups and publish them as ``DUPLICATES``; ``tell`` hears how many images were looked up.
+
+    Without ``min_score`` it is measured, but in a folder that was begun before it was.
+    """
+    images = DistinctImages(index)
+    if min_score is not None:
+        choice = score_choice.given(min_score)
+    elif out.scores < rules.MEASURED_SCORES:
+        choice = score_choice.earlier()
+    else:
+        choice = score_choice.measured(index, images)
+    found = find(index, choice.min_score, tell, images)
     rows = found.rows
     tables = (rows.slice(start, parts.ROW_GROUP) for start in range(0, rows.num_rows, parts.ROW_GROUP))
-    notes = {**out.notes, "cvjobs.min_score": f"{min_score:g}"}
+    notes = {**out.notes, "cvjobs.min_score": f"{choice.min_score:g}", "cvjobs.min_score_from": choice.score_from}
     parts.write_table(out.store, DUPLICATES, SCHEMA.with_metadata(notes), tables, seal=True)
     group, size = rows["group"].to_numpy(), rows["bytes"].to_numpy()
     leads = np.diff(group, prepend=-1) > 0
     first = int(np.searchsorted(group, SAMPLE))
     return DuplicateGroups(
+        min_score=choice.min_score,
+        score_from=choice.score_from,
+        reason=choice.reason,
+        thresholds=found.thresholds,
         groups=int(leads.sum()),
         members=rows.num_rows,
         exact=int(pc.sum(rows["exact"]).as_py() or 0) - int(leads.sum()),
@@ -85,88 +122,58 @@ def search(
     )
 
 
-def find(index: Index, min_score: float, tell: Callable[[int], object] = lambda _: None) -> Groups:
+def find(
+    index: Index,
+    min_score: float,
+    tell: Callable[[int], object] = lambda _: None,
+    images: DistinctImages | None = None,
+) -> Groups:
     """Return all groups of two or more images, the largest first and in each the one to keep first.
 
     That one has the most pixels, then the most bytes, then the first path; ``score`` is the cosine to it and
     ``exact`` whether the bytes are the same. Two images are of one group where their bytes are the same, where they
     score at least ``min_score``, or where a chain of such images joins them. ``tell`` hears how many were looked up.
     """
-    ids = _best_first(index.ids)
-    rows = ids["row"].to_numpy()
-    number = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
-    number[rows] = np.arange(len(rows))
-    content = _codes(ids["content_hash"])
-    known = content >= 0
-    found = Components(len(rows))
-    found.unite(np.flatnonzero(known), content[known])
-    directed, same = _distinct(index, number)
-    found.unite(np.arange(len(rows)), same)
-    asked = directed & (found.all() == np.arange(len(rows)))
+    images = images or DistinctImages(index)
+    joined = {score: images.equal.copy() for score in score_choice.rungs(min_score)}
     looked = 0
     for position, vectors in index.blocks(BLOCK):
-        mine = number[position]
-        wanted = asked[mine]
-        for left, right in _edges(index, mine[wanted], vectors[wanted], min_score):
-            found.unite(left, number[right])
+        mine = images.number[position]
+        wanted = images.asked[mine]
+        for left, right, scores in _edges(index, mine[wanted], vectors[wanted], min_score):
+            for least, components in joined.items():
+                near = scores >= least
+                components.unite(left[near], images.number[right[near]])
         looked += len(mine)
         tell(looked)
-    first = found.all()
-    certain = known & (content == content[first])
-    zero = ~directed & ~directed[first] & (index.scores > rules.FIRST)
-    return _grouped(index, ids, number, first, (certain, zero))
+    first = joined[min_score].all()
+    certain = (images.content >= 0) & (images.content == images.content[first])
+    zero = ~images.directed & ~images.directed[first] & (index.scores > rules.FIRST)
+    found = _grouped(index, images.ids, images.number, first, (certain, zero))
+    return replace(found, thresholds=[_threshold(score, components) for score, components in joined.items()])
 
 
-def _best_first(ids: pa.Table) -> pa.Table:
-    """Return the rows so that of any group the one to keep has the lowest number."""
-    pixels = pc.multiply(ids["width"].cast(pa.int64()), ids["height"].cast(pa.int64()))
-    keys = pa.table({"pixels": pixels, "bytes": ids["bytes"], "path": ids["path"]})
-    order = [("pixels", "descending"), ("bytes", "descending"), ("path", "ascending")]
-    return ids.take(pc.sort_indices(keys, sort_keys=order)).combine_chunks()
+def _threshold(score: float, components: Components) -> Threshold:
+    sizes = np.bincount(components.all())
+    return Threshold(min_score=score, groups=int((sizes > 1).sum()), images=int(sizes[sizes > 1].sum()))
 
 
-def _codes(hashes: pa.ChunkedArray) -> Ints:
-    """Return for each hash the number of the first row that has it, -1 for a null."""
-    encoded = hashes.combine_chunks().dictionary_encode().indices
-    codes = encoded.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    values, first = np.unique(codes, return_index=True)
-    firsts = first[np.searchsorted(values, codes)]
-    return np.where(codes < 0, -1, firsts).astype(np.int64)
+def _edges(index: Index, mine: Ints, vectors: Floats, min_score: float) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """Yield pairs (number of the query, position of a row) with their scores.
 
-
-def _distinct(index: Index, number: Ints) -> tuple[Mask, Ints]:
-    """Return which rows have a direction (a zero vector has none), and for each the first row of the same vector.
-
-    Thousands of equal vectors would otherwise fill each other's neighbourhoods. Zero vectors are equal, by all rules
-    but the first: black images are duplicates of each other.
+    Where the index is exact these are all pairs that score enough; of lower ones, the nearest of each image.
     """
-    size = int((number >= 0).sum())
-    # Added to 0, -0 is 0.
-    hashes = np.empty(size, "V16")
-    directed = np.zeros(size, np.bool_)
-    for position, vectors in index.blocks(BLOCK):
-        mine = number[position]
-        hashes[mine] = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, vectors + np.float32(0))), "V16")
-        directed[mine] = vectors.any(axis=1)
-    same = _codes(
-        pa.chunked_array([pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), size, [None, pa.py_buffer(hashes)])])
-    )
-    return directed, np.where(directed, same, np.arange(size)) if index.scores == rules.FIRST else same
-
-
-def _edges(index: Index, mine: Ints, vectors: Floats, min_score: float) -> Iterator[tuple[Ints, Ints]]:
-    """Yield pairs (number of the query, position of a row) that score enough; every pair where the index is exact."""
     if not len(mine):
         return
     scores, rows = index.search(vectors, NEAR)
-    close = (rows >= 0) & (scores >= min_score)
-    query, _ = np.nonzero(close)
-    yield mine[query], rows[close]
-    full = np.flatnonzero(close[:, -1])
+    there = rows >= 0
+    query, _ = np.nonzero(there)
+    yield mine[query], rows[there], scores[there]
+    full = np.flatnonzero(there[:, -1] & (scores[:, -1] >= min_score))
     for start in range(0, len(full), RANGE):
         some = full[start : start + RANGE]
-        limits, _, rows = index.within(vectors[some], min_score)
-        yield np.repeat(mine[some], np.diff(limits)), rows
+        limits, scores, rows = index.within(vectors[some], min_score)
+        yield np.repeat(mine[some], np.diff(limits)), rows, scores
 
 
 def _grouped(index: Index, ids: pa.Table, number: Ints, first: Ints, equal: tuple[Mask, Mask]) -> Groups:

@@ -17,6 +17,7 @@ from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
 from cvjobs.dataset import lock
 from cvjobs.dataset.parts import Author
+from cvjobs.images.blank_images import LOOKS, BlankImages, ContentCounter, Seen
 from cvjobs.images.decode_worker import DECODER, DecoderServer, Measured
 from cvjobs.images.loader import Decoding, Loader
 from cvjobs.images.picture import Pixels
@@ -80,6 +81,7 @@ class Engine:
         self._lock = threading.Lock()
         self._upstream = 0
         self._pace = Pace()
+        self._contents = ContentCounter()
         self._span = Span()
         self._begun = False
         self._inference = Stopwatch()
@@ -167,7 +169,14 @@ class Engine:
                 cpu=cpu + work.cpu,
                 decoding=work.cpu,
                 cores=seconds * self._spec.cpus,
+                blank=self._blank(),
             )
+
+    def _blank(self) -> BlankImages:
+        found = BlankImages()
+        found.merge(self._pace.blank)
+        found.contents = self._contents.most()
+        return found
 
     def stop(self) -> None:
         """Drop what is in flight; rows that have an answer are committed by ``close``."""
@@ -189,12 +198,21 @@ class Engine:
 
     def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
         """Take an image from a decoder; see ``decode_worker.Outlet``."""
-        if measured.unsaid_bits:
-            with self._lock:
-                self._pace.dark.add(measured.unsaid_bits, tag[0].table["path"][tag[1]].as_py())
+        self._note(measured, tag[0].table["path"][tag[1]].as_py())
         if self._error is None and not self._stopped:
             self._batcher.put(tag, measured, pixels)
         self._arrived(ready=True)
+
+    def _note(self, measured: Measured, name: str) -> None:
+        """Count what a person may want to know of the images, whatever a model makes of them."""
+        with self._lock:
+            pace = self._pace
+            if measured.unsaid_bits:
+                pace.dark.add(measured.unsaid_bits, name)
+            pace.blank.images += 1
+            if measured.look:
+                pace.blank.looks.setdefault(LOOKS[measured.look], Seen()).add(1, name)
+            self._contents.add(measured.content_hash, name)
 
     def failed(self, tag: tuple[Shard, int], failure: Failure) -> None:
         """Take an image that could not be read or decoded; see ``decode_worker.Outlet``."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cvjobs.images.blank_images import BlankImages
 from cvjobs.images.dark_images import DarkImages
 
 STEPS = ("read", "decode", "model", "write")
@@ -23,7 +24,7 @@ class Pace:
 
     ``busy`` are the seconds that the threads (or decode processes) of each step worked, ``room`` those that they
     could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were;
-    ``dark`` are images of which nothing says how many of their 16 bits are used.
+    ``dark`` are images of which nothing says how many of their 16 bits are used, ``blank`` are those that show nothing.
     """
 
     answered: int = 0
@@ -37,6 +38,7 @@ class Pace:
     decoding: float = 0.0
     cores: float = 0.0
     dark: DarkImages = field(default_factory=DarkImages)
+    blank: BlankImages = field(default_factory=BlankImages)
 
     @property
     def rate(self) -> float:
@@ -47,8 +49,9 @@ class Pace:
 
 def overall(paces: list[Pace]) -> Pace:
     """Return the pace of several engines as one: from the earliest first result to the latest last one."""
-    dark = DarkImages()
+    dark, blank = DarkImages(), BlankImages()
     for pace in paces:
+        blank.merge(pace.blank)
         dark.add(pace.dark.bits, pace.dark.first, pace.dark.count)
     begun = [pace for pace in paces if pace.first]
     earliest = min(begun, key=lambda pace: pace.first, default=Pace())
@@ -64,6 +67,7 @@ def overall(paces: list[Pace]) -> Pace:
         decoding=sum(pace.decoding for pace in paces),
         cores=sum(pace.cores for pace in paces),
         dark=dark,
+        blank=blank,
     )
 
 

@@ -16,7 +16,7 @@ class Record:
     """One run: its counts of the whole output, what it computed itself, and how it ended.
 
     ``status`` is finished, stopped or failed; ``new``, ``changed`` and ``gone`` count images of the source;
-    ``numbers`` and ``by_class`` are what ``findings.Findings`` counts.
+    ``numbers`` and ``by_class`` are what ``findings.Findings`` counts, ``blank`` is as in ``Summary``.
     """
 
     version: int
@@ -36,6 +36,7 @@ class Record:
     failures: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     by_class: dict[str, float] = field(default_factory=dict)
+    blank: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Record:

@@ -18,6 +18,7 @@ from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.html.render import render
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
+from cvjobs.images import blank_images
 from cvjobs.prediction.context import Context
 from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.report import contact_sheet, failure_table, findings, history
@@ -27,6 +28,7 @@ from cvjobs.prediction.report.failure_table import Reason
 from cvjobs.prediction.report.findings import Findings
 from cvjobs.prediction.report.history import Record
 from cvjobs.prediction.summary import Summary
+from cvjobs.sources.left_out import first_names
 from cvjobs.sources.left_out import rows as left_out_rows
 
 PICTURED = 12
@@ -103,6 +105,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "reasons": reasons,
         "pictures": _pictures(context, reasons),
         "skipped": left_out_rows(summary.left_out),
+        "blank": _blank(record, earlier),
         "previous": previous,
         "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],
@@ -126,6 +129,18 @@ def _sheet(context: Context, run: Run, record: Record, found: Findings | None) -
     return run.sheet
 
 
+def _blank(record: Record, earlier: list[Record]) -> tuple[list[tuple[str, str]], float]:
+    """Return what many images have in common, with the first names, and when that run ended (0: this one).
+
+    A run that decoded nothing says it of the last one that did.
+    """
+    runs = [run for run in (*earlier, record) if run.blank.get("images")]
+    if not runs:
+        return [], 0.0
+    said = [(text, first_names(count, first)) for text, count, first in blank_images.many(runs[-1].blank)]
+    return said, 0.0 if runs[-1] is record else runs[-1].ended
+
+
 def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
     assert run.plan is not None
     return Record(
@@ -147,6 +162,7 @@ def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
         failures=dict(summary.failures),
         numbers=found.numbers if found else {},
         by_class=found.by_class if found else {},
+        blank=summary.blank,
     )
 
 
