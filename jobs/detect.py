@@ -71,9 +71,12 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Detect and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    return run.run(config, DetectJob(config))
+    with Progress("detect"):  # which shows the imports, too
+        from cvjobs.prediction import run
+
+        return run.run(config, DetectJob(config))
 
 
 class DetectJob:

@@ -47,16 +47,19 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    if config.masks_dir is None:
-        return run.run(config, SegmentJob(config))
-    from cvjobs.prediction.mask_folder import sync
-    from cvjobs.prediction.summary import Summary
+    with Progress("segment"):  # which shows the imports, too
+        from cvjobs.prediction import run
 
-    masks = sync.check(config.masks_dir, config.source, config.out)
-    done = run.run(config, SegmentJob(config))
-    return sync.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
+        if config.masks_dir is None:
+            return run.run(config, SegmentJob(config))
+        from cvjobs.prediction.mask_folder import sync
+        from cvjobs.prediction.summary import Summary
+
+        masks = sync.check(config.masks_dir, config.source, config.out)
+        done = run.run(config, SegmentJob(config))
+        return sync.complete(done, masks, config.storage_option) if isinstance(done, Summary) else done
 
 
 class SegmentJob:

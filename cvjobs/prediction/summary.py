@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cvjobs.common import phases, rates
 from cvjobs.common.formatting import counted
 from cvjobs.sources.left_out import NamedCount, told, told_failed
 
@@ -14,7 +15,8 @@ class Summary:
     """The state of the whole output after a run, and what the run itself did.
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
-    ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
+    ``images_per_second`` is that of ``rates``, 0.0 where there is none; ``phases`` are the seconds of the command's
+    phases, which add up to ``seconds``;
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
     ``left_out`` have the first names of each, too.
     """
@@ -31,6 +33,7 @@ class Summary:
     out: str
     version: int
     exit_code: int
+    phases: dict[str, float] = field(default_factory=dict)
     model: str = ""
     failures: dict[str, int] = field(default_factory=dict)
     first_failed: dict[str, NamedCount] = field(default_factory=dict)
@@ -48,7 +51,8 @@ class Summary:
             + (f" + {self.remaining:,} remaining" if self.remaining else "")
             + f", missing {self.missing:,}",
             f"{self.computed:,} computed, {self.reused:,} reused, {self.seconds:,.1f} s"
-            + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
+            + (f", {rates.told(self.images_per_second)}" if self.images_per_second else ""),
+            *([f"  {phases.told(self.phases)}"] if self.computed else []),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]
         lines.append(
@@ -64,6 +68,10 @@ class Summary:
         if self.exit_code in why:
             lines.append(f"exit code {self.exit_code}: {why[self.exit_code]}")
         return "\n".join(lines)
+
+    def at(self, spent: dict[str, float]) -> Summary:
+        """Return the summary after these phases."""
+        return replace(self, seconds=phases.whole(spent), phases=spent)
 
     @property
     def missing(self) -> int:

@@ -95,7 +95,9 @@ def complete(done: Summary, folder: Path, storage_options: Sequence[str]) -> Mas
     masks = _Folder(folder, reader)
     try:
         with again, Progress("masks") as progress, stoppable(), manifest.alone(folder):
+            progress.phase("masks", "writing the masks")
             written = masks.update(progress.counting)
+            done = done.at(progress.phases.spent())
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         way = error.filename2 or error.filename
         raise WrongUse(f"{way} is in the way of a mask: move it, or choose another --masks-dir.") from error

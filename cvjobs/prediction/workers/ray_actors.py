@@ -13,6 +13,7 @@ import pyarrow as pa
 from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
+from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
@@ -73,7 +74,8 @@ class RayWorkers:
         ray = self._ray = library()
         self._ours = not ray.is_initialized()
         if self._ours:
-            connect(address)
+            with during("connecting to Ray" if address else "starting Ray"):
+                connect(address)
         gpu = spec.device != "cpu"
         try:
             self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
@@ -112,7 +114,8 @@ class RayWorkers:
                 with contextlib.suppress(Exception):  # one that cannot close any more has nothing left to commit
                     self._paces[closing[handle]] = self._result(handle)
         if self._ours:
-            disconnect()
+            with during("ending Ray"):
+                disconnect()
         else:
             for worker in (*self._ready, *self._starting.values()):
                 self._ray.kill(worker)
