@@ -57,7 +57,7 @@ class Progress:
         self._token = _CURRENT.set(self)
         if sys.stderr.isatty():
             self._bar = self._drawn()
-            self._bar.start()
+            self._bar.start(refresh=True)
         else:
             threading.Thread(target=self._repeat, name="progress", daemon=True).start()
         return self
