@@ -75,6 +75,11 @@ def whole(spent: Mapping[str, float]) -> float:
     return round(sum(spent.values()), 2)
 
 
+def shares(spent: Mapping[str, float]) -> list[tuple[str, float, str]]:
+    """Return the bars of a page: (phase, its share of the whole time, how long it took)."""
+    return [(name, seconds / whole(spent), duration(seconds)) for name, seconds in spent.items() if seconds]
+
+
 def told(spent: Mapping[str, float]) -> str:
     """Return in a line where the time went: the phases that took a share of it, and the rest in one number."""
     least = SMALL * whole(spent)

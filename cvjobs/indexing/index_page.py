@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common import phases
 from cvjobs.common.progress import tell
 from cvjobs.dataset import schema
 from cvjobs.html import render
@@ -36,6 +37,7 @@ def leave(
     """
     try:
         values = {"report": report, "generation": newest, "kept": generation.kept(store)}
+        values["phases"] = phases.shares(report.phases)
         page = render.render("index.html", **values, examples=_examples(store, newest, storage, ours))
         store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above

@@ -112,8 +112,8 @@ def _numbers(work: StepRecord) -> dict[str, float]:
     """Return what a step's summary counts and measures, by its name."""
     found: dict[str, float] = {}
     for key, value in {**work.summary, "seconds": work.seconds}.items():
-        if key == "classes" or (key == "images_per_second" and not value):
-            continue  # the classes have rows of their own; nothing was computed, or too little to have a speed
+        if key in ("classes", "phases") or (key.endswith("_per_second") and not value):
+            continue  # classes have rows of their own, phases are on the step's page; 0 is no rate
         name = key if key in _WORDS else key.replace("_", " ")
         if isinstance(value, dict):
             own = "" if key == "found" else f"{name}: "

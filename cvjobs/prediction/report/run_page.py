@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.common import categories
+from cvjobs.common import categories, phases
 from cvjobs.common.devices import machine
-from cvjobs.common.formatting import counted, duration
+from cvjobs.common.formatting import counted
 from cvjobs.common.phases import Phases
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
@@ -93,7 +93,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],
         "grown": [(float(i), float(r.ok)) for i, r in enumerate([*earlier, record], start=1)],
-        "phases": _phases(summary),
+        "phases": phases.shares(summary.phases),
         "facts": _facts(context, run, base),
     }
     page = render("findings.html" if found else "report.html", **values).encode(errors="replace")
@@ -183,12 +183,6 @@ def _pictures(context: Context, reasons: list[Reason]) -> dict[str, Thumbnail]:
     like = context.resolved.transform.record()
     images = thumbnails(context.source, rows, BUDGET, decoder_server=context.decoder_server, like=like)
     return {row["path"]: image for row, image in zip(listed, images, strict=True) if image.uri}
-
-
-def _phases(summary: Summary) -> list[tuple[str, float, str]]:
-    """Return (phase, share of the command's time, how long) of the phases so far, which are the whole time."""
-    whole = summary.seconds or 1.0
-    return [(name, seconds / whole, duration(seconds)) for name, seconds in summary.phases.items() if seconds]
 
 
 def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:
