@@ -12,6 +12,7 @@ from cvjobs.common.formatting import count, counted, duration
 
 LEAST = 1.0  # s
 BATCHES = 2
+LATE = 2  # times as long as the batches before it take: nobody knows what such a batch waits for
 
 
 def rate(done: float, seconds: float, batches: int) -> float:
@@ -22,10 +23,17 @@ def rate(done: float, seconds: float, batches: int) -> float:
     return done / seconds if done > 0 and seconds >= LEAST and batches >= BATCHES else 0.0
 
 
-def left(remaining: float, done: float, seconds: float, batches: int) -> float | None:
-    """Return the seconds that what remains takes at that rate, None where there is none; arguments as of ``rate``."""
-    pace = rate(done, seconds, batches)
-    return remaining / pace if pace else None
+def left(remaining: float, done: float, seconds: float, batches: int, waited: float = 0.0) -> float | None:
+    """Return the seconds that what remains takes at that rate, None where nothing tells; the rest as of ``rate``.
+
+    ``waited`` is how long the last batch is ago: so much less is left, but what goes beyond the time of ``LATE``
+    batches makes the rate slower.
+    """
+    if not rate(done, seconds, batches):
+        return None
+    late = max(waited - LATE * seconds / (batches - 1), 0.0)
+    still = remaining * (seconds + late) / done - (waited - late)
+    return still if still > 0 else None
 
 
 def rounded(rate: float) -> float:
@@ -68,6 +76,6 @@ class Meter:
         return rate(self._done - self._first, self._last - self._begun, self._batches)
 
     def left(self, total: int) -> float | None:
-        """Return the seconds until ``total`` are done, by what was done until now; None where nothing tells."""
-        seconds = time.monotonic() - self._begun
-        return left(total - self._done, self._done - self._first, seconds, self._batches)
+        """Return the seconds until ``total`` are done, None where nothing tells."""
+        waited = time.monotonic() - self._last
+        return left(total - self._done, self._done - self._first, self._last - self._begun, self._batches, waited)

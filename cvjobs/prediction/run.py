@@ -18,6 +18,7 @@ from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_bytes
+from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
@@ -78,7 +79,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
-        progress.say("looking up the model")
+        progress.say(IMPORTING)  # of what the model needs
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
         decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:

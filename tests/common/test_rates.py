@@ -21,7 +21,14 @@ from cvjobs.prediction.engine.throughput import Pace, overall
 )
 def test_a_rate_needs_a_second_and_two_batches(done: int, seconds: float, batches: int, expected: float) -> None:
     assert rates.rate(done, seconds, batches) == expected
-    assert rates.left(2 * done, done, seconds, batches) == (2 * seconds if expected else None)
+    assert rates.left(2 * done, done, seconds, batches) == (pytest.approx(2 * seconds) if expected else None)
+
+
+def test_the_time_left_goes_down_with_the_clock_until_a_batch_is_late() -> None:
+    waited = [rates.left(60, 30, 30.0, 4, second) for second in (0.0, 5.0, 20.0, 21.0, 50.0)]
+    assert waited == [60.0, 55.0, 40.0, 42.0, 100.0], "a batch takes 10 s, and twice as long is late"
+    assert rates.left(3, 30, 30.0, 4, 2.0) == 1.0
+    assert rates.left(3, 30, 30.0, 4, 4.0) is None, "it should have ended: nobody knows when"
 
 
 @pytest.mark.parametrize(
@@ -58,8 +65,8 @@ def test_a_meter_counts_what_came_after_the_first_batch(monkeypatch: pytest.Monk
         seen.append(meter.rate)
     assert seen == [0.0, 0.0, 0.0, pytest.approx(16.0)]
     assert meter.left(56) == pytest.approx(1.0)
-    clock[0] += 2.0  # the batch that is computed takes its time: what is left is not less for it
-    assert meter.left(56) == pytest.approx(2.0)
+    clock[0] += 0.25
+    assert meter.left(56) == pytest.approx(0.75)
 
 
 def pace(answered: int, batches: int, seconds: float, failed: int = 0) -> Pace:
@@ -84,11 +91,11 @@ def test_the_first_batch_of_each_model_thread_is_no_rate() -> None:
 
 
 def test_the_time_left_is_by_what_the_model_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvjobs.prediction.engine.throughput.time.time", lambda: 104.0)
+    monkeypatch.setattr("cvjobs.prediction.engine.throughput.time.time", lambda: 102.5)
     assert pace(16, 2, 0.001).left(984) is None
     bad = pace(516, 4, 2.0, failed=484)  # were not decoded, at thousands a second
     assert bad.rate == 8.0
-    assert bad.left(100) == 25.0, "until now, not until the last answer"
+    assert bad.left(100) == 12.0, "12.5 s from the last answer on"
 
 
 def test_several_engines_are_as_fast_as_all_of_them() -> None:

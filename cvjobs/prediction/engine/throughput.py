@@ -50,8 +50,9 @@ class Pace:
         return rates.rate(self._counted, self.last - self.first, self.batches // self.lanes)
 
     def left(self, remaining: int) -> float | None:
-        """Return the seconds that so many images take by what the model answered until now, None where none tells."""
-        return rates.left(remaining, self._counted, time.time() - self.first, self.batches // self.lanes)
+        """Return the seconds that so many images take by what the model answered, None where nothing tells."""
+        waited, batches = time.time() - self.last, self.batches // self.lanes
+        return rates.left(remaining, self._counted, self.last - self.first, batches, waited)
 
     @property
     def _counted(self) -> int:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
+from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
@@ -71,7 +72,8 @@ class RayWorkers:
     """Engines in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
 
     def __init__(self, spec: EngineSpec, workers: int, address: str | None) -> None:
-        ray = self._ray = library()
+        with during(IMPORTING):
+            ray = self._ray = library()
         self._ours = not ray.is_initialized()
         if self._ours:
             with during("connecting to Ray" if address else "starting Ray"):
