@@ -27,7 +27,7 @@ from cvjobs.sources.left_out import NamedCount, told
 from cvjobs.storage.store import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
-MOST = 8192  # images of a sample where so few take no second
+MOST = 1 << 15  # images of a sample where so few take no second
 PROBE = 4  # images for each worker that show how long that takes
 ENOUGH = 10.0  # s
 
@@ -122,7 +122,7 @@ class _Sample:
 def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
     """Compute images of a sample into a temporary folder: a few tell for how many there is time, then half are timed.
 
-    Where that takes no second, twice as many are timed until it does or the sample ends.
+    Where that takes no second, as many are timed as should, until they do or the sample ends.
     """
     workers, distributed = context.workers()
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
@@ -136,14 +136,14 @@ def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
             timed = probe = min(PROBE * workers, sample.num_rows)
             seconds = _finish(started, sample.slice(0, probe), workers)
             at = probe
-            rest = sample.slice(probe, min(int(2 * probe / seconds * ENOUGH), SAMPLE - probe))
+            rest = sample.slice(probe, max(min(int(2 * probe / seconds * ENOUGH), SAMPLE - probe), 0))
             if rest.num_rows:
                 half = rest.num_rows // 2
                 _finish(started, rest.slice(0, half), workers)
                 seconds = _finish(started, rest.slice(half), workers)
                 timed, at = rest.num_rows - half, probe + rest.num_rows
             while seconds < rates.LEAST and at < sample.num_rows:
-                more = sample.slice(at, 2 * timed)
+                more = sample.slice(at, int(1.2 * rates.LEAST * timed / seconds) + 1)
                 seconds = _finish(started, more, workers)
                 timed, at = more.num_rows, at + more.num_rows
         done = parts.committed(open_store(folder))
