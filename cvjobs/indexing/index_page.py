@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,23 @@ TRIED = 3
 
 
 def leave(
-    store: Store, newest: Generation, report: IndexReport, storage: Mapping[str, str], ours: bool = False
+    store: Store,
+    newest: Generation,
+    report: IndexReport,
+    storage: Mapping[str, str],
+    ours: bool = False,
+    spent: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Write the page; an index is worth more than its page, so an error here costs the page alone.
 
-    ``ours`` is whether this process wrote the generation's files or checked them, as ``index_files.fetch`` takes it.
+    ``ours`` is whether this process wrote the generation's files or checked them, as ``index_files.fetch`` takes it;
+    ``spent`` returns the phases of the command so far.
     """
     try:
-        values = {"report": report, "generation": newest, "kept": generation.kept(store)}
-        values["phases"] = phases.shares(report.phases)
-        page = render.render("index.html", **values, examples=_examples(store, newest, storage, ours))
+        examples = _examples(store, newest, storage, ours)
+        report = report.at(spent()) if spent else report
+        values = {"report": report, "generation": newest, "kept": generation.kept(store), "examples": examples}
+        page = render.render("index.html", **values, phases=phases.shares(report.phases))
         store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]

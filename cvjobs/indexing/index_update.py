@@ -78,7 +78,7 @@ def update(place: str, out: str, request: IndexRequest, progress: Progress) -> I
         _note(store, report)
         if changed:
             say("page")
-            index_page.leave(store, new, report, request.storage, ours=True)
+            index_page.leave(store, new, report, request.storage, ours=True, spent=progress.phases.spent)
         report = report.at(progress.phases.spent())
         _note(store, report)
         return report
