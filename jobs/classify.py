@@ -44,9 +44,12 @@ class Config(BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Classify and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    return run.run(config, ClassifyJob(config))
+    with Progress("classify"):  # which shows the imports, too
+        from cvjobs.prediction import run
+
+        return run.run(config, ClassifyJob(config))
 
 
 class ClassifyJob:

@@ -81,18 +81,21 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Detect and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    if config.save_images is None:
-        return run.run(config, DetectJob(config))
-    from cvjobs.prediction.side_folder import beside
-    from cvjobs.prediction.summary import Summary
+    with Progress("detect"):  # which shows the imports, too
+        from cvjobs.prediction import run
 
-    folders = beside.check(config.source, config.out, images=config.save_images)
-    done = run.run(config, DetectJob(config))
-    if not isinstance(done, Summary):
-        return done
-    return beside.complete(done, folders, config.storage_option, config.max_pixels)
+        if config.save_images is None:
+            return run.run(config, DetectJob(config))
+        from cvjobs.prediction.side_folder import beside
+        from cvjobs.prediction.summary import Summary
+
+        folders = beside.check(config.source, config.out, images=config.save_images)
+        done = run.run(config, DetectJob(config))
+        if not isinstance(done, Summary):
+            return done
+        return beside.complete(done, folders, config.storage_option, config.max_pixels)
 
 
 class DetectJob:

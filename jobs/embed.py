@@ -45,9 +45,12 @@ class Config(BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Embed and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    return run.run(config, EmbedJob(config))
+    with Progress("embed"):  # which shows the imports, too
+        from cvjobs.prediction import run
+
+        return run.run(config, EmbedJob(config))
 
 
 class EmbedJob:

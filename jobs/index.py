@@ -16,6 +16,7 @@ from cvjobs.config.fields import REQUIRED
 from cvjobs.config.options import MOST_WORKERS, Address, Json, StorageOptions
 
 if TYPE_CHECKING:
+    from cvjobs.common.progress import Progress
     from cvjobs.indexing.index_report import IndexReport
 
 
@@ -97,8 +98,14 @@ class Config:
 
 def call(config: Config) -> IndexReport:
     """Index, or look at an index, and return what was done."""
-    from cvjobs.common.errors import WrongUse
     from cvjobs.common.progress import Progress
+
+    with Progress("index") as progress:  # which shows the imports, too
+        return _index(config, progress)
+
+
+def _index(config: Config, progress: Progress) -> IndexReport:
+    from cvjobs.common.errors import WrongUse
     from cvjobs.indexing import index_update, kinds
     from cvjobs.indexing.builder import build
     from cvjobs.storage.storage_options import parse_options
@@ -124,5 +131,4 @@ def call(config: Config) -> IndexReport:
         add=add,
         storage=storage,
     )
-    with Progress("index") as progress:
-        return index_update.update(config.embeddings, config.out, order, progress.say)
+    return index_update.update(config.embeddings, config.out, order, progress)

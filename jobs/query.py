@@ -8,8 +8,7 @@ For example `cvjobs query index photo.jpg -k 5`.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +18,7 @@ from cvjobs.config.fields import REQUIRED
 from cvjobs.config.options import Confine, Exclude, Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
+    from cvjobs.common.progress import Progress
     from cvjobs.indexing.search.answers import Duplicates, Neighbours
     from cvjobs.indexing.search.opened_index import Index
     from cvjobs.indexing.search.output import AnswerFolder
@@ -129,6 +129,13 @@ def run(config: Config) -> int:
 def call(config: Config) -> Neighbours | Duplicates:
     """Answer and return what was found; its ``to_arrow()`` returns the rows."""
     _check(config)
+    from cvjobs.common.progress import Progress
+
+    with Progress("query") as progress:  # which shows the imports, too
+        return _answer(config, progress)
+
+
+def _answer(config: Config, progress: Progress) -> Neighbours | Duplicates:
     from cvjobs.common.signals import stoppable
     from cvjobs.dataset import contents
     from cvjobs.indexing.search import output
@@ -146,7 +153,8 @@ def call(config: Config) -> Neighbours | Duplicates:
         output.opened(config.out, config.index, index.generation, options) as out,
     ):
         index.scores = out.scores
-        answer = _duplicates(config, index, out) if config.duplicates else _neighbours(config, index, out)
+        progress.say("reading the index")
+        answer = (_duplicates if config.duplicates else _neighbours)(config, index, out, progress)
         keep(answer)
     return answer
 
@@ -166,12 +174,10 @@ def _check(config: Config) -> None:
         raise WrongUse(f"--duplicates compares the images of the index with each other: leave out {named}.")
 
 
-def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
+def _neighbours(config: Config, index: Index, out: AnswerFolder, progress: Progress) -> Neighbours:
     """Embed the queries where they are images, and stream them through the index."""
-    from cvjobs.common.progress import Progress
     from cvjobs.indexing.search import answers, embed_queries, gallery, queries
 
-    began = time.monotonic()
     assert config.source is not None
     model = embed_queries.QueryModel(index=out.index, generation=index.generation, weights=config.weights)
     options = {
@@ -184,14 +190,14 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
     }
     asked = embed_queries.ask(config.source, model, out, options)
     wish = queries.QueryOptions(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
-    with Progress("query") as progress:
-        progress.say("searching")
-        found = queries.search(index, asked.queries, wish, out, progress.counting(len(asked.queries)))
+    progress.say("searching")
+    show = progress.counting(len(asked.queries), "queries", "queries")
+    found = queries.search(index, asked.queries, wish, out, show)
     answer = answers.Neighbours(
         **answers.about(index, out),
         min_score=config.min_score,
         html=config.html or "",
-        seconds=round(time.monotonic() - began, 2),
+        **answers.took(progress),
         exit_code=asked.exit_code,
         source=config.source,
         k=wish.k,
@@ -203,26 +209,25 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder) -> Neighbours:
         **vars(found),
     )
     if config.html:
+        progress.say("page")
         gallery.write(config.html, gallery.of_neighbours(answer, index, asked.queries.origin, out.options), out.options)
-    return answer
+    return replace(answer, **answers.took(progress))
 
 
-def _duplicates(config: Config, index: Index, out: AnswerFolder) -> Duplicates:
+def _duplicates(config: Config, index: Index, out: AnswerFolder, progress: Progress) -> Duplicates:
     """Group the images of the index."""
-    from cvjobs.common.progress import Progress
     from cvjobs.indexing.search import answers, gallery
     from cvjobs.indexing.search import duplicates as search_duplicates
 
-    began = time.monotonic()
-    with Progress("query") as progress:
-        progress.say("comparing")
-        found = search_duplicates.search(index, config.min_score, out, progress.counting(len(index)))
+    progress.say("comparing")
+    found = search_duplicates.search(index, config.min_score, out, progress.counting(len(index)))
     answer = answers.Duplicates(
         **answers.about(index, out),
         html=config.html or "",
-        seconds=round(time.monotonic() - began, 2),
+        **answers.took(progress),
         **vars(found),
     )
     if config.html:
+        progress.say("page")
         gallery.write(config.html, gallery.of_duplicates(answer, index, out.options), out.options)
-    return answer
+    return replace(answer, **answers.took(progress))

@@ -48,18 +48,21 @@ class Config(ObjectOptions, BatchOptions):
 
 def call(config: Config) -> Summary | Forecast:
     """Segment and return what was done, or what would be (``dry_run``)."""
-    from cvjobs.prediction import run
+    from cvjobs.common.progress import Progress
 
-    if config.masks_dir is None and config.save_images is None:
-        return run.run(config, SegmentJob(config))
-    from cvjobs.prediction.side_folder import beside
-    from cvjobs.prediction.summary import Summary
+    with Progress("segment"):  # which shows the imports, too
+        from cvjobs.prediction import run
 
-    folders = beside.check(config.source, config.out, masks=config.masks_dir, images=config.save_images)
-    done = run.run(config, SegmentJob(config))
-    if not isinstance(done, Summary):
-        return done
-    return beside.complete(done, folders, config.storage_option, config.max_pixels)
+        if config.masks_dir is None and config.save_images is None:
+            return run.run(config, SegmentJob(config))
+        from cvjobs.prediction.side_folder import beside
+        from cvjobs.prediction.summary import Summary
+
+        folders = beside.check(config.source, config.out, masks=config.masks_dir, images=config.save_images)
+        done = run.run(config, SegmentJob(config))
+        if not isinstance(done, Summary):
+            return done
+        return beside.complete(done, folders, config.storage_option, config.max_pixels)
 
 
 class SegmentJob:

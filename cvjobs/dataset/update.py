@@ -161,7 +161,7 @@ def update(
         check_fingerprint(store, base, order.fingerprint, order.facts)
     epoch, mine, others = unfolded(store, order, base)
     author = Author(run=run, epoch=epoch, fingerprint=order.fingerprint, listed=listing.started_ns)
-    say("comparing with the output")
+    say("comparing")
     state, want = compare(store, order, base, mine)
     draft, none = _draft(order, base, author), pa.array([], dataset_schema.ID)
     change = merge.Change(
@@ -186,7 +186,7 @@ def update(
         want = changes.put_off(store, state, want, todo)
     frozen = run_files.write(store, author, order.config, draft, want)
     end = compute(author, todo)
-    say("publishing")
+    say("writing")
     held.check()
     whole = end.error is None and not end.stopped
     if whole or not order.overwrite:

@@ -195,7 +195,11 @@ def _rounded(number: float) -> float:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < 60 else formatting.duration(seconds) if seconds >= 100 else "1 min"
+    if seconds < 60:
+        return f"{seconds:g} s"
+    if seconds >= 100:
+        return formatting.duration(seconds)
+    return "1 min" if seconds == 60 else f"1 min {seconds - 60:g} s"
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common import phases
 from cvjobs.common.progress import tell
 from cvjobs.dataset import schema
 from cvjobs.html import render
@@ -29,16 +30,24 @@ TRIED = 3
 
 
 def leave(
-    store: Store, newest: Generation, report: IndexReport, storage: Mapping[str, str], ours: bool = False
+    store: Store,
+    newest: Generation,
+    report: IndexReport,
+    storage: Mapping[str, str],
+    ours: bool = False,
+    spent: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Write the page; an index is worth more than its page, so an error here costs the page alone.
 
-    ``ours`` is whether this process wrote the generation's files or checked them, as ``index_files.fetch`` takes it.
+    ``ours`` is whether this process wrote the generation's files or checked them, as ``index_files.fetch`` takes it;
+    ``spent`` returns the phases of the command so far.
     """
     try:
-        values = {"report": report, "generation": newest, "kept": generation.kept(store)}
+        examples = _examples(store, newest, storage, ours)
+        report = report.at(spent()) if spent else report
+        values = {"report": report, "generation": newest, "kept": generation.kept(store), "examples": examples}
         values["original"] = links(f"{store.place}/{schema.REPORT}", newest.root, newest.listed_in)
-        page = render.render("index.html", **values, examples=_examples(store, newest, storage, ours))
+        page = render.render("index.html", **values, phases=phases.shares(report.phases))
         store.write_bytes(schema.REPORT, page.encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]

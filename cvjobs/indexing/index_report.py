@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cvjobs.common import phases
 from cvjobs.common.formatting import counted, size
 from cvjobs.dataset import schema
 from cvjobs.indexing.generation import Generation
@@ -14,7 +15,8 @@ from cvjobs.indexing.generation import Generation
 class IndexReport:
     """The state of an index after a run, and what the run itself did with the embeddings' vectors.
 
-    ``count = added + changed + kept``; ``memory`` is what it is searched in, ``bytes`` its files, both in bytes.
+    ``count = added + changed + kept``; ``memory`` is what it is searched in, ``bytes`` its files, both in bytes;
+    ``phases`` are the seconds of the command's phases, which add up to ``seconds``.
     """
 
     out: str
@@ -39,6 +41,7 @@ class IndexReport:
     version: int
     fingerprint: str
     seconds: float
+    phases: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -79,6 +82,10 @@ class IndexReport:
             seconds=g.seconds,
         )
 
+    def at(self, spent: dict[str, float]) -> IndexReport:
+        """Return the report after these phases."""
+        return replace(self, seconds=phases.whole(spent), phases=spent)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return dict(vars(self))
@@ -96,6 +103,7 @@ class IndexReport:
                 f"recall@10 {self.recall:.3f} {measured}{setting}",
                 f"{size(self.bytes)} on disk, searched in {size(self.memory)} of memory",
                 f"{self.out} (generation {self.generation}) {done} in {self.seconds:,.1f} s",
+                *([f"  {phases.told(self.phases)}"] if self.phases else []),
                 f"{self.out}/{schema.REPORT}",
             ]
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.common.paths import plain
+from cvjobs.common.progress import Progress
 from cvjobs.dataset import contents, lock, schema, snapshot, versions
 from cvjobs.indexing import damage, delta, generation, index_files, index_page, kinds
 from cvjobs.indexing.builder import build
@@ -43,12 +43,12 @@ class IndexRequest:
     storage: Mapping[str, str] = field(default_factory=dict)
 
 
-def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport:
+def update(place: str, out: str, request: IndexRequest, progress: Progress) -> IndexReport:
     """Build the index of the embeddings at ``place``, or bring it up to date, and return what was done.
 
     Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
     """
-    began = time.monotonic()
+    say = progress.say
     say("reading the embeddings")
     embeddings = open_embeddings(open_store(place, options=request.storage))
     store = open_store(out, options=request.storage)
@@ -70,15 +70,18 @@ def update(place: str, out: str, request: IndexRequest, say: Say) -> IndexReport
             new, report = None, None
         if new is None or report is None:
             new, report = _built(store, current, embeddings, limit, request, say)
-        report = replace(report, seconds=round(time.monotonic() - began, 2))
+        report = report.at(progress.phases.spent())
         changed = new != current
         if changed:
-            say("publishing")
+            say("writing")
             new = replace(new, seconds=report.seconds)
             _publish(store, held, new)
         _note(store, report)
         if changed:
-            index_page.leave(store, new, report, request.storage, ours=True)
+            say("page")
+            index_page.leave(store, new, report, request.storage, ours=True, spent=progress.phases.spent)
+        report = report.at(progress.phases.spent())
+        _note(store, report)
         return report
 
 

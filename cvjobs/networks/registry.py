@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.phases import IMPORTING
 from cvjobs.common.plugins import BrokenPlugin
+from cvjobs.common.progress import during
 from cvjobs.images.transform import Transform
 
 # Families that compute on the CPU whatever the machine has.
@@ -253,7 +255,8 @@ def families() -> list[str]:
 
 
 def _family(name: str) -> Family:
-    return cast(Family, plugins.load(_FAMILIES, _KIND, name, families(), ["names"]))
+    with during(IMPORTING):
+        return cast(Family, plugins.load(_FAMILIES, _KIND, name, families(), ["names"]))
 
 
 def _offered(name: str, family: Family, task: str) -> list[str]:

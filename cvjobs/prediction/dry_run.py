@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common import rates
 from cvjobs.common.formatting import counted, duration, size
+from cvjobs.common.progress import Progress
 from cvjobs.dataset import parts, schema
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
@@ -25,6 +27,7 @@ from cvjobs.sources.left_out import NamedCount, told
 from cvjobs.storage.store import open_store
 
 SAMPLE = 128  # images that are computed to predict the rest, where that takes no longer than twice ENOUGH
+MOST = 1 << 15  # images of a sample where so few take no second
 PROBE = 4  # images for each worker that show how long that takes
 ENOUGH = 10.0  # s
 
@@ -59,37 +62,39 @@ class Forecast:
         if not self.todo:
             return f"{head}\nnothing to do, nothing was written"
         free = "" if "://" in self.out else f" ({size(shutil.disk_usage(_existing(self.out)).free)} free)"
+        speed = f" at {rates.told(self.images_per_second)}" if self.images_per_second else ""
         return (
             f"{head}\n"
-            f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)} "
-            f"at {self.images_per_second:,.0f} img/s, {size(self.bytes)} in {self.out}{free}\n"
+            f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)}"
+            f"{speed}, {size(self.bytes)} in {self.out}{free}\n"
             f"from a sample of {counted(self.sample, 'images')}, {self.sample_failed} of them failed; "
             "nothing was written"
         )
 
 
-def run(context: Context, base: Snapshot) -> Forecast:
+def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
     """List, compare, compute a sample into a folder that is thrown away, and predict the rest.
 
     With ``--workers`` or a cluster the sample runs there, so it also shows that the cluster can schedule it.
     """
     store, order = context.store, context.order
+    progress.phase("comparing")
     _, mine, _ = unfolded(store, order, base)
     state, want = compare(store, order, base, mine)
     todo = subtract(store, order, state, want)
     count = todo.todo.num_rows
-    chosen = sorted(np.random.default_rng(0).choice(count, min(count, SAMPLE), replace=False).tolist())
+    chosen = sorted(np.random.default_rng(0).choice(count, min(count, MOST), replace=False).tolist())
     workers, _ = context.workers()
-    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64()))) if chosen else _Sample()
+    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64())), progress) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
     return Forecast(
         listed=len(want) + skipped,
         todo=count + todo.failures.num_rows,
         reused=todo.reused,
         skipped=skipped,
-        seconds=round(count / sample.rate, 2) if sample.images else 0.0,
+        seconds=round(count * sample.each, 2),
         bytes=round(count * sample.bytes / sample.images) if sample.images else 0,
-        images_per_second=round(sample.rate, 1),
+        images_per_second=rates.rounded(sample.rate),
         sample=sample.images,
         sample_failed=sample.failed,
         workers=workers,
@@ -102,45 +107,61 @@ def run(context: Context, base: Snapshot) -> Forecast:
 
 @dataclass(frozen=True)
 class _Sample:
-    """How many images of a sample were computed, at how many a second, the size of their parts, and how many failed."""
+    """How many images of a sample were computed, the size of their parts, and how many failed.
+
+    ``each`` is what one took in s, ``rate`` images a second where the sample was large enough to say that.
+    """
 
     images: int = 0
+    each: float = 0.0
     rate: float = 0.0
     bytes: int = 0
     failed: int = 0
 
 
-def _try(context: Context, sample: pa.Table) -> _Sample:
-    """Compute a sample into a temporary folder: a few images tell for how many there is time; half are timed."""
+def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
+    """Compute images of a sample into a temporary folder: a few tell for how many there is time, then half are timed.
+
+    Where that takes no second, as many are timed as should, until they do or the sample ends.
+    """
     workers, distributed = context.workers()
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
         spec = context.spec(author, 0, folder, workers)
+        progress.phase("loading the model", f"loading {context.resolved.title}")
         with start.start_workers(
             spec, workers, distributed, context.options.address, context.decoder_server
         ) as started:
-            probe = min(PROBE * workers, sample.num_rows)
-            rate = _finish(started, sample.slice(0, probe), workers)
-            rest = sample.slice(probe, int(2 * rate * ENOUGH))
-            half = rest.num_rows // 2
+            progress.phase("computing", "computing a sample")
+            timed = probe = min(PROBE * workers, sample.num_rows)
+            seconds = _finish(started, sample.slice(0, probe), workers)
+            at = probe
+            rest = sample.slice(probe, max(min(int(2 * probe / seconds * ENOUGH), SAMPLE - probe), 0))
             if rest.num_rows:
+                half = rest.num_rows // 2
                 _finish(started, rest.slice(0, half), workers)
-                rate = _finish(started, rest.slice(half), workers)
+                seconds = _finish(started, rest.slice(half), workers)
+                timed, at = rest.num_rows - half, probe + rest.num_rows
+            while seconds < rates.LEAST and at < sample.num_rows:
+                more = sample.slice(at, int(1.2 * rates.LEAST * timed / seconds) + 1)
+                seconds = _finish(started, more, workers)
+                timed, at = more.num_rows, at + more.num_rows
         done = parts.committed(open_store(folder))
     return _Sample(
-        images=probe + rest.num_rows,
-        rate=rate,
+        images=at,
+        each=seconds / timed,
+        rate=rates.rate(timed, seconds, rates.BATCHES if at > timed else 1),
         bytes=sum(part.results.bytes for part in done if part.results),
         failed=sum(part.errors.rows for part in done if part.errors),
     )
 
 
 def _finish(started: scheduler.Workers, images: pa.Table, workers: int) -> float:
-    """Compute images and return how many a second that were."""
+    """Compute images and return the seconds that took."""
     began = time.monotonic()
     shards = scheduler.Shards(images, workers)
     scheduler.work(started, shards, lambda lost: lost, lambda _: None, lambda: False)
-    return float(images.num_rows / (time.monotonic() - began))
+    return time.monotonic() - began
 
 
 def _existing(path: str) -> Path:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cvjobs.common import categories, devices
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.fingerprint import facts, installed
+from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.images.transform import Transform, Truncated
 from cvjobs.networks import registry
@@ -202,6 +203,7 @@ class TaskSpec:
         return self.record.asked.step(model, self.record)
 
 
+@during("looking up the model")
 def resolve(
     request: ModelRequest[Any],
     precision: str,

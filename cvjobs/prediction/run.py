@@ -5,17 +5,20 @@ A driver brings the command's name and a way to resolve its model; everything el
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.common import phases, rates
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.formatting import shortened
 from cvjobs.common.paths import path_bytes
+from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
@@ -30,7 +33,7 @@ from cvjobs.images.decode_worker import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
-from cvjobs.prediction.engine.throughput import overall
+from cvjobs.prediction.engine.throughput import Pace, overall
 from cvjobs.prediction.engine.writer import error_rows
 from cvjobs.prediction.report import run_page
 from cvjobs.prediction.report.run_page import Run
@@ -44,13 +47,14 @@ from cvjobs.sources.rows import IMAGES, Listing
 from cvjobs.storage.storage_options import parse_options
 from cvjobs.storage.store import open_store
 
+LOADING = "loading the model"
+
 
 def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary | Forecast:
     """Run a batch job to its end and return what it did.
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
     """
-    run = Run()
     if options.overwrite and options.limit:
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     storage = parse_options(options.storage_option)
@@ -59,7 +63,8 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
     base = snapshot.latest(store)
     check_command(store, base, job.command)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
-        progress.say(f"listing {options.source}")
+        run = Run(phases=progress.phases)
+        progress.phase("listing", f"listing {options.source}")
         then = earlier(store, base, overwrite=options.overwrite)
         listing = list_source(
             options.source,
@@ -74,7 +79,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
-        progress.say("looking up the model")
+        progress.say(IMPORTING)  # of what the model needs
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
         decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:
@@ -97,7 +102,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
             check_fingerprint(store, base, context.fingerprint, resolved.facts)
         context.workers()
         if options.dry_run:
-            return dry_run.run(context, base)
+            return dry_run.run(context, base, progress)
         with lock.held(store) as held:
             return _run(context, held, progress, stop, run)
 
@@ -140,30 +145,35 @@ def _run(
     def compute(author: Author, todo: Plan) -> End:
         stop.guarded = True
         run.plan = todo
-        run.mark("listing and comparing")
         error = _compute(context, held, author, run, progress, stop)
         # A run that is stopped while it publishes is complete anyway.
         return End(error, stop.asked)
 
     try:
-        base, todo = update(store, held, context.order, compute, progress.say)
+        base, todo = update(store, held, context.order, compute, progress.phase)
     except CvjobsError as error:
         if run.plan is not None and not isinstance(error, OutputHeld):
             run.status = "stopped" if isinstance(error, Stopped) else "failed"
             run.reason = str(error)
-            _leave_page(context, run)
+            _leave_page(context, run, progress)
         raise
     if not todo.todo.num_rows and not todo.failures.num_rows:
         progress.note(f"nothing to compute; {verified.words(store)}")
     summary = _summary(context, base, todo, run)
+    store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))  # a kill may come before the page is made
+    if not _leave_page(context, run, progress, base, summary):
+        summary = replace(summary, report="")
+    summary = summary.at(run.phases.spent())
     store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))
-    return summary if _leave_page(context, run, base, summary) else replace(summary, report="")
+    return summary
 
 
-def _leave_page(context: Context, run: Run, base: Snapshot | None = None, summary: Summary | None = None) -> bool:
+def _leave_page(
+    context: Context, run: Run, progress: Progress, base: Snapshot | None = None, summary: Summary | None = None
+) -> bool:
     """Write the run's page, and tell whether it was; a run is worth more than that, which is all an error costs."""
     try:
-        run.mark("publishing")
+        progress.phase("page", f"writing {schema.REPORT}")
         base = base or snapshot.latest(context.store)
         assert run.plan is not None
         run_page.leave(context, run, base, summary or _summary(context, base, run.plan, run))
@@ -210,12 +220,12 @@ def _compute(
         failure = Failure("worker", "worker_crash", "two workers died when they had only this image", 2)
         parts.commit(store, author, None, error_rows(table.select([f.name for f in schema.KEYS]), [failure]))
 
-    progress.say(f"starting {context.resolved.title}")
     total = todo.todo.num_rows
     shards = scheduler.Shards(todo.todo, workers)
     started: in_process.InProcessWorkers | ray_actors.RayWorkers | None = None
     failed: CvjobsError | None = None
     speed = Speed()
+    progress.phase(LOADING, f"loading {context.resolved.title}")
     try:
         with start.start_workers(
             spec, workers, distributed, context.options.address, context.decoder_server
@@ -227,6 +237,7 @@ def _compute(
                 return stop.asked
 
             scheduler.work(started, shards, uncommitted, give_up, stopped)
+            watcher.ended()
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
         failed = None if stop.asked else error
@@ -234,13 +245,12 @@ def _compute(
     run.rates = speed.rates()
     if run.pace.dark.count:
         progress.note(str(run.pace.dark))
-    run.mark_computed()
     run.picture(context)
     return failed
 
 
 class _Watcher:
-    """Keeps the progress bar current while the loop waits."""
+    """Keeps the progress current while the loop waits: which phase it is, and how far the model is."""
 
     def __init__(
         self, started: in_process.InProcessWorkers | ray_actors.RayWorkers, progress: Progress, total: int, speed: Speed
@@ -250,13 +260,38 @@ class _Watcher:
     def look(self) -> None:
         """Show the pace."""
         pace = overall(self._started.paces())
-        if pace.first:
+        if not self._started.ready():
+            return
+        if self._progress.phases.name == LOADING:
+            self._progress.phase("decoding", "decoding the first images")
+        if pace.begun:
+            self._computing(pace)
+        if pace.batches:
             self._speed.sample(pace.answered)
         if pace.answered:
-            self._progress.update(min(pace.answered, self._total), self._total, pace.failed, pace.rate)
+            answered = min(pace.answered, self._total)
+            self._progress.update(answered, self._total, pace.failed, pace.rate, pace.left(self._total - answered))
+
+    def ended(self) -> None:
+        """Note that every row is durable: what came after the last answer was writing."""
+        pace = overall(self._started.paces())
+        if pace.begun:
+            self._computing(pace)
+        if pace.batches:
+            self._progress.phase("writing", at=_monotonic(pace.last))
+
+    def _computing(self, pace: Pace) -> None:
+        if self._progress.phases.name != "computing":
+            self._progress.phase("computing", at=_monotonic(pace.begun))
+
+
+def _monotonic(stamp: float) -> float:
+    """Return the moment of a time in s since 1970 on the monotonic clock."""
+    return time.monotonic() - (time.time() - stamp)
 
 
 def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
+    spent = run.phases.spent()
     skipped = sum(context.listing.skipped.values())
     remaining = min(todo.left, base.wanted - base.ok - base.failed)
     failed = LeftOut()
@@ -272,8 +307,9 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         remaining=remaining,
         reused=todo.reused,
         computed=todo.todo.num_rows + todo.failures.num_rows,
-        seconds=round(run.seconds, 2),
-        images_per_second=round(run.pace.rate, 1),
+        seconds=phases.whole(spent),
+        phases=spent,
+        images_per_second=rates.rounded(run.pace.rate),
         out=context.store.place,
         version=base.version,
         exit_code=exit_code(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cvjobs.common import phases, rates
 from cvjobs.common.formatting import counted
 from cvjobs.images import blank_images
 from cvjobs.sources.left_out import NamedCount, first_names, told, told_failed
@@ -15,7 +16,8 @@ class Summary:
     """The state of the whole output after a run, and what the run itself did.
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
-    ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
+    ``images_per_second`` is that of ``rates``, 0.0 where there is none; ``phases`` are the seconds of the command's
+    phases, which add up to ``seconds``;
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
     ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
     know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
@@ -35,6 +37,7 @@ class Summary:
     out: str
     version: int
     exit_code: int
+    phases: dict[str, float] = field(default_factory=dict)
     model: str = ""
     failures: dict[str, int] = field(default_factory=dict)
     first_failed: dict[str, NamedCount] = field(default_factory=dict)
@@ -60,7 +63,8 @@ class Summary:
             f"{self.computed:,} computed, {self.reused:,} reused, "
             + f"{self.gone:,} gone, " * bool(self.gone)
             + f"{self.seconds:,.1f} s"
-            + (f", {self.images_per_second:,.0f} img/s" if self.images_per_second else ""),
+            + (f", {rates.told(self.images_per_second)}" if self.images_per_second else ""),
+            *([f"  {phases.told(self.phases)}"] if self.computed else []),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]
         lines += [f"  {said} ({first_names(count, first)})" for said, count, first in blank_images.many(self.blank)]
@@ -77,6 +81,10 @@ class Summary:
         if self.exit_code in why:
             lines.append(f"exit code {self.exit_code}: {why[self.exit_code]}")
         return "\n".join(lines)
+
+    def at(self, spent: dict[str, float]) -> Summary:
+        """Return the summary after these phases."""
+        return replace(self, seconds=phases.whole(spent), phases=spent)
 
     @property
     def missing(self) -> int:

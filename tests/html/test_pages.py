@@ -200,3 +200,9 @@ def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, dec
     images = thumbnails(source, rows, 30.0, decoder_server=decoder_server)
     assert len(images) == 62
     assert all(image.uri for image in images)
+
+
+def test_a_tick_is_the_time_at_which_it_stands() -> None:
+    drawn = charts.line([(0, 1), (160, 1)], "t", "x", "y", clock=True)
+    assert drawn is not None
+    assert [tick.label for tick in drawn.x_ticks] == ["0 s", "30 s", "1 min", "1 min 30 s", "2 min", "2 min 30 s"]

@@ -398,3 +398,14 @@ def test_everything_may_be_in_a_bucket(photos: Path, tmp_path: Path, s3: str) ->
     again = cvjobs.query(bucket.url("index"), duplicates=True, out=asked[1], storage_option=option)
     assert again.groups == 0
     assert bucket.keys("out/data") == ["out/data/duplicates.parquet"]
+
+
+def test_one_query_has_no_rate_and_its_time_is_that_of_its_phases(collection: Path, tmp_path: Path) -> None:
+    image = next((collection / "photos").rglob("*.jpg"))
+    answer = ask(collection, image, out=str(tmp_path / "out"), html=str(tmp_path / "page.html"))
+    assert (answer.queries, answer.queries_per_second) == (1, 0.0)
+    assert "queries/s" not in str(answer)
+    assert round(sum(answer.phases.values()), 2) == answer.seconds
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(answer.as_dict()))
+    copies = cvjobs.query(str(collection / "index"), duplicates=True, min_score=0.9)
+    assert round(sum(copies.phases.values()), 2) == copies.seconds

@@ -23,6 +23,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import OutputHeld, WrongUse
 from cvjobs.dataset import snapshot
 from cvjobs.operations.nightly import night_step, pipeline_file, record, scores
+from cvjobs.operations.nightly.compared_numbers import _numbers
 from cvjobs.operations.nightly.night_page import leave
 from cvjobs.prediction.report import result_statistics
 from cvjobs.storage.local_store import LocalStore
@@ -328,3 +329,10 @@ def test_scores_are_compared_with_the_night_before(tmp_path: Path) -> None:
 
 def test_an_output_without_scores_has_none(three: Nights) -> None:
     assert scores.of(LocalStore(three.folder / "vectors")) is None
+
+
+def test_a_rate_that_cannot_be_said_and_the_phases_are_no_numbers_of_a_night() -> None:
+    spent = {"importing": 0.5, "computing": 0.2}
+    summary = {"ok": 22, "seconds": 0.7, "images_per_second": 0.0, "queries_per_second": 0.0, "phases": spent}
+    work = record.StepRecord(name="embed", command="embed", line="embed", digest="", summary=summary)
+    assert _numbers(work) == {"ok": 22.0, "seconds": 0.0}

@@ -78,7 +78,9 @@ def test_json_is_one_object_and_nothing_else(source: Path, out: Path) -> None:
     assert found.keys() >= KEYS
     assert (found["listed"], found["ok"], found["failed"], found["skipped"], found["reused"]) == (26, 24, 1, 1, 0)
     assert found["out"] == str(out)
-    assert found["images_per_second"] > 0
+    assert found["images_per_second"] == 0.0, "24 images in less than a second are no rate"
+    assert "importing" in found["phases"]
+    assert round(sum(found["phases"].values()), 2) == found["seconds"]
     assert json.loads((out / "summary.json").read_text()) == found
 
 
@@ -111,6 +113,8 @@ def test_dry_run_predicts_and_writes_nothing(source: Path, out: Path) -> None:
     found = counts(ended)
     assert (found["listed"], found["todo"], found["reused"]) == (24, 24, 0)
     assert found["seconds"] > 0
+    assert found["images_per_second"] == 0.0, "24 images in less than a second are no rate"
+    assert "img/s" not in embed(source, out, "--dry-run").out
     assert found["bytes"] > 0
     assert not out.exists()
     assert ended.left == []

@@ -22,6 +22,7 @@ from cvjobs.prediction.report import contact_sheet, history
 from cvjobs.prediction.report.bounds import CORES, bound
 from cvjobs.prediction.report.history import Record
 from cvjobs.prediction.report.speed import Speed
+from cvjobs.prediction.summary import Summary
 from cvjobs.storage.local_store import LocalStore
 
 EVIL = "<script>alert(1)<\\script>.jpg"
@@ -90,6 +91,30 @@ def test_the_first_page_says_what_the_run_did(nightly: tuple[Path, list[Page], l
     assert "Since the run before" not in first.text
     assert f"cvjobs embed {out.parent}/photos -o {out} --max-error-rate 1.0 --model thumbnail/4" in first.text
     assert printed[0].splitlines()[-1] == f"{out}/report.html"
+
+
+def test_the_phases_of_a_run_are_its_whole_time(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = cvjobs.embed(str(some(photos, tmp_path / "photos", 22)), str(out), model="thumbnail/4")
+    assert done.phases.keys() <= {
+        *("importing", "listing", "looking up the model", "comparing", "loading the model"),
+        *("decoding", "computing", "writing", "page"),
+    }
+    assert round(sum(done.phases.values()), 2) == done.seconds
+    assert json.loads((out / "summary.json").read_text()) == done.as_dict()
+    assert "img/s" not in str(done), "22 small images are answered in no time"
+    told = page(out).text
+    assert "Where the time went" in told
+    assert told[told.index("images a second") - 1] == "–"
+    assert max(done.phases, key=lambda name: done.phases[name]) in told[told.index("Where the time went") :]
+
+
+def test_a_slow_run_is_not_said_to_have_done_nothing() -> None:
+    values: dict[str, Any] = dict.fromkeys(
+        ("ok", "failed", "skipped", "remaining", "reused", "version", "exit_code"), 0
+    )
+    slow = Summary(**values, listed=3, computed=3, seconds=49.8, images_per_second=0.0803, out="out")
+    assert "3 computed, 0 reused, 49.8 s, 12 s/img" in str(slow).splitlines()
 
 
 def test_names_are_shown_harmlessly(nightly: tuple[Path, list[Page], list[str]]) -> None:
@@ -210,6 +235,11 @@ def test_speed_keeps_few_points_however_long_a_run_is(monkeypatch: pytest.Monkey
     rates = speed.rates()
     assert 16 <= len(rates) <= 33
     assert all(abs(rate - 50) < 1 for _, rate in rates)
+    short = Speed()
+    for answered in (8, 16, 700):
+        clock[0] += 0.3
+        short.sample(answered)
+    assert short.rates() == [], "a rate needs a second"
     assert rates[0][0] < 400
     assert rates[-1][0] > 9600
 

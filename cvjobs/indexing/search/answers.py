@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.common import phases, rates
 from cvjobs.common.formatting import counted
+from cvjobs.common.progress import Progress
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups, Threshold
 from cvjobs.indexing.search.output import AnswerFolder
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 class Answer:
     """What both kinds of answers say; ``out`` is empty where no folder was asked for, ``html`` where no page was.
 
-    ``images`` are those in the index, ``recall`` its own recall@10 against exact search.
+    ``images`` are those in the index, ``recall`` its own recall@10 against exact search; ``phases`` are the seconds of
+    the command's phases, which add up to ``seconds``.
     """
 
     index: str
@@ -38,6 +41,7 @@ class Answer:
     images: int
     min_score: float | None
     seconds: float
+    phases: dict[str, float]
     out: str
     html: str
     store: Store = field(repr=False, compare=False)
@@ -96,7 +100,9 @@ class Neighbours(Answer):
     def __str__(self) -> str:
         lines = [
             f"{counted(self.queries, 'queries')}, {counted(self.neighbours, 'neighbours')} among {self._against()}",
-            f"{self.seconds:,.1f} s" + (f", {self.queries_per_second:,.0f} queries/s" if self.queries else ""),
+            f"{self.seconds:,.1f} s"
+            + (f", {rates.told(self.queries_per_second, 'queries')}" if self.queries_per_second else ""),
+            f"  {phases.told(self.phases)}",
         ]
         if self.answered < self.queries:
             least = "" if self.min_score is None else f" of at least {self.min_score:g}"
@@ -130,6 +136,7 @@ class Duplicates(Answer):
             f"{self.exact:,} exact {'copy' if self.exact == 1 else 'copies'}, "
             f"{counted(self.surplus, 'bytes')} besides the first of each, "
             f"{self.seconds:,.1f} s",
+            f"  {phases.told(self.phases)}",
             f"  score: {self.reason}",
             *self._table(),
         ]
@@ -159,6 +166,12 @@ def about(index: Index, out: AnswerFolder) -> dict[str, Any]:
         "out": "" if out.temporary else out.store.place,
         "store": out.store,
     }
+
+
+def took(progress: Progress) -> dict[str, Any]:
+    """Return the part of an answer that says where its time went so far."""
+    spent = progress.phases.spent()
+    return {"seconds": phases.whole(spent), "phases": spent}
 
 
 def keep(answer: Answer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvjobs.common import rates
 from cvjobs.dataset import parts
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.indexing.search.neighbours import SCHEMA, NeighbourRows, neighbours
@@ -79,7 +79,10 @@ class QuerySample:
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
-    """What a stream of queries came to; ``answered`` queries have a neighbour."""
+    """What a stream of queries came to; ``answered`` queries have a neighbour.
+
+    ``queries_per_second`` is that of ``rates``, 0.0 where there is none.
+    """
 
     queries: int
     answered: int
@@ -99,7 +102,7 @@ def search(
 
     Reading, searching and writing overlap; memory does not grow with the number of queries.
     """
-    began = time.monotonic()
+    meter = rates.Meter()
     count = answered = rows = 0
     first: list[tuple[pa.Table, NeighbourRows]] = []
     itself = None
@@ -121,6 +124,7 @@ def search(
             count += keys.num_rows
             answered += int(np.count_nonzero(block.counts))
             rows += block.rows.num_rows
+            meter.answered(count)
             tell(count)
             yield block.rows
 
@@ -130,7 +134,7 @@ def search(
         queries=count,
         answered=answered,
         neighbours=rows,
-        queries_per_second=round(count / (time.monotonic() - began), 1),
+        queries_per_second=rates.rounded(meter.rate),
         sample=_joined(first),
     )
 

@@ -81,8 +81,8 @@ def _numbers(work: StepRecord) -> dict[str, float]:
     """Return what a step's summary counts and measures, by its name."""
     found: dict[str, float] = {}
     for key, value in {**work.summary, "seconds": work.seconds}.items():
-        if key == "images_per_second" and not value:
-            continue  # nothing was computed, or too little to have a speed
+        if key == "phases" or (key.endswith("_per_second") and not value):
+            continue  # phases are on the step's page; 0 is no rate
         name = key if key in _WORDS else _word(key)
         if isinstance(value, dict) and key != "classes":  # which have rows of their own
             own = "" if key == "found" else f"{name}: "

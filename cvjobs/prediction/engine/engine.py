@@ -127,6 +127,7 @@ class Engine:
             size = BatchSize(room.batch, *room.batches)
             self._batcher = Batcher(size, step.batch, models + 2)
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
+        self._pace.lanes = models
         for thread in self._models:
             thread.start()
 
@@ -257,8 +258,10 @@ class Engine:
             pace.failed += failed
             if failed == 0:
                 pace.last = now
-                if not pace.first:
-                    pace.first, pace.first_count = now, count
+                pace.batches += 1
+                if pace.batches <= pace.lanes:
+                    pace.first = now
+                    pace.first_count += count
 
     def _infer(self) -> None:
         while (batch := self._batcher.ready.get()) is not None:
@@ -270,6 +273,8 @@ class Engine:
             self._batcher.release(batch)
 
     def _compute(self, batch: Batch[Any]) -> None:
+        with self._lock:
+            self._pace.begun = self._pace.begun or time.time()
         began = time.monotonic()
         with self._inference.running():
             pieces = self._columns(batch.images[: len(batch.tags)], 0, batch.size)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cvjobs.common import rates
 from cvjobs.images.blank_images import BlankImages
 from cvjobs.images.dark_images import DarkImages
 
@@ -20,8 +21,10 @@ def _zeros() -> dict[str, float]:
 
 @dataclass
 class Pace:
-    """Answers so far, the first and last result's time (s since 1970) and size, and where the time went.
+    """Answers so far, when they came (s since 1970), and where the time went.
 
+    ``begun`` is when the model began its first batch; ``first`` is when each of the ``lanes`` (threads that compute at
+    once) had answered one, with ``first_count`` images together; ``last`` is when the last of the ``batches`` was.
     ``busy`` are the seconds that the threads (or decode processes) of each step worked, ``room`` those that they
     could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were;
     ``dark`` are images of which nothing says how many of their 16 bits are used, ``blank`` are those that show nothing.
@@ -29,9 +32,12 @@ class Pace:
 
     answered: int = 0
     failed: int = 0
+    begun: float = 0.0
     first: float = 0.0
     first_count: int = 0
     last: float = 0.0
+    batches: int = 0
+    lanes: int = 1
     busy: dict[str, float] = field(default_factory=_zeros)
     room: dict[str, float] = field(default_factory=_zeros)
     cpu: float = 0.0
@@ -42,9 +48,17 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Images a second from the first result to the last, 0 where there is no such time."""
-        elapsed = self.last - self.first
-        return (self.answered - self.failed - self.first_count) / elapsed if elapsed > 0 else 0.0
+        """Images a second, as ``rates`` defines it: of each lane the first batch is not counted."""
+        return rates.rate(self._counted, self.last - self.first, self.batches // self.lanes)
+
+    def left(self, remaining: int) -> float | None:
+        """Return the seconds that so many images take by what the model answered, None where nothing tells."""
+        waited, batches = time.time() - self.last, self.batches // self.lanes
+        return rates.left(remaining, self._counted, self.last - self.first, batches, waited)
+
+    @property
+    def _counted(self) -> int:
+        return self.answered - self.failed - self.first_count
 
 
 def overall(paces: list[Pace]) -> Pace:
@@ -53,14 +67,17 @@ def overall(paces: list[Pace]) -> Pace:
     for pace in paces:
         blank.merge(pace.blank)
         dark.add(pace.dark.bits, pace.dark.first, pace.dark.count)
-    begun = [pace for pace in paces if pace.first]
-    earliest = min(begun, key=lambda pace: pace.first, default=Pace())
+    begun = [pace for pace in paces if pace.begun]
+    answered = [pace for pace in paces if pace.batches]
     return Pace(
         answered=sum(pace.answered for pace in paces),
         failed=sum(pace.failed for pace in paces),
-        first=earliest.first,
-        first_count=earliest.first_count,
-        last=max((pace.last for pace in begun), default=0.0),
+        begun=min((pace.begun for pace in begun), default=0.0),
+        first=min((pace.first for pace in answered), default=0.0),
+        first_count=sum(pace.first_count for pace in answered),
+        last=max((pace.last for pace in answered), default=0.0),
+        batches=sum(pace.batches for pace in answered),
+        lanes=sum(pace.lanes for pace in answered) or 1,
         busy={step: sum(pace.busy[step] for pace in paces) for step in STEPS},
         room={step: sum(pace.room[step] for pace in paces) for step in STEPS},
         cpu=sum(pace.cpu for pace in paces),

@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.common import categories
+from cvjobs.common import categories, phases
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import counted
+from cvjobs.common.phases import Phases
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset.changes import Plan
 from cvjobs.dataset.snapshot import Snapshot
@@ -39,35 +40,18 @@ RUNS = 8
 class Run:
     """What a run was and did, as far as it got; ``reason`` is the sentence with which it stopped or failed.
 
-    ``began`` is s since 1970; ``marks`` are (what ended, s since the beginning), in their order; ``rates`` as in
-    ``Speed.rates``.
+    ``began`` is s since 1970; ``rates`` as in ``Speed.rates``.
     """
 
+    phases: Phases = field(default_factory=Phases)
     began: float = field(default_factory=time.time)
     status: str = "finished"
     reason: str = ""
     plan: Plan | None = None
     pace: Pace = field(default_factory=Pace)
     rates: list[tuple[float, float]] = field(default_factory=list)
-    marks: list[tuple[str, float]] = field(default_factory=list)
     workers: str = "none: there was nothing to compute"
-    _clock: float = field(default_factory=time.monotonic)
     _sheet: Future[ContactSheet] | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the run takes so far."""
-        return time.monotonic() - self._clock
-
-    def mark(self, what: str) -> None:
-        """Note that a phase of the run ends now."""
-        self.marks.append((what, self.seconds))
-
-    def mark_computed(self) -> None:
-        """Note that computing ends now, and that what came before the first result was starting."""
-        if self.pace.first:
-            self.marks.append(("starting the model and the decoders", self.pace.first - self.began))
-        self.mark("computing")
 
     def picture(self, context: Context) -> None:
         """Begin the contact sheet of vectors, in a thread of its own; other results have pictures of their own."""
@@ -89,28 +73,30 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     previous = earlier[-1] if earlier else None
     idle, stopped = not run.pace.answered, run.status != "finished"
     before = previous.by_class if previous else {}
-    found = findings.find(context, base, run.seconds, stopped, idle, before)
+    found = findings.find(context, base, run.phases.seconds, stopped, idle, before)
     record = _record(run, summary, found)
     reasons = failure_table.reasons(context.store, base, run.plan.outdated)
+    sheet, pictures = _sheet(context, run, record, found), _pictures(context, reasons)
+    summary = summary.at(run.phases.spent())
     values = {
         "title": f"cvjobs {context.job.command}: {context.store.place}",
         "command": context.job.command,
         "run": run,
-        "sheet": _sheet(context, run, record, found),
+        "sheet": sheet,
         "findings": found,
         "summary": summary,
         "record": record,
         "headline": _headline(run, summary, record),
         "bound": bound(run.pace, context.resolved.device),
         "reasons": reasons,
-        "pictures": _pictures(context, reasons),
+        "pictures": pictures,
         "skipped": left_out_rows(summary.left_out),
         "blank": _blank(record, earlier),
         "previous": previous,
         "changes": _changes(previous, record) if previous else [],
         "runs": [*earlier, record][-RUNS:][::-1],
         "grown": [(float(i), float(r.ok)) for i, r in enumerate([*earlier, record], start=1)],
-        "phases": _phases(run.marks),
+        "phases": phases.shares(summary.phases),
         "facts": _facts(context, run, base),
     }
     page = render("findings.html" if found else "report.html", **values).encode(errors="replace")
@@ -213,12 +199,6 @@ def _pictures(context: Context, reasons: list[Reason]) -> dict[str, Thumbnail]:
     like = context.resolved.transform.record()
     images = thumbnails(context.source, rows, BUDGET, decoder_server=context.decoder_server, like=like)
     return {row["path"]: image for row, image in zip(listed, images, strict=True) if image.uri}
-
-
-def _phases(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Return (phase, s that it took)."""
-    ends = [0.0, *(end for _, end in marks)]
-    return [(what, end - begun) for (what, end), begun in zip(marks, ends[:-1], strict=True)]
 
 
 def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:

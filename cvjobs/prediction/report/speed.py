@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
+from cvjobs.common.rates import LEAST
+
 SAMPLES = 120
 POINTS = 32  # wide enough spans that a batch does not show as a peak
 
@@ -27,8 +29,11 @@ class Speed:
             self._apart *= 2
 
     def rates(self) -> list[tuple[float, float]]:
-        """Return (s since the first sample, images a second) in the middle of each of at most ``POINTS`` spans."""
-        step = -(-len(self._samples) // POINTS) or 1
-        ends = [*self._samples[:-1:step], *self._samples[-1:]]
+        """Return (s since the first sample, images a second) in the middle of each of at most ``POINTS`` spans.
+
+        A span is a second at least, as ``rates`` asks.
+        """
+        step = max(-(-len(self._samples) // POINTS), round(LEAST / self._apart), 1)
+        ends = self._samples[::step]
         start = self._samples[0][0] if self._samples else 0.0
         return [((a + b) / 2 - start, (m - n) / (b - a)) for (a, n), (b, m) in pairwise(ends) if b > a]

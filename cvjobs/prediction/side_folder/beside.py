@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvjobs.common.formatting import counted, shortened
+from cvjobs.common.progress import Progress
 from cvjobs.dataset.snapshot_reader import open_newest
 from cvjobs.prediction.side_folder import manifest, sync
 from cvjobs.prediction.side_folder.mask_files import Masks
@@ -68,16 +69,18 @@ def complete(
     reader = open_newest(open_store(done.out, options=options))
     masks, images = folders
     found: dict[str, Any] = {}
-    if masks:
-        found = {
-            "masks": sync.complete(manifest.MASKS, masks, reader, Masks(reader.task)),
-            "masks_dir": str(masks),
-        }
-    if images:
-        maker = DrawnPictures(reader, options, max_pixels)
-        found |= {
-            "pictures": sync.complete(manifest.PICTURES, images, reader, maker),
-            "pictures_dir": str(images),
-            "without_picture": dict(sorted(maker.failed.items())),
-        }
+    with Progress("pictures") as progress:
+        if masks:
+            found = {
+                "masks": sync.complete(manifest.MASKS, masks, reader, Masks(reader.task)),
+                "masks_dir": str(masks),
+            }
+        if images:
+            maker = DrawnPictures(reader, options, max_pixels)
+            found |= {
+                "pictures": sync.complete(manifest.PICTURES, images, reader, maker),
+                "pictures_dir": str(images),
+                "without_picture": dict(sorted(maker.failed.items())),
+            }
+        done = done.at(progress.phases.spent())
     return Accompanied(**vars(done), **found)

@@ -90,6 +90,7 @@ def complete(kind: FolderKind, folder: Path, reader: SnapshotReader, maker: Make
     update = _Update(kind, folder, reader, maker)
     try:
         with again, Progress(kind.things) as progress, stoppable(), manifest.alone(kind, folder):
+            progress.phase(kind.things, f"writing the {kind.things}")
             return update.run(progress.counting)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         way = error.filename2 or error.filename

@@ -13,6 +13,8 @@ import pyarrow as pa
 from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
+from cvjobs.common.phases import IMPORTING
+from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
@@ -70,10 +72,12 @@ class RayWorkers:
     """Engines in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
 
     def __init__(self, spec: EngineSpec, workers: int, address: str | None) -> None:
-        ray = self._ray = library()
+        with during(IMPORTING):
+            ray = self._ray = library()
         self._ours = not ray.is_initialized()
         if self._ours:
-            connect(address)
+            with during("connecting to Ray" if address else "starting Ray"):
+                connect(address)
         gpu = spec.device != "cpu"
         try:
             self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
@@ -112,7 +116,8 @@ class RayWorkers:
                 with contextlib.suppress(Exception):  # one that cannot close any more has nothing left to commit
                     self._paces[closing[handle]] = self._result(handle)
         if self._ours:
-            disconnect()
+            with during("ending Ray"):
+                disconnect()
         else:
             for worker in (*self._ready, *self._starting.values()):
                 self._ray.kill(worker)
