@@ -17,6 +17,7 @@ from cvjobs.common.progress import tell
 from cvjobs.storage.hashing import HashingFile, Written
 
 TEMPORARY = ".tmp-"
+OWN = "_cvjobs"  # the folder of an output for what is no result, where commands make folders of their own
 
 
 class LocalStore:
@@ -56,7 +57,7 @@ class LocalStore:
     def _say_made(self, above: Path) -> None:
         """Say that folders above an output are made, which may be a slip of the finger."""
         gone = [folder for folder in (above, *above.parents) if not os.path.lexists(folder)]
-        if gone:
+        if gone and gone[-1].name != OWN:
             tell(f"{gone[-1]} was not there and is made, for {self._option} {self.place}.")
 
     def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:

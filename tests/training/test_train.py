@@ -68,7 +68,7 @@ def test_what_a_run_leaves(trained: TrainingSummary) -> None:
     assert not (out / "cache").exists()
     page = (out / "report.html").read_text()
     for text in (
-        "Loss of validation",
+        "Loss of training and validation",
         "bad &lt;b&gt;.png",
         "Learning rate",
         "What it cost",
