@@ -206,6 +206,7 @@ def call(config: Config) -> TrainingSummary | LearningRate:
             weights=config.weights,
             init_head_from_labels=config.init_head_from_labels,
             recipe=_recipe(config, model),
+            warmup_asked=replaced(config)["warmup_epochs"] is not None,
             batch_size=checks_batch_size.batch(config.batch_size),
             seed=config.seed,
             precision=config.precision,

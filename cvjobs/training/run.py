@@ -16,7 +16,7 @@ from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
-from cvjobs.training import artifacts, conclusion, identity, model_recovery
+from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
 from cvjobs.training.data import decoded, omissions
 from cvjobs.training.data.class_statistics import survey
@@ -54,7 +54,9 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
         made = setup(request, store, resources, progress)
         now = made.record
-        if made.earlier and not request.find_lr:
+        if made.longer and not request.find_lr:
+            extension.check(store, made.earlier, made.request.recipe)
+        elif made.earlier and not request.find_lr:
             identity.check(store, made.earlier, now)
             if (done := _done(made, store)) is not None:
                 if request.tensorboard:
@@ -67,7 +69,8 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
             session = _Session(made, store, held, decoder_server, progress, stop)
             if request.find_lr:
                 return session.find_rate(resources)
-            identity.note(store, now, anew=request.overwrite)
+            if not made.longer:
+                identity.note(store, now, anew=request.overwrite)
             try:
                 return session.run(resources, began)
             except TooManyFailed:
@@ -134,6 +137,8 @@ class _Session:
         omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
+        if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
+            identity.note(self._store, self._setup.record, anew=False)
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())
