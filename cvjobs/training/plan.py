@@ -78,8 +78,8 @@ class Subject:
 class TrainPlan:
     """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
-    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown. ``begun_epochs`` are those
-    of the run's first command where there are more now, else 0.
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown. ``begun_epochs`` are
+    those of the run's first command, 0 where they are the recipe's.
     """
 
     run: str

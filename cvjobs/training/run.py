@@ -28,6 +28,7 @@ from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
+from cvjobs.training.predecessor import predecessor
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
 from cvjobs.training.request import TrainRequest
@@ -176,6 +177,9 @@ class _Session:
         left_out = omissions.record(self._setup.labelled, self._intake.failures)
         seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles(), left_out)
         self._progress.note(str(seen))
+        before = predecessor(self._request.weights)
+        if before is not None and plan.classes:
+            self._progress.note(before.words(plan.classes))
         return training_page.BegunRun(
             store=self._store,
             labelled=self._setup.labelled,

@@ -24,6 +24,7 @@ from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.predecessor import predecessor
 from cvjobs.training.request import TrainRequest
 
 
@@ -152,6 +153,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     sizes = request.recipe.img_size
     named = request.weights in ("pretrained", "random")
+    before = predecessor(request.weights)
     return Subject(
         task=request.task,
         model=request.model,
@@ -160,7 +162,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         dim=request.dim,
         side=sizes[-1] if sizes else None,
         seed=request.seed,
-        init_head=request.init_head_from_labels,
+        init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
     )
 
 

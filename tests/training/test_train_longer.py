@@ -1,4 +1,4 @@
-"""A run that is asked for more epochs: what goes on, to the state of a run that had them from the start, what cannot."""
+"""A run that is asked for more epochs: what goes on, as if it had had them from the start, and what cannot."""
 
 from __future__ import annotations
 
