@@ -1,16 +1,22 @@
-"""What a run shows while it works: a bar on a terminal, a line every 10 s elsewhere; always on stderr."""
+"""What a command shows while it works: a line with a bar on a terminal, a line every 10 s elsewhere; on stderr."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from cvjobs.common.formatting import clock, visible, visible_lines
+from cvjobs.common import rates
+from cvjobs.common.formatting import clock, shortened, visible, visible_lines
+from cvjobs.common.phases import Phases
 
-EVERY = 10.0
+EVERY = 10.0  # s
+WORDS = 64  # characters of what is being done that a line on a terminal has room for
 
 
 def tell(what: str, who: str = "cvjobs") -> None:
@@ -18,46 +24,61 @@ def tell(what: str, who: str = "cvjobs") -> None:
     print(f"{who}: {visible(what)}", file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class _Count:
+    """How far the phase of this number is."""
+
+    phase: int
+    done: int
+    total: int
+    what: str
+    text: str
+
+
 class Progress:
-    """Images answered, failures, images per second and the time left; ``update`` is cheap to call often."""
+    """What a command is doing; within a phase that counts, how many are done, failed, how fast, and the time left.
+
+    A thread of its own shows what is true at the moment, also while the command waits. Within another one of the same
+    thread it is that one.
+    """
 
     def __init__(self, title: str) -> None:
         self._title = title
+        self._outer = _CURRENT.get()
+        self._token: Token[Progress | None] | None = None
+        self._count: _Count | None = None
         self._bar: Any = None
-        self._task: Any = None
-        self._began = self._said = time.monotonic()
+        self._ended = threading.Event()
+        self.phases: Phases = Phases() if self._outer is None else self._outer.phases
 
     def __enter__(self) -> Progress:
+        if self._outer is not None:
+            return self._outer
+        self._token = _CURRENT.set(self)
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, SpinnerColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                TextColumn("{task.fields[count]}"),
-                BarColumn(),
-                TextColumn("{task.fields[rate]}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bar = self._drawn()
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=None, rate="", count="")
+        else:
+            threading.Thread(target=self._repeat, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._token is None:
+            return
+        _CURRENT.reset(self._token)
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
 
-    def say(self, what: str) -> None:
-        """Show what the run is doing before it computes."""
-        if self._bar is not None:
-            from rich.markup import escape
+    def phase(self, name: str, words: str = "", at: float | None = None) -> None:
+        """Let a phase begin, shown as ``words``; see ``Phases.begin``."""
+        self.phases.begin(name, words, at)
 
-            self._bar.update(self._task, description=escape(visible(what)))
+    def say(self, what: str) -> None:
+        """Let a phase of this name begin."""
+        self.phase(what)
 
     def note(self, what: str) -> None:
         """Print a line that stays."""
@@ -66,26 +87,89 @@ class Progress:
         else:
             print(f"{self._title}: {visible_lines(what)}", file=sys.stderr, flush=True)
 
-    def counting(self, total: int) -> Callable[[int], None]:
-        """Return what shows how many of ``total`` images are done, and how fast, whenever it is told."""
-        began = time.monotonic()
+    def counting(self, total: int, what: str = "images", things: str = "img") -> Callable[[int], None]:
+        """Return what shows how many of ``total`` are done, and how fast, whenever it is told after a batch."""
+        meter = rates.Meter()
 
         def tell(done: int) -> None:
-            self.update(done, total, 0, done / max(time.monotonic() - began, 1e-3))
+            meter.answered(done)
+            self.show(done, total, what, rates.told(meter.rate, things), meter.left(total))
 
         return tell
 
-    def update(self, answered: int, total: int, failed: int, rate: float) -> None:
-        """Show how far the run is; ``rate`` in images per second."""
-        text = f"{rate:,.0f} img/s, {failed:,} failed" if rate else f"{failed:,} failed"
-        self.show(answered, total, "images", text, (total - answered) / rate if rate else None)
+    def update(self, answered: int, total: int, failed: int, rate: float, left: float | None = None) -> None:
+        """Show how far the run is; ``rate`` in images per second, ``left`` in s."""
+        text = ", ".join(filter(None, [rates.told(rate), f"{failed:,} failed"]))
+        self.show(answered, total, "images", text, left)
 
     def show(self, done: int, total: int, what: str, text: str, left: float | None) -> None:
-        """Show how far the run is in images or the like, a text beside it, and the seconds that are left."""
-        text = text if left is None else f"{text}, {clock(left)} left"
-        if self._bar is not None:
-            count = f"{done:,}/{total:,}"
-            self._bar.update(self._task, description=self._title, total=total, completed=done, rate=text, count=count)
-        elif time.monotonic() - self._said >= EVERY:
-            self._said = time.monotonic()
-            tell(f"{done:,}/{total:,} {what}, {text}", self._title)
+        """Show how far the phase is in images or the like, a text beside it, and the seconds that are left."""
+        text = text if left is None else ", ".join(filter(None, [text, f"{clock(left)} left"]))
+        self._count = _Count(self.phases.number, done, total, what, text)
+
+    @property
+    def count(self) -> _Count | None:
+        """How far the present phase is, None where it does not count."""
+        counted = self._count
+        return counted if counted is not None and counted.phase == self.phases.number else None
+
+    @property
+    def doing(self) -> str:
+        """The present phase, with its time from the first second on."""
+        took = self.phases.present
+        return visible(self.phases.words) + (f", {clock(took)}" if took >= 1 else "")
+
+    def _repeat(self) -> None:
+        while not self._ended.wait(EVERY):
+            count = self.count
+            if count is None:
+                tell(self.doing, self._title)
+            else:
+                words = [f"{count.done:,}/{count.total:,} {count.what}", count.text]
+                tell(", ".join(filter(None, words)), self._title)
+
+    def _drawn(self) -> Any:
+        """Return the line on a terminal, which asks this for what it shows each time that it is drawn."""
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        spinner = Spinner("dots")
+
+        def line() -> Table:
+            grid, count = Table.grid(padding=(0, 1)), self.count
+            if count is None:
+                took = self.phases.present
+                words = [shortened(self.phases.words, WORDS), clock(took) if took >= 1 else ""]
+                grid.add_row(spinner, Text(self._title), *map(Text, words))
+            else:
+                bar = ProgressBar(total=count.total, completed=count.done, width=24)
+                grid.add_row(spinner, Text(self._title), Text(f"{count.done:,}/{count.total:,}"), bar, Text(count.text))
+            return grid
+
+        console = Console(stderr=True)
+        return Live(get_renderable=line, console=console, transient=True, refresh_per_second=10)
+
+
+_CURRENT: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def during(name: str) -> Iterator[None]:
+    """Within the block the command that this thread runs is in a phase, and afterwards in the one before.
+
+    A process or a thread that only helps a command has no phases of its own.
+    """
+    progress = _CURRENT.get()
+    if progress is None:
+        yield
+        return
+    before, words = progress.phases.name, progress.phases.words
+    progress.phase(name)
+    try:
+        yield
+    finally:
+        progress.phase(before, words)

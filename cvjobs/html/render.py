@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from cvjobs.common import formatting
+from cvjobs.common import formatting, rates
 from cvjobs.html import charts, palette
 
 LONGEST = 10_000  # characters of a name or a sentence: no file has a longer name, and a list may hold any
@@ -29,6 +29,7 @@ def _templates() -> jinja2.Environment:
         "count": formatting.count,
         "counted": formatting.counted,
         "size": formatting.size,
+        "rate": rates.shown,
         "duration": formatting.duration,
         "date": formatting.date,
         "percent": formatting.percent,

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
+from cvjobs.common import rates
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.storage.local_store import LocalStore
@@ -95,7 +96,7 @@ def summary(
         train_loss=history[best]["train_loss"],
         val_loss=history[best]["val_loss"],
         final_loss=history[-1]["train_loss"],
-        images_per_second=round(history[-1]["images_per_second"], 1),
+        images_per_second=rates.rounded(_speed(plan, history)),
         seconds=round(seconds, 2),
         balanced_accuracy=_balanced(plan),
         stopped_early=len(history) < plan.recipe.epochs,
@@ -103,6 +104,12 @@ def summary(
         memory=setup.case.need(plan.batch),
         out=plan.run,
     )
+
+
+def _speed(plan: TrainPlan, history: list[dict[str, Any]]) -> float:
+    """Return the images a second of the last epoch, where that was too short of all of them together."""
+    seen, seconds = len(history) * len(plan.train), sum(row["seconds"] for row in history)
+    return history[-1]["images_per_second"] or rates.rate(seen, seconds, seen // plan.batch)
 
 
 def _balanced(plan: TrainPlan) -> float | None:

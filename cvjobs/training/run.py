@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cvjobs.common import devices, extras, malloc
+from cvjobs.common import devices, extras, malloc, rates
 from cvjobs.common.errors import TooManyFailed, WrongUse
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
@@ -216,7 +216,8 @@ class _Session:
     def _tell(self, state: State) -> bool:
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
         best = f", best {state.metric:.4f}" if state.metric is not None else ""
-        text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}, {state.rate:,.0f} img/s"
+        text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}"
+        text = ", ".join(filter(None, [text, rates.told(state.rate)]))
         left = (total - done) * self._request.batch_size / state.rate if state.rate else None
         self._progress.show(done, total, "steps", text, left)
         if self._live is not None:

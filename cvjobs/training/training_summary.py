@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvjobs.common import rates
 from cvjobs.common.formatting import counted, size, visible
 from cvjobs.dataset import sealed
 from cvjobs.storage.local_store import LocalStore
@@ -103,7 +104,7 @@ class TrainingSummary:
             f", val loss {self.val_loss:.4f}{test}",
             "up to date: nothing to train"
             if self.up_to_date
-            else f"{self.seconds:,.1f} s, {self.images_per_second:,.0f} img/s",
+            else ", ".join(filter(None, [f"{self.seconds:,.1f} s", rates.told(self.images_per_second)])),
             f"{self.out} ({self.model}{self._size}; --model {self.out})",
             f"{self.out}/report.html",
         ]

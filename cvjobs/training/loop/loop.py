@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed, Stopped
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
@@ -128,15 +129,15 @@ class Loop:
             self._position.add(learner.step(batch, self._task.loss, rate))
             images += batch.whole
             if (step + 1) % LOOK == 0 or step + 1 == steps:
-                self._look(epoch, images, step + 1 == steps)
+                self._look(epoch, images, step + 1 - first, step + 1 == steps)
         took = time.monotonic() - self._began
         self._position.seconds += took
-        self._rate = images / max(took, 1e-9)
+        self._rate = rates.rate(images, took, steps - first)
         team.share_buffers(learner.model)
         if learner.average is not None:
             team.share_buffers(learner.average.module)
 
-    def _look(self, epoch: int, images: int, ends: bool) -> None:
+    def _look(self, epoch: int, images: int, batches: int, ends: bool) -> None:
         """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
         now = time.monotonic()
         due = self._resumption.due(now) and not ends
@@ -149,7 +150,7 @@ class Loop:
             total=self._feed.steps,
             loss=loss / count,
             metric=max(self._position.metrics, default=None),
-            rate=images / max(now - self._began, 1e-9),
+            rate=rates.rate(images, now - self._began, batches),
         )
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
         self._asked = any(asked for asked, _ in wishes)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.common import devices
+from cvjobs.common import devices, rates
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import count, duration, size
 from cvjobs.common.progress import tell
@@ -139,7 +139,7 @@ def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str,
     return [
         ("training", duration(seconds)),
         ("images seen", count(seen)),
-        ("on average", f"{count(seen / max(seconds, 1e-9))} img/s"),
+        ("on average", rates.told(rates.rate(seen, seconds, seen // plan.batch)) or "–"),
         ("workers", ", ".join(map(str, workers))),
         ("machine", machine("cuda" if devices.gpus() else "cpu")),
     ]
