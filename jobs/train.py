@@ -184,6 +184,13 @@ class Config:
 
 def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
+    from cvjobs.common.progress import Progress
+
+    with Progress("train"):  # which shows the imports, too
+        return _train(config)
+
+
+def _train(config: Config) -> TrainingSummary | LearningRate:
     from contextlib import closing
 
     from cvjobs.common import devices

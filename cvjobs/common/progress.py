@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -26,13 +27,21 @@ def tell(what: str, who: str = "cvjobs") -> None:
 
 @dataclass(frozen=True)
 class _Count:
-    """How far the phase of this number is."""
+    """How far the phase of this number was ``at`` a moment of the monotonic clock, and the seconds left then."""
 
     phase: int
     done: int
     total: int
     what: str
-    text: str
+    told: str
+    left: float | None
+    at: float
+
+    @property
+    def text(self) -> str:
+        """What is told beside the count, with the time that is left now: it goes on while nothing is told."""
+        left = 0.0 if self.left is None else self.left - (time.monotonic() - self.at)
+        return ", ".join(filter(None, [self.told, f"{clock(left)} left" if left > 0 else ""]))
 
 
 class Progress:
@@ -104,8 +113,7 @@ class Progress:
 
     def show(self, done: int, total: int, what: str, text: str, left: float | None) -> None:
         """Show how far the phase is in images or the like, a text beside it, and the seconds that are left."""
-        text = text if left is None else ", ".join(filter(None, [text, f"{clock(left)} left"]))
-        self._count = _Count(self.phases.number, done, total, what, text)
+        self._count = _Count(self.phases.number, done, total, what, text, left, time.monotonic())
 
     @property
     def count(self) -> _Count | None:

@@ -1,4 +1,4 @@
-"""A training that begins with what another run learnt (``--weights RUN``): what it takes from there, and what is said."""
+"""A training that begins with what another run learnt (``--weights RUN``): what it takes from there, in words, too."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
-from cvjobs.training.checks.batch_size import Case
+from cvjobs.training.checks.batch_size import AUTO, Case
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
@@ -101,7 +101,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
             holds the output of another command.
     """
     contents.check(store, contents.RUN)
-    progress.say(f"listing {request.data}")
+    progress.phase("listing", f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
     asked_epochs = request.recipe.epochs
@@ -117,7 +117,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         rules=then.listing,
     )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
-    progress.say("looking up the model")
+    progress.phase("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
     transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
@@ -136,6 +136,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         resources=resources,
         images=len(labelled.splits["train"]),
     )
+    progress.phase("estimating", "measuring the batch size" if request.batch_size == AUTO else "estimating a step")
     batch = case.batch(request.batch_size, earlier)
     # The curves of a longer run are whole, also where the command that adds to it does not ask for them again.
     curves = request.tensorboard or (begun != asked_epochs and bool(store.names("tensorboard")))

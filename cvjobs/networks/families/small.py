@@ -32,14 +32,17 @@ def trainable(name: str, weights: str, classes: int, side: int | None, seed: int
     chosen, inherited = _chosen(weights), None
     if chosen.file is not None:
         tensors, chosen = files.of_model(chosen, module.state_dict)
-        before = Cnn(len(tensors["head.weight"]) if "head.weight" in tensors else classes)
+        classes_before = len(tensors.get("head.weight", range(classes)))
+        before = Cnn(classes_before)
         files.fitted(lambda: before.load_state_dict(tensors), full, chosen, tensors)
         module.features = before.features
         if labels:
-            known = head_transfer.names(chosen, (), len(before.head.weight), full)
+            known = head_transfer.names(chosen, (), classes_before, full)
             inherited = head_transfer.inherit(module.head, before.head, labels, known, full)
     elif labels:
-        raise WrongUse(f"Without --weights of a file or a run {full} knows no classes: leave out {head_transfer.OPTION}.")
+        raise WrongUse(
+            f"Without --weights of a file or a run {full} knows no classes: leave out {head_transfer.OPTION}."
+        )
     size = side or _SIDE
     return Trainable(
         name=full,
@@ -52,7 +55,7 @@ def trainable(name: str, weights: str, classes: int, side: int | None, seed: int
 
 
 def autoencoder(name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainable:
-    """Return the autoencoder with random weights, or a file's, for images squashed to 64x64 or to ``side``, from 0 to 1."""
+    """Return the autoencoder with random weights or a file's, for images squashed to 64x64 or ``side``, from 0 to 1."""
     _check(name, "autoencoder", side)
     size = side or _PICTURE
     with files.seeded(seed):
