@@ -17,6 +17,7 @@ from cvjobs.common.formatting import clock, shortened, visible, visible_lines
 from cvjobs.common.phases import Phases
 
 EVERY = 10.0  # s
+BAR = 24  # columns
 WORDS = 64  # characters of what is being done that a line on a terminal has room for
 
 
@@ -138,6 +139,7 @@ class Progress:
 
     def _drawn(self) -> Any:
         """Return the line on a terminal, which asks this for what it shows each time that it is drawn."""
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.live import Live
         from rich.progress_bar import ProgressBar
@@ -154,8 +156,12 @@ class Progress:
                 words = [shortened(self.phases.words, WORDS), clock(took) if took >= 1 else ""]
                 grid.add_row(spinner, Text(self._title), *map(Text, words))
             else:
-                bar = ProgressBar(total=count.total, completed=count.done, width=24)
-                grid.add_row(spinner, Text(self._title), Text(f"{count.done:,}/{count.total:,}"), bar, Text(count.text))
+                done, text = f"{count.done:,}/{count.total:,}", count.text
+                room = console.width - cell_len(f"* {self._title} {done}  {text}")
+                shown: list[Any] = [Text(done)] if room >= 0 else []  # in a narrow terminal the words say more
+                if room >= 4:
+                    shown.append(ProgressBar(total=count.total, completed=count.done, width=min(room, BAR)))
+                grid.add_row(spinner, Text(self._title), *shown, Text(text))
             return grid
 
         console = Console(stderr=True)

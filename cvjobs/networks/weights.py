@@ -83,8 +83,8 @@ def given(path: str) -> Weights:
         return _of_run(Path(path))
     if not os.path.isfile(path):
         raise WrongUse(
-            f"There is no weights file {path}: --weights takes pretrained, random, the path of a file, or the folder of a "
-            "training run."
+            f"There is no weights file {path}: --weights takes pretrained, random, the path of a file, or "
+            "the folder of a training run."
         )
     return from_file(Path(path))
 

@@ -75,11 +75,11 @@ def record(run: Path) -> dict[str, Any]:
     "settings",
     [
         {"sched": "constant"},
-        {"sched": "step", "decay_epochs": 1.0, "decay_rate": 0.5, "ema": 0.9},
-        {"sched": "plateau", "decay_epochs": 1.0, "mixup": 0.2, "opt": "sgd"},
-        {"sched": "cyclic", "decay_epochs": 1.0, "warmup_epochs": 0.0},
+        pytest.param({"sched": "step", "decay_epochs": 1.0, "decay_rate": 0.5, "ema": 0.9}, marks=pytest.mark.slow),
+        pytest.param({"sched": "plateau", "decay_epochs": 1.0, "mixup": 0.2, "opt": "sgd"}, marks=pytest.mark.slow),
+        pytest.param({"sched": "cyclic", "decay_epochs": 1.0, "warmup_epochs": 0.0}, marks=pytest.mark.slow),
     ],
-    ids=lambda settings: settings["sched"],
+    ids=["constant", "step", "plateau", "cyclic"],
 )
 def test_it_ends_as_if_it_had_been_asked_from_the_start(tmp_path: Path, settings: dict[str, Any]) -> None:
     whole = plan(tmp_path, "whole", images=32, epochs=4, **settings)
@@ -95,6 +95,7 @@ def test_it_ends_as_if_it_had_been_asked_from_the_start(tmp_path: Path, settings
     assert (Path(whole.run) / "model.safetensors").read_bytes() == (Path(begun.run) / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_all_that_a_run_has_shows_the_whole(images: Path, run: Path, tmp_path: Path) -> None:
     summary = cvjobs.train(images, run, **OPTIONS, epochs=4)
     whole = cvjobs.train(images, tmp_path / "whole", **OPTIONS, epochs=4)
@@ -121,6 +122,7 @@ def test_what_was_killed_before_its_first_new_step_goes_on(images: Path, run: Pa
     assert cvjobs.train(images, run, **OPTIONS, epochs=3).epochs == 3
 
 
+@pytest.mark.slow
 def test_without_its_record_the_same_command_goes_on_from_the_checkpoints(images: Path, run: Path) -> None:
     cvjobs.train(images, run, **OPTIONS, epochs=3)
     for name in ("config.json", "summary.json"):
@@ -129,6 +131,7 @@ def test_without_its_record_the_same_command_goes_on_from_the_checkpoints(images
     assert record(run)["begun_epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_warm_up_that_nobody_asked_for_stays_that_of_the_first_command(images: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "recipe": "finetune"}
     cvjobs.train(images, tmp_path / "run", **options, epochs=1)
@@ -177,6 +180,7 @@ def test_nothing_else_may_differ(images: Path, run: Path, tmp_path: Path) -> Non
         cvjobs.train(folder(tmp_path / "others", 8), run, **OPTIONS, epochs=3)
 
 
+@pytest.mark.slow
 def test_a_run_that_patience_ended_is_longer_for_nothing(images: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "patience": 1, "lr": 1e-9, "warmup_epochs": 0.0}
     summary = cvjobs.train(images, tmp_path / "run", **options, epochs=4)

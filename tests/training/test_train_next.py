@@ -65,6 +65,7 @@ def test_what_is_carried_over_is_the_features_and_the_rows(first: TrainingSummar
             assert torch.equal(tensor, before[name])
 
 
+@pytest.mark.slow
 def test_classes_that_have_none_in_common_begin_anew(
     first: TrainingSummary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +76,7 @@ def test_classes_that_have_none_in_common_begin_anew(
     assert f"train: none of 3 classes is one of {first.out}: all begin anew\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_autoencoder_goes_on_with_its_own_length_of_vectors(tmp_path: Path) -> None:
     options = {"task": "autoencoder", "img_size": "16", "batch_size": 16}
     cvjobs.train(folder(tmp_path / "a", 8), tmp_path / "run1", **options, dim=8, epochs=1)

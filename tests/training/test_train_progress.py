@@ -56,7 +56,7 @@ def test_a_report_between_two_looks_comes_at_most_so_often(tmp_path: Path) -> No
 
 
 def test_the_time_left_is_that_of_the_steps_and_what_lies_between_them() -> None:
-    pace = looping.Pace()
+    pace = looping.StepPace()
     assert pace.left(10) is None
     pace.stepped(at=100.0)  # the first one takes longer, and says nothing
     pace.stepped(at=100.9)
@@ -79,7 +79,7 @@ def test_lines_elsewhere_name_the_phases(
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.02)
     monkeypatch.setattr(looping, "TOLD", 0.0)
-    cvjobs.train(folder(tmp_path / "images", 40), tmp_path / "run", **OPTIONS, epochs=2)
+    cvjobs.train(folder(tmp_path / "images", 12), tmp_path / "run", **OPTIONS, epochs=2)
     said = capfd.readouterr().err
     for what in (
         r"train: listing .*/images",

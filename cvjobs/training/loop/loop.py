@@ -90,7 +90,7 @@ class Loop:
         self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
-        self._report, self._reported, self._pace = report, 0.0, Pace()
+        self._report, self._reported, self._pace = report, 0.0, StepPace()
         self._epoch_now, self._images, self._loss = 0, 0, None
         self._began = time.monotonic()
         self._asked = False
@@ -238,7 +238,7 @@ class Loop:
             self._events.add(rows[-1])
 
 
-class Pace:
+class StepPace:
     """How fast training goes, from the end of the first step on, with all that lies between steps; s of a clock."""
 
     def __init__(self) -> None:
