@@ -77,12 +77,12 @@ def test_the_notes_of_a_worker_have_each_phase_at_once(tmp_path: Path) -> None:
 def test_lines_elsewhere_name_the_phases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.02)
+    monkeypatch.setattr(progress, "EVERY", 0.001)
     monkeypatch.setattr(looping, "TOLD", 0.0)
     cvjobs.train(folder(tmp_path / "images", 12), tmp_path / "run", **OPTIONS, epochs=2)
     said = capfd.readouterr().err
     for what in (
-        r"train: listing .*/images",
+        r"train: estimating the memory of a step",
         r"train: \d+/\d+ steps, epoch 1/2, the first step|train: starting small/cnn",
         r"train: \d+/\d+ steps, epoch 2/2, step \d+/\d+, loss \d\.\d{3}, best \d\.\d{3}",
         r"train: writing the report",
