@@ -32,6 +32,7 @@ from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
 if TYPE_CHECKING:
     from cvjobs.training.checks.lr_range import LearningRate
+    from cvjobs.training.predecessor import Predecessor
     from cvjobs.training.recipe.recipe import Recipe
     from cvjobs.training.training_summary import TrainingSummary
 
@@ -183,6 +184,13 @@ class Config:
 
 def call(config: Config) -> TrainingSummary | LearningRate:
     """Train and return what came of it, or the rate that was found (``find_lr``)."""
+    from cvjobs.common.progress import Progress
+
+    with Progress("train"):  # which shows the imports, too
+        return _train(config)
+
+
+def _train(config: Config) -> TrainingSummary | LearningRate:
     from contextlib import closing
 
     from cvjobs.common import devices
@@ -194,18 +202,24 @@ def call(config: Config) -> TrainingSummary | LearningRate:
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size
+        from cvjobs.training.predecessor import predecessor
         from cvjobs.training.request import TrainRequest
 
-        model = config.model or ("small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2")
+        before = predecessor(config.weights)
+        if before is not None:
+            before.check(config.task)
+        usual = "small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2"
+        model = config.model or (before.model if before is not None else usual)
         request = TrainRequest(
             data=config.data,
             out=config.out,
             task=config.task,
             model=model,
-            dim=config.dim,
+            dim=before.dim if before is not None and config.task == "autoencoder" else config.dim,
             weights=config.weights,
             init_head_from_labels=config.init_head_from_labels,
-            recipe=_recipe(config, model),
+            recipe=_recipe(config, model, before),
+            warmup_asked=replaced(config)["warmup_epochs"] is not None,
             batch_size=checks_batch_size.batch(config.batch_size),
             seed=config.seed,
             precision=config.precision,
@@ -228,11 +242,17 @@ def call(config: Config) -> TrainingSummary | LearningRate:
         return run.train(request, decoder_server)
 
 
-def _recipe(config: Config, model: str) -> Recipe:
-    """Return the named recipe with what was asked for; without a name, what suits the task and the weights."""
+def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
+    """Return the named recipe with what was asked for; without a name, what suits the task and the weights.
+
+    What begins with another run's weights has images of that run's size.
+    """
     from cvjobs.training.recipe import recipe as recipe_recipe
 
     classes = config.task == "classify"
-    scratch = config.weights == "random" or model.startswith("small/")
+    scratch = before is None and (config.weights == "random" or model.startswith("small/"))
     name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
-    return recipe_recipe.named(name, classes=classes, **replaced(config))
+    given = replaced(config)
+    if before is not None and given["img_size"] is None:
+        given["img_size"] = (before.side,)
+    return recipe_recipe.named(name, classes=classes, **given)

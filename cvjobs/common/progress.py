@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -16,6 +17,7 @@ from cvjobs.common.formatting import clock, shortened, visible, visible_lines
 from cvjobs.common.phases import Phases
 
 EVERY = 10.0  # s
+BAR = 24  # columns
 WORDS = 64  # characters of what is being done that a line on a terminal has room for
 
 
@@ -26,13 +28,21 @@ def tell(what: str, who: str = "cvjobs") -> None:
 
 @dataclass(frozen=True)
 class _Count:
-    """How far the phase of this number is."""
+    """How far the phase of this number was ``at`` a moment of the monotonic clock, and the seconds left then."""
 
     phase: int
     done: int
     total: int
     what: str
-    text: str
+    told: str
+    left: float | None
+    at: float
+
+    @property
+    def text(self) -> str:
+        """What is told beside the count, with the time that is left now: it goes on while nothing is told."""
+        left = 0.0 if self.left is None else self.left - (time.monotonic() - self.at)
+        return ", ".join(filter(None, [self.told, f"{clock(left)} left" if left > 0 else ""]))
 
 
 class Progress:
@@ -104,8 +114,7 @@ class Progress:
 
     def show(self, done: int, total: int, what: str, text: str, left: float | None) -> None:
         """Show how far the phase is in images or the like, a text beside it, and the seconds that are left."""
-        text = text if left is None else ", ".join(filter(None, [text, f"{clock(left)} left"]))
-        self._count = _Count(self.phases.number, done, total, what, text)
+        self._count = _Count(self.phases.number, done, total, what, text, left, time.monotonic())
 
     @property
     def count(self) -> _Count | None:
@@ -130,6 +139,7 @@ class Progress:
 
     def _drawn(self) -> Any:
         """Return the line on a terminal, which asks this for what it shows each time that it is drawn."""
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.live import Live
         from rich.progress_bar import ProgressBar
@@ -146,8 +156,12 @@ class Progress:
                 words = [shortened(self.phases.words, WORDS), clock(took) if took >= 1 else ""]
                 grid.add_row(spinner, Text(self._title), *map(Text, words))
             else:
-                bar = ProgressBar(total=count.total, completed=count.done, width=24)
-                grid.add_row(spinner, Text(self._title), Text(f"{count.done:,}/{count.total:,}"), bar, Text(count.text))
+                done, text = f"{count.done:,}/{count.total:,}", count.text
+                room = console.width - cell_len(f"* {self._title} {done}  {text}")
+                shown: list[Any] = [Text(done)] if room >= 0 else []  # in a narrow terminal the words say more
+                if room >= 4:
+                    shown.append(ProgressBar(total=count.total, completed=count.done, width=min(room, BAR)))
+                grid.add_row(spinner, Text(self._title), *shown, Text(text))
             return grid
 
         console = Console(stderr=True)

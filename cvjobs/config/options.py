@@ -60,8 +60,8 @@ Json = Annotated[
 Weights = Annotated[
     str,
     typer.Option(
-        metavar="pretrained|random|FILE",
-        help="The weights of the model: published, random, or from a file.",
+        metavar="pretrained|random|FILE|RUN",
+        help="The weights of the model: published, random, or from a file or the folder of a training run.",
         rich_help_panel="Model, data and size",
     ),
 ]

@@ -34,6 +34,7 @@ from cvjobs.networks import checkpoint, sealed_model
 from cvjobs.networks.checkpoint import ModelState
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
+RUN_MODEL = "model.safetensors"  # of a training run's folder
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
 Loaded = TypeVar("Loaded")
 Activation = Literal["softmax", "sigmoid"]
@@ -77,10 +78,25 @@ RANDOM = Weights("random", None, "seed 0")
 
 
 def given(path: str) -> Weights:
-    """Return the weights in a file that the user named."""
+    """Return the weights in a file that the user named, or those of the run whose folder it is."""
+    if os.path.isdir(path):
+        return _of_run(Path(path))
     if not os.path.isfile(path):
-        raise WrongUse(f"There is no weights file {path}: --weights takes pretrained, random or the path of a file.")
+        raise WrongUse(
+            f"There is no weights file {path}: --weights takes pretrained, random, the path of a file, or "
+            "the folder of a training run."
+        )
     return from_file(Path(path))
+
+
+def _of_run(folder: Path) -> Weights:
+    """Return what a training left in its folder."""
+    file = folder / RUN_MODEL
+    if file.is_file():
+        return from_file(file, folder.absolute().name)
+    if (folder / "checkpoints").is_dir():
+        raise WrongUse(f"The run {folder} has no {RUN_MODEL} yet: train until its first epoch is done.")
+    raise WrongUse(f"The folder {folder} is no training run's: --weights takes a file, or the folder of a run.")
 
 
 def from_file(file: Path, label: str = "") -> Weights:

@@ -12,7 +12,7 @@ from cvjobs.common.fingerprint import digest, facts
 from cvjobs.dataset import contents, sealed
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training import artifacts
+from cvjobs.training import artifacts, extension
 from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
@@ -33,7 +33,8 @@ class TrainIdentity:
     """What is trained and how; with its images it is what makes two trainings the same one.
 
     A run's record has the listed images, which are known before any is decoded; a checkpoint's digest has those that
-    could be decoded, in their order, which a position means nothing without.
+    could be decoded, in their order, which a position means nothing without. ``begun_epochs`` are those of the run's
+    first command, by which all checkpoints are known: a longer run goes on from them.
     """
 
     subject: Subject
@@ -41,6 +42,7 @@ class TrainIdentity:
     recipe: Recipe
     batch: int
     precision: str
+    begun_epochs: int
 
     @classmethod
     def of(cls, plan: TrainPlan) -> TrainIdentity:
@@ -51,6 +53,7 @@ class TrainIdentity:
             recipe=plan.recipe,
             batch=plan.batch,
             precision=plan.precision,
+            begun_epochs=plan.begun_epochs or plan.recipe.epochs,
         )
 
     def record(self, data: str, max_pixels: int, transform: Transform, by: TrainRules) -> dict[str, Any]:
@@ -79,6 +82,8 @@ class TrainIdentity:
             "transform": transform.record(),
             **facts(self.recipe),
         }
+        if self.begun_epochs != self.recipe.epochs:
+            values[extension.BEGUN] = self.begun_epochs
         if by != TrainRules(listing=rules.FIRST, labels=rules.FIRST):
             values["rules"] = facts(by)
         record: dict[str, Any] = json.loads(json.dumps(values))
@@ -90,7 +95,7 @@ class TrainIdentity:
             {
                 "paths": digest({"paths": list(train.paths)}),
                 "labels": train.labels.tolist(),
-                "recipe": facts(self.recipe),
+                "recipe": facts(self.recipe) | {"epochs": self.begun_epochs},
                 "batch": self.batch,
                 "seed": self.subject.seed,
                 "weights": self.weights_sha256,
@@ -130,7 +135,7 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise WrongUse with the difference where a run was begun with other settings or images."""
-    different = [name for name in now if earlier.get(name) != now[name]]
+    different = [name for name in now if name != extension.BEGUN and earlier.get(name) != now[name]]
     if not different:
         return
     words = {"data": "other images or labels", "classes": "other classes", "weights": "other weights"}
@@ -138,19 +143,24 @@ def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> No
         words.get(name) or f"{name.replace('_', '-')} {_short(earlier.get(name))}, not {_short(now[name])}"
         for name in different[:3]
     ]
+    # What a person does with more images, or classes, is a run of its own that begins with what this one learnt.
+    more = f" (with --weights {store.place} -o NEW it begins with what this one learnt)" if "data" in different else ""
     raise WrongUse(
-        f"{store.place} was begun with {'; '.join(shown)}: choose another -o, or give --overwrite to begin anew."
+        f"{store.place} was begun with {'; '.join(shown)}: choose another -o{more}, or give --overwrite to begin anew."
     )
 
 
 def note(store: LocalStore, identity: dict[str, Any], *, anew: bool) -> None:
     """Note what a run is begun or continued with; ``anew`` deletes what an earlier one left.
 
+    The summary goes first: a run of which more epochs are asked has not ended any more.
+
     Raises:
         WrongUse: the run has a history and no checkpoints.
     """
+    store.delete(SUMMARY)
     if anew:
-        store.delete("checkpoints", "tensorboard", SUMMARY, HISTORY, CONFIG)
+        store.delete("checkpoints", "tensorboard", HISTORY, CONFIG)
     artifacts.record(
         store.place, CONFIG, {"identity": identity, "command": "train", "libraries": fingerprint.libraries()}
     )

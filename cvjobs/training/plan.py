@@ -78,7 +78,8 @@ class Subject:
 class TrainPlan:
     """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
-    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown.
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown. ``begun_epochs`` are
+    those of the run's first command, 0 where they are the recipe's.
     """
 
     run: str
@@ -93,6 +94,7 @@ class TrainPlan:
     train: SplitPart
     val: SplitPart
     memory: int = 0
+    begun_epochs: int = 0
 
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""

@@ -22,6 +22,7 @@ class TrainRequest:
     weights: str
     init_head_from_labels: bool
     recipe: Recipe
+    warmup_asked: bool  # or the recipe's follows from its epochs
     batch_size: int  # ``batch_size.AUTO``: as many as fit
     seed: int
     precision: str

@@ -10,13 +10,14 @@ import torch
 
 from cvjobs.common import devices, extras, malloc, rates
 from cvjobs.common.errors import TooManyFailed, WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.dataset import lock
 from cvjobs.images.decode_worker import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
-from cvjobs.training import artifacts, conclusion, identity, model_recovery
+from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
 from cvjobs.training.data import decoded, omissions
 from cvjobs.training.data.class_statistics import survey
@@ -28,6 +29,7 @@ from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
+from cvjobs.training.predecessor import predecessor
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
 from cvjobs.training.request import TrainRequest
@@ -54,20 +56,24 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
         made = setup(request, store, resources, progress)
         now = made.record
-        if made.earlier and not request.find_lr:
+        if made.longer and not request.find_lr:
+            extension.check(store, made.earlier, made.request.recipe)
+        elif made.earlier and not request.find_lr:
             identity.check(store, made.earlier, now)
             if (done := _done(made, store)) is not None:
                 if request.tensorboard:
                     _complete(done, now)
                 return done
         omissions.check(made.labelled, omissions.listed(made.labelled), made.most_failed)
+        progress.phase("estimating", "estimating the memory of a step")
         made.case.check(made.request.batch_size)
         with lock.held(store) as held:
             stop.guarded = True
             session = _Session(made, store, held, decoder_server, progress, stop)
             if request.find_lr:
                 return session.find_rate(resources)
-            identity.note(store, now, anew=request.overwrite)
+            if not made.longer:
+                identity.note(store, now, anew=request.overwrite)
             try:
                 return session.run(resources, began)
             except TooManyFailed:
@@ -130,23 +136,28 @@ class _Session:
     def run(self, resources: Resources, began: float) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
+        self._progress.phase("comparing", "looking for images that are there twice")
         leaks = self._intake.note(self._store.place)
         omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
+        if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
+            identity.note(self._store, self._setup.record, anew=False)
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())
+        self._progress.phase("page", "drawing samples of the images")
         with Live(begun) as self._live:
             if self._request.overfit_check and not self._store.names("checkpoints"):
                 self._check(plan, resources)
-            self._progress.say(f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
+            self._progress.phase("starting", f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
             (self._alone if resources.alone else self._together)(plan, resources)
             begun = self._live.begun
         self._held.check()
         model_recovery.check(plan.run)
-        self._progress.say("writing the report")
         device = torch.device(resources.device)
+        if "test" in parts:
+            self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
         conclusion.scored(plan, device)
         test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
         seconds = time.monotonic() - began
@@ -154,6 +165,7 @@ class _Session:
             self._setup, plan, parts, leaks=len(leaks), left_out=begun.survey.left_out, test=test, seconds=seconds
         )
         self._held.check()
+        self._progress.phase("page", "writing the report")
         self._leave_page(begun, summary, parts)
         artifacts.record(self._store.place, FILE, summary.as_dict())
         if self._request.cache is None:
@@ -163,7 +175,7 @@ class _Session:
     def find_rate(self, resources: Resources) -> lr_range.LearningRate:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
-        self._progress.say(f"starting {plan.subject.model}")
+        self._progress.phase("starting", f"starting {plan.subject.model}")
         return lr_range.find(plan, torch.device(resources.device), self._watch)
 
     def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
@@ -171,6 +183,9 @@ class _Session:
         left_out = omissions.record(self._setup.labelled, self._intake.failures)
         seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles(), left_out)
         self._progress.note(str(seen))
+        before = predecessor(self._request.weights)
+        if before is not None and plan.classes:
+            self._progress.note(before.words(plan.classes))
         return training_page.BegunRun(
             store=self._store,
             labelled=self._setup.labelled,
@@ -192,11 +207,13 @@ class _Session:
         self._progress.note(str(overfit.check(plan, torch.device(resources.device), parts, tell)))
 
     def _alone(self, plan: TrainPlan, resources: Resources) -> None:
-        Loop(plan, Alone(torch.device(resources.device)), self._watch, _warn, self._held.check).run()
+        team = Alone(torch.device(resources.device))
+        Loop(plan, team, self._watch, _warn, self._held.check, self._show).run()
 
     def _together(self, plan: TrainPlan, resources: Resources) -> None:
         from cvjobs.training.loop import ray_train
 
+        self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
         ray_train.train(plan, resources, self._held.epoch, self._tell, _warn)
 
     def _watch(self, state: State) -> bool:
@@ -204,13 +221,23 @@ class _Session:
         self._held.glance()
         return self._tell(state)
 
-    def _tell(self, state: State) -> bool:
+    def _show(self, state: State) -> None:
+        epoch = f"epoch {state.epoch}/{state.epochs}"
+        if state.phase:
+            self._progress.phase(state.phase, f"{epoch}, {state.phase}")
+            return
+        self._progress.phase("training")
+        words = [
+            f"{epoch}, step {min(state.done + 1, state.total)}/{state.total}",
+            f"loss {state.loss:.3f}" if state.loss is not None else "",
+            f"best {state.metric:.3f}" if state.metric is not None else "",
+            rates.told(state.rate),
+        ]
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
-        best = f", best {state.metric:.4f}" if state.metric is not None else ""
-        text = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{best}"
-        text = ", ".join(filter(None, [text, rates.told(state.rate)]))
-        left = (total - done) * self._request.batch_size / state.rate if state.rate else None
-        self._progress.show(done, total, "steps", text, left)
+        self._progress.show(done, total, "steps", ", ".join(filter(None, words)), state.left)
+
+    def _tell(self, state: State) -> bool:
+        self._show(state)
         if self._live is not None:
             self._live.look(state)
         return self._stop.asked

@@ -15,15 +15,16 @@ from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training import identity
+from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
-from cvjobs.training.checks.batch_size import Case
+from cvjobs.training.checks.batch_size import AUTO, Case
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.predecessor import predecessor
 from cvjobs.training.request import TrainRequest
 
 
@@ -31,7 +32,8 @@ from cvjobs.training.request import TrainRequest
 class Setup:
     """A request whose batch size is a number, with what it names.
 
-    ``earlier`` is the record of the run that is continued, empty where one begins.
+    ``earlier`` is the record of the run that is continued, empty where one begins; ``begun_epochs`` are those of the
+    run's first command.
     """
 
     request: TrainRequest
@@ -40,6 +42,12 @@ class Setup:
     case: Case
     earlier: dict[str, Any]
     rules: TrainRules
+    begun_epochs: int
+
+    @property
+    def longer(self) -> bool:
+        """Whether more epochs are asked of the run than the last command did, or fewer, and nothing else."""
+        return extension.wanted(self.earlier, self.record)
 
     @property
     def most_failed(self) -> float:
@@ -60,6 +68,7 @@ class Setup:
             recipe=self.request.recipe,
             batch=self.request.batch_size,
             precision=self.case.precision,
+            begun_epochs=self.begun_epochs,
         )
         data, transform = self.labelled.identity, self.trainable.transform
         return identified.record(data, self.request.max_pixels, transform, self.rules)
@@ -80,6 +89,7 @@ class Setup:
             train=parts["train"],
             val=parts["val"],
             memory=self.case.need(request.batch_size) or 0,
+            begun_epochs=self.begun_epochs,
         )
 
 
@@ -91,9 +101,12 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
             holds the output of another command.
     """
     contents.check(store, contents.RUN)
-    progress.say(f"listing {request.data}")
+    progress.phase("listing", f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
+    asked_epochs = request.recipe.epochs
+    begun = asked_epochs if request.overwrite else extension.begun_epochs(store, earlier, asked_epochs)
+    request = replace(request, recipe=extension.kept(request.recipe, begun, warmup_asked=request.warmup_asked))
     listing = list_source(
         request.data,
         dict(request.storage),
@@ -104,7 +117,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         rules=then.listing,
     )
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
-    progress.say("looking up the model")
+    progress.phase("looking up the model")
     subject = _subject(request, labelled)
     trainable = subject.trainable()
     transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
@@ -123,14 +136,25 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         resources=resources,
         images=len(labelled.splits["train"]),
     )
+    progress.phase("estimating", "measuring the batch size" if request.batch_size == AUTO else "estimating a step")
     batch = case.batch(request.batch_size, earlier)
-    request = replace(request, batch_size=batch)
-    return Setup(request=request, labelled=labelled, subject=subject, case=case, earlier=earlier, rules=then)
+    # The curves of a longer run are whole, also where the command that adds to it does not ask for them again.
+    curves = request.tensorboard or (begun != asked_epochs and bool(store.names("tensorboard")))
+    return Setup(
+        request=replace(request, batch_size=batch, tensorboard=curves),
+        labelled=labelled,
+        subject=subject,
+        case=case,
+        earlier=earlier,
+        rules=then,
+        begun_epochs=begun,
+    )
 
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     sizes = request.recipe.img_size
     named = request.weights in ("pretrained", "random")
+    before = predecessor(request.weights)
     return Subject(
         task=request.task,
         model=request.model,
@@ -139,7 +163,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         dim=request.dim,
         side=sizes[-1] if sizes else None,
         seed=request.seed,
-        init_head=request.init_head_from_labels,
+        init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
     )
 
 

@@ -174,7 +174,7 @@ def test_weights_that_do_not_name_their_classes(tmp_path: Path) -> None:
     ("name", "options", "said"),
     [
         ("small/rnn", {}, "There is no model small/rnn"),
-        ("small/cnn", {"weights": "own.pth"}, "leave out --weights"),
+        ("small/cnn", {"weights": "own.pth"}, "There is no weights file own.pth"),
         ("small/cnn", {"side": 2}, "at least 4"),
         ("small/cnn", {"labels": CLASSES}, "leave out --init-head-from-labels"),
         ("timm/test_resnet", {"labels": CLASSES, "weights": "random"}, "Random weights know no classes"),

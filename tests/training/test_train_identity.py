@@ -54,6 +54,7 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         recipe=recipe.named("from-scratch", classes=True, epochs=3),
         batch=16,
         precision="fp32",
+        begun_epochs=3,
     )
     first = TrainRules(listing=rules.FIRST, labels=rules.FIRST)
     transform = replace(trainable.transform, pixel_rules=rules.FIRST)

@@ -18,7 +18,7 @@ from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
 
-FILE = "model.safetensors"
+FILE = files.RUN_MODEL
 ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its model
 
 

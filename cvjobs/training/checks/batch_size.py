@@ -98,7 +98,7 @@ class Case:
         need = self.need(batch)
         if self.needed is None or need is None:
             return ""
-        return f" ({self.needed.parameters / 1e6:,.1f} M parameters, about {size(need)} of memory)"
+        return f" ({self.needed.parameters / 1e6:,.1f} M parameters, about {size(need)})"
 
     def check(self, batch: int) -> None:
         """Raise WrongUse where steps of a batch cannot fit."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
@@ -72,12 +73,14 @@ class Intake:
     def _part(self, name: str, split: Split, request: data_decoded.DecodeRequest) -> SplitPart:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
-        self.progress.say(f"decoding {counted(len(split), 'images')} to {name} with")
-        show = self.progress.counting(len(split))
+        doing, meter = f"decoding to {name} with", rates.Meter()
+        self.progress.phase(doing, f"decoding {counted(len(split), 'images')} to {name} with")
 
         def tell(done: int) -> None:
             self.glance()
-            show(done)
+            meter.answered(done)
+            text = ", ".join(filter(None, [doing, rates.told(meter.rate)]))
+            self.progress.show(done, len(split), "images", text, meter.left(len(split)))
 
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
         decoded, table = data_decoded.decode(request, source, self.decoder_server, tell)

@@ -16,6 +16,7 @@ import torch
 
 from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed, Stopped
+from cvjobs.common.formatting import counted
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data.decoded import Pictures
@@ -31,22 +32,31 @@ if TYPE_CHECKING:
     from cvjobs.training.report.tensorboard import Events
 
 LOOK = 8  # steps between two looks at the loss, and at the clock
+TOLD = 0.5  # seconds between two reports of the step
+FIRST = "the first step"
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a training is; ``metric`` is the best so far, None before the first epoch's end."""
+    """Where a training is; ``metric`` is the best so far, None before the first epoch's end.
+
+    ``phase`` is what is done beside steps, empty between them. ``loss`` is that of the last look at it in this epoch or
+    the one before, ``rate`` is in images a second, and ``left`` in seconds: None, or 0, where nothing tells yet.
+    """
 
     epoch: int
     epochs: int
     done: int
     total: int
-    loss: float
+    loss: float | None
     metric: float | None
     rate: float
+    left: float | None = None
+    phase: str = ""
 
 
 Watch = Callable[[State], bool]  # tells whether to stop
+Report = Callable[[State], None]
 
 
 class Loop:
@@ -59,8 +69,12 @@ class Loop:
         watch: Watch,
         warn: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
+        report: Report = lambda _: None,
     ) -> None:
         """Begin where the newest checkpoint is; ``warn`` is told of damaged ones, ``check`` may refuse a write.
+
+        ``watch`` is asked every few steps, ``report`` is told of each phase as it begins and twice a second of the
+        step: of what the CPU knows, without waiting for the device.
 
         Raises:
             JobFailed: this machine has other weights than the driver.
@@ -76,6 +90,8 @@ class Loop:
         self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
+        self._report, self._reported, self._pace = report, 0.0, StepPace()
+        self._epoch_now, self._images, self._loss = 0, 0, None
         self._began = time.monotonic()
         self._asked = False
         self._events: Events | None = None
@@ -110,6 +126,7 @@ class Loop:
                 self._epoch(len(self._position.history))
                 self._end_epoch()
                 self._stop_if(self._asked and not self._finished)
+            self._tell("saving")
             self._resumption.wait()
         finally:
             self._resumption.close()
@@ -123,40 +140,60 @@ class Loop:
         self._began = time.monotonic()
         self._resumption.begin_epoch()
         first, steps = self._in_epoch, self._feed.steps
-        images = 0
+        self._epoch_now, self._images, self._batches = epoch, 0, 0
+        self._tell("" if self._pace.steps else FIRST)
         for step, batch in enumerate(self._feed.batches(epoch, first, augment), first):
             rate = lr_schedule.rate(self._recipe, learner.done, steps, self._position.metrics)
             self._position.add(learner.step(batch, self._task.loss, rate))
-            images += batch.whole
+            self._pace.stepped(time.monotonic())
+            self._images += batch.whole
+            self._batches += 1
             if (step + 1) % LOOK == 0 or step + 1 == steps:
-                self._look(epoch, images, step + 1 - first, step + 1 == steps)
+                self._look(step + 1 == steps)
+            elif time.monotonic() - self._reported >= TOLD:
+                self._tell()
         took = time.monotonic() - self._began
         self._position.seconds += took
-        self._rate = rates.rate(images, took, steps - first)
+        self._rate = rates.rate(self._images, took, self._batches)
         team.share_buffers(learner.model)
         if learner.average is not None:
             team.share_buffers(learner.average.module)
 
-    def _look(self, epoch: int, images: int, batches: int, ends: bool) -> None:
+    def _state(self, phase: str = "") -> State:
+        steps = self._feed.steps
+        done = self._learner.done - self._epoch_now * steps
+        return State(
+            epoch=self._epoch_now + 1,
+            epochs=self._recipe.epochs,
+            done=done,
+            total=steps,
+            loss=self._loss,
+            metric=max(self._position.metrics, default=None),
+            rate=rates.rate(self._images, time.monotonic() - self._began, self._batches) if not phase else 0.0,
+            left=self._pace.left((self._recipe.epochs - self._epoch_now) * steps - done),
+            phase=phase,
+        )
+
+    def _tell(self, phase: str = "") -> None:
+        """Report where training is; the device may be some steps behind."""
+        self._reported = time.monotonic()
+        self._report(self._state(phase))
+
+    def _look(self, ends: bool) -> None:
         """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
         now = time.monotonic()
         due = self._resumption.due(now) and not ends
         loss, count = self._team.sums(self._position.losses).tolist()
-        _check_number("loss", loss, epoch)
-        state = State(
-            epoch=epoch + 1,
-            epochs=self._recipe.epochs,
-            done=self._in_epoch,
-            total=self._feed.steps,
-            loss=loss / count,
-            metric=max(self._position.metrics, default=None),
-            rate=rates.rate(images, now - self._began, batches),
-        )
+        _check_number("loss", loss, self._epoch_now)
+        self._loss = loss / count
+        self._tell()
+        state = self._state()
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
         self._asked = any(asked for asked, _ in wishes)
         if ends:  # and is saved anyway
             return
         if self._asked or wishes[0][1]:
+            self._tell("saving")
             seconds = now - self._began
             self._resumption.save(self._learner, self._position, losses=(loss, count), seconds=seconds)
         self._stop_if(self._asked)
@@ -170,6 +207,7 @@ class Loop:
         """Score the validation split, and leave the epoch's row, the best model and a checkpoint."""
         plan, team, learner, position = self._plan, self._team, self._learner, self._position
         loss, count = team.sums(position.losses).tolist()
+        self._tell(f"validating {counted(len(plan.val), 'images')}")
         found = self._task.scores(learner.scored, self._val, plan.val, team)
         _check_number("validation loss", found.loss, len(position.history))
         best = not position.history or found.metric > max(position.metrics)
@@ -186,6 +224,7 @@ class Loop:
         )
         position.end_epoch(asdict(row))
         if team.rank == 0:
+            self._tell("saving")
             self._check()
             if best:
                 artifacts.best(plan, self._task, learner.scored, row.epoch, found, self._check)
@@ -197,6 +236,24 @@ class Loop:
         artifacts.history(self._plan, rows, self._check)
         if self._events:
             self._events.add(rows[-1])
+
+
+class StepPace:
+    """How fast training goes, from the end of the first step on, with all that lies between steps; s of a clock."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._since = 0.0
+
+    def stepped(self, at: float) -> None:
+        """Count a step that has ended."""
+        self._since = self._since if self.steps else at
+        self.steps += 1
+
+    def left(self, steps: int, now: float | None = None) -> float | None:
+        """Return the seconds that so many more steps take, None where too little is known."""
+        seconds = (time.monotonic() if now is None else now) - self._since
+        return rates.left(steps, self.steps - 1, seconds, self.steps - 1)
 
 
 def _check_number(name: str, loss: float, epoch: int) -> None:

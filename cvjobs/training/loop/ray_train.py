@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cvjobs.common import errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.dataset import lock
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training.loop.loop import Loop, State, Watch
+from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
 from cvjobs.training.loop.process_group import Together
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import TrainPlan
@@ -31,7 +32,6 @@ FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
-TOLD = 0.5  # seconds between two notes of where training is
 FOLDER, RAY = "_cvjobs/team", "ray"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
@@ -115,8 +115,9 @@ def _work(config: dict[str, Any]) -> None:
         if not board.is_dir():
             raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
         store, epoch = LocalStore(plan.run), config["epoch"]
-        notes = _Notes(board, team.rank, lock.Glance(store, epoch))
-        Loop(plan, team, notes, lambda text: _warn(board, text), lambda: lock.check(store, epoch)).run()
+        notes = Notes(board, team.rank, lock.Glance(store, epoch))
+        warn = partial(_warn, board)
+        Loop(plan, team, notes, warn, lambda: lock.check(store, epoch), notes.report).run()
     except CvjobsError as error:
         with contextlib.suppress(OSError):
             _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
@@ -124,21 +125,34 @@ def _work(config: dict[str, Any]) -> None:
             raise  # or the others, which may not have met it, would wait for this one
 
 
-class _Notes:
+class Notes:
     """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once."""
 
-    def __init__(self, board: Path, rank: int, glance: lock.Glance) -> None:
+    def __init__(self, board: Path, rank: int, glance: Callable[[], None]) -> None:
         self._board, self._rank, self._glance = board, rank, glance
-        self._told = 0.0
+        self._told, self._phase = 0.0, ""
 
-    def __call__(self, state: State) -> bool:
+    def __call__(self, _: State) -> bool:
+        """Return whether to stop; where training is was reported."""
         if self._rank:
             return False
         self._glance()
-        if time.monotonic() - self._told > TOLD:
-            self._told = time.monotonic()
-            _put(self._board / _STATE, asdict(state))
         return (self._board / _STOP).exists()
+
+    def report(self, state: State) -> None:
+        """Note where training is: each phase as it begins, and steps twice a second."""
+        if self._rank or (state.phase == self._phase and time.monotonic() - self._told < TOLD):
+            return
+        self._told, self._phase = time.monotonic(), state.phase
+        _put(self._board / _STATE, asdict(state))
+
+
+def read(board: Path) -> State | None:
+    """Return the last note of where training is, None where there is none."""
+    try:
+        return State(**json.loads((board / _STATE).read_bytes()))
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -160,11 +174,8 @@ def _board(run: str, epoch: int) -> Iterator[Path]:
 
 
 def _pass_on(board: Path, watch: Watch) -> None:
-    try:
-        state = State(**json.loads((board / _STATE).read_bytes()))
-    except (OSError, ValueError):
-        return
-    if watch(state):
+    state = read(board)
+    if state is not None and watch(state):
         (board / _STOP).touch()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.training.extension import BEGUN
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.loop.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.loop.process_group import ProcessGroup
@@ -55,6 +56,7 @@ class Resumption:
 
     def __init__(self, plan: TrainPlan, team: ProcessGroup, check: Callable[[], None]) -> None:
         self._run, self._team = plan.run, team
+        self._begun = {BEGUN: plan.begun_epochs} if plan.begun_epochs not in (0, plan.recipe.epochs) else {}
         self._identity = TrainIdentity.of(plan).checkpoint_digest(plan.train)
         self._checkpoints = Checkpoints(plan.run, check)
         self._saved = time.monotonic()
@@ -130,6 +132,7 @@ class Resumption:
                     "seconds": position.seconds + seconds,
                     "workers": self._team.size,
                     "scaler": learner.scaler.state_dict(),
+                    **self._begun,
                 },
             ),
             then,

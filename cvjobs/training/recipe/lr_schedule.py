@@ -11,6 +11,7 @@ from cvjobs.training.recipe.recipe import Recipe
 
 _LOW = 1 / 25  # where one-cycle and cyclic start, as a share of the highest rate
 _RISE = 0.3  # the share of one-cycle's steps in which it rises
+OPEN = ("constant", "step", "cyclic", "plateau")  # schedules in which no rate follows from the number of epochs
 
 
 def rate(recipe: Recipe, step: int, steps_per_epoch: int, metrics: Sequence[float] = ()) -> float:
@@ -56,6 +57,18 @@ def size(recipe: Recipe, epoch: int, own: int) -> int:
         return last if epoch else first
     between = 16 * round((first + (last - first) * epoch / (recipe.epochs - 1)) / 16)
     return min(max(between, min(first, last)), max(first, last))
+
+
+def bound(recipe: Recipe) -> str:
+    """Return what follows from the number of epochs, as a sentence's beginning; empty where nothing does but the end.
+
+    Training by such a recipe may go on for more epochs, to the same state as if it had had them from the start.
+    """
+    if recipe.sched not in OPEN:
+        return f"the rates of --sched {recipe.sched} follow from"
+    if len(recipe.img_size) > 1:
+        return "the sizes of --img-size follow from"
+    return "which epochs --swa averages follows from" if recipe.swa else ""
 
 
 def finished(recipe: Recipe, metrics: Sequence[float]) -> bool:

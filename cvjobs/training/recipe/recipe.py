@@ -313,8 +313,13 @@ def named(recipe: str, *, classes: bool = True, **overrides: Any) -> Recipe:
     values = own | given
     if "warmup_epochs" not in given:
         climbs = values["sched"] in CLIMBING
-        values["warmup_epochs"] = 0.0 if climbs else min(values["warmup_epochs"], values["epochs"] / 10)
+        values["warmup_epochs"] = 0.0 if climbs else shortened(values["warmup_epochs"], values["epochs"])
     return Recipe(**values)
+
+
+def shortened(warmup_epochs: float, epochs: int) -> float:
+    """Return a warm-up that nobody asked for: at most a tenth of the epochs."""
+    return min(warmup_epochs, epochs / 10)
 
 
 def span(text: str, option: str, example: str = "0.5:1") -> tuple[float, ...]:
