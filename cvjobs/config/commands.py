@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ from cvjobs import drivers
 from cvjobs.common import plugins
 from cvjobs.common.errors import JobFailed, WrongUse, explained, limit, nearest
 from cvjobs.common.formatting import visible_lines
-from cvjobs.config import fields
+from cvjobs.config import fields, python_function
 
 
 def files() -> dict[str, Path]:
@@ -117,12 +118,13 @@ def discard() -> None:
     os.close(nowhere)
 
 
+@functools.cache
 def function(name: str) -> Callable[..., Any]:
     """Return the command as a Python function: positional arguments as ``fields.build`` takes them, options by name."""
     driver = load(name)
+    work = python_function.work(driver)
 
     def command(*arguments: Any, **options: Any) -> Any:
-        work = driver.call if hasattr(driver, "call") else driver.run
         given = fields.build(driver.Config, *arguments, **options)
         try:
             return work(given)
@@ -131,7 +133,8 @@ def function(name: str) -> Callable[..., Any]:
                 raise
             raise known from error
 
+    command.__module__ = "cvjobs"
     command.__name__ = command.__qualname__ = name
-    command.__doc__ = driver.__doc__
-    command.__signature__ = fields.python_signature(driver.Config)  # type: ignore[attr-defined]
+    command.__doc__ = python_function.docstring(driver)
+    command.__signature__ = python_function.signature(driver)  # type: ignore[attr-defined]
     return command
