@@ -22,9 +22,11 @@ HEAD = '''\
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 '''
+# How the sentence about what is returned names the flag that asks for the second of two records.
+_FLAG = re.compile(r"\(``(\w+)``\)")
 
 
 def stub() -> str:
@@ -36,7 +38,7 @@ def stub() -> str:
     parts = ["\n".join([*sorted(imported), "", "__version__: str"])]
     parts += [text for driver in drivers for text in _records(driver)]
     parts.append(_function("open", inspect.signature(cvjobs.open), str(cvjobs.open.__doc__)))
-    parts += map(_of, drivers)
+    parts += [text for driver in drivers for text in _functions(driver)]
     return HEAD + "\n\n".join(parts) + "\n"
 
 
@@ -46,8 +48,7 @@ def _is_error(name: str) -> bool:
 
 
 def _named(driver: ModuleType) -> set[str]:
-    usual = str(python_function.signature(driver).return_annotation).partition(" | ")[0]
-    return set(re.findall(r"\w+", usual))
+    return set(re.findall(r"\w+", str(python_function.signature(driver).return_annotation)))
 
 
 def _body(driver: ModuleType) -> list[ast.stmt]:
@@ -72,20 +73,28 @@ def _records(driver: ModuleType) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-def _of(driver: ModuleType) -> str:
-    """Return the function of a driver. What else than the first of its records a flag asks for is Any, as in typeshed.
+def _functions(driver: ModuleType) -> Iterator[str]:
+    """Yield the function of a driver, and before it the overload for a flag that asks for another record.
 
-    A checker then knows the usual record's fields, and lets those of the others pass.
+    What else than the first of its records it may return is Any, as in typeshed: a checker then knows the usual one's
+    fields.
     """
-    signature = python_function.signature(driver)
-    usual, _, others = str(signature.return_annotation).partition(" | ")
-    kind = f"{usual} | Any" if others else usual
+    signature, text = python_function.signature(driver), python_function.docstring(driver)
+    usual, _, other = str(signature.return_annotation).partition(" | ")
     name = driver.__name__.rpartition(".")[2]
-    return _function(name, signature.replace(return_annotation=kind), python_function.docstring(driver))
+    found = _FLAG.search(python_function.work(driver).__doc__ or "")
+    if found and other and found[1] in signature.parameters:
+        asked = signature.parameters[found[1]].replace(annotation="Literal[True]", default=inspect.Parameter.empty)
+        changed = [asked if one.name == asked.name else one for one in signature.parameters.values()]
+        yield f"@overload\n{_function(name, inspect.Signature(changed, return_annotation=other), text)}"
+        name = f"@overload\n{name}"
+    kind = f"{usual} | Any" if other else usual
+    yield _function(name, signature.replace(return_annotation=kind), text)
 
 
 def _function(name: str, signature: inspect.Signature, text: str) -> str:
-    lines = [f"def {name}("]
+    before, _, name = name.rpartition("\n")
+    lines = [*filter(None, [before]), f"def {name}("]
     named = False
     for one in signature.parameters.values():
         if one.kind is inspect.Parameter.KEYWORD_ONLY and not named:

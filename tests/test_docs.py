@@ -112,6 +112,11 @@ def test_the_command_reference_is_what_the_commands_say() -> None:
     assert PAGES["docs/commands.md"] == made, "run: .venv/bin/python docs/command_reference.py"
 
 
+def test_the_stub_is_what_the_commands_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "type_stub.py"))["stub"]()
+    assert (ROOT / "cvjobs" / "__init__.pyi").read_text() == made, "run: .venv/bin/python docs/command_reference.py"
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_every_command_line_that_is_shown_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ from cvjobs import drivers
 from cvjobs.common import plugins
 from cvjobs.common.errors import JobFailed, WrongUse, explained, limit, nearest
 from cvjobs.common.formatting import visible_lines
-from cvjobs.config import fields, python_function
+from cvjobs.config import fields
 
 
 def files() -> dict[str, Path]:
@@ -121,6 +121,8 @@ def discard() -> None:
 @functools.cache
 def function(name: str) -> Callable[..., Any]:
     """Return the command as a Python function: positional arguments as ``fields.build`` takes them, options by name."""
+    from cvjobs.config import python_function  # which no command line needs
+
     driver = load(name)
     work = python_function.work(driver)
 

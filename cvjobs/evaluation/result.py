@@ -27,14 +27,14 @@ class Sides:
 class Evaluation:
     """The numbers of one evaluation.
 
-    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images``, ``unpaired``, ``left_out`` and
-    ``notes`` say what was evaluated, what had no partner, what the listing of the truth left out, and more; ``more`` is
-    the rest of ``eval.json`` (curves, confusion). ``headline`` and ``columns`` name the metrics, and the columns of
-    ``classes``, that a short table shows.
+    ``metrics`` are floats by name, None where one is not defined; ``classes`` one record a class, with ``name``;
+    ``images``, ``unpaired``, ``left_out`` and ``notes`` say what was evaluated, what had no partner, what the listing
+    of the truth left out, and more; ``more`` is the rest of ``eval.json`` (curves, confusion). ``headline`` and
+    ``columns`` name the metrics, and the columns of ``classes``, that a short table shows.
     """
 
     sides: Sides
-    metrics: dict[str, float | None]
+    metrics: dict[str, Any]
     classes: list[dict[str, Any]]
     images: dict[str, int]
     unpaired: Mapping[str, Any]

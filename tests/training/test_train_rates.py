@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,13 @@ import cvjobs
 from cvjobs.common.errors import Stopped
 from cvjobs.training.checks import lr_range
 
-OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
+OPTIONS: dict[str, Any] = {
+    "model": "small/cnn",
+    "recipe": "quick",
+    "epochs": 1,
+    "img_size": str(SIDE),
+    "batch_size": 16,
+}
 
 
 @pytest.mark.slow
