@@ -32,11 +32,15 @@ from cvjobs.training.training_summary import TrainingSummary
 
 __version__: str
 
-class Families(dict[str, list[str]]):
+class Families(dict[str, list[str]], Tabular):
     """The names of models by family; as text one on each line, as they are typed after ``--model``."""
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the names as JSON types."""
+        ...
+
+    def to_arrow(self, columns: list[str] | None=None) -> pa.Table:
+        """Return the models, one row each: family, and model as it is typed after ``--model``."""
         ...
 
     def __str__(self) -> str:

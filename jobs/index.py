@@ -97,6 +97,8 @@ class Config:
 
 def call(config: Config) -> IndexReport:
     """Index, or look at an index, and return what was done."""
+    from dataclasses import replace
+
     from cvjobs.common.errors import WrongUse
     from cvjobs.common.progress import Progress
     from cvjobs.indexing import index_update, kinds
@@ -107,7 +109,8 @@ def call(config: Config) -> IndexReport:
     if config.info and config.rollback:
         raise WrongUse("--info and --rollback are two commands: give one of them.")
     if config.info or config.rollback:
-        return (index_update.info if config.info else index_update.rollback)(config.out or config.embeddings, storage)
+        look = index_update.info if config.info else index_update.rollback
+        return replace(look(config.out or config.embeddings, storage), storage=storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
     add: build.Add = build.in_turn
@@ -125,4 +128,4 @@ def call(config: Config) -> IndexReport:
         storage=storage,
     )
     with Progress("index") as progress:
-        return index_update.update(config.embeddings, config.out, order, progress.say)
+        return replace(index_update.update(config.embeddings, config.out, order, progress.say), storage=storage)

@@ -52,6 +52,7 @@ COMMON = {
     "progress",
     "rules",
     "signals",
+    "tabular",
     "timing",
 }
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import run_files
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
@@ -25,7 +26,6 @@ from cvjobs.storage.storage_options import Options, parse_options
 from cvjobs.storage.store import Store, in_flight, open_store
 
 if TYPE_CHECKING:
-    import pandas
     import ray.data
 
 EMBED = "embed"
@@ -164,7 +164,7 @@ def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run
     return SnapshotReader(store=store, snapshot=base)
 
 
-class Dataset:
+class Dataset(Tabular):
     """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
 
     def __init__(self, reader: SnapshotReader, options: Options) -> None:
@@ -201,10 +201,6 @@ class Dataset:
         with self._reader.unless_replaced("open the output again", WrongUse):
             found = list(tables)
         return pa.concat_tables(found) if found else pa.table({})
-
-    def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """Return the results as a pandas DataFrame."""
-        return self.to_arrow(columns).to_pandas()
 
     def to_ray(self) -> ray.data.Dataset:
         """Return the results as a Ray Dataset, read lazily by the Ray that this process is connected to.

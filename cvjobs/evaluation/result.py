@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cvjobs.common import tabular
 from cvjobs.common.formatting import count, visible
+from cvjobs.common.tabular import Tabular
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHOWN = 12
 
@@ -24,7 +29,7 @@ class Sides:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Tabular):
     """The numbers of one evaluation.
 
     ``metrics`` are floats by name, None where one is not defined; ``classes`` one record a class, with ``name``;
@@ -48,6 +53,10 @@ class Evaluation:
         """Return the content of ``eval.json``."""
         names = ("images", "unpaired", "left_out", "metrics", "classes", "notes")
         return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the numbers of each class, one row a class."""
+        return tabular.table(self.classes, columns)
 
     def __str__(self) -> str:
         """Return the lines that the command prints."""

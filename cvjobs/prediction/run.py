@@ -288,4 +288,5 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         skipped_by=context.listing.skipped,
         left_out=reasons.skipped(context.listing),
         report=f"{context.store.place}/{schema.REPORT}",
+        storage=context.storage,
     )

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvjobs.common.formatting import counted
+from cvjobs.common.tabular import Tabular
+from cvjobs.dataset.snapshot_reader import open_dataset
 from cvjobs.sources.left_out import NamedCount, told, told_failed
+from cvjobs.storage.storage_options import Options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Tabular):
     """The state of the whole output after a run, and what the run itself did.
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
     ``images_per_second`` is (images computed - those in the first result) / (time from first to last result);
     ``failures`` counts what failed by code, ``skipped_by`` what the listing left out by reason; ``first_failed`` and
-    ``left_out`` have the first names of each, too.
+    ``left_out`` have the first names of each, too. ``storage`` has the settings of a bucket, which are never printed.
     """
 
     listed: int
@@ -37,10 +43,19 @@ class Summary:
     skipped_by: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, NamedCount] = field(default_factory=dict)
     report: str = ""
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "storage"}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the results of the output's newest snapshot, one row per image, as ``cvjobs.open(out)`` does."""
+        return open_dataset(self.out, self.storage).to_arrow(columns)
+
+    def errors(self) -> pa.Table:
+        """Return the failed images of the output's newest snapshot, one row per image."""
+        return open_dataset(self.out, self.storage).errors()
 
     def __str__(self) -> str:
         lines = [

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvjobs.common.formatting import counted
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups
 from cvjobs.indexing.search.output import AnswerFolder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Tabular):
     """What both kinds of answers say; ``out`` is empty where no folder was asked for, ``html`` where no page was.
 
     ``images`` are those in the index, ``recall`` its own recall@10 against exact search.
@@ -44,10 +45,10 @@ class Answer:
 
     name = ""
 
-    def to_arrow(self) -> pa.Table:
-        """Return all rows as an Arrow table (in memory)."""
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return all rows, or some columns of them, as an Arrow table (in memory)."""
         with self.store.open(self.name) as file:
-            return pq.read_table(file)
+            return pq.read_table(file, columns=columns)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in batches."""
