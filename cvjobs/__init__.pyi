@@ -15,6 +15,8 @@ from cvjobs.common.errors import OutputHeld as OutputHeld
 from cvjobs.common.errors import Stopped as Stopped
 from cvjobs.common.errors import TooManyFailed as TooManyFailed
 from cvjobs.common.errors import WrongUse as WrongUse
+from cvjobs.common.tabular import Readable
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset.export import Exported
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.snapshot_reader import Dataset
@@ -29,6 +31,7 @@ from cvjobs.prediction.dry_run import Forecast
 from cvjobs.prediction.summary import Summary
 from cvjobs.training.checks.lr_range import LearningRate
 from cvjobs.training.training_summary import TrainingSummary
+import pyarrow as pa
 
 __version__: str
 
@@ -46,7 +49,7 @@ class Families(dict[str, list[str]], Tabular):
     def __str__(self) -> str:
         ...
 
-class Files(dict[str, str]):
+class Files(dict[str, str], Readable):
     """The files' contents by name; as text the contents, or the places in the folder that the files were written to."""
 
     def __init__(self, contents: dict[str, str], folder: str | None) -> None:
@@ -60,7 +63,7 @@ class Files(dict[str, str]):
         ...
 
 @dataclass(frozen=True, kw_only=True)
-class Unlocked:
+class Unlocked(Readable):
     """Who held an output; ``heartbeat`` is the last one, in s since 1970.
 
     Nothing did where ``held`` is False; what the record does not tell, for it is damaged, is empty or 0.

@@ -48,7 +48,21 @@ def _is_error(name: str) -> bool:
 
 
 def _named(driver: ModuleType) -> set[str]:
-    return set(re.findall(r"\w+", str(python_function.signature(driver).return_annotation)))
+    """Return the names in what a driver returns, and in the records of its own file among them."""
+    returned = set(re.findall(r"\w+", str(python_function.signature(driver).return_annotation)))
+    inner = {
+        node.id for record in _classes(driver, returned) for node in ast.walk(record) if isinstance(node, ast.Name)
+    }
+    return returned | inner
+
+
+def _classes(driver: ModuleType, names: set[str]) -> list[ast.ClassDef]:
+    """Return the classes of these names in a driver's file: their fields and methods, without what those do."""
+    found = [node for node in _body(driver) if isinstance(node, ast.ClassDef) and node.name in names]
+    for method in (inner for node in found for inner in node.body if isinstance(inner, ast.FunctionDef)):
+        said = method.body[:1] if ast.get_docstring(method) else []
+        method.body = [*said, ast.Expr(ast.Constant(...))]
+    return found
 
 
 def _body(driver: ModuleType) -> list[ast.stmt]:
@@ -57,20 +71,19 @@ def _body(driver: ModuleType) -> list[ast.stmt]:
 
 def _imports(driver: ModuleType) -> Iterator[str]:
     """Yield the imports of what a driver returns."""
-    blocks = [node.body for node in _body(driver) if isinstance(node, ast.If)]
-    for node in (node for block in blocks for node in block if isinstance(node, ast.ImportFrom)):
-        yield from (f"from {node.module} import {one.name}" for one in node.names if one.name in _named(driver))
+    names = _named(driver)
+    body = _body(driver)
+    for node in [*body, *(inner for block in body if isinstance(block, ast.If) for inner in block.body)]:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            used = [one for one in node.names if (one.asname or one.name) in names]
+            where = f"from {node.module} " if isinstance(node, ast.ImportFrom) else ""
+            if where not in ("from typing ", "from dataclasses "):
+                yield from (f"{where}import {ast.unparse(one)}" for one in used)
 
 
 def _records(driver: ModuleType) -> Iterator[str]:
-    """Yield the records that a driver returns and that stand in its own file: their fields and methods."""
-    for node in _body(driver):
-        if isinstance(node, ast.ClassDef) and node.name in _named(driver):
-            for inner in node.body:
-                if isinstance(inner, ast.FunctionDef):
-                    said = [one for one in inner.body[:1] if ast.get_docstring(inner)]
-                    inner.body = [*said, ast.Expr(ast.Constant(...))]
-            yield ast.unparse(node)
+    """Yield the records that a driver returns and that stand in its own file."""
+    yield from map(ast.unparse, _classes(driver, _named(driver)))
 
 
 def _functions(driver: ModuleType) -> Iterator[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs.common import categories as common_categories
+from cvjobs.common import tabular
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.tabular import Tabular
@@ -189,6 +190,8 @@ class Dataset(Tabular):
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the results, one row per image, as an Arrow table (all in memory)."""
+        if self.snapshot.results:
+            tabular.check(self._reader.schema.names, columns)
         return self._whole(self._reader.tables(columns))
 
     def errors(self) -> pa.Table:

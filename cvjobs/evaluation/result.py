@@ -40,13 +40,13 @@ class Evaluation(Tabular):
 
     sides: Sides
     metrics: dict[str, Any]
-    classes: list[dict[str, Any]]
+    classes: list[dict[str, Any]] = field(repr=False)
     images: dict[str, int]
     unpaired: Mapping[str, Any]
     notes: list[str]
     headline: Sequence[str]
     columns: Sequence[str]
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

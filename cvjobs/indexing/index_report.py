@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cvjobs.common import tabular
 from cvjobs.common.formatting import counted, size
 from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
@@ -95,8 +96,7 @@ class IndexReport(Tabular):
         from cvjobs.indexing.search.opened_index import open_index
 
         with open_index(self.out, self.storage) as index:
-            found = index.ids.drop_columns("row")
-        return found if columns is None else found.select(columns)
+            return tabular.chosen(index.ids.drop_columns("row"), columns)
 
     def __str__(self) -> str:
         done = "built" if self.rebuilt else "up to date" if not self.added + self.changed + self.removed else "updated"

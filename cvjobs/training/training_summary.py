@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cvjobs.common import tabular
 from cvjobs.common.formatting import counted, size, visible
 from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import sealed, sealed_table
@@ -89,8 +90,7 @@ class TrainingSummary(Tabular):
         """Return the run's history, one row an epoch: the rate, the losses, the metric, the pace."""
         from cvjobs.training.plan import HISTORY
 
-        whole = sealed_table.read(LocalStore(self.out), HISTORY)
-        return whole if columns is None else whole.select(columns)
+        return tabular.chosen(sealed_table.read(LocalStore(self.out), HISTORY), columns)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} to {name}" for name, count in self.images.items())

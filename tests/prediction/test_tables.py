@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import some
@@ -56,3 +57,24 @@ def test_without_pandas(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(WrongUse, match=r"^to_pandas\(\) needs pandas: pip install pandas, or take to_arrow\(\)\.$"):
         cvjobs.open(made / "vectors").to_pandas()
+
+
+def test_a_column_that_is_not_there(made: Path) -> None:
+    vectors, report = cvjobs.open(made / "vectors"), cvjobs.index(made / "vectors", out=made / "index")
+    for found in (vectors, report, cvjobs.query(made / "index", made / "vectors")):
+        with pytest.raises(WrongUse, match=r"^There is no column 'pth' \(nearest: path.*\): choose from .*path.*\.$"):
+            found.to_arrow(["path", "pth"])
+
+
+def test_a_notebook_shows_the_lines_of_the_command(made: Path) -> None:
+    shown: list[str] = []
+    printer = SimpleNamespace(text=shown.append)
+    export = cvjobs.export(made / "vectors", made / "vectors.jsonl", "jsonl")
+    for record in (
+        export,
+        cvjobs.verify(made / "vectors"),
+        cvjobs.models(task="train"),
+        cvjobs.index(made / "index", info=True),
+    ):
+        vars(type(record))["_repr_pretty_"](record, printer, False)  # IPython looks at the class itself alone
+        assert shown.pop() == str(record)

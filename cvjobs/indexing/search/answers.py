@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvjobs.common import tabular
 from cvjobs.common.formatting import counted
 from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
@@ -48,7 +49,9 @@ class Answer(Tabular):
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return all rows, or some columns of them, as an Arrow table (in memory)."""
         with self.store.open(self.name) as file:
-            return pq.read_table(file, columns=columns)
+            rows = pq.ParquetFile(file)
+            tabular.check(rows.schema_arrow.names, columns)
+            return rows.read(columns=columns)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in batches."""

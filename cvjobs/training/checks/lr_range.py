@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from cvjobs.common import tabular
 from cvjobs.common.errors import Stopped
 from cvjobs.common.tabular import Tabular
 from cvjobs.html import render
@@ -43,8 +44,7 @@ class LearningRate(Tabular):
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the curve, one row a step: the rate and the loss."""
-        whole = artifacts.rows(self.out, CURVE)
-        return whole if columns is None else whole.select(columns)
+        return tabular.chosen(artifacts.rows(self.out, CURVE), columns)
 
     def __str__(self) -> str:
         said = (
