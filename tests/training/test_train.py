@@ -54,6 +54,7 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingS
 
 def test_every_image_is_counted(trained: TrainingSummary) -> None:
     assert trained.images == {"train": 60, "val": 13}
+    assert trained.to_pandas(["epoch"])["epoch"].tolist() == [1, 2, 3]
     assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (2, 1, 1, 3)
     errors = pd.read_parquet(Path(trained.out) / "errors.parquet")
     assert errors[["path", "split", "code"]].to_numpy().tolist() == [

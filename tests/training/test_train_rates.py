@@ -31,6 +31,7 @@ def test_a_rate_is_found_over_epochs_of_few_steps_and_in_parts(tmp_path: Path) -
     assert 1e-5 < found.lr < 0.5
     assert f"--lr {found.lr:.2g} is where" in str(found)
     curve = pd.read_parquet(tmp_path / "run" / "find-lr.parquet")
+    assert found.to_pandas().equals(curve)
     assert len(curve) == found.steps == found.as_dict()["steps"]
     assert curve["lr"].is_monotonic_increasing
     assert curve["loss"].min() < 0.9 * curve["loss"][0]
