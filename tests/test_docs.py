@@ -98,7 +98,8 @@ def options() -> dict[str, set[str]]:
     for name in commands.files():
         command = typer.main.get_group(cli._single(name, commands.load(name))).commands[name]
         found[name] = {"--help"}.union(*(parameter.opts for parameter in command.params))
-    return found
+    before = typer.main.get_group(cli._overview()).params
+    return found | {"": {option for parameter in before for option in parameter.opts}}
 
 
 @pytest.mark.parametrize("name", ["classify", "detect", "embed", "query", "segment", "train", "verify"])
