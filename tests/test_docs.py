@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -98,7 +99,7 @@ def options() -> dict[str, set[str]]:
     for name in commands.files():
         command = typer.main.get_group(cli._single(name, commands.load(name))).commands[name]
         found[name] = {"--help"}.union(*(parameter.opts for parameter in command.params))
-    before = typer.main.get_group(cli._overview()).params
+    before: list[Any] = typer.main.get_command(cli._overview()).params
     return found | {"": {option for parameter in before for option in parameter.opts}}
 
 
