@@ -22,19 +22,21 @@ def names(task: str, begin: str) -> list[str]:
     Of nothing typed timm's thousands are ``timm/`` alone.
     """
     families = {"torchvision": _torchvision, "timm": _timm}
-    found = [f"{family}/" for family in families if task in _OF_CLASSES] if not begin else []
     ours = [name for name in _OWN.get(task, ()) if name.startswith(begin)]
     if not begin:
-        return [*(f"torchvision/{name}" for name in _torchvision(task)), *found[1:], *ours]
+        return [*(f"torchvision/{name}" for name in _torchvision(task, "")), *["timm/"] * (task in _OF_CLASSES), *ours]
+    found: list[str] = []
     for family, read in families.items():
         if f"{family}/".startswith(begin) or begin.startswith(f"{family}/"):
-            found += [full for name in read(task) if (full := f"{family}/{name}").startswith(begin)]
+            found += [
+                full for name in read(task, begin.partition("/")[2]) if (full := f"{family}/{name}").startswith(begin)
+            ]
     if not found + ours and "/" not in begin:
-        found = [name for read in families.values() for name in read(task) if name.startswith(begin)]
+        found = [name for read in families.values() for name in read(task, begin) if name.startswith(begin)]
     return sorted({*found, *ours})
 
 
-def _torchvision(task: str) -> list[str]:
+def _torchvision(task: str, _begin: str) -> list[str]:
     """Return torchvision's models: the classifiers, or those of a folder of another task."""
     if task in _OF_CLASSES:
         return sorted(_registered("torchvision", "models"))
@@ -45,13 +47,13 @@ def _torchvision(task: str) -> list[str]:
     return sorted({*_registered("torchvision", "models/segmentation"), *masks}) if task == "segment" else []
 
 
-def _timm(task: str) -> list[str]:
-    """Return timm's models, and with each tag of their weights."""
+def _timm(task: str, begin: str) -> list[str]:
+    """Return timm's models, and with each tag of their weights, of the files that have a word with this beginning."""
     if task not in _OF_CLASSES:
         return []
     known: set[str] = set()
     tagged: set[str] = set()
-    for text in _texts("timm", "models"):
+    for text in (text for text in _texts("timm", "models") if begin in text):
         known.update(_REGISTERED.findall(text))
         tagged.update(_TAGGED.findall(text))
     return sorted({*known, *(name for name in tagged if name.partition(".")[0] in known)})
