@@ -48,7 +48,7 @@ def complete(instruction: str, parameters: Callable[[str], list[Any]]) -> int:
 def _answers(words: list[str], current: str, parameters: Callable[[str], list[Any]]) -> list[Answer]:
     if words:
         config = commands.load(words[0]).Config
-        line = Line(command=words[0], parameters=parameters(words[0]), fields=fields(config))
+        line = TypedLine(command=words[0], parameters=parameters(words[0]), fields=fields(config))
         return line.answers(words[1:], current)
     known = {name: text.partition("\n")[0] for name, text in commands.described().items()}
     if current.startswith("-"):
@@ -57,7 +57,7 @@ def _answers(words: list[str], current: str, parameters: Callable[[str], list[An
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class TypedLine:
     """The line of a command: its parameters as Typer has them, and the fields of its Config."""
 
     command: str

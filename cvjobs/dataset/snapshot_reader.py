@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -190,8 +190,9 @@ class Dataset(Tabular):
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the results, one row per image, as an Arrow table (all in memory)."""
-        if self.snapshot.results:
-            tabular.check(self._reader.schema.names, columns)
+        if columns and self.snapshot.results:
+            with self._current():
+                tabular.check(self._reader.schema.names, columns)
         return self._whole(self._reader.tables(columns))
 
     def errors(self) -> pa.Table:
@@ -200,8 +201,11 @@ class Dataset(Tabular):
             return dataset_schema.ERROR_SCHEMA.empty_table()
         return self._whole(self._reader.errors())
 
+    def _current(self) -> AbstractContextManager[None]:
+        return self._reader.unless_replaced("open the output again", WrongUse)
+
     def _whole(self, tables: Iterator[pa.Table]) -> pa.Table:
-        with self._reader.unless_replaced("open the output again", WrongUse):
+        with self._current():
             found = list(tables)
         return pa.concat_tables(found) if found else pa.table({})
 
