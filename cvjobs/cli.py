@@ -34,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code; errors are a sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with _streams():
+        if instruction := os.environ.get("_CVJOBS_COMPLETE"):
+            from cvjobs import completion
+
+            return completion.complete(instruction, _parameters)
         return _told(words)
 
 
@@ -55,6 +59,13 @@ def _told(words: list[str]) -> int:
         if (known := limit(error)) is None:  # a library in Rust panics where a thread cannot be started
             raise
         return _failed(str(known), known.exit_code)
+
+
+def _parameters(name: str) -> list[Any]:
+    """Return the parameters of a command as Typer has them."""
+    group: Any = typer.main.get_command(_single(name, commands.load(name)))
+    found: list[Any] = group.commands[name].params
+    return found
 
 
 class _NoOutput(OSError):
@@ -140,10 +151,10 @@ def _parse(app: typer.Typer, words: list[str]) -> Any:
     return parsed
 
 
-def _application() -> typer.Typer:
+def _application(completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=_ABOUT,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode=None,  # importing rich takes as long as everything else
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -166,7 +177,7 @@ def _options(
 
 def _overview() -> typer.Typer:
     """All commands with the first line of their help, none of them imported."""
-    app = _application()
+    app = _application(completion=True)
     app.callback()(_options)
     for name, text in commands.described().items():
         app.command(name, short_help=text.partition("\n")[0])(_no_command)

@@ -1,8 +1,7 @@
-"""The command reference: `python docs/command_reference.py` makes docs/commands.md from the commands' own options."""
+"""The command reference: `python docs/command_reference.py` makes docs/commands.md, and the stub, from the options."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -12,6 +11,7 @@ from cvjobs.config import fields as config_fields
 from cvjobs.config.fields import Field
 from cvjobs.config.help_text import GROUPS
 from cvjobs.config.options import BatchOptions
+from cvjobs.config.python_function import DEFAULT
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """\
@@ -31,7 +31,6 @@ BATCH = """\
 Those of `embed`, `classify`, `detect` and `segment`, beside their own. Precedence: defaults, then the command's section
 in `cvjobs.yaml`, then the command line.
 """
-_DEFAULT = re.compile(r"\s*\[default: (.+?)\]$")
 _LETTERS = {int: "N", float: "X"}
 
 
@@ -73,7 +72,7 @@ def _table(fields: Iterable[Field]) -> str:
 
 def _row(field: Field) -> str:
     words, default = field.info.help or "", _shown(field.default)
-    if found := _DEFAULT.search(words):
+    if found := DEFAULT.search(words):
         words, default = words[: found.start()], found[1]
     if field.info.envvar:
         default = f"`{field.info.envvar}`{', else ' * bool(default)}{default}"
@@ -97,4 +96,7 @@ def _shown(default: Any) -> str:
 
 
 if __name__ == "__main__":
+    import type_stub
+
     PAGE.write_text(page())
+    type_stub.STUB.write_text(type_stub.stub())

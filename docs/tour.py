@@ -29,7 +29,7 @@ photos, folder, weights = tour.photos, tour.folder, tour.weights
 # %%
 summary = cvjobs.classify(photos, folder / "labels", weights=weights, top=3)
 print(summary)
-labels = cvjobs.open(folder / "labels").to_pandas()
+labels = summary.to_pandas()  # later, cvjobs.open(folder / "labels").to_pandas()
 print(labels[["path", "label", "score"]].sort_values("score", ascending=False).to_string(index=False))
 
 # %% [markdown]
@@ -58,7 +58,11 @@ for path, width, height, classes in areas[["path", "width", "height", "classes"]
 
 # %%
 print(cvjobs.export(folder / "boxes", folder / "boxes.json", "coco"))
-print(cvjobs.eval(folder / "boxes", folder / "boxes.json", out=folder / "score"))  # against itself: all but empty boxes
+score = cvjobs.eval(
+    folder / "boxes", folder / "boxes.json", out=folder / "score"
+)  # against itself: all but empty boxes
+print(score)
+print(score.to_pandas().head())  # one row a class
 
 # %% [markdown]
 # ## Which photos look alike?
@@ -66,8 +70,8 @@ print(cvjobs.eval(folder / "boxes", folder / "boxes.json", out=folder / "score")
 # %%
 cvjobs.embed(photos, folder / "vectors", weights=weights)
 cvjobs.index(folder / "vectors", out=folder / "index")
-cvjobs.query(folder / "index", folder / "vectors", out=folder / "neighbours", k=2, exclude_self=True)
-near = pd.read_parquet(folder / "neighbours" / "data")
+answer = cvjobs.query(folder / "index", folder / "vectors", out=folder / "neighbours", k=2, exclude_self=True)
+near = answer.to_pandas()
 print(near[near["rank"] == 1].sort_values("score", ascending=False).head(5).to_string(index=False))
 
 # %% [markdown]

@@ -105,6 +105,8 @@ def call(config: Config) -> IndexReport:
 
 
 def _index(config: Config, progress: Progress) -> IndexReport:
+    from dataclasses import replace
+
     from cvjobs.common.errors import WrongUse
     from cvjobs.indexing import index_update, kinds
     from cvjobs.indexing.builder import build
@@ -114,7 +116,8 @@ def _index(config: Config, progress: Progress) -> IndexReport:
     if config.info and config.rollback:
         raise WrongUse("--info and --rollback are two commands: give one of them.")
     if config.info or config.rollback:
-        return (index_update.info if config.info else index_update.rollback)(config.out or config.embeddings, storage)
+        look = index_update.info if config.info else index_update.rollback
+        return replace(look(config.out or config.embeddings, storage), storage=storage)
     if config.out is None:
         raise WrongUse("-o/--out is missing: name the index's folder.")
     add: build.Add = build.in_turn
@@ -131,4 +134,4 @@ def _index(config: Config, progress: Progress) -> IndexReport:
         add=add,
         storage=storage,
     )
-    return index_update.update(config.embeddings, config.out, order, progress)
+    return replace(index_update.update(config.embeddings, config.out, order, progress), storage=storage)

@@ -6,12 +6,17 @@ For example `cvjobs models --task detect`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cvjobs.common import tabular
 from cvjobs.common.formatting import counted
+from cvjobs.common.tabular import Tabular
 from cvjobs.config.options import Json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +30,17 @@ class Config:
     json: Json = False
 
 
-class Families(dict[str, list[str]]):
+class Families(dict[str, list[str]], Tabular):
     """The names of models by family; as text one on each line, as they are typed after ``--model``."""
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the names as JSON types."""
         return dict(self)
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the models, one row each: family, and model as it is typed after ``--model``."""
+        rows = [{"family": family, "model": f"{family}/{name}"} for family, names in self.items() for name in names]
+        return tabular.table(rows, columns)
 
     def __str__(self) -> str:
         lines = []

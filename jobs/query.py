@@ -127,7 +127,7 @@ def run(config: Config) -> int:
 
 
 def call(config: Config) -> Neighbours | Duplicates:
-    """Answer and return what was found; its ``to_arrow()`` returns the rows."""
+    """Answer and return the neighbours, or the groups of near-duplicates (``duplicates``), with their rows."""
     _check(config)
     from cvjobs.common.progress import Progress
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.tabular import Readable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Config:
     ] = ()
 
 
-class Files(dict[str, str]):
+class Files(dict[str, str], Readable):
     """The files' contents by name; as text the contents, or the places in the folder that the files were written to."""
 
     def __init__(self, contents: dict[str, str], folder: str | None) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.common.tabular import Readable
 from cvjobs.config.options import Json, StorageOptions
 
 
@@ -32,7 +33,7 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unlocked:
+class Unlocked(Readable):
     """Who held an output; ``heartbeat`` is the last one, in s since 1970.
 
     Nothing did where ``held`` is False; what the record does not tell, for it is damaged, is empty or 0.

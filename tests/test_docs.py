@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -98,7 +99,8 @@ def options() -> dict[str, set[str]]:
     for name in commands.files():
         command = typer.main.get_group(cli._single(name, commands.load(name))).commands[name]
         found[name] = {"--help"}.union(*(parameter.opts for parameter in command.params))
-    return found
+    before: list[Any] = typer.main.get_command(cli._overview()).params
+    return found | {"": {option for parameter in before for option in parameter.opts}}
 
 
 @pytest.mark.parametrize("name", ["classify", "detect", "embed", "query", "segment", "train", "verify"])
@@ -110,6 +112,11 @@ def test_every_command_that_takes_a_list_can_confine_it(name: str, options: dict
 def test_the_command_reference_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "command_reference.py"))["page"]()
     assert PAGES["docs/commands.md"] == made, "run: .venv/bin/python docs/command_reference.py"
+
+
+def test_the_stub_is_what_the_commands_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "type_stub.py"))["stub"]()
+    assert (ROOT / "cvjobs" / "__init__.pyi").read_text() == made, "run: .venv/bin/python docs/command_reference.py"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

@@ -31,7 +31,7 @@ RANKS = {
     "operations": 8,
 }
 # Modules beside the rooms: ``drivers`` says where the folder of drivers is, and a driver is ``drivers.NAME``.
-BESIDE = {"drivers": 1, "cli": 10, "__main__": 11, "": 11}
+BESIDE = {"drivers": 1, "completion": 10, "cli": 11, "__main__": 12, "": 12}
 DRIVER = 9
 
 # ``common`` is a closed list: what only one or two rooms need lives in one of them.
@@ -54,6 +54,7 @@ COMMON = {
     "rates",
     "rules",
     "signals",
+    "tabular",
     "timing",
 }
 
@@ -243,7 +244,10 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 def test_the_rooms_are_all_there_is() -> None:
     found = {path.name for path in (ROOT / "cvjobs").iterdir() if path.name != "__pycache__"}
-    assert found == {*RANKS, "__init__.py", "__main__.py", "cli.py", "drivers.py", "py.typed"}
+    assert found == {
+        *RANKS,
+        *("__init__.py", "__init__.pyi", "__main__.py", "cli.py", "completion.py", "drivers.py", "py.typed"),
+    }
     assert len(found) <= NAMES
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import CLI, LONGEST, embed, environment, run, said, sentence, some, started, until
@@ -129,7 +130,7 @@ def test_a_command_whose_clock_differs_takes_nothing_from_a_run_that_works(tmp_p
         assert process.poll() is None
 
 
-def train(images: Path, out: Path, epochs: int, **more: object) -> object:
+def train(images: Path, out: Path, epochs: int, **more: Any) -> object:
     return cvjobs.train(
         images, out, model="small/cnn", recipe="quick", epochs=epochs, img_size=str(SIDE), batch_size=16, **more
     )

@@ -15,7 +15,7 @@ import pytest
 
 import cvjobs
 from cvjobs.clusters.jobs_api.code import package
-from cvjobs.config import commands, fields
+from cvjobs.config import commands, python_function
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,11 @@ def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
     built = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.py")}
     assert built == library | drivers
     assert drivers
-    for name in ("py.typed", *(f"html/templates/{path.name}" for path in (ROOT / "cvjobs/html/templates").iterdir())):
+    for name in (
+        "py.typed",
+        "__init__.pyi",
+        *(f"html/templates/{path.name}" for path in (ROOT / "cvjobs/html/templates").iterdir()),
+    ):
         assert (unpacked / "cvjobs" / name).exists()
     for path in (ROOT / "cluster").glob("*.yaml"):
         assert (unpacked / "cvjobs" / "places" / path.name).read_bytes() == path.read_bytes()
@@ -98,7 +102,7 @@ def said(unpacked: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_function_after_all_submodules_are_imported(name: str, said: list[str]) -> None:
-    assert said[COMMANDS.index(name)] == f"{name}{fields.python_signature(commands.load(name).Config)}"
+    assert said[COMMANDS.index(name)] == f"{name}{python_function.signature(commands.load(name))}"
 
 
 def test_help_of_the_package_lists_the_commands() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from commands import here, sentence
@@ -77,7 +78,7 @@ def test_choices_in_upper_case(tmp_path: Path) -> None:
         assert "not one of" not in here(*words).err
     assert "There is no format" not in here("export", tmp_path, "--format", "COCO", "-o", tmp_path / "x.json").err
     with pytest.raises(WrongUse, match="must be one of fail, use"):
-        cvjobs.embed(str(tmp_path), str(tmp_path / "out"), truncated="uze")
+        cvjobs.embed(str(tmp_path), str(tmp_path / "out"), truncated=cast("Any", "uze"))
 
 
 def test_both_names_of_the_image_size(tmp_path: Path) -> None:
@@ -87,10 +88,11 @@ def test_both_names_of_the_image_size(tmp_path: Path) -> None:
     shown = here("detect", "--help").out
     assert "--imgsz" in shown
     assert "--img-size" not in shown
+    by_other_name: dict[str, Any] = {"img_size": 64}
     with pytest.raises(WrongUse, match=r"There is no .*nothing"):
-        cvjobs.detect(str(nothing), str(tmp_path / "out"), img_size=64)
+        cvjobs.detect(str(nothing), str(tmp_path / "out"), **by_other_name)
     with pytest.raises(WrongUse, match="given twice"):
-        cvjobs.detect(str(nothing), str(tmp_path / "out"), img_size=64, imgsz=64)
+        cvjobs.detect(str(nothing), str(tmp_path / "out"), imgsz=64, **by_other_name)
     (tmp_path / "c.yaml").write_text("detect: {img-size: 1}")
     said = sentence(here("detect", nothing, "-o", tmp_path / "out", "--config", tmp_path / "c.yaml"), 2)
     assert "must be a whole number at least 32" in said

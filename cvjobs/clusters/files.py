@@ -12,6 +12,7 @@ import yaml
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.common.paths import shipped
+from cvjobs.common.tabular import Readable
 
 KINDS = ("kuberay", "launcher", "local")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -19,7 +20,7 @@ _BLANK = re.compile(r"<[^<>]+>")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(Readable):
     """What a cluster is like now; ``address`` is what to give to ``--address``, after what ``told`` says to do."""
 
     name: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import json
 import os
 import sys
@@ -117,12 +118,15 @@ def discard() -> None:
     os.close(nowhere)
 
 
+@functools.cache
 def function(name: str) -> Callable[..., Any]:
     """Return the command as a Python function: positional arguments as ``fields.build`` takes them, options by name."""
+    from cvjobs.config import python_function  # which no command line needs
+
     driver = load(name)
+    work = python_function.work(driver)
 
     def command(*arguments: Any, **options: Any) -> Any:
-        work = driver.call if hasattr(driver, "call") else driver.run
         given = fields.build(driver.Config, *arguments, **options)
         try:
             return work(given)
@@ -131,7 +135,8 @@ def function(name: str) -> Callable[..., Any]:
                 raise
             raise known from error
 
+    command.__module__ = "cvjobs"
     command.__name__ = command.__qualname__ = name
-    command.__doc__ = driver.__doc__
-    command.__signature__ = fields.python_signature(driver.Config)  # type: ignore[attr-defined]
+    command.__doc__ = python_function.docstring(driver)
+    command.__signature__ = python_function.signature(driver)  # type: ignore[attr-defined]
     return command

@@ -323,22 +323,6 @@ def python_order(known: Mapping[str, Field]) -> list[str]:
     return [field.name for field in [*first, *(f for f in known.values() if f.positional and not f.required)]]
 
 
-def python_signature(config: type) -> inspect.Signature:
-    """Return the signature of ``build`` for this Config, as ``help()`` shows it."""
-    known = fields(config)
-    order = python_order(known)
-    parameters = [_python_parameter(known[name], inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in order]
-    parameters += [
-        _python_parameter(field, inspect.Parameter.KEYWORD_ONLY) for field in known.values() if field.name not in order
-    ]
-    return inspect.Signature(parameters)
-
-
-def _python_parameter(field: Field, kind: Any) -> inspect.Parameter:
-    default = inspect.Parameter.empty if field.required else field.default
-    return inspect.Parameter(field.name, kind, default=default, annotation=field.annotation)
-
-
 def complete(config: type[Config], values: Mapping[str, Any], missing: Callable[[Field], str]) -> Config:
     """Check the values and fill in the defaults; ``missing`` words the sentence about a required value not given."""
     known = fields(config)

@@ -22,6 +22,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.common.plugins import BrokenPlugin
+from cvjobs.common.tabular import Readable
 from cvjobs.dataset import contents, schema
 from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
 from cvjobs.storage.object_store import address
@@ -77,7 +78,7 @@ class ExportedOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class Exported(Readable):
     """What was written: ``written`` counts things of the format's own ``unit``, ``failed`` images are not in it."""
 
     format: str

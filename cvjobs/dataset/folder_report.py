@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvjobs.common.formatting import counted
+from cvjobs.common.tabular import Readable
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderReport:
+class FolderReport(Readable):
     """``holds`` says what the folder is; ``checked`` counts what was read, by its name in the plural.
 
     Such a name begins with what is counted: ``chunks of images``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs.common import categories as common_categories
+from cvjobs.common import tabular
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import run_files
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
@@ -25,7 +27,6 @@ from cvjobs.storage.storage_options import Options, parse_options
 from cvjobs.storage.store import Store, in_flight, open_store
 
 if TYPE_CHECKING:
-    import pandas
     import ray.data
 
 EMBED = "embed"
@@ -164,7 +165,7 @@ def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run
     return SnapshotReader(store=store, snapshot=base)
 
 
-class Dataset:
+class Dataset(Tabular):
     """A finished output as of its newest snapshot; what ``cvjobs.open`` returns."""
 
     def __init__(self, reader: SnapshotReader, options: Options) -> None:
@@ -189,6 +190,9 @@ class Dataset:
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the results, one row per image, as an Arrow table (all in memory)."""
+        if columns and self.snapshot.results:
+            with self._current():
+                tabular.check(self._reader.schema.names, columns)
         return self._whole(self._reader.tables(columns))
 
     def errors(self) -> pa.Table:
@@ -197,14 +201,13 @@ class Dataset:
             return dataset_schema.ERROR_SCHEMA.empty_table()
         return self._whole(self._reader.errors())
 
+    def _current(self) -> AbstractContextManager[None]:
+        return self._reader.unless_replaced("open the output again", WrongUse)
+
     def _whole(self, tables: Iterator[pa.Table]) -> pa.Table:
-        with self._reader.unless_replaced("open the output again", WrongUse):
+        with self._current():
             found = list(tables)
         return pa.concat_tables(found) if found else pa.table({})
-
-    def to_pandas(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """Return the results as a pandas DataFrame."""
-        return self.to_arrow(columns).to_pandas()
 
     def to_ray(self) -> ray.data.Dataset:
         """Return the results as a Ray Dataset, read lazily by the Ray that this process is connected to.

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from cvjobs.common.errors import CvjobsError, WrongUse
 from cvjobs.common.formatting import counted, visible
+from cvjobs.common.tabular import Readable
 from cvjobs.dataset import changes, contents, keys, lock, parts, run_files, schema, sealed, snapshot, versions
 from cvjobs.dataset.keys import Known, Want
 from cvjobs.dataset.parts import File, Part
@@ -25,7 +26,7 @@ from cvjobs.storage.store import Store, in_flight
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyReport:
+class VerifyReport(Readable):
     """What a check found; ``problems`` are sentences, empty where the output is exact; ``notes`` are no faults.
 
     ``repaired`` says what was brought back before it; ``skipped_by`` counts what was left out by reason, and

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from cvjobs.common import tabular
 from cvjobs.common.formatting import count, visible
+from cvjobs.common.tabular import Tabular
 from cvjobs.evaluation.confusion_tables import FILE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHOWN = 12
 
@@ -27,26 +30,26 @@ class Sides:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Tabular):
     """The numbers of one evaluation.
 
-    ``metrics`` are by name; ``classes`` one record a class, with ``name``; ``images``, ``unpaired``, ``left_out`` and
-    ``notes`` say what was evaluated, what had no partner, what the listing of the truth left out, and more; ``more`` is
-    the rest of ``eval.json`` (curves, confusion), and ``confusion`` what it does not hold of the matrix, as
-    ``confusion_tables.pairs``. ``headline`` and ``columns`` name the metrics, and the columns of
-    ``classes``, that a short table shows.
+    ``metrics`` are floats by name, None where one is not defined; ``classes`` one record a class, with ``name``;
+    ``images``, ``unpaired``, ``left_out`` and ``notes`` say what was evaluated, what had no partner, what the listing
+    of the truth left out, and more; ``more`` is the rest of ``eval.json`` (curves, confusion), and ``confusion`` what
+    it does not hold of the matrix, as ``confusion_tables.pairs``. ``headline`` and ``columns`` name the metrics, and
+    the columns of ``classes``, that a short table shows.
     """
 
     sides: Sides
-    metrics: dict[str, float | None]
-    classes: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    classes: list[dict[str, Any]] = field(repr=False)
     images: dict[str, int]
     unpaired: Mapping[str, Any]
     notes: list[str]
     headline: Sequence[str]
     columns: Sequence[str]
-    more: dict[str, Any] = field(default_factory=dict)
-    confusion: pa.Table | None = None
+    more: dict[str, Any] = field(default_factory=dict, repr=False)
+    confusion: pa.Table | None = field(default=None, repr=False)
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,6 +57,10 @@ class Evaluation:
         names = ("images", "unpaired", "left_out", "metrics", "classes", "notes")
         file = {} if self.confusion is None else {"confusion_file": FILE}
         return {**vars(self.sides), **{name: getattr(self, name) for name in names}, **self.more, **file}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the numbers of each class, one row a class."""
+        return tabular.table(self.classes, columns)
 
     def __str__(self) -> str:
         """Return the lines that the command prints."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cvjobs.common import phases
+from cvjobs.common import phases, tabular
 from cvjobs.common.formatting import counted, size
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
 from cvjobs.indexing.generation import Generation
+from cvjobs.storage.storage_options import Options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexReport:
+class IndexReport(Tabular):
     """The state of an index after a run, and what the run itself did with the embeddings' vectors.
 
     ``count = added + changed + kept``; ``memory`` is what it is searched in, ``bytes`` its files, both in bytes;
-    ``phases`` are the seconds of the command's phases, which add up to ``seconds``.
+    ``phases`` are the seconds of the command's phases, which add up to ``seconds``. ``storage`` has the settings of a
+    bucket, which are never printed.
     """
 
     out: str
@@ -42,6 +48,7 @@ class IndexReport:
     fingerprint: str
     seconds: float
     phases: dict[str, float] = field(default_factory=dict)
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -88,7 +95,14 @@ class IndexReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "storage"}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return what the index's newest generation knows of its images, one row each: path, image_id, ..."""
+        from cvjobs.indexing.search.opened_index import open_index
+
+        with open_index(self.out, self.storage) as index:
+            return tabular.chosen(index.ids.drop_columns("row"), columns)
 
     def __str__(self) -> str:
         done = "built" if self.rebuilt else "up to date" if not self.added + self.changed + self.removed else "updated"

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cvjobs.common import rates
 from cvjobs.common.formatting import counted, duration, size
 from cvjobs.common.progress import Progress
+from cvjobs.common.tabular import Readable
 from cvjobs.dataset import parts, schema
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
@@ -33,7 +34,7 @@ ENOUGH = 10.0  # s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
+class Forecast(Readable):
     """What a run would do: images to compute, the predicted time in s and size in bytes, and what a sample showed."""
 
     listed: int

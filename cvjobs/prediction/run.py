@@ -330,4 +330,5 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         first_gone=list(todo.first_gone),
         blank=run.pace.blank.record(),
         report=f"{context.store.place}/{schema.REPORT}",
+        storage=context.storage,
     )

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvjobs.common import phases, rates
 from cvjobs.common.formatting import counted
+from cvjobs.common.tabular import Tabular
+from cvjobs.dataset.snapshot_reader import open_dataset
 from cvjobs.images import blank_images
 from cvjobs.sources.left_out import NamedCount, first_names, told, told_failed
+from cvjobs.storage.storage_options import Options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Tabular):
     """The state of the whole output after a run, and what the run itself did.
 
     ``listed = ok + failed + skipped + remaining``; ``reused`` of the rows were computed by earlier runs;
@@ -22,7 +28,7 @@ class Summary:
     ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
     know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
     ``blank`` counts those that the run decoded and that are black, white, of one colour or equal, as
-    ``BlankImages.record`` has it.
+    ``BlankImages.record`` has it. ``storage`` has the settings of a bucket, which are never printed.
     """
 
     listed: int
@@ -50,10 +56,19 @@ class Summary:
     first_gone: list[str] = field(default_factory=list)
     blank: dict[str, Any] = field(default_factory=dict)
     report: str = ""
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "storage"}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the results of the output's newest snapshot, one row per image, as ``cvjobs.open(out)`` does."""
+        return open_dataset(self.out, self.storage).to_arrow(columns)
+
+    def errors(self) -> pa.Table:
+        """Return the failed images of the output's newest snapshot, one row per image."""
+        return open_dataset(self.out, self.storage).errors()
 
     def __str__(self) -> str:
         lines = [

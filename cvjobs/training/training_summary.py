@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cvjobs.common import rates
+from cvjobs.common import rates, tabular
 from cvjobs.common.formatting import counted, size, visible
-from cvjobs.dataset import sealed
+from cvjobs.common.tabular import Tabular
+from cvjobs.dataset import sealed, sealed_table
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data import omissions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE = "summary.json"
 
@@ -20,7 +24,7 @@ def figure(name: str, metric: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSummary:
+class TrainingSummary(Tabular):
     """A finished run. ``classes`` are those of a classifier, 0 of an autoencoder.
 
     ``metric`` and the losses are those of the best epoch, ``final_loss`` that of the last one.
@@ -81,6 +85,12 @@ class TrainingSummary:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return dict(vars(self))
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the run's history, one row an epoch: the rate, the losses, the metric, the pace."""
+        from cvjobs.training.plan import HISTORY
+
+        return tabular.chosen(sealed_table.read(LocalStore(self.out), HISTORY), columns)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} to {name}" for name, count in self.images.items())

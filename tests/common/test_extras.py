@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training import SIDE, folder
@@ -53,7 +54,13 @@ def test_an_option_without_its_extra_is_refused_before_anything_is_done(
 
 @pytest.mark.usefixtures("bare")
 def test_a_page_without_maps_says_what_they_need(images: Path, tmp_path: Path) -> None:
-    small = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
+    small: dict[str, Any] = {
+        "model": "small/cnn",
+        "recipe": "quick",
+        "epochs": 1,
+        "img_size": str(SIDE),
+        "batch_size": 16,
+    }
     cvjobs.train(images, tmp_path / "run", **small, lr=1e-9)  # which learns nothing
     page = (tmp_path / "run" / "report.html").read_text()
     assert re.search(r"Without maps .*: Grad-CAM needs captum: pip install &#39;cvjobs\[maps\]&#39;\.", page)

@@ -101,8 +101,9 @@ def test_a_command_says_so_from_python_yaml_and_a_shell(
 
 def test_text_without_a_nul_character_alone(tmp_path: Path) -> None:
     for name in ("layer", "source", "model"):
+        given: dict[str, Any] = {"source": "photos", "out": str(tmp_path / "o"), name: "a\0b"}
         with pytest.raises(WrongUse, match=rf"^{name} holds a NUL character: leave it out\.$"):
-            cvjobs.embed(**{"source": "photos", "out": str(tmp_path / "o"), name: "a\0b"})
+            cvjobs.embed(**given)
     with pytest.raises(WrongUse, match=r"^Every entry of storage_option holds a NUL character: leave it out\.$"):
         cvjobs.embed("photos", str(tmp_path / "o"), storage_option=["region=\0"])
 

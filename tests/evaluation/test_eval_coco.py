@@ -184,6 +184,9 @@ def test_an_output_its_results_file_and_pycocotools_agree(tmp_path: Path) -> Non
     expected = reference(truth, rounded(found))
     from_output = cvjobs.eval(str(tmp_path / "out"), str(tmp_path / "truth.json"))
     np.testing.assert_allclose([from_output.metrics[name] for name in METRICS], expected, rtol=0, atol=CLOSE)
+    assert from_output.to_arrow(["name", "AP"]).to_pylist() == [
+        {n: c[n] for n in ("name", "AP")} for c in from_output.classes
+    ]
     (tmp_path / "results.json").write_text(json.dumps(rounded(found)))
     from_file = cvjobs.eval(str(tmp_path / "results.json"), str(tmp_path / "truth.json"))
     np.testing.assert_allclose([from_file.metrics[name] for name in METRICS], expected, rtol=0, atol=CLOSE)

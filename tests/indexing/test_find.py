@@ -129,7 +129,7 @@ def crops(photos: Path, folder: Path, count: int) -> None:
     ("kind", "count"), [("exact", 60), ("ivf", 60), pytest.param("pq", 510, marks=pytest.mark.faults)]
 )
 def test_recall_on_real_vectors_is_what_the_build_reports(
-    found: assets.Assets, tmp_path: Path, kind: str, count: int
+    found: assets.Assets, tmp_path: Path, kind: Any, count: int
 ) -> None:
     vectors, index = tmp_path / "vectors", tmp_path / "index"
     crops(found.photos, tmp_path / "crops", count)

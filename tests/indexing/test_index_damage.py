@@ -18,6 +18,7 @@ from vectors import Fake, clustered, named
 import cvjobs
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import contents, schema, sealed, versions
+from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.sealed import SEAL
 from cvjobs.indexing import generation
 from cvjobs.indexing.search.opened_index import open_index
@@ -26,7 +27,7 @@ from cvjobs.storage.local_store import LocalStore
 DIM = 8
 
 
-def built(root: Path, kind: str = "exact", count: int = 300) -> Path:
+def built(root: Path, kind: Any = "exact", count: int = 300) -> Path:
     """Return the place of an index with a second generation, which leaves out vectors and has later ones."""
     fake = Fake(root / "vectors", DIM)
     fake.put(named(clustered(count, DIM)))
@@ -286,6 +287,7 @@ def test_an_index_whose_records_are_all_empty_says_what_counts(index: Path) -> N
     for file in (*(index / schema.VERSIONS).iterdir(), *(index / schema.COPIES).iterdir()):
         file.write_bytes(b"")
     report = cvjobs.verify(str(index))
+    assert isinstance(report, FolderReport)
     assert dict(report.checked) == {"generations": 1, "files": 5}
     assert [problem.partition(": ")[0] for problem in report.problems] == [
         *(f"{name(1)} is damaged" for name in (versions.name_of, versions.copy_of)),

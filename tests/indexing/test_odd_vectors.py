@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import odd_sizes
@@ -23,7 +24,7 @@ from cvjobs.indexing.search.opened_index import open_index
 FEWEST = {"exact": 1, "ivf": 640, "pq": 11_000}
 
 
-def built(tmp_path: Path, vectors: Floats, kind: str = "exact") -> str:
+def built(tmp_path: Path, vectors: Floats, kind: Any = "exact") -> str:
     """An index of vectors by number."""
     fake = Fake(tmp_path / "vectors", vectors.shape[1])
     fake.put(named(vectors))

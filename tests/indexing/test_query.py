@@ -365,7 +365,7 @@ def test_weights_that_are_gone_can_be_named(photos: Path, tmp_path: Path) -> Non
     weights = tmp_path / "weights.pth"
     torch.save(mobilenet_v3_small().state_dict(), weights)
     folder = aged(some(photos, tmp_path / "photos", 4))
-    model = {"model": "torchvision/mobilenet_v3_small", "weights": str(weights)}
+    model: dict[str, Any] = {"model": "torchvision/mobilenet_v3_small", "weights": str(weights)}
     cvjobs.embed(str(folder), str(tmp_path / "vectors"), **model)
     cvjobs.index(str(tmp_path / "vectors"), out=str(tmp_path / "index"))
     moved = weights.rename(tmp_path / "moved.pth")

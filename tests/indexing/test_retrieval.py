@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from cvjobs.indexing.search.opened_index import Index, open_index
 from cvjobs.indexing.vectors import ahead, unit
 
 
-def indexed(folder: Path, stored: Floats, **options: object) -> Index:
+def indexed(folder: Path, stored: Floats, **options: Any) -> Index:
     """The index of some vectors."""
     fake = Fake(folder / "vectors", stored.shape[1])
     fake.put(named(stored))

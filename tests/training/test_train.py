@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,7 +23,13 @@ from cvjobs.sources.listing import list_source
 from cvjobs.training.data import labels
 from cvjobs.training.training_summary import TrainingSummary
 
-OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 3, "img_size": str(SIDE), "batch_size": 16}
+OPTIONS: dict[str, Any] = {
+    "model": "small/cnn",
+    "recipe": "quick",
+    "epochs": 3,
+    "img_size": str(SIDE),
+    "batch_size": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +54,7 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingS
 
 def test_every_image_is_counted(trained: TrainingSummary) -> None:
     assert trained.images == {"train": 60, "val": 13}
+    assert trained.to_pandas(["epoch"])["epoch"].tolist() == [1, 2, 3]
     assert (trained.failed, trained.unlabelled, trained.leaks, trained.classes) == (2, 1, 1, 3)
     errors = pd.read_parquet(Path(trained.out) / "errors.parquet")
     assert errors[["path", "split", "code"]].to_numpy().tolist() == [
@@ -92,7 +100,7 @@ def test_the_metadata_of_the_model_are_in_order(trained: TrainingSummary) -> Non
 def test_mistakes_have_maps_and_a_page_is_worth_more_than_those(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {**OPTIONS, "epochs": 1, "lr": 1e-9}  # which learns nothing
+    options: dict[str, Any] = {**OPTIONS, "epochs": 1, "lr": 1e-9}  # which learns nothing
     summary = cvjobs.train(images, tmp_path / "run", **options)
     predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
     wrong = int((predictions["label"] != predictions["predicted"]).sum())

@@ -29,7 +29,7 @@ from cvjobs.training.plan import kind
 from cvjobs.training.recipe import optimizers
 from cvjobs.training.recipe import recipe as recipe_recipe
 
-MODEL = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
+MODEL: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 
 
 def trainable(name: str = "small/cnn", side: int = 16) -> Trainable:
@@ -215,6 +215,7 @@ def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     identity = json.loads((out / "config.json").read_text())["identity"]
     assert identity["batch_size"] == 8  # ten steps of fewer than a hundred images
     assert first.parameters == 278_563
+    assert first.memory
     assert first.memory > 0
     assert "0.3 M parameters, about" in str(first)
     assert "0.3 M" in (out / "report.html").read_text()

@@ -78,7 +78,7 @@ def test_classes_that_have_none_in_common_begin_anew(
 
 @pytest.mark.slow
 def test_an_autoencoder_goes_on_with_its_own_length_of_vectors(tmp_path: Path) -> None:
-    options = {"task": "autoencoder", "img_size": "16", "batch_size": 16}
+    options: dict[str, Any] = {"task": "autoencoder", "img_size": "16", "batch_size": 16}
     cvjobs.train(folder(tmp_path / "a", 8), tmp_path / "run1", **options, dim=8, epochs=1)
     next_ = {**options, "epochs": 1, "weights": str(tmp_path / "run1")}
     del next_["img_size"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,13 @@ import cvjobs
 from cvjobs.common.errors import Stopped
 from cvjobs.training.checks import lr_range
 
-OPTIONS = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
+OPTIONS: dict[str, Any] = {
+    "model": "small/cnn",
+    "recipe": "quick",
+    "epochs": 1,
+    "img_size": str(SIDE),
+    "batch_size": 16,
+}
 
 
 @pytest.mark.slow
@@ -24,6 +31,7 @@ def test_a_rate_is_found_over_epochs_of_few_steps_and_in_parts(tmp_path: Path) -
     assert 1e-5 < found.lr < 0.5
     assert f"--lr {found.lr:.2g} is where" in str(found)
     curve = pd.read_parquet(tmp_path / "run" / "find-lr.parquet")
+    assert found.to_pandas().equals(curve)
     assert len(curve) == found.steps == found.as_dict()["steps"]
     assert curve["lr"].is_monotonic_increasing
     assert curve["loss"].min() < 0.9 * curve["loss"][0]

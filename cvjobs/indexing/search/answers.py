@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvjobs.common import phases, rates
+from cvjobs.common import phases, rates, tabular
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
 from cvjobs.indexing.search.duplicates import DUPLICATES, Groups, Threshold
 from cvjobs.indexing.search.output import AnswerFolder
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Tabular):
     """What both kinds of answers say; ``out`` is empty where no folder was asked for, ``html`` where no page was.
 
     ``images`` are those in the index, ``recall`` its own recall@10 against exact search; ``phases`` are the seconds of
@@ -48,10 +49,12 @@ class Answer:
 
     name = ""
 
-    def to_arrow(self) -> pa.Table:
-        """Return all rows as an Arrow table (in memory)."""
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return all rows, or some columns of them, as an Arrow table (in memory)."""
         with self.store.open(self.name) as file:
-            return pq.read_table(file)
+            rows = pq.ParquetFile(file)
+            tabular.check(rows.schema_arrow.names, columns)
+            return rows.read(columns=columns)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in batches."""

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from cvjobs.common import tabular
+from cvjobs.common.tabular import Tabular
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Level = Literal["ok", "warning", "broken"]
 
@@ -33,7 +39,7 @@ class Finding:
         return cls("broken", subject, what, fix)
 
 
-class Checked(list[Finding]):
+class Checked(list[Finding], Tabular):
     """All findings about a machine, in the order of the checks."""
 
     @property
@@ -49,6 +55,10 @@ class Checked(list[Finding]):
     def as_dict(self) -> dict[str, Any]:
         """Return the findings and how many of each level there are, as JSON types."""
         return {"findings": [vars(finding) for finding in self], **self.counts}
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the findings, one row each."""
+        return tabular.table(map(vars, self), columns)
 
     def __str__(self) -> str:
         levels, lines = get_args(Level), []

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from cvjobs.common import formatting
+from cvjobs.common import formatting, tabular
 from cvjobs.common.errors import Stopped
+from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import schema
 from cvjobs.operations.nightly import affected_images
 from cvjobs.operations.nightly.affected_images import AffectedImages
 from cvjobs.operations.nightly.pipeline_file import Pipeline
 from cvjobs.operations.nightly.record import Night, StepRecord
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(Tabular):
     """A night after a command worked on it; ``exit_code`` is 0, or that of the step that ended it.
 
     ``computed`` counts results, ``failed`` images; ``images`` names the first ones that failed, changed or are gone.
@@ -59,6 +63,10 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return dict(vars(self))
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the steps of the night, one row each."""
+        return tabular.table(self.steps, columns)
 
     def __str__(self) -> str:
         done = sum(step["status"] == "done" for step in self.steps)

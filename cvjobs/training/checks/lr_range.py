@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from cvjobs.common import tabular
 from cvjobs.common.errors import Stopped
+from cvjobs.common.tabular import Tabular
 from cvjobs.html import render
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
@@ -29,7 +31,7 @@ CURVE, PAGE = "find-lr.parquet", "find-lr.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningRate:
+class LearningRate(Tabular):
     """What the search came to: ``lr`` is a value for ``--lr``, None where the loss fell at no rate."""
 
     lr: float | None
@@ -39,6 +41,10 @@ class LearningRate:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return dict(vars(self))
+
+    def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the curve, one row a step: the rate and the loss."""
+        return tabular.chosen(artifacts.rows(self.out, CURVE), columns)
 
     def __str__(self) -> str:
         said = (
