@@ -22,6 +22,8 @@ from cvjobs.networks.detection.nms import Candidates, best_of_groups, kept
 from cvjobs.networks.detection.settings import Rules, Settings
 from cvjobs.networks.registry import detector, names
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(150, 200), (150, 200), (120, 260)]
 
 

@@ -12,6 +12,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import lookalike, registry
 
 
+@pytest.mark.slow
 def test_a_classifier_with_its_classes(tmp_path: Path) -> None:
     file = tmp_path / "cells.pt"
     state = models.resnet18(num_classes=3).state_dict()

@@ -13,6 +13,8 @@ from commands import some
 import cvjobs
 from cvjobs.common.errors import WrongUse
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

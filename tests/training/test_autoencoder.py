@@ -129,7 +129,7 @@ def test_the_same_command_is_up_to_date_and_another_dim_is_refused(trained: Trai
         ({"img_size": "8:16"}, "images of one size"),
         ({"model": "small/cnn"}, "of another task"),
         ({"model": "torchvision/resnet18"}, "--task autoencoder"),
-        ({"weights": "own.safetensors"}, "leave out --weights"),
+        ({"weights": "own.safetensors"}, "There is no weights file .*own.safetensors"),
     ],
 )
 def test_what_an_autoencoder_cannot_have(images: Path, tmp_path: Path, options: dict[str, Any], said: str) -> None:

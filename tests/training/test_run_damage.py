@@ -89,6 +89,7 @@ def meaning(run: Path) -> Any:
     return identity.earlier(store), TrainingSummary.read(store), settings, numbers, tables
 
 
+@pytest.mark.slow
 def test_a_run_is_exact_and_says_what_was_checked(run: Path) -> None:
     ended = here("verify", run)
     assert (ended.code, ended.err) == (0, "")

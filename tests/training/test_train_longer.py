@@ -71,6 +71,7 @@ def record(run: Path) -> dict[str, Any]:
     return dict(config["identity"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -115,6 +116,7 @@ def test_all_that_a_run_has_shows_the_whole(images: Path, run: Path, tmp_path: P
     assert cvjobs.train(images, run, **OPTIONS, epochs=5).epochs == 5  # and again
 
 
+@pytest.mark.slow
 def test_what_was_killed_before_its_first_new_step_goes_on(images: Path, run: Path) -> None:
     identity = {**record(run), "epochs": 3, "begun_epochs": 2}
     (run / "summary.json").unlink()

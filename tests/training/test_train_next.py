@@ -39,6 +39,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> TrainingSummary:
     return summary
 
 
+@pytest.mark.slow
 def test_a_run_of_three_classes_begins_one_of_four(
     first: TrainingSummary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
