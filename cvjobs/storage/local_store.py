@@ -57,7 +57,7 @@ class LocalStore:
     def _say_made(self, above: Path) -> None:
         """Say that folders above an output are made, which may be a slip of the finger."""
         gone = [folder for folder in (above, *above.parents) if not os.path.lexists(folder)]
-        if gone and gone[-1].name != OWN:
+        if gone and OWN not in gone[-1].parts:
             tell(f"{gone[-1]} was not there and is made, for {self._option} {self.place}.")
 
     def _fill(self, temporary: Path, fill: Callable[[BinaryIO], None]) -> Written:
