@@ -102,7 +102,7 @@ def expected(classes: int) -> NDArray[np.int64]:
     return np.repeat(np.array(stripes(classes)), 2)[None].repeat(SIDE, 0)
 
 
-@pytest.mark.parametrize("counts", [COUNTS[:3], pytest.param(COUNTS[3:], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("counts", [COUNTS[:3], pytest.param(COUNTS[3:], marks=pytest.mark.faults(minutes=3))])
 def test_classes_of_class_maps(tmp_path: Path, counts: tuple[int, ...]) -> None:
 
     def right(classes: int) -> str:
@@ -187,7 +187,7 @@ def listed(count: int, column: pa.Array, name: str) -> Listing:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=3)
 def test_classes_of_labels(tmp_path: Path) -> None:
     rows: list[tuple[str, int, str]] = []
     for classes in (255, 256, 257, 65535, 65537):

@@ -22,7 +22,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.paths import path_text
 from cvjobs.images.masks import rle
 
-pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("offline")
 
 NAMES = [f"{n}.jpg" for n in range(40)]
 CLASSES = [Category(1, "cat"), Category(2, "dog")]
@@ -96,6 +96,7 @@ def command(name: str, file: Path, out: Path) -> Ended:
     return here(*words[name])
 
 
+@pytest.mark.faults(minutes=3)
 @pytest.mark.parametrize("name", ["embed", "classify", "detect", "segment", "query", "autoencoder"])
 def test_every_table_of_images_is_a_list(made: Path, tmp_path: Path, name: str) -> None:
     tables, others = files(made)
@@ -120,6 +121,7 @@ def test_every_table_of_images_is_a_list(made: Path, tmp_path: Path, name: str) 
             assert what.startswith(f"There is no image in {file} (skipped: 40 .txt, 1 .yaml): give ")
 
 
+@pytest.mark.slow
 def test_tables_with_labels_train_and_others_are_told(made: Path, tmp_path: Path) -> None:
     for file in files(made)[0]:
         ended = command("train", file, tmp_path / file.name)
@@ -132,6 +134,7 @@ def test_tables_with_labels_train_and_others_are_told(made: Path, tmp_path: Path
             assert " has one class, cat: " in what or " has no column `label` (or `labels`): " in what, (file, what)
 
 
+@pytest.mark.slow
 def test_tables_with_labels_are_predictions_and_the_truth_and_others_are_told(made: Path) -> None:
     tables, others = files(made)
     for file in [*tables, *others]:
@@ -149,6 +152,7 @@ def test_tables_with_labels_are_predictions_and_the_truth_and_others_are_told(ma
             )
 
 
+@pytest.mark.slow
 def test_what_a_model_classified_is_trained_on(tmp_path: Path) -> None:
     photos = folder(tmp_path / "photos", 30)
     assert here("train", photos, "-o", tmp_path / "run", *TRAIN, "--epochs", 8).code == 0
@@ -164,6 +168,7 @@ def test_what_a_model_classified_is_trained_on(tmp_path: Path) -> None:
     assert all(row["label"] == labelled[row["path"]] for row in trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_names_that_we_write_in_another_way_are_read_back(photos: Path, tmp_path: Path, kind: str) -> None:
     place, image, labels = tmp_path / "photos", next(photos.rglob("*.jpg")), ("=cat", "-dog")

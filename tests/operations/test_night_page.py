@@ -197,7 +197,7 @@ def test_too_many_failures_of_a_step_are_counted_by_reason_and_named(tmp_path: P
     assert night_step._ended(3, log, answer, False).reason == why
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=3)
 def test_one_bad_image_in_two_steps_is_one_and_what_went_is_named(photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 12)
     told = tmp_path / "told.json"

@@ -90,7 +90,7 @@ def test_lines_elsewhere_name_the_phases(
         assert re.search(what, said), (what, said)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=3)
 def test_a_terminal_shows_something_from_the_first_second_on(tmp_path: Path) -> None:
     images = folder(tmp_path / "images", 40)
     ours, theirs = pty.openpty()
