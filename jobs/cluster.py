@@ -47,5 +47,5 @@ def call(config: Config) -> Status:
         found: Status = kind.status(name, file)
         return found
     with Progress("cluster") as progress:
-        changed: Status = getattr(kind, config.action)(name, file, progress.say)
+        changed: Status = getattr(kind, config.action)(name, file, progress.phase)
     return changed

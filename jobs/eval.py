@@ -84,5 +84,5 @@ def call(config: Config) -> Evaluation:
             names=names,
             void=chosen(config.ignore, config.void),
             options=parse_options(config.storage_option),
-            say=progress.say,
+            say=progress.phase,
         )

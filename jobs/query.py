@@ -153,7 +153,7 @@ def _answer(config: Config, progress: Progress) -> Neighbours | Duplicates:
         output.opened(config.out, config.index, index.generation, options) as out,
     ):
         index.scores = out.scores
-        progress.say("reading the index")
+        progress.phase("reading the index")
         answer = (_duplicates if config.duplicates else _neighbours)(config, index, out, progress)
         keep(answer)
     return answer
@@ -190,7 +190,7 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder, progress: Progr
     }
     asked = embed_queries.ask(config.source, model, out, options)
     wish = queries.QueryOptions(k=config.k or K, min_score=config.min_score, exclude_self=config.exclude_self)
-    progress.say("searching")
+    progress.phase("searching")
     show = progress.counting(len(asked.queries), "queries", "queries")
     found = queries.search(index, asked.queries, wish, out, show)
     answer = answers.Neighbours(
@@ -209,7 +209,7 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder, progress: Progr
         **vars(found),
     )
     if config.html:
-        progress.say("page")
+        progress.phase("page")
         gallery.write(config.html, gallery.of_neighbours(answer, index, asked.queries.origin, out.options), out.options)
     return replace(answer, **answers.took(progress))
 
@@ -219,7 +219,7 @@ def _duplicates(config: Config, index: Index, out: AnswerFolder, progress: Progr
     from cvjobs.indexing.search import answers, gallery
     from cvjobs.indexing.search import duplicates as search_duplicates
 
-    progress.say("comparing")
+    progress.phase("comparing")
     found = search_duplicates.search(index, config.min_score, out, progress.counting(len(index)))
     answer = answers.Duplicates(
         **answers.about(index, out),
@@ -228,6 +228,6 @@ def _duplicates(config: Config, index: Index, out: AnswerFolder, progress: Progr
         **vars(found),
     )
     if config.html:
-        progress.say("page")
+        progress.phase("page")
         gallery.write(config.html, gallery.of_duplicates(answer, index, out.options), out.options)
     return replace(answer, **answers.took(progress))

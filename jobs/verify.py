@@ -73,7 +73,7 @@ def call(config: Config) -> VerifyReport | FolderReport:
     done: list[str] = []
     if config.repair:
         with Progress("verify") as progress:
-            done = repair(store, progress.say)
+            done = repair(store, progress.phase)
     listing = None
     if config.source:
         then = snapshot.latest(store).listing_rules

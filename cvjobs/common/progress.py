@@ -86,10 +86,6 @@ class Progress:
         """Let a phase begin, shown as ``words``; see ``Phases.begin``."""
         self.phases.begin(name, words, at)
 
-    def say(self, what: str) -> None:
-        """Let a phase of this name begin."""
-        self.phase(what)
-
     def note(self, what: str) -> None:
         """Print a line that stays."""
         if self._bar is not None:

@@ -48,7 +48,7 @@ def update(place: str, out: str, request: IndexRequest, progress: Progress) -> I
 
     Raises a CvjobsError with one sentence for everything a user can cause; the generation before then still answers.
     """
-    say = progress.say
+    say = progress.phase
     say("reading the embeddings")
     embeddings = open_embeddings(open_store(place, options=request.storage))
     store = open_store(out, options=request.storage)

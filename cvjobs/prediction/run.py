@@ -79,7 +79,7 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
         check_source(store, base, listing)
         if not listing.images.num_rows and not base.wanted:
             raise WrongUse(nothing_found(listing))
-        progress.say(IMPORTING)  # of what the model needs
+        progress.phase(IMPORTING)  # of what the model needs
         # The model of a new output is about to be loaded: the decoders can get ready meanwhile.
         decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:

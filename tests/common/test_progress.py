@@ -84,7 +84,7 @@ def test_a_line_comes_also_while_a_command_waits(
 
 def test_a_progress_within_another_is_that_one() -> None:
     with Progress("query") as outer:
-        outer.say("listing")
+        outer.phase("listing")
         with Progress("query") as inner, during("importing"):
             assert inner is outer
             assert outer.phases.name == "importing"

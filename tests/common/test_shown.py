@@ -43,7 +43,7 @@ def test_a_path_without_controls_is_the_same_path(raw: bytes) -> None:
 def test_the_lines_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Progress("embed") as shown:
         shown.note(EVIL)
-        shown.say(EVIL)
+        shown.phase(EVIL)
     progress.tell(EVIL)
     err = capsys.readouterr().err
     assert not CONTROLS.search(err)

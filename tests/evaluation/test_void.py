@@ -24,7 +24,7 @@ from cvjobs.evaluation.ground_truth import masks as ground_truth_masks
 from cvjobs.evaluation.predictions import EvaluatedOutput, open_predictions
 from cvjobs.evaluation.void import Void
 from cvjobs.images.masks import png
-from cvjobs.prediction.side_folder.naming import mask_file
+from cvjobs.prediction.side_folder.naming import file_name
 
 Pixels = npt.NDArray[Any]
 CATEGORIES = [Category(0, "background"), Category(1, "person"), Category(2, "dog")]
@@ -204,7 +204,7 @@ def test_masks_of_segment_are_a_truth(tmp_path: Path) -> None:
     given = output(tmp_path / "given", "semantic", CATEGORIES, rows)
     truth = tmp_path / "masks"
     for at, name in enumerate(names):
-        file = truth / mask_file(name)
+        file = truth / file_name(name, ".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png.encode(ids(at, [0, 1, 2])))
     (truth / ".cvjobs-masks").mkdir()

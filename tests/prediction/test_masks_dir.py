@@ -30,7 +30,7 @@ from cvjobs.common.errors import JobFailed, OutputHeld, WrongUse
 from cvjobs.dataset import snapshot
 from cvjobs.images.masks import png, rle
 from cvjobs.prediction.side_folder import beside, manifest, mask_files, sync
-from cvjobs.prediction.side_folder.naming import mask_file
+from cvjobs.prediction.side_folder.naming import file_name
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.local_store import LocalStore
 
@@ -101,12 +101,12 @@ def values(file: Path) -> NDArray[Any]:
 def same(place: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The folder has a mask for every row, and no other file but the manifest."""
     for row in rows:
-        assert (place / mask_file(row["path"])).read_bytes() == row["class_map"]
-    assert pngs(place) == {mask_file(row["path"]) for row in rows}
+        assert (place / file_name(row["path"], ".png")).read_bytes() == row["class_map"]
+    assert pngs(place) == {file_name(row["path"], ".png") for row in rows}
     assert set(files(place)) - pngs(place) == {f"{manifest.MASKS.own}/{manifest.NAME}"}
     table = pq.read_table(place / manifest.MASKS.own / manifest.NAME)
     assert dict(zip(table["path"].to_pylist(), table["file"].to_pylist(), strict=True)) == {
-        row["path"]: mask_file(row["path"]) for row in rows
+        row["path"]: file_name(row["path"], ".png") for row in rows
     }
     assert table["bytes"].to_pylist() == [(place / file).stat().st_size for file in table["file"].to_pylist()]
 
@@ -117,7 +117,7 @@ SPECIAL = st.text("/.%~p\\\n2Fng", min_size=1, max_size=12).map(str.encode)
 @given(st.lists(st.binary(min_size=1, max_size=40) | SPECIAL, unique=True, max_size=8))
 @example([b"a", b"a.png", b"a.png/a", b"a/", b"a//", b"/a", b"./a", b"%2Fa", b"%2fa", b"..", b"."])
 def test_a_name_stays_inside_and_can_be_undone(raw: list[bytes]) -> None:
-    names = [mask_file(paths.path_text(one)) for one in raw]
+    names = [file_name(paths.path_text(one), ".png") for one in raw]
     assert [unquote_to_bytes(name.removesuffix(".png")) for name in names] == raw
     for name in names:
         pieces = name.split("/")
@@ -191,13 +191,13 @@ def test_only_what_is_new_or_changed_is_written(tmp_path: Path) -> None:
     assert before.keys() - after.keys() == {"alone/x.jpg.png", "fails.jpg.png"}
     assert not (place / "alone").exists()
     written = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    assert written == {mask_file(changed[0]["path"]), f"{manifest.MASKS.own}/{manifest.NAME}"}
+    assert written == {file_name(changed[0]["path"], ".png"), f"{manifest.MASKS.own}/{manifest.NAME}"}
     assert mine < after.keys()
     (place / "0" / "notes.png").unlink()
     same(place, rows)
 
-    (place / mask_file(rows[0]["path"])).unlink()
-    (place / mask_file(rows[1]["path"])).write_bytes(b"\x89PNG")
+    (place / file_name(rows[0]["path"], ".png")).unlink()
+    (place / file_name(rows[1]["path"], ".png")).write_bytes(b"\x89PNG")
     shutil.rmtree(place / "2")
     assert complete(out, place) == 2 + sum(row["path"].startswith("2/") for row in rows[2:])
     same(place, rows)

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cvjobs.common import formatting
 from cvjobs.common.failures import CODES
 from cvjobs.dataset.snapshot_reader import open_newest
@@ -92,13 +95,13 @@ def holds_results(work: StepRecord) -> bool:
 
 def count_once(outputs: Iterable[Store]) -> int:
     """Return how many images have an error in some of these outputs; raises a CvjobsError where one cannot be read."""
-    found: set[tuple[str, bytes]] = set()
+    found: dict[str, list[pa.ChunkedArray]] = {}
     for store in outputs:
         reader = open_newest(store)
-        source = reader.snapshot.root or reader.snapshot.source
-        for table in reader.errors(["image_id"]):
-            found |= {(source, image) for image in table["image_id"].to_pylist()}
-    return len(found)
+        images = found.setdefault(reader.snapshot.root or reader.snapshot.source, [])
+        images += [table["image_id"] for table in reader.errors(["image_id"])]
+    chunks = [[chunk for column in images for chunk in column.chunks] for images in found.values()]
+    return sum(pc.count_distinct(pa.chunked_array(some)).as_py() for some in chunks if some)
 
 
 def _of_step(work: StepRecord) -> list[AffectedImages]:

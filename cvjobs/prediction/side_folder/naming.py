@@ -17,11 +17,6 @@ _SPECIAL = {
 }
 
 
-def mask_file(path: str) -> str:
-    """Return the name of the mask of an image; see ``file_name``."""
-    return file_name(path, ".png")
-
-
 def file_name(path: str, suffix: str) -> str:
     """Return the name of the file of an image's path (``paths.path_text``); ``unquote`` and ``[:-4]`` undo it.
 
