@@ -26,17 +26,25 @@ class Tick:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """A chart that is ready to draw: axes, one path, and the same path closed down to the axis."""
+class Series:
+    """A line of a chart: its name, its path and where it ends, in SVG units."""
+
+    name: str
+    path: str
+    last: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """A chart of lines that is ready to draw: axes, the lines, and the first of them closed down to the axis."""
 
     title: str
     x_title: str
     y_title: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    path: str
+    series: list[Series]
     area: str
-    last: tuple[float, float]
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -45,36 +53,14 @@ class Line:
     bottom: int = HEIGHT - BOTTOM
 
 
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """One of several lines of a chart: its name, its path and where it ends, in SVG units."""
-
-    name: str
-    path: str
-    last: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lines(Line):
-    """A chart of several lines on the same axes; as a ``Line`` it is the first of them."""
-
-    series: list[Series]
-
-
-def line(
-    points: Sequence[tuple[float, float]], title: str, x_title: str, y_title: str, clock: bool = False
-) -> Line | None:
-    """Return the chart of (x, y) points in the order of x, y from zero; None where fewer than two can be drawn.
-
-    ``clock``: x is seconds, and its ticks are whole seconds, minutes or hours.
-    """
-    return lines({title: points}, title, x_title, y_title, clock)
-
-
 def lines(
     series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_title: str, y_title: str, clock: bool = False
 ) -> Lines | None:
-    """Return the chart of several series by name, each as for ``line``; those that cannot be drawn are left out."""
+    """Return the chart of series by name: (x, y) points in the order of x, y from zero; None where none can be drawn.
+
+    A series of which fewer than two points can be drawn is left out. ``clock``: x is seconds, and its ticks are whole
+    seconds, minutes or hours.
+    """
     drawn = {name: _drawable(points) for name, points in series.items()}
     drawn = {name: points for name, points in drawn.items() if len(points) > 1 and points[-1][0] > points[0][0]}
     if not drawn:
@@ -109,9 +95,7 @@ def lines(
             Tick(place(x, 0)[0], _time(x) if clock else formatting.count(x)) for x in _multiples(first, final, x_step)
         ],
         y_ticks=[Tick(place(first, y)[1], formatting.count(y)) for y in _multiples(0, top, y_step)],
-        path=paths[0].path,
         area=f"{paths[0].path} L{right:g} {floor} L{left:g} {floor} Z",
-        last=paths[0].last,
         series=paths,
     )
 

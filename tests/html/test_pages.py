@@ -106,20 +106,20 @@ def test_numbers_are_written_for_people(shown: str, expected: str) -> None:
 @pytest.mark.parametrize("span", [0.01, 1, 7.3, 59, 61, 3600, 86_400, 1e7])
 @pytest.mark.parametrize("highest", [0.003, 1, 17, 999, 123_456])
 def test_axes_have_a_few_round_ticks_that_hold_every_point(span: float, highest: float) -> None:
-    drawn = charts.line([(0, 0), (span / 2, highest), (span, highest / 3)], "t", "x", "y", clock=True)
+    drawn = charts.lines({"t": [(0, 0), (span / 2, highest), (span, highest / 3)]}, "t", "x", "y", clock=True)
     assert drawn is not None
     assert 2 <= len(drawn.x_ticks) <= 8
     assert 3 <= len(drawn.y_ticks) <= 6
     assert len({tick.label for tick in drawn.y_ticks}) == len(drawn.y_ticks)
     assert drawn.y_ticks[0].at == drawn.bottom
-    points = [tuple(map(float, pair.split())) for pair in re.findall(r"[\d.]+ [\d.]+", drawn.path)]
+    points = [tuple(map(float, pair.split())) for pair in re.findall(r"[\d.]+ [\d.]+", drawn.series[0].path)]
     assert all(drawn.left <= x <= drawn.right and drawn.top <= y <= drawn.bottom for x, y in points)
 
 
 def test_a_chart_of_nothing_is_not_drawn() -> None:
-    assert charts.line([], "t", "x", "y") is None
-    assert charts.line([(0, 1)], "t", "x", "y") is None
-    assert charts.line([(0, float("nan")), (1, 1)], "t", "x", "y") is None
+    assert charts.lines({"t": []}, "t", "x", "y") is None
+    assert charts.lines({"t": [(0, 1)]}, "t", "x", "y") is None
+    assert charts.lines({"t": [(0, float("nan")), (1, 1)]}, "t", "x", "y") is None
     assert "<svg" not in harmless_source("{{ parts.line([(0, 1)], 't', 'x', 'y') }}")
     assert "<svg" in harmless_source("{{ parts.line([(0, 0), (1, 0)], 't', 'x', 'y') }}")
 
@@ -203,6 +203,6 @@ def test_an_odd_name_is_read_and_many_images_share_the_lanes(tmp_path: Path, dec
 
 
 def test_a_tick_is_the_time_at_which_it_stands() -> None:
-    drawn = charts.line([(0, 1), (160, 1)], "t", "x", "y", clock=True)
+    drawn = charts.lines({"t": [(0, 1), (160, 1)]}, "t", "x", "y", clock=True)
     assert drawn is not None
     assert [tick.label for tick in drawn.x_ticks] == ["0 s", "30 s", "1 min", "1 min 30 s", "2 min", "2 min 30 s"]
