@@ -91,7 +91,7 @@ class Loop:
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
         self._report, self._reported, self._pace = report, 0.0, StepPace()
-        self._epoch_now, self._images, self._loss = 0, 0, None
+        self._epoch_now, self._images, self._batches, self._loss = 0, 0, 0, None
         self._began = time.monotonic()
         self._asked = False
         self._events: Events | None = None
@@ -174,10 +174,11 @@ class Loop:
             phase=phase,
         )
 
-    def _tell(self, phase: str = "") -> None:
-        """Report where training is; the device may be some steps behind."""
-        self._reported = time.monotonic()
-        self._report(self._state(phase))
+    def _tell(self, phase: str = "") -> State:
+        """Report where training is, and return it; the device may be some steps behind."""
+        self._reported, state = time.monotonic(), self._state(phase)
+        self._report(state)
+        return state
 
     def _look(self, ends: bool) -> None:
         """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
@@ -186,8 +187,7 @@ class Loop:
         loss, count = self._team.sums(self._position.losses).tolist()
         _check_number("loss", loss, self._epoch_now)
         self._loss = loss / count
-        self._tell()
-        state = self._state()
+        state = self._tell()
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
         self._asked = any(asked for asked, _ in wishes)
         if ends:  # and is saved anyway
