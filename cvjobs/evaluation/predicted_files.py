@@ -39,5 +39,5 @@ def read(place: str, truth: str, names: Sequence[str], options: Options) -> Give
         if predicted_yolo.fits(path):
             return predicted_yolo.read(path, names)
         if predicted_masks.fits(path):
-            return predicted_masks.read(path, names)
+            return predicted_masks.read(path)
     return open_predictions(place, options)

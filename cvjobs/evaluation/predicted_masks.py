@@ -43,7 +43,7 @@ def fits(path: Path) -> bool:
     return masks.fits(path)
 
 
-def read(path: Path, names: Sequence[str]) -> MaskFolder:  # noqa: ARG001 - they are the truth's, for ids by number
+def read(path: Path) -> MaskFolder:
     """Return the masks of a folder, unopened; classes have names where the folder, or one above it, has a list."""
     found = masks.read(path, True, ())
     return MaskFolder(

@@ -21,6 +21,7 @@ from vectors import Fake, Floats, clustered, named
 
 import cvjobs
 from cvjobs.dataset import schema, sealed
+from cvjobs.indexing.search import duplicates
 from cvjobs.indexing.search.answers import Duplicates
 from cvjobs.indexing.search.components import Components
 from cvjobs.indexing.search.duplicates import NEAR, find
@@ -299,6 +300,19 @@ def test_other_scores_are_counted_as_their_own_answers_do(tmp_path: Path) -> Non
         assert isinstance(other, Duplicates)
         assert (row["groups"], row["images"]) == (other.groups, other.members)
         assert other.score_from == "option"
+
+
+def test_of_many_images_other_scores_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = photos_and_copies(200, 30, 0.03)
+    whole = answered(tmp_path / "whole", vectors)
+    monkeypatch.setattr(duplicates, "TABLED", 229)
+    page = tmp_path / "page.html"
+    found = answered(tmp_path / "many", vectors, html=str(page))
+    assert (found.min_score, found.groups, found.members) == (whole.min_score, whole.groups, whole.members)
+    assert [row["groups"] for row in found.thresholds] == [found.groups]
+    assert ("--min-score" in str(whole), "--min-score" in str(found)) == (True, False)
+    assert "Other scores" not in page.read_text()
+    assert found.reason in page.read_text()
 
 
 def test_what_was_begun_before_keeps_its_score(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def fits(place: str, task: str) -> bool:
 
 
 def _format(name: str, task: str) -> TruthFormat:
-    return plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])  # type: ignore[no-any-return]
+    found: TruthFormat = plugins.load("cvjobs.evaluation.ground_truth", "truth format", name, FORMATS[task])
+    return found
 
 
 def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:

@@ -146,7 +146,9 @@ class Duplicates(Answer):
         return "\n".join(lines + self._places())
 
     def _table(self) -> list[str]:
-        """Return what each score comes to, as columns; the one that was asked for is marked."""
+        """Return what each score comes to, as columns; the one that was asked for is marked, and alone says nothing."""
+        if len(self.thresholds) < 2:
+            return []
         marked = [f"{'*' * (row['min_score'] == self.min_score)}{row['min_score']:.7g}" for row in self.thresholds]
         columns = [
             (mark, f"{row['groups']:,}", f"{row['images']:,}")

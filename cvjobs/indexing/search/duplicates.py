@@ -40,6 +40,7 @@ SAMPLE = 50  # groups that are kept to be shown
 NEAR = 16  # neighbours looked at before a range search takes over
 RANGE = 64  # queries of one range search: each may answer with the whole collection
 FIRSTS = 256 << 20  # bytes of vectors held at once while scores are computed
+TABLED = 5_000_000  # images of which the groups of other scores are counted: 48 bytes of memory each
 
 
 class Threshold(TypedDict):
@@ -57,7 +58,7 @@ class Threshold(TypedDict):
 class Groups:
     """The images that have duplicates: ``rows`` of ``SCHEMA``, by group, and their ``positions`` in the index.
 
-    ``thresholds`` say what other scores would come to.
+    ``thresholds`` say what other scores would come to, and of over ``TABLED`` images only what this one does.
     """
 
     rows: pa.Table
@@ -135,7 +136,8 @@ def find(
     score at least ``min_score``, or where a chain of such images joins them. ``tell`` hears how many were looked up.
     """
     images = images or DistinctImages(index)
-    joined = {score: images.equal.copy() for score in score_choice.rungs(min_score)}
+    scores_told = score_choice.rungs(min_score) if len(images) <= TABLED else [min_score]
+    joined = {score: images.equal.copy() for score in scores_told}
     looked = 0
     for position, vectors in index.blocks(BLOCK):
         mine = images.number[position]
