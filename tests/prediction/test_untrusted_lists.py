@@ -137,7 +137,7 @@ def test_no_error_tells_what_a_file_or_a_server_holds(source: Path, tmp_path: Pa
 
 @pytest.mark.faults
 def test_entries_without_sense_are_errors_and_the_page_stays_small(source: Path, tmp_path: Path) -> None:
-    long = "a" * (1 << 20)
+    long = "a" * 60_000  # a line may have 64 KiB
     lines = ["0.jpg", long, f"http://127.0.0.1:1/{long}", f"http://{long}/a.jpg", f"s3://{long}/a.jpg", "nul\0.jpg"]
     lines += [f"s3://b\0/{long}", "http://\0/", "http://[/a", "http://a:99999/x", "\x1b[31m.jpg", "s3:///x"]
     source.write_text("\n".join(lines))
