@@ -58,7 +58,7 @@ def compare(paths: dict[str, Path], embeddings: Embeddings) -> Difference:
     live = np.delete(np.arange(own.num_rows), dead)
     if len(dead):
         own = own.take(pa.array(live))
-    theirs = pa.concat_tables(embeddings.keys(_KEYS))
+    theirs = pa.concat_tables([own.slice(0, 0), *embeddings.keys(_KEYS)])
     found = positions_of(theirs["image_id"].combine_chunks(), own["image_id"].combine_chunks())
     there = np.flatnonzero(found >= 0)
     other = (_halves(theirs)[there] != _halves(own)[found[there]]).any(axis=1)

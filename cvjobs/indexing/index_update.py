@@ -19,7 +19,7 @@ from cvjobs.indexing.builder.build import Add, Site
 from cvjobs.indexing.delta import Difference, Update
 from cvjobs.indexing.generation import Generation
 from cvjobs.indexing.index_report import IndexReport
-from cvjobs.indexing.vectors import Embeddings, open_embeddings
+from cvjobs.indexing.vectors import Embeddings, no_vector, open_embeddings
 from cvjobs.storage.store import Store, open_store
 
 CHURN = 0.2  # of the base: more, and a new build searches faster and measures its recall anew
@@ -50,13 +50,14 @@ def update(place: str, out: str, request: IndexRequest, progress: Progress) -> I
     """
     say = progress.phase
     say("reading the embeddings")
-    embeddings = open_embeddings(open_store(place, options=request.storage))
     store = open_store(out, options=request.storage)
-    _check_place(store, embeddings)
-    limit = request.max_memory or kinds.default_memory()
+    contents.check(store, contents.INDEX)
     known = generation.latest(store)
+    embeddings = open_embeddings(open_store(place, options=request.storage), known.dim if known else 0)
+    _check_source(store, embeddings)
+    limit = request.max_memory or kinds.default_memory()
     # What is free now limits a new base; an index that is there is not refused for it.
-    if request.max_memory or known is None or not _satisfies(known, request, embeddings):
+    if len(embeddings) and (request.max_memory or known is None or not _satisfies(known, request, embeddings)):
         kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
     with lock.held(store) as held, embeddings.reader.unless_replaced("run the same command again"):
         contents.sign(store, contents.INDEX, embeddings.reader.store.place)
@@ -144,9 +145,8 @@ def _note(store: Store, report: IndexReport) -> None:
     store.write_bytes(schema.SUMMARY, schema.pack(report.as_dict()))
 
 
-def _check_place(store: Store, embeddings: Embeddings) -> None:
-    """Raise WrongUse for an output that holds something else than an index of these embeddings."""
-    contents.check(store, contents.INDEX)
+def _check_source(store: Store, embeddings: Embeddings) -> None:
+    """Raise WrongUse for an index of other embeddings."""
     source = contents.signature(store).get("source")
     if source is not None and plain(source) != plain(embeddings.reader.store.place):
         raise WrongUse(f"{store.place} holds the index of {source}: choose another -o.")
@@ -181,7 +181,7 @@ def _brought_up(
         difference = delta.compare(paths, embeddings)
         same = current.version == of.version and not difference.count
         churn = current.churn + difference.count
-        if not same and churn > CHURN * current.base:
+        if not same and churn > CHURN * current.base and len(embeddings):
             return None, None
         damage.check(store, current.files)
         if same:
@@ -223,6 +223,8 @@ def _built(
     request: IndexRequest,
     say: Say,
 ) -> tuple[Generation, IndexReport]:
+    if not len(embeddings):
+        raise no_vector(embeddings.reader.store)
     kind = kinds.choose(request.kind, len(embeddings), embeddings.dim, limit)
     number = versions.following(store)
     site = Site(

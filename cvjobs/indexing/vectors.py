@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.dataset.snapshot_reader import SnapshotReader, open_newest
+from cvjobs.dataset.snapshot_reader import EMBED, SnapshotReader, open_newest
 from cvjobs.prediction.tasks.embed import COLUMN
 from cvjobs.storage.store import Store
 
@@ -57,16 +57,27 @@ class Embeddings:
             yield positions, unit(vectors)
 
 
-def open_embeddings(store: Store) -> Embeddings:
-    """Open the newest snapshot of an ``embed`` output; raises WrongUse where there is none, or no vector in it."""
+def open_embeddings(store: Store, dim: int = 0) -> Embeddings:
+    """Open the newest snapshot of an ``embed`` output; raises WrongUse where there is none.
+
+    Where it holds no vector they would have ``dim`` numbers, as those that were there before; raises WrongUse if none
+    were.
+    """
     reader = open_newest(store, "embeddings", "`cvjobs embed`")
     if not len(reader):
-        raise WrongUse(f"{store.place} holds no vector: embed images into it first.")
+        if not dim or reader.task != EMBED:
+            raise no_vector(store)
+        return Embeddings(reader=reader, dim=dim)
     schema = reader.schema
     kind: Any = schema.field(COLUMN).type if COLUMN in schema.names else pa.null()
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         raise WrongUse(f"{store.place} holds no embeddings (column '{COLUMN}'): name the -o folder of `cvjobs embed`.")
     return Embeddings(reader=reader, dim=kind.list_size)
+
+
+def no_vector(store: Store) -> WrongUse:
+    """Return the error of an output that has nothing to build an index of."""
+    return WrongUse(f"{store.place} holds no vector: embed images into it first.")
 
 
 def matrix(column: pa.ChunkedArray, dim: int) -> Floats:

@@ -55,6 +55,34 @@ def check(fake: Fake, out: Path, least: float) -> None:
         assert (np.diff(limits) >= 1).mean() >= 0.8
 
 
+@pytest.mark.parametrize("kind", ["exact", "ivf", pytest.param("pq", marks=pytest.mark.slow)])
+def test_all_images_go_and_others_come(kind: str, tmp_path: Path) -> None:
+    fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
+    before = named(clustered(COUNTS[kind], DIM))
+    fake.put(before)
+    indexed(fake, out, kind=kind)
+    fake.put({}, tuple(before))
+    report = indexed(fake, out)
+    assert (report.count, report.removed, report.kept, report.rebuilt) == (0, len(before), 0, False)
+    assert indexed(fake, out).generation == report.generation
+    assert "holds no vector" in sentence(here("index", fake.out, "-o", out, "--rebuild"), 2)
+    with open_index(str(out)) as index:
+        scores, rows = index.search(clustered(3, DIM), 5)
+        assert (rows == -1).all()
+        assert np.isnan(scores).all()
+        assert not list(index.blocks(100))
+        assert index.ids.num_rows == 0
+    assert cvjobs.query(str(out), duplicates=True).groups == 0
+    again = Fake(tmp_path / "asked", DIM)
+    again.put(named(clustered(4, DIM)))
+    assert "no neighbour for 4 queries" in here("query", out, again.out).err
+    assert here("index", out, "--info").code == 0
+    assert here("verify", out).code == 0
+    fake.put(named(clustered(400, DIM, seed=1)))
+    assert indexed(fake, out).count == 400
+    check(fake, out, 0.6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exact", "ivf", "pq"])
 def test_a_week(kind: str, tmp_path: Path) -> None:
