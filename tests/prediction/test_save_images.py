@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xxhash
-from commands import here, sentence
+from commands import here, kill, sentence, started, until
 from PIL import Image
 from predictions import CATEGORIES, detection, output
 
@@ -150,3 +152,29 @@ def test_never_inside_the_source(tmp_path: Path) -> None:
     photo(tmp_path / "drawn", "b.png")
     listed = here("embed", tmp_path, "-o", tmp_path.parent / f"{tmp_path.name}-out", "--model", "thumbnail/4")
     assert "2 listed = 1 ok + 0 failed + 1 skipped" in listed.out  # a folder of pictures is no source
+
+
+@pytest.mark.slow
+def test_a_kill_is_repaired(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    rows = [photo(source, f"{number // 50}/{number}.png") | {"detections": []} for number in range(400)]
+    out, place = output(tmp_path / "out", "detect", CATEGORIES, rows, source=source), tmp_path / "pictures"
+    program = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
+        "import pathlib, test_save_images\n"
+        "test_save_images.complete(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+    )
+    with started([sys.executable, "-c", program, str(out), str(place)]) as process:
+        until(lambda: (place / "1").exists() or process.poll() is not None)
+        kill(process, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 40 < len(jpegs(place)) < 400
+    written = complete(out, place).pictures
+    assert written is not None
+    assert 0 < written <= 400
+    assert jpegs(place) == {f"{row['path']}.jpg" for row in rows}
+    for name in jpegs(place):
+        with Image.open(place / name) as image:
+            image.load()
+    assert complete(out, place).pictures == 0
