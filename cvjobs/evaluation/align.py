@@ -195,12 +195,17 @@ class Classes:
     """How the classes of an evaluation fit together.
 
     ``place`` says for an id of the predictions where its class is in the truth; ``unknown`` are classes of the
-    predictions that the truth does not have, ``unpredicted`` such of the truth that the model does not know.
+    predictions that the truth does not have, ``unpredicted`` such of the truth that the predictions do not have.
     """
 
     place: dict[int, int]
     unknown: list[str]
     unpredicted: list[str]
+
+    def unpredicted_note(self, what: str, whole: bool) -> list[str]:
+        """Return a sentence on those of the truth alone; the model may know more where its list is not ``whole``."""
+        why = "the model does not know" if whole else "no prediction has"
+        return [f"{what} that {why}: {named(self.unpredicted)}"] if self.unpredicted else []
 
 
 def pair_classes(truth: list[Category], named: bool, predicted: list[Category]) -> Classes:

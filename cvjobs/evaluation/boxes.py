@@ -32,27 +32,32 @@ CURVES = {"IoU 0.50": 0, "IoU 0.75": 5}
 
 @dataclass(frozen=True, kw_only=True)
 class Met:
-    """Predictions and truth with the same numbers of images and of categories; ``sized`` objects have areas."""
+    """Predictions and truth with the same numbers of images and of categories; ``sized`` objects have areas.
+
+    ``strange`` are the ids of the ``left_out`` detections of classes that the truth does not have; ``whole`` is that of
+    the predictions.
+    """
 
     images: Images
     classes: Classes
     truths: Truths
     detections: Detections
     left_out: int
+    strange: Sequence[str] = ()
     said: Sequence[str] = ()
     sized: bool = True
+    whole: bool = True
 
     @property
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
         said = [*self.said, *self.images.notes]
-        if self.classes.unknown and self.left_out:
-            names = named(self.classes.unknown)
+        if self.left_out:
+            names = named(self.classes.unknown or self.strange)
             said.append(
                 f"left out: {counted(self.left_out, 'detections')} of classes that the truth does not have ({names})"
             )
-        if self.classes.unpredicted:
-            said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
+        said += self.classes.unpredicted_note("classes", self.whole)
         if self.truths.unnumbered.any():
             said.append("the annotation with the id 0 counts as not found, as in COCO's API: number them from 1")
         if not len(self.truths.ignored):
@@ -124,8 +129,10 @@ def meet(truth: ObjectTruth, predictions: EvaluatedOutput | ResultsFile) -> Met:
         if given.masks is not None
         else replace(pixels.detections, masks=None, area=_box_areas(pixels.detections)),
         left_out=int(known.sum()) - len(kept),
+        strange=[str(id_) for id_ in np.unique(found.category[known & (category < 0)]).tolist()],
         said=[*truth.notes, *pixels.notes, *_from_one(truth, predictions, found.category)],
         sized=pixels.sized,
+        whole=predictions.whole,
     )
 
 

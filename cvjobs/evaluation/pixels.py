@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from cvjobs.common import devices
 from cvjobs.common.categories import Category
+from cvjobs.common.formatting import counted
 from cvjobs.common.rules import FIRST
 from cvjobs.evaluation import by_number
 from cvjobs.evaluation.align import Classes, Images, named, pair_classes, pair_images
@@ -36,8 +37,9 @@ class Mapped:
     ``right`` (images,) is the share of pixels that is right in each image of the truth, -1 where nothing was counted,
     and ``row`` (images,) its row of the predictions, or -1. The maps of ``other_size`` differ in size from the truth.
     ``there`` (65536,) is the place in ``categories`` of each value of a mask, VOID for what does not count; ``void``
-    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1. ``numbered`` has
-    both lists of classes where they fit by number.
+    is that value and ``ignored`` how many pixels have it. In what ``white`` names, 255 is the class 1. ``strange`` are
+    the pixels taken for each class that the truth does not have, the most first. ``numbered`` has both lists of classes
+    where they fit by number.
     """
 
     images: Images
@@ -51,6 +53,7 @@ class Mapped:
     void: int | None
     ignored: int
     white: list[str]
+    strange: dict[str, int]
     numbered: Numbered | None
 
     @property
@@ -60,8 +63,10 @@ class Mapped:
         if self.other_size:
             count = len(self.other_size)
             said.append(f"left out, images whose mask has another size: {count:,} ({named(self.other_size, 3)})")
-        if self.classes.unpredicted:
-            said.append(f"classes that the model does not know: {named(self.classes.unpredicted)}")
+        said += self.classes.unpredicted_note("classes", True)
+        if self.strange:
+            pixels = counted(sum(self.strange.values()), "pixels")
+            said.append(f"classes that the truth does not have: {pixels} taken for {named(list(self.strange))}")
         said += [f"{USUAL} is the class {WHITE}: the {side} hold nothing else but 0" for side in self.white]
         return said
 
@@ -92,41 +97,39 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
     value = NOTHING if truth.painted else void.value
     if value is not None:
         there[value] = VOID
-    said = _table(classes.place, len(known))
-    free = all(category.id != USUAL for category in given)
-    told = free and isinstance(predictions, MaskFolder) and predictions.is_black_and_white()
-    if told:
-        said[USUAL] = said[WHITE]
+    said, told = _said(predictions, _table(classes.place, len(known)), given)
     shape = len(known), len(known) + 1
     nothing = np.zeros(0, np.int64)
     matrix = Confusion.of(nothing, nothing, shape)
     right, row, other = np.full(len(truth), -1.0), np.full(len(truth), -1), []
+    ignored, unknown = 0, np.zeros(IDS, np.int64)
 
-    ignored = 0
-
-    def compare(pair: tuple[int, int], content: bytes | None) -> tuple[Confusion, int]:
-        """Return the pixels of one image, and how many do not count, -1 where its map has another size."""
+    def compare(pair: tuple[int, int], content: bytes | None) -> tuple[Confusion, int, Ints]:
+        """Return the pixels of one image, how many do not count, -1 where its map has another size, and strange ids."""
         at, number = pair
         given = there[truth.load(at)]
         if (given == VOID - 1).any():
             raise BadTruth(truth.files[at], None, "has a class id without a name, or over 255: see --labels, --void")
-        counted = given >= 0
-        left = given.size - int(counted.sum())
+        judged = given >= 0
+        left = given.size - int(judged.sum())
         if content is None:
-            return Confusion.of(given[counted], np.full(given.size - left, len(known)), shape), left
+            return Confusion.of(given[judged], np.full(given.size - left, len(known)), shape), left, nothing
         try:
             predicted = masks.pixels(content)
         except masks.NoMask as error:
             raise predictions.broken(number, str(error)) from error
         if predicted.shape != given.shape:
-            return Confusion.of(nothing, nothing, shape), -1
-        return Confusion.of(given[counted], said[predicted[counted]], shape), left
+            return Confusion.of(nothing, nothing, shape), -1, nothing
+        ids = predicted[judged].astype(np.int64)
+        taken = said[ids]
+        return Confusion.of(given[judged], taken, shape), left, ids[taken == len(known)]
 
     with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
         for numbers, contents in _work(predictions, images, len(truth)):
             group = [matrix]
             compared = threads.map(compare, numbers, contents)
-            for (at, number), (found, left) in zip(numbers, compared, strict=True):
+            for (at, number), (found, left, ids) in zip(numbers, compared, strict=True):
+                unknown += np.bincount(ids, minlength=IDS)
                 row[at] = number
                 group.append(found)
                 right[at] = found.accuracy
@@ -146,8 +149,18 @@ def evaluate(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, void:
         void=None if truth.painted else void.value,
         ignored=ignored,
         white=[name for name, found in (("masks", white), ("predictions", told)) if found],
+        strange=_strange(unknown, predictions.categories),
         numbered=_numbered(truth, predictions, [known[at] for at in np.flatnonzero(matrix.truths).tolist()]),
     )
+
+
+def _said(predictions: EvaluatedOutput | MaskFolder, said: Ints, given: Sequence[Category]) -> tuple[Ints, bool]:
+    """Return the place in the truth of each value of a class map, and whether 255 is the class 1 there."""
+    free = all(category.id != USUAL for category in given)
+    told = free and isinstance(predictions, MaskFolder) and predictions.is_black_and_white()
+    if told:
+        said[USUAL] = said[WHITE]
+    return said, told
 
 
 def _numbered(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, there: list[Category]) -> Numbered | None:
@@ -157,6 +170,13 @@ def _numbered(truth: PixelTruth, predictions: EvaluatedOutput | MaskFolder, ther
     names = {category.id: category.name for category in truth.beside}
     own = [Category(category.id, names.get(category.id, "")) for category in there]
     return by_number.of(predictions.categories, own, truth.format)
+
+
+def _strange(counts: Ints, predicted: list[Category]) -> dict[str, int]:
+    """Return the pixels of each id, by the name of its class, the most first."""
+    names = {category.id: category.name for category in predicted}
+    there = [id_ for id_ in np.argsort(-counts, kind="stable").tolist() if counts[id_]]
+    return {names.get(id_) or f"class {id_}": int(counts[id_]) for id_ in there}
 
 
 def _work(

@@ -94,6 +94,7 @@ def read(table: LabelTable, columns: BoxColumns, names: Sequence[str]) -> Result
         known_sizes=np.array(sizes, np.float64).reshape(-1, 2),
         relative=columns.shares,
         numbered=numbered,
+        whole=False,
     )
 
 

@@ -86,6 +86,7 @@ def _labels(table: LabelTable) -> LabelFile:
         rows=[name for name, _ in tops],
         failed=failed,
         notes=_notes(table, columns),
+        whole=False,
         table=pa.table(values, schema=_LABELS),
     )
 
@@ -106,7 +107,7 @@ def _ranked(of: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
     alone = all(len(top) == 1 for top in of) and len({top[0]["label"] for top in of}) == len(of)
     if not alone or len({top[0]["score"] for top in of}) == 1:  # what repeats, or has no order
         return of
-    return [sorted((top[0] for top in of), key=lambda guess: -guess["score"])]
+    return [sorted((top[0] for top in of), key=lambda guess: -(guess["score"] or 0.0))]
 
 
 def _columns(table: LabelTable) -> list[tuple[str, str]]:
@@ -142,10 +143,10 @@ def _guesses(table: LabelTable, line: int, row: dict[str, Any], columns: list[tu
     return list(itertools.takewhile(lambda guess: guess["label"], guesses))
 
 
-def _score(cell: Any) -> float:
-    """Return a score; one that is no number is 0, as without any."""
+def _score(cell: Any) -> float | None:
+    """Return a score, None for what is no number."""
     score = _number(cell)
-    return score if math.isfinite(score) else 0.0
+    return score if math.isfinite(score) else None
 
 
 def _number(cell: Any) -> float:
@@ -167,7 +168,7 @@ def _boxes(table: LabelTable) -> ResultsFile:
         path = class_labels.text(row.get(table.path_column)).strip()
         at = images.setdefault(path, len(images))
         if at == len(sizes):
-            sizes.append((_score(row.get("width")), _score(row.get("height"))))
+            sizes.append((_score(row.get("width")) or 0.0, _score(row.get("height")) or 0.0))
         for found in _objects(table, line, row):
             numbers = [_number(found.get(name)) for name in BOX]
             if not all(map(math.isfinite, numbers)):
@@ -199,6 +200,7 @@ def _boxes(table: LabelTable) -> ResultsFile:
         ),
         numbers=list(range(len(images))),
         known_sizes=np.array(sizes, np.float64).reshape(-1, 2),
+        whole=False,
     )
 
 

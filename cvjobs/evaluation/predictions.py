@@ -32,7 +32,8 @@ class Predictions:
     """What a model said about images: ``rows`` are the paths that have a result, ``failed`` those with an error.
 
     ``categories`` are the classes that the model knows, none where only ids are known; ``rules`` is the version of the
-    rules by which they were begun; ``notes`` are sentences on how they were read.
+    rules by which they were begun; ``notes`` are sentences on how they were read. ``whole`` false: ``categories`` are
+    only those that a table has, so the model may know more.
     """
 
     place: str
@@ -42,6 +43,7 @@ class Predictions:
     failed: list[str] = field(default_factory=list)
     rules: int = rules.LABELS
     notes: Sequence[str] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class LabelFile(Predictions):
     table: pa.Table
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Yield these columns (of ``label``, ``score``, ``top``) of all rows, in the order of ``rows``."""
+        """Yield these columns (of ``label``, ``score``, ``top``) of all rows; a score that is no number is null."""
         yield self.table.select(columns)
 
     def cells(self, column: str, rows: Sequence[int]) -> dict[int, Any]:

@@ -35,7 +35,8 @@ class Labelled:
 
     ``truth`` (images,) is of every image of the truth; ``top`` (images, 5) is what was said of it, best first: -1
     where that is none of them, or nothing was said. ``row`` (images,) is its row of the predictions, or -1.
-    ``respelt`` are the labels of the truth that are another spelling of a class.
+    ``respelt`` are the labels of the truth that are another spelling of a class. ``whole`` is that of the predictions;
+    ``unscored`` are images whose ``score`` is no probability.
     """
 
     images: Images
@@ -49,6 +50,8 @@ class Labelled:
     most: int
     respelt: list[str]
     numbered: Numbered | None
+    whole: bool
+    unscored: list[str]
 
     @property
     def known(self) -> int:
@@ -59,8 +62,7 @@ class Labelled:
     def notes(self) -> list[str]:
         """Return sentences on what was left out."""
         said = [*self.images.notes, *by_number.notes(self.numbered)]
-        if self.classes.unpredicted:
-            said.append(f"labels that the model does not know: {named(self.classes.unpredicted)}")
+        said += self.classes.unpredicted_note("labels", self.whole)
         if self.others:
             strange = counted(int((self.top[:, 0] >= self.known).sum()), "images")
             verb = "is" if strange.startswith("1 ") else "are"
@@ -71,6 +73,9 @@ class Labelled:
         if self.most < TOP:
             best = f"the predictions have the best {self.most}" if self.most else "there is no prediction"
             said.append(f"no top-5: {best}")
+        if self.unscored:
+            count = f"{len(self.unscored):,} of {int((self.row >= 0).sum()):,} images"
+            said.append(f"no calibration error: no score from 0 to 1 in {count} ({named(self.unscored, 3)})")
         return said
 
 
@@ -101,6 +106,7 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
     top, score = np.full((len(truth), TOP), -1), np.zeros(len(truth))
     top[got], score[got] = np.concatenate(tops)[row[got]], np.concatenate(scores)[row[got]]
     others = places.kept(top)
+    unscored = np.flatnonzero(got & ~((score >= 0) & (score <= 1)))
     return Labelled(
         images=images,
         classes=classes,
@@ -110,6 +116,8 @@ def meet(truth: LabelTruth, predictions: EvaluatedOutput | LabelFile) -> Labelle
         top=top,
         score=score,
         row=row,
+        whole=predictions.whole,
+        unscored=[truth.names[at] for at in unscored.tolist()],
         most=TOP if most >= min(TOP, len(predictions.categories)) else most,
         respelt=class_labels.respelt(own),
         numbered=by_number.of(predictions.categories, [Category(c.id, "") for c in categories], truth.format)
@@ -186,15 +194,15 @@ def metrics(met: Labelled, matrix: Confusion) -> dict[str, float | None]:
         "mean class accuracy": balanced,
         "macro F1": defined(mean(matrix.f1)),
         "balanced accuracy": balanced,
-        "expected calibration error": _calibration(met.score[met.row >= 0], hits[met.row >= 0, 0]),
+        "expected calibration error": None
+        if met.unscored
+        else _calibration(met.score[met.row >= 0], hits[met.row >= 0, 0]),
     }
 
 
 def _calibration(scores: Floats, right: Bools) -> float | None:
-    """Return the expected calibration error of the images with a prediction; None for what are no probabilities."""
-    if not ((scores >= 0) & (scores <= 1)).all() or not scores.any():
-        return None
-    return calibration.error(calibration.bins(scores, right))
+    """Return the expected calibration error of the images with a prediction; None without one."""
+    return calibration.error(calibration.bins(scores, right)) if len(scores) else None
 
 
 def classes(met: Labelled, matrix: Confusion) -> list[dict[str, Any]]:

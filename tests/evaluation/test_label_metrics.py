@@ -144,3 +144,20 @@ def test_scores_that_are_no_probabilities_have_no_calibration_error(tmp_path: Pa
     found = cvjobs.eval(str(tmp_path / "said.csv"), str(tmp_path / "truth.csv"), out=str(tmp_path / "eval"))
     assert found.metrics["expected calibration error"] is None
     assert found.metrics["macro F1"] == 1.0
+    assert any(note.startswith("no calibration error: no score from 0 to 1 in ") for note in found.notes), found.notes
+
+
+@pytest.mark.parametrize("cell", ["", "90%", "n/a", "nan"])
+def test_one_score_that_is_no_number_is_no_score_of_0(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "said.csv").write_text(f"path,label,score\n1.jpg,cat,0.9\n2.jpg,dog,{cell}\n")
+    (tmp_path / "truth.csv").write_text("path,label\n1.jpg,cat\n2.jpg,dog\n3.jpg,cow\n")
+    found = cvjobs.eval(str(tmp_path / "said.csv"), str(tmp_path / "truth.csv"), out=str(tmp_path / "eval"))
+    assert found.metrics["expected calibration error"] is None
+    assert "no calibration error: no score from 0 to 1 in 1 of 2 images (2.jpg)" in found.notes
+
+
+def test_a_table_says_nothing_about_what_its_model_knows(tmp_path: Path) -> None:
+    (tmp_path / "said.csv").write_text("path,label,score\n1.jpg,cat,0.9\n2.jpg,cat,0.8\n")
+    (tmp_path / "truth.csv").write_text("path,label\n1.jpg,cat\n2.jpg,dog\n")
+    found = cvjobs.eval(str(tmp_path / "said.csv"), str(tmp_path / "truth.csv"), out=str(tmp_path / "eval"))
+    assert "labels that no prediction has: dog" in found.notes

@@ -142,6 +142,21 @@ def test_masks_of_black_and_white_are_the_class_1(tmp_path: Path) -> None:
     assert "255 is the class 1: the predictions hold nothing else but 0" in got.notes
 
 
+@pytest.mark.parametrize("names", [None, ["sky", "road", "car", "dog"]])
+def test_pixels_of_classes_that_the_truth_does_not_have_are_counted(tmp_path: Path, names: list[str] | None) -> None:
+    there = np.array([[0, 1, 1], [2, 2, 2]], np.uint16)
+    truth = put(tmp_path / "truth", {"a": there, "b": there})
+    given = put(
+        tmp_path / "given",
+        {"a": np.where(there == 2, np.uint16(300), there), "b": np.where(there == 1, np.uint16(7), there)},
+    )
+    if names:
+        (truth / "classes.txt").write_text("\n".join(names))
+    found = cvjobs.eval(str(given), str(truth), out=str(tmp_path / "eval"))
+    count, what = (5, "class 300, class 7") if names else (3, "class 300")  # without names 7 is a class of its own
+    assert f"classes that the truth does not have: {count} pixels taken for {what}" in found.notes
+
+
 def test_masks_of_segment_are_predictions(tmp_path: Path) -> None:
     known = maps(2, [0, 1])
     folder = put(tmp_path / "masks", {f"{stem}.jpg": ids for stem, ids in known.items()})

@@ -271,6 +271,14 @@ def test_ids_that_begin_at_1_are_noticed_beside_yolos(tmp_path: Path) -> None:
         assert any("category ids of the predictions go from 1 to 3" in note for note in got.notes) == said
 
 
+def test_detections_of_numbers_that_the_truth_does_not_have_are_counted(tmp_path: Path) -> None:
+    records = [{**one, "category_id": one["category_id"] - 1} for one in FOUND]
+    (tmp_path / "found.json").write_text(json.dumps(records))
+    got = cvjobs.eval(str(tmp_path / "found.json"), str(coco(tmp_path / "truth.json")), out=str(tmp_path / "eval"))
+    count = sum(one["category_id"] == 0 for one in records)
+    assert f"left out: {count} detections of classes that the truth does not have (0)" in got.notes
+
+
 def openimages(folder: Path, *, described: bool) -> Path:
     """The truth as OpenImages has it: ids of classes, and their names in a file beside it."""
     folder.mkdir()
