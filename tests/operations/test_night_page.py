@@ -138,6 +138,29 @@ def test_what_every_try_of_a_step_did_is_the_nights(pipeline: pipeline_file.Pipe
     assert [(one.count, one.first) for one in affected_images.of(made)] == [(3, ["a.jpg", "b.jpg", "c.jpg"])]
 
 
+def test_the_work_of_a_night_is_that_of_every_try(pipeline: pipeline_file.Pipeline) -> None:
+    made = night(pipeline, {**GOOD, "computed": 7})
+    before = made.seconds
+    for began, ended in ((100.0, 130.0), (200.0, 204.0), (300.0, 301.0)):
+        made.steps[0].begin()
+        made.steps[0].began, made.steps[0].ended = began, ended
+    assert made.seconds == pytest.approx(before + 30 + 4 + 1)
+    assert made.steps[0].seconds == 1
+
+
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [
+        ({"images": 6, "groups": 2, "members": 5, "exact": 0}, "2 groups of 5 images"),
+        ({"images": 6, "groups": 0, "members": 0, "exact": 0}, "no near-duplicates"),
+        ({"queries": 1, "neighbours": 9, "failed": 0}, "1 query"),
+        ({"queries": 20, "neighbours": 9, "failed": 3}, "20 queries, 3 failed"),
+    ],
+)
+def test_a_step_of_query_says_what_it_found(summary: dict[str, int], said: str) -> None:
+    assert did(StepRecord(name="q", command="query", line="", digest="", summary=summary)) == said
+
+
 def test_a_night_for_which_nothing_changed_says_so(pipeline: pipeline_file.Pipeline) -> None:
     quiet = {**GOOD, "computed": 0}
     assert "3 of 3 steps done; no image was new, changed or gone" in shown(

@@ -118,6 +118,15 @@ def did(work: StepRecord) -> str:
         for name in (*always, "written", "added", "changed", "removed", "gone", "epochs")
         if isinstance(number := summary.get(name), (int, float)) and (number or name in always)
     ]
+    if "queries" in summary:
+        found = [formatting.counted(summary["queries"], "queries"), *found]
+        found += [f"{summary['failed']:,} failed"] if summary.get("failed") else []
+    if "groups" in summary:
+        groups, members = (formatting.counted(summary[name], what) for name, what in _GROUPS)
+        found.append(f"{groups} of {members}" if summary["groups"] else "no near-duplicates")
     measured = summary.get("metrics") or {summary.get("metric_name"): summary.get("metric")}
     found += [f"{name} {value:.3f}" for name, value in list(measured.items())[:2] if isinstance(value, float)]
     return ", ".join(found)
+
+
+_GROUPS = (("groups", "groups"), ("members", "images"))

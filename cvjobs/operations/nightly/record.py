@@ -32,8 +32,8 @@ class StepRecord:
     """One step of a night: how its last try went.
 
     ``summary`` holds the plain values of the command's JSON and the first names of images that failed, changed or are
-    gone; ``earlier`` what tries before the last one did themselves. ``scores`` and ``titles`` are ``counts`` and
-    ``titles`` of ``scores.ResultScores``; ``source`` is the option of that name.
+    gone; ``earlier`` what tries before the last one did themselves, and their ``seconds``. ``scores`` and ``titles``
+    are ``counts`` and ``titles`` of ``scores.ResultScores``; ``source`` is the option of that name.
     """
 
     name: str
@@ -61,7 +61,8 @@ class StepRecord:
     def begin(self) -> None:
         """Note that a try begins now; what the one before it did to images stays the night's."""
         did = {name: self.summary[name] for name in DONE if name in self.summary}
-        self.earlier += [did] if did else []
+        took = {"seconds": self.seconds} if self.seconds else {}
+        self.earlier += [did | took] if did or took else []
         self.status, self.began, self.ended, self.tries = "running", time.time(), 0.0, self.tries + 1
         self.exit_code, self.reason, self.page, self.summary = None, "", "", {}
         self.scores, self.titles = [], []
@@ -110,8 +111,9 @@ class Night:
 
     @property
     def seconds(self) -> float:
-        """How long its steps took, whenever they ran."""
-        return sum(work.seconds for work in self.steps)
+        """How long its steps took, whenever they ran: all tries of them that records of this version know."""
+        before = sum(float(told.get("seconds", 0)) for work in self.steps for told in work.earlier)
+        return before + sum(work.seconds for work in self.steps)
 
     @property
     def done(self) -> int:
