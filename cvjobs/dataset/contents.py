@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import schema, sealed
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store, above
 
 RESULTS, INDEX, QUERY = "images' results", "an index", "the answers of a query"
@@ -117,3 +119,10 @@ def check_part(store: Store, remedy: str = "choose another -o", besides: str = O
                 found.discard(QUERY)
             if found:
                 raise WrongUse(f"{store.place} is a part of {min(found)} in {folder.place}: {remedy}.")
+
+
+def none(store: Store, what: str, made_by: str) -> WrongUse:
+    """Return what to raise where a place holds none of what a command needs, or is not there."""
+    absent = isinstance(store, LocalStore) and not os.path.lexists(store.place)
+    start = f"There is no {store.place}" if absent else f"{store.place} holds no {what}"
+    return WrongUse(f"{start}: name the -o folder of {made_by}.")

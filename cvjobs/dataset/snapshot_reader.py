@@ -17,7 +17,7 @@ from cvjobs.common import tabular
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.tabular import Tabular
-from cvjobs.dataset import run_files
+from cvjobs.dataset import contents, run_files
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.dataset import snapshot as dataset_snapshot
 from cvjobs.dataset.parts import File, committed
@@ -161,7 +161,7 @@ def open_newest(store: Store, what: str = "cvjobs output", made_by: str = "a run
             "back, and the command that made them computes them again."
         )
     if base.version == 0:
-        raise WrongUse(f"{store.place} holds no finished {what}: name the -o folder of {made_by}.")
+        raise contents.none(store, f"finished {what}", made_by)
     return SnapshotReader(store=store, snapshot=base)
 
 

@@ -30,9 +30,10 @@ def read(place: str, truth: str, names: Sequence[str], options: Options) -> Give
     """
     path = Path(os.path.expanduser(place))
     if predicted_tables.fits(path):
-        boxed = ground_truth_open.fits(truth, "detect")
+        there = os.path.exists(os.path.expanduser(truth))  # what is missing is said by who reads it
+        boxed = not there or ground_truth_open.fits(truth, "detect")
         found = predicted_tables.read(path, names, boxed=boxed)
-        if isinstance(found, LabelFile) and boxed and not ground_truth_open.fits(truth, "classify"):
+        if isinstance(found, LabelFile) and boxed and there and not ground_truth_open.fits(truth, "classify"):
             raise WrongUse(f"{path} has no columns of boxes, which the truth has: {BOXES}.")
         return found
     if path.is_dir() and not contents.of(LocalStore(str(path))) - {contents.OTHER}:

@@ -152,7 +152,7 @@ def current(store: Store) -> Generation:
     """Return the newest generation; raises as ``latest``, and WrongUse where there is none."""
     newest = latest(store)
     if newest is None:
-        raise WrongUse(f"{store.place} holds no index: name the -o folder of `cvjobs index`.")
+        raise contents.none(store, "index", "`cvjobs index`")
     return newest
 
 

@@ -74,3 +74,5 @@ def test_without_a_snapshot_there_is_one_sentence(tmp_path: Path) -> None:
         open_newest(LocalStore(tmp_path))
     with pytest.raises(WrongUse, match=r"holds no finished cakes: name the -o folder of an oven\.$"):
         open_newest(LocalStore(tmp_path), "cakes", "an oven")
+    with pytest.raises(WrongUse, match=r"^There is no \S+/nothing: name the -o folder of an oven\.$"):
+        open_newest(LocalStore(tmp_path / "nothing"), "cakes", "an oven")

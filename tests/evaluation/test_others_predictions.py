@@ -279,6 +279,19 @@ def test_detections_of_numbers_that_the_truth_does_not_have_are_counted(tmp_path
     assert f"left out: {count} detections of classes that the truth does not have (0)" in got.notes
 
 
+def test_a_truth_that_is_not_there_is_asked_for_as_the_predictions_are(tmp_path: Path) -> None:
+    boxes = table(
+        tmp_path / "found.csv",
+        "path label score xmin ymin xmax ymax",
+        lambda one, image: [image["file_name"], name(one), one["score"], *corners(one)],
+    )
+    with pytest.raises(WrongUse, match=r"There is no truth at \S+/none\.json: name .*COCO"):
+        cvjobs.eval(str(boxes), str(tmp_path / "none.json"))
+    (tmp_path / "said.csv").write_text("path,label\na.jpg,cat\n")
+    with pytest.raises(WrongUse, match=r"There is no truth at \S+/none\.csv: name .*for each class"):
+        cvjobs.eval(str(tmp_path / "said.csv"), str(tmp_path / "none.csv"))
+
+
 def openimages(folder: Path, *, described: bool) -> Path:
     """The truth as OpenImages has it: ids of classes, and their names in a file beside it."""
     folder.mkdir()

@@ -320,6 +320,8 @@ def test_what_is_no_index(collection: Path, tmp_path: Path) -> None:
     photo = next((collection / "photos").rglob("*.jpg"))
     with pytest.raises(WrongUse, match="holds no index"):
         cvjobs.query(str(tmp_path / "empty"), str(photo))
+    with pytest.raises(WrongUse, match=r"There is no \S+/nothing: name the -o folder of `cvjobs index`"):
+        cvjobs.query(str(tmp_path / "nothing"), str(photo))
     with pytest.raises(WrongUse, match="holds embeddings, no index"):
         cvjobs.query(str(collection / "vectors"), str(photo))
     with pytest.raises(WrongUse, match="holds an index, no images' results"):
