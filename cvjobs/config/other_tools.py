@@ -14,10 +14,21 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("project", "name", "run-dir", "log-dir", "logdir"), ("out",)),
     **dict.fromkeys(("batch", "bs", "b", "batchsize", "train-batch-size", "batch-per-gpu"), ("batch-size",)),
     **dict.fromkeys(
-        ("confidence", "conf-thres", "conf-threshold", "conf-thresh", "score-thr", "score-threshold", "min-conf"),
+        (
+            "conf",
+            "confidence",
+            "conf-thres",
+            "conf-threshold",
+            "conf-thresh",
+            "score-thr",
+            "score-threshold",
+            "min-conf",
+        ),
         ("conf", "min-score"),
     ),
-    **dict.fromkeys(("threshold", "thresh", "thr", "min-confidence", "similarity"), ("conf", "min-score")),
+    **dict.fromkeys(
+        ("threshold", "thresh", "thr", "min-confidence", "similarity", "min-score", "score"), ("conf", "min-score")
+    ),
     **dict.fromkeys(("iou-thres", "iou-threshold", "iou-thresh", "nms-thres", "nms-threshold"), ("iou",)),
     **dict.fromkeys(("max-dets", "max-detections", "max-objects", "detections-per-img"), ("max-det",)),
     **dict.fromkeys(("class", "filter-classes", "only"), ("classes",)),
@@ -50,7 +61,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         ("workers",),
     ),
     **dict.fromkeys(
-        ("topk", "top-k", "num-neighbors", "neighbors", "neighbours", "num-results", "top", "n"), ("top", "k")
+        ("topk", "top-k", "num-neighbors", "neighbors", "neighbours", "num-results", "top", "n"),
+        ("top", "k", "max-det"),
     ),
     **dict.fromkeys(("k",), ("top",)),
     **dict.fromkeys(("masks", "save-masks", "mask-dir", "save-mask", "masks-out"), ("masks-dir",)),
