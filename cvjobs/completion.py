@@ -23,6 +23,8 @@ from cvjobs.config.fields import Field, fields
 
 # A word that the shell may put in, and what it means.
 Answer = tuple[str, str]
+_PLACES = {"FILE", "RUN", "FOLDER"}  # in the words for a value, which may be one then
+_PLAIN = re.compile(r"[\w.+/-]+")  # what no shell needs quotes for
 _FLAGS = ("--help", "--install-completion", "--show-completion", "--version")
 
 
@@ -121,13 +123,16 @@ class TypedLine:
         field = self.fields.get(parameter.name)
         if field is None:
             return []
+        words = (field.info.metavar or "").split("|")
         if get_origin(field.kind) is Literal:
             known: Iterable[str] = get_args(field.kind)
         else:  # pretrained|random|FILE, N|auto
-            words = (field.info.metavar or "").split("|")
             known = [word for word in words if word.islower()] if len(words) > 1 else []
             known = [*self._named(field.name, given, current), *known]
-        return [(value, "") for value in known if value.startswith(current)]
+        found = [value for value in known if value.startswith(current)]
+        if found and current and (field.name == "model" or _PLACES & set(words)):
+            found += _places(current, folders=field.name == "model")  # which the shell leaves out beside other answers
+        return [(value, "") for value in found]
 
     def _named(self, name: str, given: Mapping[str, str], begun: str) -> list[str]:
         """Return the values of an option that are names of files: models, formats, places to run."""
@@ -141,6 +146,15 @@ class TypedLine:
         if (self.command, name) == ("cluster", "name"):
             return sorted(file.stem for file in shipped("cluster").glob("*.yaml"))
         return []
+
+
+def _places(begun: str, *, folders: bool) -> list[str]:
+    """Return the names on disk that begin so and need no quotes, or the folders among them."""
+    above, start = os.path.split(begun)
+    with contextlib.suppress(OSError), os.scandir(above or ".") as entries:
+        names = sorted(one.name for one in entries if one.name.startswith(start) and (one.is_dir() or not folders))
+        return [place for name in names if _PLAIN.fullmatch(place := os.path.join(above, name))]
+    return []
 
 
 def split(line: str) -> list[str]:

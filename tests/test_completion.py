@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,19 @@ def test_models(press: Press) -> None:
     few = press("cvjobs embed photos --model ")
     assert "timm/" in few
     assert len(few) < 100, "thousands are no help"
+
+
+def test_runs_and_files_are_beside_words(press: Press, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in ("resnet-run", "random-run", "r 2"):
+        (tmp_path / run).mkdir()
+    (tmp_path / "ran.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    assert press("cvjobs embed photos --weights ran") == ["random", "ran.safetensors", "random-run"]
+    found = press("cvjobs embed photos --model resnet")
+    assert "resnet50.a1_in1k" in found
+    assert found[-1] == "resnet-run"
+    assert "ran.safetensors" not in press("cvjobs embed photos --model r")
+    assert press("cvjobs embed photos --precision f") == ["fp32", "fp16"]
 
 
 @pytest.mark.parametrize("line", ["cvjobs embed ph", "cvjobs embed photos -o ", "cvjobs embed --model ./r"])
