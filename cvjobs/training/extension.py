@@ -50,8 +50,8 @@ def check(store: LocalStore, earlier: Mapping[str, Any], asked: Recipe) -> None:
     before = earlier.get("epochs", 0)
     if asked.epochs < before:
         raise WrongUse(
-            f"{store.place} has --epochs {before}, and what was learnt is not undone: give --epochs {before} to go on "
-            "with it, choose another -o, or give --overwrite to begin anew."
+            f"{store.place} has --epochs {before}, which do not become fewer: give --epochs {before} to go on with it, "
+            "choose another -o, or give --overwrite to begin anew."
         )
     if bound := lr_schedule.bound(asked):
         raise WrongUse(

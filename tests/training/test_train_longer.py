@@ -171,7 +171,7 @@ def test_what_follows_from_the_number_of_epochs_is_said(
 
 
 def test_fewer_epochs_are_refused_in_a_sentence(images: Path, run: Path) -> None:
-    with pytest.raises(WrongUse, match=r"has --epochs 2, and what was learnt is not undone: give --epochs 2 to go"):
+    with pytest.raises(WrongUse, match=r"has --epochs 2, which do not become fewer: give --epochs 2 to go"):
         cvjobs.train(images, run, **OPTIONS, epochs=1)
 
 
