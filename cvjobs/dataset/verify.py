@@ -59,7 +59,9 @@ class VerifyReport(Readable):
         return {**vars(self), "exit_code": self.exit_code}
 
     def __str__(self) -> str:
-        counts = f"{self.listed:,} listed = {self.ok:,} ok + {self.failed:,} failed + {self.skipped:,} skipped"
+        whole = self.ok + self.failed + self.skipped + self.remaining + self.missing == self.listed
+        counts = f"{self.listed:,} listed{' =' if whole else ','} {self.ok:,} ok + {self.failed:,} failed"
+        counts += f" + {self.skipped:,} skipped"
         if self.remaining:
             counts += f" + {self.remaining:,} remaining"
         lines = [f"{counts}; duplicates {self.duplicates:,}, missing {self.missing:,}"]

@@ -24,6 +24,7 @@ QUALITY = 78
 DECODERS = 4
 PATIENCE = 10.0
 MAX_PIXELS = 80_000_000
+REASONS = {"changed_during_run": "changed since"}  # the page's run is over: the image changed after it
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _Tray(Arrivals):
 
     def failed(self, tag: int, failure: Failure) -> None:
         """See ``decode_worker.Outlet``."""
-        self._put(tag, Thumbnail(reason=failure.code.replace("_", " ")))
+        self._put(tag, Thumbnail(reason=REASONS.get(failure.code, failure.code.replace("_", " "))))
 
     def _put(self, tag: int, image: Thumbnail) -> None:
         with self.changed:

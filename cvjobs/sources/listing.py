@@ -28,6 +28,7 @@ from cvjobs.sources.exclusion import Exclusion
 from cvjobs.sources.folder import EXTENSIONS, Walk, kind_of
 from cvjobs.sources.glob import WILDCARDS, Glob, split_glob
 from cvjobs.sources.hidden import Hiding
+from cvjobs.sources.left_out import REASONS
 from cvjobs.sources.lists import NO_LISTS, TABLES, TEXTS, read_list, suffix_of
 from cvjobs.sources.locations import locate, split_name
 from cvjobs.sources.rows import FAILURES, ImageRows, Listing, version_of
@@ -126,13 +127,17 @@ def open_path(listing_root: str, base: str, path: str) -> bytes:
 
 
 def nothing_found(listing: Listing) -> str:
-    """Return the sentence for a source without a single image: what was there instead, most frequent first."""
+    """Return the sentence for a source without a single image: what was there instead, by the most frequent kinds."""
     codes = Counter(listing.failures["code"].to_pylist())
     if not listing.root and set(codes) == {"list_vanished"}:
         return _all_missing(listing)
     others = Counter(listing.skipped)
     others.update(codes)
-    why = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
+    ordered = others.most_common()
+    kinds = [f"{count:,} {reason}" for reason, count in ordered[:REASONS]]
+    if rest := ordered[REASONS:]:
+        kinds.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds")
+    why = ", ".join(kinds)
     empty = "it is empty" if listing.root else "it names none"
     none = f"There is no image in {listing.source} ({f'skipped: {why}' if why else empty})"
     if "folder link" in listing.skipped:

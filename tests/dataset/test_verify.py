@@ -109,6 +109,7 @@ def test_verify_finds_a_missing_and_a_strange_row(six: Toy) -> None:
     assert "1 image has no row" in problem(six, 4)
     (six.source / table["path"][0].as_py()).unlink()
     assert "1 row belongs to no image of the source" in problem(six, 4)
+    assert " listed, " in str(six.verify()), "a sum that is none has no ="
 
 
 def pq_bytes(table: pa.Table) -> bytes:

@@ -164,7 +164,7 @@ def test_thumbnails_keep_the_shape_and_the_order_and_bad_images_have_a_reason(
     red, green, _ = decoded(a).getpixel((80, 60))  # type: ignore[misc]
     assert red > 180
     assert green < 60
-    assert b.reason == "changed during run"
+    assert b.reason == "changed since"
     assert [image.reason for image in bad] == ["not an image", "", "empty file"]  # of one that is cut, what there is
     assert thumbnails(source, rows.slice(0, 0), 1.0) == []
 

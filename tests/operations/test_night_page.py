@@ -200,6 +200,28 @@ def test_numbers_beside_each_other_have_the_same_decimals(then: float | None, no
     assert (found.then, found.now, found.difference) == row
 
 
+def test_groups_of_duplicates_are_told_in_words() -> None:
+    summary = {"groups": 0, "members": 0, "exact": 0, "surplus": 0}
+    before = StepRecord(name="q", command="query", line="", digest="", summary=summary)
+    after = StepRecord(
+        name="q",
+        command="query",
+        line="",
+        digest="",
+        summary={"groups": 1, "members": 2, "exact": 1, "surplus": 74_183},
+    )
+    assert did(before) == "0 groups"
+    assert did(after) == "1 group"
+    assert (
+        did(StepRecord(name="i", command="index", line="", digest="", summary={"count": 5, "queries": 0}))
+        == "5 vectors"
+    )
+    shown = {row.what: row.now for row in compared_numbers.rows(after, before)}
+    assert shown["images in groups"] == "2"
+    assert shown["exact copies"] == "1"
+    assert shown["in all but the first"] == "74.2 kB"
+
+
 def test_seconds_are_said_as_times() -> None:
     before = StepRecord(name="s", command="c", line="", digest="", began=0.0, ended=83.27, summary={"x": 1})
     after = StepRecord(name="s", command="c", line="", digest="", began=0.0, ended=250.1, summary={"x": 1})

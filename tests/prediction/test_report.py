@@ -142,7 +142,9 @@ def test_a_run_with_nothing_to_do_says_so(nightly: tuple[Path, list[Page], list[
     assert heading(third) == "83 images: 59 ok, 24 failed, 0 missing; nothing to do"
     assert pictures(third) == 1, "the sheet of the night before"
     assert any(text.startswith("1 image of the run that ended ") for text in third.text)
-    assert "The last runs" in third.text
+    at = third.text.index("The last runs")
+    assert third.text[at + 1 : at + 5] == ["ended", "ok", "new", "time"]
+    assert [text for text in third.text if text.endswith((" changed", " gone"))] == ["1 changed", "1 gone"]
 
 
 def test_json_names_the_page_and_nothing_else_is_printed(photos: Path, tmp_path: Path) -> None:

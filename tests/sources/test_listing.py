@@ -291,6 +291,15 @@ def test_nothing_found_says_what_was_there(tmp_path: Path) -> None:
     assert "it is empty" in nothing_found(list_source(str(tmp_path / "empty")))
 
 
+def test_of_many_kinds_nothing_found_names_the_most_frequent(tmp_path: Path) -> None:
+    for i in range(20):
+        touch(tmp_path / f"a.x{i}")
+        touch(tmp_path / f"b{i}.txt")
+    sentence = nothing_found(list_source(str(tmp_path)))
+    assert "(skipped: 20 .txt, 1 ." in sentence
+    assert ", 13 of 13 other kinds): give " in sentence
+
+
 def test_links_to_folders_alone_are_told_with_what_to_do(tmp_path: Path) -> None:
     touch(tmp_path / "real/a.jpg")
     for name in ("cats", "dogs"):

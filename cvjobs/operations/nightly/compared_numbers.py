@@ -16,12 +16,20 @@ CLASSES = 12
 _SETTINGS = frozenset(
     {"exit_code", "version", "generation", "dim", "k", "min_score", "target_recall", "nprobe", "rerank"}
 )
-_WORDS = {"count": "vectors", "images_per_second": "images a second", "recall": "recall@10"}
+_WORDS = {
+    "count": "vectors",
+    "images_per_second": "images a second",
+    "recall": "recall@10",
+    "members": "images in groups",
+    "exact": "exact copies",
+    "surplus": "in all but the first",
+}
 _COUNTS = ("failures", "skipped_by")  # of what happened; what is not among them did not happen
 _SHOWN: dict[str, Callable[[float], str]] = {
     "seconds": formatting.duration,
     "bytes": formatting.size,
     "memory": formatting.size,
+    "surplus": formatting.size,
 }
 
 
