@@ -126,6 +126,24 @@ def test_a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint(
     assert_same(whole, killed)
 
 
+def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_none_in_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(tmp_path, "run", epochs=5)
+
+    def cut_short(folder: Path, ignore_errors: bool = False) -> None:  # noqa: ARG001
+        next(file for file in Path(folder).iterdir() if file.name != "meta.json").unlink()
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(saved.shutil, "rmtree", cut_short)
+        with pytest.raises(Killed):
+            loop(run).run()
+    assert set(saved.examined(run.run).values()) == {""}
+    loop(run).run()
+    assert not list((Path(run.run) / "checkpoints").glob(".tmp-*"))
+
+
 @pytest.mark.parametrize(
     "file",
     [

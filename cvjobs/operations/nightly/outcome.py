@@ -112,8 +112,6 @@ def did(work: StepRecord) -> str:
     """Return what a step did, in a few words from its own summary."""
     summary = work.summary
     always = [name for name in ("ok", "failed", "computed", "count") if "ok" in summary or name == "count"]
-    if work.command == "query":
-        always += ["queries", "groups"]
     words = {"count": "vectors", "written": str(summary.get("unit", "written"))}
     found = [
         formatting.counted(number, words.get(name, name))

@@ -81,7 +81,7 @@ class Checkpoints:
 
     def _write(self, checkpoint: Checkpoint, then: Callable[[], None] | None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f".tmp-{secrets.token_hex(6)}"
+        temporary = _temporary(self._folder)
         temporary.mkdir()
         try:
             save_file(dict(checkpoint.model), temporary / MODEL)
@@ -96,7 +96,7 @@ class Checkpoints:
             self._check()
             final = self._folder / f"{checkpoint.meta['done']:010}"
             if final.exists():
-                shutil.rmtree(final)
+                _delete(final)
             temporary.rename(final)
             _sync(self._folder)
         except BaseException:
@@ -106,7 +106,7 @@ class Checkpoints:
         if then is not None:
             then()
         for old in self._names()[KEPT:]:
-            shutil.rmtree(self._folder / old, ignore_errors=True)
+            _delete(self._folder / old)
 
     def _names(self) -> list[str]:
         return _names(self._folder)
@@ -160,6 +160,19 @@ def examined(run: str) -> dict[str, str]:
 
 class _Damaged(Exception):
     """A checkpoint is not what its writer made."""
+
+
+def _temporary(folder: Path) -> Path:
+    """Return a new name below a folder, of what ``Checkpoints.clean`` deletes."""
+    return folder / f".tmp-{secrets.token_hex(6)}"
+
+
+def _delete(checkpoint: Path) -> None:
+    """Delete a checkpoint: a kill leaves the whole of it, or nothing of its name."""
+    aside = _temporary(checkpoint.parent)
+    with contextlib.suppress(OSError):
+        checkpoint.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _names(folder: Path) -> list[str]:
