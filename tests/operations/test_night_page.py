@@ -210,12 +210,10 @@ def test_groups_of_duplicates_are_told_in_words() -> None:
         digest="",
         summary={"groups": 1, "members": 2, "exact": 1, "surplus": 74_183},
     )
-    assert did(before) == "0 groups"
-    assert did(after) == "1 group"
-    assert (
-        did(StepRecord(name="i", command="index", line="", digest="", summary={"count": 5, "queries": 0}))
-        == "5 vectors"
-    )
+    assert did(before) == "no near-duplicates"
+    assert did(after) == "1 group of 2 images"
+    built = StepRecord(name="i", command="index", line="", digest="", summary={"count": 5, "queries": 0})
+    assert did(built) == "5 vectors"
     shown = {row.what: row.now for row in compared_numbers.rows(after, before)}
     assert shown["images in groups"] == "2"
     assert shown["exact copies"] == "1"

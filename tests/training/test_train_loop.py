@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_none_in_halves(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(saved.shutil, "rmtree", cut_short)
+        patched.setattr(shutil, "rmtree", cut_short)
         with pytest.raises(Killed):
             loop(run).run()
     assert set(saved.examined(run.run).values()) == {""}

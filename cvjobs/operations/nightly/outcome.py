@@ -118,7 +118,7 @@ def did(work: StepRecord) -> str:
         for name in (*always, "written", "added", "changed", "removed", "gone", "epochs")
         if isinstance(number := summary.get(name), (int, float)) and (number or name in always)
     ]
-    if "queries" in summary:
+    if work.command == "query" and "queries" in summary:
         found = [formatting.counted(summary["queries"], "queries"), *found]
         found += [f"{summary['failed']:,} failed"] if summary.get("failed") else []
     if "groups" in summary:
