@@ -131,7 +131,7 @@ def rewrite(made: Toy, content: bytes, rows: int) -> None:
 
 
 def test_verify_wants_an_output_and_the_right_source(six: Toy, tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="There is no .*: name the -o folder of a run"):
+    with pytest.raises(WrongUse, match=r"There is no .*: name the -o folder of a run"):
         six.verify()
     six.run()
     elsewhere = Toy(tmp_path / "elsewhere", six.out)
