@@ -30,7 +30,8 @@ def pictures(count: int = 8, side: int = 20) -> Tensor:
 
 def augmented(images: Tensor, seed: int = 0, size: int = 20, **settings: Any) -> Tensor:
     """Return what comes out as pixels from 0 to 255."""
-    out = Augment(recipe(**settings), size, MEAN, STD)(images, generator(seed))
+    augment = Augment(recipe(**settings), size, MEAN, STD)
+    out = augment(images, augment.drawn(len(images), generator(seed)))
     assert (out.shape, out.dtype) == ((len(images), 3, size, size), torch.float32)
     return (out * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
 

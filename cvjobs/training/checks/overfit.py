@@ -154,7 +154,8 @@ class _FirstBatch:
     @torch.no_grad()
     def _given(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images = self._pixels[part[0] : part[-1] + 1].to(self._device)
-        return self._task.prepared(self._plain(images, self._random), self._which[part], self._random)
+        plain = self._plain(images, self._plain.drawn(len(images), self._random))
+        return self._task.prepared(plain, self._which[part], self._random)
 
     def _mean(self, values: Sequence[tuple[float, float]]) -> float:
         return sum(value * count for value, count in values) / self.count

@@ -38,25 +38,25 @@ class Feed:
 
     def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
-        plan, team = self._plan, self._team
         for step, (which, pixels) in enumerate(self._read(epoch, first), first):
-            # Everything random follows from the position: a checkpoint need not know of generators.
-            random = generator(plan.seed, epoch, step, team.rank)
-            torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-            yield self._batch(step, which, pixels, augment, random)
+            yield self._batch(epoch, step, which, pixels, augment)
 
-    def _batch(
-        self, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment, random: torch.Generator
-    ) -> StepBatch:
+    def _batch(self, epoch: int, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment) -> StepBatch:
+        plan, team = self._plan, self._team
+        # Everything random follows from the position: a checkpoint need not know of generators.
+        random = generator(plan.seed, epoch, step, team.rank)
+        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+        whole = min(plan.batch, len(plan.train) - step * plan.batch)
+        # An image's augmentation is that of its place in the order, on whichever worker it is.
+        drawn = augment.drawn(whole, generator(plan.seed, epoch, step))
+        drawn = drawn[team.rank :: team.size] if shared(team, whole) else drawn
+
         def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            images = pixels[part[0] : part[-1] + 1].to(self._team.device, non_blocking=True).permute(0, 3, 1, 2)
-            return self._task.prepared(augment(images, random), which[part], random)
+            these = slice(part[0], part[-1] + 1)
+            images = pixels[these].to(team.device, non_blocking=True).permute(0, 3, 1, 2)
+            return self._task.prepared(augment(images, drawn[these]), which[part], random)
 
-        return StepBatch(
-            parts=parted(len(which), self._plan.recipe.accumulate),
-            whole=min(self._plan.batch, len(self._plan.train) - step * self._plan.batch),
-            given=given,
-        )
+        return StepBatch(parts=parted(len(which), plan.recipe.accumulate), whole=whole, given=given)
 
     def _read(self, epoch: int, first: int) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Yield this worker's images of every step from ``first`` on, read while the one before is computed."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
-from torchvision.transforms import v2
 
-from cvjobs.training.recipe.recipe import Policy, Recipe
+from cvjobs.training.recipe import policies
+from cvjobs.training.recipe.recipe import Recipe
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ERASED = (0.02, 1 / 3)  # the share of the area of an erased box, and its proportions (Zhong et al. 2017)
@@ -31,7 +31,7 @@ def generator(*position: int) -> torch.Generator:
 
 
 class Augment:
-    """The augmentation of a recipe, at one size."""
+    """The augmentation of a recipe, at one size; an image needs so many random ``numbers``."""
 
     def __init__(self, recipe: Recipe, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         """Prepare for a side in pixels, and a mean and deviation of each channel of pixels from 0 to 1."""
@@ -39,72 +39,78 @@ class Augment:
         self._size = size
         self._scale = 1 / (255 * torch.tensor(std).view(3, 1))
         self._shift = -(torch.tensor(mean) / torch.tensor(std)).view(3, 1)
-        self._policy = _policy(recipe.aa)
+        self._places = _Places(policies.numbers(recipe.aa))
+        self.numbers = self._places.numbers
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def drawn(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return the random numbers of so many images, (images, ``numbers``) float32 from 0 to 1, on the CPU."""
+        return torch.rand(images, self.numbers, generator=generator)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Return (N, 3, size, size) normalised float32 images of (N, 3, H, W) uint8 ones.
 
-        The order is policy, crop, flips, colour, normalisation, erasing. Everything random comes from the generator,
-        which is on the CPU; a policy sets the default generators for its duration, so only one thread may augment.
+        The order is policy, crop, flips, colour, normalisation, erasing. Everything random of an image is in its row of
+        ``drawn``, which is as ``drawn`` returns it: it is the same on every device and whatever else is in the batch.
         """
-        recipe = self._recipe
-        if self._policy is not None:
-            images = _each(images, self._policy, generator)
-        images = _cropped(images, recipe, self._size, generator).float()
-        pixels = self._normalised(images, generator).view(images.shape)
+        recipe, columns = self._recipe, self._places.of(drawn)
+        if recipe.aa != "none":
+            images = policies.applied(recipe.aa, images, columns.policy)
+        images = _cropped(images, recipe, self._size, columns.box, columns.flips).float()
+        pixels = self._normalised(images, columns.colours).view(images.shape)
         if recipe.erasing:
-            pixels.mul_(_kept(len(pixels), self._size, recipe.erasing, generator).to(pixels.device))
+            pixels.mul_(_kept(columns.erased, self._size, recipe.erasing).to(pixels.device))
         return pixels
 
-    def _normalised(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _normalised(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Return normalised (N, 3, size × size) pixels; a change of colour goes into the same multiplication."""
         pixels = images.flatten(2)
         scale, shift = self._scale.to(images.device), self._shift.to(images.device)
         if not self._recipe.color_jitter:
             return torch.addcmul(shift, pixels, scale)
-        matrix, level = _colour_changes(pixels.mean(2), self._recipe.color_jitter, generator)
+        matrix, level = _colour_changes(pixels.mean(2), self._recipe.color_jitter, drawn)
         return torch.baddbmm(level * scale + shift, matrix * scale, pixels)
 
 
-def _policy(name: Policy) -> Callable[[Tensor], Tensor] | None:
-    policies: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
-        "autoaugment": v2.AutoAugment,
-        "randaugment": v2.RandAugment,
-        "trivialaugment": v2.TrivialAugmentWide,
-        "augmix": v2.AugMix,
-    }
-    return None if name == "none" else policies[name]()
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """The random numbers of a batch by what they are for, each (N, some)."""
+
+    box: Tensor
+    flips: Tensor
+    colours: Tensor
+    erased: Tensor
+    policy: Tensor
 
 
-def _each(images: Tensor, change: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
-    """Apply a transform of torchvision, which draws from the default generators, to every image by itself."""
-    seed = int(torch.randint(2**62, (), generator=generator))
-    on_cuda = images.device.type == "cuda"
-    with torch.random.fork_rng(devices=[images.device] if on_cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            torch.cuda.default_generators[images.device.index].manual_seed(seed)
-        return torch.stack([change(image) for image in images])
+class _Places:
+    """Where in an image's random numbers those of each kind are."""
+
+    def __init__(self, policy: int) -> None:
+        self._widths = {"box": 4, "flips": 2, "colours": 3, "erased": 5, "policy": policy}
+        self.numbers = sum(self._widths.values())
+
+    def of(self, drawn: Tensor) -> _Columns:
+        parts = torch.split(drawn, list(self._widths.values()), 1)
+        return _Columns(**dict(zip(self._widths, parts, strict=True)))
 
 
-def _cropped(images: Tensor, recipe: Recipe, size: int, generator: torch.Generator) -> Tensor:
+def _cropped(images: Tensor, recipe: Recipe, size: int, drawn: Tensor, flips: Tensor) -> Tensor:
     """Cut a box out of every image, bring it to the size and flip it.
 
     The boxes are those of Inception (Szegedy et al. 2015): a share of the area, and proportions on a log scale; one
     that does not fit is as wide or as high as the image. The result is uint8 on a CPU and float32 elsewhere, both
     from 0 to 255.
     """
-    count = len(images)
     height, width = images.shape[-2:]
-    area = _uniform(count, *recipe.scale, generator)
-    ratio = _uniform(count, math.log(recipe.ratio[0]), math.log(recipe.ratio[1]), generator).exp()
+    area = _between(drawn[:, 0], *recipe.scale)
+    ratio = _between(drawn[:, 1], math.log(recipe.ratio[0]), math.log(recipe.ratio[1])).exp()
     boxes = Boxes(
         wide=(area * ratio * height / width).sqrt().clamp(max=1),
         high=(area / ratio * width / height).sqrt().clamp(max=1),
-        across=_uniform(count, 0, 1, generator),
-        down=_uniform(count, 0, 1, generator),
-        mirrored=_chosen(count, recipe.hflip, generator),
-        upturned=_chosen(count, recipe.vflip, generator),
+        across=drawn[:, 2],
+        down=drawn[:, 3],
+        mirrored=flips[:, 0] < recipe.hflip,
+        upturned=flips[:, 1] < recipe.vflip,
     )
     # One by one in whole pixels a CPU is three times as fast; a GPU would wait for the thousands of small calls.
     return crop_one_by_one(images, boxes, size) if images.device.type == "cpu" else crop_at_once(images, boxes, size)
@@ -152,28 +158,27 @@ def _middle(place: Tensor, side: Tensor) -> Tensor:
     return (2 * place - 1) * (1 - side)
 
 
-def _colour_changes(means: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _colour_changes(means: Tensor, strength: float, drawn: Tensor) -> tuple[Tensor, Tensor]:
     """Return a (N, 3, 3) matrix and a (N, 3, 1) level that change each image's brightness, contrast and saturation.
 
     Each changes by up to a share ``strength``. ``means`` are the (N, 3) means of the channels, around whose grey the
     contrast changes. Nothing is clipped: a pixel may leave the range by as much.
     """
-    bright, contrast, colour = (
-        _uniform(len(means), 1 - strength, 1 + strength, generator).view(-1, 1, 1).to(means.device) for _ in range(3)
-    )
+    shares = _between(drawn, 1 - strength, 1 + strength).to(means.device, non_blocking=True)
+    bright, contrast, colour = (share.view(-1, 1, 1) for share in shares.unbind(1))
     grey = means.new_tensor(_GREY).view(1, 1, 3)
     saturate = colour * torch.eye(3, device=means.device) + (1 - colour) * grey
     level = (1 - contrast) * bright * (grey @ means.unsqueeze(2))
     return contrast * bright * saturate, level.expand(-1, 3, 1)
 
 
-def _kept(count: int, size: int, share: float, generator: torch.Generator) -> Tensor:
+def _kept(drawn: Tensor, size: int, share: float) -> Tensor:
     """Return (N, 1, size, size) of ones, with a box of zeros in that share of the images."""
-    area = _uniform(count, *_ERASED, generator)
-    ratio = _uniform(count, math.log(_ERASED_RATIO[0]), math.log(_ERASED_RATIO[1]), generator).exp()
+    area = _between(drawn[:, 0], *_ERASED)
+    ratio = _between(drawn[:, 1], math.log(_ERASED_RATIO[0]), math.log(_ERASED_RATIO[1])).exp()
     high, wide = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
-    top, left = _uniform(count, 0, 1, generator) * (1 - high), _uniform(count, 0, 1, generator) * (1 - wide)
-    chosen = _chosen(count, share, generator)
+    top, left = drawn[:, 2] * (1 - high), drawn[:, 3] * (1 - wide)
+    chosen = drawn[:, 4] < share
     centres = (torch.arange(size) + 0.5) / size
     rows = (centres >= top[:, None]) & (centres < (top + high)[:, None])
     columns = (centres >= left[:, None]) & (centres < (left + wide)[:, None])
@@ -181,9 +186,5 @@ def _kept(count: int, size: int, share: float, generator: torch.Generator) -> Te
     return (~erased).float().unsqueeze(1)
 
 
-def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=generator)
-
-
-def _chosen(count: int, share: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < share
+def _between(drawn: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * drawn
