@@ -60,9 +60,8 @@ def summary(
     leaks: int,
     left_out: Mapping[str, Any],
     test: float | None,
-    seconds: float,
 ) -> TrainingSummary:
-    """Return the summary of a run whose history, best model and scores are in its folder.
+    """Return the summary of a run whose history, best model and scores are in its folder, before its ``seconds``.
 
     Args:
         setup: What it works with.
@@ -71,7 +70,6 @@ def summary(
         leaks: How many images of val and test are in train, too.
         left_out: The record of ``omissions``.
         test: The best model's metric on the test split, None without one.
-        seconds: What this command took.
     """
     trainable = setup.trainable
     history = artifacts.rows(plan.run, HISTORY).to_pylist()
@@ -97,7 +95,7 @@ def summary(
         val_loss=history[best]["val_loss"],
         final_loss=history[-1]["train_loss"],
         images_per_second=rates.rounded(_speed(plan, history)),
-        seconds=round(seconds, 2),
+        seconds=0.0,
         balanced_accuracy=_balanced(plan),
         stopped_early=len(history) < plan.recipe.epochs,
         parameters=trainable.parameters,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.loop import task_registry
-from cvjobs.training.loop.loop import Loop, State
+from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
@@ -45,7 +44,6 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
 
     Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
     """
-    began = time.monotonic()
     if request.tensorboard:
         extras.load("tensorboard", "--tensorboard")
     store = open_store(request.out)
@@ -75,7 +73,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
             if not made.longer:
                 identity.note(store, now, anew=request.overwrite)
             try:
-                return session.run(resources, began)
+                return session.run(resources)
             except TooManyFailed:
                 if not made.earlier:
                     store.delete(identity.CONFIG)  # nothing was begun that other data could not be used for
@@ -133,7 +131,7 @@ class _Session:
             glance=held.glance,
         )
 
-    def run(self, resources: Resources, began: float) -> TrainingSummary:
+    def run(self, resources: Resources) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         parts = self._intake.parts()
         self._progress.phase("comparing", "looking for images that are there twice")
@@ -160,13 +158,12 @@ class _Session:
             self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
         conclusion.scored(plan, device)
         test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
-        seconds = time.monotonic() - began
-        summary = conclusion.summary(
-            self._setup, plan, parts, leaks=len(leaks), left_out=begun.survey.left_out, test=test, seconds=seconds
-        )
+        left_out = begun.survey.left_out
+        summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), left_out=left_out, test=test)
         self._held.check()
         self._progress.phase("page", "writing the report")
-        self._leave_page(begun, summary, parts)
+        self._leave_page(begun, summary.at(self._progress.phases.spent()), parts)
+        summary = summary.at(self._progress.phases.spent())
         artifacts.record(self._store.place, FILE, summary.as_dict())
         if self._request.cache is None:
             decoded.clear(self._intake.folder)
@@ -224,7 +221,8 @@ class _Session:
     def _show(self, state: State) -> None:
         epoch = f"epoch {state.epoch}/{state.epochs}"
         if state.phase:
-            self._progress.phase(state.phase, f"{epoch}, {state.phase}")
+            name = VALIDATING if state.phase.startswith(VALIDATING) else state.phase
+            self._progress.phase(name, f"{epoch}, {state.phase}")
             return
         self._progress.phase("training")
         words = [

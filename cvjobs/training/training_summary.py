@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cvjobs.common import rates, tabular
+from cvjobs.common import phases, rates, tabular
 from cvjobs.common.formatting import counted, size, visible
 from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import sealed, sealed_table
@@ -34,7 +34,8 @@ class TrainingSummary(Tabular):
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
-    is the estimate for a worker in bytes, None where it is unknown.
+    is the estimate for a worker in bytes, None where it is unknown. ``phases`` are the seconds of the command's phases,
+    which add up to ``seconds``; a run before there were any has none.
     """
 
     task: str
@@ -63,6 +64,11 @@ class TrainingSummary(Tabular):
     balanced_accuracy: float | None = None
     left_out: dict[str, Any] = field(default_factory=dict)
     up_to_date: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+
+    def at(self, spent: dict[str, float]) -> TrainingSummary:
+        """Return the summary after these phases."""
+        return replace(self, seconds=phases.whole(spent), phases=spent)
 
     @classmethod
     def read(cls, store: LocalStore) -> TrainingSummary | None:
@@ -115,6 +121,7 @@ class TrainingSummary(Tabular):
             "up to date: nothing to train"
             if self.up_to_date
             else ", ".join(filter(None, [f"{self.seconds:,.1f} s", rates.told(self.images_per_second)])),
+            *([f"  {phases.told(self.phases)}"] if self.phases and not self.up_to_date else []),
             f"{self.out} ({self.model}{self._size}; --model {self.out})",
             f"{self.out}/report.html",
         ]

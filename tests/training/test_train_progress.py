@@ -23,6 +23,7 @@ from cvjobs.training.loop import loop as looping
 from cvjobs.training.loop import ray_train
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.training_summary import TrainingSummary
 
 OPTIONS: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 4}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
@@ -79,7 +80,12 @@ def test_lines_elsewhere_name_the_phases(
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.001)
     monkeypatch.setattr(looping, "TOLD", 0.0)
-    cvjobs.train(folder(tmp_path / "images", 12), tmp_path / "run", **OPTIONS, epochs=2)
+    found = cvjobs.train(folder(tmp_path / "images", 12), tmp_path / "run", **OPTIONS, epochs=2)
+    assert isinstance(found, TrainingSummary)
+    assert {"listing", "decoding", "training", "page"} <= set(found.phases)
+    assert sum(found.phases.values()) == pytest.approx(found.seconds, abs=0.01)
+    assert "Where the time went" in (tmp_path / "run/report.html").read_text()
+    assert "page " in str(found) or "the rest" in str(found)
     said = capfd.readouterr().err
     for what in (
         r"train: estimating the memory of a step",

@@ -74,7 +74,7 @@ class Intake:
         listing = self.labelled.listing
         source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
         doing, meter = f"decoding to {name} with", rates.Meter()
-        self.progress.phase(doing, f"decoding {counted(len(split), 'images')} to {name} with")
+        self.progress.phase("decoding", f"decoding {counted(len(split), 'images')} to {name} with")
 
         def tell(done: int) -> None:
             self.glance()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOOK = 8  # steps between two looks at the loss, and at the clock
 TOLD = 0.5  # seconds between two reports of the step
 FIRST = "the first step"
+VALIDATING = "validating"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,7 @@ class Loop:
         """Score the validation split, and leave the epoch's row, the best model and a checkpoint."""
         plan, team, learner, position = self._plan, self._team, self._learner, self._position
         loss, count = team.sums(position.losses).tolist()
-        self._tell(f"validating {counted(len(plan.val), 'images')}")
+        self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")
         found = self._task.scores(learner.scored, self._val, plan.val, team)
         _check_number("validation loss", found.loss, len(position.history))
         best = not position.history or found.metric > max(position.metrics)

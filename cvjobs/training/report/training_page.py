@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.common import devices, rates
+from cvjobs.common import devices, phases, rates
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import count, duration, size
 from cvjobs.common.progress import tell
@@ -92,7 +92,8 @@ def leave(ended: EndedRun, section: Section) -> None:
 
     def page() -> str:
         values = {"summary": ended.summary, "split": ended.split, **section(ended)}
-        return render.render(f"train-{ended.plan.subject.task}.html", **shown(ended), **values)
+        spent = phases.shares(ended.summary.phases)
+        return render.render(f"train-{ended.plan.subject.task}.html", **{**shown(ended), **values, "phases": spent})
 
     put(ended.store, page)
 
@@ -127,6 +128,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "samples": begun.samples,
         "errors": errors.slice(0, NAMED).to_pylist(),
         "more_errors": max(errors.num_rows - NAMED, 0),
+        "phases": [],  # before it has ended
         "cost": _cost(begun.plan, history),
         "settings": [*_settings(begun.plan, begun.trainable), *_sizes(begun.plan, begun.trainable)],
         "made": time.time(),
