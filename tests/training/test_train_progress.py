@@ -82,7 +82,7 @@ def test_lines_elsewhere_name_the_phases(
     monkeypatch.setattr(looping, "TOLD", 0.0)
     found = cvjobs.train(folder(tmp_path / "images", 12), tmp_path / "run", **OPTIONS, epochs=2)
     assert isinstance(found, TrainingSummary)
-    assert {"listing", "decoding", "training", "page"} <= set(found.phases)
+    assert {"training", "page"} <= set(found.phases)
     assert sum(found.phases.values()) == pytest.approx(found.seconds, abs=0.01)
     assert "Where the time went" in (tmp_path / "run/report.html").read_text()
     assert "page " in str(found) or "the rest" in str(found)
