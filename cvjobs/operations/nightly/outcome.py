@@ -122,11 +122,9 @@ def did(work: StepRecord) -> str:
         found = [formatting.counted(summary["queries"], "queries"), *found]
         found += [f"{summary['failed']:,} failed"] if summary.get("failed") else []
     if "groups" in summary:
-        groups, members = (formatting.counted(summary[name], what) for name, what in _GROUPS)
+        groups = formatting.counted(summary["groups"], "groups")
+        members = formatting.counted(summary["members"], "images")
         found.append(f"{groups} of {members}" if summary["groups"] else "no near-duplicates")
     measured = summary.get("metrics") or {summary.get("metric_name"): summary.get("metric")}
     found += [f"{name} {value:.3f}" for name, value in list(measured.items())[:2] if isinstance(value, float)]
     return ", ".join(found)
-
-
-_GROUPS = (("groups", "groups"), ("members", "images"))
