@@ -153,7 +153,7 @@ class TestNoise:
     def test_the_network_is_given_noise_and_is_to_paint_without(self, tmp_path: Path) -> None:
         task = task_registry.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
         images = torch.full((4, 3, SIDE, SIDE), 0.5)
-        inputs, targets = task.prepared(images, np.arange(4), generator(0))
+        inputs, targets = task.prepared(images, task.drawn(np.arange(4), SIDE, generator(0)))
         assert torch.equal(targets, images)
         assert float((inputs - images).std()) == pytest.approx(0.1, abs=0.02)
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvjobs.training.recipe.augment import Augment, Boxes, crop_at_once, crop_one_by_one, generator
-from cvjobs.training.recipe.mixing import mix
+from cvjobs.training.recipe import mixing
+from cvjobs.training.recipe.augment import Augment, generator
+from cvjobs.training.recipe.crops import Boxes, crop_at_once, crop_one_by_one, maps
 from cvjobs.training.recipe.recipe import Policy, Recipe
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -30,8 +31,9 @@ def pictures(count: int = 8, side: int = 20) -> Tensor:
 
 def augmented(images: Tensor, seed: int = 0, size: int = 20, **settings: Any) -> Tensor:
     """Return what comes out as pixels from 0 to 255."""
-    augment = Augment(recipe(**settings), size, MEAN, STD)
-    out = augment(images, augment.drawn(len(images), generator(seed)))
+    augment = Augment(recipe(**settings), size, MEAN, STD, torch.device("cpu"))
+    drawn = augment.drawn(len(images), generator(seed))
+    out = augment(images, augment.changes(drawn, *images.shape[-2:]))
     assert (out.shape, out.dtype) == ((len(images), 3, size, size), torch.float32)
     return (out * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
 
@@ -80,7 +82,7 @@ def test_a_gpu_cuts_the_boxes_that_a_cpu_does() -> None:
     flips = {name: torch.rand(count, generator=draw) < 0.5 for name in ("mirrored", "upturned")}
     sides = {name: 0.5 + torch.rand(count, generator=draw) / 2 for name in ("wide", "high")}
     images, boxes = pictures(count, 64), Boxes(**places, **flips, **sides)
-    assert float((crop_at_once(images, boxes, 48) - crop_one_by_one(images, boxes, 48)).abs().mean()) < 1.5
+    assert float((crop_at_once(images, maps(boxes), 48) - crop_one_by_one(images, boxes, 48)).abs().mean()) < 1.5
 
 
 def test_colours_change_by_up_to_their_share() -> None:
@@ -143,10 +145,15 @@ def test_a_generator_is_that_of_its_position() -> None:
     assert len(set(drawn)) == 4
 
 
+def mix(images: Tensor, targets: Tensor, classes: int, seed: int, **settings: Any) -> tuple[Tensor, Tensor]:
+    drawn = mixing.draw(len(images), images.shape[-1], recipe(**settings), generator(seed))
+    return mixing.mixed(images, targets, classes, drawn)
+
+
 def mixed(seed: int = 0, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Mix a batch in which the pixels of an image are its number, one class each; return it, its targets and images."""
     images = torch.arange(10).float().view(-1, 1, 1, 1).expand(10, 3, 16, 16)
-    out, shares = mix(images, torch.arange(10), 10, recipe(**settings), generator(seed))
+    out, shares = mix(images, torch.arange(10), 10, seed, **settings)
     return out, shares, images
 
 
@@ -182,7 +189,7 @@ def test_with_both_each_batch_is_mixed_in_one_way() -> None:
 
 def test_several_labels_are_mixed_too() -> None:
     targets = torch.eye(4)[[0, 1, 2, 3]] + torch.eye(4)[[1, 2, 3, 0]]
-    _, shares = mix(torch.zeros(4, 3, 8, 8), targets, 4, recipe(mixup=1.0), generator(3))
+    _, shares = mix(torch.zeros(4, 3, 8, 8), targets, 4, 3, mixup=1.0)
     assert shares.sum(1).tolist() == pytest.approx([2.0] * 4)
     assert ((shares > 0) & (shares < 1)).any()
 
@@ -190,6 +197,6 @@ def test_several_labels_are_mixed_too() -> None:
 def test_one_image_alone_can_be_augmented_and_mixed() -> None:
     out = augmented(pictures(1), **EVERYTHING)
     assert out.isfinite().all()
-    same, shares = mix(out, torch.tensor([1]), 3, recipe(mixup=1.0, cutmix=1.0), generator(0))
+    same, shares = mix(out, torch.tensor([1]), 3, 0, mixup=1.0, cutmix=1.0)
     assert torch.allclose(same, out, atol=1e-3)
     assert shares.tolist() == [[0.0, 1.0, 0.0]]

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from training import SIDE, plan
 
 from cvjobs.training.data import gpu_cache
 from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.loop.transfer import Block
 
 CPU = torch.device("cpu")
 WHICH = np.array([59, 0, 7, 7])
@@ -21,13 +23,17 @@ def pictures(tmp_path: Path) -> Pictures:
     return Pictures(plan(tmp_path, "run").train.decoded)
 
 
+def images(held: gpu_cache.TrainImages, device: torch.device) -> Tensor:
+    return held.there(Block(held.taken(WHICH), device).sent())
+
+
 def test_images_are_the_same_wherever_they_are(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_cache, "BLOCK", 7)  # the last block is not full
-    found = gpu_cache.ResidentImages(pictures, CPU).take(WHICH)
+    found = images(gpu_cache.ResidentImages(pictures, CPU), CPU)
     assert found.shape == (4, SIDE, SIDE, 3)
     assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), pictures.gather(WHICH))
-    assert torch.equal(found, gpu_cache.MappedImages(pictures, pinned=False).take(WHICH))
+    assert torch.equal(found, images(gpu_cache.MappedImages(pictures), CPU))
 
 
 def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
@@ -37,6 +43,9 @@ def test_on_a_cpu_they_stay_in_their_files(pictures: Pictures) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_gpu_they_move_there_where_there_is_room(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda")
-    assert gpu_cache.settled(pictures, device, 0).take(WHICH).device.type == "cuda"
+    resident = gpu_cache.settled(pictures, device, 0)
+    assert isinstance(resident, gpu_cache.ResidentImages)
     monkeypatch.setattr(gpu_cache, "SHARE", 0.0)
-    assert gpu_cache.settled(pictures, device, 0).take(WHICH).is_pinned()
+    mapped = gpu_cache.settled(pictures, device, 0)
+    assert isinstance(mapped, gpu_cache.MappedImages)
+    assert torch.equal(images(resident, device), images(mapped, device))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.step import Learner, StepBatch, parted
+from cvjobs.training.loop.step import Learner, StepBatch, StepPart, parted
+from cvjobs.training.recipe import optimizers
 from cvjobs.training.recipe import recipe as recipe_recipe
 
 IMAGES = torch.arange(6 * 3 * 4 * 4, dtype=torch.float32).view(6, 3, 4, 4).sin()
@@ -31,14 +30,14 @@ def learner(precision: str = "fp32", **recipe: Any) -> Learner:
     return found
 
 
-def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return some of the images."""
-    return IMAGES[part], TARGETS[part]
-
-
 def batch(accumulate: int = 1) -> StepBatch:
     """Return the images as one step."""
-    return StepBatch(parts=parted(6, accumulate), whole=6, given=given)
+    return StepBatch(parts=[part(these) for these in parted(6, accumulate)], whole=6)
+
+
+def part(these: slice) -> StepPart:
+    """Return some of the images."""
+    return StepPart(images=these.stop - these.start, given=lambda: (IMAGES[these], TARGETS[these]))
 
 
 @pytest.mark.parametrize(
@@ -46,8 +45,8 @@ def batch(accumulate: int = 1) -> StepBatch:
 )
 def test_parts_are_of_two_images_at_least(images: int, accumulate: int, sizes: list[int]) -> None:
     parts = parted(images, accumulate)
-    assert [len(part) for part in parts] == sizes
-    assert np.concatenate(parts).tolist() == list(range(images))
+    assert [part.stop - part.start for part in parts] == sizes
+    assert [place for part in parts for place in range(images)[part]] == list(range(images))
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -94,3 +93,25 @@ def test_a_step_that_overflows_in_float16_changes_nothing_but_the_scale() -> Non
     made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 1.0})
     made.step(batch(), functional.cross_entropy, 1.0)
     assert not torch.equal(made.model.state_dict()["1.weight"], before["1.weight"])
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_state_of_fused_steps_goes_on_where_steps_are_not_and_the_other_way(here: bool) -> None:
+    def made(fused: bool) -> Learner:
+        found = learner(opt="adamw", lr=0.01)
+        for group in found.optimizer.param_groups:
+            group["fused"] = fused
+        return found
+
+    def steps(one: Learner) -> list[Tensor]:
+        for _ in range(3):
+            one.step(batch(), functional.cross_entropy, 1.0)
+        return [parameter.detach().clone() for parameter in one.model.parameters()]
+
+    first, then, straight = made(not here), made(here), made(not here)
+    steps(first)
+    steps(straight)
+    then.model.load_state_dict(first.model.state_dict())
+    optimizers.restore(then.optimizer, first.optimizer.state_dict())
+    assert [group["fused"] for group in then.optimizer.param_groups] == [here] * len(then.optimizer.param_groups)
+    torch.testing.assert_close(steps(then), steps(straight))

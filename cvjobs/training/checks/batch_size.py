@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cvjobs.common.errors import JobFailed, WrongUse
@@ -23,7 +21,7 @@ from cvjobs.training.checks import memory
 from cvjobs.training.checks.memory import Estimate
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources
-from cvjobs.training.loop.step import Learner, StepBatch, parted
+from cvjobs.training.loop.step import Learner, StepBatch, StepPart
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -207,8 +205,8 @@ def _steps(trainable: Trainable, recipe: Recipe, precision: str, images: int, de
         # Unscaled: of random pixels float16 may overflow, and a step that is skipped makes no state of the optimizer.
         return outputs.square().mean() / learner.scaler.get_scale()
 
-    def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        return torch.rand(len(part), 3, side, side, device=device), targets
+    def given() -> tuple[Tensor, Tensor]:
+        return torch.rand(images, 3, side, side, device=device), targets
 
     for _ in range(2):  # the optimizer's state is there from the second on
-        learner.step(StepBatch(parts=parted(images, 1), whole=images, given=given), criterion, 1.0)
+        learner.step(StepBatch(parts=[StepPart(images=images, given=given)], whole=images), criterion, 1.0)

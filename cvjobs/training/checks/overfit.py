@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.layers import DropPath  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -25,7 +23,8 @@ from cvjobs.training.data import labels
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.step import Learner, StepBatch, parted
+from cvjobs.training.loop.step import Learner, StepBatch, StepPart, parted
+from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule, sampling
 from cvjobs.training.recipe.augment import Augment, generator
@@ -110,10 +109,10 @@ class _FirstBatch:
         self._task = task_registry.of(plan)
         self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
         self._pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(self._which)).permute(0, 3, 1, 2)
-        self._batch = StepBatch(parts=parted(self.count, parts), whole=self.count, given=self._given)
         side = lr_schedule.size(plan.recipe, 0, min(plan.transform.size or (0,)))
-        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std)
+        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std, device)
         self._random = generator(plan.seed)
+        self._parts = [self._part(these) for these in parted(self.count, parts)]
         self._learner = Learner.of(plan, Alone(device), steps=1)
         self._learner.train()
         for module in self._learner.model.modules():
@@ -137,7 +136,7 @@ class _FirstBatch:
 
     def goal(self, first: float) -> float:
         """Return the loss that is asked for, of a first one."""
-        return self._mean([(self._task.goal(first, self._given(part)[1]), len(part)) for part in self._batch.parts])
+        return self._mean([(self._task.goal(first, part.given()[1]), part.images) for part in self._parts])
 
     def step(self, rate: float) -> tuple[float, int]:
         """Return the loss and how many images are right, and learn from them at a share of the highest rate."""
@@ -148,14 +147,25 @@ class _FirstBatch:
             right += int(self._task.right(outputs.detach(), targets).sum())
             return self._task.loss(outputs, targets)
 
-        losses = self._learner.step(self._batch, criterion, rate)
+        batch = StepBatch(parts=self._parts, whole=self.count)
+        losses = self._learner.step(batch, criterion, rate)
         return self._mean([(loss.item(), images) for loss, images in losses]), right
 
-    @torch.no_grad()
-    def _given(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        images = self._pixels[part[0] : part[-1] + 1].to(self._device)
-        plain = self._plain(images, self._plain.drawn(len(images), self._random))
-        return self._task.prepared(plain, self._which[part], self._random)
+    def _part(self, these: slice) -> StepPart:
+        """Return some of the images, which go to the device once, as they are."""
+        pixels = self._pixels[these]
+        drawn = self._plain.drawn(len(pixels), self._random)
+        needed = (
+            pixels,
+            self._plain.changes(drawn, *pixels.shape[-2:]),
+            self._task.drawn(self._which[these], self._plain.size, self._random),
+        )
+        images, changes, known = Block(needed, self._device).sent()
+
+        def given() -> tuple[Tensor, Tensor]:
+            return self._task.prepared(self._plain(images, changes), known)
+
+        return StepPart(images=len(pixels), given=given)
 
     def _mean(self, values: Sequence[tuple[float, float]]) -> float:
         return sum(value * count for value, count in values) / self.count

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +55,6 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     return (pixels.float() / 255 - centre) / torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
 
 
-def autocast(device: torch.device, kind: torch.dtype) -> torch.autocast:
+def autocast(device: torch.device, kind: torch.dtype) -> AbstractContextManager[Any]:
     """Return the context in which a network computes in bfloat16 or float16, or, for float32, in what it is."""
-    low = kind != torch.float32
-    return torch.autocast(device.type, kind if low else torch.bfloat16, enabled=low)
+    return nullcontext() if kind == torch.float32 else torch.autocast(device.type, kind)

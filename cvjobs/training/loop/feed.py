@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +16,12 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.training.data import gpu_cache
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.process_group import ProcessGroup, shared
-from cvjobs.training.loop.step import StepBatch, parted
+from cvjobs.training.loop.step import StepBatch, StepPart, parted
 from cvjobs.training.loop.training_task import TrainTask
+from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule, sampling
-from cvjobs.training.recipe.augment import Augment, generator
+from cvjobs.training.recipe.augment import Augment, Changes, generator
 
 
 class Feed:
@@ -27,54 +30,88 @@ class Feed:
     def __init__(self, plan: TrainPlan, team: ProcessGroup, task: TrainTask) -> None:
         """Map the images, or bring them to the device; raises WrongUse where there are too few for a step."""
         self._plan, self._team, self._task = plan, team, task
-        self._images = gpu_cache.settled(Pictures(plan.train.decoded), team.device, plan.memory)
+        pictures = Pictures(plan.train.decoded)
+        self._shape = pictures.shape[:2]
+        self._images = gpu_cache.settled(pictures, team.device, plan.memory)
         self.steps = _steps(len(plan.train), plan.batch, plan.recipe.drop_last)
 
     def augmentation(self, epoch: int) -> Augment:
         """Return the augmentation of an epoch, at its image size."""
         recipe, transform = self._plan.recipe, self._plan.transform
         side = lr_schedule.size(recipe, epoch, min(transform.size or (0,)))
-        return Augment(recipe, side, transform.mean, transform.std)
+        return Augment(recipe, side, transform.mean, transform.std, self._team.device)
 
     def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
-        for step, (which, pixels) in enumerate(self._read(epoch, first), first):
-            yield self._batch(epoch, step, which, pixels, augment)
+        for ready in self._read(epoch, first, augment):
+            torch.manual_seed(ready.seed)
+            yield self._batch(ready, augment)
 
-    def _batch(self, epoch: int, step: int, which: NDArray[np.int64], pixels: Tensor, augment: Augment) -> StepBatch:
+    def _batch(self, ready: _Ready, augment: Augment) -> StepBatch:
+        sent = ready.block.sent()
+        images = self._images.there(sent.images).permute(0, 3, 1, 2)
+
+        def part(these: slice, changes: Changes, drawn: Any) -> StepPart:
+            def given() -> tuple[Tensor, Tensor]:
+                return self._task.prepared(augment(images[these], changes), drawn)
+
+            return StepPart(images=these.stop - these.start, given=given)
+
+        return StepBatch(parts=[part(*one) for one in zip(ready.parts, *sent.parts, strict=True)], whole=ready.whole)
+
+    def _ready(self, epoch: int, step: int, order: NDArray[np.int64], augment: Augment) -> _Ready:
+        """Read this worker's images of a step, and settle all that is done to them."""
         plan, team = self._plan, self._team
-        # Everything random follows from the position: a checkpoint need not know of generators.
-        random = generator(plan.seed, epoch, step, team.rank)
-        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-        whole = min(plan.batch, len(plan.train) - step * plan.batch)
+        which = order[step * plan.batch : (step + 1) * plan.batch]
+        whole = len(which)
         # An image's augmentation is that of its place in the order, on whichever worker it is.
         drawn = augment.drawn(whole, generator(plan.seed, epoch, step))
-        drawn = drawn[team.rank :: team.size] if shared(team, whole) else drawn
+        if shared(team, whole):
+            which, drawn = which[team.rank :: team.size], drawn[team.rank :: team.size]
+        # Everything random follows from the position: a checkpoint need not know of generators.
+        random = generator(plan.seed, epoch, step, team.rank)
+        seed = int(torch.randint(2**62, (), generator=random))
+        parts = parted(len(which), plan.recipe.accumulate)
+        height, width = self._shape
+        needed = _Needed(
+            images=self._images.taken(which),
+            parts=(
+                [augment.changes(drawn[these], height, width) for these in parts],
+                [self._task.drawn(which[these], augment.size, random) for these in parts],
+            ),
+        )
+        return _Ready(seed=seed, whole=whole, parts=parts, block=Block(needed, team.device))
 
-        def given(part: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            these = slice(part[0], part[-1] + 1)
-            images = pixels[these].to(team.device, non_blocking=True).permute(0, 3, 1, 2)
-            return self._task.prepared(augment(images, drawn[these]), which[part], random)
-
-        return StepBatch(parts=parted(len(which), plan.recipe.accumulate), whole=whole, given=given)
-
-    def _read(self, epoch: int, first: int) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Yield this worker's images of every step from ``first`` on, read while the one before is computed."""
-        plan, team = self._plan, self._team
+    def _read(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
+        """Yield what every step from ``first`` on takes, made ready while the one before is computed."""
+        plan = self._plan
         order = sampling.order(plan.train.labels, plan.recipe, plan.seed, epoch)
-
-        def read(step: int) -> tuple[NDArray[np.int64], Tensor]:
-            which = order[step * plan.batch : (step + 1) * plan.batch]
-            which = which[team.rank :: team.size] if shared(team, len(which)) else which
-            return which, self._images.take(which)
-
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-            following = thread.submit(read, first) if first < self.steps else None
+            following = thread.submit(self._ready, epoch, first, order, augment) if first < self.steps else None
             for step in range(first, self.steps):
                 assert following is not None
-                batch = following.result()
-                following = thread.submit(read, step + 1) if step + 1 < self.steps else None
-                yield batch
+                ready = following.result()
+                more = step + 1 < self.steps
+                following = thread.submit(self._ready, epoch, step + 1, order, augment) if more else None
+                yield ready
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Needed:
+    """What a device needs of a step: what stands for its images, and what is done to those of each part."""
+
+    images: Tensor
+    parts: tuple[list[Changes], list[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A step that can be sent: torch's seed, the images over all workers, and this worker's."""
+
+    seed: int
+    whole: int
+    parts: list[slice]
+    block: Block[_Needed]
 
 
 def _steps(images: int, batch: int, drop_last: bool) -> int:

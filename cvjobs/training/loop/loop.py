@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from cvjobs.training.checks import batch_size
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.feed import Feed
+from cvjobs.training.loop.late_values import LateValues
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.resumption import Position, Resumption
 from cvjobs.training.loop.step import Learner
@@ -86,13 +87,15 @@ class Loop:
         self._feed = Feed(plan, team, self._task)
         self._val = Pictures(plan.val.decoded)
         self._learner = Learner.of(plan, team, self._feed.steps)
-        self._position = Position(losses=torch.zeros(2, dtype=torch.float64, device=team.device))
+        self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
+        self._late = LateValues(team.device)
         self._check = check
         self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
         self._report, self._reported, self._pace = report, 0.0, StepPace()
-        self._epoch_now, self._images, self._batches, self._loss = 0, 0, 0, None
+        self._epoch_now, self._images, self._batches = 0, 0, 0
+        self._loss: float | None = None
         self._began = time.monotonic()
         self._asked = False
         self._events: Events | None = None
@@ -142,6 +145,7 @@ class Loop:
         self._resumption.begin_epoch()
         first, steps = self._in_epoch, self._feed.steps
         self._epoch_now, self._images, self._batches = epoch, 0, 0
+        self._late.forget()
         self._tell("" if self._pace.steps else FIRST)
         for step, batch in enumerate(self._feed.batches(epoch, first, augment), first):
             rate = lr_schedule.rate(self._recipe, learner.done, steps, self._position.metrics)
@@ -185,9 +189,9 @@ class Loop:
         """Tell who watches where training is, save what a kill should not cost, and stop where that is asked for."""
         now = time.monotonic()
         due = self._resumption.due(now) and not ends
-        loss, count = self._team.sums(self._position.losses).tolist()
-        _check_number("loss", loss, self._epoch_now)
-        self._loss = loss / count
+        sums = self._team.sums(self._position.losses())
+        if known := self._late.read(sums):
+            self._loss = self._mean_loss(known)
         state = self._tell()
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
         self._asked = any(asked for asked, _ in wishes)
@@ -195,9 +199,16 @@ class Loop:
             return
         if self._asked or wishes[0][1]:
             self._tell("saving")
-            seconds = now - self._began
-            self._resumption.save(self._learner, self._position, losses=(loss, count), seconds=seconds)
+            seconds, losses = now - self._began, sums.tolist()
+            self._mean_loss(losses)
+            self._resumption.save(self._learner, self._position, losses=losses, seconds=seconds)
         self._stop_if(self._asked)
+
+    def _mean_loss(self, losses: Sequence[float]) -> float:
+        """Return the mean of a sum over images; raises JobFailed where it is no number."""
+        loss, images = losses
+        _check_number("loss", loss, self._epoch_now)
+        return loss / images
 
     def _stop_if(self, asked: bool) -> None:
         if asked:
@@ -207,7 +218,7 @@ class Loop:
     def _end_epoch(self) -> None:
         """Score the validation split, and leave the epoch's row, the best model and a checkpoint."""
         plan, team, learner, position = self._plan, self._team, self._learner, self._position
-        loss, count = team.sums(position.losses).tolist()
+        loss = self._mean_loss(team.sums(position.losses()).tolist())
         self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")
         found = self._task.scores(learner.scored, self._val, plan.val, team)
         _check_number("validation loss", found.loss, len(position.history))
@@ -216,7 +227,7 @@ class Loop:
         row = artifacts.Epoch(
             epoch=len(position.history) + 1,
             lr=learner.optimizer.defaults["lr"] * rate,
-            train_loss=loss / count,
+            train_loss=loss,
             val_loss=found.loss,
             metric=found.metric,
             images_per_second=self._rate,

@@ -67,11 +67,13 @@ class Together:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        # What is said between processes goes past the GPU: over its own group each word would wait for the steps there.
+        self._words: Any = distributed.new_group(backend="gloo") if device.type == "cuda" else None
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """See ``ProcessGroup``."""
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices)
+        return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[Any]:
         """See ``ProcessGroup``."""
@@ -87,7 +89,7 @@ class Together:
     def gathered(self, value: Any) -> list[Any]:
         """See ``ProcessGroup``."""
         values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value)
+        distributed.all_gather_object(values, value, group=self._words)
         return values
 
     def share_buffers(self, module: nn.Module) -> None:

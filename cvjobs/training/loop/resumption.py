@@ -17,6 +17,7 @@ from cvjobs.training.loop.checkpoints import Checkpoint, Checkpoints
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.step import Learner
 from cvjobs.training.plan import TrainPlan
+from cvjobs.training.recipe import optimizers
 
 EVERY = 30.0  # seconds between two checkpoints within an epoch, at least
 SHARE = 0.02  # of the time that checkpoints may cost
@@ -26,11 +27,12 @@ SHARE = 0.02  # of the time that checkpoints may cost
 class Position:
     """Where a training is, beside the learner's own state.
 
-    ``history`` has a row for each ended epoch, as ``artifacts.Epoch``. Of the epoch that has not, ``losses`` is
-    this worker's sum over images and their number, float64 (2,), and ``seconds`` what it took before this process.
+    ``history`` has a row for each ended epoch, as ``artifacts.Epoch``. Of the epoch that has not, ``loss`` is this
+    worker's sum over ``images`` of it, a float64 scalar on the device; ``seconds`` is what it took before this process.
     """
 
-    losses: Tensor
+    loss: Tensor
+    images: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -42,12 +44,18 @@ class Position:
     def add(self, losses: Sequence[tuple[Tensor, float]]) -> None:
         """Count the losses of a step; see ``Learner.step``."""
         for loss, images in losses:
-            self.losses += torch.stack([loss.double() * images, loss.new_tensor(images).double()])
+            self.loss += loss.double() * images
+            self.images += images
+
+    def losses(self) -> Tensor:
+        """Return the sum of the losses and the images, float64 (2,), on the device."""
+        return torch.stack([self.loss, torch.full_like(self.loss, self.images)])
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Begin the next epoch."""
         self.history.append(row)
-        self.losses.zero_()
+        self.loss.zero_()
+        self.images = 0.0
         self.seconds = 0.0
 
 
@@ -80,14 +88,15 @@ class Resumption:
         learner.model.load_state_dict(found.model)
         if learner.average is not None:
             learner.average.module.load_state_dict(found.average)
-        learner.optimizer.load_state_dict(dict(found.optimizer))
+        optimizers.restore(learner.optimizer, found.optimizer)
         if found.meta["scaler"]:
             learner.scaler.load_state_dict(found.meta["scaler"])
         learner.done = found.meta["done"]
         position.history = found.meta["history"]
         position.seconds = found.meta["seconds"]
         if first:  # the sum of the whole team
-            position.losses += torch.tensor(found.meta["loss"], dtype=torch.float64, device=self._team.device)
+            loss, position.images = found.meta["loss"]
+            position.loss += loss
 
     def begin_epoch(self) -> None:
         """Count from now to the next checkpoint within an epoch."""

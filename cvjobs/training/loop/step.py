@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed
@@ -27,21 +26,26 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # of float32 outputs and targets
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepPart:
+    """Images that are computed at once: their number; ``given`` returns the inputs (n, 3, H, W) and the targets."""
+
+    images: int
+    given: Callable[[], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """One step's images on one worker.
+    """One step's images on one worker, in parts; ``whole`` is the images of the step over all workers."""
 
-    ``parts`` are their positions, in groups that are computed at once; ``whole`` is the images of the step over all
-    workers; ``given`` returns the inputs (n, 3, H, W) and the targets of the images at some positions.
-    """
-
-    parts: Sequence[NDArray[np.int64]]
+    parts: Sequence[StepPart]
     whole: int
-    given: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
 
 
-def parted(images: int, accumulate: int) -> list[NDArray[np.int64]]:
-    """Return the positions of a worker's images in as many parts as asked for, none of a single image."""
-    return np.array_split(np.arange(images), max(min(accumulate, images // 2), 1))
+def parted(images: int, accumulate: int) -> list[slice]:
+    """Return the places of a worker's images in as many parts as asked for, none of a single image."""
+    parts = max(min(accumulate, images // 2), 1)
+    ends = [number * (images // parts) + min(number, images % parts) for number in range(parts + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 class Learner:
@@ -105,14 +109,14 @@ class Learner:
         losses = []
         for number, part in enumerate(batch.parts):
             with torch.no_grad():
-                inputs, targets = batch.given(part)
+                inputs, targets = part.given()
             last = number + 1 == len(batch.parts)
             with nullcontext() if last else team.accumulating(self._network):
                 with autocast(team.device, self._kind):
                     outputs = self._network(inputs.contiguous(memory_format=torch.channels_last))
                 loss: Any = criterion(outputs.float(), targets)
                 # The mean over the team of these is the mean over the images of the step.
-                weight = len(part) if shared(team, batch.whole) else len(part) / team.size
+                weight = part.images if shared(team, batch.whole) else part.images / team.size
                 self.scaler.scale(loss * (weight * team.size / batch.whole)).backward()
             losses.append((loss.detach(), weight))
         self._update()

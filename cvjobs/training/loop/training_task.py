@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -36,13 +36,21 @@ class TrainTask(Protocol):
     metric: str
     file: str
 
-    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what the network is given, and what its output is compared with.
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> Any:
+        """Return what ``prepared`` needs of some images, as ``transfer.Block`` takes it.
+
+        Args:
+            which: their numbers among the training images.
+            side: of the images, in pixels.
+            random: where everything random comes from, on the CPU.
+        """
+
+    def prepared(self, images: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+        """Return what the network is given, and what its output is compared with, without waiting for a device.
 
         Args:
             images: augmented and normalised, (N, 3, H, W) float32.
-            which: their numbers among the training images.
-            random: where everything random comes from, on the CPU.
+            drawn: what was drawn for them, on their device.
         """
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -77,8 +77,8 @@ def autocontrast(images: Tensor, strengths: Tensor) -> Tensor:  # noqa: ARG001
     """Spread each channel over the whole range; one of a single level stays."""
     low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
     flat = high == low
-    scale = torch.where(flat, 1.0, (high - low) * (1 / 255))
-    return ((images - torch.where(flat, 0.0, low)) / scale).clamp_(0, 255).byte()
+    scale = ((high - low) * (1 / 255)).masked_fill_(flat, 1.0)
+    return ((images - low.masked_fill(flat, 0.0)) / scale).clamp_(0, 255).byte()
 
 
 def equalize(images: Tensor, strengths: Tensor) -> Tensor:  # noqa: ARG001

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.training.recipe.mixing import shares_of
 from cvjobs.training.recipe.recipe import ClassWeights, Recipe
 
 _BETA = 0.999  # of the effective number of samples; Cui et al. 2019 take 0.9 to 0.9999
@@ -73,7 +74,7 @@ class _Softmax(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         logs = F.log_softmax(logits.float() + self.get_buffer("_shift"), dim=1)
-        shares = _shares(targets, logits.shape[1])
+        shares = shares_of(targets, logits.shape[1])
         shares = shares * (1 - self._smoothing) + self._smoothing / logits.shape[1]
         if self._gamma:
             logs = _doubt(1 - logs.exp()) ** self._gamma * logs
@@ -92,7 +93,7 @@ class _Binary(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         logits = logits.float()
-        shares = _shares(targets, logits.shape[1])
+        shares = shares_of(targets, logits.shape[1])
         towards = 0.5 if self._multilabel else 1 / logits.shape[1]
         shares = shares * (1 - self._smoothing) + self._smoothing * towards
         losses = F.binary_cross_entropy_with_logits(logits, shares, reduction="none")
@@ -103,7 +104,3 @@ class _Binary(nn.Module):
 
 def _doubt(chance: Tensor) -> Tensor:
     return chance.clamp(min=1e-6)  # at 0 the gradient of a power below 1 is infinite
-
-
-def _shares(targets: Tensor, classes: int) -> Tensor:
-    return targets.float() if targets.ndim == 2 else F.one_hot(targets, classes).float()

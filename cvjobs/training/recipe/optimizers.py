@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +13,9 @@ from torch import nn
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.training.recipe.recipe import Recipe
+
+_FUSED = ("sgd", "adam", "adamw")  # of torch's own those that a recipe may have
+_WAYS = ("fused", "foreach", "capturable")  # of computing the same step
 
 
 def build(model: nn.Module, recipe: Recipe, global_batch: int) -> torch.optim.Optimizer:
@@ -27,9 +30,20 @@ def build(model: nn.Module, recipe: Recipe, global_batch: int) -> torch.optim.Op
     # timm's sgd is Nesterov's, which has no meaning without momentum; its momentum is SGD as such.
     opt = "momentum" if recipe.opt == "sgd" and not recipe.momentum else recipe.opt
     given: dict[str, Any] = {"opt": opt, "lr": lr, "momentum": recipe.momentum}
+    if recipe.opt in _FUSED and all(parameter.is_cuda for parameter in model.parameters()):
+        given["fused"] = True  # one launch for all parameters
     if not recipe.layer_decay:
         return create_optimizer_v2(model, weight_decay=recipe.weight_decay, **given)
     return create_optimizer_v2(_layer_groups(model, recipe), **given)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state, made on whichever device; how it computes its steps stays as it is here."""
+    groups = [
+        {**saved, **{name: own[name] for name in _WAYS if name in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def _layer_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

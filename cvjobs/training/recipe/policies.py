@@ -148,18 +148,60 @@ def _below(drawn: Tensor, count: int) -> Tensor:
     return (drawn * count).long().clamp_(max=count - 1)
 
 
-def applied(policy: Policy, images: Tensor, drawn: Tensor) -> Tensor:
-    """Return uint8 (N, 3, H, W) images changed by a policy, from random numbers as ``choose`` takes them."""
-    choice = choose(policy, drawn, *images.shape[-2:])
-    mode: Mode = "nearest" if choice.shares is None else "bilinear"
+@dataclass(frozen=True, kw_only=True)
+class GroupedSlot:
+    """A slot whose images are in groups of one operation each, so that a group is changed at once.
+
+    ``order`` (N,) int64 are the places of the images by group, ``values`` (N, 7) float32 of each in that order its
+    map, as ``image_operations.warped`` takes it, and its strength; ``counts`` is how many images are in each group:
+    that of the operation of this number in ``NAMES``, of which the geometric ones are one.
+    """
+
+    order: Tensor
+    values: Tensor
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChanges:
+    """A ``Choice`` made ready for images of one size."""
+
+    chains: Sequence[Sequence[GroupedSlot]]
+    shares: Tensor | None
+
+
+def changes(policy: Policy, drawn: Tensor, height: int, width: int) -> PolicyChanges:
+    """Return what ``applied`` does to images of a size, on the CPU, from random numbers as ``choose`` takes them."""
+    choice = choose(policy, drawn, height, width)
+    chains = [[grouped(slot, height, width) for slot in chain] for chain in choice.chains]
+    return PolicyChanges(chains=chains, shares=choice.shares)
+
+
+def grouped(slot: Slot, height: int, width: int) -> GroupedSlot:
+    """Return a slot with its images by operation, for images of a size."""
+    kind = slot.names.clamp(min=len(_GEOMETRIC))  # the geometric ones are one
+    kind[slot.names == _IDENTITY] = _IDENTITY
+    order = kind.argsort(stable=True)
+    strengths = slot.strengths[order]
+    maps = _maps(slot.names[order], strengths, height, width)
+    return GroupedSlot(
+        order=order,
+        values=torch.cat([maps.flatten(1), strengths[:, None]], 1),
+        counts=torch.bincount(kind, minlength=len(NAMES)).tolist(),
+    )
+
+
+def applied(images: Tensor, changes: PolicyChanges) -> Tensor:
+    """Return uint8 (N, 3, H, W) images changed by a policy; all tensors are on the device of the images."""
+    mode: Mode = "nearest" if changes.shares is None else "bilinear"
     ends = []
-    for chain in choice.chains:
+    for chain in changes.chains:
         ends.append(images.clone())
         for slot in chain:
-            _apply(ends[-1], slot, mode)
-    if choice.shares is None:
+            apply(ends[-1], slot, mode)
+    if changes.shares is None:
         return ends[0]
-    shares = choice.shares.to(images.device, non_blocking=True).view(len(images), -1, 1, 1, 1)
+    shares = changes.shares.view(len(images), -1, 1, 1, 1)
     mixed = torch.empty_like(images)
     for block in _blocks(images, 0, len(images)):
         mix = images[block] * shares[block, 0]
@@ -169,34 +211,26 @@ def applied(policy: Policy, images: Tensor, drawn: Tensor) -> Tensor:
     return mixed
 
 
+def apply(images: Tensor, slot: GroupedSlot, mode: Mode) -> None:
+    """Change each image by its operation, those of the same one together; what stays as it is, is not touched."""
+    start = slot.counts[_IDENTITY]
+    for number, count in enumerate(slot.counts[1:], 1):
+        for block in _blocks(images, start, start + count):
+            places, own = slot.order[block], slot.values[block]
+            some = images.index_select(0, places)
+            if number == len(_GEOMETRIC):
+                some = image_operations.warped(some, own[:, :6].view(-1, 2, 3), mode)
+            else:
+                some = image_operations.BY_NAME[NAMES[number]](some, own[:, 6])
+            images.index_copy_(0, places, some)
+        start += count
+
+
 def _blocks(images: Tensor, start: int, end: int) -> Iterator[slice]:
     """Yield what is computed at once of the images from ``start`` on: on a CPU what its caches hold."""
     most = max(_CACHED // images[0].numel(), 1) if images.device.type == "cpu" else len(images)
     for first in range(start, end, most):
         yield slice(first, min(first + most, end))
-
-
-def _apply(images: Tensor, slot: Slot, mode: Mode) -> None:
-    """Change each image by its operation, those of the same one together; what stays as it is, is not touched."""
-    last = len(_GEOMETRIC)
-    kind = slot.names.clamp(min=last)  # the geometric ones are one
-    kind[slot.names == _IDENTITY] = _IDENTITY
-    order = kind.argsort(stable=True)
-    counts = torch.bincount(kind, minlength=len(NAMES)).tolist()
-    height, width = images.shape[-2:]
-    maps = _maps(slot.names[order], slot.strengths[order], height, width)
-    values = torch.cat([maps.flatten(1), slot.strengths[order, None]], 1).to(images.device, non_blocking=True)
-    places = order.to(images.device, non_blocking=True)
-    start = counts[_IDENTITY]
-    for number, count in enumerate(counts[1:], 1):
-        for block in _blocks(images, start, start + count):
-            some, own = images.index_select(0, places[block]), values[block]
-            if number == last:
-                some = image_operations.warped(some, own[:, :6].view(-1, 2, 3), mode)
-            else:
-                some = image_operations.BY_NAME[NAMES[number]](some, own[:, 6])
-            images.index_copy_(0, places[block], some)
-        start += count
 
 
 def _maps(names: Tensor, strengths: Tensor, height: int, width: int) -> Tensor:

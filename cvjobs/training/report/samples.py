@@ -34,10 +34,12 @@ def samples(plan: TrainPlan) -> list[TrainingSample]:
     pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(which)).permute(0, 3, 1, 2)
     side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
-    augment = Augment(recipe, side, transform.mean, transform.std)
-    augmented = augment(pixels, augment.drawn(len(pixels), random))
+    augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"))
+    augmented = augment(pixels, augment.changes(augment.drawn(len(pixels), random), *pixels.shape[-2:]))
     task = task_registry.of(plan)
-    inputs, targets = task.prepared(augmented, which, random)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        inputs, targets = task.prepared(augmented, task.drawn(which, side, random))
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return [

@@ -42,13 +42,15 @@ class AutoencoderTask:
         self._plan = plan
         self._recipe = plan.recipe
 
-    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> None:
+        """See ``training_task.TrainTask``: nothing, for noise comes from torch's own generator on the device."""
+
+    def prepared(self, images: Tensor, drawn: None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See ``training_task.TrainTask``; the targets are the images without their noise."""
         clean = images.clamp(0, 1)  # a change of colour may leave the range
         if not self._recipe.denoise:
             return clean, clean
-        noise = torch.randn(clean.shape, generator=random).to(clean.device)
-        return noisy(clean, noise, self._recipe.denoise), clean
+        return noisy(clean, torch.randn_like(clean), self._recipe.denoise), clean
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See ``training_task.TrainTask``."""

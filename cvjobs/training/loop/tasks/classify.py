@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from cvjobs.training.loop.evaluate import answers
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
-from cvjobs.training.recipe import losses
-from cvjobs.training.recipe.mixing import mix
+from cvjobs.training.recipe import losses, mixing
+from cvjobs.training.recipe.mixing import Mix
 from cvjobs.training.recipe.recipe import RECONSTRUCTION, Recipe
 
 
@@ -35,6 +36,14 @@ def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None
     losses.build(recipe, [1] * len(subject.classes), multilabel)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelsToMix:
+    """The labels of some images, (N,) or (N, C), and how these are mixed."""
+
+    labels: Tensor
+    mix: Mix | None
+
+
 class ClassifyTask:
     """See ``training_task.TrainTask``; ``TaskScores.each`` are probabilities of the classes, (n, classes).
 
@@ -48,10 +57,14 @@ class ClassifyTask:
         self._criterion = losses.build(plan.recipe, plan.counts, plan.multilabel)
         self.metric = "mAP" if plan.multilabel else "top-1"
 
-    def prepared(self, images: Tensor, which: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> LabelsToMix:
+        """See ``training_task.TrainTask``."""
+        labels = torch.from_numpy(self._plan.train.labels[which])
+        return LabelsToMix(labels=labels, mix=mixing.draw(len(which), side, self._plan.recipe, random))
+
+    def prepared(self, images: Tensor, drawn: LabelsToMix) -> tuple[Tensor, Tensor]:
         """See ``training_task.TrainTask``; targets are (N,) class numbers, or (N, C) shares where mixed or several."""
-        targets = torch.from_numpy(self._plan.train.labels[which]).to(images.device)
-        return mix(images, targets, len(self._plan.classes), self._plan.recipe, random)
+        return mixing.mixed(images, drawn.labels, len(self._plan.classes), drawn.mix)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See ``training_task.TrainTask``."""
