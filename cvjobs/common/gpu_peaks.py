@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# FLOP/s of dense matrices in bfloat16 with float32 sums, in float16 where a card has no bfloat16. The first pattern that
-# a name has is its; boards for PCIe are slower than those of the same name on SXM.
+# FLOP/s of dense matrices in bfloat16 with float32 sums, in float16 where a card has no bfloat16. The first pattern
+# that a name has is its; boards for PCIe are slower than those of the same name on SXM.
 _PEAKS = (
     (r"\bGB200\b", 2500e12),
     (r"\bB200\b", 2250e12),

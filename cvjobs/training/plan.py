@@ -79,8 +79,8 @@ class TrainPlan:
     """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
     ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown, and ``flops`` are the
-    operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is.
-    ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
+    operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
+    compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
     """
 
     run: str

@@ -97,7 +97,7 @@ def _counter() -> FlopCounterMode:
     """Return a context that counts operations; of attention torch itself knows only the GPUs' kernels."""
 
     def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(query, key, value))
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return FlopCounterMode(display=False, custom_mapping={on_cpu: attention})
