@@ -184,6 +184,7 @@ def test_what_torch_cannot_compile_trains_as_it_is_and_that_is_said_once(monkeyp
     assert "no such operation" in line
 
 
+@pytest.mark.slow
 def test_few_shapes_are_compiled_and_partial_batches_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 
