@@ -49,7 +49,8 @@ def drawn(policy: Policy, count: int) -> Tensor:
 
 
 def changed(policy: Policy, images: Tensor, numbers: Tensor) -> Tensor:
-    return policies.applied(images, policies.changes(policy, numbers, *images.shape[-2:]))
+    settled = policies.settled(policy, numbers, *images.shape[-2:])
+    return policies.applied(images, settled.changes(slice(None)))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
@@ -59,7 +60,7 @@ def test_an_operation_is_that_of_torchvision(name: str, mode: Any) -> None:
     strengths = torch.tensor(STRENGTHS.get(name, (-0.9, 0.0, 0.31)) * 2)
     made = images.clone()
     slot = Slot(names=torch.full((6,), NAMES.index(name)), strengths=strengths)
-    policies.apply(made, policies.grouped(slot, *images.shape[-2:]), mode)
+    policies.apply(made, policies.settled_slot(slot, *images.shape[-2:]).grouped(slice(None)), mode)
     for image, strength, found in zip(images, strengths.tolist(), made, strict=True):
         expected = v2.RandAugment()._apply_image_or_video_transform(
             image, name, strength, interpolation=InterpolationMode(mode), fill={}

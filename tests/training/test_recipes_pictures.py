@@ -33,7 +33,7 @@ def augmented(images: Tensor, seed: int = 0, size: int = 20, **settings: Any) ->
     """Return what comes out as pixels from 0 to 255."""
     augment = Augment(recipe(**settings), size, MEAN, STD, torch.device("cpu"))
     drawn = augment.drawn(len(images), generator(seed))
-    out = augment(images, augment.changes(drawn, *images.shape[-2:]))
+    out = augment(images, augment.settled(drawn, *images.shape[-2:]).changes(slice(None)))
     assert (out.shape, out.dtype) == ((len(images), 3, size, size), torch.float32)
     return (out * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
 

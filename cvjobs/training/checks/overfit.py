@@ -157,7 +157,7 @@ class _FirstBatch:
         drawn = self._plain.drawn(len(pixels), self._random)
         needed = (
             pixels,
-            self._plain.changes(drawn, *pixels.shape[-2:]),
+            self._plain.settled(drawn, *pixels.shape[-2:]).changes(slice(None)),
             self._task.drawn(self._which[these], self._plain.size, self._random),
         )
         images, changes, known = Block(needed, self._device).sent()

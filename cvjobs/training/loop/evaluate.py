@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from cvjobs.images.transform import Transform
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.process_group import ProcessGroup
+from cvjobs.training.loop.transfer import Block
 
 BATCH = 64
+WAITING = 16  # batches that a GPU may be behind
 
 
 def answers(
@@ -32,15 +34,18 @@ def answers(
     worker takes the images of its rank; all of them return the same.
     """
     mine = np.arange(team.rank, len(pictures), team.size)
-    own: list[NDArray[np.float32]] = []
+    own: list[Tensor] = []
+    levels = levels_of(transform, team.device)
     network.eval()
     with torch.inference_mode(), autocast(team.device, kind):
         for start in range(0, len(mine), BATCH):
             which = mine[start : start + BATCH]
-            pixels = torch.from_numpy(pictures.gather(which)).to(team.device)
-            found = ask(normalised(pixels.permute(0, 3, 1, 2), transform.mean, transform.std), which)
-            own.append(found.float().cpu().numpy())
-    gathered = team.gathered(np.concatenate(own) if own else None)
+            pixels = Block(torch.from_numpy(pictures.gather(which)), team.device).sent()
+            own.append(ask(normalised(pixels.permute(0, 3, 1, 2), *levels), which).float())
+            if len(own) >= WAITING:
+                own[-WAITING] = own[-WAITING].cpu()  # long computed, so that little is waited for
+        all_own = torch.cat([part.cpu() for part in own]).numpy() if own else None
+    gathered = team.gathered(all_own)
     columns = next(part.shape[1] for part in gathered if part is not None)
     everything = np.empty((len(pictures), columns), np.float32)
     for rank, part in enumerate(gathered):
@@ -49,10 +54,15 @@ def answers(
     return everything
 
 
-def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def levels_of(transform: Transform, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation of each channel, as ``normalised`` takes them."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(device) for values in (transform.mean, transform.std))
+    return mean, std
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return (n, 3, h, w) floats of uint8 pixels."""
-    centre = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() / 255 - centre) / torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels.float() / 255 - mean) / std
 
 
 def autocast(device: torch.device, kind: torch.dtype, *, cached: bool = True) -> AbstractContextManager[Any]:

@@ -21,7 +21,9 @@ from cvjobs.training.loop.training_task import TrainTask
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule, sampling
-from cvjobs.training.recipe.augment import Augment, Changes, generator
+from cvjobs.training.recipe.augment import Augment, Changes, Settled, generator
+
+SETTLED = 2048  # images whose augmentation is settled at once, for it is hundreds of small calls
 
 
 class Feed:
@@ -59,41 +61,55 @@ class Feed:
 
         return StepBatch(parts=[part(*one) for one in zip(ready.parts, *sent.parts, strict=True)], whole=ready.whole)
 
-    def _ready(self, epoch: int, step: int, order: NDArray[np.int64], augment: Augment) -> _Ready:
-        """Read this worker's images of a step, and settle all that is done to them."""
+    def _read(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
+        """Yield what every step from ``first`` on takes, made ready while the one before is computed."""
+        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
+            steps = self._all_ready(epoch, first, augment)
+            following = thread.submit(next, steps, None)
+            while (ready := following.result()) is not None:
+                following = thread.submit(next, steps, None)
+                yield ready
+
+    def _all_ready(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
+        plan = self._plan
+        order = sampling.order(plan.train.labels, plan.recipe, plan.seed, epoch)
+        several = max(SETTLED // plan.batch, 1)
+        for start in range(first, self.steps, several):
+            steps = range(start, min(start + several, self.steps))
+            mine = [self._mine(order[step * plan.batch : (step + 1) * plan.batch]) for step in steps]
+            # An image's augmentation is that of its place in the order, on whichever worker it is.
+            drawn = [
+                augment.drawn(whole, generator(plan.seed, epoch, step))[rows]
+                for step, (whole, rows, _) in zip(steps, mine, strict=True)
+            ]
+            settled = augment.settled(torch.cat(drawn), *self._shape)
+            done = 0
+            for step, (whole, _, which) in zip(steps, mine, strict=True):
+                yield self._ready((epoch, step), whole, which, settled, done, augment.size)
+                done += len(which)
+
+    def _mine(self, which: NDArray[np.int64]) -> tuple[int, slice, NDArray[np.int64]]:
+        """Return the number of a step's images, the rows of this worker's, and these."""
+        rank, size = (self._team.rank, self._team.size) if shared(self._team, len(which)) else (0, 1)
+        return len(which), slice(rank, None, size), which[rank::size]
+
+    def _ready(
+        self, place: tuple[int, int], whole: int, which: NDArray[np.int64], settled: Settled, first: int, side: int
+    ) -> _Ready:
+        """Read this worker's images of a step; what is done to them is settled from the row ``first`` on."""
         plan, team = self._plan, self._team
-        which = order[step * plan.batch : (step + 1) * plan.batch]
-        whole = len(which)
-        # An image's augmentation is that of its place in the order, on whichever worker it is.
-        drawn = augment.drawn(whole, generator(plan.seed, epoch, step))
-        if shared(team, whole):
-            which, drawn = which[team.rank :: team.size], drawn[team.rank :: team.size]
         # Everything random follows from the position: a checkpoint need not know of generators.
-        random = generator(plan.seed, epoch, step, team.rank)
+        random = generator(plan.seed, *place, team.rank)
         seed = int(torch.randint(2**62, (), generator=random))
         parts = parted(len(which), plan.recipe.accumulate)
-        height, width = self._shape
         needed = _Needed(
             images=self._images.taken(which),
             parts=(
-                [augment.changes(drawn[these], height, width) for these in parts],
-                [self._task.drawn(which[these], augment.size, random) for these in parts],
+                [settled.changes(slice(first + these.start, first + these.stop)) for these in parts],
+                [self._task.drawn(which[these], side, random) for these in parts],
             ),
         )
         return _Ready(seed=seed, whole=whole, parts=parts, block=Block(needed, team.device))
-
-    def _read(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
-        """Yield what every step from ``first`` on takes, made ready while the one before is computed."""
-        plan = self._plan
-        order = sampling.order(plan.train.labels, plan.recipe, plan.seed, epoch)
-        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-            following = thread.submit(self._ready, epoch, first, order, augment) if first < self.steps else None
-            for step in range(first, self.steps):
-                assert following is not None
-                ready = following.result()
-                more = step + 1 < self.steps
-                following = thread.submit(self._ready, epoch, step + 1, order, augment) if more else None
-                yield ready
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Training images as a network takes them: batches cropped, flipped and changed at random on the device they are on.
 
-What is done to each image is settled on the CPU (``Augment.changes``), and done where the images are by calls that wait
-for nothing.
+What is done to each image is settled on the CPU, for many at once (``Augment.settled``), and done where the images are
+by calls that wait for nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cvjobs.training.recipe import crops, policies
 from cvjobs.training.recipe.crops import Boxes, between
-from cvjobs.training.recipe.policies import PolicyChanges
+from cvjobs.training.recipe.policies import PolicyChanges, SettledPolicy
 from cvjobs.training.recipe.recipe import Recipe
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -50,6 +50,26 @@ class Changes:
     erased: Tensor | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What is done to each of many images, on the CPU; what is None is not done. See ``Changes``."""
+
+    policy: SettledPolicy | None
+    boxes: Boxes
+    maps: Tensor | None
+    shares: Tensor | None
+    erased: Tensor | None
+
+    def changes(self, rows: slice) -> Changes:
+        """Return what is done to some of the images, as ``Augment`` takes it."""
+        return Changes(
+            policy=self.policy.changes(rows) if self.policy is not None else None,
+            crop=self.boxes.some(rows) if self.maps is None else self.maps[rows],
+            shares=self.shares[rows] if self.shares is not None else None,
+            erased=self.erased[rows] if self.erased is not None else None,
+        )
+
+
 class Augment:
     """The augmentation of a recipe, at one size on one device; an image needs so many random ``numbers``."""
 
@@ -69,8 +89,8 @@ class Augment:
         """Return the random numbers of so many images, (images, ``numbers``) float32 from 0 to 1, on the CPU."""
         return torch.rand(images, self.numbers, generator=generator)
 
-    def changes(self, drawn: Tensor, height: int, width: int) -> Changes:
-        """Return what is done to images of a size, with tensors on the CPU.
+    def settled(self, drawn: Tensor, height: int, width: int) -> Settled:
+        """Return what is done to images of a size.
 
         Everything random of an image is in its row of ``drawn``, which is as ``drawn`` returns it: it is the same on
         every device and whatever else is in the batch.
@@ -78,10 +98,11 @@ class Augment:
         recipe, columns = self._recipe, self._places.of(drawn)
         boxes = crops.boxes(recipe, columns.box, columns.flips, height, width)
         strength = recipe.color_jitter
-        return Changes(
-            policy=policies.changes(recipe.aa, columns.policy, height, width) if recipe.aa != "none" else None,
+        return Settled(
+            policy=policies.settled(recipe.aa, columns.policy, height, width) if recipe.aa != "none" else None,
+            boxes=boxes,
             # One by one in whole pixels a CPU is three times as fast; a GPU would wait for thousands of small calls.
-            crop=boxes if self._device.type == "cpu" else crops.maps(boxes),
+            maps=crops.maps(boxes) if self._device.type != "cpu" else None,
             shares=between(columns.colours, 1 - strength, 1 + strength) if strength else None,
             erased=_erased(columns.erased, recipe.erasing) if recipe.erasing else None,
         )

@@ -23,6 +23,10 @@ class Boxes:
     mirrored: Tensor
     upturned: Tensor
 
+    def some(self, rows: slice) -> Boxes:
+        """Return those of some images."""
+        return Boxes(**{name: values[rows] for name, values in vars(self).items()})
+
 
 def boxes(recipe: Recipe, drawn: Tensor, flips: Tensor, height: int, width: int) -> Boxes:
     """Return the boxes of images of a size, from random numbers (N, 4) and (N, 2) from 0 to 1.

@@ -170,25 +170,52 @@ class PolicyChanges:
     shares: Tensor | None
 
 
-def changes(policy: Policy, drawn: Tensor, height: int, width: int) -> PolicyChanges:
-    """Return what ``applied`` does to images of a size, on the CPU, from random numbers as ``choose`` takes them."""
+@dataclass(frozen=True, kw_only=True)
+class SettledSlot:
+    """A slot for images of one size, in their order: the group of each (``kinds``, (N,)) and its ``values``.
+
+    Both are those of ``GroupedSlot``.
+    """
+
+    kinds: Tensor
+    values: Tensor
+
+    def grouped(self, rows: slice) -> GroupedSlot:
+        """Return some of the images by group."""
+        kinds = self.kinds[rows]
+        order = kinds.argsort(stable=True)
+        counts = torch.bincount(kinds, minlength=len(NAMES)).tolist()
+        return GroupedSlot(order=order, values=self.values[rows][order], counts=counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledPolicy:
+    """A ``Choice`` for images of one size."""
+
+    chains: Sequence[Sequence[SettledSlot]]
+    shares: Tensor | None
+
+    def changes(self, rows: slice) -> PolicyChanges:
+        """Return what ``applied`` does to some of the images."""
+        return PolicyChanges(
+            chains=[[slot.grouped(rows) for slot in chain] for chain in self.chains],
+            shares=None if self.shares is None else self.shares[rows],
+        )
+
+
+def settled(policy: Policy, drawn: Tensor, height: int, width: int) -> SettledPolicy:
+    """Return what is done to images of a size, on the CPU, from random numbers as ``choose`` takes them."""
     choice = choose(policy, drawn, height, width)
-    chains = [[grouped(slot, height, width) for slot in chain] for chain in choice.chains]
-    return PolicyChanges(chains=chains, shares=choice.shares)
+    chains = [[settled_slot(slot, height, width) for slot in chain] for chain in choice.chains]
+    return SettledPolicy(chains=chains, shares=choice.shares)
 
 
-def grouped(slot: Slot, height: int, width: int) -> GroupedSlot:
-    """Return a slot with its images by operation, for images of a size."""
-    kind = slot.names.clamp(min=len(_GEOMETRIC))  # the geometric ones are one
-    kind[slot.names == _IDENTITY] = _IDENTITY
-    order = kind.argsort(stable=True)
-    strengths = slot.strengths[order]
-    maps = _maps(slot.names[order], strengths, height, width)
-    return GroupedSlot(
-        order=order,
-        values=torch.cat([maps.flatten(1), strengths[:, None]], 1),
-        counts=torch.bincount(kind, minlength=len(NAMES)).tolist(),
-    )
+def settled_slot(slot: Slot, height: int, width: int) -> SettledSlot:
+    """Return a slot for images of a size."""
+    kinds = slot.names.clamp(min=len(_GEOMETRIC))  # the geometric ones are one
+    kinds[slot.names == _IDENTITY] = _IDENTITY
+    maps = _maps(slot.names, slot.strengths, height, width)
+    return SettledSlot(kinds=kinds, values=torch.cat([maps.flatten(1), slot.strengths[:, None]], 1))
 
 
 def applied(images: Tensor, changes: PolicyChanges) -> Tensor:

@@ -20,7 +20,7 @@ from cvjobs.html.overlays import Overlay
 from cvjobs.html.thumbnails import Thumbnail
 from cvjobs.images.transform import Transform
 from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.loop.evaluate import normalised
+from cvjobs.training.loop.evaluate import levels_of, normalised
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.report import grad_cam, multilabel
 from cvjobs.training.report.training_page import BUDGET, EndedRun
@@ -123,7 +123,7 @@ def _maps(ended: EndedRun, wrong: pa.Table, images: Sequence[Thumbnail]) -> tupl
     taken = np.array([numbers[name] for name in wrong["predicted"].to_pylist()], np.int64)
     try:
         pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(np.asarray(wrong["number"])))
-        seen = normalised(pixels.permute(0, 3, 1, 2), plan.transform.mean, plan.transform.std)
+        seen = normalised(pixels.permute(0, 3, 1, 2), *levels_of(plan.transform, pixels.device))
         found = grad_cam.heat(plan.trained(), seen, taken, BUDGET)
     except Exception as error:  # noqa: BLE001 - a page is worth more than its maps
         why = str(error) if isinstance(error, (CvjobsError, ValueError)) else f"{type(error).__name__}: {error}"

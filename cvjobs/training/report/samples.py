@@ -35,7 +35,8 @@ def samples(plan: TrainPlan) -> list[TrainingSample]:
     side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
     augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"))
-    augmented = augment(pixels, augment.changes(augment.drawn(len(pixels), random), *pixels.shape[-2:]))
+    settled = augment.settled(augment.drawn(len(pixels), random), *pixels.shape[-2:])
+    augmented = augment(pixels, settled.changes(slice(None)))
     task = task_registry.of(plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
