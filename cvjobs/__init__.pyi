@@ -1379,6 +1379,7 @@ def train(
     overfit_check: bool = False,
     workers: int | str | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
+    compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
@@ -1464,6 +1465,8 @@ def train(
             Default: None (this process).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model: auto is
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
+        compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU
+            where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
@@ -1586,6 +1589,7 @@ def train(
     overfit_check: bool = False,
     workers: int | str | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
+    compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
@@ -1671,6 +1675,8 @@ def train(
             Default: None (this process).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model: auto is
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
+        compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU
+            where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:

@@ -157,6 +157,13 @@ class Config:
             rich_help_panel="Machine",
         ),
     ] = "auto"
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option(
+            help="Compile the model with torch.compile: auto does on a GPU where the training is long enough to gain.",
+            rich_help_panel="Machine",
+        ),
+    ] = "auto"
     cache: Annotated[
         str | None,
         typer.Option(
@@ -223,6 +230,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             batch_size=checks_batch_size.batch(config.batch_size),
             seed=config.seed,
             precision=config.precision,
+            compile=config.compile,
             val=config.val,
             workers=config.workers,
             cache=config.cache,

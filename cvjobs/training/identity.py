@@ -150,7 +150,15 @@ def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> No
     )
 
 
-def note(store: LocalStore, identity: dict[str, Any], *, anew: bool) -> None:
+def compiled(store: LocalStore) -> bool:
+    """Return whether the network of a run is compiled, which is no part of its identity; older records do not say."""
+    try:
+        return (sealed.unpack(store.read(CONFIG)) or {}).get("compiled") is True
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def note(store: LocalStore, identity: dict[str, Any], *, compiled: bool, anew: bool) -> None:
     """Note what a run is begun or continued with; ``anew`` deletes what an earlier one left.
 
     The summary goes first: a run of which more epochs are asked has not ended any more.
@@ -161,9 +169,9 @@ def note(store: LocalStore, identity: dict[str, Any], *, anew: bool) -> None:
     store.delete(SUMMARY)
     if anew:
         store.delete("checkpoints", "tensorboard", HISTORY, CONFIG)
-    artifacts.record(
-        store.place, CONFIG, {"identity": identity, "command": "train", "libraries": fingerprint.libraries()}
-    )
+    libraries = fingerprint.libraries()
+    record = {"identity": identity, "command": "train", "libraries": libraries, "compiled": compiled}
+    artifacts.record(store.place, CONFIG, record)
     if store.size(HISTORY) and not store.names("checkpoints"):
         raise WrongUse(
             f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "

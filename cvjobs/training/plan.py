@@ -78,8 +78,9 @@ class Subject:
 class TrainPlan:
     """One training. ``batch`` is the images of a step over all workers; ``multilabel`` tells of images of many classes.
 
-    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown. ``begun_epochs`` are
-    those of the run's first command, 0 where they are the recipe's.
+    ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown, and ``flops`` are the
+    operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
+    compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
     """
 
     run: str
@@ -94,6 +95,8 @@ class TrainPlan:
     train: SplitPart
     val: SplitPart
     memory: int = 0
+    flops: float = 0.0
+    compiled: bool = False
     begun_epochs: int = 0
 
     def trained(self) -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cvjobs.images.transform import Truncated
+from cvjobs.training.checks.compilation import Compile
 from cvjobs.training.plan import TaskName
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -26,6 +27,7 @@ class TrainRequest:
     batch_size: int  # ``batch_size.AUTO``: as many as fit
     seed: int
     precision: str
+    compile: Compile
     val: float
     workers: int | str | None
     cache: str | None

@@ -71,7 +71,7 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
             if request.find_lr:
                 return session.find_rate(resources)
             if not made.longer:
-                identity.note(store, now, anew=request.overwrite)
+                identity.note(store, now, compiled=made.compiled, anew=request.overwrite)
             try:
                 return session.run(resources)
             except TooManyFailed:
@@ -140,7 +140,7 @@ class _Session:
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
-            identity.note(self._store, self._setup.record, anew=False)
+            identity.note(self._store, self._setup.record, compiled=self._setup.compiled, anew=False)
         begun = self._begun(plan, parts, leaks)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())

@@ -17,6 +17,7 @@ from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
+from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
@@ -33,7 +34,7 @@ class Setup:
     """A request whose batch size is a number, with what it names.
 
     ``earlier`` is the record of the run that is continued, empty where one begins; ``begun_epochs`` are those of the
-    run's first command.
+    run's first command. ``compiled`` is whether the network is.
     """
 
     request: TrainRequest
@@ -43,6 +44,7 @@ class Setup:
     earlier: dict[str, Any]
     rules: TrainRules
     begun_epochs: int
+    compiled: bool
 
     @property
     def longer(self) -> bool:
@@ -89,6 +91,8 @@ class Setup:
             train=parts["train"],
             val=parts["val"],
             memory=self.case.need(request.batch_size) or 0,
+            flops=self.case.needed.flops if self.case.needed is not None else 0.0,
+            compiled=self.compiled,
             begun_epochs=self.begun_epochs,
         )
 
@@ -138,6 +142,8 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     )
     progress.phase("estimating", "measuring the batch size" if request.batch_size == AUTO else "estimating a step")
     batch = case.batch(request.batch_size, earlier)
+    before = identity.compiled(store) if earlier else None
+    compiled = compilation.decided(request.compile, before, case, progress.note)
     # The curves of a longer run are whole, also where the command that adds to it does not ask for them again.
     curves = request.tensorboard or (begun != asked_epochs and bool(store.names("tensorboard")))
     return Setup(
@@ -148,6 +154,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         earlier=earlier,
         rules=then,
         begun_epochs=begun,
+        compiled=compiled,
     )
 
 

@@ -269,3 +269,21 @@ class TestStaff:
     def test_fewer_than_the_least(self) -> None:
         with pytest.raises(WrongUse, match="--workers 4000 needs 4000"):
             resources.resources_for("4000:4096", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "multiply_adds"), [("torchvision/resnet18", 224, 1.814e9), ("timm/test_vit", 64, None)]
+)
+def test_the_operations_of_an_image(name: str, side: int, multiply_adds: float | None) -> None:
+    found = estimate(trainable(name, side))
+    assert found is not None
+    if multiply_adds is None:  # tokens of 16 pixels, and one for the class: the products of attention are counted, too
+        vit: Any = trainable(name, side).module
+        tokens, width, layers = (side // 16) ** 2 + 1, vit.embed_dim, len(vit.blocks)
+        linear = sum(
+            part.weight.numel() for part in vit.modules() if isinstance(part, nn.Linear) and part is not vit.head
+        )
+        multiply_adds = tokens * linear + (tokens - 1) * vit.patch_embed.proj.weight.numel()
+        multiply_adds += layers * 2 * tokens**2 * width + 3 * width
+    assert found.flops == pytest.approx(2 * multiply_adds, rel=0.001)
+    assert found.flops == estimate(trainable(name, side), "bf16").flops  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
 """How much memory a training takes, told before it begins, from shapes alone; and how much there is.
 
 What backward needs of the forward pass is nearly all of it. The pass is made on tensors that have shapes and types
-but no numbers, under autocast where training will be.
+but no numbers, under autocast where training will be. The same pass tells how much there is to compute.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from cvjobs.common import control_groups, devices
 from cvjobs.common.errors import WrongUse
@@ -37,12 +38,16 @@ class Estimate:
     """What one worker needs, in bytes: ``fixed`` for weights and all that goes with them, the rest for each image.
 
     Every image of a step is held as pixels (``held``), one of the part that is computed at once costs ``computed``.
+    ``flops`` are the floating-point operations of the forward pass of one image of the largest size: its products of
+    matrices, two for each multiply-add. Training takes three times that, for backward is two such passes; layers that
+    are frozen, which have none, are counted as if they had.
     """
 
     parameters: int
     fixed: int
     held: int
     computed: int
+    flops: float = 0.0
 
     def need(self, batch: int, workers: int, parts: int) -> int:
         """Return the bytes for a batch over all workers, each of which computes its share in ``parts`` parts."""
@@ -68,7 +73,9 @@ def estimate(trainable: Trainable, recipe: Recipe, precision: str, *, together: 
         if recipe.freeze_until:
             optimizers.freeze(module, recipe.freeze_until)
         optimizers.set_training(module, recipe.freeze_until)
-        (few, widest), (many, _) = (_kept(module, mode, count, side, low) for count in (_ASKED, 2 * _ASKED))
+        with _counter() as counted:
+            few, widest = _kept(module, mode, _ASKED, side, low)
+        many, _ = _kept(module, mode, 2 * _ASKED, side, low)
     except WrongUse:
         raise
     except Exception:  # noqa: BLE001 - a module that fails here may still train
@@ -82,7 +89,18 @@ def estimate(trainable: Trainable, recipe: Recipe, precision: str, *, together: 
         # The step's pixels and those of the next one; the part's as floats twice, and backward's widest gradient.
         held=2 * 3 * decoded**2,
         computed=computed + 2 * 4 * 3 * side**2 + widest // _ASKED,
+        flops=counted.get_total_flops() / _ASKED,
     )
+
+
+def _counter() -> FlopCounterMode:
+    """Return a context that counts operations; of attention torch itself knows only the GPUs' kernels."""
+
+    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={on_cpu: attention})
 
 
 def _without_numbers(module: nn.Module) -> tuple[nn.Module, Any]:

@@ -65,6 +65,9 @@ def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
-def autocast(device: torch.device, kind: torch.dtype) -> AbstractContextManager[Any]:
-    """Return the context in which a network computes in bfloat16 or float16, or, for float32, in what it is."""
-    return nullcontext() if kind == torch.float32 else torch.autocast(device.type, kind)
+def autocast(device: torch.device, kind: torch.dtype, *, cached: bool = True) -> AbstractContextManager[Any]:
+    """Return the context in which a network computes in bfloat16 or float16, or, for float32, in what it is.
+
+    ``cached`` is whether the weights are cast once for all uses in it.
+    """
+    return nullcontext() if kind == torch.float32 else torch.autocast(device.type, kind, cache_enabled=cached)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,8 @@ from cvjobs.common.formatting import counted
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.loop import task_registry
+from cvjobs.training.loop import cuda_graph, task_registry
+from cvjobs.training.loop.compiled_pass import CompiledPass
 from cvjobs.training.loop.feed import Feed
 from cvjobs.training.loop.late_values import LateValues
 from cvjobs.training.loop.process_group import ProcessGroup
@@ -73,10 +75,11 @@ class Loop:
         check: Callable[[], None] = lambda: None,
         report: Report = lambda _: None,
     ) -> None:
-        """Begin where the newest checkpoint is; ``warn`` is told of damaged ones, ``check`` may refuse a write.
+        """Begin where the newest checkpoint is; ``check`` may refuse a write.
 
-        ``watch`` is asked every few steps, ``report`` is told of each phase as it begins and twice a second of the
-        step: of what the CPU knows, without waiting for the device.
+        ``warn`` is told of checkpoints that are damaged, and of a model that cannot be compiled. ``watch`` is asked
+        every few steps, ``report`` is told of each phase as it begins and twice a second of the step: of what the CPU
+        knows, without waiting for the device.
 
         Raises:
             JobFailed: this machine has other weights than the driver.
@@ -87,6 +90,7 @@ class Loop:
         self._feed = Feed(plan, team, self._task)
         self._val = Pictures(plan.val.decoded)
         self._learner = Learner.of(plan, team, self._feed.steps)
+        self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
         self._late = LateValues(team.device)
         self._check = check
@@ -99,6 +103,15 @@ class Loop:
         self._began = time.monotonic()
         self._asked = False
         self._events: Events | None = None
+
+    def _hasten(self, warn: Callable[[str], None]) -> None:
+        """Compute whole batches in the fastest way that the plan and the device allow."""
+        learner, team = self._learner, self._team
+        if self._plan.compiled:
+            learner.hasten(partial(CompiledPass, model=learner.model, warn=warn))
+        elif cuda_graph.pays(self._plan, team):
+            recorder = cuda_graph.GraphRecorder(team.device)
+            learner.hasten(partial(cuda_graph.GraphPass, model=learner.model, recorder=recorder, warn=warn))
 
     @property
     def _in_epoch(self) -> int:

@@ -9,20 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.training.loop.evaluate import autocast
+from cvjobs.training.loop.gradient_pass import Criterion, GradientPass, PlainPass
 from cvjobs.training.loop.process_group import ProcessGroup, shared
 from cvjobs.training.plan import TrainPlan, kind
 from cvjobs.training.recipe import lr_schedule, optimizers
 from cvjobs.training.recipe.averaging import Average
 from cvjobs.training.recipe.recipe import Recipe
-
-Criterion = Callable[[Tensor, Tensor], Tensor]  # of float32 outputs and targets, the mean over the images, a scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +66,16 @@ class Learner:
         """
         if recipe.freeze_until:
             optimizers.freeze(module, recipe.freeze_until)
-        self._recipe, self._team, self._kind = recipe, team, kind(precision)
+        self._recipe, self._team, self._batch = recipe, team, batch
         self.model: nn.Module = module.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.model, recipe, steps) if recipe.ema or recipe.swa else None
         self.optimizer = optimizers.build(self.model, recipe, batch)
         # Without float16 it does nothing: gradients of that are lost below 6e-8 unless they are scaled.
-        self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._kind == torch.float16)
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=kind(precision) == torch.float16)
         self.done = 0
         self._network = team.wrap(self.model)
+        self._plain = PlainPass(network=self._network, scaler=self.scaler, kind=kind(precision))
+        self._whole: GradientPass = self._plain
 
     @classmethod
     def of(cls, plan: TrainPlan, team: ProcessGroup, steps: int) -> Learner:
@@ -93,6 +92,10 @@ class Learner:
         """What validation scores: the average of the weights where the recipe has one, else the weights."""
         return self.average.module if self.average is not None else self.model
 
+    def hasten(self, way: Callable[[PlainPass], GradientPass]) -> None:
+        """Compute whole batches another way, which leaves the same gradients; those of fewer images as before."""
+        self._whole = way(self._plain)
+
     def train(self) -> None:
         """Put the network in training mode, but for frozen layers."""
         self._network.train()
@@ -106,19 +109,17 @@ class Learner:
         """
         team = self._team
         lr_schedule.set_rate(self.optimizer, rate)
+        computed = self._whole if batch.whole == self._batch else self._plain
         losses = []
         for number, part in enumerate(batch.parts):
             with torch.no_grad():
                 inputs, targets = part.given()
             last = number + 1 == len(batch.parts)
             with nullcontext() if last else team.accumulating(self._network):
-                with autocast(team.device, self._kind):
-                    outputs = self._network(inputs.contiguous(memory_format=torch.channels_last))
-                loss: Any = criterion(outputs.float(), targets)
                 # The mean over the team of these is the mean over the images of the step.
                 weight = part.images if shared(team, batch.whole) else part.images / team.size
-                self.scaler.scale(loss * (weight * team.size / batch.whole)).backward()
-            losses.append((loss.detach(), weight))
+                loss = computed(inputs, targets, criterion, weight * team.size / batch.whole)
+            losses.append((loss, weight))
         self._update()
         return losses
 
