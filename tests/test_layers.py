@@ -45,6 +45,7 @@ COMMON = {
     "failures",
     "fingerprint",
     "formatting",
+    "gpu_meter",
     "gpu_peaks",
     "json_values",
     "malloc",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from cvjobs.training.training_summary import FILE as SUMMARY
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``TrainTask``), the pace."""
+    """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``TrainTask``), the pace.
+
+    The last four are ``step_times.StepCosts``, of the first worker; epochs of versions before have none.
+    """
 
     epoch: int
     lr: float
@@ -34,7 +37,18 @@ class Epoch:
     images_per_second: float
     seconds: float
     workers: int
+    data_wait: float | None = None
+    step_share: float | None = None
+    gpu_busy: float | None = None
+    gpu_memory: int | None = None
 
+
+_HISTORY = pa.schema(
+    [
+        (field.name, pa.int64() if field.name in ("epoch", "workers", "gpu_memory") else pa.float64())
+        for field in fields(Epoch)
+    ]
+)
 
 Check = Callable[[], None]
 
@@ -74,7 +88,7 @@ def record(run: str, name: str, values: dict[str, Any]) -> None:
 
 def history(plan: TrainPlan, rows: Sequence[dict[str, Any]], check: Check) -> None:
     """Write a row for each epoch so far, as ``table``."""
-    table(plan.run, HISTORY, pa.Table.from_pylist(list(rows)), check)
+    table(plan.run, HISTORY, pa.Table.from_pylist(list(rows), _HISTORY), check)
 
 
 def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores, check: Check) -> None:

@@ -50,9 +50,12 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
+TIMED = ("seconds", "images_per_second", "data_wait", "step_share", "gpu_busy", "gpu_memory")
+
+
 def history(plan: TrainPlan) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(Path(plan.run) / "history.parquet").to_pylist()
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
 def tensors(plan: TrainPlan) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from cvjobs.training import artifacts, conclusion
 from cvjobs.training.loop import loop
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import HISTORY
-from cvjobs.training.report import training_page
+from cvjobs.training.report.training_cost import costs
 from cvjobs.training.training_summary import TrainingSummary
 
 
@@ -42,8 +42,8 @@ def test_many_short_epochs_have_the_rate_of_all_of_them(tmp_path: Path) -> None:
     row = {"images_per_second": 0.0, "seconds": 0.4, "workers": 1}
     assert conclusion._speed(made, [row, row]) == 0.0
     assert conclusion._speed(made, [row] * 5) == pytest.approx(len(made.train) * 5 / 2.0)
-    assert dict(training_page._cost(made, [row, row]))["on average"] == "–"
-    assert dict(training_page._cost(made, [row] * 5))["on average"].endswith(" img/s")
+    assert dict(costs(made, [row, row], "machine"))["on average"] == "–"
+    assert dict(costs(made, [row] * 5, "machine"))["on average"].endswith(" img/s")
 
 
 def test_a_slow_training_is_not_said_to_stand_still() -> None:

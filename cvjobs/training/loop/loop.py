@@ -28,6 +28,7 @@ from cvjobs.training.loop.late_values import LateValues
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.resumption import Position, Resumption
 from cvjobs.training.loop.step import Learner
+from cvjobs.training.loop.step_times import StepTimes
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
 
@@ -97,6 +98,7 @@ class Loop:
         self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
+        self._times = StepTimes(team.device)
         self._report, self._reported, self._pace = report, 0.0, StepPace()
         self._epoch_now, self._images, self._batches = 0, 0, 0
         self._loss: float | None = None
@@ -139,10 +141,11 @@ class Loop:
                 if self._position.history:  # a kill may have come between the two
                     artifacts.history(self._plan, self._position.history, self._check)
                 self._events = _events(self._plan, self._task.metric, self._position.history)
-            while not self._finished:
-                self._epoch(len(self._position.history))
-                self._end_epoch()
-                self._stop_if(self._asked and not self._finished)
+            with self._times.metered():
+                while not self._finished:
+                    self._epoch(len(self._position.history))
+                    self._end_epoch()
+                    self._stop_if(self._asked and not self._finished)
             self._tell("saving")
             self._resumption.wait()
         finally:
@@ -160,9 +163,10 @@ class Loop:
         self._epoch_now, self._images, self._batches = epoch, 0, 0
         self._late.forget()
         self._tell("" if self._pace.steps else FIRST)
-        for step, batch in enumerate(self._feed.batches(epoch, first, augment), first):
+        for step, batch in enumerate(self._times.waited(self._feed.batches(epoch, first, augment)), first):
             rate = lr_schedule.rate(self._recipe, learner.done, steps, self._position.metrics)
-            self._position.add(learner.step(batch, self._task.loss, rate))
+            with self._times.step():
+                self._position.add(learner.step(batch, self._task.loss, rate))
             self._pace.stepped(time.monotonic())
             self._images += batch.whole
             self._batches += 1
@@ -173,6 +177,7 @@ class Loop:
         took = time.monotonic() - self._began
         self._position.seconds += took
         self._rate = rates.rate(self._images, took, self._batches)
+        self._spent = self._times.taken(took)
         team.share_buffers(learner.model)
         if learner.average is not None:
             team.share_buffers(learner.average.module)
@@ -203,7 +208,7 @@ class Loop:
         now = time.monotonic()
         due = self._resumption.due(now) and not ends
         sums = self._team.sums(self._position.losses())
-        if known := self._late.read(sums):
+        if known := sums.tolist() if ends else self._late.read(sums):
             self._loss = self._mean_loss(known)
         state = self._tell()
         wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
@@ -246,6 +251,7 @@ class Loop:
             images_per_second=self._rate,
             seconds=position.seconds,
             workers=team.size,
+            **vars(self._spent),
         )
         position.end_epoch(asdict(row))
         if team.rank == 0:

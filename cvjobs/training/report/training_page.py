@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvjobs.common import devices, phases, rates
+from cvjobs.common import devices, phases
 from cvjobs.common.devices import machine
-from cvjobs.common.formatting import count, duration, size
+from cvjobs.common.formatting import size
 from cvjobs.common.progress import tell
 from cvjobs.dataset import schema, sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
@@ -29,6 +29,7 @@ from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
 from cvjobs.training.report.samples import TrainingSample
+from cvjobs.training.report.training_cost import costs, used_gpu
 from cvjobs.training.training_summary import TrainingSummary
 
 NAMED = 12
@@ -129,26 +130,10 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "errors": errors.slice(0, NAMED).to_pylist(),
         "more_errors": max(errors.num_rows - NAMED, 0),
         "phases": [],  # before it has ended
-        "cost": _cost(begun.plan, history),
+        "cost": costs(begun.plan, history, machine("cuda" if devices.gpus() else "cpu"), used_gpu()),
         "settings": [*_settings(begun.plan, begun.trainable), *_sizes(begun.plan, begun.trainable)],
         "made": time.time(),
     }
-
-
-def _cost(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return what the epochs so far have taken, over all commands that a run was continued by."""
-    if not history:
-        return []
-    seconds = sum(row["seconds"] for row in history)
-    seen = len(history) * len(plan.train)
-    workers = sorted({row["workers"] for row in history})
-    return [
-        ("training", duration(seconds)),
-        ("images seen", count(seen)),
-        ("on average", rates.told(rates.rate(seen, seconds, seen // plan.batch)) or "–"),
-        ("workers", ", ".join(map(str, workers))),
-        ("machine", machine("cuda" if devices.gpus() else "cpu")),
-    ]
 
 
 def _settings(plan: TrainPlan, trainable: Trainable) -> list[tuple[str, str]]:
