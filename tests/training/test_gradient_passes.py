@@ -148,6 +148,27 @@ def test_what_cannot_be_recorded_trains_as_it_is_and_that_is_said_once() -> None
     ]
 
 
+def test_a_replay_that_computes_something_else_is_noticed_before_it_counts() -> None:
+    class Idle(Replaying):
+        def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+            loss, _ = super().record(work)
+            for weight in self._model.parameters():
+                if weight.grad is not None:
+                    weight.grad.zero_()
+            return loss, lambda: None
+
+    batches = [batch(number) for number in range(3)]
+    plain, recorded = learner(), learner()
+    said: list[str] = []
+    idle = Idle(recorded.model)
+    recorded.hasten(partial(GraphPass, model=recorded.model, recorder=idle, warn=said.append))
+    assert all(map(torch.equal, steps(recorded, batches), steps(plain, batches)))
+    same(recorded, plain)
+    assert idle.recorded == 1
+    (line,) = said
+    assert "its replay computes something else" in line
+
+
 def test_on_a_cpu_nothing_is_recorded(tmp_path: Path) -> None:
     assert not pays(replace(plan(tmp_path, "run"), flops=1e6), Alone(CPU))
 

@@ -19,6 +19,7 @@ from cvjobs.training.loop.process_group import Alone, ProcessGroup
 from cvjobs.training.plan import TrainPlan
 
 WARM_UP = 3  # passes before the recording, as torch asks for: libraries choose and set up what they compute with
+ROUNDING = 0.02  # the share of all gradients by which two passes in low precision may differ
 SHORT = 0.002  # seconds that a forward pass computes; below, its launches take about as long
 _USED = 0.3  # of its peak that a GPU reaches, about
 
@@ -122,18 +123,36 @@ class GraphPass:
             loss, replay = self._recorder.record(work)
             given = [(weight, weight.grad) for weight in self._model.parameters()]
             gradients = [(weight, gradient) for weight, gradient in given if gradient is not None]
-        except RuntimeError as error:
-            self._possible = False
-            why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        else:
-            return _Recording(
+            recording = _Recording(
                 inputs=inputs, targets=targets, criterion=criterion, share=share, loss=loss,
                 gradients=gradients, replay=replay,
             )  # fmt: skip
+            right = self._plays_right(recording)
+        except RuntimeError as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        else:
+            why = "" if right else "its replay computes something else"
+        if not why:
+            bring_back()
+            return recording
+        self._possible = False
         bring_back()
         gc.collect()
         self._warn(f"the steps of this model cannot be recorded as a CUDA graph ({why}): it trains without")
         return None
+
+    def _plays_right(self, recording: _Recording) -> bool:
+        """Return whether a replay leaves the loss and the gradients of a plain pass, but for rounding."""
+        weights = [weight for weight, _ in recording.gradients]
+        for weight in self._model.parameters():
+            weight.grad = None
+        plain = self._plain(recording.inputs, recording.targets, recording.criterion, recording.share)
+        expected = [plain, *(torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights)]
+        recording.replay()
+        found = [recording.loss, *(gradient for _, gradient in recording.gradients)]
+        apart = sum((a - b).double().square().sum() for a, b in zip(expected, found, strict=True))
+        whole = sum(a.double().square().sum() for a in expected)
+        return bool(apart <= ROUNDING**2 * whole)
 
 
 def pays(plan: TrainPlan, team: ProcessGroup) -> bool:
