@@ -24,8 +24,8 @@ from typing import Any
 import photos
 import record
 from gpu_bench import Bench
-from gpu_meter import GpuMeter
 from gpu_steps import STEPS, LeftOut
+from nvml_meter import NvmlMeter
 from table import Row, show
 
 from cvjobs.common import devices
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--cache", type=Path, default=photos.default_cache(), help="where images are kept between runs")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    on_gpu, meter = devices.gpus() > 0, GpuMeter()
+    on_gpu, meter = devices.gpus() > 0, NvmlMeter()
     where, name = _machine(on_gpu, meter)
     table = record.place(options.cache, not on_gpu, f"-gpu-{name}")
     said = [] if on_gpu else [NOT_TO_QUOTE]
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     return rows
 
 
-def _machine(on_gpu: bool, meter: GpuMeter) -> tuple[dict[str, Any], str]:
+def _machine(on_gpu: bool, meter: NvmlMeter) -> tuple[dict[str, Any], str]:
     """Return what the numbers depend on, and the device's name as a file has it."""
     gpu = meter.name or "GPU" if on_gpu else "none"
     where = {"gpu": gpu, **({"driver": meter.driver} if meter.driver else {}), **record.machine()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import gpu_images
 import pyarrow.parquet as pq
-from gpu_meter import GpuMeter, Use
+from nvml_meter import NvmlMeter, Use
 from processes import BENCHMARKS, CVJOBS, ENVIRONMENT, Finished, run
 
 # Ray's alone: commands are to see the GPU and use all cores.
@@ -101,12 +101,8 @@ class Training:
 
     @property
     def waits(self) -> list[float]:
-        """The share of each epoch's time in which the GPU had no data; empty where the history does not say."""
-        for name, values in self.history.items():
-            if "wait" in name:
-                share = [1.0] * len(values) if "share" in name else self.history["seconds"]
-                return [value / whole for value, whole in zip(values, share, strict=True)]
-        return []
+        """The share of each epoch's time in which there were no images to step with; empty where none is recorded."""
+        return [share for share in self.history.get("data_wait", []) if share is not None]
 
 
 @dataclass
@@ -116,7 +112,7 @@ class Bench:
     folder: Path
     cache: Path
     on_gpu: bool
-    meter: GpuMeter
+    meter: NvmlMeter
     until: float = 0.0
 
     @property

@@ -39,7 +39,7 @@ class Use:
         return "–" if value is None else f"{value:,.0f}{unit}"
 
 
-class GpuMeter:
+class NvmlMeter:
     """The first GPU that commands see; without one, or without NVML, ``name`` is empty and nothing is measured."""
 
     def __init__(self) -> None:
