@@ -8,7 +8,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo quick test faults fuzz check bench dist
+.PHONY: install demo quick test faults fuzz check bench gpu dist
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ check: install
 
 bench: install
 	$(BIN)/python benchmarks/bench.py
+
+# On a machine with one GPU: its tests, equal results, speed and memory, in less than seven minutes; without one, that it runs.
+gpu: install
+	$(BIN)/python benchmarks/gpu.py
 
 # The wheel and the source of a release, checked: docs/release.md says what comes before and after.
 dist: install

@@ -69,7 +69,7 @@ def _make(job: tuple[Path, int]) -> None:
     unfinished.rename(path)
 
 
-def photo(number: int) -> bytes:
+def photo(number: int, quality: int = QUALITY) -> bytes:
     """Return the JPEG of that number: gradients, shapes, and noise that costs a decoder what foliage does."""
     rng = np.random.default_rng(number)
     width, height = SIZES[number % len(SIZES)]
@@ -85,7 +85,7 @@ def photo(number: int) -> bytes:
     coarse = Image.fromarray(rng.integers(0, 256, (height // 4, width // 4), dtype=np.uint8)).resize((width, height))
     pixels = np.asarray(picture, np.float32) + grain + (np.asarray(coarse, np.float32)[..., None] - 128) / 10
     content = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(content, "JPEG", quality=QUALITY)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 

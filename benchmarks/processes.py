@@ -14,8 +14,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import psutil
@@ -77,6 +79,13 @@ class _Tree:
                     self.largest = max(self.largest, used.rss / 2**20)
         self.pss = max(self.pss, pss)
 
+    def kill(self) -> None:
+        """End every process."""
+        self.sample()
+        for process in self.known:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     @property
     def cpu(self) -> float:
         """CPU seconds of all processes so far."""
@@ -89,41 +98,59 @@ def two_cores() -> None:
 
 
 def start(
-    *command: str | Path, stdout: int | IO[str] = subprocess.DEVNULL, stderr: int | IO[str] = subprocess.DEVNULL
+    *command: str | Path,
+    stdout: int | IO[str] = subprocess.DEVNULL,
+    stderr: int | IO[str] = subprocess.DEVNULL,
+    environment: Mapping[str, str] = MappingProxyType(ENVIRONMENT),
 ) -> subprocess.Popen[str]:
     """Start a command in a session of its own, so that its whole group can be killed."""
     words = [str(word) for word in command]
-    environment = {**os.environ, **ENVIRONMENT}
     return subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        env=environment,
+        env={**os.environ, **environment},
         start_new_session=True,
         text=True,
     )
 
 
-def run(*command: str | Path, memory: bool = False) -> Finished:
-    """Run a command that answers with one JSON object, to its end; raises RuntimeError where it fails."""
+def run(
+    *command: str | Path,
+    memory: bool = False,
+    environment: Mapping[str, str] = MappingProxyType(ENVIRONMENT),
+    seconds: float | None = None,
+) -> Finished:
+    """Run a command that answers with one JSON object, to its end, or for so many seconds.
+
+    Raises:
+        RuntimeError: It fails.
+        TimeoutError: It took longer, and was killed with all that it had started.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
-        process = start(*command, stdout=out, stderr=err)
+        process = start(*command, stdout=out, stderr=err, environment=environment)
         tree = _Tree(psutil.Process(process.pid), memory)
         ended = threading.Event()
         sampler = threading.Thread(target=_sample, args=(tree, ended))
         sampler.start()
-        code = process.wait()
-        seconds = time.perf_counter() - began
+        code: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(seconds)
+        took = time.perf_counter() - began
         ended.set()
         sampler.join()
+        if code is None:
+            tree.kill()
+            process.wait()
+            raise TimeoutError(f"{' '.join(map(str, command))} took longer than {took:.0f} s")
         out.seek(0)
         err.seek(0)
         lines = out.read().splitlines()
         if code or not lines:
             raise RuntimeError(f"{' '.join(map(str, command))} ended with {code}: {err.read()[-2000:]}")
-    return Finished(seconds, tree.cpu, json.loads(lines[-1]), tree.pss, tree.largest)
+    return Finished(took, tree.cpu, json.loads(lines[-1]), tree.pss, tree.largest)
 
 
 def _sample(tree: _Tree, ended: threading.Event) -> None:

@@ -11,25 +11,34 @@ HEADINGS = ("what", "value", "target", "met", "CPU ms/image", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A measured value; ``raw`` are the numbers it was made of.
+    """A measured value; ``raw`` are the numbers it was made of, ``note`` what a reader needs of them.
 
-    ``bound`` says on which side of the target the value must lie; ``cpu`` is the CPU time per image of the whole
-    process tree in ms; ``noisy`` means that the baselines before and after differ by more than 10%.
+    ``bound`` says on which side of the target the value must lie, where there is one; ``cpu`` is the CPU time per image
+    of the whole process tree in ms; ``noisy`` means that the baselines before and after differ by more than 10%.
     """
 
     what: str
     value: float
-    unit: Literal["×", "s", "MiB", "top-1", "of 1"]
-    bound: Literal["≥", "≤"]
-    target: float
+    unit: Literal["×", "s", "MiB", "top-1", "of 1", "img/s", "grey levels", "cosine", "tests"]
+    bound: Literal["≥", "≤"] = "≥"
+    target: float | None = None
     cpu: float | None = None
     noisy: bool = False
+    note: str = ""
     raw: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def met(self) -> bool:
-        """Whether the value reaches its target."""
+    def met(self) -> bool | None:
+        """Whether the value reaches its target, None without one."""
+        if self.target is None:
+            return None
         return self.value >= self.target if self.bound == "≥" else self.value <= self.target
+
+    @property
+    def said(self) -> str:
+        """The value with its unit."""
+        digits = f"{self.value:,.6f}" if self.unit == "cosine" else f"{self.value:,.3g}"
+        return f"{digits if self.value < 1000 else format(self.value, ',.0f')} {self.unit}"
 
     def record(self) -> dict[str, Any]:
         """Return the row as JSON types."""
@@ -39,11 +48,11 @@ class Row:
         """Return the row as text, one cell for each of ``HEADINGS``."""
         return (
             self.what,
-            f"{self.value:,.3g} {self.unit}" if self.value < 1000 else f"{self.value:,.0f} {self.unit}",
-            f"{self.bound} {self.target:,g} {self.unit}",
-            "yes" if self.met else "NO",
+            self.said,
+            "" if self.target is None else f"{self.bound} {self.target:,g} {self.unit}",
+            {True: "yes", False: "NO", None: ""}[self.met],
             "" if self.cpu is None else f"{self.cpu:,.2f}",
-            "noisy" if self.noisy else "",
+            ", ".join(["noisy"] * self.noisy + [self.note] * bool(self.note)),
         )
 
 
