@@ -17,6 +17,7 @@ from cvjobs.training.recipe import recipe as recipe_recipe
 
 CLASSES = ("blue", "green", "red")
 SIDE = 8
+TIMED = ("seconds", "images_per_second", "data_wait", "step_share", "gpu_busy", "gpu_memory")  # of a history
 
 
 def pixels(label: int, random: np.random.Generator, side: int = SIDE) -> Any:

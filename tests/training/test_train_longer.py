@@ -15,7 +15,7 @@ import pytest
 import torch
 from commands import CLI, kill, started, until
 from event_files import curves, expected
-from training import SIDE, copied, folder, loop, plan
+from training import SIDE, TIMED, copied, folder, loop, plan
 
 import cvjobs
 from cvjobs.common.errors import Stopped, WrongUse
@@ -56,7 +56,7 @@ def state(run: str | Path) -> Any:
     """Everything of the newest checkpoint that a training goes on from, in values that compare."""
     found = Checkpoints(str(run)).newest(print)
     assert found is not None
-    rows = [{name: row[name] for name in row if "second" not in name} for row in found.meta["history"]]
+    rows = [{name: row[name] for name in row if name not in TIMED} for row in found.meta["history"]]
     tensors = {name: tensor.tolist() for part in (found.model, found.average) for name, tensor in part.items()}
     return tensors, json.dumps(found.optimizer, default=torch.Tensor.tolist), rows, found.meta["done"]
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import copied, loop, plan
+from training import TIMED, copied, loop, plan
 
 from cvjobs.common.errors import JobFailed, Stopped, WrongUse
 from cvjobs.common.fingerprint import digest
@@ -48,9 +48,6 @@ def _one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-TIMED = ("seconds", "images_per_second", "data_wait", "step_share", "gpu_busy", "gpu_memory")
 
 
 def history(plan: TrainPlan) -> list[dict[str, Any]]:
