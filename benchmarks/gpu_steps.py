@@ -155,7 +155,19 @@ def _on_photos(bench: Bench, model: str, *more: str, loop: Sequence[str] = ()) -
 
 
 def _loop(bench: Bench, model: str, side: int, batch: int, images: int, steps: int, *more: str) -> float:
-    words = ("--model", model, "--side", side, "--batch", batch, "--images", images, "--steps", steps, *more)
+    words: tuple[str | int, ...] = (
+        "--model",
+        model,
+        "--side",
+        side,
+        "--batch",
+        batch,
+        "--images",
+        images,
+        "--steps",
+        steps,
+        *more,
+    )
     return float(bench.script("plain_gpu.py", "train", *words)["images_per_second"])
 
 
