@@ -121,7 +121,7 @@ def test_the_script_for_bash_and_what_a_press_imports() -> None:
     assert "timm/resnet50\n" in ended.stdout
     assert not {"torch", "ray", "timm", "torchvision", "numpy", "rich", "pydantic"} & set(ended.stderr.split())
     script = subprocess.run(
-        [sys.executable, "-m", "cvjobs", "--show-completion"],
+        ["bash", "-c", f"{sys.executable} -m cvjobs --show-completion; exit $?"],  # which looks for its parent
         env={**os.environ, "SHELL": "/bin/bash"},
         capture_output=True,
         text=True,
