@@ -93,7 +93,7 @@ class StepCosts:
             return "", f"Nothing bounded the training alone: the GPU was {busy}, and {waited}."
         if self.data_wait > self.step_share:
             return IMAGES, f"Images bounded the training: {waited}, and the GPU was {busy}. {_FASTER}"
-        gave = f"giving it its work, which took the process {percent(self.step_share)} of it, bounded the training"
+        gave = f"giving it its work bounded the training, and took the process {percent(self.step_share)} of the time"
         remedy = "Larger steps (--batch-size)" if compiled else "Larger steps (--batch-size), or --compile on,"
         return self.step, f"The GPU was {busy}: {gave}. {remedy} would help."
 

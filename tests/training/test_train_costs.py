@@ -122,7 +122,7 @@ def test_the_share_of_the_peak_counts_the_size_of_each_epoch_and_says_nothing_of
         (0.01, 0.9, 0.95, "the GPU computed", "The GPU bounded the training: it was busy 95%"),
         # The process waits for images that are needed later: the GPU has work.
         (0.6, 0.1, 0.97, "the GPU computed", "The GPU bounded the training: it was busy 97%"),
-        (0.02, 0.61, 0.35, "gave the GPU its work", "The GPU was busy 35% of the time: giving it its work, which took"),
+        (0.02, 0.61, 0.35, "gave the GPU its work", "The GPU was busy 35% of the time: giving it its work bounded"),
         (0.2, 0.2, 0.6, "", "Nothing bounded the training alone: the GPU was busy 60%"),
         (0.4, 0.5, None, "", "The GPU's driver does not say"),
     ],

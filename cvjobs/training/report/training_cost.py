@@ -42,11 +42,15 @@ def costs(plan: TrainPlan, history: Sequence[dict[str, Any]], machine: str, gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """The bars (what, its share of the time, the share in words), the one that bounded, and a sentence about it."""
+    """The bars (what, its share of the time, the share in words), the one that bounded, and a sentence about it.
+
+    ``metered`` tells whether a bar is the GPU's own, as its driver counts.
+    """
 
     bars: list[tuple[str, float, str]]
     top: str
     words: str
+    metered: bool
 
 
 def waits(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> Waits | None:
@@ -55,7 +59,7 @@ def waits(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> Waits | None:
     if mean is None:
         return None
     top, words = mean.bound(sum(row["seconds"] for row in history), plan.compiled)
-    return Waits(bars=mean.bars, top=top, words=words)
+    return Waits(bars=mean.bars, top=top, words=words, metered=mean.gpu_busy is not None)
 
 
 def used_gpu() -> str:
