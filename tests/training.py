@@ -14,6 +14,7 @@ from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe import recipe as recipe_recipe
+from cvjobs.training.training_summary import TrainingSummary
 
 CLASSES = ("blue", "green", "red")
 SIDE = 8
@@ -121,3 +122,12 @@ def copied(plan: TrainPlan, run: str) -> TrainPlan:
     place = Path(plan.run).parent / run
     place.mkdir(exist_ok=True)
     return replace(plan, run=str(place))
+
+
+def summary(**values: Any) -> TrainingSummary:
+    """Return the summary of a training of one epoch on one image, with values of a test's own."""
+    some: dict[str, Any] = dict.fromkeys(("failed", "unlabelled", "leaks", "classes"), 0)
+    some |= dict.fromkeys(("metric", "train_loss", "val_loss", "final_loss"), 0.5)
+    some |= {"task": "classify", "model": "m", "weights": "random", "images": {"train": 1}, "metric_name": "accuracy"}
+    some |= {"epochs": 1, "best_epoch": 1, "test_metric": None, "seconds": 1.0, "stopped_early": False, "out": "run"}
+    return TrainingSummary(**{"images_per_second": 0.0, **some, **values})

@@ -26,7 +26,7 @@ from cvjobs.training.training_summary import FILE as SUMMARY
 class Epoch:
     """A row of ``history.parquet``: the rate of the last step, losses, the metric (see ``TrainTask``), the pace.
 
-    The last four are ``step_times.StepCosts``, of the first worker; epochs of versions before have none.
+    The last four are ``step_costs.StepCosts``, of the first worker; epochs of versions before have none.
     """
 
     epoch: int

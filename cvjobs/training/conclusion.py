@@ -22,6 +22,7 @@ from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.tasks.classify import balanced_accuracy
 from cvjobs.training.plan import HISTORY, SplitPart, TrainPlan
 from cvjobs.training.setup import Setup
+from cvjobs.training.step_costs import StepCosts
 from cvjobs.training.training_summary import TrainingSummary
 
 
@@ -101,6 +102,7 @@ def summary(
         parameters=trainable.parameters,
         memory=setup.case.need(plan.batch),
         out=plan.run,
+        **(vars(costs) if (costs := StepCosts.mean(history)) else {}),
     )
 
 

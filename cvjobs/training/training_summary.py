@@ -11,6 +11,7 @@ from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import sealed, sealed_table
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data import omissions
+from cvjobs.training.step_costs import StepCosts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +36,7 @@ class TrainingSummary(Tabular):
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
     is the estimate for a worker in bytes, None where it is unknown. ``phases`` are the seconds of the command's phases,
-    which add up to ``seconds``; a run before there were any has none.
+    which add up to ``seconds``; a run before there were any has none. The last four are ``StepCosts`` of all epochs.
     """
 
     task: str
@@ -65,6 +66,10 @@ class TrainingSummary(Tabular):
     left_out: dict[str, Any] = field(default_factory=dict)
     up_to_date: bool = False
     phases: dict[str, float] = field(default_factory=dict)
+    data_wait: float | None = None
+    step_share: float | None = None
+    gpu_busy: float | None = None
+    gpu_memory: int | None = None
 
     def at(self, spent: dict[str, float]) -> TrainingSummary:
         """Return the summary after these phases."""
@@ -82,6 +87,14 @@ class TrainingSummary(Tabular):
     def figure(self, metric: float) -> str:
         """Return a value of the metric as a person reads it."""
         return figure(self.metric_name, metric)
+
+    @property
+    def _step_costs(self) -> StepCosts | None:
+        if self.data_wait is None or self.step_share is None:
+            return None
+        return StepCosts(
+            data_wait=self.data_wait, step_share=self.step_share, gpu_busy=self.gpu_busy, gpu_memory=self.gpu_memory
+        )
 
     @property
     def _size(self) -> str:
@@ -122,6 +135,7 @@ class TrainingSummary(Tabular):
             if self.up_to_date
             else ", ".join(filter(None, [f"{self.seconds:,.1f} s", rates.told(self.images_per_second)])),
             *([f"  {phases.told(self.phases)}"] if self.phases and not self.up_to_date else []),
+            *([f"  {self._step_costs}"] if self._step_costs and not self.up_to_date else []),
             f"{self.out} ({self.model}{self._size}; --model {self.out})",
             f"{self.out}/report.html",
         ]

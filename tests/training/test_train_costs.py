@@ -6,19 +6,21 @@ import threading
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from training import plan
+from training import loop, plan, summary
 
 from cvjobs.common import gpu_meter
+from cvjobs.common.errors import Stopped
 from cvjobs.common.gpu_meter import GpuMeter
 from cvjobs.training import artifacts
-from cvjobs.training.loop.loop import Loop
-from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.loop.step_times import StepTimes
 from cvjobs.training.plan import HISTORY
-from cvjobs.training.report.training_cost import bound, costs
+from cvjobs.training.report.training_cost import costs, waits
+from cvjobs.training.step_costs import StepCosts
 
 CPU = torch.device("cpu")
 BEFORE = {  # a row of a version that measured nothing more
@@ -40,38 +42,116 @@ def test_the_time_of_an_epoch_is_shared_out() -> None:
 
 def test_a_history_has_the_shares_of_each_epoch_and_none_of_those_before(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", epochs=2)
-    Loop(made, Alone(CPU), lambda _: False, lambda _: None).run()
+    loop(made).run()
     rows = artifacts.rows(made.run, HISTORY).to_pylist()
     for row in rows:
-        assert 0 < row["data_wait"] + row["step_share"] <= 1
+        assert row["data_wait"] > 0
+        assert row["step_share"] > 0
+        assert row["data_wait"] + row["step_share"] <= 1
         assert row["gpu_busy"] is row["gpu_memory"] is None
-    artifacts.history(made, [BEFORE, rows[1]], lambda: None)
-    mixed = artifacts.rows(made.run, HISTORY).to_pylist()
-    assert mixed[0] == BEFORE | dict.fromkeys(("data_wait", "step_share", "gpu_busy", "gpu_memory"))
-    assert mixed[1] == rows[1]
-    words = dict(costs(made, mixed, "machine"))
-    assert words["waited for images"].endswith("% of the time")
-    assert not words.keys() & {"GPU busy", "GPU memory", "of the GPU's peak"}
-    assert "waited for images" not in dict(costs(made, [BEFORE], "machine"))
+    assert StepCosts.mean([BEFORE]) is None
+    mixed = StepCosts.mean([BEFORE, rows[1]])
+    assert mixed is not None
+    assert mixed.data_wait == pytest.approx(rows[1]["data_wait"])
+
+
+def test_a_checkpoint_of_a_version_that_measured_nothing_goes_on(tmp_path: Path) -> None:
+    made = plan(tmp_path, "run", epochs=2)
+    with pytest.raises(Stopped):
+        loop(made, lambda state: state.done == state.total).run()
+    checkpoints = Checkpoints(made.run)
+    found = checkpoints.newest(lambda _: None)
+    assert found is not None
+    assert [row["epoch"] for row in found.meta["history"]] == [1]
+    meta = {**found.meta, "history": [BEFORE]}
+    checkpoints.save(replace(found, meta=meta))
+    checkpoints.wait()
+    checkpoints.close()
+    loop(made).run()
+    first, second = artifacts.rows(made.run, HISTORY).to_pylist()
+    assert first == BEFORE | dict.fromkeys(("data_wait", "step_share", "gpu_busy", "gpu_memory"))
+    assert second["step_share"] > 0
+
+
+def test_the_page_says_what_a_cpu_computed_and_nothing_of_a_gpu(tmp_path: Path) -> None:
+    made = replace(plan(tmp_path, "run"), flops=4.1e9)
+    row = {**BEFORE, "seconds": 9.0, "data_wait": 0.02, "step_share": 0.95, "gpu_busy": None, "gpu_memory": None}
+    shown = waits(made, [BEFORE, row])
+    assert shown is not None
+    assert [(what, share) for what, _, share in shown.bars] == [
+        ("waited for images", "2%"), ("computed", "95%"), ("did the rest", "3%"),
+    ]  # fmt: skip
+    assert shown.top == "computed"
+    assert shown.words.startswith("The processor bounded the training: it computed 95% of the time.")
+    assert not {name for name, _ in costs(made, [row], "machine") if "GPU" in name}
+    assert waits(made, [BEFORE]) is None
 
 
 def test_the_page_says_what_the_driver_counted(tmp_path: Path) -> None:
     made = replace(plan(tmp_path, "run", images=60), flops=4.1e9)
     row = {**BEFORE, "data_wait": 0.02, "step_share": 0.9, "gpu_busy": 0.09, "gpu_memory": 3 << 30}
-    words = dict(costs(made, [row, {**row, "gpu_busy": 0.19, "seconds": 0.0}], "machine", "NVIDIA H200"))
-    assert words["GPU busy"] == "9% of the time"
-    assert words["bounded by"].startswith("giving the GPU its work")
+    history = [row, {**row, "gpu_busy": 0.19, "seconds": 0.0, "gpu_memory": 1 << 30}]
+    words = dict(costs(made, history, "machine", "NVIDIA H200"))
     assert words["GPU memory"] == "3.22 GB"
     assert words["of the GPU's peak"] == f"{3 * 4.1e9 * 60 / 989e12:.1%} (bf16)"
+    shown = waits(made, history)
+    assert shown is not None
+    assert [(what, share) for what, _, share in shown.bars[:2]] == [
+        ("the GPU computed", "9%"), ("waited for images", "2%"),
+    ]  # fmt: skip
+    assert shown.top == "gave the GPU its work"
+
+
+def test_the_share_of_the_peak_counts_the_size_of_each_epoch_and_says_nothing_of_frozen_layers(tmp_path: Path) -> None:
+    row = {**BEFORE, "data_wait": 0.02, "step_share": 0.9, "gpu_busy": 0.09, "gpu_memory": 3 << 30}
+
+    def peak(**recipe: Any) -> str | None:
+        made = replace(plan(tmp_path, "run", **recipe), flops=4.1e12)
+        return dict(costs(made, [row, row], "machine", "NVIDIA H200")).get("of the GPU's peak")
+
+    whole = 3 * 4.1e12 * 30 / 989e12
+    assert peak() == f"{whole:.1%} (bf16)"
+    assert peak(img_size=(16, 32)) == f"{whole * (0.25 + 1) / 2:.1%} (bf16)"
+    assert peak(freeze_until="head") is None
 
 
 @pytest.mark.parametrize(
-    ("data_wait", "busy", "words"),
-    [(0.5, 0.3, "reading"), (0.01, 0.95, "the GPU"), (0.01, 0.1, "giving"), (0.4, None, "reading"), (0.01, None, "")],
+    ("data_wait", "step_share", "busy", "top", "words"),
+    [
+        (0.5, 0.4, 0.3, "waited for images", "Images bounded the training: the process waited for images 50%"),
+        (0.01, 0.9, 0.95, "the GPU computed", "The GPU bounded the training: it was busy 95%"),
+        # The process waits for images that are needed later: the GPU has work.
+        (0.6, 0.1, 0.97, "the GPU computed", "The GPU bounded the training: it was busy 97%"),
+        (0.02, 0.61, 0.35, "gave the GPU its work", "The GPU was busy 35% of the time: giving it its work bounded"),
+        (0.2, 0.2, 0.6, "", "Nothing bounded the training alone: the GPU was busy 60%"),
+        (0.4, 0.5, None, "", "The GPU's driver does not say"),
+    ],
 )
-def test_what_bounded_a_training(data_wait: float, busy: float | None, words: str) -> None:
-    assert bound(data_wait, busy).startswith(words)
-    assert bool(bound(data_wait, busy)) == bool(words)
+def test_what_bounded_a_training_on_a_gpu(
+    data_wait: float, step_share: float, busy: float | None, top: str, words: str
+) -> None:
+    costs = StepCosts(data_wait=data_wait, step_share=step_share, gpu_busy=busy, gpu_memory=1 << 30)
+    assert costs.bound(60.0)[0] == top
+    assert costs.bound(60.0)[1].startswith(words)
+    assert "--compile" not in costs.bound(60.0, compiled=True)[1]
+    assert costs.bound(1.0)[0] == ""
+
+
+def test_what_bounded_a_training_on_a_cpu() -> None:
+    computed = StepCosts(data_wait=0.004, step_share=0.96, gpu_busy=None, gpu_memory=None)
+    assert computed.bound(60.0)[0] == "computed"
+    assert str(computed) == "training waited for images <1% of the time, computed 96%"
+    waited = replace(computed, data_wait=0.3, step_share=0.6)
+    assert waited.bound(60.0)[1].startswith("Images bounded the training: it waited for them 30% of the time.")
+
+
+def test_the_summary_has_them_in_json_and_in_a_line() -> None:
+    assert "training waited" not in str(summary())
+    found = summary(data_wait=0.02, step_share=0.61, gpu_busy=0.35, gpu_memory=1 << 30)
+    told = "training waited for images 2% of the time, gave the GPU its work 61%, the GPU was busy 35%"
+    assert f"\n  {told}\n" in str(found)
+    assert found.as_dict()["gpu_busy"] == 0.35
+    assert "training waited" not in str(replace(found, up_to_date=True))
 
 
 def test_a_meter_looks_until_it_is_closed_and_outlives_a_driver_that_does_not_answer() -> None:

@@ -5,29 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
 from cvjobs.common.gpu_meter import GpuMeter, driver_reader
+from cvjobs.training.step_costs import StepCosts
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepCosts:
-    """Of an epoch's steps in this process, shares from 0 to 1 of their time: waiting for images, and the steps.
-
-    A step is computed in its share on a CPU; to a GPU it is only given in it. ``gpu_busy`` is the share of the time in
-    which the GPU computed anything, None without one whose driver tells, and ``gpu_memory`` the most bytes that torch
-    had there.
-    """
-
-    data_wait: float
-    step_share: float
-    gpu_busy: float | None
-    gpu_memory: int | None
 
 
 class StepTimes:

@@ -1,8 +1,9 @@
-"""What the epochs of a training took, and what they waited for, in words."""
+"""What the epochs of a training took; what they waited for is in ``step_costs``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +12,8 @@ from cvjobs.common import devices, rates
 from cvjobs.common.formatting import count, duration, size
 from cvjobs.common.gpu_peaks import bf16_peak
 from cvjobs.training.plan import TrainPlan
-
-BUSY = 0.8  # of the time that a GPU computes, from which on it is what bounds a training
-WAITED = 0.2  # of the time that steps wait for images, from which on these do
+from cvjobs.training.recipe import lr_schedule
+from cvjobs.training.step_costs import StepCosts
 
 
 def costs(plan: TrainPlan, history: Sequence[dict[str, Any]], machine: str, gpu: str = "") -> list[tuple[str, str]]:
@@ -28,15 +28,38 @@ def costs(plan: TrainPlan, history: Sequence[dict[str, Any]], machine: str, gpu:
     seen = len(history) * len(plan.train)
     rate = rates.rate(seen, seconds, seen // plan.batch)
     workers = sorted({row["workers"] for row in history})
+    mean = StepCosts.mean(history)
     return [
         ("training", duration(seconds)),
         ("images seen", count(seen)),
         ("on average", rates.told(rate) or "–"),
-        *_waits(history),
-        *_peak(plan.flops * rate / max(workers), gpu),
+        *([("GPU memory", size(mean.gpu_memory))] if mean and mean.gpu_memory else []),
+        *_peak(_flops(plan, len(history)) * rate / max(workers), gpu),
         ("workers", ", ".join(map(str, workers))),
         ("machine", machine),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """The bars (what, its share of the time, the share in words), the one that bounded, and a sentence about it.
+
+    ``metered`` tells whether a bar is the GPU's own, as its driver counts.
+    """
+
+    bars: list[tuple[str, float, str]]
+    top: str
+    words: str
+    metered: bool
+
+
+def waits(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> Waits | None:
+    """Return where the time of the steps went, None where only versions before made them; see ``costs``."""
+    mean = StepCosts.mean(history)
+    if mean is None:
+        return None
+    top, words = mean.bound(sum(row["seconds"] for row in history), plan.compiled)
+    return Waits(bars=mean.bars, top=top, words=words, metered=mean.gpu_busy is not None)
 
 
 def used_gpu() -> str:
@@ -44,38 +67,15 @@ def used_gpu() -> str:
     return torch.cuda.get_device_name(0) if devices.gpus() else ""
 
 
-def bound(data_wait: float, gpu_busy: float | None) -> str:
-    """Return what bounded a training, from shares of its time; empty where nothing tells."""
-    if data_wait >= WAITED:
-        return "reading the decoded images"
-    if gpu_busy is None:
-        return ""
-    return (
-        "the GPU"
-        if gpu_busy >= BUSY
-        else "giving the GPU its work: larger steps (--batch-size) or --compile on take less"
-    )
-
-
-def _waits(history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    data_wait, busy = (_mean(history, name) for name in ("data_wait", "gpu_busy"))
-    memory = [row["gpu_memory"] for row in history if row.get("gpu_memory")]
-    if data_wait is None:
-        return []
-    said = bound(data_wait, busy)
-    return [
-        ("waited for images", f"{data_wait:.0%} of the time"),
-        *([("GPU busy", f"{busy:.0%} of the time")] if busy is not None else []),
-        *([("bounded by", said)] if said else []),
-        *([("GPU memory", size(max(memory)))] if memory else []),
-    ]
-
-
-def _mean(history: Sequence[dict[str, Any]], name: str) -> float | None:
-    """Return the mean of a column over the time of the epochs that have it."""
-    rows = [row for row in history if row.get(name) is not None]
-    seconds = sum(row["seconds"] for row in rows)
-    return sum(row[name] * row["seconds"] for row in rows) / seconds if seconds else None
+def _flops(plan: TrainPlan, epochs: int) -> float:
+    """Return the operations of an image's forward pass, the mean over so many epochs; 0.0 where they are unknown."""
+    recipe = plan.recipe
+    if recipe.freeze_until:  # what is frozen has no backward pass
+        return 0.0
+    if len(recipe.img_size) < 2:
+        return plan.flops
+    areas = [lr_schedule.size(recipe, epoch, 0) ** 2 for epoch in range(epochs)]
+    return plan.flops * sum(areas) / epochs / max(recipe.img_size) ** 2
 
 
 def _peak(flops: float, gpu: str) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
 from cvjobs.training.report.samples import TrainingSample
-from cvjobs.training.report.training_cost import costs, used_gpu
+from cvjobs.training.report.training_cost import costs, used_gpu, waits
 from cvjobs.training.training_summary import TrainingSummary
 
 NAMED = 12
@@ -130,6 +130,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "errors": errors.slice(0, NAMED).to_pylist(),
         "more_errors": max(errors.num_rows - NAMED, 0),
         "phases": [],  # before it has ended
+        "waits": waits(begun.plan, history),
         "cost": costs(begun.plan, history, machine("cuda" if devices.gpus() else "cpu"), used_gpu()),
         "settings": [*_settings(begun.plan, begun.trainable), *_sizes(begun.plan, begun.trainable)],
         "made": time.time(),
