@@ -149,26 +149,14 @@ def _on_photos(bench: Bench, model: str, *more: str, loop: Sequence[str] = ()) -
     """Return a training of ours and the images a second of the loop."""
     sizes, batch = bench.sizes, bench.sizes.train_batch
     options = ("--model", model, "--img-size", str(sizes.side), "--batch-size", str(batch), *more)
-    out = "-".join([*model.split("/"), *loop])
+    out = "-".join([*model.split("/"), *more])  # on a CPU that of the plain step, which is up to date
     ours = bench.train(bench.classes, out, *options, "--epochs", str(sizes.epochs))
     return ours, _loop(bench, model, sizes.side, batch, min(sizes.trained, 2048), sizes.steps, *loop)
 
 
 def _loop(bench: Bench, model: str, side: int, batch: int, images: int, steps: int, *more: str) -> float:
-    words: tuple[str | int, ...] = (
-        "--model",
-        model,
-        "--side",
-        side,
-        "--batch",
-        batch,
-        "--images",
-        images,
-        "--steps",
-        steps,
-        *more,
-    )
-    return float(bench.script("plain_gpu.py", "train", *words)["images_per_second"])
+    counts = (side, "--batch", batch, "--images", images, "--steps", steps)
+    return float(bench.script("plain_gpu.py", "train", "--model", model, "--side", *counts, *more)["images_per_second"])
 
 
 def ten_epochs(bench: Bench) -> Iterator[Row]:

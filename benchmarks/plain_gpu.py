@@ -83,7 +83,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     def step() -> None:
         which = torch.randint(0, options.images, (options.batch,), device=DEVICE)
         with _autocast():
-            answers = model(scale(pixels[which]))
+            answers = model(scale(pixels[which]).contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(answers.float(), labels[which], label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -97,7 +97,7 @@ def test_on_is_refused_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=1)
 def test_a_run_remembers_whether_it_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(compilation, "lacking", lambda _: "")
     pictures, run = folder(tmp_path / "images", 6), tmp_path / "run"

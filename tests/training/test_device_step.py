@@ -98,12 +98,11 @@ def test_a_step_of_many_images_takes_as_many_launches_and_one_copy(tmp_path: Pat
     assert found[512][1].count - many == found[64][1].count - few
 
 
-@pytest.mark.parametrize("more", [{}, {"accumulate": 4}, {"resident": True}, {"multilabel": True, "loss": "bce"}])
+@pytest.mark.parametrize("more", [{}, {"accumulate": 4}, {"multilabel": True, "loss": "bce"}])
 def test_nothing_in_a_step_waits_and_one_copy_brings_all_of_it(tmp_path: Path, more: dict[str, Any]) -> None:
-    resident = more.pop("resident", False)
     for mode in ("norm", "value", "agc"):
         made = plan(tmp_path, mode, images=80, batch=32, clip_mode=mode, **{**EVERYTHING, "mixup": 0.0, **more})
-        _, whole = counted(made, resident=resident)
+        _, whole = counted(made, resident=not more)
         assert whole.copies == 1
 
 

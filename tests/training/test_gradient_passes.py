@@ -228,7 +228,7 @@ def test_few_shapes_are_compiled_and_partial_batches_are_not(monkeypatch: pytest
     assert {one for one in seen if one[0] in (4, 6) and one[1] in sides} == {(6, side) for side in sides[:MOST]}
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=1)
 def test_a_compiled_step_is_a_plain_one() -> None:
     batches = [batch(number) for number in range(3)] + [batch(3, images=4)]
     plain, compiled = learner(), learner()
@@ -238,7 +238,7 @@ def test_a_compiled_step_is_a_plain_one() -> None:
     assert compiled.scored is compiled.model
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=1)
 def test_a_run_goes_on_compiled_or_not_from_the_same_checkpoints(tmp_path: Path) -> None:
     said: list[str] = []
 

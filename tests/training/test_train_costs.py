@@ -29,9 +29,10 @@ BEFORE = {  # a row of a version that measured nothing more
 }  # fmt: skip
 
 
-def test_the_time_of_an_epoch_is_shared_out() -> None:
+def test_the_time_of_an_epoch_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()
-    times = StepTimes(CPU, clock=lambda: float(next(ticks)))
+    monkeypatch.setattr("cvjobs.common.timing.time.monotonic", lambda: float(next(ticks)))
+    times = StepTimes(CPU)
     for _ in times.waited([1, 2]):  # three looks for a batch, of which the last finds none
         with times.step():
             next(ticks)

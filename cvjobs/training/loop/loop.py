@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ class Loop:
                 if self._position.history:  # a kill may have come between the two
                     artifacts.history(self._plan, self._position.history, self._check)
                 self._events = _events(self._plan, self._task.metric, self._position.history)
-            with self._times.metered():
+            with self._times.metered() if self._team.rank == 0 else nullcontext():
                 while not self._finished:
                     self._epoch(len(self._position.history))
                     self._end_epoch()

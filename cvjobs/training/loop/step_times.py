@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
 
 from cvjobs.common.gpu_meter import GpuMeter, driver_reader
+from cvjobs.common.timing import Stopwatch
 from cvjobs.training.step_costs import StepCosts
 
 T = TypeVar("T")
 
 
 class StepTimes:
-    """A stopwatch of steps; no look at it waits for a device."""
+    """Stopwatches of steps; no look at them waits for a device."""
 
-    def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
-        self._device, self._clock = device, clock
-        on_gpu = device.type == "cuda"
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._on_gpu = device, device.type == "cuda"
         # By its identity: CUDA_VISIBLE_DEVICES gives devices other numbers than the driver does.
-        self._meter = GpuMeter(driver_reader(str(torch.cuda.get_device_properties(device).uuid)) if on_gpu else None)
-        self._data_wait = self._step = 0.0
+        reader = driver_reader(str(torch.cuda.get_device_properties(device).uuid)) if self._on_gpu else None
+        self._meter = GpuMeter(reader)
+        self._data_wait, self._step = Stopwatch(), Stopwatch()
 
     def metered(self) -> AbstractContextManager[None]:
         """Return a context in which a GPU is looked at."""
@@ -32,35 +32,28 @@ class StepTimes:
     def waited(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield batches, and count what each is waited for."""
         self._meter.taken()  # what was seen of validation
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
         there = iter(batches)
         while True:
-            began = self._clock()
-            try:
-                batch = next(there)
-            except StopIteration:
+            with self._data_wait.running():
+                batch = next(there, None)
+            if batch is None:
                 return
-            finally:
-                self._data_wait += self._clock() - began
             yield batch
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Count what is done in the context as a step."""
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self._step += self._clock() - began
+    def step(self) -> AbstractContextManager[None]:
+        """Return a context of which the time counts as a step's."""
+        return self._step.running()
 
     def taken(self, seconds: float) -> StepCosts:
         """Return what became of the seconds since the last call."""
-        whole = max(seconds, self._data_wait + self._step, 1e-9)
-        on_gpu = self._device.type == "cuda"
-        found = StepCosts(
-            data_wait=self._data_wait / whole,
-            step_share=self._step / whole,
+        data_wait, step = self._data_wait.seconds, self._step.seconds
+        self._data_wait, self._step = Stopwatch(), Stopwatch()
+        whole = max(seconds, data_wait + step, 1e-9)
+        return StepCosts(
+            data_wait=data_wait / whole,
+            step_share=step / whole,
             gpu_busy=self._meter.taken(),
-            gpu_memory=torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
+            gpu_memory=torch.cuda.max_memory_allocated(self._device) if self._on_gpu else None,
         )
-        self._data_wait = self._step = 0.0
-        return found
