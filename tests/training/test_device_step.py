@@ -21,7 +21,7 @@ from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.feed import Feed
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resumption import Position
-from cvjobs.training.loop.step import Learner, StepBatch
+from cvjobs.training.loop.step import Learner, StepBatch, StepPart
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe.recipe import Policy
@@ -69,16 +69,26 @@ def first_step(made: TrainPlan, device: torch.device, *, resident: bool = False)
     return learner, task, lambda: feed._batch(ready, augment)
 
 
-def counted(made: TrainPlan, *, resident: bool = False) -> tuple[Launches, Launches]:
-    """Return what preparing a first step on a device takes, and what all of the second one does."""
+def counted(made: TrainPlan, *, resident: bool = False) -> tuple[int, Launches]:
+    """Return how many launches prepare a step's images on a device, and what all of the step takes."""
     learner, task, begin = first_step(made, META, resident=resident)
     position = Position(loss=torch.zeros((), dtype=torch.float64, device=META))
-    position.add(learner.step(begin(), task.loss, 1.0))  # what is made once is made by now
-    with Launches() as preparing, torch.no_grad():
-        for part in begin().parts:
-            part.given()
+    task.loss(torch.zeros(2, 3, device=META), torch.zeros(2, 3, device=META))  # its weights are there from now on
+    preparing = 0
     with Launches() as whole:
+
+        def noted(part: StepPart) -> StepPart:
+            def given() -> tuple[Tensor, Tensor]:
+                nonlocal preparing
+                before = whole.count
+                found = part.given()
+                preparing += whole.count - before
+                return found
+
+            return StepPart(images=part.images, given=given)
+
         batch: StepBatch = begin()
+        batch = StepBatch(parts=[noted(part) for part in batch.parts], whole=batch.whole)
         position.add(learner.step(batch, task.loss, 0.5))
         position.losses()
     return preparing, whole
@@ -89,9 +99,9 @@ def test_a_step_of_many_images_takes_as_many_launches_and_one_copy(tmp_path: Pat
     found = {}
     for batch in (64, 512):
         made = plan(tmp_path, f"run{batch}", images=1024, batch=batch, aa=policy, **EVERYTHING)
-        found[batch] = preparing, whole = counted(made)
-        assert preparing.copies == whole.copies == 1
-    few, many = (found[batch][0].count for batch in (64, 512))
+        found[batch] = counted(made)
+        assert found[batch][1].copies == 1
+    few, many = (found[batch][0] for batch in (64, 512))
     print(f"{policy:16} 64 images {few}, 512 images {many}; with model and optimizer {found[512][1].count}")
     assert many <= 1.1 * few
     assert many <= (400 if policy != "augmix" else 9 * 200)
