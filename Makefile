@@ -8,6 +8,9 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Thousands of tests and their children would compile the same modules again and again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo quick test faults fuzz check bench gpu dist
 
 install: $(STAMP)
@@ -25,7 +28,7 @@ demo: install
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 
-# Without Ray, real weights and commands in processes of their own: less than two minutes.
+# Without Ray, real weights, trainings and commands in processes of their own: two minutes.
 quick: install
 	$(PYTEST) $(PARALLEL) -m "not faults and not slow and not ray"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cloud
 import evaluation
+import launching
 import memory
 import million
 import photos
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     table = record.place(cache, quick)
     steps: list[Callable[[], list[Row]]] = [
         lambda: speed.rows(300 if quick else 3000, 1000 if quick else 20_000, options.full, cache),
+        lambda: launching.rows(10_000 if quick else 40_000, cache),
         lambda: resume.rows(300 if quick else 3000, 300 if quick else 3000, cache),
         lambda: cloud.rows(150 if quick else 600, cache),
         lambda: memory.rows(1000 if quick else 10_000, cache),

@@ -4,8 +4,8 @@ python benchmarks/gpu.py [--seconds N] [--only STEP ...] [--cache FOLDER]
 
 It needs no Ray, no FAISS and no network. Each step has its own bound, none stops the next, and one that is not begun in
 time is said. Ours: images per second from the second epoch on, or from the first to the last result. What is said of
-the GPU is of a whole step or command, its start included. Without a GPU the same runs on the CPU at a small size, which
-shows that it works; its table lies beside the photos.
+the GPU is of a whole step or command, its start included, but where a note or a row says while it computed. Without a
+GPU the same runs on the CPU at a small size, which shows that it works; its table lies beside the photos.
 """
 
 from __future__ import annotations

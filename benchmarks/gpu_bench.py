@@ -175,5 +175,9 @@ class Bench:
 
     def script(self, name: str, *options: str | Path | int) -> Any:
         """Run a program of this folder that prints JSON, and return its answer."""
+        return self.timed(name, *options)[0]
+
+    def timed(self, name: str, *options: str | Path | int) -> tuple[Any, float]:
+        """Run a program of this folder that prints JSON; return its answer and the seconds of all of it."""
         finished, _ = self.run(sys.executable, BENCHMARKS / name, *map(str, options))
-        return finished.answer
+        return finished.answer, finished.seconds

@@ -23,9 +23,11 @@ from table import Row
 
 ROOT = BENCHMARKS.parent
 RESNET = "torchvision/resnet50"
+VIT_LARGE = "timm/vit_large_patch16_224"
 RANDOM = ("--model", RESNET, "--weights", "random")
 # After the start: what a training does with the model.
 LEARNING = ("the first step", "training", "validating", "saving")
+MEMORY = {"detect": 8e9 / 2**20}  # MiB at most of the GPU's memory
 FOUND = {"detect": ("fasterrcnn_resnet50_fpn", 90), "segment": ("deeplabv3_resnet50", 20)}
 
 
@@ -178,15 +180,68 @@ def ten_epochs(bench: Bench) -> Iterator[Row]:
     yield from _waits(bench, what, ours)
 
 
-def embed(bench: Bench, model: str) -> Iterator[Row]:
-    """Embed photos, beside a DataLoader script with all cores and beside the model without images."""
+def embed(bench: Bench, model: str, small: str = "", busy: float | None = None) -> Iterator[Row]:
+    """Embed photos, beside a DataLoader script with all cores and beside the model without images.
+
+    ``small`` is the model of a CPU where ``model`` is too large for one, ``busy`` the share of the time of computing
+    in which the GPU is to be busy.
+    """
+    model = model if bench.on_gpu or not small else small
     source, batch = bench.photos(bench.sizes.embedded), bench.sizes.batch
     options = ("--model", model, "--weights", "random", *_batch(bench))
     answer, use = bench.job("embed", source, model.replace("/", "-") + "-vectors", *options)
-    plain = bench.script("plain_gpu.py", "embed", source, "--model", model, "--batch", batch)
-    what = f"embed {model.rpartition('/')[2]}, {answer['computed']:,} photos: img/s ÷"
-    yield _ratio(bench, f"{what} DataLoader script", _steady(answer), plain["images_per_second"], use)
-    yield _ratio(bench, f"{what} model alone, batch {batch}", _steady(answer), plain["alone"], use)
+    plain, seconds = bench.timed("plain_gpu.py", "embed", source, "--model", model, "--batch", batch)
+    what = f"embed {model.rpartition('/')[2]}, {answer['computed']:,} photos"
+    computing = _computing(answer, use)
+    rates = (_steady(answer), plain["images_per_second"])
+    yield _ratio(bench, f"{what}: img/s ÷ DataLoader script", *rates, use, note=_said_of(computing))
+    yield _ratio(bench, f"{what}: img/s ÷ model alone, batch {batch}", _steady(answer), plain["alone"], use)
+    ours, theirs = answer["whole_seconds"], seconds - plain["alone_seconds"]
+    yield Row(
+        what=f"{what}: whole command ÷ whole DataLoader script",
+        value=ours / theirs,
+        unit="×",
+        bound="≤",
+        note=f"{ours:.1f} s ÷ {theirs:.1f} s, {answer['model']}",
+        raw={"ours": ours, "plain": theirs, "phases": answer["phases"]},
+    )
+    if computing is not None:
+        yield Row(what=f"{what}: the GPU was busy while it computed", value=computing / 100, unit="of 1", target=busy)
+
+
+def decoded(bench: Bench) -> Iterator[Row]:
+    """Embed photos that the GPU decodes, beside a DataLoader script and beside the processor's pixels."""
+    if not bench.on_gpu:
+        raise LeftOut("there is no GPU")
+    source = bench.photos(bench.sizes.embedded)
+    answer, use = bench.job("embed", source, "decoded-by-gpu", *RANDOM, "--decode", "gpu")
+    plain = bench.script("plain_gpu.py", "embed", source, "--model", RESNET, "--batch", bench.sizes.batch)
+    what = f"embed resnet50 --decode gpu, {answer['computed']:,} photos"
+    yield _ratio(bench, f"{what}: img/s ÷ DataLoader script", _steady(answer), plain["images_per_second"], use, 2.0)
+    bench.job("embed", source, "decoded-by-cpu", *RANDOM, "--decode", "cpu")
+    cosines = (_vectors(bench.folder / "decoded-by-gpu") * _vectors(bench.folder / "decoded-by-cpu")).sum(1)
+    yield Row(
+        what=f"{what}: smallest cosine to --decode cpu",
+        value=float(cosines.min()),
+        unit="cosine",
+        target=0.995,
+        note=f"median {median(cosines.tolist()):.6f}",
+        raw={"images": len(cosines), "median": median(cosines.tolist())},
+    )
+
+
+def _computing(answer: dict[str, Any], use: Use) -> float | None:
+    """Return the GPU's mean utilisation (%) in a command's phase of computing."""
+    phases: dict[str, float] = answer["phases"]
+    if "computing" not in phases:
+        return None
+    names = list(phases)
+    start = sum(phases[name] for name in names[: names.index("computing")])
+    return use.within(start, start + phases["computing"])
+
+
+def _said_of(computing: float | None) -> str:
+    return "" if computing is None else f"; {computing:.0f}% while it computed"
 
 
 def found(bench: Bench, task: str) -> Iterator[Row]:
@@ -207,11 +262,11 @@ def found(bench: Bench, task: str) -> Iterator[Row]:
     words = [*plain, *(["--side", str(sizes.found_side)] if sizes.found_side else [])]
     loop = bench.script("plain_gpu.py", "predict", source, *words)["images_per_second"]
     what = f"{task} {model}, {answer['computed']:,} photos"
-    yield _ratio(
-        bench, f"{what}: img/s ÷ torchvision, batch {sizes.found_batch}, decoded images", _steady(answer), loop, use
-    )
+    name, computing = f"{what}: img/s ÷ torchvision, batch {sizes.found_batch}, decoded images", _computing(answer, use)
+    yield _ratio(bench, name, _steady(answer), loop, use, note=_said_of(computing))
     if use.peak is not None:
-        yield Row(what=f"{what}: peak memory of the GPU", value=use.peak, unit="MiB")
+        target = MEMORY.get(task)
+        yield Row(what=f"{what}: peak memory of the GPU", value=use.peak, unit="MiB", bound="≤", target=target)
 
 
 def ray_train(bench: Bench) -> Iterator[Row]:
@@ -250,20 +305,22 @@ def _steady(answer: dict[str, Any]) -> float:
     return float(answer["images_per_second"] or answer["computed"] / answer["phases"]["computing"])
 
 
-def _ratio(bench: Bench, what: str, ours: float, plain: float, use: Use, target: float | None = None) -> Row:
+def _ratio(
+    bench: Bench, what: str, ours: float, plain: float, use: Use, target: float | None = None, *, note: str = ""
+) -> Row:
     return Row(
         what=what,
         value=ours / plain,
         unit="×",
         target=target if bench.on_gpu else None,
-        note=f"{_pace(ours)} ÷ {_pace(plain)} img/s{_beside(use)}",
+        note=f"{_pace(ours)} ÷ {_pace(plain)} img/s{_beside(use)}{note}",
         raw={"ours": ours, "plain": plain, "gpu_percent": use.mean, "gpu_mib": use.peak},
     )
 
 
 def _beside(use: Use) -> str:
     """Return what a note says of the GPU, where there is one."""
-    return f"; {use}" if use.busy else ""
+    return f"; {use}" if use.looks else ""
 
 
 def _pace(rate: float) -> str:
@@ -296,8 +353,10 @@ STEPS: Sequence[tuple[str, Any, float]] = (
     ("small-256", partial(small, batch=256), 45),
     ("segment", partial(found, task="segment"), 70),
     ("embed-vit", partial(embed, model="timm/vit_small_patch16_224"), 70),
+    ("embed-vit-large", partial(embed, model=VIT_LARGE, small="timm/vit_tiny_patch16_224", busy=0.9), 90),
     ("resnet18", partial(photographs, model="torchvision/resnet18"), 60),
     ("decoders", decoders, 30),
+    ("decoded", decoded, 90),
     ("ray-train", ray_train, 75),
     ("ray-embed", ray_embed, 75),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,25 +12,34 @@ from typing import Any
 
 import pynvml
 
+from cvjobs.common.gpu_meter import GpuMeter, GpuReading, handle_reader
+
 EVERY = 0.1
 
 
 @dataclass
 class Use:
-    """Samples of the utilisation (%) and of the memory (MiB) beyond what was in use before; none without a GPU."""
+    """Looks at a GPU and when they were (s of the monotonic clock); none without one. ``before`` are bytes in use."""
 
-    busy: list[int] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
+    looks: list[tuple[float, GpuReading]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    before: int = 0
 
     @property
     def mean(self) -> float | None:
         """The mean utilisation in %."""
-        return sum(self.busy) / len(self.busy) if self.busy else None
+        return self.within(0.0, float("inf"))
 
     @property
     def peak(self) -> float | None:
-        """The highest memory in MiB."""
-        return max(self.memory, default=None)
+        """The highest memory in MiB, beyond what was in use before."""
+        used = [max(reading.memory - self.before, 0) for _, reading in self.looks]
+        return max(used) / 2**20 if used else None
+
+    def within(self, start: float, end: float) -> float | None:
+        """Return the mean utilisation in % between so many seconds after the beginning."""
+        busy = [100 * reading.busy for at, reading in self.looks if start <= at - self.began < end]
+        return sum(busy) / len(busy) if busy else None
 
     def __str__(self) -> str:
         return f"GPU {self._said(self.mean, '%')}, memory {self._said(self.peak, ' MiB')}"
@@ -55,29 +65,22 @@ class NvmlMeter:
 
     @contextmanager
     def measured(self) -> Iterator[Use]:
-        """Sample until the end of the block."""
-        use, ended = Use(), threading.Event()
-        sampler = threading.Thread(target=self._sample, args=(use, ended))
-        sampler.start()
-        try:
-            yield use
-        finally:
-            ended.set()
-            sampler.join()
-
-    def _sample(self, use: Use, ended: threading.Event) -> None:
+        """Look until the end of the block."""
+        use = Use()
         if self._handle is None:
+            yield use
             return
-        try:
-            before = self._used()
-            while not ended.wait(EVERY):
-                use.busy.append(pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
-                use.memory.append(max(self._used() - before, 0.0))
-        except pynvml.NVMLError:  # some GPUs, and some containers, do not say
-            return
+        read = handle_reader(self._handle)
+        with contextlib.suppress(pynvml.NVMLError):  # some GPUs, and some containers, do not say
+            use.before = read().memory
 
-    def _used(self) -> float:
-        return float(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+        def kept() -> GpuReading:
+            reading = read()
+            use.looks.append((time.monotonic(), reading))
+            return reading
+
+        with GpuMeter(kept, EVERY).looking():
+            yield use
 
 
 def _first_visible() -> Any:

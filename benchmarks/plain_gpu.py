@@ -118,7 +118,9 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
     with torch.inference_mode():
         sample = torch.randn(options.batch, 3, *embedder.transform.size, device=DEVICE).to(KIND)
         sample = sample.contiguous(memory_format=torch.channels_last)
+        began = time.perf_counter()
         alone = _rate(lambda: model(sample), ALONE, options.batch)
+        alone_seconds = time.perf_counter() - began
         for batch in loader:
             inputs = scale(batch.to(DEVICE, non_blocking=True)).to(KIND).contiguous(memory_format=torch.channels_last)
             vectors.append(model(inputs).float().cpu())
@@ -126,6 +128,7 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "images_per_second": (len(images) - options.batch) / (ready[-1] - ready[0]),
         "alone": alone,
+        "alone_seconds": alone_seconds,
         "vectors": sum(map(len, vectors)),
     }
 

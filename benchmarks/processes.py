@@ -43,11 +43,13 @@ class Finished:
     """What a command took: wall seconds, CPU seconds of its tree, its JSON answer, and peaks in MiB.
 
     ``pss`` is the proportional set size summed over the tree, ``largest`` the RSS of the largest process; both are 0
-    unless memory was asked for. CPU time is sampled five times a second, so up to 0.2 s a process are missing.
+    unless memory was asked for. CPU time is sampled five times a second, so up to 0.2 s a process are missing; of it
+    ``own`` is the command's own process.
     """
 
     seconds: float
     cpu: float
+    own: float
     answer: dict[str, Any]
     pss: float
     largest: float
@@ -150,7 +152,7 @@ def run(
         lines = out.read().splitlines()
         if code or not lines:
             raise RuntimeError(f"{' '.join(map(str, command))} ended with {code}: {err.read()[-2000:]}")
-    return Finished(took, tree.cpu, json.loads(lines[-1]), tree.pss, tree.largest)
+    return Finished(took, tree.cpu, tree.known.get(tree.root, 0.0), json.loads(lines[-1]), tree.pss, tree.largest)
 
 
 def _sample(tree: _Tree, ended: threading.Event) -> None:

@@ -19,7 +19,7 @@ class Row:
 
     what: str
     value: float
-    unit: Literal["×", "s", "MiB", "top-1", "of 1", "img/s", "grey levels", "cosine", "tests"]
+    unit: Literal["×", "s", "MiB", "top-1", "of 1", "img/s", "µs/image", "grey levels", "cosine", "tests"]
     bound: Literal["≥", "≤"] = "≥"
     target: float | None = None
     cpu: float | None = None

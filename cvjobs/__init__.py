@@ -20,7 +20,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cvjobs.dataset.snapshot_reader import Dataset
 
-_ERRORS = ("CvjobsError", "JobFailed", "LimitReached", "OutputHeld", "Stopped", "TooManyFailed", "WrongUse")
+_ERRORS = (
+    "CvjobsError",
+    "JobFailed",
+    "LimitReached",
+    "LimitSpent",
+    "OutputHeld",
+    "Stopped",
+    "TooManyFailed",
+    "WrongUse",
+)
 
 
 def open(out: str | PathLike[str], storage_options: Mapping[str, str] | None = None) -> Dataset:  # noqa: A001

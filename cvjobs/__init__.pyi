@@ -11,6 +11,7 @@ from cvjobs.clusters.jobs_api.server import ClusterJob
 from cvjobs.common.errors import CvjobsError as CvjobsError
 from cvjobs.common.errors import JobFailed as JobFailed
 from cvjobs.common.errors import LimitReached as LimitReached
+from cvjobs.common.errors import LimitSpent as LimitSpent
 from cvjobs.common.errors import OutputHeld as OutputHeld
 from cvjobs.common.errors import Stopped as Stopped
 from cvjobs.common.errors import TooManyFailed as TooManyFailed
@@ -122,6 +123,9 @@ def classify(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -130,6 +134,7 @@ def classify(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     top: int = 5,
+    decode: Literal['auto', 'cpu', 'gpu'] = 'auto',
 ) -> Forecast:
     """Name what every image shows: its likeliest classes and their scores, one row per image, in Parquet.
 
@@ -168,6 +173,13 @@ def classify(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -185,6 +197,9 @@ def classify(
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
             for weights of your own. Default: None.
         top (int): The number of classes to keep for each image, best first. Default: 5.
+        decode (Literal['auto', 'cpu', 'gpu']): What decodes JPEGs, which later runs keep: gpu decodes
+            those that it decodes right, beside the processor; auto is cpu for a new output. Default:
+            'auto'.
 
     Returns:
         Summary | Forecast: what was done, or what would be (``dry_run``).
@@ -214,6 +229,9 @@ def classify(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -222,6 +240,7 @@ def classify(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     top: int = 5,
+    decode: Literal['auto', 'cpu', 'gpu'] = 'auto',
 ) -> Summary | Any:
     """Name what every image shows: its likeliest classes and their scores, one row per image, in Parquet.
 
@@ -260,6 +279,13 @@ def classify(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -277,6 +303,9 @@ def classify(
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
             for weights of your own. Default: None.
         top (int): The number of classes to keep for each image, best first. Default: 5.
+        decode (Literal['auto', 'cpu', 'gpu']): What decodes JPEGs, which later runs keep: gpu decodes
+            those that it decodes right, beside the processor; auto is cpu for a new output. Default:
+            'auto'.
 
     Returns:
         Summary | Forecast: what was done, or what would be (``dry_run``).
@@ -334,6 +363,9 @@ def detect(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -389,6 +421,13 @@ def detect(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -453,6 +492,9 @@ def detect(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -508,6 +550,13 @@ def detect(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -593,6 +642,9 @@ def embed(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -600,6 +652,7 @@ def embed(
     model: str | os.PathLike[str] = 'torchvision/mobilenet_v2',
     weights: str | os.PathLike[str] = 'pretrained',
     layer: str = '',
+    decode: Literal['auto', 'cpu', 'gpu'] = 'auto',
 ) -> Forecast:
     """Turn every image into a vector: one row per image, in Parquet.
 
@@ -638,6 +691,13 @@ def embed(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -654,6 +714,9 @@ def embed(
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
             classifier).
+        decode (Literal['auto', 'cpu', 'gpu']): What decodes JPEGs, which later runs keep: gpu decodes
+            those that it decodes right, beside the processor; auto is cpu for a new output. Default:
+            'auto'.
 
     Returns:
         Summary | Forecast: what was done, or what would be (``dry_run``).
@@ -683,6 +746,9 @@ def embed(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -690,6 +756,7 @@ def embed(
     model: str | os.PathLike[str] = 'torchvision/mobilenet_v2',
     weights: str | os.PathLike[str] = 'pretrained',
     layer: str = '',
+    decode: Literal['auto', 'cpu', 'gpu'] = 'auto',
 ) -> Summary | Any:
     """Turn every image into a vector: one row per image, in Parquet.
 
@@ -728,6 +795,13 @@ def embed(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -744,6 +818,9 @@ def embed(
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
             classifier).
+        decode (Literal['auto', 'cpu', 'gpu']): What decodes JPEGs, which later runs keep: gpu decodes
+            those that it decodes right, beside the processor; auto is cpu for a new output. Default:
+            'auto'.
 
     Returns:
         Summary | Forecast: what was done, or what would be (``dry_run``).
@@ -1159,6 +1236,9 @@ def segment(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -1211,6 +1291,13 @@ def segment(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -1269,6 +1356,9 @@ def segment(
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
@@ -1321,6 +1411,13 @@ def segment(
             source, whose files and folders are left out; repeat the option for more. Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
@@ -1389,6 +1486,9 @@ def train(
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
     exclude: list[str] | tuple[str, ...] = (),
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     address: str | None = None,
     epochs: int | None = None,
@@ -1486,6 +1586,13 @@ def train(
             Default: False.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
@@ -1599,6 +1706,9 @@ def train(
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
     exclude: list[str] | tuple[str, ...] = (),
+    price: list[str] | tuple[str, ...] = (),
+    max_cost: float | None = None,
+    max_time: int | str | None = None,
     json: bool = False,
     address: str | None = None,
     epochs: int | None = None,
@@ -1696,6 +1806,13 @@ def train(
             Default: False.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
+            is a label's value of or the host name, or else of every one; repeat the option for more.
+            Default: ().
+        max_cost (float | None): The USD that this command may cost; it ends before, and the same
+            command continues. Default: None (any).
+        max_time (int | str | None): The time that this command may take, as in 90s, 15m or 2h30m; it
+            ends before, and the same command continues. Default: None (any).
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT

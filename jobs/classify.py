@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.config.options import BatchOptions, Labels, Weights
+from cvjobs.config.options import BatchOptions, Decode, Labels, Weights
 
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
@@ -40,6 +40,7 @@ class Config(BatchOptions):
             min=1, help="The number of classes to keep for each image, best first.", rich_help_panel="Results"
         ),
     ] = 5
+    decode: Decode = "auto"
 
 
 def call(config: Config) -> Summary | Forecast:
@@ -69,4 +70,4 @@ class ClassifyJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvjobs.config.options import BatchOptions, Weights
+from cvjobs.config.options import BatchOptions, Decode, Weights
 
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
@@ -41,6 +41,7 @@ class Config(BatchOptions):
             rich_help_panel="Model, data and size",
         ),
     ] = ""
+    decode: Decode = "auto"
 
 
 def call(config: Config) -> Summary | Forecast:
@@ -68,4 +69,4 @@ class EmbedJob:
 
         c = self._config
         request = EmbedRequest(model=c.model, weights=c.weights, layer=c.layer)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode)

@@ -20,9 +20,12 @@ from cvjobs.config.options import (
     Confine,
     Exclude,
     Json,
+    MaxCost,
     MaxErrorRate,
     MaxPixels,
+    MaxTime,
     Precision,
+    Price,
     StorageOptions,
     Truncated,
     Weights,
@@ -185,6 +188,9 @@ class Config:
     storage_option: StorageOptions = ()
     confine: Confine = False
     exclude: Exclude = ()
+    price: Price = ()
+    max_cost: MaxCost = None
+    max_time: MaxTime = None
     json: Json = False
     address: Address = None
 
@@ -201,8 +207,10 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
     from contextlib import closing
 
     from cvjobs.common import devices
-    from cvjobs.images.decode_worker import DecoderServer
+    from cvjobs.config.spending import spending
+    from cvjobs.images.decode_children import DecoderServer
 
+    allowed = spending(config)
     with closing(DecoderServer()) as decoder_server:
         decoder_server.start()  # takes seconds, as do the imports
         devices.check_memory(devices.libraries(model=True), "Training")
@@ -246,6 +254,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             confine=config.confine,
             exclude=config.exclude,
             address=config.address,
+            spending=allowed,
         )
         return run.train(request, decoder_server)
 

@@ -6,6 +6,7 @@ of a trained model: so scores differ, boxes overlap, and there is much for NMS t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from torchvision.models.resnet import Bottleneck
 
 SIZE = (160, 266)  # the shorter and the longer side in pixels at which detectors are calibrated, for speed
 ABOVE = 1_500  # class scores of RetinaNet and FCOS above their threshold, at that size
+DETECTIONS = 20  # enough to know how wide the outputs for masks spread
 SILENT = -40.0
 RESIDUAL = 0.3  # the weight of the last batch norm in a residual branch
 
@@ -57,10 +59,14 @@ def pictures(folder: Path) -> Path:
 
 def weights(name: str, factory: pytest.TempPathFactory, classes: int = 91) -> Path:
     """The file of a torchvision detector's calibrated weights, made once for all tests of a session."""
-    file = factory.getbasetemp() / "calibrated" / f"{name}-{classes}.safetensors"
+    base = factory.getbasetemp()
+    session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # which the processes of pytest-xdist share
+    file = session / "calibrated" / f"{name}-{classes}.safetensors"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
-        save_file(state(name, classes), file)
+        own = file.with_name(f"{os.getpid()}-{file.name}")
+        save_file(state(name, classes), own)
+        own.rename(file)
     return file
 
 
@@ -83,6 +89,8 @@ def state(name: str, classes: int = 91) -> dict[str, Tensor]:
         model = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes).eval()
         if model.transform.fixed_size is None:
             model.transform.min_size, model.transform.max_size = SIZE[:1], SIZE[1]
+        if hasattr(model, "roi_heads"):
+            model.roi_heads.detections_per_img = DETECTIONS
         batch = [torch.from_numpy(pixels(150, 200, seed)).permute(2, 0, 1) / 255 for seed in range(2)]
         _normalise(model, batch)
         silent = [0, *_nameless(name)] if classes == 91 else [0]
@@ -123,8 +131,11 @@ def _nameless(name: str) -> list[int]:
 def _last_layers(model: Any) -> Iterator[tuple[list[Any], float]]:
     """The layers that give scores, boxes and masks, in the order in which they depend on each other."""
     if hasattr(model, "roi_heads"):
+        kept = model.rpn._post_nms_top_n
+        model.rpn._post_nms_top_n = dict.fromkeys(kept, 1)  # what follows on the proposals is not looked at yet
         yield [model.rpn.head.cls_logits], 2.0
         yield [model.rpn.head.bbox_pred], 0.2
+        model.rpn._post_nms_top_n = kept
         yield [model.roi_heads.box_predictor.cls_score], 2.0
         yield [model.roi_heads.box_predictor.bbox_pred], 1.0
         if model.roi_heads.mask_predictor is not None:

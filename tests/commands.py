@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ CLI = [sys.executable, "-m", "cvjobs"]
 # Runs ``embed`` with a decoder of ``decoders_e2e``: DECODER SOURCE OUT WORKERS.
 WITH_DECODER = [sys.executable, str(TESTS / "decoders_e2e.py")]
 STAMP = 1_700_000_000_000_000_000
-LONGEST = 240.0
+LONGEST = 900.0  # seconds; most tests have less (limits.py)
 EMBED = ("embed", "--model", "thumbnail/4")
 
 
@@ -79,8 +79,31 @@ def kill(process: subprocess.Popen[str], number: int) -> None:
         return
 
 
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes; the ones that ended before are no matter."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process ended; it may wait for its parent to see it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The words of a process's command line; none of one that ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def run(*words: object, program: list[str] = CLI, cwd: Path | None = None, **more: str) -> Ended:
-    """Run a command to its end, and look which of its processes are still there."""
+    """Run a command to its end, for as many seconds at most, and look which of its processes are still there."""
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     ended = subprocess.run(
         [*program, *map(str, words)],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: the tests run in two processes on two cores, and commands inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -21,7 +22,11 @@ from commands import aged
 from limits import Limits
 from PIL import Image
 
+from cvjobs.images import server_process
+
 BEGAN = time.monotonic()
+RAY = "ray"
+server_process.LINGER = 600.0  # seconds, so that the next file of tests finds the decoder server of the last
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,24 +47,44 @@ def seeds(request: pytest.FixtureRequest) -> fuzzing.Seeds:
     return fuzzing.seeds_of(request)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and those with Ray, which share its head; order the groups.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one process, and those with Ray, which share its head."""
+    from xdist.scheduler import LoadGroupScheduling
 
-    The long tests begin with the files that take the fewest minutes. Otherwise the heaviest files come first, so that
-    both processes end at about the same time.
+    class ByFile(LoadGroupScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return RAY if nodeid.endswith(f"@{RAY}") else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which puts the group of a test behind its name
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name the group of the tests with Ray, and order the files.
+
+    The long tests begin with those that take less than a minute, then with the files that take the fewest minutes.
+    Otherwise the heaviest files come first, so that both processes end at about the same time.
     """
     faults = config.getoption("markexpr") == "faults"
-    weights: Counter[str] = Counter()
+    weights: dict[str, float] = defaultdict(float)
     groups = {}
     for item in items:
         ray = item.get_closest_marker("ray") is not None
-        groups[item] = str(item.path) if faults or not ray else "ray"
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-        if faults and (mark := item.get_closest_marker("faults")):
-            weights[groups[item]] += mark.kwargs.get("minutes", 1)
-        elif not faults:
+        groups[item] = RAY if ray and not faults else str(item.path)
+        if groups[item] == RAY:
+            item.add_marker(pytest.mark.xdist_group(RAY))
+        if faults:
+            weights[groups[item]] += _minutes(item)
+        else:
             weights[groups[item]] -= (1000 if ray else 0) + (item.get_closest_marker("slow") is not None)
-    items.sort(key=lambda item: (weights[groups[item]], groups[item]))
+    items.sort(key=lambda item: (faults and _minutes(item) >= 1, weights[groups[item]], groups[item]))
+
+
+def _minutes(item: pytest.Item) -> float:
+    """How many minutes a long test says that it takes; 0 of any other."""
+    mark = item.get_closest_marker("faults")
+    return float(mark.kwargs.get("minutes", 1)) if mark else 0.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

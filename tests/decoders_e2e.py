@@ -13,12 +13,24 @@ from cvjobs.images.decode import Decoded, decode
 from cvjobs.images.transform import Transform
 
 POISON = b"poison"  # at the end of an image that does harm; JPEG decoders do not look there
+HANG, HOG = b"hang", b"hog"
 
 
 def die(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
     """Kill the own process on a poisoned image."""
     if content.endswith(POISON):
         os.kill(os.getpid(), signal.SIGKILL)
+    return decode(content, transform, max_pixels)
+
+
+def harm(content: bytes, transform: Transform, max_pixels: int) -> Decoded:
+    """Abort, hang or take all memory on an image that ends with such a word."""
+    if content.endswith(POISON):
+        os.abort()
+    if content.endswith(HANG):
+        time.sleep(3600)
+    if content.endswith(HOG):
+        bytearray(4 << 30)
     return decode(content, transform, max_pixels)
 
 

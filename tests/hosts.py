@@ -242,7 +242,7 @@ class Cluster:
                 host.heal()
             else:
                 self.hosts[number] = self._host(number)
-        until(self._whole, 240)
+        until(self._whole, 900)
 
     def _whole(self) -> bool:
         alive = self.alive()

@@ -146,6 +146,7 @@ FITTING = {
     "max_memory": ["1GB", "400MB", "1 B", "9999999999GB", "0.5GiB"],
     "classes": ["a,b", "0,1", "a"],
     "weights": ["random", "pretrained"],
+    "price": ["1", "gpu=2.5", "0"],
     "labels": [],
     "format": ["coco", "csv", "jsonl", "yolo"],
     "cron": TIMES[:1],

@@ -14,6 +14,8 @@ import pytest
 
 import cvjobs
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 

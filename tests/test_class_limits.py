@@ -110,7 +110,7 @@ def test_classes_of_class_maps(tmp_path: Path, counts: tuple[int, ...]) -> None:
         assert outcome.startswith(RIGHT if most else REFUSED + "toy has 65,537 classes with the background")
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_classes_that_are_painted(tmp_path: Path) -> None:
     """COCO's annotations as class maps: 65,535 stands for what does not count."""
     content, _ = segmented(257)
@@ -140,9 +140,6 @@ class Known:
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-
-    def batch(self, count: int) -> NDArray[np.uint8]:
-        return np.zeros((count, 1, 1, 3), np.uint8)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits = np.zeros((len(pixels), self.classes), np.float32)

@@ -19,6 +19,8 @@ from cvjobs.cli import main
 from cvjobs.common.errors import WrongUse
 from cvjobs.config import commands
 
+pytestmark = pytest.mark.slow
+
 ERRORS = ("CvjobsError", "JobFailed", "LimitReached", "OutputHeld", "Stopped", "TooManyFailed", "WrongUse")
 TOY = '''"""Does what its source says.
 

@@ -136,7 +136,6 @@ def test_no_command_writes_into_a_part_of_an_output(made: Path) -> None:
         tried = [
             here("export", made / "classify", "--format", "csv", "-o", place / "x" if place.is_dir() else place),
             here("query", made / "index", made / "embed", "--html", place / "x" if place.is_dir() else place),
-            here("export", made / "classify", "--format", "jsonl", "-o", place / "x" if place.is_dir() else place),
         ]
         if place.is_dir():
             tried += [work(made, command, place) for command in COMMANDS]

@@ -21,7 +21,7 @@ import cvjobs
 from cvjobs.common.errors import JobFailed, LimitReached, WrongUse
 from cvjobs.dataset import lock
 from cvjobs.images.server_process import SHELF
-from cvjobs.sources import reader
+from cvjobs.sources import file_reading, reader
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.loop.checkpoints import Checkpoint, Checkpoints
 
@@ -106,7 +106,7 @@ def no_more_files() -> Iterator[None]:
 def test_too_few_open_files_are_no_fault_of_an_image_or_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_PAUSES", ())
+    monkeypatch.setattr(file_reading, "_PAUSES", ())
     image = tmp_path / "a.jpg"
     image.write_bytes(b"x")
     state = image.stat()

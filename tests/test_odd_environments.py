@@ -19,6 +19,8 @@ from odd_environments import Places
 
 from cvjobs.cli import main
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = [str(Path(sys.executable).parent / "cvjobs")]
 NIGHT = "state: {out}/state\nsteps:\n  - embed: {{source: {photos}, out: {out}/nightly, model: thumbnail/4}}\n"
 

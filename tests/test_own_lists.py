@@ -169,7 +169,7 @@ def test_what_a_model_classified_is_trained_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", pytest.param("parquet", marks=pytest.mark.faults(minutes=0.2))])
 def test_names_that_we_write_in_another_way_are_read_back(photos: Path, tmp_path: Path, kind: str) -> None:
     place, image, labels = tmp_path / "photos", next(photos.rglob("*.jpg")), ("=cat", "-dog")
     place.mkdir()

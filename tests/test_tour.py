@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 TOUR = Path(__file__).parent.parent / "docs" / "tour.py"
 
 
+@pytest.mark.faults(minutes=0.2)
 def test_the_tour(photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 6)
     words = [sys.executable, str(TOUR), str(source), str(tmp_path / "tour"), "--weights", "random"]

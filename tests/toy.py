@@ -29,8 +29,9 @@ from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import End, UpdateRequest
 from cvjobs.dataset.verify import VerifyReport, verify
 from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.sources.file_reading import Unreadable
 from cvjobs.sources.listing import list_source
-from cvjobs.sources.reader import LocalSource, Unreadable
+from cvjobs.sources.reader import LocalSource
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.local_store import LocalStore
 

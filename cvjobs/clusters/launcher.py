@@ -42,6 +42,7 @@ CONNECTING, STARTING, ENDING = 10, 120.0, 180.0
 
 def up(name: str, file: dict[str, Any], say: Callable[[str], None]) -> Status:
     """Start the cluster and return when it takes jobs; nothing happens where it does already."""
+    say("asking whether it is up")
     found = status(name, file)
     if found.up:
         return found

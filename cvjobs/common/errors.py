@@ -5,6 +5,7 @@ CvjobsError
 ├── JobFailed       1    the job could not go on; the same command continues
 │   └── LimitReached     a limit of the machine: room, memory, open files, threads
 ├── TooManyFailed   3    more images failed than --max-error-rate allows, and nothing was made of the others
+├── LimitSpent      4    --max-time or --max-cost is reached with images left; the same command continues
 ├── OutputHeld      5    another run holds the output
 └── Stopped       130    Ctrl-C or a stop request; the output is consistent
 
@@ -47,6 +48,12 @@ class TooManyFailed(CvjobsError):
     """More images failed than a user allows, and nothing was made of the others."""
 
     exit_code = 3
+
+
+class LimitSpent(CvjobsError):
+    """What a user allows a command, of time or money, is spent; the same command continues."""
+
+    exit_code = 4
 
 
 class OutputHeld(CvjobsError):

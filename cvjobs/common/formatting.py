@@ -10,7 +10,7 @@ LONGEST = 48
 # The words of what one is, where it is not the one of many without its last letter.
 _ONE = {"queries": "query", "copies": "copy", "classes": "class", "boxes": "box"}
 _ONE |= {"have": "has", "are": "is", "were": "was", "their": "its", "do": "does"}
-_VERBS = {"belong", "score"}
+_VERBS = {"belong", "remain", "score"}
 _JOINERS = "\u200c\u200d"  # without them many scripts and emoji fall apart
 # A spreadsheet computes a cell that begins so; the last four are the full-width ones. The apostrophe is what marks it.
 _FORMULA = tuple("=+-@\t\r\n'＝＋－＠")  # noqa: RUF001
@@ -64,6 +64,15 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+def money(usd: float) -> str:
+    """Return US dollars as a person says them: 1,234 USD, 12.50 USD, 0.034 USD; what is small stays visible."""
+    if usd >= 1000:
+        return f"{usd:,.0f} USD"
+    if usd >= 0.1 or usd == 0:
+        return f"{usd:.2f} USD"
+    return f"{usd:.2g} USD" if usd >= 0.0001 else "<0.0001 USD"
 
 
 def clock(seconds: float) -> str:

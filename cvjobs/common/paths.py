@@ -58,14 +58,15 @@ def _flaw_here(name: str) -> str:
 def _is_too_long(path: Path) -> bool:
     """Ask the file system that the path is, or would be, in; one that does not tell takes any."""
     try:
-        path = there = path.absolute()
-        while not os.path.lexists(there) and there != there.parent:
-            there = there.parent
+        path = path.absolute()
+        there, *missing = path.parts
+        while missing and os.path.lexists(below := os.path.join(there, missing[0])):
+            there = below
+            del missing[0]
         longest, whole = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
     except OSError:
         return False
-    names = [os.fsencode(name) for name in path.parts[len(there.parts) :]]
-    return len(os.fsencode(path)) >= whole or any(len(name) > longest for name in names)
+    return len(os.fsencode(path)) >= whole or any(len(os.fsencode(name)) > longest for name in missing)
 
 
 def plain(name: str) -> str:

@@ -1,10 +1,10 @@
-"""Seconds that threads worked, added up."""
+"""Seconds that threads worked, added up, and threads that look at something while a block runs."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -24,3 +24,16 @@ class Stopwatch:
         finally:
             with self._lock:
                 self.seconds += time.monotonic() - began
+
+
+@contextmanager
+def beside(look: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Call ``look`` in a thread of its own beside the block; the event that it gets is set when the block ends."""
+    ended = threading.Event()
+    thread = threading.Thread(target=look, args=(ended,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -24,6 +24,7 @@ GROUPS = (
     "Updates and failures",
     "Look first",
     "Machine",
+    "Time and money",
     "Cluster and storage",
     GENERAL,
 )

@@ -116,6 +116,42 @@ Truncated = Annotated[
         rich_help_panel="Updates and failures",
     ),
 ]
+Decode = Annotated[
+    Literal["auto", "cpu", "gpu"],
+    typer.Option(
+        help="What decodes JPEGs, which later runs keep: gpu decodes those that it decodes right, beside the "
+        "processor; auto is cpu for a new output.",
+        rich_help_panel="Machine",
+    ),
+]
+Price = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        metavar="[NAME=]USD",
+        help="The USD that an hour of a machine costs, of those that NAME is a label's value of or the host name, or "
+        "else of every one; repeat the option for more.  [default: none]",
+        rich_help_panel="Time and money",
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        metavar="USD",
+        min=0.01,
+        help="The USD that this command may cost; it ends before, and the same command continues.  [default: any]",
+        rich_help_panel="Time and money",
+    ),
+]
+MaxTime = Annotated[
+    int | str | None,
+    typer.Option(
+        metavar="SECONDS|DURATION",
+        min=1,
+        help="The time that this command may take, as in 90s, 15m or 2h30m; it ends before, and the same command "
+        "continues.  [default: any]",
+        rich_help_panel="Time and money",
+    ),
+]
 MaxErrorRate = Annotated[
     float,
     typer.Option(
@@ -217,6 +253,9 @@ class BatchOptions:
             rich_help_panel="Look first",
         ),
     ] = False
+    price: Price = ()
+    max_cost: MaxCost = None
+    max_time: MaxTime = None
     json: Json = False
     storage_option: StorageOptions = ()
     confine: Confine = False

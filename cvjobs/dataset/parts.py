@@ -55,6 +55,11 @@ class Part:
     results: File | None
     errors: File | None
 
+    @property
+    def rows(self) -> int:
+        """How many images it has a row for."""
+        return sum(file.rows for file in (self.results, self.errors) if file)
+
     @classmethod
     def load(cls, record: dict[str, Any]) -> Part:
         """Return the part that a JSON record describes; raises KeyError or TypeError where that makes no sense."""

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from cvjobs.common import categories, rules
-from cvjobs.common.errors import CvjobsError, Stopped, WrongUse
+from cvjobs.common.errors import CvjobsError, LimitSpent, Stopped, WrongUse
+from cvjobs.common.formatting import counted
 from cvjobs.dataset import changes, contents, merge, parts, run_files, snapshot, versions
 from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset import schema as dataset_schema
@@ -49,10 +50,14 @@ class UpdateRequest:
 
 @dataclass(frozen=True)
 class End:
-    """How computing ended: with an error, because the user stopped it, or neither."""
+    """How computing ended: with an error, because the user stopped it, or none of these.
+
+    ``spent`` is the limit of time or money by which it ended with images left, as the option that sets it.
+    """
 
     error: CvjobsError | None = None
     stopped: bool = False
+    spent: str = ""
 
 
 _MAKERS = {"instance": "segment", "semantic": "segment"}  # of tasks that are not named like their command
@@ -149,7 +154,8 @@ def update(
     """Bring an output up to date and return its new snapshot and what was computed for it.
 
     Raises WrongUse where a guard or a check refuses, OutputHeld where a later run took over, Stopped, or the error
-    that ended the computing; what was computed until then is in the output.
+    that ended the computing; what was computed until then is in the output. Raises LimitSpent where that is not, for
+    it replaces what is there as a whole.
     """
     listing = order.listing
     run = dataset_schema.new_run(held.epoch)
@@ -188,7 +194,7 @@ def update(
     end = compute(author, todo)
     say("writing")
     held.check()
-    whole = end.error is None and not end.stopped
+    whole = end.error is None and not end.stopped and not end.spent
     if whole or not order.overwrite:
         if todo.todo.num_rows or todo.failures.num_rows or mine:
             mine = [p for p in parts.committed(store) if _belongs(p, order, epoch) and p.name not in base.folded]
@@ -200,6 +206,12 @@ def update(
         raise end.error
     if end.stopped:
         raise Stopped(f"Stopped: {store.place} is consistent, the same command continues.")
+    if end.spent and order.overwrite:
+        left = todo.todo.num_rows + todo.failures.num_rows - sum(p.rows for p in parts.committed(store) if p.run == run)
+        raise LimitSpent(
+            f"{end.spent} is reached, and {counted(left, 'images remain')}: the results before stay until the new ones "
+            "are whole; the same command continues."
+        )
     return base, todo
 
 

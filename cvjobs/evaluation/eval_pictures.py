@@ -15,9 +15,10 @@ from PIL import Image
 from cvjobs.evaluation.predictions import EvaluatedOutput
 from cvjobs.html.overlays import Shape
 from cvjobs.html.thumbnails import Thumbnail, encoded, thumbnails
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.masks import rle
-from cvjobs.sources.reader import Source, Unreadable, open_source
+from cvjobs.sources.file_reading import Unreadable
+from cvjobs.sources.reader import Source, open_source
 from cvjobs.storage.storage_options import Options
 
 COLUMNS = ["path", "bytes", "modified", "width", "height"]

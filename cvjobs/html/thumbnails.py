@@ -13,8 +13,9 @@ from PIL import Image
 from cvjobs.common import devices
 from cvjobs.common.errors import CvjobsError
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode_worker import DecoderServer, Measured
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.measured import Measured
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import Any
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from cvjobs.common.formatting import percent
 from cvjobs.images.picture import Pixels
+
+T = TypeVar("T")
 
 BLACK, WHITE, EVEN, EQUAL = "black", "white", "one colour", "equal"
 LOOKS = ("", BLACK, WHITE, EVEN)  # by the number that a decoder answers
@@ -32,16 +35,15 @@ _WORDS = {
 }
 
 
-def look(pixels: Pixels) -> int:
-    """Return what an image (height, width, 3) is, as a place in ``LOOKS``, by some of its pixels."""
-    some = pixels[:: -(-pixels.shape[0] // _ACROSS), :: -(-pixels.shape[1] // _ACROSS)].reshape(-1, 3)
-    least = some.size * _ALMOST
-    if np.count_nonzero(some <= _NEARLY) >= least:
-        return 1
-    if np.count_nonzero(some >= 255 - _NEARLY) >= least:
-        return 2
-    even = all(int(some[:, at].max()) - int(some[:, at].min()) <= _NOISE for at in range(3))
-    return 3 if even else 0
+def look(images: Sequence[Pixels]) -> Pixels:
+    """Return what images of one shape (height, width, 3) are, uint8 places in ``LOOKS``, by some of their pixels."""
+    down, across = (-(-side // _ACROSS) for side in images[0].shape[:2])
+    some = np.stack([pixels[::down, ::across] for pixels in images]).reshape(len(images), -1, 3)
+    least = some[0].size * _ALMOST
+    black = np.count_nonzero(some <= _NEARLY, axis=(1, 2)) >= least
+    white = np.count_nonzero(some >= 255 - _NEARLY, axis=(1, 2)) >= least
+    even = (some.max(axis=1) - some.min(axis=1)).max(axis=1) <= _NOISE
+    return np.select([black, white, even], [1, 2, 3], 0).astype(np.uint8)
 
 
 @dataclass
@@ -88,23 +90,35 @@ class BlankImages:
         }
 
 
-class ContentCounter:
+class ContentCounter(Generic[T]):
     """Finds the contents that many images have, in bounded memory; of a rare one it may forget some."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: Callable[[T], str]) -> None:
+        self._name = name
         self._seen: dict[bytes, Seen] = {}
+        self._once: dict[bytes, T] = {}
 
-    def add(self, content_hash: bytes, name: str) -> None:
-        """Count an image."""
-        self._seen.setdefault(content_hash, Seen()).add(1, name)
-        if len(self._seen) > _REMEMBERED:
+    def add(self, content_hashes: Sequence[bytes], images: Sequence[T]) -> None:
+        """Count images by their contents; the name of one is asked for where it has the content of another."""
+        seen, once = self._seen, self._once
+        for content_hash, image in zip(content_hashes, images, strict=True):
+            if content_hash in seen:
+                seen[content_hash].add(1, self._name(image))
+            elif content_hash in once:
+                seen[content_hash] = Seen()
+                seen[content_hash].add(2, self._name(once.pop(content_hash)), self._name(image))
+            else:
+                once[content_hash] = image
+        if len(once) > _REMEMBERED:
+            for forgotten in list(islice(once, len(once) - _REMEMBERED // 2)):
+                del once[forgotten]
+        if len(seen) > _REMEMBERED:
             kept = nlargest(_REMEMBERED // 2, self._seen.items(), key=lambda item: item[1].count)
             self._seen = dict(kept)
 
     def most(self) -> dict[bytes, Seen]:
         """Return the most frequent contents that more than one image has."""
-        often = (item for item in self._seen.items() if item[1].count > 1)
-        return dict(nlargest(_KEPT, often, key=lambda item: item[1].count))
+        return dict(nlargest(_KEPT, self._seen.items(), key=lambda item: item[1].count))
 
 
 def many(record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[str]]]:

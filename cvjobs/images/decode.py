@@ -233,6 +233,9 @@ def _heif_size(content: bytes) -> tuple[int, int]:
 
 
 def _open(content: bytes, format_: str) -> Image.Image:
+    if format_ == "JPEG":  # without asking each plugin in turn
+        with contextlib.suppress(Exception):  # which ``Image.open`` names
+            return JpegImagePlugin.jpeg_factory(io.BytesIO(content))
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:

@@ -9,32 +9,34 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cvjobs.common.errors import JobFailed
 from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
-from cvjobs.images.decode_worker import Chunk, Fetched
-from cvjobs.sources.reader import Source, Unreadable
+from cvjobs.images.decode_worker import Chunk, LostReads
+from cvjobs.sources.file_reading import Unreadable
+from cvjobs.sources.reader import Source
 
-IMAGES = 16
-CHUNK_BYTES = 8 << 20
+IMAGES = 64
+CHUNK_BYTES = 2 << 20
+CHUNK_NAMES = 12 << 10  # characters; a child that hangs must have room for the next message, with six bytes for each
 BUDGET = 256 << 20
 THREADS = 8
-LOST = 1000
 
 # One image to read: the worker's tag, the path, the listed size in bytes and time stamp in ns.
 Request = tuple[Any, str, int, int]
 
 
 def chunks(requests: list[Request], images: int = IMAGES) -> Iterator[list[Request]]:
-    """Cut requests into chunks of at most ``images`` images and 8 MiB, so that big images spread over the decoders."""
+    """Cut requests into chunks of at most ``images`` images and 2 MiB, so that big images spread over the decoders."""
     chunk: list[Request] = []
-    size = 0
+    size = names = 0
     for request in requests:
-        if chunk and (len(chunk) == images or size + request[2] > CHUNK_BYTES):
+        full = len(chunk) == images or size + request[2] > CHUNK_BYTES or names + len(request[1]) > CHUNK_NAMES
+        if chunk and full:
             yield chunk
-            chunk, size = [], 0
+            chunk, size, names = [], 0, 0
         chunk.append(request)
         size += request[2]
+        names += len(request[1])
     if chunk:
         yield chunk
 
@@ -85,7 +87,7 @@ class Fetcher:
         self._requests: queue.Queue[list[Request] | None] = queue.Queue()
         self._budget = Budget(BUDGET)
         self._stopped = threading.Event()
-        self._in_a_row = 0
+        self._lost = LostReads()
         self.threads, self.watch = threads, Stopwatch()
         self._threads = [threading.Thread(target=self._run, name="fetch", daemon=True) for _ in range(threads)]
         for thread in self._threads:
@@ -121,25 +123,20 @@ class Fetcher:
 
     def _fetch(self, requests: list[Request]) -> None:
         room = self._budget.take(sum(size for _, _, size, _ in requests))
-        images = []
+        tags, contents = [], []
         for tag, path, size, modified in requests:
             try:
                 with self.watch.running():
-                    content = self._source.read(path, size, modified)
-                images.append(Fetched(tag, content))
-                self._in_a_row = 0
+                    contents.append(self._source.read(path, size, modified))
+                tags.append(tag)
+                self._lost.read()
             except Unreadable as error:
-                self._in_a_row = self._in_a_row + 1 if error.failure.code == "read_io" else 0
-                if self._in_a_row >= LOST:
-                    raise JobFailed(
-                        f"{LOST:,} images in a row could not be read ({error}): the source seems to be gone; "
-                        "bring it back, then run the same command again to continue."
-                    ) from error
+                self._lost.failed(error.failure)
                 self._failed(tag, error.failure)
-        if not images:
+        if not tags:
             self._budget.give(room)
             return
-        chunk = Chunk(images, lambda: self._budget.give(room))
+        chunk = Chunk(tags, contents, done=lambda: self._budget.give(room))
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._decoders.put(chunk, timeout=0.5)

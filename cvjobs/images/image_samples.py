@@ -150,7 +150,7 @@ def _eight(content: bytes, image: Image.Image, turned: Image.Image, profile: byt
         return np.asarray(turned.convert("RGBA")), True
     if mode in ("1", "L"):
         return np.asarray(turned.convert("L"))[:, :, None], False
-    return np.asarray(turned.convert("RGB")), False
+    return np.asarray(turned if mode == "RGB" else turned.convert("RGB")), False
 
 
 def _checked(content: bytes, image: Image.Image) -> Image.Image:

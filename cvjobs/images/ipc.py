@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -9,21 +10,32 @@ import socket
 import struct
 import sys
 import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<I")
-_AT = struct.Struct("<qq")
+_AT = struct.Struct("<qqq")
+READING, DECODING, FILLING = range(3)  # what a child does with an image
 KEPT = 64 << 20  # bytes of shared memory that stay with a process between two messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
-    """How children decode: ``decoder`` names a function ``module:name`` with the signature of ``decode.decode``."""
+    """How children decode: ``decoder`` names a function ``module:name`` with the signature of ``decode.decode``.
+
+    Files that they read themselves lie below ``root``, written as ``path_text`` does.
+    """
 
     decoder: str
     transform: dict[str, Any]
     max_pixels: int
+    root: str = ""
 
     @property
     def room(self) -> int:
@@ -32,10 +44,10 @@ class DecodeSettings:
         return int(3 * height * width)
 
 
-def send(connection: socket.socket, message: Any, descriptors: list[int] | None = None) -> None:
-    """Send a JSON message, and open file descriptors with it."""
+def send(connection: socket.socket, message: Any, descriptors: list[int] | None = None, payload: bytes = b"") -> None:
+    """Send a JSON message, open file descriptors with it, and bytes behind it, whose number the message says."""
     content = json.dumps(message).encode()
-    frame = _LENGTH.pack(len(content)) + content
+    frame = _LENGTH.pack(len(content)) + content + payload
     if descriptors:
         sent = socket.send_fds(connection, [frame], descriptors)
         frame = frame[sent:]
@@ -49,11 +61,12 @@ def receive(connection: socket.socket, descriptors: int = 0) -> tuple[Any, list[
         head, found, _, _ = socket.recv_fds(connection, _LENGTH.size, descriptors)
     else:
         head = b""
-    head += _exactly(connection, _LENGTH.size - len(head))
-    return json.loads(_exactly(connection, *_LENGTH.unpack(head))), found
+    head += exactly(connection, _LENGTH.size - len(head))
+    return json.loads(exactly(connection, *_LENGTH.unpack(head))), found
 
 
-def _exactly(connection: socket.socket, count: int) -> bytes:
+def exactly(connection: socket.socket, count: int) -> bytes:
+    """Return the next bytes; raises EOFError where the peer is gone."""
     pieces = []
     while count:
         piece = connection.recv(min(count, 1 << 20))
@@ -109,6 +122,58 @@ def _anonymous() -> int:
         return os.dup(file.fileno())
 
 
+class Buffer:
+    """Shared memory for the pixels of a batch, uint8 (count, height, width, 3); a child maps what it fills alone.
+
+    The memory goes with the last reference, so a decoder that is left behind never names another file by its
+    descriptor. ``dropped`` tells those who hold it to let go.
+    """
+
+    _numbers = itertools.count()
+    _all: ClassVar[weakref.WeakValueDictionary[int, Buffer]] = weakref.WeakValueDictionary()
+    _lock = threading.Lock()
+
+    def __init__(self, count: int, size: tuple[int, int]) -> None:
+        self.number, self.dropped = next(self._numbers), False
+        self._memory = Memory()
+        # Views that are still held keep their pages; at the end of Python a decoder may be at work yet.
+        weakref.finalize(self, self._memory.close).atexit = False
+        length = 3 * count * size[0] * size[1]
+        self._memory.extend(length)
+        self.images: NDArray[np.uint8] = np.frombuffer(self._memory.view(length), np.uint8).reshape(count, *size, 3)
+        with self._lock:
+            self._all[self.number] = self
+
+    @classmethod
+    def holding(cls, array: NDArray[np.uint8]) -> tuple[Buffer, int] | None:
+        """Return the buffer that an array is a part of, and at which of its bytes that begins."""
+        with cls._lock:
+            buffers = list(cls._all.values())
+        for buffer in buffers:
+            at = array.ctypes.data - buffer.images.ctypes.data
+            if at >= 0 and at + array.nbytes <= buffer.images.nbytes:
+                return buffer, at
+        return None
+
+    @property
+    def descriptor(self) -> int:
+        """What a child gets of it."""
+        return self._memory.descriptor
+
+
+def fill(descriptor: int, images: Sequence[NDArray[np.uint8]], places: Sequence[int]) -> None:
+    """Copy images of one shape to their places in a ``Buffer``; nothing around them is mapped for longer."""
+    size = images[0].nbytes
+    low, high = min(places) * size, (max(places) + 1) * size
+    start = low - low % mmap.ALLOCATIONGRANULARITY
+    with mmap.mmap(descriptor, high - start, offset=start) as mapped:
+        view = np.frombuffer(mapped, np.uint8)
+        for image, place in zip(images, places, strict=True):
+            at = place * size - start
+            view[at : at + size] = image.reshape(-1)
+        del view  # or the map could not be closed
+
+
 class DecodeProgress:
     """Which image a child is at, where its parent can see it even after the child died."""
 
@@ -116,11 +181,11 @@ class DecodeProgress:
         memory.extend(_AT.size)
         self._view = memory.view(_AT.size)
 
-    def set(self, message: int, image: int) -> None:
-        """Say that work on an image of a message has begun."""
-        _AT.pack_into(self._view, 0, message, image)
+    def set(self, message: int, image: int, phase: int) -> None:
+        """Say which work on an image of a message has begun: one of the three phases."""
+        _AT.pack_into(self._view, 0, message, image, phase)
 
-    def get(self) -> tuple[int, int]:
-        """Return the message and the image that the child began last."""
-        message, image = _AT.unpack_from(self._view, 0)
-        return message, image
+    def get(self) -> tuple[int, int, int]:
+        """Return the message, the image and the phase that the child began last."""
+        message, image, phase = _AT.unpack_from(self._view, 0)
+        return message, image, phase

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cvjobs.images.undecodable import Undecodable
 
+_JPEG = b"\xff\xd8\xff"
 _MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -44,6 +44,8 @@ _OTHER = {
 
 def sniff(content: bytes) -> str:
     """Return the format by its first bytes; raises Undecodable for what is no image or not supported."""
+    if content.startswith(_JPEG):  # of which there are most
+        return "JPEG"
     for magic, name in _OTHER.items():
         if content.startswith(magic):
             raise Undecodable("unsupported_format", f"{name} images are not supported")

@@ -26,10 +26,13 @@ _TURNS = {
 
 def said(image: Image.Image, pixel_rules: int) -> int:
     """Return the orientation (1 to 8) of an image that is loaded; Pillow turns a TIFF itself as it loads it."""
-    exif, data = Image.Exif(), image.info.get("exif")
     if pixel_rules == rules.FIRST:
         exif = image.getexif()
-    elif isinstance(data, bytes) and image.format != "TIFF":
+    else:
+        data = image.info.get("exif")
+        if not isinstance(data, bytes) or image.format == "TIFF":
+            return 1
+        exif = Image.Exif()
         exif.load(data)
     found = exif.get(TAG)
     return found if isinstance(found, int) else 1

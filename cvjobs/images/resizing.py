@@ -64,7 +64,9 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
         return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.LANCZOS))
     import torch
 
-    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    if not (pixels.flags.c_contiguous and pixels.flags.writeable):
+        pixels = pixels.copy()
+    tensor = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
     smooth = {} if interpolation == "nearest" else {"antialias": True, "align_corners": False}
     resized = torch.nn.functional.interpolate(tensor, size=size, mode=interpolation, **smooth)
     return resized[0].permute(1, 2, 0).numpy()
@@ -106,6 +108,8 @@ def _nearest(given: int, side: int, kept: int) -> npt.NDArray[np.int64]:
 
 def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = size
+    if pixels.shape[:2] == size:
+        return pixels
     missing = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
     if any(missing):
         before = missing[0] // 2, missing[1] // 2

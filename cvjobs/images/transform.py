@@ -8,6 +8,8 @@ from typing import Any, Literal
 from cvjobs.common import fingerprint, rules
 
 Truncated = Literal["fail", "use"]
+Decoder = Literal["cpu", "gpu"]
+Decode = Literal["auto", "cpu", "gpu"]
 
 ALL_BITS = 16
 
@@ -22,6 +24,7 @@ class Transform:
     image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
     the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a file does not say, 0 for
     all. ``truncated`` tells whether a picture that is cut short is an error, or used as far as it can be read.
+    ``decoder`` is what decodes JPEGs that both do: the values of the two are not the same, but near.
     """
 
     size: tuple[int, int] | None = None
@@ -33,6 +36,7 @@ class Transform:
     pixel_rules: int = rules.PIXELS
     bits: int = 0
     truncated: Truncated = "fail"
+    decoder: Decoder = "cpu"
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -53,10 +57,12 @@ class Transform:
             del made["bits"]
         if self.truncated == "fail":
             del made["truncated"]
+        if self.decoder == "cpu":
+            del made["decoder"]
         return made
 
     def like(self, record: Any, bits: int | None = None) -> Transform:
-        """Return this transform with the pixel rules of a record (as ``record`` made it), of which any may be bad.
+        """Return this transform with the rules and the decoder of a record (as ``record`` made it), which may be bad.
 
         Its ``bits`` are those that are given, else those of the record; all 16 are what a record without any means.
         """
@@ -65,7 +71,7 @@ class Transform:
         except (TypeError, AttributeError):
             then = Transform(pixel_rules=rules.FIRST)
         given = 0 if bits == ALL_BITS and not then.bits else bits
-        return replace(self, pixel_rules=then.pixel_rules, bits=given or then.bits)
+        return replace(self, pixel_rules=then.pixel_rules, bits=given or then.bits, decoder=then.decoder)
 
     @property
     def target(self) -> int:

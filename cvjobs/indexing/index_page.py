@@ -18,7 +18,8 @@ from cvjobs.indexing import generation
 from cvjobs.indexing.generation import Generation
 from cvjobs.indexing.index_report import IndexReport
 from cvjobs.indexing.search.opened_index import open_generation
-from cvjobs.sources.reader import Source, Unreadable, open_source
+from cvjobs.sources.file_reading import Unreadable
+from cvjobs.sources.reader import Source, open_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 class Network(Protocol):
     """One loaded model on one device; several threads may call it at once."""
 
-    def batch(self, count: int) -> NDArray[np.uint8]:
-        """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
-
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (B, dim) vectors of (B, height, width, 3) RGB pixels; ``MemoryError`` where they don't fit."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import warnings
@@ -77,13 +78,20 @@ class TorchNetwork:
         except Exception:  # noqa: BLE001 - a module that cannot run without numbers may still run
             return 0
 
-    def batch(self, count: int) -> NDArray[np.uint8]:
-        """Return a (count, height, width, 3) buffer to fill, in pinned memory where the device is CUDA."""
-        shape = (count, *self._size, 3)
+    def pin(self, pixels: NDArray[np.uint8]) -> bool:
+        """Pin a buffer where the device is CUDA, so that a copy to it needs no other; False where that is refused."""
         if self._device.type != "cuda":
-            return np.empty(shape, np.uint8)
-        buffer: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
-        return buffer
+            return True
+        refusal = torch.cuda.cudart().cudaHostRegister(pixels.ctypes.data, pixels.nbytes, 0)  # type: ignore[no-untyped-call]
+        if int(refusal):
+            with contextlib.suppress(RuntimeError):  # or the next launch would raise what was refused here
+                torch.zeros(1, device=self._device)
+        return not int(refusal)
+
+    def unpin(self, pixels: NDArray[np.uint8]) -> None:
+        """Undo ``pin``; what was not pinned stays as it is."""
+        if self._device.type == "cuda":
+            torch.cuda.cudart().cudaHostUnregister(pixels.ctypes.data)  # type: ignore[no-untyped-call]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (B, dim) float32 vectors of (B, height, width, 3) RGB pixels.

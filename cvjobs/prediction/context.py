@@ -9,16 +9,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 import xxhash
 
+from cvjobs.clusters.allowance import Allowance
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import UpdateRequest
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.engine.task import Opener
-from cvjobs.sources.reader import Source, Unreadable, open_source
+from cvjobs.sources.file_reading import Unreadable
+from cvjobs.sources.reader import Source, open_source
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.storage_options import Options, hidden
 from cvjobs.storage.store import Store
@@ -54,7 +56,7 @@ class BatchJob(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One run: its options, what it resolved to and what it found.
+    """One run: its options, what it resolved to and what it found, and what it may still spend.
 
     ``decoder`` is the ``module:name`` that the decode children run; ``decoder_server`` is theirs on this machine.
     """
@@ -69,6 +71,7 @@ class Context:
     schema: pa.Schema
     decoder: str
     decoder_server: DecoderServer
+    allowance: Allowance
 
     @property
     def source(self) -> Source:
@@ -144,4 +147,5 @@ class Context:
             batch_size=self.options.batch_size or 0,
             max_pixels=self.options.max_pixels,
             decoder=self.decoder,
+            apart=self.resolved.device != "cpu",
         )

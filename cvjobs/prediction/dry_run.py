@@ -35,7 +35,11 @@ ENOUGH = 10.0  # s
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Readable):
-    """What a run would do: images to compute, the predicted time in s and size in bytes, and what a sample showed."""
+    """What a run would do: images to compute, the predicted time in s and size in bytes, and what a sample showed.
+
+    ``cost`` is the record of ``machine_hours.Cost`` for that time, ``machines`` its words; ``within`` are the images
+    for which a limit of time or money, ``limit``, allows this command time, as many as there are without one.
+    """
 
     listed: int
     todo: int
@@ -50,6 +54,11 @@ class Forecast(Readable):
     out: str
     model: str
     exit_code: int = 0
+    machines: str = ""
+    machine_hours: float = 0.0
+    cost: dict[str, Any] = field(default_factory=dict)
+    limit: str = ""
+    within: int = 0
     skipped_by: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, NamedCount] = field(default_factory=dict)
 
@@ -68,9 +77,21 @@ class Forecast(Readable):
             f"{head}\n"
             f"{self.model}: about {duration(self.seconds)} with {self.workers} worker{'s' * (self.workers > 1)}"
             f"{speed}, {size(self.bytes)} in {self.out}{free}\n"
+            f"{self.machines}\n"
+            f"{self._within}"
             f"from a sample of {counted(self.sample, 'images')}, {self.sample_failed} of them failed; "
             "nothing was written"
         )
+
+    @property
+    def _within(self) -> str:
+        if not self.limit:
+            return ""
+        if self.within >= self.todo:
+            return f"{self.limit} allows all of it\n"
+        many = -(-self.todo // self.within) if self.within else 0
+        more = f"; the same command {counted(many, 'times')} does all of it" if many else ""
+        return f"{self.limit} allows about {self.within:,} of them a command{more}\n"
 
 
 def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
@@ -88,12 +109,15 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
     workers, _ = context.workers()
     sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64())), progress) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
+    seconds, allowance = count * sample.each, context.allowance
+    cost = allowance.machines.going(seconds)
+    room = max(allowance.allowed() - sample.around, 0.0)
     return Forecast(
         listed=len(want) + skipped,
         todo=count + todo.failures.num_rows,
         reused=todo.reused,
         skipped=skipped,
-        seconds=round(count * sample.each, 2),
+        seconds=round(seconds, 2),
         bytes=round(count * sample.bytes / sample.images) if sample.images else 0,
         images_per_second=rates.rounded(sample.rate),
         sample=sample.images,
@@ -101,6 +125,11 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
         workers=workers,
         out=store.place,
         model=context.resolved.title,
+        machines=str(cost),
+        machine_hours=cost.hours,
+        cost=cost.as_dict(),
+        limit=allowance.limit if allowance.limited else "",
+        within=count if room >= seconds else int(room / sample.each),
         skipped_by=context.listing.skipped,
         left_out=reasons.skipped(context.listing),
     )
@@ -110,7 +139,8 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
 class _Sample:
     """How many images of a sample were computed, the size of their parts, and how many failed.
 
-    ``each`` is what one took in s, ``rate`` images a second where the sample was large enough to say that.
+    ``each`` is what one took in s, ``rate`` images a second where the sample was large enough to say that; ``around``
+    are the seconds before the first one, and as many for the end.
     """
 
     images: int = 0
@@ -118,6 +148,7 @@ class _Sample:
     rate: float = 0.0
     bytes: int = 0
     failed: int = 0
+    around: float = 0.0
 
 
 def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
@@ -133,10 +164,14 @@ def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
         with start.start_workers(
             spec, workers, distributed, context.options.address, context.decoder_server
         ) as started:
+            while not started.ready():
+                started.wait([], scheduler.WAIT)
+            context.allowance.check("a sample could be computed")
+            started.note(context.allowance.machines)
             progress.phase("computing", "computing a sample")
             timed = probe = min(PROBE * workers, sample.num_rows)
             seconds = _finish(started, sample.slice(0, probe), workers)
-            at = probe
+            ready, at = context.allowance.clock(), probe
             rest = sample.slice(probe, max(min(int(2 * probe / seconds * ENOUGH), SAMPLE - probe), 0))
             if rest.num_rows:
                 half = rest.num_rows // 2
@@ -154,6 +189,7 @@ def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
         rate=rates.rate(timed, seconds, rates.BATCHES if at > timed else 1),
         bytes=sum(part.results.bytes for part in done if part.results),
         failed=sum(part.errors.rows for part in done if part.errors),
+        around=2 * ready,
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any, Generic, Self, TypeVar, cast
 import pyarrow as pa
 
 from cvjobs.common import categories, devices
-from cvjobs.common.errors import JobFailed
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.fingerprint import facts, installed
 from cvjobs.common.progress import during
 from cvjobs.dataset import schema
-from cvjobs.images.transform import Transform, Truncated
+from cvjobs.images.transform import Decode, Decoder, Transform, Truncated
 from cvjobs.networks import registry
 from cvjobs.networks.detection.settings import Settings
 from cvjobs.networks.precision import resolve_precision
@@ -48,8 +48,8 @@ class ModelRequest(ABC, Generic[Loaded]):
         """Return the model, on the CPU; raises WrongUse where there is none."""
 
     @abstractmethod
-    def step(self, model: Loaded, record: ModelRecord) -> Step | PictureStep:
-        """Return the model as a step, on the record's device and in its precision."""
+    def step(self, model: Loaded, network: Any, record: ModelRecord) -> Step | PictureStep:
+        """Return the model as a step that computes with a network: its own, or one that stands for that."""
 
     def completed(self, record: ModelRecord, model: Loaded) -> ModelRecord:
         """Return the record with what this task keeps of a model besides its facts."""
@@ -195,12 +195,24 @@ class TaskSpec:
         return self.record.as_dict()
 
     def open(self) -> Step | PictureStep:
-        """Load the model; raises JobFailed where its weights are not those that the run began with."""
+        """See ``Opener``; raises JobFailed where the weights are not those that the run began with."""
+        return self.around(self.network())
+
+    def network(self) -> Any:
+        """See ``Separable``; raises as ``open``."""
+        model: Any = self._model()
+        return model.load(self.record.device, self.record.precision)
+
+    def around(self, network: Any) -> Step | PictureStep:
+        """See ``Separable``; raises as ``open``."""
+        return self.record.asked.step(self._model(), network, self.record)
+
+    def _model(self) -> Model:
         _check_memory(self.record.asked.model)
         model: Model = self.record.asked.find()
         if model.facts["weights_sha256"] != self.record.facts["weights_sha256"]:
             raise JobFailed(f"The weights of {model.name} differ between this machine and the driver: make them equal.")
-        return self.record.asked.step(model, self.record)
+        return model
 
 
 @during("looking up the model")
@@ -210,6 +222,7 @@ def resolve(
     earlier: dict[str, Any],
     truncated: Truncated = "fail",
     bits: int | None = None,
+    decode: Decode = "auto",
 ) -> TaskSpec:
     """Return what a request comes to on this machine.
 
@@ -217,19 +230,22 @@ def resolve(
     the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
     a precision of "auto" means what it meant then, and files become pixels by the rules of then, also with the
     ``bits`` of then where none are given. ``truncated`` is what becomes of pictures that are cut short, as in the
-    transform.
+    transform. ``decode`` is what decodes JPEGs: auto is what it was then, and the processor for a new output.
 
     Raises:
-        WrongUse: there is no such model, or it cannot do what is asked.
+        WrongUse: there is no such model, or it cannot do what is asked, or there is no GPU to decode with.
     """
     request = replace(request, model=registry.settled(request.model))
     device = "cuda" if request.model.partition("/")[0] not in registry.WITHOUT_GPU and devices.gpus() else "cpu"
+    if decode == "gpu" and device == "cpu":
+        raise WrongUse("--decode gpu needs a model on a CUDA GPU, and there is none: use --decode cpu.")
     versions = _versions()
     known = ModelRecord.load(earlier, type(request))
     if known is not None:
         same = (known.asked, known.device, known.versions) == (request, device, versions)
         same = same and bits in (None, known.transform.bits)
         same = same and known.transform.truncated == truncated
+        same = same and decode in ("auto", known.transform.decoder)
         if same and known.file == WeightsFile.of(known.file.path) and precision in ("auto", known.precision):
             return TaskSpec(known)
         if precision == "auto":
@@ -245,10 +261,17 @@ def resolve(
         versions=versions,
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
-        transform=replace(transform, truncated=truncated),
+        transform=replace(transform, truncated=truncated, decoder=_decoder(decode, transform)),
         precision=resolve_precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))
+
+
+def _decoder(decode: Decode, transform: Transform) -> Decoder:
+    """Return what decodes; raises WrongUse where a GPU is asked for that has no such filter."""
+    if decode == "gpu" and transform.interpolation == "lanczos":
+        raise WrongUse("--decode gpu resizes without the filter of this model (lanczos): use --decode cpu.")
+    return transform.decoder if decode == "auto" else decode
 
 
 def _check_memory(model: str) -> None:

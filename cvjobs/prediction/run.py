@@ -6,14 +6,16 @@ A driver brings the command's name and a way to resolve its model; everything el
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.clusters.allowance import Allowance
 from cvjobs.common import phases, rates
-from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped, WrongUse, limit
+from cvjobs.common.errors import CvjobsError, LimitSpent, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
 from cvjobs.common.formatting import shortened
@@ -22,6 +24,7 @@ from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import Stop, stoppable
 from cvjobs.config.options import BatchOptions
+from cvjobs.config.spending import spending
 from cvjobs.dataset import contents, lock, parts, schema, snapshot, verified
 from cvjobs.dataset import keys as dataset_keys
 from cvjobs.dataset.changes import Plan
@@ -29,10 +32,11 @@ from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.dataset.update import End, check_command, check_fingerprint, check_source, earlier, update
-from cvjobs.images.decode_worker import DECODER, DecoderServer
+from cvjobs.images.decode_children import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
+from cvjobs.prediction.ending import LOADING, Ending
 from cvjobs.prediction.engine.throughput import Pace, overall
 from cvjobs.prediction.engine.writer import error_rows
 from cvjobs.prediction.report import run_page
@@ -47,14 +51,18 @@ from cvjobs.sources.rows import IMAGES, Listing
 from cvjobs.storage.storage_options import parse_options
 from cvjobs.storage.store import open_store
 
-LOADING = "loading the model"
+FIRST_IMAGE = "the first image has a result"
 
 
-def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary | Forecast:
-    """Run a batch job to its end and return what it did.
+def run(
+    options: BatchOptions, job: BatchJob, decoder: str = DECODER, clock: Callable[[], float] | None = None
+) -> Summary | Forecast:
+    """Run a batch job to its end, or to a limit of time or money, and return what it did.
 
-    Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows in ``errors/``.
+    ``clock`` tells, for the limits, the seconds since the command began. Raises a CvjobsError with one sentence for
+    everything a user can cause; bad images are rows in ``errors/``.
     """
+    allowed = spending(options)
     if options.overwrite and options.limit:
         raise WrongUse("--overwrite replaces the results as a whole: leave out --limit, or choose another -o.")
     storage = parse_options(options.storage_option)
@@ -64,6 +72,9 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
     check_command(store, base, job.command)
     with Progress(job.command) as progress, stoppable() as stop, ExitStack() as stack:
         run = Run(phases=progress.phases)
+        allowance = Allowance(allowed, clock or (lambda: progress.phases.seconds))
+        if not options.address:
+            allowance.machines.alone()
         progress.phase("listing", f"listing {options.source}")
         then = earlier(store, base, overwrite=options.overwrite)
         listing = list_source(
@@ -97,12 +108,14 @@ def run(options: BatchOptions, job: BatchJob, decoder: str = DECODER) -> Summary
             schema=_schema(listing, resolved),
             decoder=decoder,
             decoder_server=decoder_server,
+            allowance=allowance,
         )
         if not options.overwrite:
             check_fingerprint(store, base, context.fingerprint, resolved.facts)
         context.workers()
         if options.dry_run:
             return dry_run.run(context, base, progress)
+        allowance.check(FIRST_IMAGE)
         with lock.held(store) as held:
             return _run(context, held, progress, stop, run)
 
@@ -147,23 +160,25 @@ def _run(
         run.plan = todo
         error = _compute(context, held, author, run, progress, stop)
         # A run that is stopped while it publishes is complete anyway.
-        return End(error, stop.asked)
+        return End(error, stop.asked, run.spent)
 
     try:
         base, todo = update(store, held, context.order, compute, progress.phase)
     except CvjobsError as error:
         if run.plan is not None and not isinstance(error, OutputHeld):
-            run.status = "stopped" if isinstance(error, Stopped) else "failed"
+            run.status = "stopped" if isinstance(error, (Stopped, LimitSpent)) else "failed"
             run.reason = str(error)
             _leave_page(context, run, progress)
         raise
     if not todo.todo.num_rows and not todo.failures.num_rows:
         progress.note(f"nothing to compute; {verified.words(store)}")
     summary = _summary(context, base, todo, run)
+    if summary.spent:
+        run.status, run.reason = "stopped", f"{summary.spent} is reached."
     store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))  # a kill may come before the page is made
     if not _leave_page(context, run, progress, base, summary):
         summary = replace(summary, report="")
-    summary = summary.at(run.phases.spent())
+    summary = summary.at(run.phases.spent(), context.allowance.machines)
     store.write_bytes(schema.SUMMARY, schema.pack(summary.as_dict()))
     return summary
 
@@ -212,9 +227,14 @@ def _compute(
         run.workers = f"{workers:,} of Ray, at {context.options.address}"
     spec = context.spec(author, held.epoch, store.place, workers)
 
+    def committed() -> pa.Array:
+        return dataset_keys.load(
+            store, Snapshot(version=0), [p for p in parts.committed(store) if p.run == author.run]
+        ).ids
+
     def uncommitted(table: pa.Table) -> pa.Table:
-        done = dataset_keys.load(store, Snapshot(version=0), [p for p in parts.committed(store) if p.run == author.run])
-        return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=done.ids))) if len(done.ids) else table
+        done = committed()
+        return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=done))) if len(done) else table
 
     def give_up(table: pa.Table) -> None:
         failure = Failure("worker", "worker_crash", "two workers died when they had only this image", 2)
@@ -230,13 +250,15 @@ def _compute(
         with start.start_workers(
             spec, workers, distributed, context.options.address, context.decoder_server
         ) as started:
-            watcher = _Watcher(started, progress, total, speed)
+            ending = Ending(context, progress.phases, committed)
+            watcher = _Watcher(started, progress, total, speed, ending)
 
             def stopped() -> bool:
                 watcher.look()
-                return stop.asked
+                return stop.asked or ending.due()
 
-            scheduler.work(started, shards, uncommitted, give_up, stopped)
+            whole = scheduler.work(started, shards, uncommitted, give_up, stopped, ending.room)
+            run.spent = "" if whole or stop.asked else context.allowance.limit
             watcher.ended()
     except CvjobsError as error:
         # Ctrl-C reaches every process of the group: what fails because of it is no failure.
@@ -245,22 +267,35 @@ def _compute(
     run.rates = speed.rates()
     if run.pace.dark.count:
         progress.note(str(run.pace.dark))
-    run.picture(context)
-    return failed
+    if run.pace.unpinned:
+        progress.note("the system pins no memory for the GPU, so copies to it are slower: raise `ulimit -l`")
+    if not run.spent:
+        run.picture(context)
+        return failed
+    run.committed = sum(part.rows for part in parts.committed(store) if part.run == author.run)
+    return failed if failed or run.committed else LimitSpent(context.allowance.nothing(FIRST_IMAGE))
 
 
 class _Watcher:
     """Keeps the progress current while the loop waits: which phase it is, and how far the model is."""
 
     def __init__(
-        self, started: in_process.InProcessWorkers | ray_actors.RayWorkers, progress: Progress, total: int, speed: Speed
+        self,
+        started: in_process.InProcessWorkers | ray_actors.RayWorkers,
+        progress: Progress,
+        total: int,
+        speed: Speed,
+        ending: Ending,
     ) -> None:
         self._started, self._progress, self._total, self._speed = started, progress, total, speed
+        self._ending = ending
 
     def look(self) -> None:
         """Show the pace."""
         pace = overall(self._started.paces())
-        if not self._started.ready():
+        ready = bool(self._started.ready())
+        self._ending.look(self._started, pace)
+        if not ready:
             return
         if self._progress.phases.name == LOADING:
             self._progress.phase("decoding", "decoding the first images")
@@ -291,9 +326,12 @@ def _monotonic(stamp: float) -> float:
 
 
 def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
-    spent = run.phases.spent()
+    took = run.phases.spent()
     skipped = sum(context.listing.skipped.values())
-    remaining = min(todo.left, base.wanted - base.ok - base.failed)
+    left = base.wanted - base.ok - base.failed
+    spent = run.spent if left else ""
+    computed = run.committed if spent else todo.todo.num_rows + todo.failures.num_rows
+    remaining = left if spent else min(todo.left, left)
     failed = LeftOut()
     for table in SnapshotReader(store=context.store, snapshot=base).errors(["code", "path"]):
         for entry in table["code"].value_counts().to_pylist():
@@ -306,9 +344,9 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         skipped=skipped,
         remaining=remaining,
         reused=todo.reused,
-        computed=todo.todo.num_rows + todo.failures.num_rows,
-        seconds=phases.whole(spent),
-        phases=spent,
+        computed=computed,
+        seconds=phases.whole(took),
+        phases=took,
         images_per_second=rates.rounded(run.pace.rate),
         out=context.store.place,
         version=base.version,
@@ -317,14 +355,17 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
             base.failed,
             base.wanted - base.ok - base.failed - remaining,
             context.options.max_error_rate,
+            spent,
         ),
+        spent=spent,
+        cost=context.allowance.machines.cost(phases.whole(took)).as_dict(),
         model=context.resolved.title,
         failures=dict(failed.counts),
         first_failed=reasons.named(failed.counts, failed.names()),
         skipped_by=context.listing.skipped,
         left_out=reasons.skipped(context.listing),
-        new=todo.new,
-        changed=len(todo.outdated),
+        new=min(todo.new, computed),
+        changed=min(len(todo.outdated), computed),
         gone=todo.gone,
         first_changed=list(todo.first_changed),
         first_gone=list(todo.first_gone),

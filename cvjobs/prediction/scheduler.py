@@ -5,6 +5,7 @@ The same loop drives an engine in this process and engines in Ray actors; the wo
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,9 +17,11 @@ import pyarrow as pa
 from cvjobs.prediction.engine.engine import ShardResult
 
 FIRST = 256
+LEAST = 16
 LARGEST = 8192
 SECONDS = 10.0
 DEPTH = 2
+WAIT = 0.5  # s
 
 
 class WorkerDied(Exception):
@@ -61,30 +64,40 @@ class _Task:
 
 @dataclass
 class Shards:
-    """Cuts the images to do into shards of about 10 s, and smaller towards the end so that all end together."""
+    """Cuts the images to do into shards of about 10 s, and smaller towards the end so that all end together.
+
+    ``each`` is what an image of the last shard took, in s, from when a worker was given it; 0 before there was one.
+    """
 
     todo: pa.Table
     workers: int
     size: int = FIRST
     at: int = 0
+    each: float = 0.0
     again: deque[_Task] = field(default_factory=deque)
 
-    def next(self, alone: bool) -> _Task | None:
-        """Return the next shard; one that a worker died of only to a worker that has nothing else."""
+    def next(self, alone: bool, room: float = math.inf) -> _Task | None:
+        """Return the next shard, which ends within ``room`` s as far as the last one tells, None where none does.
+
+        One that a worker died of is only for a worker that has nothing else.
+        """
         if self.again and (alone or not self.again[0].alone):
             return self.again.popleft()
         left = self.todo.num_rows - self.at
-        if left == 0:
+        count = min(self.size, max(left // (DEPTH * self.workers), LEAST), left)
+        if room < count * self.each:
+            count = int(room / self.each) if room >= LEAST * self.each else 0
+        if count == 0:
             return None
-        count = min(self.size, max(left // (DEPTH * self.workers), 16), left)
         rows = pa.array(range(self.at, self.at + count))
         self.at += count
         return _Task(self.todo.take(rows))
 
     def learn(self, images: int, seconds: float) -> None:
         """Aim at shards of 10 s, growing at most twofold at a time."""
+        self.each = seconds / images
         ideal = images / max(seconds, 0.01) * SECONDS
-        self.size = int(min(max(ideal, 16), 2 * self.size, LARGEST))
+        self.size = int(min(max(ideal, LEAST), 2 * self.size, LARGEST))
 
 
 def work(
@@ -93,27 +106,32 @@ def work(
     uncommitted: Callable[[pa.Table], pa.Table],
     give_up: Callable[[pa.Table], None],
     stopped: Callable[[], bool],
-) -> None:
-    """Run every shard; ends early where ``stopped`` says so.
+    room: Callable[[], float] = lambda: math.inf,
+) -> bool:
+    """Run every shard, and return whether all of them ended; ends early where ``stopped`` says so.
 
+    ``room`` tells how many seconds a shard that is given out now may take; where none is as short, what runs ends.
     ``uncommitted`` returns those rows of a lost shard that no part holds yet; ``give_up`` makes an error row of an
     image whose workers died twice with nothing else to do. A lost shard is tried again alone, then halved, until
     only the image that kills is left.
     """
     busy: dict[Any, _Task] = {}
     while not stopped():
+        left = room()
         for worker in workers.ready():
             held = [task for task in busy.values() if task.worker is worker]
             while len(held) < DEPTH and not any(task.alone for task in held):
-                task = shards.next(alone=not held)
+                task = shards.next(alone=not held, room=left)
                 if task is None:
                     break
                 task.worker, task.began = worker, time.monotonic()
                 busy[workers.submit(worker, task.table)] = task
                 held.append(task)
         if not busy and not shards.again and shards.at == shards.todo.num_rows:
-            return
-        for handle in workers.wait(list(busy), 0.5):
+            return True
+        if not busy and left < LEAST * shards.each:
+            return False
+        for handle in workers.wait(list(busy), WAIT):
             if handle not in busy:
                 continue  # lost together with another shard of the same worker
             task = busy.pop(handle)
@@ -127,6 +145,7 @@ def work(
                 workers.replace(task.worker)
             else:
                 shards.learn(done.images, time.monotonic() - task.began)
+    return False
 
 
 def _try_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cvjobs.clusters.machine_hours import MachineHours, stretched, told_cost
 from cvjobs.common import phases, rates
 from cvjobs.common.formatting import counted
 from cvjobs.common.tabular import Tabular
@@ -28,7 +29,9 @@ class Summary(Tabular):
     ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
     know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
     ``blank`` counts those that the run decoded and that are black, white, of one colour or equal, as
-    ``BlankImages.record`` has it. ``storage`` has the settings of a bucket, which are never printed.
+    ``BlankImages.record`` has it. ``spent`` is the limit of time or money that the run reached with images left, which
+    are ``remaining`` then, as the option that sets it; ``cost`` is the record of ``machine_hours.Cost``, empty without
+    a price. ``storage`` has the settings of a bucket, which are never printed.
     """
 
     listed: int
@@ -56,6 +59,8 @@ class Summary(Tabular):
     first_gone: list[str] = field(default_factory=list)
     blank: dict[str, Any] = field(default_factory=dict)
     report: str = ""
+    spent: str = ""
+    cost: dict[str, Any] = field(default_factory=dict)
     storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,6 +85,7 @@ class Summary(Tabular):
             + f"{self.seconds:,.1f} s"
             + (f", {rates.told(self.images_per_second)}" if self.images_per_second else ""),
             *([f"  {phases.told(self.phases)}"] if self.computed else []),
+            *([f"  cost {told_cost(self.cost)}"] if self.cost else []),
         ]
         lines += [*told_failed(self.first_failed), *told(self.left_out)]
         lines += [f"  {said} ({first_names(count, first)})" for said, count, first in blank_images.many(self.blank)]
@@ -91,15 +97,24 @@ class Summary(Tabular):
         tried = counted(self.ok + self.failed, "images")
         why = {
             3: f"{self.failed:,} of {tried} failed, and --max-error-rate allows fewer",
-            4: f"{counted(self.missing, 'images have')} no row; run the same command again",
+            4: f"{counted(self.missing, 'images have')} no row; run the same command again"
+            if not self.spent
+            else f"{self.spent} is reached, and {counted(self.remaining, 'images remain')}: the same command continues",
         }
         if self.exit_code in why:
             lines.append(f"exit code {self.exit_code}: {why[self.exit_code]}")
         return "\n".join(lines)
 
-    def at(self, spent: dict[str, float]) -> Summary:
-        """Return the summary after these phases."""
-        return replace(self, seconds=phases.whole(spent), phases=spent)
+    def at(self, took: dict[str, float], machines: MachineHours) -> Summary:
+        """Return the summary after these phases, with what the machines cost until now."""
+        seconds = phases.whole(took)
+        return replace(self, seconds=seconds, phases=took, cost=machines.cost(seconds).as_dict())
+
+    def longer(self, took: dict[str, float]) -> Summary:
+        """Return the summary after more phases, for which all its machines stayed."""
+        seconds = phases.whole(took)
+        cost = stretched(self.cost, seconds / self.seconds) if self.seconds else self.cost
+        return replace(self, seconds=seconds, phases=took, cost=cost)
 
     @property
     def missing(self) -> int:
@@ -107,8 +122,8 @@ class Summary(Tabular):
         return self.listed - self.ok - self.failed - self.skipped - self.remaining
 
 
-def exit_code(ok: int, failed: int, missing: int, max_error_rate: float) -> int:
-    """Return 4 where images are missing, 3 where too many failed, else 0."""
-    if missing:
+def exit_code(ok: int, failed: int, missing: int, max_error_rate: float, spent: str = "") -> int:
+    """Return 4 where images are missing, or left when a limit was ``spent``, 3 where too many failed, else 0."""
+    if missing or spent:
         return 4
     return 3 if failed > max_error_rate * (ok + failed) else 0

@@ -7,8 +7,8 @@ import posixpath
 from functools import cached_property
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.storage.addresses import Refused
 from cvjobs.storage.object_store import address
+from cvjobs.storage.refusal import Refused
 from cvjobs.storage.remote_files import is_remote
 
 OUTSIDE = "it lies outside of the list's own folder or bucket, as --confine asks"

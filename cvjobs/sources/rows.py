@@ -18,7 +18,8 @@ import pyarrow as pa
 from cvjobs.common import rules
 from cvjobs.common.failures import sentence
 from cvjobs.common.paths import image_id, path_text
-from cvjobs.storage.addresses import Refused
+from cvjobs.sources.file_reading import representable
+from cvjobs.storage.refusal import Refused
 from cvjobs.storage.remote_files import RemoteState
 
 CHUNK = 50_000
@@ -111,11 +112,6 @@ def path_columns(paths: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
         except pa.ArrowInvalid:  # not UTF-8
             pass
     return pa.array(map(path_text, paths), pa.string()), ids
-
-
-def representable(time: int) -> int:
-    """Return the time in ns that is nearest to this one and fits into 64 bits: in the years 1677 to 2262."""
-    return _bounded(time, int(_INT64.min))
 
 
 def _bounded(number: int, least: int) -> int:

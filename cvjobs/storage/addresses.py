@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -37,13 +36,6 @@ NEVER = "its address is a link-local one, or that of a cloud's metadata, which n
 NOT_PUBLIC = "its address is not a public one, as --confine asks"
 
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Refused(PermissionError):
-    """A place that a list may not lead to."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(errno.EPERM, why)
 
 
 class AddressRules(NamedTuple):

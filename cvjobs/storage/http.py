@@ -22,12 +22,14 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
-from cvjobs.storage.addresses import AddressRules, Barred, Refused
+from cvjobs.storage.addresses import AddressRules, Barred
+from cvjobs.storage.refusal import Refused
 from cvjobs.storage.storage_options import Options
 
 WEB = frozenset({"http", "https"})
 LONGEST = 256 << 20  # bytes; what is longer is not read to its end
 CONNECTIONS = 32
+BACKOFF = 0.2  # seconds before the second try, doubled before each other one
 BLOCK = 1 << 20
 _NO_HEAD = frozenset({400, 403, 405, 501})
 _DENIED = frozenset({401, 403, 407})
@@ -92,7 +94,12 @@ class Web:
             proxy = ""
         if proxy not in self._pools:
             retries = urllib3.Retry(
-                total=5, redirect=10, backoff_factor=0.2, backoff_max=5, status_forcelist=_AGAIN, raise_on_status=False
+                total=5,
+                redirect=10,
+                backoff_factor=BACKOFF,
+                backoff_max=5,
+                status_forcelist=_AGAIN,
+                raise_on_status=False,
             )
             shared: dict[str, Any] = {
                 "num_pools": 64,

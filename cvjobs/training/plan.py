@@ -81,6 +81,7 @@ class TrainPlan:
     ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown, and ``flops`` are the
     operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
     compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
+    ``limited``: there is a limit of time or money.
     """
 
     run: str
@@ -98,6 +99,7 @@ class TrainPlan:
     flops: float = 0.0
     compiled: bool = False
     begun_epochs: int = 0
+    limited: bool = False
 
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""

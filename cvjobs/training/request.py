@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cvjobs.config.spending import Spending
 from cvjobs.images.transform import Truncated
 from cvjobs.training.checks.compilation import Compile
 from cvjobs.training.plan import TaskName
@@ -43,3 +44,4 @@ class TrainRequest:
     confine: bool = False
     exclude: tuple[str, ...] = ()
     address: str | None
+    spending: Spending = field(default_factory=Spending)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from cvjobs.clusters import ray
+from cvjobs.clusters.allowance import Allowance
 from cvjobs.common import devices, extras, malloc, rates
 from cvjobs.common.errors import TooManyFailed, WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
-from cvjobs.common.signals import Stop, stoppable
+from cvjobs.common.signals import stoppable
 from cvjobs.dataset import lock
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
@@ -23,6 +25,7 @@ from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
+from cvjobs.training.limits import TrainingLimits
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
@@ -39,10 +42,13 @@ CACHE = "cache"
 SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
-def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSummary | lr_range.LearningRate:
+def train(
+    request: TrainRequest, decoder_server: DecoderServer, clock: Callable[[], float] | None = None
+) -> TrainingSummary | lr_range.LearningRate:
     """Train, or continue, or say that there is nothing to do; or only find a learning rate.
 
-    Raises a CvjobsError with one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
+    ``clock`` tells, for the limits of time and money, the seconds since the command began. Raises a CvjobsError with
+    one sentence for everything a user can cause; bad images are rows of ``errors.parquet``.
     """
     if request.tensorboard:
         extras.load("tensorboard", "--tensorboard")
@@ -52,6 +58,9 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
     # A search for a rate is made in this process.
     resources = resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
+        allowance = Allowance(request.spending, clock or (lambda: progress.phases.seconds))
+        if not resources.address:
+            allowance.machines.alone()
         made = setup(request, store, resources, progress)
         now = made.record
         if made.longer and not request.find_lr:
@@ -67,7 +76,8 @@ def train(request: TrainRequest, decoder_server: DecoderServer) -> TrainingSumma
         made.case.check(made.request.batch_size)
         with lock.held(store) as held:
             stop.guarded = True
-            session = _Session(made, store, held, decoder_server, progress, stop)
+            limits = TrainingLimits(allowance, progress.phases, stop)
+            session = _Session(made, store, held, decoder_server, progress, limits)
             if request.find_lr:
                 return session.find_rate(resources)
             if not made.longer:
@@ -113,8 +123,9 @@ class _Session:
         held: lock.Lock,
         decoder_server: DecoderServer,
         progress: Progress,
-        stop: Stop,
+        limits: TrainingLimits,
     ) -> None:
+        self._limits, stop = limits, limits.stop
         self._setup, self._request, self._store, self._held = made, made.request, store, held
         self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
@@ -128,11 +139,17 @@ class _Session:
             decoder_server=decoder_server,
             progress=progress,
             stop=stop,
-            glance=held.glance,
+            glance=self._glance,
         )
+
+    def _glance(self) -> None:
+        """Raise OutputHeld where another run holds the folder now, and Stopped where a limit comes before training."""
+        self._held.glance()
+        self._limits.check_start()
 
     def run(self, resources: Resources) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
+        self._limits.check_start()
         parts = self._intake.parts()
         self._progress.phase("comparing", "looking for images that are there twice")
         leaks = self._intake.note(self._store.place)
@@ -149,7 +166,10 @@ class _Session:
             if self._request.overfit_check and not self._store.names("checkpoints"):
                 self._check(plan, resources)
             self._progress.phase("starting", f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
-            (self._alone if resources.alone else self._together)(plan, resources)
+            self._limits.begin()
+            with self._limits.told():
+                (self._alone if resources.alone else self._together)(plan, resources)
+                self._limits.rest(len(parts.get("test", ())) / len(plan.val))
             begun = self._live.begun
         self._held.check()
         model_recovery.check(plan.run)
@@ -162,8 +182,8 @@ class _Session:
         summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), left_out=left_out, test=test)
         self._held.check()
         self._progress.phase("page", "writing the report")
-        self._leave_page(begun, summary.at(self._progress.phases.spent()), parts)
-        summary = summary.at(self._progress.phases.spent())
+        self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
+        summary = summary.at(self._progress.phases.spent(), begun.machines)
         artifacts.record(self._store.place, FILE, summary.as_dict())
         if self._request.cache is None:
             decoded.clear(self._intake.folder)
@@ -173,7 +193,9 @@ class _Session:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
         self._progress.phase("starting", f"starting {plan.subject.model}")
-        return lr_range.find(plan, torch.device(resources.device), self._watch)
+        self._limits.begin()
+        with self._limits.told():
+            return lr_range.find(plan, torch.device(resources.device), self._watch)
 
     def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
         """Return the run as its page shows it before the first step; what the images are is said, too."""
@@ -190,6 +212,7 @@ class _Session:
             trainable=self._setup.trainable,
             survey=seen,
             samples=(),
+            machines=self._limits.allowance.machines,
         )
 
     def _check(self, plan: TrainPlan, resources: Resources) -> None:
@@ -198,6 +221,7 @@ class _Session:
         def tell(done: int, total: int, loss: float) -> bool:
             self._held.glance()
             self._progress.show(done, total, "steps", f"the first batch by heart, loss {loss:.4f}", None)
+            self._limits.check_start()
             return self._stop.asked
 
         parts = plan.recipe.accumulate * resources.least  # as many images at once as a worker of the smallest team has
@@ -211,7 +235,13 @@ class _Session:
         from cvjobs.training.loop import ray_train
 
         self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
-        ray_train.train(plan, resources, self._held.epoch, self._tell, _warn)
+
+        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._limits.check_start)
+
+    def _begin(self, state: State) -> bool:
+        """As ``_tell``, of workers that are to be ended, which takes no longer than starting them did."""
+        self._limits.workers_began()
+        return self._tell(state)
 
     def _watch(self, state: State) -> bool:
         """Tell where training is, and whether to stop; raises OutputHeld where another run holds the folder now."""
@@ -238,7 +268,9 @@ class _Session:
         self._show(state)
         if self._live is not None:
             self._live.look(state)
-        return self._stop.asked
+        if self._request.address:
+            self._limits.allowance.machines.look(ray.library().nodes, state.machines)
+        return self._stop.asked or self._limits.over(state)
 
     def _leave_page(self, begun: training_page.BegunRun, summary: TrainingSummary, parts: dict[str, SplitPart]) -> None:
         """Write the page of the run that has ended, about its test split or, without one, the val split."""

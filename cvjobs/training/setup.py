@@ -94,6 +94,7 @@ class Setup:
             flops=self.case.needed.flops if self.case.needed is not None else 0.0,
             compiled=self.compiled,
             begun_epochs=self.begun_epochs,
+            limited=request.spending.limited,
         )
 
 

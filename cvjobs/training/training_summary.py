@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cvjobs.clusters.machine_hours import MachineHours, told_cost
 from cvjobs.common import phases, rates, tabular
 from cvjobs.common.formatting import counted, size, visible
 from cvjobs.common.tabular import Tabular
@@ -36,7 +37,8 @@ class TrainingSummary(Tabular):
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
     is the estimate for a worker in bytes, None where it is unknown. ``phases`` are the seconds of the command's phases,
-    which add up to ``seconds``; a run before there were any has none. The last four are ``StepCosts`` of all epochs.
+    which add up to ``seconds``; a run before there were any has none. ``cost`` is the record of ``machine_hours.Cost``
+    of that command, empty without a price. The four before it are ``StepCosts`` of all epochs.
     """
 
     task: str
@@ -70,10 +72,12 @@ class TrainingSummary(Tabular):
     step_share: float | None = None
     gpu_busy: float | None = None
     gpu_memory: int | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
 
-    def at(self, spent: dict[str, float]) -> TrainingSummary:
-        """Return the summary after these phases."""
-        return replace(self, seconds=phases.whole(spent), phases=spent)
+    def at(self, took: dict[str, float], machines: MachineHours) -> TrainingSummary:
+        """Return the summary after these phases, with what the machines cost until now."""
+        seconds = phases.whole(took)
+        return replace(self, seconds=seconds, phases=took, cost=machines.cost(seconds).as_dict())
 
     @classmethod
     def read(cls, store: LocalStore) -> TrainingSummary | None:
@@ -136,6 +140,7 @@ class TrainingSummary(Tabular):
             else ", ".join(filter(None, [f"{self.seconds:,.1f} s", rates.told(self.images_per_second)])),
             *([f"  {phases.told(self.phases)}"] if self.phases and not self.up_to_date else []),
             *([f"  {self._step_costs}"] if self._step_costs and not self.up_to_date else []),
+            *([f"  cost {told_cost(self.cost)}"] if self.cost and not self.up_to_date else []),
             f"{self.out} ({self.model}{self._size}; --model {self.out})",
             f"{self.out}/report.html",
         ]

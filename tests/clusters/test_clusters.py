@@ -24,6 +24,8 @@ from cvjobs.common import paths
 from cvjobs.common.errors import WrongUse
 from cvjobs.config import commands as config_commands
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = {"head_ip": "10.0.0.1", "worker_ips": "10.0.0.2", "region": "us-east-1", "ImageId": "ami-12c6146b"}
 
 
@@ -202,7 +204,6 @@ def test_the_processes_of_a_cluster_end_and_no_others() -> None:
     folder.rmdir()
 
 
-@pytest.mark.slow
 def test_the_wheel_that_goes_to_the_hosts_installs_and_pins_what_runs_here(tmp_path: Path) -> None:
     name, content = wheel.build()
     (tmp_path / name).write_bytes(content)

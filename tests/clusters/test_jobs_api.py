@@ -21,6 +21,8 @@ from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.config import commands, fields
 from cvjobs.config.options import SubmitOptions
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Cluster:

@@ -20,6 +20,8 @@ from cvjobs.dataset.parts import Author
 from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.workers import ray_actors
 
+pytestmark = pytest.mark.slow
+
 EMBED, QUERY = (commands.load(name).Config for name in ("embed", "query"))
 
 

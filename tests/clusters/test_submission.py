@@ -105,6 +105,7 @@ def test_a_path_is_the_clients_and_so_is_the_configuration(head: dict[str, str],
     assert list((tmp_path / "sub").iterdir()) == []
 
 
+@pytest.mark.faults(minutes=0.5)
 def test_a_stopped_night_stops_its_job_and_the_same_command_ends_exact(
     head: dict[str, str], slow_photos: Path, tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ def unpacked(folder: Path) -> Before:
     return Before(folder, notes)
 
 
-@pytest.fixture(scope="module", params=["folder", "bucket"])
+@pytest.fixture(scope="module", params=["folder", pytest.param("bucket", marks=pytest.mark.faults(minutes=0.2))])
 def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Before]:
     found = unpacked(tmp_path_factory.mktemp("before"))
     if request.param == "folder":

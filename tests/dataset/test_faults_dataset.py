@@ -59,12 +59,12 @@ def nightly(fresh: Toy) -> Toy:
     return fresh
 
 
-@MODES
+@pytest.mark.parametrize("mode", ["kill", "enospc"])
 def test_some_calls_of_a_first_run_fail(fresh: Toy, mode: str) -> None:
     assert sweep(fresh, 11, mode) > 40
 
 
-@MODES
+@pytest.mark.parametrize("mode", ["kill", "eio"])
 def test_some_calls_of_a_nightly_run_fail(nightly: Toy, mode: str) -> None:
     assert sweep(nightly, 17, mode) > 60
 

@@ -21,6 +21,8 @@ import cvjobs
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["bird", "cat", "dog"]
 CATEGORIES = [Category(at, name) for at, name in enumerate(LABELS)]
 ODD = "<script>alert(1)</script>\n\\xff=cmd.jpg"

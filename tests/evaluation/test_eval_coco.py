@@ -20,6 +20,8 @@ from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.coco_ap import METRICS
 from cvjobs.evaluation.metrics.objects import Detections, Truths
 
+pytestmark = pytest.mark.slow
+
 Record = dict[str, Any]
 CLOSE = 1e-9
 
@@ -102,8 +104,7 @@ def sets(draw: st.DrawFn) -> tuple[Record, list[Record]]:
     return truth, found
 
 
-@pytest.mark.slow
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sets())
 def test_boxes_equal_pycocotools(both: tuple[Record, list[Record]]) -> None:
     truth, found = both

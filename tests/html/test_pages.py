@@ -22,7 +22,7 @@ from cvjobs.common import formatting
 from cvjobs.html import charts
 from cvjobs.html.render import render
 from cvjobs.html.thumbnails import LATE, Thumbnail, thumbnails
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.listing import list_source
 from cvjobs.sources.reader import LocalSource
 

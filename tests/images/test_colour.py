@@ -139,15 +139,13 @@ def test_photos_of_phones_are_nearly_as_fast_as_others() -> None:
         (Transform(size=(320, 320), fit="exact"), 0.8),
         (NATIVE, 0.4),
     ):
-        seconds = [[0.0], [0.0]]
-        for _ in range(10):
-            for content, took in zip(contents, seconds, strict=True):
+        seconds = [float("inf")] * 2
+        for _ in range(30):  # a busy machine makes most of them slow
+            for which, content in enumerate(contents):
                 began = time.process_time()
                 shown(content, transform)
-                took.append(time.process_time() - began)
-        plain, tagged = (min(took[1:]) for took in seconds)
-        print(f"{len(contents[0]) / 1e6:.1f} MB, {transform.fit} {transform.size}: {plain / tagged:.3f}")
-        assert plain / tagged >= least
+                seconds[which] = min(seconds[which], time.process_time() - began)
+        assert seconds[0] / seconds[1] >= least, f"{transform.fit} {transform.size}"
 
 
 @pytest.mark.parametrize("space", ["Display P3", "ProPhoto"])

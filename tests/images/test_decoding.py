@@ -2,98 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import queue
+import resource
 import signal
-import threading
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import xxhash
-from commands import TESTS
+from decode_rig import Basket, Rig, server, started
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.failures import Failure
+from cvjobs.common.paths import path_text
 from cvjobs.images import decode_worker
-from cvjobs.images.decode_worker import Children, Chunk, DecodeWorker, Fetched, Measured
-from cvjobs.images.ipc import KEPT, Memory
-from cvjobs.images.picture import Pixels
+from cvjobs.images.decode_children import Children
+from cvjobs.images.decode_worker import Chunk
+from cvjobs.images.fetch import chunks
+from cvjobs.images.file_reader import File
+from cvjobs.images.ipc import KEPT, Buffer, Memory
 from cvjobs.images.transform import Transform
 
-TRANSFORM = Transform(size=(4, 4), fit="exact")
+pytestmark = pytest.mark.slow
+
 FREE = Transform(fit="native")
-
-
-class Basket:
-    """Takes what decoders deliver."""
-
-    def __init__(self) -> None:
-        self.good: dict[Any, tuple[Measured, int]] = {}
-        self.shapes: dict[Any, tuple[int, ...]] = {}
-        self.bad: dict[Any, Failure] = {}
-        self.errors: list[BaseException] = []
-        self.answers = 0
-        self.done = 0
-        self.some = threading.Event()
-
-    def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
-        assert (pixels == pixels[0, 0, 0]).all()
-        self.good[tag] = (measured, int(pixels[0, 0, 0]))
-        self.shapes[tag] = pixels.shape
-        self.answers += 1
-        self.some.set()
-
-    def failed(self, tag: Any, failure: Failure) -> None:
-        self.bad[tag] = failure
-        self.answers += 1
-
-    def broken(self, error: BaseException) -> None:
-        self.errors.append(error)
-        self.some.set()
-
-    def count(self) -> None:
-        self.done += 1
-
-
-class Rig:
-    """A few decoders and a queue of chunks."""
-
-    def __init__(self, children: Children, count: int) -> None:
-        self.basket = Basket()
-        self.chunks: queue.Queue[Chunk | None] = queue.Queue()
-        self.decoders = [DecodeWorker(children, self.chunks, self.basket) for _ in range(count)]
-
-    def decode(self, contents: list[bytes], size: int = 16) -> Basket:
-        self.start(contents, size)
-        self.join()
-        return self.basket
-
-    def start(self, contents: list[bytes], size: int = 16) -> None:
-        for at in range(0, len(contents), size):
-            images = [Fetched(at + i, content) for i, content in enumerate(contents[at : at + size])]
-            self.chunks.put(Chunk(images, self.basket.count))
-        for decoder in self.decoders:
-            self.chunks.put(None)
-            decoder.start()
-
-    def join(self) -> None:
-        for decoder in self.decoders:
-            decoder.join(60)
-            assert not decoder.is_alive()
-
-
-def started(decoder: str, transform: Transform = TRANSFORM, max_pixels: int = 1000) -> Children:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TESTS))
-        return Children(transform, max_pixels, decoder)
-
-
-def server(children: Children) -> psutil.Process:
-    """The process that forks children."""
-    assert children._decoder_server._server is not None
-    return psutil.Process(children._decoder_server._server.process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +68,6 @@ def check(basket: Basket, contents: list[bytes], bad: dict[int, str]) -> None:
             assert measured.content_hash == xxhash.xxh3_128_digest(content)
 
 
-@pytest.mark.slow
 def test_every_image_of_many_decoders_is_answered_once(rig: Callable[[int], Rig]) -> None:
     contents = numbered(500)
     basket = rig(2).decode(contents)
@@ -162,7 +97,6 @@ def test_a_chunk_of_nothing_but_poison_is_answered(rig: Callable[[int], Rig]) ->
     assert basket.done == 2
 
 
-@pytest.mark.slow
 def test_an_image_that_hangs_its_decoder_fails_alone(rig: Callable[[int], Rig]) -> None:
     contents = numbered(20)
     contents[3] = b"HANG"
@@ -178,7 +112,6 @@ def test_an_image_that_wants_too_much_memory_fails_alone(rig: Callable[[int], Ri
     check(rig(1).decode(contents), contents, {3: "decode_memory"})
 
 
-@pytest.mark.slow
 def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -> None:
     contents = [b"SLOW" + content for content in numbered(200)]
     one = rig(2)
@@ -189,8 +122,9 @@ def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -
         assert one.basket.some.wait(30)
         for decoder in one.decoders:
             if (child := decoder._child) is not None:
-                os.kill(child.pid, signal.SIGKILL)
-                killed += 1
+                with suppress(ProcessLookupError):  # it may just have ended
+                    os.kill(child.pid, signal.SIGKILL)
+                    killed += 1
     one.join()
     assert killed >= 2
     assert one.basket.errors == []
@@ -200,14 +134,12 @@ def test_children_killed_from_outside_lose_no_image(rig: Callable[[int], Rig]) -
     assert one.basket.done == 25
 
 
-@pytest.mark.slow
 def test_a_child_that_stands_still_is_replaced(rig: Callable[[int], Rig]) -> None:
     contents = numbered(20)
     contents[5] = b"STOP"
     check(rig(1).decode(contents), contents, {5: "decode_timeout"})
 
 
-@pytest.mark.slow
 def test_sigterm_to_the_whole_group_leaves_the_children_working(rig: Callable[[int], Rig], shared: Children) -> None:
     contents = [b"SLOW" + content for content in numbered(100)]
     one = rig(1)
@@ -215,7 +147,8 @@ def test_sigterm_to_the_whole_group_leaves_the_children_working(rig: Callable[[i
     assert one.basket.some.wait(30)
     server(shared).terminate()
     for child in server(shared).children():
-        child.terminate()
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
     one.join()
     check(one.basket, contents, {})
 
@@ -230,7 +163,7 @@ def test_more_than_a_thousand_descriptors_are_no_obstacle(rig: Callable[[int], R
             os.close(descriptor)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_server_that_dies_is_replaced_and_at_its_second_death_ends_the_decoder_with_a_sentence() -> None:
     children = started("decoders:toy")
     one = Rig(children, 1)
@@ -247,7 +180,6 @@ def test_a_server_that_dies_is_replaced_and_at_its_second_death_ends_the_decoder
     assert one.basket.bad == {}
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_where_a_server_is_replaced() -> None:
     children = started("decoders:toy")
     two = Rig(children, 2)
@@ -259,7 +191,6 @@ def test_nothing_is_lost_where_a_server_is_replaced() -> None:
     assert (len(two.basket.good), two.basket.answers, two.basket.errors) == (200, 200, [])
 
 
-@pytest.mark.slow
 def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
     children = started("decoders:nothing")
     one = Rig(children, 1)
@@ -270,10 +201,80 @@ def test_a_decoder_that_is_not_there_is_a_sentence() -> None:
     assert "has no attribute 'nothing'" in str(error)
 
 
+# Files that the children read
+
+
+def file(path: Path, content: bytes) -> File:
+    path.write_bytes(content)
+    return str(path), len(content), path.stat().st_mtime_ns
+
+
+def lost(path: Path) -> File:
+    """A file that cannot be read, as one on a share that is gone."""
+    path.symlink_to(path)
+    return str(path), 5, 0
+
+
+def test_files_are_read_whatever_some_of_them_are(rig: Callable[[int], Rig], tmp_path: Path) -> None:
+    names = ["a\nb", "a\\b", "\\x41", "\udcff", "é" * 100, "a:b", " ", *map(str, range(40))]
+    contents = numbered(len(names))
+    files = []
+    for name, content in zip(names, contents, strict=True):
+        _, size, modified = file(tmp_path / name, content)
+        files.append((path_text(os.fsencode(tmp_path / name)), size, modified))
+    bad = {10: "read_vanished", 20: "changed_during_run", 21: "changed_during_run", 30: "empty_file", 46: "read_io"}
+    (tmp_path / names[10]).unlink()
+    (tmp_path / names[20]).write_bytes(b"longer than before")
+    files[21] = (*files[21][:2], files[21][2] + 1)
+    files[30] = file(tmp_path / names[30], b"")
+    (tmp_path / names[46]).unlink()
+    files[46] = lost(tmp_path / names[46])
+    check(rig(2).read(files), contents, bad)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_a_share_that_is_gone_ends_the_run(
+    rig: Callable[[int], Rig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(decode_worker, "LOST", 40)
+    basket = rig(1).read([lost(tmp_path / str(number)) for number in range(64)], size)
+    (error,) = basket.errors
+    assert isinstance(error, JobFailed)
+    assert str(error).startswith("40 images in a row could not be read (Too many levels of symbolic links)")
+
+
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_a_file_that_can_be_read_is_a_sign_of_life(
+    rig: Callable[[int], Rig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(decode_worker, "LOST", 30)
+    files = [lost(tmp_path / str(number)) for number in range(64)]
+    for number in (20, 45):
+        (tmp_path / str(number)).unlink()
+        files[number] = file(tmp_path / str(number), b"x")
+    basket = rig(1).read(files, size)
+    assert (basket.errors, basket.answers) == ([], 64)
+
+
+def test_an_image_that_hangs_is_found_whatever_the_names_of_the_next_ones_are(
+    rig: Callable[[int], Rig], tmp_path: Path
+) -> None:
+    folder = tmp_path / "/".join(["\x01" * 250] * 14)
+    folder.mkdir(parents=True)
+    contents = numbered(150)
+    contents[0] = b"HANG"
+    files = [file(folder / str(number), content) for number, content in enumerate(contents)]
+    requests = [(number, *one) for number, one in enumerate(files)]
+    one = rig(1)
+    for some in chunks(requests):
+        one.chunks.put(Chunk([tag for tag, *_ in some], files=[files[tag] for tag, *_ in some]))
+    basket = one.read([])
+    check(basket, contents, {0: "decode_timeout"})
+
+
 # Images that keep a size of their own
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("rig")
 def test_images_of_their_own_size_whatever_some_of_them_do(shared: Children) -> None:
     free = Children(FREE, 25_000_000, "decoders:toy", shared._decoder_server)
@@ -296,7 +297,6 @@ def test_an_image_that_is_resized_to_too_many_pixels_fails_alone(shared: Childre
     assert basket.bad[100].detail == "resized to 101 x 1 it has more than 100 pixels (--max-pixels)"
 
 
-@pytest.mark.slow
 def test_memory_that_a_large_image_took_is_given_back() -> None:
     ours = Memory()
     theirs = Memory(os.dup(ours.descriptor))
@@ -310,3 +310,19 @@ def test_memory_that_a_large_image_took_is_given_back() -> None:
         assert os.fstat(ours.descriptor).st_blocks * 512 < 1 << 20
     ours.close()
     theirs.close()
+
+
+def test_a_buffer_for_which_there_is_no_descriptor_is_an_error_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Buffer(1, (1, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    gc.collect()
+    assert told == []

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.images import fetch
+from cvjobs.images import decode_worker, fetch
 from cvjobs.images.decode_worker import Chunk
-from cvjobs.sources.reader import Unreadable
+from cvjobs.sources.file_reading import Unreadable
 
 
 class Share:
@@ -40,7 +40,7 @@ def read(share: Share) -> tuple[list[Any], list[BaseException]]:
 
 @pytest.mark.parametrize("there", [(), (0,)])
 def test_a_source_that_is_gone_ends_the_run(there: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "LOST", 6)
+    monkeypatch.setattr(decode_worker, "LOST", 6)
     rows, (error,) = read(Share(*there))
     assert isinstance(error, JobFailed)
     assert "6 images in a row could not be read (Stale file handle): the source seems to be gone" in str(error)
@@ -49,5 +49,5 @@ def test_a_source_that_is_gone_ends_the_run(there: tuple[int, ...], monkeypatch:
 
 @pytest.mark.parametrize("there", [(0, 2, 4, 6, 8), (5,)])
 def test_images_that_cannot_be_read_are_rows(there: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "LOST", 6)
+    monkeypatch.setattr(decode_worker, "LOST", 6)
     assert read(Share(*there)) == ([number for number in range(11) if number not in there], [])

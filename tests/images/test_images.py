@@ -358,6 +358,7 @@ def photo(height: int, width: int) -> Pixels:
     return np.asarray(255 * total / total.max(), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(500, 375), (1001, 667), (333, 999), (2048, 1536)])
 @pytest.mark.parametrize("target", [32, 64, 224])
 def test_a_scaled_decode_is_nearly_the_full_one(size: tuple[int, int], target: int) -> None:

@@ -17,11 +17,14 @@ import pytest
 from PIL import Image
 
 from cvjobs.common.failures import Failure
-from cvjobs.images.decode_worker import DecoderServer, Measured
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.measured import Measured
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
-from cvjobs.sources.reader import Unreadable
+from cvjobs.sources.file_reading import Unreadable
+
+pytestmark = pytest.mark.slow
 
 SMALL = Decoding(transform=Transform(size=(4, 4), fit="exact"), max_pixels=1_000_000)
 NATIVE = Decoding(transform=Transform(fit="native"), max_pixels=1_000_000)
@@ -107,7 +110,6 @@ class Tray(Arrivals):
         return self.wait(lambda: self.answers >= count, LONG)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 16])
 @pytest.mark.parametrize("how", [SMALL, NATIVE], ids=["one size", "own size"])
 def test_every_image_is_answered_once_by_its_tag(decoder_server: DecoderServer, how: Decoding, together: int) -> None:
@@ -190,6 +192,29 @@ def test_what_is_not_begun_is_dropped_and_nothing_is_left(decoder_server: Decode
         thread.join(LONG)
         assert not thread.is_alive()
     assert psutil.Process().num_fds() <= descriptors
+
+
+def test_a_stop_while_it_ends_leaves_no_decoder_behind(decoder_server: DecoderServer) -> None:
+    """As where a model fails, or a decoder, while the command ends already."""
+
+    class Busy(Tray):
+        begun, ended = threading.Event(), threading.Event()
+
+        def decoded(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
+            self.begun.set()
+            assert self.ended.wait(LONG)
+            super().decoded(tag, measured, pixels)
+
+    threads, tray = set(threading.enumerate()), Busy()
+    with closing(Loader(Folder(), SMALL, tray, 1, decoder_server, together=1)) as loader:
+        loader.ask(rows(1), range(1))
+        assert tray.begun.wait(LONG)
+        loader.end(0.0)
+        loader.stop()
+        tray.ended.set()
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_few_images_wait_for_the_decoders(decoder_server: DecoderServer) -> None:

@@ -41,7 +41,8 @@ def whole(crop: Mask, offset: tuple[int, int], size: tuple[int, int]) -> Mask:
     return mask
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
 @given(placed())
 def test_a_crop_has_the_string_of_the_whole_mask(case: tuple[Mask, tuple[int, int], tuple[int, int]]) -> None:
     mask = whole(*case)
@@ -91,7 +92,7 @@ def test_what_is_no_mask_of_that_size_is_refused(text: str) -> None:
         rle.decode(text, 3, 4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
 def test_any_text_is_a_mask_or_refused(text: str) -> None:
     result: Any = None

@@ -13,7 +13,7 @@ from commands import TESTS, until
 
 from cvjobs.common.errors import JobFailed
 from cvjobs.images import server_process
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.ipc import DecodeSettings
 from cvjobs.images.server_process import SHELF
 from cvjobs.images.transform import Transform
@@ -59,7 +59,7 @@ def test_the_next_command_takes_the_server_of_the_last() -> None:
     assert not psutil.pid_exists(pid(other))
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_server_is_not_kept_while_a_child_lives_or_a_decoder_waits_for_one() -> None:
     decoder_server = DecoderServer()
     child = decoder_server.fork(SETTINGS)
@@ -77,7 +77,7 @@ def test_a_server_is_not_kept_while_a_child_lives_or_a_decoder_waits_for_one() -
     assert not psutil.pid_exists(pid(waiting))
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_server_that_died_or_finds_other_modules_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     first = used()
     first.close()

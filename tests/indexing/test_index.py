@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import embed, here, run, said, sentence
+from commands import embed, here, said, sentence
 from vectors import Fake, clustered, exact, named
 
 import cvjobs
@@ -26,7 +26,7 @@ def fake(tmp_path: Path) -> Fake:
 @pytest.mark.slow
 def test_photos_are_embedded_and_indexed(photos: Path, tmp_path: Path) -> None:
     embed(photos, tmp_path / "vectors")
-    done = run("index", tmp_path / "vectors", "-o", tmp_path / "index")
+    done = here("index", tmp_path / "vectors", "-o", tmp_path / "index")
     assert done.code == 0, done
     assert said(done.err) == []
     assert "400 vectors of 48 numbers, exact (Flat)" in done.out

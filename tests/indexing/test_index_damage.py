@@ -24,6 +24,8 @@ from cvjobs.indexing import generation
 from cvjobs.indexing.search.opened_index import open_index
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 DIM = 8
 
 

@@ -21,6 +21,8 @@ from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.indexing.search.opened_index import open_index
 
+pytestmark = pytest.mark.slow
+
 DIM = 16
 COUNTS = {"exact": 3000, "ivf": 3000, "pq": 11_000}
 
@@ -55,7 +57,7 @@ def check(fake: Fake, out: Path, least: float) -> None:
         assert (np.diff(limits) >= 1).mean() >= 0.8
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", pytest.param("pq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["exact", "ivf", pytest.param("pq", marks=pytest.mark.faults(minutes=0.2))])
 def test_all_images_go_and_others_come(kind: str, tmp_path: Path) -> None:
     fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
     before = named(clustered(COUNTS[kind], DIM))
@@ -83,8 +85,7 @@ def test_all_images_go_and_others_come(kind: str, tmp_path: Path) -> None:
     check(fake, out, 0.6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["exact", "ivf", "pq"])
+@pytest.mark.parametrize("kind", ["exact", "ivf", pytest.param("pq", marks=pytest.mark.faults(minutes=0.2))])
 def test_a_week(kind: str, tmp_path: Path) -> None:
     count = COUNTS[kind]
     fake, out = Fake(tmp_path / "vectors", DIM), tmp_path / "index"
@@ -163,7 +164,6 @@ def test_rollback(tmp_path: Path) -> None:
         cvjobs.index(str(out), info=True, rollback=True)
 
 
-@pytest.mark.slow
 def test_a_generation_that_came_back_is_checked_before_its_page_is_made(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,7 +295,6 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path: Path) -> Non
         assert f"held by process {process.pid}" in sentence(here("index", fake.out, "-o", out), 5)
 
 
-@pytest.mark.slow
 def test_an_index_in_a_bucket(s3: str, tmp_path: Path) -> None:
     bucket = made(s3, "indexes")
     fake = Fake(tmp_path / "vectors", DIM)

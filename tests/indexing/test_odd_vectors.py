@@ -134,7 +134,7 @@ def test_odd_vectors(seeds: Seeds, tmp_path: Path) -> None:
             assert zero < 2 or groups.num_rows >= zero
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_black_photos_from_the_command_line(tmp_path: Path) -> None:
     for name, colour in {"black.png": 0, "dark.png": 0, "grey.png": 90}.items():
         (tmp_path / "photos").mkdir(exist_ok=True)

@@ -23,6 +23,8 @@ import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.indexing.search.answers import Neighbours
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 
@@ -60,8 +62,7 @@ def spelt(line: str) -> list[str]:
 # What comes out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize("itself", [pytest.param(False, marks=pytest.mark.faults(minutes=0.2)), True])
 def test_more_neighbours_than_there_are_images_is_all_of_them(collection: Path, itself: bool) -> None:
     found, every = (
         by_query(ask(collection, collection / "photos", k=k, exclude_self=itself).to_arrow())
@@ -131,7 +132,6 @@ def test_weak_neighbours_are_dropped_and_queries_without_any_counted(collection:
     assert "no neighbour of at least 1 for 60 queries" in str(apart)
 
 
-@pytest.mark.slow
 def test_many_neighbours_of_many_queries_come_out_in_blocks(tmp_path: Path) -> None:
     fake = Fake(tmp_path / "vectors", 8)
     fake.put(named(clustered(3000, 8)))
@@ -159,7 +159,6 @@ def test_a_file_of_the_collection_is_left_out_however_it_is_named(collection: Pa
         assert found[name] == plain[1:], source
 
 
-@pytest.mark.slow
 def test_all_copies_are_left_out_of_an_image_from_elsewhere(photos: Path, tmp_path: Path) -> None:
     folder = some(photos, tmp_path / "photos", 20)
     image = sorted(folder.rglob("*.jpg"))[0]
@@ -206,7 +205,7 @@ def test_the_same_command_again_replaces_the_rows(collection: Path, tmp_path: Pa
     assert [path.name for path in (out / "data").iterdir()] == ["neighbours.parquet"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_killed_command_continues(collection: Path, slow_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["query", str(collection / "index"), str(slow_photos), "-o", str(out), "-k", "1", "--json"]
@@ -225,7 +224,6 @@ def test_a_killed_command_continues(collection: Path, slow_photos: Path, tmp_pat
     assert summary["reused"] + summary["computed"] == 200
 
 
-@pytest.mark.slow
 def test_nothing_is_left_behind_without_a_folder(collection: Path, tmp_path: Path) -> None:
     ended = run("query", collection / "index", collection / "photos", "--json", TMPDIR=str(tmp_path))
     assert ended.code == 0, ended
@@ -272,7 +270,6 @@ def test_names_cannot_touch_the_terminal_or_the_columns(collection: Path, tmp_pa
 # Pages
 
 
-@pytest.mark.slow
 def test_the_page_shows_queries_and_neighbours_and_loads_nothing(photos: Path, tmp_path: Path) -> None:
     folder = some(photos, tmp_path / "photos", 12)
     odd = folder / "<script>alert(1)<b>\n.jpg"
@@ -381,7 +378,7 @@ def test_weights_that_are_gone_can_be_named(photos: Path, tmp_path: Path) -> Non
 # In a bucket
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_everything_may_be_in_a_bucket(photos: Path, tmp_path: Path, s3: str) -> None:
     bucket = made(s3, "query")
     bucket.upload(some(photos, tmp_path / "photos", 12), "photos")

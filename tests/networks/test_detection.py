@@ -68,8 +68,9 @@ def one(network: DetectorNetwork, image: Any) -> PictureDetections:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.faults(minutes=0.2) if "resnet50" in name else ()) for name in KINDS]
+)
 def test_boxes_are_torchvisions(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = calibrated.weights(name, tmp_path_factory)
     images = [calibrated.pixels(*size, seed) for seed, size in enumerate(SIZES)]
@@ -96,7 +97,7 @@ def test_boxes_are_torchvisions_at_full_size(name: str, tmp_path_factory: pytest
         same(found, each)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_masks_are_torchvisions(tmp_path_factory: pytest.TempPathFactory) -> None:
     name = "maskrcnn_resnet50_fpn"
     file = calibrated.weights(name, tmp_path_factory)

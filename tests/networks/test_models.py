@@ -22,7 +22,7 @@ from cvjobs import cli
 from cvjobs.images.transform import Transform
 from cvjobs.networks.registry import embedder, names
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("offline")]
 
 
 class TestTorchvision:
@@ -56,7 +56,7 @@ class TestTorchvision:
             expected = seeded(models.swin_t).features[:2](images).mean((1, 2))
         same(found, expected)
 
-    @pytest.mark.slow
+    @pytest.mark.faults(minutes=0.2)
     def test_googlenet_file_with_and_without_auxiliary_heads(self, tmp_path: Path) -> None:
         model = models.googlenet(init_weights=False, transform_input=True).eval()
         whole = model.state_dict()
@@ -68,7 +68,7 @@ class TestTorchvision:
             with torch.inference_mode():
                 same(found, model(images))
 
-    @pytest.mark.slow
+    @pytest.mark.faults(minutes=0.2)
     def test_densenet_file_with_the_published_names(self, tmp_path: Path) -> None:
         model = models.densenet121().eval()
         old = {
@@ -164,8 +164,7 @@ class TestThumbnail:
     def test_vector_is_the_pixels(self) -> None:
         model = embedder("thumbnail/3")
         network = model.load("cpu", "fp32")
-        batch = network.batch(2)
-        batch[:] = pixels(2, model.transform)
+        batch = pixels(2, model.transform)
         found = network(batch)
         assert model.transform == Transform(size=(3, 3), fit="exact")
         assert found.dtype == np.float32
@@ -174,9 +173,10 @@ class TestThumbnail:
 
     def test_needs_no_torch(self) -> None:
         code = (
-            "import sys; from cvjobs.networks import registry as m, precision as p; p.resolve_precision('auto', 'cpu')"
+            "import sys, numpy; from cvjobs.networks import registry as m, precision as p;"
+            "p.resolve_precision('auto', 'cpu'); n = m.embedder('thumbnail/8').load('cpu', 'fp32');"
+            "n(numpy.zeros((1, 8, 8, 3), numpy.uint8)); assert 'torch' not in sys.modules"
         )
-        code += "; n = m.embedder('thumbnail/8').load('cpu', 'fp32'); n(n.batch(1)); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True)
 
     @pytest.mark.parametrize("name", ["0", "257", "x", "-1", "N", "²"])

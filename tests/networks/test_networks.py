@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from reference import SMALL, TINY, pixels, same
 from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.images.ipc import Buffer
 from cvjobs.images.transform import Transform
 from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.registry import embedder
 from cvjobs.networks.torch_network import FeatureExtractor, Normalizer, TorchEmbedder, folded, vector_length
+
+pytestmark = pytest.mark.slow
 
 SIZE = (32, 32)
 
@@ -188,10 +192,12 @@ def test_precision() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_cuda_gives_the_same_vectors_from_pinned_buffers_in_several_threads() -> None:
     model = embedder("torchvision/resnet18", weights="random")
+    on_gpu: Any
     on_cpu, on_gpu = model.load("cpu", "fp32"), model.load("cuda", "fp32")
     batches = [pixels(4, model.transform, seed) for seed in range(6)]
-    buffers = [on_gpu.batch(4) for _ in batches]
+    buffers = [Buffer(4, batch.shape[1:3]).images for batch in batches]
     for buffer, batch in zip(buffers, batches, strict=True):
+        on_gpu.pin(buffer)
         buffer[:] = batch
         assert torch.from_numpy(buffer).is_pinned()
     with ThreadPoolExecutor(3) as pool:
@@ -200,6 +206,9 @@ def test_cuda_gives_the_same_vectors_from_pinned_buffers_in_several_threads() ->
             assert torch.cosine_similarity(torch.from_numpy(found), expected).min() > 0.999
     with pytest.raises(MemoryError):
         on_gpu(np.broadcast_to(batches[0][:1], (1 << 22, *batches[0].shape[1:])))
+    for buffer in buffers:
+        on_gpu.unpin(buffer)
+        assert not torch.from_numpy(buffer).is_pinned()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -28,7 +28,7 @@ from cvjobs.networks import registry, weights
 from cvjobs.networks.registry import classifier, detector, embedder, segmenter
 from cvjobs.networks.torchvision import classifiers
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("offline")]
 SQUEEZE = "torchvision/squeezenet1_1"
 
 
@@ -224,7 +224,7 @@ def test_a_head_of_another_size_is_said(tmp_path: Path, name: str, capsys: pytes
     assert "has a head of 1 class, not 1,000." in said(capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_detectors_and_segmenters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for make, name in (
         (detector, "ssdlite320_mobilenet_v3_large"),

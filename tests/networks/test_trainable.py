@@ -14,6 +14,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import head_transfer, registry
 from cvjobs.networks.trainable import Trainable
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("ape", "bee", "cow")
 
 

@@ -24,7 +24,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import registry, weights
 from cvjobs.networks.registry import embedder
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("offline")]
 
 
 def test_random_is_always_the_same_and_leaves_the_generator_alone() -> None:
@@ -155,7 +155,6 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         thread.join()
 
 
-@pytest.mark.slow
 def test_download_is_checked_and_kept(server: tuple[Path, str], tmp_path: Path) -> None:
     folder, address = server
     digest = hashlib.sha256(b"weights").hexdigest()

@@ -240,6 +240,16 @@ def test_too_many_failures_of_a_step_are_counted_by_reason_and_named(tmp_path: P
     assert night_step._ended(3, log, answer, False).reason == why
 
 
+def test_a_step_that_reached_its_limit_says_what_remains(tmp_path: Path) -> None:
+    log, answer = tmp_path / "log", tmp_path / "json"
+    log.write_text("embed: 8/20 images\n")
+    answer.write_text(json.dumps({"spent": "--max-cost 5.00 USD", "remaining": 12, "cost": {"usd": 4.9}}))
+    ended = night_step._ended(4, log, answer, False)
+    assert (ended.code, ended.reason) == (4, "--max-cost 5.00 USD is reached, and 12 images remain")
+    answer.write_text(json.dumps({"spent": "", "remaining": 0}))
+    assert night_step._ended(4, log, answer, False).reason == "it ended with images missing"
+
+
 @pytest.mark.faults(minutes=3)
 def test_one_bad_image_in_two_steps_is_one_and_what_went_is_named(photos: Path, tmp_path: Path) -> None:
     source = some(photos, tmp_path / "photos", 12)

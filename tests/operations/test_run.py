@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from commands import CLI, aged, exact, kill, parts, run, some, started, until
+from commands import CLI, aged, end, exact, gone, kill, parts, run, some, started, until, words_of
 from page_parser import ALLOWED, Page
 from predictions import output
 
@@ -198,10 +198,10 @@ def test_a_night_is_never_overlapped_and_a_killed_one_leaves_nothing_and_is_cont
             with pytest.raises(OutputHeld, match=rf"state is held by process {process.pid} on .*: wait for it"):
                 cvjobs.run(str(file))
         below = psutil.Process(process.pid).children(recursive=True)
-        assert any("embed" in child.cmdline() for child in below)
+        assert any("embed" in words_of(child) for child in below)
         process.kill()  # the night's own process alone
         process.wait()
-        until(lambda: not any(child.is_running() and child.status() != "zombie" for child in below), 10)
+        until(lambda: all(gone(child) for child in below), 10)
     assert not told.exists()
     assert "night 1: 1 of 2 steps done; embed is running" in text(tmp_path / "state" / "report.html")
     ended = run("run", file, "--json", VECTORS=vectors)
@@ -229,11 +229,11 @@ def test_a_step_that_is_killed_is_said_with_the_usual_reason(slow_photos: Path, 
 
     def step(night: int) -> list[psutil.Process]:
         below = psutil.Process(night).children()
-        return [child for child in below if str(night) in child.cmdline()]
+        return [child for child in below if str(night) in words_of(child)]
 
     with started([*CLI, "run", str(file)]) as process:
         until(lambda: step(process.pid) or process.poll() is not None)
-        step(process.pid)[0].kill()
+        end(step(process.pid)[:1])
         said, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     reason = "it was killed (signal 9); short of memory is the usual reason"

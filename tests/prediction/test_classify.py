@@ -21,7 +21,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks.registry import classifier, embedder, names
 from cvjobs.prediction.tasks.classify import ClassifyStep, best
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("offline")]
 NAMED = {"labels": json.dumps(["cat", "=dog", "<b>"]), "activation": "sigmoid"}
 
 
@@ -66,9 +66,6 @@ class TestScores:
 
     def test_an_image_without_finite_scores_is_a_failure(self) -> None:
         class Broken:
-            def batch(self, count: int) -> Any:
-                return np.empty((count, 1, 1, 3), np.uint8)
-
             def __call__(self, pixels: Any) -> Any:
                 return np.array([[0, 1], [np.nan, 1], [np.inf, np.inf]], np.float32)[: len(pixels)]
 
@@ -159,7 +156,6 @@ class TestNames:
             classifier(TINY, weights=str(three), labels=["a", "b"])
 
 
-@pytest.mark.slow
 def test_the_command(three: Path, tmp_path: Path) -> None:
     source, out, words = tmp_path / "photos", tmp_path / "out", tmp_path / "labels.txt"
     source.mkdir()

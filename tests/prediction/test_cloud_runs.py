@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from buckets import KEYS, Bucket, made
-from commands import CLI, Ended, embed, kill, rows, run, said, some, started, until
+from commands import CLI, Ended, embed, here, kill, rows, run, said, some, started, until
 from PIL import Image
 from websites import Page, web
 
@@ -70,12 +70,12 @@ def test_the_same_rows_as_from_a_folder(bucket: Bucket, photos: Path, tmp_path: 
     assert ended.left == []
     assert ended.out.startswith("41 listed = 40 ok + 1 failed + 0 skipped, missing 0\n")
     assert f"\n{bucket.url('out')}/data (snapshot 1), errors in {bucket.url('out')}/errors\n" in ended.out
-    assert run("verify", bucket.url("out"), "--source", bucket.url("photos"), *bucket.options).code == 0
+    assert here("verify", bucket.url("out"), "--source", bucket.url("photos"), *bucket.options).code == 0
     exact(bucket, 41)
     assert embed(source, tmp_path / "out").code == 0
-    there, here = bucket.table("out/data"), rows(tmp_path / "out")
+    there, local = bucket.table("out/data"), rows(tmp_path / "out")
     same = ["path", "image_id", "bytes", "content_hash", "width", "height", "frames", "embedding"]
-    assert there.select(same).equals(here.select(same))
+    assert there.select(same).equals(local.select(same))
     assert bucket.table("out/errors")["code"].to_pylist() == ["not_an_image"]
     opened = cvjobs.open(bucket.url("out"), storage_options=bucket.settings)
     assert opened.to_arrow().num_rows == 40
@@ -83,9 +83,9 @@ def test_the_same_rows_as_from_a_folder(bucket: Bucket, photos: Path, tmp_path: 
     assert [file.startswith(bucket.url("out/data/part-")) for file in opened.files] == [True]
     # From the bucket to a folder, and from a folder to the bucket.
     assert embed(bucket.url("photos"), tmp_path / "local", *bucket.options).code == 0
-    assert rows(tmp_path / "local").select(same).equals(here.select(same))
+    assert rows(tmp_path / "local").select(same).equals(local.select(same))
     assert embed(source, bucket.url("other"), *bucket.options).code == 0
-    assert bucket.table("other/data").select(same).equals(here.select(same))
+    assert bucket.table("other/data").select(same).equals(local.select(same))
     assert bucket.table("out/data").schema.metadata[b"cvjobs.source"] == bucket.url("photos").encode()
 
 
@@ -180,7 +180,7 @@ def test_a_snapshot_that_is_damaged_there_is_made_anew(bucket: Bucket, photos: P
     exact(bucket, 6)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_of_two_commands_at_once_one_works(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
     bucket.upload(some(photos, tmp_path / "photos", 30), "photos")
     words = [*CLI, "embed", bucket.url("photos"), "-o", bucket.url("out"), *MODEL, *bucket.options]
@@ -229,12 +229,16 @@ def test_a_list_of_everything(bucket: Bucket, photos: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_secrets_are_not_written_down(bucket: Bucket, photos: Path, tmp_path: Path) -> None:
+def test_secrets_are_not_written_down(
+    bucket: Bucket, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     source = some(photos, tmp_path / "photos", 3)
     secret = KEYS["AWS_SECRET_ACCESS_KEY"]
     options = [*bucket.options, "--storage-option", f"secret_access_key={secret}"]
-    ended = embed(source, bucket.url("out"), *options, AWS_SECRET_ACCESS_KEY="")
+    ended = embed(source, bucket.url("out"), *options)
     assert ended.code == 0, ended
+    monkeypatch.undo()
     for key in bucket.keys("out"):
         assert secret.encode() not in bucket.read(key)
     (config,) = [key for key in bucket.keys("out") if key.endswith("config.json")]
@@ -261,7 +265,7 @@ def test_outputs_that_cannot_be(
 ) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert expected in sentence(embed(tmp_path, out, *(options or bucket.options)), code)
-    assert expected in sentence(run("verify", out, *(options or bucket.options)), code)
+    assert expected in sentence(here("verify", out, *(options or bucket.options)), code)
 
 
 @pytest.mark.slow

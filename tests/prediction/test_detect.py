@@ -73,7 +73,7 @@ def are_torchvisions(name: str, pictures: Path, out: Path, factory: pytest.TempP
     assert sum(len(row["detections"]) for row in found.values()) >= 300
 
 
-@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.faults(minutes=0.2)), 8])
 def test_boxes_are_torchvisions(
     batch: int, pictures: Path, out: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

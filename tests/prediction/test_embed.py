@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import xxhash
-from commands import Ended, codes, embed, errors, exact, opened, rows, run, some, verify, week
+from commands import Ended, codes, embed, errors, exact, here, opened, rows, run, some, verify, week
 from PIL import Image
 
 import cvjobs
@@ -19,6 +19,8 @@ from cvjobs.common.paths import image_id
 from cvjobs.images.decode import decode
 from cvjobs.images.undecodable import Undecodable
 from cvjobs.networks import registry
+
+pytestmark = pytest.mark.slow
 
 COMPARED = ("image_id", "bytes", "modified", "content_hash", "width", "height", "frames", "embedding")
 KEYS = {"listed", "ok", "failed", "skipped", "reused", "seconds", "images_per_second", "out", "version"}
@@ -56,9 +58,8 @@ def plain(folder: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.mark.slow
 def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
-    ended = run("embed", photos, "-o", out, "--model", "thumbnail/4")
+    ended = embed(photos, out)
     assert ended.code == 0, ended
     assert ended.left == []
     assert "400 listed = 400 ok + 0 failed + 0 skipped, missing 0\n" in ended.out
@@ -70,7 +71,6 @@ def test_rows_are_those_of_a_plain_loop(photos: Path, out: Path) -> None:
     exact(out, photos, 400)
 
 
-@pytest.mark.slow
 def test_json_is_one_object_and_nothing_else(source: Path, out: Path) -> None:
     (source / "notes.txt").write_text("no image")
     (source / "broken.jpg").write_text("no image either")
@@ -146,10 +146,12 @@ def test_failed_images_are_tried_again_only_when_asked_or_when_it_may_help(sourc
     exact(out, source, 25)
 
 
-@pytest.mark.slow
-def test_the_project_file_supplies_source_and_output(source: Path, out: Path, tmp_path: Path) -> None:
+def test_the_project_file_supplies_source_and_output(
+    source: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "cvjobs.yaml").write_text(f"embed:\n  source: {source}\n  out: {out}\n  model: thumbnail/4\n")
-    ended = run("embed", cwd=tmp_path)
+    ended = here("embed")
     assert ended.code == 0, ended
     exact(out, source, 24)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from commands import embed, exact, rows, sentence, some
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(photos: Path, tmp_path: Path) -> Path:
@@ -41,12 +43,9 @@ def test_an_unknown_model_has_near_names(source: Path, out: Path) -> None:
     assert not out.exists()
 
 
-@pytest.mark.slow
-def test_weights_that_cannot_be_had(source: Path, out: Path, tmp_path: Path) -> None:
-    dead = "http://127.0.0.1:9"
-    network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead)
-    empty = {"HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    told = sentence(embed(source, out, model="torchvision/resnet50", **network, **empty), 2)
+@pytest.mark.usefixtures("offline")
+def test_weights_that_cannot_be_had(source: Path, out: Path) -> None:
+    told = sentence(embed(source, out, model="torchvision/resnet50"), 2)
     assert "resnet50-11ad3fa6.pth" in told
     assert "--weights" in told
     assert not out.exists()

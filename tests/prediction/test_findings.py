@@ -20,13 +20,15 @@ from PIL import Image
 from predictions import CATEGORIES, Rows, detection, output
 from pycocotools import mask as coco
 
+from cvjobs.clusters.allowance import Allowance
 from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.fingerprint import digest
 from cvjobs.config.options import BatchOptions
+from cvjobs.config.spending import Spending
 from cvjobs.dataset import schema, snapshot
 from cvjobs.dataset.changes import Plan
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.prediction import run as prediction_run
@@ -37,6 +39,8 @@ from cvjobs.prediction.report import result_pictures
 from cvjobs.prediction.report.run_page import Run, leave
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +75,7 @@ def report(
         schema=pa.schema([]),
         decoder="cvjobs.images.decode:decode",
         decoder_server=decoder_server,
+        allowance=Allowance(Spending(), lambda: 0.0),
     )
     none = listing.images["image_id"].combine_chunks().slice(0, 0)
     run = Run(status=status, pace=Pace(answered=0 if idle else base.wanted))
@@ -258,9 +263,6 @@ class ToyResolved:
 class ToyStep:
     """See ``ToyResolved``."""
 
-    def batch(self, count: int) -> Pixels:
-        return np.empty((count, 4, 4, 3), np.uint8)
-
     def __call__(self, pixels: Pixels) -> Columns:
         scores = (pixels[..., 0].mean(axis=(1, 2)) / 255).tolist()
         found = [[detection(4, 4, 60, 44, s, 1 + (s > 0.5))] if s > 0.1 else [] for s in scores]
@@ -284,7 +286,6 @@ def kept(out: Path, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(tmp_path: Path) -> None:
     source, out = folder(tmp_path / "photos", 60), tmp_path / "out"
     pages = []
@@ -315,7 +316,6 @@ def test_nights_read_only_what_is_new_and_one_with_nothing_to_do_shows_the_same(
     assert {picture["file"] for picture in kept(out, schema.PICTURES)["pictures"]} <= files
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "task": "detect", "files": {"a": 3}}'])
 def test_what_is_kept_and_makes_no_sense_is_made_anew(
     tmp_path: Path, decoder_server: DecoderServer, content: str

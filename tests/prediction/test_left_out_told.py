@@ -11,6 +11,8 @@ from commands import Ended, embed, here, rows, sentence, verify
 from PIL import Image
 from toy import forge
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("a.png", "b.png", "raw/c.png", "raw/d.png", "e.png", "f.png")
 
 

@@ -34,6 +34,8 @@ from cvjobs.prediction.side_folder.naming import file_name
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.local_store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 CLASSES = [Category(0, "__background__"), Category(1, "cat"), Category(300, "dog")]
 STRANGE = [
     "a.jpg",
@@ -215,7 +217,7 @@ def test_no_images_are_no_masks(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "masks") == [manifest.MASKS.own]
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_kill_is_repaired_and_forgets_no_file(tmp_path: Path) -> None:
     rows = semantic([f"{n // 100}/{n}.jpg" for n in range(4000)])
     out, place = maps(tmp_path / "out", rows), tmp_path / "masks"
@@ -340,7 +342,6 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Pa
     assert {entry.name for entry in tmp_path.iterdir()} == {"photos", "file"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("aim", ["nowhere", "link"])
 def test_a_link_that_leads_nowhere_is_no_folder_of_masks(tmp_path: Path, aim: str) -> None:
     (tmp_path / "link").symlink_to(aim)
@@ -349,7 +350,6 @@ def test_a_link_that_leads_nowhere_is_no_folder_of_masks(tmp_path: Path, aim: st
             sync.check(manifest.MASKS, place, str(tmp_path / "source"), str(tmp_path / "out"))
 
 
-@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     source, out, place = tmp_path / "photos", tmp_path / "out", tmp_path / "masks"
     (source / "sub").mkdir(parents=True)

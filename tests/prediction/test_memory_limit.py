@@ -122,7 +122,7 @@ def test_a_decode_process_is_killed_for_memory_before_the_command(tmp_path: Path
 def test_a_limit_that_is_lowered_while_a_run_starts_is_named() -> None:
     program = """
 import pathlib, sys
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.ipc import DecodeSettings
 
 server = DecoderServer()

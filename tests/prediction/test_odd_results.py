@@ -19,6 +19,8 @@ from cvjobs.common import json_values
 from cvjobs.common.categories import Category
 from cvjobs.dataset import schema
 
+pytestmark = pytest.mark.slow
+
 CATS = [Category(0, "background"), Category(1, "cat"), Category(2, "dog")]
 FORMATS = {
     "classify": ("csv", "jsonl"),
@@ -103,7 +105,6 @@ def test_json_has_no_number_that_is_none() -> None:
     assert odd_sizes.strict(schema.pack(values).decode()) == json_values.finite(values)
 
 
-@pytest.mark.slow
 def test_one_image_through_every_command(tmp_path: Path) -> None:
     one, bad = tmp_path / "one", tmp_path / "bad"
     one.mkdir()
@@ -130,7 +131,6 @@ def test_one_image_through_every_command(tmp_path: Path) -> None:
     looked_at("models")
 
 
-@pytest.mark.slow
 def test_one_image_a_class_for_one_epoch(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for number, name in enumerate(("cat", "dog")):

@@ -16,13 +16,14 @@ from commands import Ended, exact, here, opened, rows
 from cvjobs.dataset import schema, snapshot
 from cvjobs.storage.local_store import LocalStore
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("offline")]
 
 COMMANDS = {
     "classify": ("label", "timm/test_resnet", ("label", "score", "top")),
     "detect": ("detections", "ssdlite320_mobilenet_v3_large", ("detections",)),
     "segment": ("class_map", "lraspp_mobilenet_v3_large", ("class_map", "classes")),
 }
+FIRST = [name if name == "classify" else pytest.param(name, marks=pytest.mark.faults(minutes=0.2)) for name in COMMANDS]
 
 
 def listed(folder: Path, photos: Path, **columns: list[str]) -> Path:
@@ -51,8 +52,7 @@ def computed(ended: Ended) -> tuple[int, int]:
     return summary["computed"], summary["reused"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize("name", FIRST)
 def test_a_column_named_like_a_result_is_renamed(tmp_path: Path, photos: Path, name: str) -> None:
     column, _, results = COMMANDS[name]
     values = ["cat", "dog", "cat", "bird"]
@@ -79,7 +79,7 @@ def test_the_columns_of_a_training_list_do_not_disturb_vectors(tmp_path: Path, p
     assert computed(command("embed", source, out)) == (0, 4)
 
 
-@pytest.mark.parametrize("name", ["embed", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS)])
+@pytest.mark.parametrize("name", ["embed", *FIRST])
 def test_columns_that_every_result_has_are_left_out_and_named(tmp_path: Path, photos: Path, name: str) -> None:
     """They were refused, and outputs and exports of our own have them: their values are those of another run."""
     source, out = listed(tmp_path, photos, site=list("abcd")), tmp_path / "out"

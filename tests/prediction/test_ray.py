@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -16,6 +18,7 @@ from commands import (
     CLI,
     WITH_DECODER,
     Ended,
+    aged,
     codes,
     embed,
     environment,
@@ -32,7 +35,8 @@ from commands import (
     started,
     until,
 )
-from decoders_e2e import POISON
+from decoders_e2e import HANG, HOG, POISON
+from PIL import Image
 
 from cvjobs.clusters import ray as clusters_ray
 from cvjobs.common import devices
@@ -113,6 +117,34 @@ def test_an_image_that_kills_its_decoder_is_one_row(
     exact(out, source, 60)
 
 
+@pytest.mark.faults(minutes=3)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_twenty_aborts_twenty_hangs_and_five_without_memory_among_5000_images(
+    tmp_path: Path, cluster: dict[str, str], workers: int
+) -> None:
+    """Image N is as many pixels of 0 and 255 as N has bits, which is also its vector."""
+    source, out, count = tmp_path / "source", tmp_path / "out", 5000
+    source.mkdir()
+    words = [POISON] * 20 + [HANG] * 20 + [HOG] * 5
+    chosen = dict(zip(random.Random(workers).sample(range(count), len(words)), words, strict=True))
+    bits = 255 * (np.arange(count)[:, None] >> np.arange(16) & 1).astype(np.uint8)
+    for number in range(count):
+        place = source / f"{number}.png"
+        Image.fromarray(np.repeat(bits[number].reshape(4, 4, 1), 3, 2)).save(place, compress_level=0)
+        with place.open("ab") as file:
+            file.write(chosen.get(number, b""))
+    ended = with_decoder("harm", aged(source), out, workers, **(cluster if workers > 1 else {}))
+    assert (ended.code, ended.left) == (0, []), ended
+    assert codes(out) == {"decode_crash": 20, "decode_timeout": 20, "decode_memory": 5}
+    exact(out, source, count)
+    assert {int(Path(path).stem) for path in errors(out)["path"].to_pylist()} == chosen.keys()
+    table = rows(out)
+    numbers = [int(Path(path).stem) for path in table["path"].to_pylist()]
+    vectors = np.stack(table["embedding"].to_numpy()).reshape(-1, 16, 3)
+    assert np.array_equal(vectors, np.repeat(bits[numbers, :, None] / 255, 3, 2))
+
+
+@pytest.mark.faults(minutes=0.5)
 def test_an_image_that_kills_its_worker_is_one_row(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
     source, out = poisoned(photos, tmp_path / "source", 20), tmp_path / "out"
     ended = with_decoder("kill_worker", source, out, 2, **cluster)
@@ -146,6 +178,7 @@ def test_a_cluster_that_does_not_answer(photos: Path, tmp_path: Path, cluster: d
     assert "Ray does not answer at 127.0.0.1:9" in sentence(embed(photos, tmp_path / "out", **dead), 1)
 
 
+@pytest.mark.faults(minutes=0.5)
 def test_a_stop_in_the_middle(slow_photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
     out = tmp_path / "out"
     command = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4", "--workers", "2"]
@@ -160,6 +193,7 @@ def test_a_stop_in_the_middle(slow_photos: Path, tmp_path: Path, cluster: dict[s
     exact(out, slow_photos, 200)
 
 
+@pytest.mark.faults(minutes=0.5)
 def test_an_output_is_a_ray_dataset(photos: Path, tmp_path: Path, cluster: dict[str, str]) -> None:
     out = tmp_path / "out"
     assert embed(photos, out).code == 0

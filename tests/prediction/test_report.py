@@ -17,13 +17,13 @@ from PIL import Image
 
 import cvjobs
 from cvjobs.dataset import schema
-from cvjobs.prediction.engine.throughput import Pace, overall
 from cvjobs.prediction.report import contact_sheet, history
-from cvjobs.prediction.report.bounds import CORES, bound
 from cvjobs.prediction.report.history import Record
 from cvjobs.prediction.report.speed import Speed
 from cvjobs.prediction.summary import Summary
 from cvjobs.storage.local_store import LocalStore
+
+pytestmark = pytest.mark.slow
 
 EVIL = "<script>alert(1)<\\script>.jpg"
 
@@ -167,7 +167,7 @@ def test_a_page_that_cannot_be_written_costs_the_run_one_line(photos: Path, tmp_
     exact(out, source, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_stopped_run_leaves_its_page(slow_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [*CLI, "embed", str(slow_photos), "-o", str(out), "--model", "thumbnail/4"]
@@ -244,41 +244,3 @@ def test_speed_keeps_few_points_however_long_a_run_is(monkeypatch: pytest.Monkey
     assert short.rates() == [], "a rate needs a second"
     assert rates[0][0] < 400
     assert rates[-1][0] > 9600
-
-
-def measured(seconds: float, cores: int, cpu: float, decoding: float = 0.0, **busy: float) -> Pace:
-    """The pace of a Stage with 8 reading threads, and as many decoders and model threads as cores."""
-    threads = {"read": 8, "decode": cores, "model": cores, "write": 1}
-    return Pace(
-        busy={step: busy.get(step, 0.0) for step in threads},
-        room={step: seconds * count for step, count in threads.items()},
-        cpu=cpu,
-        decoding=decoding,
-        cores=seconds * cores,
-    )
-
-
-@pytest.mark.parametrize(
-    ("pace", "device", "top", "words"),
-    [
-        (measured(100, 2, 190, 20, model=180), "cpu", CORES, "a GPU, more cores"),
-        (measured(100, 2, 190, 170, decode=180), "cpu", CORES, "89% of their work was decoding"),
-        (measured(100, 8, 200, 100, model=780), "cuda", "the model", "The GPU bounded the run: 98% busy"),
-        (measured(100, 8, 780, 700, model=300, decode=780), "cuda", CORES, "more cores or workers would help"),
-        (measured(100, 8, 50, 30, read=790), "cpu", "reading", "a faster disk or network"),
-        (measured(100, 8, 50, 30, write=97), "cuda", "writing", "for the output would help"),
-        (measured(100, 2, 70, 60, decode=190), "cpu", "decoding", "other work on the machine"),
-        (measured(100, 2, 70, 60, decode=100), "cpu", "", "Nothing bounded the run alone: decoding came closest"),
-        (measured(0.5, 2, 0.9, 0.8, decode=0.9), "cpu", "", "so little time"),
-    ],
-)
-def test_what_bounded_a_run_is_said_in_words(pace: Pace, device: str, top: str, words: str) -> None:
-    found = bound(overall([pace, pace]), device)
-    assert found is not None
-    assert found.top == top
-    assert words in found.words
-    assert all(0 <= share <= 1 for _, share, _ in found.bars)
-
-
-def test_a_run_without_work_was_bounded_by_nothing() -> None:
-    assert bound(overall([]), "cpu") is None

@@ -154,7 +154,7 @@ def test_never_inside_the_source(tmp_path: Path) -> None:
     assert "2 listed = 1 ok + 0 failed + 1 skipped" in listed.out  # a folder of pictures is no source
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_kill_is_repaired(tmp_path: Path) -> None:
     source = tmp_path / "photos"
     rows = [photo(source, f"{number // 50}/{number}.png") | {"detections": []} for number in range(400)]

@@ -14,10 +14,13 @@ from websites import Page, web
 
 from cvjobs.common import rules
 from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.sources.file_reading import MAX_BYTES, Unreadable
 from cvjobs.sources.listing import list_source
-from cvjobs.sources.reader import MAX_BYTES, RemoteSource, Unreadable, open_source
+from cvjobs.sources.reader import RemoteSource, open_source
 from cvjobs.sources.rows import Listing
-from cvjobs.storage import remote_files
+from cvjobs.storage import http, remote_files
+
+pytestmark = pytest.mark.slow
 
 NUMBERS = itertools.count()
 ODD = (
@@ -271,8 +274,8 @@ def test_servers_of_all_kinds(page: Page, tmp_path: Path) -> None:
     assert (before != after) == bool(page.tag or page.modified)
 
 
-@pytest.mark.slow
-def test_a_page_is_a_source_too() -> None:
+def test_a_page_is_a_source_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BACKOFF", 0.01)
     with web({"/d/a.jpg?x=1": Page(b"one")}) as site:
         found = list_source(f"{site}/d/a.jpg?x=1")
         assert (found.root, paths(found)) == (f"{site}/d", ["a.jpg?x=1"])
@@ -283,11 +286,11 @@ def test_a_page_is_a_source_too() -> None:
         list_source(f"{site}/d/a.jpg?x=1")
 
 
-@pytest.mark.slow
 def test_a_dead_server_stops_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cvjobs.sources import locations
 
     monkeypatch.setattr(locations, "LOST", 5)
+    monkeypatch.setattr(http, "BACKOFF", 0.01)
     with web({}) as site:
         pass
     (tmp_path / "l.txt").write_text("".join(f"{site}/{i}.jpg\n" for i in range(8)))

@@ -12,10 +12,11 @@ from websites import Page, web
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.sources.confinement import Confinement
+from cvjobs.sources.file_reading import Unreadable
 from cvjobs.sources.listing import list_source
-from cvjobs.sources.reader import Unreadable, open_source
+from cvjobs.sources.reader import open_source
 from cvjobs.sources.rows import Listing
-from cvjobs.storage.addresses import Refused
+from cvjobs.storage.refusal import Refused
 
 
 def others(folder: Path, lines: list[str]) -> Path:

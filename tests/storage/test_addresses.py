@@ -13,8 +13,9 @@ import pytest
 from commands import TESTS, environment
 from websites import Page, speaking, web
 
-from cvjobs.storage.addresses import NEVER, NOT_PUBLIC, AddressRules, Barred, Refused
+from cvjobs.storage.addresses import NEVER, NOT_PUBLIC, AddressRules, Barred
 from cvjobs.storage.http import Web
+from cvjobs.storage.refusal import Refused
 
 METADATA = (
     *("169.254.169.254", "169.254.170.2", "2852039166", "0xa9fea9fe", "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376"),

@@ -24,6 +24,8 @@ from cvjobs.storage.remote_files import Remote
 from cvjobs.storage.storage_options import hidden, parse_options
 from cvjobs.storage.store import Store, in_flight, open_store
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = itertools.count()
 
 
@@ -190,7 +192,6 @@ def test_conditional_writes_switched_off(bucket: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("s3")
-@pytest.mark.slow
 def test_a_dead_endpoint_is_given_up_on() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -27,6 +27,8 @@ from cvjobs.training.recipe import recipe, reconstruction
 from cvjobs.training.recipe.augment import generator
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = {"task": "autoencoder", "dim": 6, "img_size": str(SIDE), "batch_size": 16, "epochs": 3}
 
 
@@ -56,7 +58,6 @@ def test_images_of_any_side_come_back_at_their_size(side: int) -> None:
     assert trainable.transform.size == (side, side)
 
 
-@pytest.mark.slow
 def test_any_images_will_do(trained: TrainingSummary) -> None:
     assert trained.classes == 0
     assert trained.failed == 1
@@ -81,7 +82,6 @@ def test_the_page_shows_originals_beside_reconstructions(trained: TrainingSummar
     assert "calibration" not in page
 
 
-@pytest.mark.slow
 def test_a_run_makes_vectors_and_names_nothing(trained: TrainingSummary, images: Path, tmp_path: Path) -> None:
     cvjobs.embed(images, tmp_path / "vectors", model=trained.out)
     found = cvjobs.open(tmp_path / "vectors").to_pandas()

@@ -20,6 +20,8 @@ from cvjobs.training.checks.batch_size import Case
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.recipe import recipe as recipe_recipe
 
+pytestmark = pytest.mark.slow
+
 # With fewer images than a step takes no batch is whole, and nothing is compiled.
 MODEL: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 LONG: dict[str, Any] = {**MODEL, "sched": "constant", "warmup_epochs": 0}

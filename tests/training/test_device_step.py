@@ -26,6 +26,8 @@ from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe.recipe import Policy
 
+pytestmark = pytest.mark.slow
+
 META = torch.device("meta")
 POLICIES: list[Policy] = [*get_args(Policy)]
 EVERYTHING: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from commands import started, until
+from commands import end, started, until
 from hosts import RAY
 from training import SIDE, folder
 
@@ -64,10 +64,7 @@ def node(variables: dict[str, str], *words: str) -> Iterator[str]:
 def lost(process: subprocess.Popen[str]) -> None:
     """End everything of a machine at once, as when the power fails."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for one in everything:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+        end([psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)])
     process.wait()
 
 

@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
-from commands import CLI, kill, run, started, until
+from commands import CLI, end, kill, run, started, until
 from event_files import curves, expected
 from safetensors.torch import load_file, save_file
 from training import SIDE, folder
@@ -120,14 +120,12 @@ def test_a_worker_that_is_killed_and_then_all_of_them_continued_by_one(images: P
             before = checkpoints(out)
             until(lambda: checkpoints(out) != before or process.poll() is not None)  # noqa: B023
             assert process.poll() is None, process.communicate()
-            workers(process.pid)[0].kill()
+            end(workers(process.pid)[:1])
         until(lambda: checkpoints(out) != before or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         everything = psutil.Process(process.pid).children(recursive=True)
         kill(process, signal.SIGKILL)
-        for child in everything:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        end(everything)
     ended = run("train", images, "-o", out, *words, **ONE)
     assert ended.code == 0, ended
     assert [row[0] for row in curve(out)] == list(range(1, 61))

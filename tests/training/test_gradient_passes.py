@@ -22,6 +22,8 @@ from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.step import Learner, StepBatch, StepPart
 from cvjobs.training.recipe import recipe as recipe_recipe
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
@@ -206,7 +208,6 @@ def test_what_torch_cannot_compile_trains_as_it_is_and_that_is_said_once(monkeyp
     assert "no such operation" in line
 
 
-@pytest.mark.slow
 def test_few_shapes_are_compiled_and_partial_batches_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -21,6 +21,8 @@ from cvjobs.training.recipe.augment import generator
 from cvjobs.training.recipe.policies import NAMES, Slot
 from cvjobs.training.recipe.recipe import Policy
 
+pytestmark = pytest.mark.slow
+
 POLICIES: dict[Policy, type] = {
     "autoaugment": v2.AutoAugment,
     "randaugment": v2.RandAugment,

@@ -28,6 +28,8 @@ from cvjobs.training.data import decoded
 from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = {
     "model": "small/cnn", "recipe": "quick", "epochs": 2, "img_size": str(SIDE), "batch_size": 16, "workers": 1,
 }  # fmt: skip
@@ -89,7 +91,6 @@ def meaning(run: Path) -> Any:
     return identity.earlier(store), TrainingSummary.read(store), settings, numbers, tables
 
 
-@pytest.mark.slow
 def test_a_run_is_exact_and_says_what_was_checked(run: Path) -> None:
     ended = here("verify", run)
     assert (ended.code, ended.err) == (0, "")
@@ -108,7 +109,6 @@ def flip(file: Path, place: int, bit: int = 2) -> bytes:
     return whole
 
 
-@pytest.mark.slow
 def test_a_flipped_bit_of_the_model_is_named_by_who_loads_it(images: Path, run: Path, tmp_path: Path) -> None:
     """It gave other scores without a word."""
     file = run / "model.safetensors"
@@ -137,7 +137,6 @@ def test_a_model_of_earlier_versions_is_loaded_as_it_is(run: Path) -> None:
     assert problems(run) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["history.parquet", "errors.parquet", "predictions.parquet", "summary.json"])
 def test_what_is_damaged_is_named_and_written_anew(images: Path, run: Path, name: str) -> None:
     before = sealed_table.read(LocalStore(run), name).to_pylist() if name.endswith("parquet") else None
@@ -157,7 +156,6 @@ def test_what_is_damaged_is_named_and_written_anew(images: Path, run: Path, name
         assert sealed_table.read(LocalStore(run), name).to_pylist() == before
 
 
-@pytest.mark.slow
 def test_a_damaged_record_of_what_was_begun_is_named(images: Path, run: Path) -> None:
     flip(run / "config.json", 200)
     assert problems(run)[0].startswith("config.json is damaged: delete it, and a command of the same settings")
@@ -210,7 +208,6 @@ def test_every_bit_of_a_checkpoints_record_is_noticed(run: Path) -> None:
     assert missed == []
 
 
-@pytest.mark.slow
 def test_damaged_chunks_of_decoded_images_are_decoded_anew(images: Path, run: Path) -> None:
     (chunk, _) = sorted((run / "cache").iterdir())
     pixels = (chunk / decoded.PIXELS).read_bytes()
@@ -268,7 +265,6 @@ def epoch_of(checkpoint: Path) -> int:
     return len(json.loads((checkpoint / "meta.json").read_bytes())["meta"]["history"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "damaged", "cut short", "gone with its summary", "damaged without a summary"])
 def test_the_same_command_makes_a_model_again(images: Path, run: Path, how: str, capfd: Any) -> None:
     """It said that there is nothing to train, or wrote a summary, and left no model."""
@@ -295,7 +291,6 @@ def test_the_same_command_makes_a_model_again(images: Path, run: Path, how: str,
         assert meaning(run) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("summary", [True, False])
 def test_a_model_that_no_checkpoint_has_is_no_success(images: Path, run: Path, summary: bool) -> None:
     best_epoch = json.loads((run / "summary.json").read_bytes())["best_epoch"]
@@ -318,7 +313,6 @@ def test_a_run_without_model_and_checkpoints_has_ended_for_nothing(images: Path,
     assert problem == "model.safetensors is gone: bring it back from a backup, or train again with --overwrite"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "best_epoch", "summary"),
     [({"lr": 0.003}, 3, True), ({"lr": 0.01}, 2, False), ({"lr": 0.03, "ema": 0.5}, 3, False)],
@@ -342,7 +336,6 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_makes_its_model(
     assert problems(run) == []
 
 
-@pytest.mark.slow
 def test_a_training_that_goes_on_without_its_best_model_says_so_and_fails(
     images: Path, tmp_path: Path, capfd: Any
 ) -> None:
@@ -381,7 +374,6 @@ def attack(images: Path, run: Path, count: int, seed: int, every: int) -> Tally:
     return tally
 
 
-@pytest.mark.slow
 def test_no_flipped_bit_passes_that_changes_a_run(images: Path, run: Path) -> None:
     attack(images, run, 20, 0, 20)
 

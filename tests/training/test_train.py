@@ -23,6 +23,8 @@ from cvjobs.sources.listing import list_source
 from cvjobs.training.data import labels
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = {
     "model": "small/cnn",
     "recipe": "quick",
@@ -259,7 +261,6 @@ def test_one_json_object(trained: TrainingSummary, images: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["up_to_date"] is True
 
 
-@pytest.mark.slow
 def test_overwrite_asks_nothing_of_the_run_that_it_replaces(images: Path, tmp_path: Path) -> None:
     out, options = tmp_path / "run", {**OPTIONS, "epochs": 1}
     cvjobs.train(images, out, **options, precision="fp16")

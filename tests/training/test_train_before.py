@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from training import CLASSES, SIDE, copied, folder, loop, plan, reconstructing
 
 import cvjobs
+from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.common.errors import JobFailed, Stopped
+from cvjobs.config.spending import Prices
 from cvjobs.html import render
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
@@ -28,6 +30,8 @@ from cvjobs.training.loop.loop import State
 from cvjobs.training.plan import ERRORS, TrainPlan
 from cvjobs.training.report import live
 from cvjobs.training.report.training_page import BegunRun
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, Any] = {
@@ -68,6 +72,7 @@ def begun(place: Path, **settings: Any) -> BegunRun:
         trainable=made.subject.trainable(),
         survey=seen(place, made),
         samples=(),
+        machines=MachineHours(Prices(), lambda: 0.0),
     )
 
 
@@ -238,7 +243,6 @@ def test_a_training_after_the_check_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
 
 
-@pytest.mark.slow
 def test_the_command_ends_where_the_check_fails_and_trains_where_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

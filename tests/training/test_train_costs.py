@@ -14,7 +14,7 @@ from training import loop, plan, summary
 
 from cvjobs.common import gpu_meter
 from cvjobs.common.errors import Stopped
-from cvjobs.common.gpu_meter import GpuMeter
+from cvjobs.common.gpu_meter import GpuMeter, GpuReading
 from cvjobs.training import artifacts
 from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.loop.step_times import StepTimes
@@ -156,9 +156,9 @@ def test_the_summary_has_them_in_json_and_in_a_line() -> None:
 
 
 def test_a_meter_looks_until_it_is_closed_and_outlives_a_driver_that_does_not_answer() -> None:
-    seen, enough = iter([0.2, 0.6]), threading.Event()
+    seen, enough = iter([GpuReading(0.2, 7), GpuReading(0.6, 5)]), threading.Event()
 
-    def read() -> float:
+    def read() -> GpuReading:
         found = next(seen, None)
         if found is None:
             enough.set()
@@ -168,8 +168,9 @@ def test_a_meter_looks_until_it_is_closed_and_outlives_a_driver_that_does_not_an
     meter = GpuMeter(read, every=0.001)
     with meter.looking():
         assert enough.wait(30)
-    assert meter.taken() == pytest.approx(0.4)
-    assert meter.taken() is None
+    assert meter.seen.memory == 7
+    assert meter.taken().busy == pytest.approx(0.4)
+    assert meter.taken().busy is None
     assert gpu_meter.driver_reader("GPU-00000000-0000-0000-0000-000000000000") is None
     with GpuMeter(None).looking():
         pass

@@ -15,6 +15,8 @@ from cvjobs.training.loop.loop import State
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.report import tensorboard
 
+pytestmark = pytest.mark.slow
+
 
 def broken_off(plan_: TrainPlan, looks: int, error: type[Exception]) -> None:
     """Train until so many looks at the loss; a Stopped is a request, anything else comes as a kill would."""

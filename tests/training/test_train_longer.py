@@ -25,6 +25,9 @@ from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import recipe as recipe_recipe
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+SHORT = pytest.mark.faults(minutes=0.2)
+
 OPTIONS: dict[str, Any] = {
     "model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 16, "sched": "constant",
 }  # fmt: skip
@@ -71,14 +74,13 @@ def record(run: Path) -> dict[str, Any]:
     return dict(config["identity"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
         {"sched": "constant"},
-        pytest.param({"sched": "step", "decay_epochs": 1.0, "decay_rate": 0.5, "ema": 0.9}, marks=pytest.mark.slow),
-        pytest.param({"sched": "plateau", "decay_epochs": 1.0, "mixup": 0.2, "opt": "sgd"}, marks=pytest.mark.slow),
-        pytest.param({"sched": "cyclic", "decay_epochs": 1.0, "warmup_epochs": 0.0}, marks=pytest.mark.slow),
+        pytest.param({"sched": "step", "decay_epochs": 1.0, "decay_rate": 0.5, "ema": 0.9}, marks=SHORT),
+        {"sched": "plateau", "decay_epochs": 1.0, "mixup": 0.2, "opt": "sgd"},
+        pytest.param({"sched": "cyclic", "decay_epochs": 1.0, "warmup_epochs": 0.0}, marks=SHORT),
     ],
     ids=["constant", "step", "plateau", "cyclic"],
 )
@@ -96,7 +98,6 @@ def test_it_ends_as_if_it_had_been_asked_from_the_start(tmp_path: Path, settings
     assert (Path(whole.run) / "model.safetensors").read_bytes() == (Path(begun.run) / "model.safetensors").read_bytes()
 
 
-@pytest.mark.slow
 def test_all_that_a_run_has_shows_the_whole(images: Path, run: Path, tmp_path: Path) -> None:
     summary = cvjobs.train(images, run, **OPTIONS, epochs=4)
     whole = cvjobs.train(images, tmp_path / "whole", **OPTIONS, epochs=4)
@@ -116,7 +117,6 @@ def test_all_that_a_run_has_shows_the_whole(images: Path, run: Path, tmp_path: P
     assert cvjobs.train(images, run, **OPTIONS, epochs=5).epochs == 5  # and again
 
 
-@pytest.mark.slow
 def test_what_was_killed_before_its_first_new_step_goes_on(images: Path, run: Path) -> None:
     identity = {**record(run), "epochs": 3, "begun_epochs": 2}
     (run / "summary.json").unlink()
@@ -124,7 +124,6 @@ def test_what_was_killed_before_its_first_new_step_goes_on(images: Path, run: Pa
     assert cvjobs.train(images, run, **OPTIONS, epochs=3).epochs == 3
 
 
-@pytest.mark.slow
 def test_without_its_record_the_same_command_goes_on_from_the_checkpoints(images: Path, run: Path) -> None:
     cvjobs.train(images, run, **OPTIONS, epochs=3)
     for name in ("config.json", "summary.json"):
@@ -133,7 +132,7 @@ def test_without_its_record_the_same_command_goes_on_from_the_checkpoints(images
     assert record(run)["begun_epochs"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_warm_up_that_nobody_asked_for_stays_that_of_the_first_command(images: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "recipe": "finetune"}
     cvjobs.train(images, tmp_path / "run", **options, epochs=1)
@@ -182,7 +181,6 @@ def test_nothing_else_may_differ(images: Path, run: Path, tmp_path: Path) -> Non
         cvjobs.train(folder(tmp_path / "others", 8), run, **OPTIONS, epochs=3)
 
 
-@pytest.mark.slow
 def test_a_run_that_patience_ended_is_longer_for_nothing(images: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "patience": 1, "lr": 1e-9, "warmup_epochs": 0.0}
     summary = cvjobs.train(images, tmp_path / "run", **options, epochs=4)

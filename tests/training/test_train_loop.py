@@ -28,6 +28,8 @@ from cvjobs.training.loop.loop import State
 from cvjobs.training.loop.tasks.classify import scores
 from cvjobs.training.plan import TrainPlan
 
+pytestmark = pytest.mark.slow
+
 MIXED: dict[str, Any] = {
     "mixup": 0.2,
     "erasing": 0.2,
@@ -218,7 +220,6 @@ def test_a_loss_that_is_no_number_ends_with_a_sentence(tmp_path: Path) -> None:
 class TestHalf:
     """Training in float16, whose gradients are scaled."""
 
-    @pytest.mark.slow
     def test_it_learns_and_continues_to_the_same_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(looping, "LOOK", 1)
         whole = replace(plan(tmp_path, "whole", epochs=3, **MIXED), precision="fp16")

@@ -29,6 +29,8 @@ from cvjobs.training.plan import kind
 from cvjobs.training.recipe import optimizers
 from cvjobs.training.recipe import recipe as recipe_recipe
 
+pytestmark = pytest.mark.slow
+
 MODEL: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE)}
 
 
@@ -208,7 +210,6 @@ def test_a_batch_that_cannot_fit_is_refused_before_anything_is_decoded(
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.slow
 def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = cvjobs.train(images, out, **MODEL, batch_size="auto")

@@ -18,6 +18,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import registry
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+
 CNN: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 16}
 NEXT: dict[str, Any] = {"recipe": "quick", "epochs": 1, "batch_size": 16}
 
@@ -39,7 +41,6 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> TrainingSummary:
     return summary
 
 
-@pytest.mark.slow
 def test_a_run_of_three_classes_begins_one_of_four(
     first: TrainingSummary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +67,6 @@ def test_what_is_carried_over_is_the_features_and_the_rows(first: TrainingSummar
             assert torch.equal(tensor, before[name])
 
 
-@pytest.mark.slow
 def test_classes_that_have_none_in_common_begin_anew(
     first: TrainingSummary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +77,6 @@ def test_classes_that_have_none_in_common_begin_anew(
     assert f"train: none of 3 classes is one of {first.out}: all begin anew\n" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_an_autoencoder_goes_on_with_its_own_length_of_vectors(tmp_path: Path) -> None:
     options: dict[str, Any] = {"task": "autoencoder", "img_size": "16", "batch_size": 16}
     cvjobs.train(folder(tmp_path / "a", 8), tmp_path / "run1", **options, dim=8, epochs=1)

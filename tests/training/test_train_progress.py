@@ -25,6 +25,8 @@ from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.training_summary import TrainingSummary
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "img_size": str(SIDE), "batch_size": 4}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
 

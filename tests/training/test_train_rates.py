@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_a_rate_is_found_over_epochs_of_few_steps_and_in_parts(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", images=40, accumulate=2, ema=0.9)
     found = lr_range.find(made, torch.device("cpu"), lambda _: False)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from cvjobs.clusters.jobs_api.server import Server
 from cvjobs.common.errors import JobFailed
 
-LONGEST = 20.0
+LONGEST, ENDING = 20.0, 2.0
 
 
 def free() -> int:
@@ -34,7 +34,16 @@ def through(argv: list[str], port: int, place: str) -> Iterator[Server]:
                 time.sleep(0.1)
             yield Server(f"http://127.0.0.1:{port}")
         finally:
-            process.terminate()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program, by force where it goes on: an ssh whose machine is stuck may not hear that it is asked to."""
+    process.terminate()
+    try:
+        process.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def unusable(place: str, said: str) -> JobFailed:

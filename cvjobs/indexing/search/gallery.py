@@ -11,7 +11,7 @@ import pyarrow as pa
 from cvjobs.html import render
 from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.indexing.search.answers import Duplicates, Neighbours
 from cvjobs.indexing.search.self_matches import Origin
 from cvjobs.sources.left_out import rows as left_out_rows

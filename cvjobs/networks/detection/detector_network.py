@@ -19,7 +19,7 @@ from cvjobs.networks.detection.tiling import View, canvas, resized, tiles, views
 from cvjobs.networks.torch_network import Normalizer, Streams, out_of_memory
 
 # Pixels of tensors that go through the model together where a picture has many views.
-TOGETHER = {"cpu": 2 << 20, "cuda": 32 << 20}
+TOGETHER = {"cpu": 2 << 20, "cuda": 8 << 20}
 
 
 @dataclass(frozen=True)

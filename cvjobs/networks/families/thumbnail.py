@@ -58,10 +58,6 @@ class ThumbnailModel:
         """Return itself: there is nothing to load, and the result is exact on any device."""
         return self
 
-    def batch(self, count: int) -> NDArray[np.uint8]:
-        """Return a (count, N, N, 3) buffer to fill."""
-        return np.empty((count, self.side, self.side, 3), np.uint8)
-
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, 3·N·N) values in 0..1 of (B, N, N, 3) pixels."""
         return np.divide(pixels.reshape(len(pixels), self.dim), np.float32(255), dtype=np.float32)

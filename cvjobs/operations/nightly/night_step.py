@@ -106,10 +106,19 @@ def _ended(code: int, log: Path, answer: Path | None, short: bool) -> Ended:
         return Ended(code=1, reason=killed(short), summary=summary)
     if code < 0:
         return Ended(code=1, reason=f"it was killed by {signal.Signals(-code).name}", summary=summary)
-    reason = (_failed(code, summary) or _sentence(log) or _REASONS.get(code, f"it ended with exit code {code}")) * (
-        code != 0
-    )
+    reason = (
+        spent(summary)
+        or _failed(code, summary)
+        or _sentence(log)
+        or _REASONS.get(code, f"it ended with exit code {code}")
+    ) * (code != 0)
     return Ended(code=code, reason=reason, summary=summary)
+
+
+def spent(summary: dict[str, Any]) -> str:
+    """Return which limit of time or money a batch job reached, and what remains; empty where it reached none."""
+    limit, left = summary.get("spent"), summary.get("remaining")
+    return f"{limit} is reached, and {counted(left, 'images remain')}" if limit and isinstance(left, int) else ""
 
 
 def _failed(code: int, summary: dict[str, Any]) -> str:

@@ -133,7 +133,8 @@ class _Watch:
             raise storage_failure(error, self._store.place, _option(self._pipeline), begun=True) from error
         entry.ended = time.time()
         entry.exit_code, entry.reason, entry.summary = ended.code, ended.reason, ended.summary
-        entry.status = "done" if not ended.code else "stopped" if ended.code == Stopped.exit_code else "failed"
+        stopped = ended.code == Stopped.exit_code or night_step.spent(ended.summary)
+        entry.status = "done" if not ended.code else "stopped" if stopped else "failed"
         if stop.asked and entry.status == "failed":
             entry.status, entry.exit_code = "stopped", Stopped.exit_code
         entry.page = self._page_of(step, files, 0.0 if entry.status == "done" else entry.began)

@@ -102,8 +102,8 @@ def _job(spec: ScheduleSpec, name: str) -> dict[str, Any]:
             {"name": "shm", "emptyDir": {"medium": "Memory"}},
         ],
     }
-    # A lost node is continued; what the command calls wrong use, or another night, is not tried again.
-    rule = {"action": "FailJob", "onExitCodes": {"containerName": "night", "operator": "In", "values": [2, 5]}}
+    # A lost node is continued; what the command calls wrong use, a limit of time or money, or another night, is not.
+    rule = {"action": "FailJob", "onExitCodes": {"containerName": "night", "operator": "In", "values": [2, 4, 5]}}
     return {"backoffLimit": 2, "podFailurePolicy": {"rules": [rule]}, "template": {"spec": pod}}
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from cvjobs.images.decode_worker import Measured
+from cvjobs.images.decode_worker import Places
+from cvjobs.images.ipc import Buffer
+from cvjobs.images.measured import Measurements
 from cvjobs.images.picture import Pixels
 
 TRIALS = 2
 GAIN = 0.95
+FULL = 0.9  # of a batch's places with pixels: then its time shows what its size is worth
 
 T = TypeVar("T")
 
@@ -64,7 +67,8 @@ class BatchSize:
 class Batch(Generic[T]):
     """Images that go through the model together: uint8 (capacity, height, width, 3), or pictures of equal shape.
 
-    ``size`` learns from how that goes, in time for ``weight``, which is 1 where all images are of one size.
+    ``size`` learns from how that goes, in time for ``weight``, which is 1 where all images are of one size. The first
+    images are those of the ``tags``, with a record of ``measured`` each.
     """
 
     images: T
@@ -72,57 +76,81 @@ class Batch(Generic[T]):
     size: BatchSize
     weight: float = 1.0
     tags: list[Any] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
-    copied: int = 0
-    sealed: bool = False
+    measured: list[Measurements] = field(default_factory=list)
 
     def timed(self, seconds: float) -> None:
-        """Learn how long it took, where that says something: only a full batch shows what its size is worth."""
-        if len(self.tags) == self.capacity:
-            self.size.timed(self.capacity, seconds / self.weight)
+        """Learn how long it took, where that says something: a few images of a batch may have failed."""
+        full = len(self.tags) / self.capacity
+        if full >= FULL:
+            self.size.timed(self.capacity, seconds / full / self.weight)
 
 
-class Collector(Protocol):
-    """Where decoded images wait for each other; decoders put them, model threads get batches from ``ready``."""
+@dataclass
+class FilledBatch(Batch[Pixels]):
+    """A batch whose places are given before there are pixels for them."""
 
-    ready: queue.Queue[Batch[Any] | None]
+    buffer: Buffer | None = None
+    taken: int = 0
+    answered: int = 0
+    sealed: bool = False
+    places: list[int] = field(default_factory=list)
 
-    def put(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
-        """Take a copy of one image, uint8 (height, width, 3); waits for room."""
-
-    def flush(self) -> None:
-        """Hand on what there is: no more images are on their way."""
-
-    def release(self, batch: Batch[Any]) -> None:
-        """Take back a batch that a model is done with."""
+    def close_ranks(self) -> None:
+        """Move the last images into the places of those that have no pixels."""
+        count = len(self.places)
+        measured, places = np.concatenate(self.measured), np.array(self.places)
+        late = np.flatnonzero(places >= count)
+        if len(late):
+            holes = np.setdiff1d(np.arange(count), places)
+            self.images[holes] = self.images[places[late]]
+            places[late] = holes
+        source = np.argsort(places)  # of each place: which of the tags
+        self.tags = [self.tags[at] for at in source.tolist()]
+        self.measured = [measured[source]]
+        self.places = list(range(count))
 
 
 class Batcher:
-    """Fills batches from many threads and hands complete ones on; waits while too many are alive."""
+    """Gives out places in batches to many threads and hands complete batches on; few are alive at once."""
 
-    def __init__(self, size: BatchSize, allocate: Callable[[int], Pixels], alive: int) -> None:
+    def __init__(self, size: BatchSize, shape: tuple[int, int], alive: int) -> None:
         self.ready: queue.Queue[Batch[Any] | None] = queue.Queue()
-        self._size, self._allocate = size, allocate
+        self._size, self._shape = size, shape
         self._room = alive
-        self._free: list[Pixels] = []
-        self._open: Batch[Pixels] | None = None
+        self._free: list[Buffer] = []
+        self._open: FilledBatch | None = None
+        self._stopped = False
         self._changed = threading.Condition()
 
-    def put(self, tag: Any, measured: Measured, pixels: Pixels) -> None:
-        """Copy one image, uint8 (height, width, 3), into the open batch."""
+    def reserve(self, count: int, wait: bool) -> Places | None:
+        """Return places for up to ``count`` images; None where there are none now, or none any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._open is not None or self._room > 0)
-            if self._open is None:
-                self._open = self._new()
-            batch = self._open
-            at = len(batch.tags)
-            batch.tags.append(tag)
-            batch.measured.append(measured)
-            if len(batch.tags) == batch.capacity:
+            if wait:
+                self._changed.wait_for(lambda: self._open is not None or self._room > 0 or self._stopped)
+            if self._stopped or (self._open is None and self._room == 0):
+                return None
+            batch = self._open = self._open or self._new()
+            assert batch.buffer is not None
+            start, end = batch.taken, min(batch.taken + count, batch.capacity)
+            batch.taken = end
+            if end == batch.capacity:
                 batch.sealed, self._open = True, None
-        np.copyto(batch.images[at], pixels)
+            return Places(batch.buffer, list(range(start, end)), batch)
+
+    def filled(self, places: Places, tags: Sequence[Any], measured: Measurements, failed: Collection[int]) -> None:
+        """Take the answers about images at some places; the ``failed`` ones (by their number) have no pixels there."""
+        batch: FilledBatch = places.batch
         with self._changed:
-            batch.copied += 1
+            batch.answered += len(tags)
+            if failed:
+                good = [image for image in range(len(tags)) if image not in failed]
+                batch.tags += [tags[image] for image in good]
+                batch.places += [places.at[image] for image in good]
+                batch.measured.append(measured[good])
+            else:
+                batch.tags += tags
+                batch.places += places.at
+                batch.measured.append(measured)
             self._hand_on(batch)
 
     def flush(self) -> None:
@@ -133,19 +161,41 @@ class Batcher:
                 batch.sealed = True
                 self._hand_on(batch)
 
-    def release(self, batch: Batch[Pixels]) -> None:
+    def release(self, batch: Batch[Any]) -> None:
         """Take a batch's buffer back for the next one."""
+        assert isinstance(batch, FilledBatch)
+        assert batch.buffer is not None
         with self._changed:
-            self._free.append(batch.images)
+            self._free.append(batch.buffer)
             self._room += 1
             self._changed.notify_all()
 
-    def _new(self) -> Batch[Pixels]:
+    def stop(self) -> None:
+        """Give out no more places, and hand no more batches on."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let go of the buffers, after the last batch."""
+        with self._changed:
+            self._free.clear()
+            self._open = None
+
+    def _new(self) -> FilledBatch:
         self._room -= 1
         count = self._size.now
-        self._free = [p for p in self._free if len(p) == count]
-        return Batch(self._free.pop() if self._free else self._allocate(count), count, self._size)
+        for buffer in [buffer for buffer in self._free if len(buffer.images) != count]:
+            buffer.dropped = True
+            self._free.remove(buffer)
+        buffer = self._free.pop() if self._free else Buffer(count, self._shape)
+        return FilledBatch(buffer.images, count, self._size, buffer=buffer)
 
-    def _hand_on(self, batch: Batch[Pixels]) -> None:
-        if batch.sealed and batch.copied == len(batch.tags):
+    def _hand_on(self, batch: FilledBatch) -> None:
+        if self._stopped or not batch.sealed or batch.answered < batch.taken:
+            return
+        if batch.tags:
+            batch.close_ranks()
             self.ready.put(batch)
+        else:
+            self.release(batch)

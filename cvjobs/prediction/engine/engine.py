@@ -5,27 +5,34 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from cvjobs.common import devices
-from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld, Stopped
+from cvjobs.common.errors import OutputHeld, Stopped
 from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
 from cvjobs.dataset import lock
 from cvjobs.dataset.parts import Author
 from cvjobs.images.blank_images import LOOKS, BlankImages, ContentCounter, Seen
-from cvjobs.images.decode_worker import DECODER, DecoderServer, Measured
+from cvjobs.images.decode_children import DECODER, DecoderServer
+from cvjobs.images.decode_worker import Chunk, Places
 from cvjobs.images.loader import Decoding, Loader
+from cvjobs.images.measured import Measured, Measurements, content_hashes, together
 from cvjobs.images.picture import Pixels
 from cvjobs.prediction.engine import headroom
-from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize, Collector
+from cvjobs.prediction.engine.batching import Batch, Batcher, BatchSize
 from cvjobs.prediction.engine.headroom import Headroom
+from cvjobs.prediction.engine.inference import Inference, useless
+from cvjobs.prediction.engine.lock_meter import LockUse
+from cvjobs.prediction.engine.model_process import ModelProcess
 from cvjobs.prediction.engine.shape_buckets import Bins
-from cvjobs.prediction.engine.task import Columns, Opener, PictureStep
+from cvjobs.prediction.engine.task import Columns, Opener, PictureStep, Separable, Step
 from cvjobs.prediction.engine.throughput import Pace, Span
 from cvjobs.prediction.engine.writer import Shard, Writer
 from cvjobs.sources.reader import open_source
@@ -35,8 +42,11 @@ from cvjobs.storage.store import open_store
 CPU_BATCHES = (8, 64)
 GPU_BATCHES = (32, 1024)
 CPU_PIXELS = (1 << 19, 1 << 19)
-GPU_PIXELS = (4 << 20, 256 << 20)
+GPU_PIXELS = (2 << 20, 8 << 20)  # a Faster R-CNN takes 460 bytes a pixel in float32, twice at once
+LANES = 3  # of a GPU: two are with it, of one the results are made
 HOPELESS = 8
+
+Tag = tuple[Shard, int]  # an image: the row of a shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +55,8 @@ class EngineSpec:
 
     ``root`` and ``base`` say where paths are read from, and ``confine`` whether only from below;
     ``storage`` are the options of object stores, ``schema`` is that of the results with its metadata,
-    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the engine may keep busy.
+    ``batch_size`` 0 finds it by trial, ``cpus`` is how many cores the engine may keep busy. ``apart``: the network is
+    in a process of its own.
     """
 
     out: str
@@ -62,6 +73,7 @@ class EngineSpec:
     max_pixels: int = 80_000_000
     decoder: str = DECODER
     confine: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +93,7 @@ class Engine:
         self._lock = threading.Lock()
         self._upstream = 0
         self._pace = Pace()
-        self._contents = ContentCounter()
-        self._span = Span()
+        self._contents = ContentCounter(_name)
         self._begun = False
         self._inference = Stopwatch()
         self._alone = 0  # images that the model failed on in a batch of one, which does not say whose fault it is
@@ -91,7 +102,7 @@ class Engine:
         how = Decoding(transform=spec.opener.transform, max_pixels=spec.max_pixels, decoder=spec.decoder)
         wanted = Headroom(
             decoders=max(spec.cpus - 1, 1) if gpu else spec.cpus,
-            models=2 if gpu else min(spec.cpus, 4),
+            models=LANES if gpu else min(spec.cpus, 4),
             batch=spec.batch_size,
             batches=GPU_BATCHES if gpu else CPU_BATCHES,
         )
@@ -99,18 +110,18 @@ class Engine:
         self._own_server = None if decoder_server else DecoderServer(keep=False)
         server = decoder_server or self._own_server
         assert server is not None
+        self._process: ModelProcess | None = None
         try:
             server.start()
-            step = spec.opener.open()
+            step = self._opened()
             room, less = (wanted, "") if gpu else headroom.within_limit(wanted, step, devices.cpus() // spec.cpus)
         except BaseException:
-            if self._own_server is not None:
-                self._own_server.close()
+            self._close_processes()
             raise
         if less:
             print(f"cvjobs: {less}.", file=sys.stderr, flush=True)
-        self._loader = Loader(source, how, self, room.decoders, server)
         models = room.models
+        self._span = Span(spec.device)
         self._intra_op(1 if gpu else max(spec.cpus // models, 1))
         store = open_store(spec.out, spec.author.run, spec.storage)
 
@@ -119,17 +130,32 @@ class Engine:
                 raise OutputHeld(lock.taken_over(spec.out))
 
         self._writer = Writer(store, spec.author, spec.schema, check, self.broken)
-        self._step: Callable[[Any], Columns] = step
-        self._batcher: Collector
-        if isinstance(step, PictureStep):
-            self._batcher = Bins(step, room.batch, GPU_PIXELS if gpu else CPU_PIXELS, models)
-        else:
-            size = BatchSize(room.batch, *room.batches)
-            self._batcher = Batcher(size, step.batch, models + 2)
+        self._infers = Inference(step, spec.opener.results)
+        self._collector = _collector(step, room, spec)
+        batches = self if isinstance(self._collector, Batcher) else None
+        with self._lock:  # a decoder that is broken at once waits for it
+            self._loader = Loader(source, how, self, room.decoders, server, batches=batches)
         self._models = [threading.Thread(target=self._infer, name="model", daemon=True) for _ in range(models)]
         self._pace.lanes = models
         for thread in self._models:
             thread.start()
+
+    def _opened(self) -> Step | PictureStep:
+        """Load the model, here or in a process of its own."""
+        if not self._spec.apart:
+            return self._spec.opener.open()
+        opener = self._spec.opener
+        assert isinstance(opener, Separable)
+        self._process = ModelProcess(opener)
+        step = opener.around(self._process)
+        self._process.wait()
+        return step
+
+    def _close_processes(self) -> None:
+        if self._process is not None:
+            self._process.close()
+        if self._own_server is not None:
+            self._own_server.close()
 
     @staticmethod
     def _intra_op(threads: int) -> None:
@@ -170,8 +196,17 @@ class Engine:
                 cpu=cpu + work.cpu,
                 decoding=work.cpu,
                 cores=seconds * self._spec.cpus,
+                commit=self._writer.longest,
+                gpu=self._span.gpu,
+                lock=self._lock_use(),
+                unpinned=self._process.unpinned if self._process is not None else 0,
                 blank=self._blank(),
             )
+
+    def _lock_use(self) -> LockUse:
+        """Return how often the interpreter's lock was held, in the process where that was more often."""
+        here, apart = self._span.lock, self._process.lock if self._process is not None else LockUse()
+        return max(here, apart, key=lambda use: use.share or 0.0)
 
     def _blank(self) -> BlankImages:
         found = BlankImages()
@@ -189,36 +224,61 @@ class Engine:
         self.stop()
         self._loader.end()
         for _ in self._models:
-            self._batcher.ready.put(None)
+            self._collector.ready.put(None)
         for thread in self._models:
             thread.join()
+        self._collector.close()
         self._writer.close()
         self._loader.close()
-        if self._own_server is not None:
-            self._own_server.close()
+        self._close_processes()
+        if self._error is not None:  # whoever keeps it does not keep the batches that it came from
+            traceback.clear_frames(self._error.__traceback__)
 
-    def decoded(self, tag: tuple[Shard, int], measured: Measured, pixels: Pixels) -> None:
-        """Take an image from a decoder; see ``decode_worker.Outlet``."""
-        self._note(measured, tag[0].table["path"][tag[1]].as_py())
+    def decoded(self, tag: Tag, measured: Measured, pixels: Pixels) -> None:
+        """Take a picture from a decoder; see ``decode_worker.Outlet``."""
+        assert isinstance(self._collector, Bins)
+        self._note([tag], together([measured]))
         if self._error is None and not self._stopped:
-            self._batcher.put(tag, measured, pixels)
-        self._arrived(ready=True)
+            self._collector.put(tag, measured, pixels)
+        self._arrived(1, ready=True)
 
-    def _note(self, measured: Measured, name: str) -> None:
+    def reserve(self, count: int, wait: bool) -> Places | None:
+        """Return places in a batch; see ``decode_worker.Batches``."""
+        assert isinstance(self._collector, Batcher)
+        return self._collector.reserve(count, wait)
+
+    def filled(self, chunk: Chunk, measured: Measurements, failures: Mapping[int, Failure]) -> None:
+        """Take the answers about images that have places; see ``decode_worker.Batches``."""
+        assert isinstance(self._collector, Batcher)
+        assert chunk.places is not None
+        tags = chunk.tags
+        if failures:
+            good = [image for image in range(len(tags)) if image not in failures]
+            self._note([tags[image] for image in good], measured[good])
+            for image, failure in failures.items():
+                self._fail(tags[image], failure)
+        else:
+            self._note(tags, measured)
+        self._collector.filled(chunk.places, tags, measured, failures.keys())
+        unread = sum(failure.stage == "read" for failure in failures.values())
+        self._arrived(len(tags), ready=unread < len(tags))
+
+    def _note(self, tags: Sequence[Tag], measured: Measurements) -> None:
         """Count what a person may want to know of the images, whatever a model makes of them."""
         with self._lock:
             pace = self._pace
-            if measured.unsaid_bits:
-                pace.dark.add(measured.unsaid_bits, name)
-            pace.blank.images += 1
-            if measured.look:
-                pace.blank.looks.setdefault(LOOKS[measured.look], Seen()).add(1, name)
-            self._contents.add(measured.content_hash, name)
+            pace.blank.images += len(tags)
+            for image in np.flatnonzero(measured["unsaid_bits"]).tolist():
+                pace.dark.add(int(measured["unsaid_bits"][image]), _name(tags[image]))
+            for image in np.flatnonzero(measured["look"]).tolist():
+                look = LOOKS[measured["look"][image]]
+                pace.blank.looks.setdefault(look, Seen()).add(1, _name(tags[image]))
+            self._contents.add(content_hashes(measured), tags)
 
-    def failed(self, tag: tuple[Shard, int], failure: Failure) -> None:
+    def failed(self, tag: Tag, failure: Failure) -> None:
         """Take an image that could not be read or decoded; see ``decode_worker.Outlet``."""
         self._fail(tag, failure)
-        self._arrived(ready=failure.stage == "decode")
+        self._arrived(1, ready=failure.stage == "decode")
 
     def broken(self, error: BaseException) -> None:
         """Take the error that ends this engine; every ``run`` raises the first one."""
@@ -229,24 +289,25 @@ class Engine:
     def _halt(self) -> None:
         """Let no thread wait for what will not come: drop what is not decoded, wake the shards."""
         self._loader.stop()
+        self._collector.stop()
         self._writer.wake()
 
-    def _arrived(self, ready: bool) -> None:
-        """Count an image that left the decoders; after the last one no batch can grow any more.
+    def _arrived(self, count: int, ready: bool) -> None:
+        """Count images that left the decoders; after the last one no batch can grow any more.
 
         ``ready``: the decoders stand; what was before the first such image is no work.
         """
         with self._lock:
             first = ready and not self._begun
             self._begun = self._begun or ready
-            self._upstream -= 1
+            self._upstream -= count
             last = self._upstream == 0
         if first:
             self._span.restart()
         if last:
-            self._batcher.flush()
+            self._collector.flush()
 
-    def _fail(self, tag: tuple[Shard, int], failure: Failure) -> None:
+    def _fail(self, tag: Tag, failure: Failure) -> None:
         self._answered(1, 1)
         self._writer.failure(*tag, failure)
 
@@ -264,75 +325,57 @@ class Engine:
                     pace.first_count += count
 
     def _infer(self) -> None:
-        while (batch := self._batcher.ready.get()) is not None:
+        while (batch := self._collector.ready.get()) is not None:
             try:
                 if self._error is None and not self._stopped:
                     self._compute(batch)
             except BaseException as error:  # noqa: BLE001 - raised by ``run``, in the thread that waits
                 self.broken(error)
-            self._batcher.release(batch)
+            self._collector.release(batch)
 
     def _compute(self, batch: Batch[Any]) -> None:
         with self._lock:
             self._pace.begun = self._pace.begun or time.time()
         began = time.monotonic()
         with self._inference.running():
-            pieces = self._columns(batch.images[: len(batch.tags)], 0, batch.size)
+            pieces = self._infers(batch.images[: len(batch.tags)], batch.size)
         took = time.monotonic() - began
+        measured = np.concatenate(batch.measured)
         for start, columns in pieces:
             length = len(columns.arrays[0])
-            self._deliver(batch, start, length, columns)
+            self._deliver(batch.tags, measured, start, length, columns)
         batch.timed(took)
         if len(pieces) == len(batch.tags) == 1 and (failure := pieces[0][1].failures.get(0)):
             self._alone += failure.code == "infer_error"
             if self._alone >= HOPELESS and self._pace.answered == self._pace.failed:
-                raise _useless(failure.detail)
+                raise useless(failure.detail)
 
-    def _columns(self, images: Any, start: int, size: BatchSize) -> list[tuple[int, Columns]]:
-        """Run the step; a batch that is too large for memory, or that fails, goes in smaller pieces."""
-        count = len(images)
-        try:
-            return [(start, self._step(images))]
-        except CvjobsError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, one image is to blame or the job
-            code = "oom" if isinstance(error, MemoryError) else "infer_error"
-            detail = f"{type(error).__name__}: {error}".split("\n", 1)[0][:500]
-        # Tried again out here, because the traceback of the first error would keep its memory.
-        if count == 1:
-            return [(start, self._refused(code, detail))]
-        if code == "oom":
-            size.too_large(count)
-            half = count // 2
-            return self._columns(images[:half], start, size) + self._columns(images[half:], start + half, size)
-        pieces = [piece for i in range(count) for piece in self._columns(images[i : i + 1], start + i, size)]
-        if all(columns.failures for _, columns in pieces):
-            raise _useless(detail)
-        return pieces
-
-    def _refused(self, code: str, detail: str) -> Columns:
-        arrays = [pa.nulls(1, f.type) for f in self._spec.opener.results]
-        return Columns(arrays, {0: Failure("infer", code, detail)})
-
-    def _deliver(self, batch: Batch[Any], start: int, count: int, columns: Columns) -> None:
+    def _deliver(self, tags: Sequence[Tag], measured: Measurements, start: int, count: int, columns: Columns) -> None:
         """Hand rows to the writer, shard by shard (a batch may hold rows of several)."""
-        rows: dict[Shard, tuple[list[int], list[int]]] = {}
-        for i in range(count):
-            shard, row = batch.tags[start + i]
-            if i in columns.failures:
-                self._fail((shard, row), columns.failures[i])
-                continue
-            taken, own = rows.setdefault(shard, ([], []))
-            taken.append(i)
-            own.append(row)
-        good = count - len(columns.failures)
-        if good:
-            self._answered(good, 0)
-        for shard, (taken, own) in rows.items():
-            whole = len(taken) == count
-            arrays = columns.arrays if whole else [a.take(pa.array(taken)) for a in columns.arrays]
-            self._writer.results(shard, own, [batch.measured[start + i] for i in taken], arrays)
+        tags, measured, arrays = tags[start : start + count], measured[start : start + count], columns.arrays
+        for i, failure in columns.failures.items():
+            self._fail(tags[i], failure)
+        if len(columns.failures) < count:
+            self._answered(count - len(columns.failures), 0)
+        for shard in dict.fromkeys(shard for shard, _ in tags):
+            taken = [i for i, tag in enumerate(tags) if tag[0] is shard and i not in columns.failures]
+            own = [tags[i][1] for i in taken]
+            if len(taken) == count:
+                self._writer.results(shard, own, measured, arrays)
+            elif taken:
+                self._writer.results(shard, own, measured[taken], [array.take(pa.array(taken)) for array in arrays])
 
 
-def _useless(detail: str) -> JobFailed:
-    return JobFailed(f"The model fails on every image ({detail}): try another --model or device.")
+def _collector(step: Step | PictureStep, room: Headroom, spec: EngineSpec) -> Batcher | Bins:
+    gpu = spec.device != "cpu"
+    if isinstance(step, PictureStep):
+        return Bins(step, room.batch, GPU_PIXELS if gpu else CPU_PIXELS, room.models)
+    size, shape = BatchSize(room.batch, *room.batches), spec.opener.transform.size
+    assert shape is not None
+    return Batcher(size, shape, room.models + 2)
+
+
+def _name(tag: Tag) -> str:
+    shard, row = tag
+    name: str = shard.table["path"][row].as_py()
+    return name

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from cvjobs.images.decode_worker import Measured
+from cvjobs.images.measured import Measured, together
 from cvjobs.images.picture import Picture, Pixels
 from cvjobs.prediction.engine.batching import Batch, BatchSize
 from cvjobs.prediction.engine.task import PictureStep
@@ -53,11 +53,17 @@ class Bins:
             _, batch = self._bins[shape]
             batch.images.append(picture)
             batch.tags.append(tag)
-            batch.measured.append(measured)
+            batch.measured.append(together([measured]))
             if len(batch.tags) >= batch.capacity:
                 self._hand_on(shape)
             self._hurry()
             self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nothing waits here that would not be released."""
+
+    def close(self) -> None:
+        """Nothing is held after the last batch."""
 
     def flush(self) -> None:
         """Hand on what there is: no more images are on their way."""

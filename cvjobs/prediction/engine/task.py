@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -27,9 +27,6 @@ class Columns:
 
 class Step(Protocol):
     """A loaded model with its post-processing; several threads call it at once."""
-
-    def batch(self, count: int) -> Pixels:
-        """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
 
     def __call__(self, pixels: Pixels) -> Columns:
         """Return the results of a batch, uint8 (count, height, width, 3); MemoryError where it is too large."""
@@ -59,3 +56,18 @@ class Opener(Protocol):
 
     def open(self) -> Step | PictureStep:
         """Load the model; raises WrongUse or JobFailed with a sentence where that is impossible."""
+
+
+@runtime_checkable
+class Separable(Protocol):
+    """An opener whose model may be in another process than the step: ``open()`` is ``around(network())``."""
+
+    def network(self) -> Any:
+        """Load the model's network alone; raises as ``Opener.open``.
+
+        It has the step's ``shape`` where that is a ``PictureStep``, and may have ``pin`` and ``unpin``, which are given
+        the memory of batches, uint8, when it comes and before it goes; ``pin`` returns whether the system allowed it.
+        """
+
+    def around(self, network: Any) -> Step | PictureStep:
+        """Return the step that computes with a network, or with what is called like it and stands for it."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from cvjobs.common import rates
+from cvjobs.common.gpu_meter import GpuMeter, GpuUse, torch_reader
 from cvjobs.images.blank_images import BlankImages
 from cvjobs.images.dark_images import DarkImages
+from cvjobs.prediction.engine.lock_meter import LockMeter, LockUse
 
 STEPS = ("read", "decode", "model", "write")
+_NO_GPU, _NO_LOCK = GpuUse(), LockUse()
 
 
 def _zeros() -> dict[str, float]:
@@ -27,6 +30,9 @@ class Pace:
     once) had answered one, with ``first_count`` images together; ``last`` is when the last of the ``batches`` was.
     ``busy`` are the seconds that the threads (or decode processes) of each step worked, ``room`` those that they
     could have; ``cpu`` are processor seconds, ``decoding`` those of the decode processes, ``cores`` those there were;
+    ``commit`` are the seconds that the longest commit of a part took;
+    ``gpu`` is what its driver says, ``lock`` how often the interpreter's lock was held,
+    ``unpinned`` how many buffers the system let no GPU read directly;
     ``dark`` are images of which nothing says how many of their 16 bits are used, ``blank`` are those that show nothing.
     """
 
@@ -43,6 +49,10 @@ class Pace:
     cpu: float = 0.0
     decoding: float = 0.0
     cores: float = 0.0
+    commit: float = 0.0
+    gpu: GpuUse = _NO_GPU
+    lock: LockUse = _NO_LOCK
+    unpinned: int = 0
     dark: DarkImages = field(default_factory=DarkImages)
     blank: BlankImages = field(default_factory=BlankImages)
 
@@ -83,16 +93,26 @@ def overall(paces: list[Pace]) -> Pace:
         cpu=sum(pace.cpu for pace in paces),
         decoding=sum(pace.decoding for pace in paces),
         cores=sum(pace.cores for pace in paces),
+        commit=max((pace.commit for pace in paces), default=0.0),
+        gpu=sum((pace.gpu for pace in paces), _NO_GPU),
+        lock=sum((pace.lock for pace in paces), _NO_LOCK),
+        unpinned=sum(pace.unpinned for pace in paces),
         dark=dark,
         blank=blank,
     )
 
 
 class Span:
-    """The time in which at least one shard was being run: seconds, and processor seconds of this process."""
+    """The time in which at least one shard was being run: seconds, and processor seconds of this process.
 
-    def __init__(self) -> None:
+    Meanwhile the interpreter's lock is looked at, and the GPU where the device is one.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
         self._lock = threading.Lock()
+        self._gpu = GpuMeter(None if device == "cpu" else torch_reader(device))
+        self._interpreter = LockMeter()
+        self._meters = ExitStack()
         self._running = 0
         self._seconds = self._cpu = 0.0
         self._since = self._cpu_since = 0.0
@@ -104,6 +124,8 @@ class Span:
             self._running += 1
             if self._running == 1:
                 self._since, self._cpu_since = time.monotonic(), time.process_time()
+                self._meters.enter_context(self._gpu.looking())
+                self._meters.enter_context(self._interpreter.looking())
         try:
             yield
         finally:
@@ -112,12 +134,25 @@ class Span:
                 if not self._running:
                     self._seconds += time.monotonic() - self._since
                     self._cpu += time.process_time() - self._cpu_since
+                    self._meters.close()
 
     def restart(self) -> None:
         """Forget the time so far: it went into getting ready."""
         with self._lock:
             self._seconds = self._cpu = 0.0
             self._since, self._cpu_since = time.monotonic(), time.process_time()
+            self._gpu.taken()
+            self._interpreter.forget()
+
+    @property
+    def gpu(self) -> GpuUse:
+        """What the GPU did in the time."""
+        return self._gpu.seen
+
+    @property
+    def lock(self) -> LockUse:
+        """How often the interpreter's lock was held in the time."""
+        return self._interpreter.seen
 
     def now(self) -> tuple[float, float]:
         """Return the seconds and the processor seconds so far."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,7 +15,7 @@ from cvjobs.common.failures import CODES, Failure
 from cvjobs.common.timing import Stopwatch
 from cvjobs.dataset import parts
 from cvjobs.dataset import schema as dataset_schema
-from cvjobs.images.decode_worker import Measured
+from cvjobs.images.measured import Measurements
 from cvjobs.storage.store import Store
 
 FIRST, LAST = 1.0, 10.0  # s between parts: a tenth of the time that the engine has worked, within these
@@ -39,18 +40,37 @@ class Shard:
         return bool(self.committed == self.table.num_rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rows:
     """Rows of a shard with a result: their numbers, what was measured, and a column for each field of the results."""
 
     shard: Shard
     rows: list[int]
-    measured: list[Measured]
+    measured: Measurements
     arrays: list[pa.Array]
 
     def part(self, of: slice) -> _Rows:
         """Return some of the rows."""
         return _Rows(self.shard, self.rows[of], self.measured[of], [array[of] for array in self.arrays])
+
+
+def _together(taken: list[_Rows]) -> list[_Rows]:
+    """Return the rows of a shard as one, for a table of a few rows costs what one of many does."""
+    shards: dict[Shard, list[_Rows]] = {}
+    for rows in taken:
+        shards.setdefault(rows.shard, []).append(rows)
+    try:
+        return [
+            _Rows(
+                shard,
+                [row for rows in some for row in rows.rows],
+                np.concatenate([rows.measured for rows in some]),
+                [pa.concat_arrays(arrays) for arrays in zip(*(rows.arrays for rows in some), strict=True)],
+            )
+            for shard, some in shards.items()
+        ]
+    except pa.ArrowException:  # some do not fit, which is said of each where it is found
+        return taken
 
 
 @dataclass
@@ -78,6 +98,7 @@ class Writer:
         # No list's own column is the last one.
         self._marked = schema.field(len(schema) - 1).name == dataset_schema.TRUNCATED.name
         self.watch = Stopwatch()
+        self.longest = 0.0  # s that a commit took
         self._buffer = _Buffer()
         self._changed = threading.Condition()
         self._began: float | None = None
@@ -86,7 +107,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
 
-    def results(self, shard: Shard, rows: list[int], measured: list[Measured], arrays: list[pa.Array]) -> None:
+    def results(self, shard: Shard, rows: list[int], measured: Measurements, arrays: list[pa.Array]) -> None:
         """Take the results of some rows of a shard; waits while two parts' worth of rows are not yet written."""
         with self._changed:
             self._changed.wait_for(lambda: self._buffer.bytes < 2 * BYTES or self._dead)
@@ -153,9 +174,11 @@ class Writer:
                         return
                     buffer, self._buffer = self._buffer, _Buffer()
                     self._changed.notify_all()
+                began = time.monotonic()
                 with self.watch.running():
                     self._check()
                     self._commit(buffer)
+                self.longest = max(self.longest, time.monotonic() - began)
                 with self._changed:
                     for rows in buffer.results:
                         rows.shard.committed += len(rows.rows)
@@ -178,7 +201,7 @@ class Writer:
             parts.commit(self._store, self._author, self._results(buffer, probed=True), self._errors(buffer))
 
     def _results(self, buffer: _Buffer, *, probed: bool = False) -> pa.Table | None:
-        taken, buffer.results = buffer.results, []
+        taken, buffer.results = _together(buffer.results), []
         tables = [table for rows in taken for table in self._tables(buffer, rows, probed)]
         return pa.concat_tables(tables).combine_chunks() if tables else None
 
@@ -206,17 +229,18 @@ class Writer:
 
     def _table(self, rows: _Rows) -> pa.Table:
         own = len(dataset_schema.MEASURED)
-        marks = [pa.array([m.truncated for m in rows.measured], pa.bool_())] if self._marked else []
+        measured = rows.measured
+        marks = [pa.array(measured["truncated"])] if self._marked else []
         carried = len(self._schema) - len(dataset_schema.KEYS) - own - len(rows.arrays) - len(marks)
         keys = [f.name for f in self._schema][: len(dataset_schema.KEYS)]
         lists = [f.name for f in self._schema][len(keys) + own : len(keys) + own + carried]
         listed = rows.shard.table.take(pa.array(rows.rows))
         columns = [
             *(listed[name] for name in keys),
-            pa.array([m.content_hash for m in rows.measured], dataset_schema.ID),
-            pa.array([m.width for m in rows.measured], pa.int32()),
-            pa.array([m.height for m in rows.measured], pa.int32()),
-            pa.array([m.frames for m in rows.measured], pa.int32()),
+            pa.FixedSizeBinaryArray.from_buffers(
+                dataset_schema.ID, len(measured), [None, pa.py_buffer(measured["content_hash"].tobytes())]
+            ),
+            *(pa.array(np.ascontiguousarray(measured[name])) for name in ("width", "height", "frames")),
             *(listed[name] for name in lists),
             *rows.arrays,
             *marks,

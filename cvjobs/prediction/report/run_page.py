@@ -22,7 +22,7 @@ from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images import blank_images
 from cvjobs.prediction.context import Context
 from cvjobs.prediction.engine.throughput import Pace
-from cvjobs.prediction.report import contact_sheet, failure_table, findings, history
+from cvjobs.prediction.report import contact_sheet, failure_table, findings, history, result_pictures
 from cvjobs.prediction.report.bounds import bound
 from cvjobs.prediction.report.contact_sheet import BUDGET, ContactSheet
 from cvjobs.prediction.report.failure_table import Reason
@@ -40,6 +40,8 @@ RUNS = 8
 class Run:
     """What a run was and did, as far as it got; ``reason`` is the sentence with which it stopped or failed.
 
+    ``spent`` is the limit of time or money that it reached before all was computed, as the option that sets it, and
+    ``committed`` are the images that have a row of it then.
     ``began`` is s since 1970; ``rates`` as in ``Speed.rates``.
     """
 
@@ -51,6 +53,8 @@ class Run:
     pace: Pace = field(default_factory=Pace)
     rates: list[tuple[float, float]] = field(default_factory=list)
     workers: str = "none: there was nothing to compute"
+    spent: str = ""
+    committed: int = 0
     _sheet: Future[ContactSheet] | None = None
 
     def picture(self, context: Context) -> None:
@@ -66,6 +70,12 @@ class Run:
         return self._sheet.result() if self._sheet else ContactSheet([])
 
 
+def longest(context: Context) -> float:
+    """Return the seconds that the page of a run that was stopped may take by its own bounds, beside writing it."""
+    looks = categories.task(context.resolved.facts) in findings.TASKS
+    return BUDGET + looks * (findings.STOPPED + result_pictures.READING + result_pictures.DRAWING)
+
+
 def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     """Write the page and add the run to the history; raises what the store raises."""
     assert run.plan is not None
@@ -77,7 +87,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
     record = _record(run, summary, found)
     reasons = failure_table.reasons(context.store, base, run.plan.outdated)
     sheet, pictures = _sheet(context, run, record, found), _pictures(context, reasons)
-    summary = summary.at(run.phases.spent())
+    summary = summary.at(run.phases.spent(), context.allowance.machines)
     values = {
         "title": f"cvjobs {context.job.command}: {context.store.place}",
         "command": context.job.command,
@@ -139,7 +149,9 @@ def _record(run: Run, summary: Summary, found: Findings | None) -> Record:
         failed=summary.failed,
         skipped=summary.skipped,
         # What a worker answered that died before it was durable is answered twice.
-        computed=min(run.pace.answered, run.plan.todo.num_rows) + run.plan.failures.num_rows,
+        computed=summary.computed
+        if summary.spent
+        else min(run.pace.answered, run.plan.todo.num_rows) + run.plan.failures.num_rows,
         new=run.plan.new,
         changed=len(run.plan.outdated),
         gone=run.plan.gone,
@@ -211,9 +223,15 @@ def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:
         ("device", resolved.device),
         ("workers", run.workers),
         ("machine", machine(resolved.device)),
+        *_cost(context, run),
         ("snapshot", f"{base.version}, fingerprint {context.fingerprint[:16]}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in context.order.libraries.items())),
     ]
+
+
+def _cost(context: Context, run: Run) -> list[tuple[str, str]]:
+    cost = context.allowance.machines.cost(run.phases.seconds)
+    return [("cost", str(cost))] if cost.usd is not None else []
 
 
 def _command(context: Context) -> str:

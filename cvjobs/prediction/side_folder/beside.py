@@ -65,6 +65,8 @@ def complete(
     done: Summary, folders: Sequence[Path | None], storage_options: Sequence[str], max_pixels: int
 ) -> Accompanied:
     """Bring the folders of ``check`` to the newest snapshot of a run's output; raises as ``sync.complete``."""
+    if done.spent:  # of time, too: what is here gets its files from the command that ends by itself
+        return Accompanied(**vars(done))
     options = parse_options(storage_options)
     reader = open_newest(open_store(done.out, options=options))
     masks, images = folders
@@ -82,5 +84,5 @@ def complete(
                 "pictures_dir": str(images),
                 "without_picture": dict(sorted(maker.failed.items())),
             }
-        done = done.at(progress.phases.spent())
+        done = done.longer(progress.phases.spent())
     return Accompanied(**vars(done), **found)

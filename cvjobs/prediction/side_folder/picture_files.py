@@ -14,8 +14,9 @@ from cvjobs.common.failures import Failure
 from cvjobs.dataset import schema
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.html.overlays import Shape
-from cvjobs.images.decode_worker import DecoderServer, Measured
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader
+from cvjobs.images.measured import Measured
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.prediction.side_folder import annotate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from cvjobs.networks import registry
 from cvjobs.networks.registry import Classifier, Network
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, ModelRequest, once
+from cvjobs.prediction.tasks.network_step import NetworkStep
 
 SCHEMA = SCHEMAS["classify"]
 
@@ -35,28 +37,19 @@ class ClassifyRequest(ModelRequest[Classifier]):
         """Return the record with the number of classes kept of an image."""
         return replace(record, top=min(self.top, len(model.labels)))
 
-    def step(self, model: Classifier, record: ModelRecord) -> ClassifyStep:
+    def step(self, model: Classifier, network: Any, record: ModelRecord) -> ClassifyStep:
         """See ``ModelRequest``."""
         assert record.top is not None, "``completed`` says how many"
-        network = model.load(record.device, record.precision)
         return ClassifyStep(network, model.labels, record.top, several=model.activation == "sigmoid")
 
 
-class ClassifyStep:
+class ClassifyStep(NetworkStep):
     """A loaded network as a step of the engine."""
 
     def __init__(self, network: Network, labels: Sequence[str], top: int, *, several: bool) -> None:
-        self._network, self._several, self._top = network, several, top
+        super().__init__(network)
+        self._several, self._top = several, top
         self._labels = pa.array(labels, pa.string())
-
-    @property
-    def image_bytes(self) -> int:
-        """See ``headroom.Sized``."""
-        return int(getattr(self._network, "image_bytes", 0))
-
-    def batch(self, count: int) -> Pixels:
-        """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
-        return self._network.batch(count)
 
     def __call__(self, pixels: Pixels) -> Columns:
         """Return the likeliest classes of a batch; an image whose logits are not finite is a failure."""

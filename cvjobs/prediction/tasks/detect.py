@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,10 @@ class DetectRequest(RuledRequest[Detector]):
         """See ``ModelRequest``."""
         return once(registry.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
 
-    def step(self, model: Detector, record: ModelRecord) -> DetectStep:
+    def step(self, model: Detector, network: Any, record: ModelRecord) -> DetectStep:
         """See ``ModelRequest``."""
-        return DetectStep(model.load(record.device, record.precision), model.categories)
+        del record
+        return DetectStep(network, model.categories)
 
 
 class DetectStep:

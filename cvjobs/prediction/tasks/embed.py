@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,10 @@ import pyarrow as pa
 from cvjobs.common.failures import Failure
 from cvjobs.images.picture import Pixels
 from cvjobs.networks import registry
-from cvjobs.networks.registry import Embedder, Network
+from cvjobs.networks.registry import Embedder
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, ModelRequest, once
+from cvjobs.prediction.tasks.network_step import NetworkStep
 
 COLUMN = "embedding"
 
@@ -35,25 +37,14 @@ class EmbedRequest(ModelRequest[Embedder]):
         """Return the field of one column of vectors, float32."""
         return pa.schema([pa.field(COLUMN, pa.list_(pa.field("item", pa.float32()), record.dim))])
 
-    def step(self, model: Embedder, record: ModelRecord) -> EmbedStep:
+    def step(self, model: Embedder, network: Any, record: ModelRecord) -> EmbedStep:
         """See ``ModelRequest``."""
-        return EmbedStep(model.load(record.device, record.precision))
+        del model, record
+        return EmbedStep(network)
 
 
-class EmbedStep:
+class EmbedStep(NetworkStep):
     """A loaded network as a step of the engine."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    @property
-    def image_bytes(self) -> int:
-        """See ``headroom.Sized``."""
-        return int(getattr(self._network, "image_bytes", 0))
-
-    def batch(self, count: int) -> Pixels:
-        """Return a buffer for ``count`` images, uint8 (count, height, width, 3)."""
-        return self._network.batch(count)
 
     def __call__(self, pixels: Pixels) -> Columns:
         """Return the vectors of a batch; one that is not finite is a failure."""

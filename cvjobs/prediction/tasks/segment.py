@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cvjobs.networks import registry
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
@@ -23,12 +23,13 @@ class SegmentRequest(RuledRequest["Segmenter | Detector"]):
         """See ``ModelRequest``."""
         return once(registry.segmenter, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
 
-    def step(self, model: Segmenter | Detector, record: ModelRecord) -> ClassMaps | Instances:
+    def step(self, model: Segmenter | Detector, network: Any, record: ModelRecord) -> ClassMaps | Instances:
         """See ``ModelRequest``."""
+        del record
         from cvjobs.networks.segmentation.segmenter import Segmenter
         from cvjobs.prediction.tasks.class_map_step import ClassMaps
         from cvjobs.prediction.tasks.instance_step import Instances
 
         if isinstance(model, Segmenter):
-            return ClassMaps(model.load(record.device, record.precision), model.categories)
-        return Instances(model.load(record.device, record.precision), model.categories)
+            return ClassMaps(network, model.categories)
+        return Instances(network, model.categories)

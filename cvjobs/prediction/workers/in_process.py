@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.common.errors import JobFailed
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.scheduler import DEPTH
@@ -54,6 +55,9 @@ class InProcessWorkers:
     def replace(self, worker: Any) -> None:  # noqa: ARG002
         """See ``scheduler.Workers``."""
         raise JobFailed("The worker of this process cannot be replaced.")
+
+    def note(self, hours: MachineHours) -> None:
+        """This machine is the only one, as is known without workers."""
 
     def paces(self) -> list[Pace]:
         """Return how fast the engine is."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.common.paths import path_bytes
@@ -34,10 +35,15 @@ class Actor:
     def __init__(self) -> None:
         self._stage: Engine | None = None
 
-    def start(self, spec: EngineSpec) -> None:
-        """Build the engine; raises WrongUse where this machine sees another file system than the command."""
+    def start(self, spec: EngineSpec) -> str:
+        """Build the engine, and return the id of the machine.
+
+        Raises WrongUse where this machine sees another file system than the command.
+        """
         _check_sight(spec)
         self._stage = Engine(spec)
+        node: str = library().get_runtime_context().get_node_id()
+        return node
 
     def run(self, table: pa.Table) -> ShardResult:
         """Run a shard."""
@@ -93,6 +99,8 @@ class RayWorkers:
             max_task_retries=0,
             max_concurrency=DEPTH + 2,
         )
+        self._address = address
+        self._places: dict[Any, str] = {}
         self._ready: list[Any] = []
         self._starting: dict[Any, Any] = {}
         self._paces: dict[Any, Pace] = {}
@@ -136,7 +144,7 @@ class RayWorkers:
         for handle in started:
             worker = self._starting.pop(handle)
             try:
-                self._result(handle)
+                self._places[worker] = self._result(handle)
             except WorkerDied as death:
                 self._failed_starts += 1
                 if self._failed_starts >= STARTS:
@@ -181,6 +189,11 @@ class RayWorkers:
         if worker in self._ready:
             self._ready.remove(worker)
             self._start()
+
+    def note(self, hours: MachineHours) -> None:
+        """Note which machines the cluster has, and on which of them workers are; cheap to call often."""
+        if self._address:
+            hours.look(self._ray.nodes, self._places.values())
 
     def paces(self) -> list[Pace]:
         """Return how fast the engines were when they last answered; asks them again without waiting."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.workers.in_process import InProcessWorkers
 from cvjobs.prediction.workers.ray_actors import RayWorkers

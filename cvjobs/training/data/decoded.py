@@ -29,8 +29,9 @@ from cvjobs.common.fingerprint import digest
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.dark_images import DarkImages
-from cvjobs.images.decode_worker import DecoderServer, Measured
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
+from cvjobs.images.measured import Measured
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source

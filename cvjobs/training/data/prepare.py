@@ -13,7 +13,7 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.sources import reasons
 from cvjobs.sources.reader import open_source

@@ -12,6 +12,7 @@ import os
 import pickle
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Checkpoints:
         self._folder, self._check = Path(run) / FOLDER, check
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self.took = 0.0  # s that the last one took to be written
 
     def save(self, checkpoint: Checkpoint, then: Callable[[], None] | None = None) -> None:
         """Write a checkpoint, of copies made now, and ``then`` what it is the ground of, while training goes on.
@@ -64,7 +66,7 @@ class Checkpoints:
             optimizer=_copied(checkpoint.optimizer),
             meta=json.loads(json.dumps(checkpoint.meta)),
         )
-        self._writing = self._thread.submit(self._write, copied, then)
+        self._writing = self._thread.submit(self._timed, copied, then)
 
     def wait(self) -> None:
         """Return when the last checkpoint is on disk; raises JobFailed or WrongUse where it cannot be written."""
@@ -78,6 +80,11 @@ class Checkpoints:
     def close(self) -> None:
         """Finish what is being written."""
         self._thread.shutdown()
+
+    def _timed(self, checkpoint: Checkpoint, then: Callable[[], None] | None) -> None:
+        began = time.monotonic()
+        self._write(checkpoint, then)
+        self.took = time.monotonic() - began
 
     def _write(self, checkpoint: Checkpoint, then: Callable[[], None] | None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.resumption import Position, Resumption
 from cvjobs.training.loop.step import Learner
 from cvjobs.training.loop.step_times import StepTimes
+from cvjobs.training.loop.stop_costs import StopCosts
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cvjobs.training.report.tensorboard import Events
 
 LOOK = 8  # steps between two looks at the loss, and at the clock
+FIRST_LOOKS = (1, 2, 4)  # steps after which a training that has a limit is looked at, too
 TOLD = 0.5  # seconds between two reports of the step
 FIRST = "the first step"
 VALIDATING = "validating"
@@ -48,6 +50,8 @@ class State:
 
     ``phase`` is what is done beside steps, empty between them. ``loss`` is that of the last look at it in this epoch or
     the one before, ``rate`` is in images a second, and ``left`` in seconds: None, or 0, where nothing tells yet.
+    ``stopping`` are the seconds until it could be at rest, were it stopped one look later; ``machines`` are the ids of
+    Ray's machines that its workers are on.
     """
 
     epoch: int
@@ -59,6 +63,8 @@ class State:
     rate: float
     left: float | None = None
     phase: str = ""
+    stopping: float = 0.0
+    machines: tuple[str, ...] = ()
 
 
 Watch = Callable[[State], bool]  # tells whether to stop
@@ -105,6 +111,7 @@ class Loop:
         self._loss: float | None = None
         self._began = time.monotonic()
         self._asked = False
+        self._stops = StopCosts(LOOK * (1 if team.size == 1 else 2), len(plan.val) / plan.batch)
         self._events: Events | None = None
 
     def _hasten(self, warn: Callable[[str], None]) -> None:
@@ -145,7 +152,11 @@ class Loop:
             with self._times.metered() if self._team.rank == 0 else nullcontext():
                 while not self._finished:
                     self._epoch(len(self._position.history))
+                    began = time.monotonic()
                     self._end_epoch()
+                    self._stops.validated(time.monotonic() - began)
+                    if self._plan.limited:
+                        self._asked = self._wishes(due=False)[0]
                     self._stop_if(self._asked and not self._finished)
             self._tell("saving")
             self._resumption.wait()
@@ -171,7 +182,7 @@ class Loop:
             self._pace.stepped(time.monotonic())
             self._images += batch.whole
             self._batches += 1
-            if (step + 1) % LOOK == 0 or step + 1 == steps:
+            if step + 1 == steps or self._looks(step + 1):
                 self._look(step + 1 == steps)
             elif time.monotonic() - self._reported >= TOLD:
                 self._tell()
@@ -182,6 +193,10 @@ class Loop:
         team.share_buffers(learner.model)
         if learner.average is not None:
             team.share_buffers(learner.average.module)
+
+    def _looks(self, step: int) -> bool:
+        """Return whether to look after a step of an epoch: with a limit also after the first ones, for their pace."""
+        return step % LOOK == 0 or (self._plan.limited and self._pace.steps in FIRST_LOOKS)
 
     def _state(self, phase: str = "") -> State:
         steps = self._feed.steps
@@ -196,6 +211,7 @@ class Loop:
             rate=rates.rate(self._images, time.monotonic() - self._began, self._batches) if not phase else 0.0,
             left=self._pace.left((self._recipe.epochs - self._epoch_now) * steps - done),
             phase=phase,
+            stopping=self._stops.needed(steps - done or steps, self._resumption.took),
         )
 
     def _tell(self, phase: str = "") -> State:
@@ -211,17 +227,22 @@ class Loop:
         sums = self._team.sums(self._position.losses())
         if known := sums.tolist() if ends else self._late.read(sums):
             self._loss = self._mean_loss(known)
-        state = self._tell()
-        wishes = self._team.gathered((self._watch(state), due)) if self._team.size > 1 else [(self._watch(state), due)]
-        self._asked = any(asked for asked, _ in wishes)
+        self._stops.stepped(self._pace.steps, now)
+        self._asked, due = self._wishes(due)
         if ends:  # and is saved anyway
             return
-        if self._asked or wishes[0][1]:
+        if self._asked or due:
             self._tell("saving")
             seconds, losses = now - self._began, sums.tolist()
             self._mean_loss(losses)
             self._resumption.save(self._learner, self._position, losses=losses, seconds=seconds)
         self._stop_if(self._asked)
+
+    def _wishes(self, due: bool) -> tuple[bool, bool]:
+        """Return whether a worker is asked to stop, and whether the first one's checkpoint is due."""
+        mine = self._watch(self._tell()), due
+        wishes = self._team.gathered(mine) if self._team.size > 1 else [mine]
+        return any(asked for asked, _ in wishes), wishes[0][1]
 
     def _mean_loss(self, losses: Sequence[float]) -> float:
         """Return the mean of a sum over images; raises JobFailed where it is no number."""

@@ -36,10 +36,18 @@ FOLDER, RAY = "_cvjobs/team", "ray"
 _STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
 
 
-def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn: Callable[[str], None]) -> None:
+def train(
+    plan: TrainPlan,
+    resources: Resources,
+    epoch: int,
+    watch: Watch,
+    warn: Callable[[str], None],
+    waiting: Callable[[], None] = lambda: None,
+) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
-    ``epoch`` is that of the lock on the run's folder. Raises:
+    ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, and may
+    raise. Raises:
         JobFailed: it cannot go on, or workers died too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
@@ -51,7 +59,7 @@ def train(plan: TrainPlan, resources: Resources, epoch: int, watch: Watch, warn:
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
-            _pass_on(board, watch)
+            _pass_on(board, watch, waiting)
         for line in _lines(board / _WARNINGS):
             warn(line)
         ended = _ended(board)
@@ -115,7 +123,8 @@ def _work(config: dict[str, Any]) -> None:
         if not board.is_dir():
             raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
         store, epoch = LocalStore(plan.run), config["epoch"]
-        notes = Notes(board, team.rank, lock.Glance(store, epoch))
+        places = team.gathered(ray.library().get_runtime_context().get_node_id())
+        notes = Notes(board, team.rank, lock.Glance(store, epoch), tuple(places))
         warn = partial(_warn, board)
         Loop(plan, team, notes, warn, lambda: lock.check(store, epoch), notes.report).run()
     except CvjobsError as error:
@@ -126,11 +135,14 @@ def _work(config: dict[str, Any]) -> None:
 
 
 class Notes:
-    """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once."""
+    """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once.
 
-    def __init__(self, board: Path, rank: int, glance: Callable[[], None]) -> None:
+    ``machines`` are the ids of Ray's machines that the workers are on.
+    """
+
+    def __init__(self, board: Path, rank: int, glance: Callable[[], None], machines: tuple[str, ...] = ()) -> None:
         self._board, self._rank, self._glance = board, rank, glance
-        self._told, self._phase = 0.0, ""
+        self._told, self._phase, self._machines = 0.0, "", machines
 
     def __call__(self, _: State) -> bool:
         """Return whether to stop; where training is was reported."""
@@ -144,13 +156,14 @@ class Notes:
         if self._rank or (state.phase == self._phase and time.monotonic() - self._told < TOLD):
             return
         self._told, self._phase = time.monotonic(), state.phase
-        _put(self._board / _STATE, asdict(state))
+        _put(self._board / _STATE, {**asdict(state), "machines": self._machines})
 
 
 def read(board: Path) -> State | None:
     """Return the last note of where training is, None where there is none."""
     try:
-        return State(**json.loads((board / _STATE).read_bytes()))
+        record = json.loads((board / _STATE).read_bytes())
+        return State(**{**record, "machines": tuple(record["machines"])})
     except (OSError, ValueError):
         return None
 
@@ -173,9 +186,11 @@ def _board(run: str, epoch: int) -> Iterator[Path]:
             boards.rmdir()
 
 
-def _pass_on(board: Path, watch: Watch) -> None:
+def _pass_on(board: Path, watch: Watch, waiting: Callable[[], None]) -> None:
     state = read(board)
-    if state is not None and watch(state):
+    if state is None:
+        waiting()
+    elif watch(state):
         (board / _STOP).touch()
 
 

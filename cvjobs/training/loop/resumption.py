@@ -67,8 +67,15 @@ class Resumption:
         self._begun = {BEGUN: plan.begun_epochs} if plan.begun_epochs not in (0, plan.recipe.epochs) else {}
         self._identity = TrainIdentity.of(plan).checkpoint_digest(plan.train)
         self._checkpoints = Checkpoints(plan.run, check)
+        self._limited = plan.limited
         self._saved = time.monotonic()
         self._cost = 0.0
+        self._saves = 0
+
+    @property
+    def took(self) -> float:
+        """What the last checkpoint took in s, up to where it was on disk; 0 before there was one."""
+        return self._cost + self._checkpoints.took
 
     def restore(self, learner: Learner, position: Position, warn: Callable[[str], None]) -> None:
         """Bring both to where the newest checkpoint is; without one they stay as they are.
@@ -104,8 +111,11 @@ class Resumption:
         self._cost = 0.0
 
     def due(self, now: float) -> bool:
-        """Return whether enough has happened since the last checkpoint for another one within the epoch."""
-        return now - self._saved > max(EVERY, self._cost / SHARE)
+        """Return whether enough has happened since the last checkpoint for another one within the epoch.
+
+        A training that has a limit makes one at once, to know what that takes.
+        """
+        return (self._limited and not self._saves) or now - self._saved > max(EVERY, self._cost / SHARE)
 
     def save(
         self,
@@ -148,6 +158,7 @@ class Resumption:
         )
         self._saved = time.monotonic()
         self._cost = self._saved - began
+        self._saves += 1
 
     def clean(self) -> None:
         """Delete what a writer that was killed left behind."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from cvjobs.common.gpu_meter import GpuMeter, driver_reader
+from cvjobs.common.gpu_meter import GpuMeter, torch_reader
 from cvjobs.common.timing import Stopwatch
 from cvjobs.training.step_costs import StepCosts
 
@@ -20,9 +20,7 @@ class StepTimes:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._on_gpu = device, device.type == "cuda"
-        # By its identity: CUDA_VISIBLE_DEVICES gives devices other numbers than the driver does.
-        reader = driver_reader(str(torch.cuda.get_device_properties(device).uuid)) if self._on_gpu else None
-        self._meter = GpuMeter(reader)
+        self._meter = GpuMeter(torch_reader(device))
         self._data_wait, self._step = Stopwatch(), Stopwatch()
 
     def metered(self) -> AbstractContextManager[None]:
@@ -54,6 +52,6 @@ class StepTimes:
         return StepCosts(
             data_wait=data_wait / whole,
             step_share=step / whole,
-            gpu_busy=self._meter.taken(),
+            gpu_busy=self._meter.taken().busy,
             gpu_memory=torch.cuda.max_memory_allocated(self._device) if self._on_gpu else None,
         )

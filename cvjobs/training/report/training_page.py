@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.common import devices, phases
 from cvjobs.common.devices import machine
 from cvjobs.common.formatting import size
@@ -19,7 +20,7 @@ from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.html import render
 from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
-from cvjobs.images.decode_worker import DecoderServer
+from cvjobs.images.decode_children import DecoderServer
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.reader import open_source
 from cvjobs.storage.local_store import LocalStore
@@ -38,7 +39,10 @@ BUDGET = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class BegunRun:
-    """A run from its first step on, with what it begins with, and images as augmentation makes them."""
+    """A run from its first step on, with what it begins with, and images as augmentation makes them.
+
+    ``machines`` are those of this command.
+    """
 
     store: LocalStore
     labelled: LabelledImages
@@ -46,6 +50,7 @@ class BegunRun:
     trainable: Trainable
     survey: Survey
     samples: Sequence[TrainingSample]
+    machines: MachineHours
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -131,7 +136,10 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         "more_errors": max(errors.num_rows - NAMED, 0),
         "phases": [],  # before it has ended
         "waits": waits(begun.plan, history),
-        "cost": costs(begun.plan, history, machine("cuda" if devices.gpus() else "cpu"), used_gpu()),
+        "cost": [
+            *costs(begun.plan, history, machine("cuda" if devices.gpus() else "cpu"), used_gpu()),
+            *([("this command", str(cost))] if (cost := begun.machines.cost()).usd is not None else []),
+        ],
         "settings": [*_settings(begun.plan, begun.trainable), *_sizes(begun.plan, begun.trainable)],
         "made": time.time(),
     }
