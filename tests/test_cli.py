@@ -21,7 +21,16 @@ from cvjobs.config import commands
 
 pytestmark = pytest.mark.slow
 
-ERRORS = ("CvjobsError", "JobFailed", "LimitReached", "OutputHeld", "Stopped", "TooManyFailed", "WrongUse")
+ERRORS = (
+    "CvjobsError",
+    "JobFailed",
+    "LimitReached",
+    "LimitSpent",
+    "OutputHeld",
+    "Stopped",
+    "TooManyFailed",
+    "WrongUse",
+)
 TOY = '''"""Does what its source says.
 
 It is written down here.
