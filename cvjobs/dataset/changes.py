@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.dataset import schema, snapshot
-from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
+from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, distinct, positions, rows_at
 from cvjobs.dataset.parts import File
 from cvjobs.sources.left_out import EXAMPLES, first_names
 from cvjobs.sources.rows import Listing
@@ -82,8 +82,10 @@ def wanted(store: Store, listing: Listing, known: Known, *, keep: bool = False) 
         images = rows["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
         _, last = np.unique(images[chosen][::-1], return_index=True)
         chosen = chosen[len(chosen) - 1 - last]
-        table = pa.concat_tables([table, rows.take(pa.array(chosen))], promote_options="default").select(names)
-    return Want(table=table.combine_chunks(), accepted=table["version"].to_numpy().copy())
+        table = pa.concat_tables([table, rows_at(rows, chosen)], promote_options="default").select(names)
+    # The ids alone are joined: the rest would be a second copy of the listing.
+    table = table.set_column(names.index("image_id"), "image_id", table["image_id"].combine_chunks())
+    return Want(table=table, accepted=table["version"].to_numpy().copy())
 
 
 def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
@@ -98,7 +100,7 @@ def put_off(store: Store, known: Known, want: Want, todo: Plan) -> Want:
     off = (newest >= 0) & (choose(known, want) < 0) & (positions(want.ids, todo.todo["image_id"].combine_chunks()) < 0)
     if not off.any():
         return want
-    rows = key_rows(store, known).take(pa.array(newest[off]))
+    rows = rows_at(key_rows(store, known), newest[off])
     table = want.table
     mask = pa.array(off)
     for name in ("bytes", "modified", "version"):
@@ -126,12 +128,10 @@ def guard(store: Store, known: Known, want: Want, *, excluded: bool = False) -> 
     Entries that could not even be listed (version 0: a folder that was unreadable once) are no images. ``excluded``
     says that patterns left some out.
     """
-    unique = pc.unique(known.ids.filter(pa.array(known.versions != 0)))
-    if not len(unique):
-        return
-    gone = unique.filter(pa.array(positions(unique, want.ids) < 0))
+    listed = known.versions != 0
+    gone = distinct(known.ids.filter(pa.array(listed & (positions(known.ids, want.ids) < 0))))
     lost = len(gone)
-    if lost > SHRINKAGE * len(unique):
+    if lost and lost > SHRINKAGE * (before := len(distinct(known.ids.filter(pa.array(listed))))):
         rows = key_rows(store, known)
         paths = pc.unique(rows["path"].filter(pc.is_in(rows["image_id"], value_set=gone)))
         first = sorted(paths.to_pylist())[:NAMED]
@@ -139,7 +139,7 @@ def guard(store: Store, known: Known, want: Want, *, excluded: bool = False) -> 
         if excluded:
             where, check = (f"{where} or excluded", f"{check} and what --exclude names")
         raise WrongUse(
-            f"{lost:,} of the {counted(len(unique), 'images')} that {store.place} knows {'is' if lost == 1 else 'are'} "
+            f"{lost:,} of the {counted(before, 'images')} that {store.place} knows {'is' if lost == 1 else 'are'} "
             f"{where} ({first_names(lost, first)}): check {check}, or pass --allow-deletions to drop their rows."
         )
 
@@ -180,10 +180,9 @@ def plan(
     failures = failures.take(pa.array(listed_failed[news]))
     open_ = np.flatnonzero(~done & (listed_failed < 0))
     todo = open_ if limit is None else open_[:limit]
-    table = want.table.take(pa.array(todo))
+    table = rows_at(want.table, todo)
     outdated, failed_before = _before(known, table, failures)
-    unique = pc.unique(known.ids)
-    gone = unique.filter(pa.array(positions(unique, ids) < 0)) if len(unique) else unique
+    gone = distinct(known.ids.filter(pa.array(positions(known.ids, ids) < 0)))
     return Plan(
         outdated=outdated,
         failed_before=failed_before,
@@ -202,7 +201,7 @@ def _first_gone(store: Store, known: Known, gone: pa.Array) -> tuple[str, ...]:
     """Return the paths of some images that are gone; reads only the files that hold them."""
     if not len(gone):
         return ()
-    rows = pc.index_in(gone.slice(0, EXAMPLES), value_set=known.ids).to_numpy().astype(np.int64)
+    rows = positions(gone.slice(0, EXAMPLES), known.ids)
     return tuple(sorted(path for path in _column(store, known, np.sort(rows), "path") if path))
 
 
@@ -211,9 +210,9 @@ def _before(known: Known, todo: pa.Table, failures: pa.Table) -> tuple[pa.Array,
     ids = pa.concat_arrays([table["image_id"].combine_chunks() for table in (todo, failures)])
     if not len(ids) or not len(known.ids):
         return ids.slice(0, 0), 0
-    met = np.asarray(pc.is_in(known.ids, value_set=ids).to_numpy(zero_copy_only=False), np.bool_)
-    outdated = pc.unique(known.ids.filter(pa.array(met & ~known.failed)))
-    return outdated, len(pc.unique(known.ids.filter(pa.array(met)))) - len(outdated)
+    met = positions(known.ids, ids) >= 0
+    outdated = distinct(known.ids.filter(pa.array(met & ~known.failed)))
+    return outdated, len(distinct(known.ids.filter(pa.array(met)))) - len(outdated)
 
 
 def _column(store: Store, known: Known, rows: Ints, name: str) -> list[Any]:
@@ -242,7 +241,7 @@ def same_content(store: Store, known: Known, want: Want, hasher: Hasher) -> Want
     if not len(touched):
         return want
     before = _column(store, known, candidate[touched], "content_hash")
-    now = hasher(want.table.take(pa.array(touched)))
+    now = hasher(rows_at(want.table, touched))
     same = np.array([a is not None and a == b for a, b in zip(before, now, strict=True)], dtype=np.bool_)
     accepted = want.accepted.copy()
     accepted[touched[same]] = known.versions[candidate[touched[same]]]
@@ -253,7 +252,7 @@ def _look_again(store: Store, known: Known, want: Want, chosen: Ints, suspect: I
     """Return which of the images that were read within 2 s of their time stamp still have that content."""
     if not len(suspect):
         return np.zeros(0, np.bool_)
-    before, now = _column(store, known, chosen[suspect], "content_hash"), hasher(want.table.take(pa.array(suspect)))
+    before, now = _column(store, known, chosen[suspect], "content_hash"), hasher(rows_at(want.table, suspect))
     return np.array([a is not None and a == b for a, b in zip(before, now, strict=True)], dtype=np.bool_)
 
 

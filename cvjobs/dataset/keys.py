@@ -16,6 +16,7 @@ from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.storage.store import Store, in_flight
 
 RACY = 2_000_000_000
+BLOCK = 1 << 20  # ids that are looked up at once
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -50,8 +51,7 @@ class Want:
         """Return a digest of ids and versions that does not depend on their order."""
         if not len(self):
             return "0" * 16
-        halves = np.frombuffer(self.ids.buffers()[1], dtype=np.uint64, offset=16 * self.ids.offset)
-        halves = halves[: 2 * len(self)].reshape(-1, 2)
+        halves = _halves(self.ids)
         with np.errstate(over="ignore"):
             mixed = (halves[:, 0] ^ (self.versions * np.uint64(0x9E3779B97F4A7C15))) * (halves[:, 1] | np.uint64(1))
             return f"{int(mixed.sum(dtype=np.uint64)):016x}"
@@ -129,10 +129,73 @@ def _join(pieces: list[npt.NDArray[T]], dtype: type[T]) -> npt.NDArray[T]:
 
 
 def positions(ids: pa.Array, among: pa.Array) -> Ints:
-    """Return for each id its index in ``among``, -1 where it is not there."""
-    if not len(among):
-        return np.full(len(ids), -1)
-    return np.asarray(pc.index_in(ids, value_set=among).fill_null(-1).to_numpy(), np.int64)
+    """Return for each id its index in ``among``, of several the first, and -1 where it is not there.
+
+    Halves of ids are sorted and searched: a hash table of Arrow takes 160 bytes for each image.
+    """
+    found = np.full(len(ids), -1)
+    if not len(ids) or not len(among):
+        return found
+    wanted, there = _halves(ids), _halves(among)
+    order = np.argsort(there[:, 0], kind="stable")
+    ordered = there[order, 0]
+    for start in range(0, len(ids), BLOCK):
+        block = wanted[start : start + BLOCK]
+        left = np.argsort(block[:, 0], kind="stable")  # near ones are looked for one after another
+        at = np.searchsorted(ordered, block[left, 0])
+        while len(left):
+            more = at < len(ordered)
+            left, at = left[more], at[more]
+            same = ordered[at] == block[left, 0]
+            left, at = left[same], at[same]
+            met = there[order[at], 1] == block[left, 1]
+            found[start + left[met]] = order[at[met]]
+            left, at = left[~met], at[~met] + 1
+    return found
+
+
+def distinct(ids: pa.Array) -> pa.Array:
+    """Return the ids without repetition, sorted; ``pc.unique`` would take 100 bytes for each."""
+    if not len(ids):
+        return ids
+    halves = _halves(ids)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    new = np.ones(len(ids), np.bool_)
+    new[1:] = halves[order[1:], 0] != halves[order[:-1], 0]
+    new[1:] |= halves[order[1:], 1] != halves[order[:-1], 1]
+    return ids.take(pa.array(order[new]))
+
+
+def _halves(ids: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return n ids of 16 bytes as (n, 2) numbers."""
+    numbers = np.frombuffer(ids.buffers()[1], dtype=np.uint64, offset=16 * ids.offset)
+    return numbers[: 2 * len(ids)].reshape(-1, 2)
+
+
+def rows_at(table: pa.Table, at: Ints) -> pa.Table:
+    """Return the rows of a table at some places, in their order; the table itself where these are all its rows.
+
+    ``Table.take`` joins a column's chunks first, and refuses where their texts take 2 GiB, as 50 million paths may.
+    """
+    if len(at) == table.num_rows and np.array_equal(at, np.arange(len(at))):
+        return table
+    if not len(at):
+        return table.slice(0, 0)
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    which = np.searchsorted(starts, at, side="right") - 1
+    order = np.argsort(which, kind="stable")
+    groups, first = np.unique(which[order], return_index=True)
+    pieces = [
+        batches[group].take(pa.array(at[rows] - starts[group]))
+        for group, rows in zip(groups, np.split(order, first[1:]), strict=True)
+    ]
+    found = pa.Table.from_batches(pieces, schema=table.schema)
+    if np.all(which[1:] >= which[:-1]):
+        return found
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return found.take(pa.array(back))
 
 
 def choose(known: Known, want: Want, void: pa.Array | None = None) -> Ints:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from cvjobs.common.errors import OutputHeld
 from cvjobs.dataset import run_files, snapshot, versions
 from cvjobs.dataset import schema as dataset_schema
-from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions
+from cvjobs.dataset.keys import RACY, Ints, Known, Mask, Want, choose, positions, rows_at
 from cvjobs.dataset.parts import File, Part, committed, write_table
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.storage.local_store import TEMPORARY
@@ -201,7 +201,7 @@ def _surviving(rows: _Rows, indices: list[int], schema: pa.Schema) -> Iterator[p
 
 def _as_listed(table: pa.Table, want: Want, schema: pa.Schema) -> pa.Table:
     """Return rows with the time stamps, versions and carried columns of the listing; errors carry none."""
-    listed = want.table.take(pa.array(positions(table["image_id"].combine_chunks(), want.ids)))
+    listed = rows_at(want.table, positions(table["image_id"].combine_chunks(), want.ids))
     own = [f.name for f in dataset_schema.KEYS] if schema is dataset_schema.ERROR_SCHEMA else listed.schema.names
     columns = [listed[name] if name in own else table[name] for name in schema.names]
     return pa.table(columns, names=schema.names)

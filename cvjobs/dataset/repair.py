@@ -180,7 +180,7 @@ def _want(store: Store, known: Known, configs: list[RunConfig], done: list[str])
     if doubtful := int((~proven).sum()):
         why = "the last run's list has another version of them, or none" if listing else "no run's list is left"
         done.append(f"{counted(doubtful, 'rows')} cannot be proven current ({why}): the same command compares them")
-    table = rows.take(pa.array(best))
+    table = keys.rows_at(rows, best)
     if listing:
         new = keys.positions(listing["image_id"].combine_chunks(), unique) < 0
         table = pa.concat_tables([table, listing.filter(pa.array(new)).select(table.schema.names).cast(table.schema)])

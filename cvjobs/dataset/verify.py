@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvjobs.common.errors import CvjobsError, WrongUse
 from cvjobs.common.formatting import counted, visible
@@ -94,7 +93,7 @@ def verify(store: Store, listing: Listing | None) -> VerifyReport:
     want, lost = _frozen(store, base, state) if listing is None else (changes.wanted(store, listing, state), None)
     if lost:
         problems.append(lost)
-    unique = len(pc.unique(state.ids))
+    unique = len(keys.distinct(state.ids))
     duplicates = len(state.ids) - unique
     if duplicates:
         problems.append(f"{counted(duplicates, 'images have')} more than one row: run the same command again")

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvjobs.dataset.keys import positions as positions_of
+from cvjobs.dataset.keys import rows_at
 from cvjobs.dataset.parts import File, write_table
 from cvjobs.indexing import generation, index_files
 from cvjobs.indexing.builder.build import SCHEMA, publish_flat, publish_halves
@@ -57,7 +58,7 @@ def compare(paths: dict[str, Path], embeddings: Embeddings) -> Difference:
     dead = dead_rows(paths)
     live = np.delete(np.arange(own.num_rows), dead)
     if len(dead):
-        own = own.take(pa.array(live))
+        own = rows_at(own, live)
     theirs = pa.concat_tables([own.slice(0, 0), *embeddings.keys(_KEYS)])
     found = positions_of(theirs["image_id"].combine_chunks(), own["image_id"].combine_chunks())
     there = np.flatnonzero(found >= 0)

@@ -17,6 +17,7 @@ from cvjobs.common.formatting import counted, duration, size
 from cvjobs.common.progress import Progress
 from cvjobs.common.tabular import Readable
 from cvjobs.dataset import parts, schema
+from cvjobs.dataset.keys import rows_at
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.update import compare, subtract, unfolded
@@ -107,7 +108,7 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
     count = todo.todo.num_rows
     chosen = sorted(np.random.default_rng(0).choice(count, min(count, MOST), replace=False).tolist())
     workers, _ = context.workers()
-    sample = _try(context, todo.todo.take(pa.array(chosen, pa.int64())), progress) if chosen else _Sample()
+    sample = _try(context, rows_at(todo.todo, np.array(chosen)), progress) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
     seconds, allowance = count * sample.each, context.allowance
     cost = allowance.machines.going(seconds)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
+from cvjobs.dataset.keys import rows_at
 from cvjobs.prediction.engine.engine import ShardResult
 
 FIRST = 256
@@ -89,9 +91,9 @@ class Shards:
             count = int(room / self.each) if room >= LEAST * self.each else 0
         if count == 0:
             return None
-        rows = pa.array(range(self.at, self.at + count))
+        rows = np.arange(self.at, self.at + count)
         self.at += count
-        return _Task(self.todo.take(rows))
+        return _Task(rows_at(self.todo, rows))
 
     def learn(self, images: int, seconds: float) -> None:
         """Aim at shards of 10 s, growing at most twofold at a time."""

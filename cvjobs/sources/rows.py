@@ -23,6 +23,7 @@ from cvjobs.storage.refusal import Refused
 from cvjobs.storage.remote_files import RemoteState
 
 CHUNK = 50_000
+LONGEST = np.iinfo(np.int32).max  # bytes of text in one column of Arrow
 
 IMAGES = pa.schema(
     [
@@ -106,9 +107,15 @@ def path_columns(paths: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
     ids = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(paths), [None, pa.py_buffer(b"".join(map(image_id, paths)))]
     )
-    if b"\\" not in b"".join(paths):
+    text = b"".join(paths)
+    if b"\\" not in text and len(text) <= LONGEST:
+        ends = np.zeros(len(paths) + 1, np.int32)
+        np.cumsum(np.fromiter(map(len, paths), np.int32, len(paths)), out=ends[1:])
+        # Of the very size: what Arrow makes of a list takes up to three times as much.
+        column = pa.StringArray.from_buffers(len(paths), pa.py_buffer(ends), pa.py_buffer(text))
         try:
-            return pa.array(paths, pa.string()), ids
+            column.validate(full=True)
+            return column, ids
         except pa.ArrowInvalid:  # not UTF-8
             pass
     return pa.array(map(path_text, paths), pa.string()), ids

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
+from cvjobs.dataset.keys import rows_at
 from cvjobs.indexing import generation as indexing_generation
 from cvjobs.indexing import index_files
 from cvjobs.indexing.damage import DamagedIndex
@@ -103,7 +104,7 @@ class Index:
 
     def rows(self, positions: npt.ArrayLike) -> pa.Table:
         """Return what is known of the images at some positions, in that order: path, image_id, content_hash, ..."""
-        return self._rows.take(pa.array(np.asarray(positions, np.int64)))
+        return rows_at(self._rows, np.asarray(positions, np.int64))
 
     @property
     def ids(self) -> pa.Table:
@@ -114,7 +115,7 @@ class Index:
     @cached_property
     def _rows(self) -> pa.Table:
         names = [name for name in (indexing_generation.IDS, indexing_generation.DELTA_IDS) if name in self._paths]
-        return pa.concat_tables([index_files.read_rows(self._paths[name]) for name in names]).combine_chunks()
+        return pa.concat_tables([index_files.read_rows(self._paths[name]) for name in names])
 
     def close(self) -> None:
         """Let go of the files, and delete those that were fetched."""
