@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import yaml
 from commands import TESTS, environment, until
 
 import cvjobs
+from cvjobs.common import devices
 from cvjobs.common.paths import shipped
 
 # Ends with the thread that starts it: a machine does not outlive the tests.
@@ -185,10 +186,13 @@ class Host(Holder):
 
 
 class Cluster:
-    """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``."""
+    """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``.
 
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self._folder = folder
+    ``gpus`` is how many each of the three pretends to have; it has as many cores, and one without has one.
+    """
+
+    def __init__(self, folder: Path, variables: dict[str, str], gpus: Sequence[int] = (0, 0, 0)) -> None:
+        self._folder, self._gpus = folder, gpus
         self._net = f"10.77.{os.getpid() % 256}"
         self.here = f"{self._net}.254"
         self.token = "a" * 64
@@ -249,15 +253,17 @@ class Cluster:
         for number, host in enumerate(self.hosts):
             # Ray ends by itself on a machine that the head has given up; it starts where the head is ready.
             if not host.runs() and (number == 0 or self.head.address in alive):
-                host.start(self._start(number), self.variables, self._folder / f"{host.name}.log")
+                own = {devices.SIMULATED: str(self._gpus[number])}
+                host.start(self._start(number), {**self.variables, **own}, self._folder / f"{host.name}.log")
         return len(alive) == len(self.hosts)
 
     def _start(self, number: int) -> list[str]:
         role = [f"--address={self.head.address}:{PORT}"]
         if number == 0:
             role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
-        options = ["--block", "--disable-usage-stats", "--num-cpus=1", "--object-store-memory=80000000"]
-        options.append("--include-log-monitor=false")
+        gpus = self._gpus[number]
+        options = ["--block", "--disable-usage-stats", "--object-store-memory=80000000", "--include-log-monitor=false"]
+        options += [f"--num-cpus={gpus or 1}", f"--num-gpus={gpus}"]
         own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
         return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
 
@@ -296,11 +302,11 @@ def machines(count: int) -> Iterator[list[Host]]:
 
 
 @contextmanager
-def cluster(folder: Path, **variables: str) -> Iterator[Cluster]:
+def cluster(folder: Path, gpus: Sequence[int] = (0, 0, 0), /, **variables: str) -> Iterator[Cluster]:
     """Three machines with Ray and these variables, whose home is a folder; skips the test where there can be none."""
     if reason := refusal():
         pytest.skip(reason)
-    made = Cluster(folder, variables)
+    made = Cluster(folder, variables, gpus)
     try:
         made.up()
         yield made

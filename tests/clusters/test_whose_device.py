@@ -1,0 +1,109 @@
+"""The device is the worker's: a head without a GPU, and two machines that pretend to have two each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import hosts
+import pandas as pd
+import psutil
+import pytest
+from commands import CLI, TESTS, exact, run, started, until
+from hosts import Cluster
+from training import SIDE, folder
+
+pytestmark = pytest.mark.faults
+TOYS = [sys.executable, str(TESTS / "with_toys.py")]
+MODEL = ("--model", "torchvision/mobilenet_v2", "--weights", "random")
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head without a GPU, and two machines with two each."""
+    with hosts.cluster(tmp_path_factory.mktemp("gpus"), (0, 2, 2)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three machines without a GPU."""
+    with hosts.cluster(tmp_path_factory.mktemp("cpus")) as made:
+        yield made
+
+
+def workers(cluster: Cluster, name: str) -> Counter[str]:
+    """How many workers there are now, by host."""
+    found: Counter[str] = Counter()
+    for host in cluster.hosts:
+        for process in host.processes(name):
+            with_name = process.cmdline()
+            found[host.name] += bool(with_name) and with_name[0].startswith(name)
+    return +found
+
+
+def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> Counter[str]:
+    """The most workers that there were at once, by host, until a command ends, which must end well."""
+    seen: Counter[str] = Counter()
+
+    def ended() -> bool:
+        with suppress(psutil.Error):
+            seen.update(workers(cluster, name) - seen)
+        return process.poll() is not None
+
+    until(ended, 600)
+    out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
+    return seen
+
+
+def direct(cluster: Cluster, *words: object, toys: bool = False) -> list[str]:
+    """A command line on the head that uses the cluster's workers."""
+    return cluster.head.words(
+        *(TOYS if toys else CLI), *map(str, words), "--address", f"{cluster.head.address}:{hosts.PORT}"
+    )
+
+
+def test_embed_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = direct(gpus, "drowse", photos, "-o", out, *MODEL, toys=True)
+    with started(line, **gpus.variables) as process:
+        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+    exact(out, photos, 400)
+    again = run(program=direct(gpus, "embed", photos, "-o", out, *MODEL), cwd=None, **gpus.variables)
+    assert again.code == 0, again
+    assert "nothing to compute" in again.err
+
+
+def test_embed_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = direct(cpus, "drowse", photos, "-o", out, *MODEL, toys=True)
+    with started(line, **cpus.variables) as process:
+        assert most(cpus, process, "ray::Actor") == {"host0": 1, "host1": 1, "host2": 1}
+    exact(out, photos, 400)
+
+
+def train(cluster: Cluster, images: Path, out: Path) -> list[str]:
+    words = ["train", images, "-o", out, "--model", "small/cnn", "--img-size", SIDE, "--recipe", "quick"]
+    return direct(cluster, *words, "--batch-size", 16, "--epochs", 2)
+
+
+def trains(cluster: Cluster, place: Path) -> Counter[str]:
+    """Train for two epochs with as many workers as there are, and return where they were."""
+    images, out = folder(place / "images", 40), place / "run"
+    with started(train(cluster, images, out), **cluster.variables) as process:
+        seen = most(cluster, process, "ray::RayTrainWorker")
+    assert set(pd.read_parquet(out / "history.parquet")["workers"]) == {seen.total()}
+    return seen
+
+
+def test_train_uses_the_workers_gpus(gpus: Cluster, tmp_path: Path) -> None:
+    assert trains(gpus, tmp_path) == {"host1": 2, "host2": 2}
+
+
+def test_train_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, tmp_path: Path) -> None:
+    assert trains(cpus, tmp_path) == {"host0": 1, "host1": 1, "host2": 1}
