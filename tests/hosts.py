@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,17 @@ class Host(Holder):
         return int(status), body
 
 
+def _environment(folder: Path, token: str) -> dict[str, str]:
+    """The variables of Ray on a machine whose home is a folder, which gets the token."""
+    secret = folder / ".ray" / "auth_token"
+    secret.parent.mkdir(mode=0o700)
+    secret.touch(0o600)
+    secret.write_text(token)
+    file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "hosts.yaml").read_text())
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**{name: str(value) for name, value in file["environment"].items()}, "HOME": str(folder), "PATH": path}
+
+
 class Cluster:
     """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``.
 
@@ -196,14 +208,7 @@ class Cluster:
         self._net = f"10.77.{os.getpid() % 256}"
         self.here = f"{self._net}.254"
         self.token = "a" * 64
-        secret = folder / ".ray" / "auth_token"
-        secret.parent.mkdir(mode=0o700)
-        secret.touch(0o600)
-        secret.write_text(self.token)
-        file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "hosts.yaml").read_text())
-        self.variables = {name: str(value) for name, value in file["environment"].items()}
-        self.variables |= {"HOME": str(folder), **variables}
-        self.variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.variables = {**_environment(folder, self.token), **variables}
         self._stack = ExitStack()
         with self._stack as stack:
             self._switch = Holder("--net", "bash", "-c", SWITCH)
@@ -312,3 +317,61 @@ def cluster(folder: Path, gpus: Sequence[int] = (0, 0, 0), /, **variables: str) 
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def autoscaled(folder: Path, kinds: dict[str, dict[str, float]], most: int, **variables: str) -> Iterator[Autoscaled]:
+    """A machine whose Ray starts no worker until one is asked for, and then as many machines as are wanted on itself.
+
+    ``kinds`` are what machines of each name have, and there may be ``most`` of each.
+    """
+    worker = {"node_config": {}, "min_workers": 0, "max_workers": most}
+    types: dict[str, Any] = {name: {"resources": has, **worker} for name, has in kinds.items()}
+    # Of this name is what the provider takes the head for.
+    types["ray.head.default"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    lists: tuple[str, ...] = (
+        "initialization_commands",
+        "setup_commands",
+        "head_setup_commands",
+        "worker_setup_commands",
+    )
+    lists += ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude")
+    config = {
+        "cluster_name": "tests",
+        "max_workers": most * len(kinds),
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 5,
+        "provider": {"type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True},
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        "rsync_filter": [],
+        "available_node_types": types,
+        "head_node_type": "ray.head.default",
+        **{name: [] for name in lists},
+    }
+    file = folder / "autoscaler.yaml"
+    file.write_text(json.dumps(config))
+    own = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", **variables}
+    with machines(1) as (host,):
+        own = {**_environment(folder, "a" * 64), **own}
+        words = [RAY, "start", "--head", "--block", f"--port={PORT}", f"--autoscaling-config={file}", "--num-cpus=0"]
+        words += ["--num-gpus=0", "--object-store-memory=80000000", "--include-log-monitor=false"]
+        words += [f"--node-ip-address={host.address}", "--temp-dir=/mnt/ray", "--disable-usage-stats"]
+        host.start(words, own, folder / "head.log")
+        until(lambda: f"{PORT}" in host.do("ss", "--listening", "--tcp", "--numeric"), 120)
+        yield Autoscaled(host, own)
+
+
+@dataclass(frozen=True)
+class Autoscaled:
+    """See ``autoscaled``."""
+
+    host: Host
+    variables: dict[str, str]
+
+    @property
+    def address(self) -> str:
+        """The address of its Ray."""
+        return f"{self.host.address}:{PORT}"

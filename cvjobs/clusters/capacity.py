@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ class Capacity:
     def to_come(self, *, gpu: bool, each: float) -> list[Seat]:
         """Return a seat for each worker that machines which may come have room for, wherever that is."""
         found = []
-        for room in self.coming:
+        for room in (one for one in self.coming if gpu or not one.gpus or all(other.gpus for other in self.coming)):
             found += [room.seat(gpu=gpu, each=each, here=False)] * (
                 room.seats(gpu=gpu, each=each, free=False) * room.count
             )
@@ -122,3 +122,12 @@ def everywhere(workers: int, *, gpu: bool, each: float) -> str:
         return f"{counted(workers, 'workers')} on CPUs, one for each machine of the cluster"
     part = "free GPU" if each == 1 else f"{each:g} of a free GPU"
     return f"{counted(workers, 'workers')}, one for each {part} of the cluster"
+
+
+def awaited(seats: Sequence[Seat]) -> list[str]:
+    """Return in a line for what machines, with these seats, a cluster is asked; no line without any."""
+    if not seats:
+        return []
+    gpus, cpus = sum(seat.gpus for seat in seats), sum(seat.cpus for seat in seats)
+    what = f"{gpus:g} GPU{'s' * (gpus != 1)}" if gpus else f"{cpus:,} core{'s' * (cpus != 1)}"
+    return [f"the cluster is asked for machines with {what}, for {counted(len(seats), 'workers')}"]

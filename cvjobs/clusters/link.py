@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
-from cvjobs.clusters import ray_compat
+from cvjobs.clusters import machine_types, ray_compat
 from cvjobs.clusters.capacity import Capacity, capacity
+from cvjobs.clusters.machine_hours import HEAD
+from cvjobs.clusters.machine_types import MachineType
 from cvjobs.clusters.ray import connect, disconnect, library
 from cvjobs.common.errors import CvjobsError, JobFailed
 from cvjobs.common.progress import during
@@ -17,7 +19,7 @@ from cvjobs.common.progress import during
 LOOK = 2.0  # s between two looks at what the cluster has
 ANSWER = 60.0  # s that Ray may take to say what it has
 POLL = 0.5  # s
-QUESTION = 0.001  # of a GPU, for what only asks about it
+QUESTION = 0.001  # of a GPU or a core, for what only asks about it
 
 Answer = TypeVar("Answer")
 
@@ -66,10 +68,10 @@ class Link:
         ``watch`` is called while that is waited for, and may raise.
         """
         ray = self.ray
-        task = ray.remote(num_cpus=0, num_gpus=QUESTION if gpu else 0, max_retries=3)(what)
-        handle = task.remote(*arguments)
+        needs = {"num_cpus": 0 if gpu else QUESTION, "num_gpus": QUESTION if gpu else 0}
+        handle = ray.remote(max_retries=3, **needs)(what).remote(*arguments)
         try:
-            with during("waiting for a worker"):
+            with during(f"waiting for a {'GPU' if gpu else 'core'} of the cluster"):
                 while not ray.wait([handle], timeout=POLL)[0]:
                     watch()
         except BaseException:
@@ -86,9 +88,28 @@ class Link:
             raise JobFailed(f"A worker of {self.address} does not answer ({reason}): see the Ray logs.") from error
         return answer
 
-    def _look(self) -> Capacity:
+    @cached_property
+    def kinds(self) -> list[MachineType]:
+        """The machines that an autoscaler may start; none where there is no autoscaler, or its head does not say."""
         ray = self.ray
-        return capacity(ray.nodes(), ray_compat.free_by_node(ray), ray_compat.drained(ray))
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        head = next((node["NodeID"] for node in ray.nodes() if HEAD in node["Resources"]), None)
+        if head is None or ray_compat.is_client(ray):
+            return []
+        there = NodeAffinitySchedulingStrategy(head, soft=False)
+        context = ray.get_runtime_context()
+        handle = ray.remote(num_cpus=0, scheduling_strategy=there)(machine_types.read).remote(context.gcs_address)
+        try:
+            found: list[MachineType] = ray.get(handle, timeout=ANSWER)
+        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+            return []
+        return found
+
+    def _look(self) -> Capacity:
+        ray, nodes = self.ray, self.ray.nodes()
+        coming = machine_types.coming(self.kinds, nodes)
+        return capacity(nodes, ray_compat.free_by_node(ray), ray_compat.drained(ray), coming)
 
     def _repeat(self) -> None:
         while not self._ended.is_set():
@@ -100,7 +121,7 @@ class Link:
 
     def _within(self, call: Callable[[], Answer], seconds: float) -> Answer:
         """Return what a call returns; Ray's own wait without end for a head that is gone."""
-        _ = self.ray  # is connected in this thread
+        _ = self.ray, self.kinds  # connected and asked in this thread
         answers: list[Answer] = []
         errors: list[Exception] = []
 

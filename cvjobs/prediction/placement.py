@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from cvjobs.clusters.capacity import Seat, everywhere
+from cvjobs.clusters.capacity import Seat, awaited, everywhere
 from cvjobs.clusters.link import Link
-from cvjobs.clusters.ray import share
+from cvjobs.clusters.ray import room, share
 from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.config.options import Device
 from cvjobs.networks.precision import resolve_precision
-from cvjobs.prediction.scheduler import LEAST
+from cvjobs.prediction.scheduler import FIRST, LEAST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +95,47 @@ class Placement:
         return Team(device=device, seats=(seat,) * workers, distributed=workers > 1, most=workers)
 
     def _there(self, link: Link, device: str, images: int) -> Team:
-        gpu, each = device != "cpu", self._each
+        gpu = device != "cpu"
         if self._workers:
-            cpus = share(link.ray.nodes(), self._workers, gpu, each)
-            seat = Seat(cpus=cpus, gpus=each if gpu else 0.0)
-            seats: tuple[Seat, ...] = (seat,) * self._workers
-            kind = "on GPUs" if gpu else "on CPUs"
-            words = f"{counted(self._workers, 'workers')} {kind} of the cluster"
-            return Team(device=device, seats=seats, distributed=True, most=self._workers, gpus_each=each, words=words)
+            return self._asked_for(link, device, self._workers)
         has = link.capacity()
         most = max(math.ceil(images / LEAST), 1)
-        free = has.free(gpu=gpu, each=each, held={}, starting={})[:most]
-        seats = tuple(free or has.taken(gpu=gpu)[:1])
-        if not seats:
+        free = has.free(gpu=gpu, each=self._each, held={}, starting={})[:most]
+        # A machine that is to come is worth it for more images than one that is there.
+        more = has.to_come(gpu=gpu, each=self._each)[: max(math.ceil(images / FIRST) - len(free), 0)]
+        there = free if free or more else has.taken(gpu=gpu)[:1]
+        if not there and not more:
             what = "GPU" if gpu else "core"
             raise WrongUse(f"The cluster at {link.address} has no {what} for a worker: add machines that have some.")
-        words = everywhere(len(seats), gpu=gpu, each=each)
-        return Team(device=device, seats=seats, distributed=True, most=most, grows=True, gpus_each=each, words=words)
+        words = [everywhere(len(there), gpu=gpu, each=self._each)] if there else []
+        return Team(
+            device=device,
+            seats=(*there, *more),
+            distributed=True,
+            most=most,
+            grows=True,
+            gpus_each=self._each,
+            words="; ".join([*words, *awaited(more)]),
+        )
+
+    def _asked_for(self, link: Link, device: str, workers: int) -> Team:
+        """Return a team of so many workers, some perhaps on machines that are to come."""
+        gpu, nodes, each = device != "cpu", link.ray.nodes(), self._each
+        there = room(nodes, gpu, each)
+        more = link.capacity().to_come(gpu=gpu, each=each)[: workers - there] if workers > there else []
+        if there + len(more) < workers or not more:
+            cpus, more = share(nodes, workers, gpu, each), []
+        else:
+            cpus = min([seat.cpus for seat in more] + ([share(nodes, there, gpu, each)] if there else []))
+        words = f"{counted(workers, 'workers')} on {'GPUs' if gpu else 'CPUs'} of the cluster"
+        return Team(
+            device=device,
+            seats=(Seat(cpus=cpus, gpus=each if gpu else 0.0),) * workers,
+            distributed=True,
+            most=workers,
+            gpus_each=each,
+            words="; ".join([words, *awaited(more)]),
+        )
 
 
 HERE = Placement()

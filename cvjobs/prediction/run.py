@@ -19,7 +19,7 @@ from cvjobs.common import phases, rates
 from cvjobs.common.errors import CvjobsError, LimitSpent, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
-from cvjobs.common.formatting import shortened
+from cvjobs.common.formatting import counted, shortened
 from cvjobs.common.paths import path_bytes
 from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import Progress, tell
@@ -37,7 +37,7 @@ from cvjobs.images.decode_children import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
-from cvjobs.prediction.ending import LOADING, Ending
+from cvjobs.prediction.ending import LOADING, WAITING, Ending
 from cvjobs.prediction.engine.throughput import Pace, overall
 from cvjobs.prediction.engine.writer import error_rows
 from cvjobs.prediction.placement import Placement
@@ -311,8 +311,13 @@ class _Watcher:
         ready = bool(self._started.ready())
         self._ending.look(self._started, pace)
         if not ready:
+            if self._started.waiting:
+                number = counted(self._started.waiting, "workers")
+                self._progress.phase(WAITING, f"waiting for machines of the cluster for {number}")
+            elif self._progress.phases.name == WAITING:
+                self._progress.phase(LOADING)
             return
-        if self._progress.phases.name == LOADING:
+        if self._progress.phases.name in (LOADING, WAITING):
             self._progress.phase("decoding", "decoding the first images")
         if pace.begun:
             self._computing(pace)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvjobs.clusters.capacity import Capacity, Seat, capacity
+from cvjobs.clusters import machine_types
+from cvjobs.clusters.capacity import Capacity, Seat, awaited, capacity
+from cvjobs.clusters.machine_types import MachineType
 
 
 def cluster(*machines: tuple[int, int], used: dict[int, dict[str, float]] | None = None, drained: int = -1) -> Capacity:
@@ -53,3 +55,37 @@ def test_a_machine_that_is_drained_has_no_seat() -> None:
     has = cluster((2, 2), (2, 2), drained=1)
     assert {seat.node for seat in free(has, gpu=True)} == {"n0"}
     assert has.drained == {"n1"}
+
+
+CONFIG = {
+    "max_workers": 3,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 8, "GPU": 8}},
+        "gpus": {"resources": {"CPU": 8, "GPU": 2}, "max_workers": 9},
+        "cpus": {"resources": {"CPU": 4}, "max_workers": 2},
+        "none": {"resources": {"CPU": 4}, "max_workers": 0},
+    },
+}
+
+
+def test_what_may_come_is_in_the_autoscalers_file() -> None:
+    gpus, cpus = machine_types.types(CONFIG)
+    assert gpus == MachineType(name="gpus", cpus=8, gpus=2.0, most=3)
+    assert cpus == MachineType(name="cpus", cpus=4, gpus=0.0, most=2)
+    nothing: list[Any] = [None, [], {}, {"available_node_types": []}]
+    assert [machine_types.types(odd) for odd in nothing] == [[]] * 4
+    assert machine_types.read("127.0.0.1:9") == []
+
+
+def test_what_is_there_does_not_come_again() -> None:
+    node = {"NodeID": "n0", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}
+    kinds = machine_types.types(CONFIG)
+    for there, gpus in (([], 6), ([node], 4), ([node, {**node, "Alive": False}], 4), ([node] * 4, 0)):
+        has = capacity(there, {}, coming=machine_types.coming(kinds, there))
+        seats = has.to_come(gpu=True, each=1.0)
+        assert seats == [Seat(cpus=4, gpus=1.0)] * gpus
+        assert has.to_come(gpu=False, each=1.0) == [Seat(cpus=4)] * 2  # and no machine with a GPU for a CPU's work
+    assert awaited(seats) == []
+    assert awaited([Seat(cpus=4, gpus=0.5)] * 3) == ["the cluster is asked for machines with 1.5 GPUs, for 3 workers"]
+    assert awaited([Seat(cpus=4)]) == ["the cluster is asked for machines with 4 cores, for 1 worker"]

@@ -40,13 +40,16 @@ class Actor:
     def __init__(self) -> None:
         self._stage: Engine | None = None
 
-    def start(self, spec: EngineSpec) -> str:
-        """Build the engine, and return the id of the machine.
+    def start(self, spec: EngineSpec) -> None:
+        """Build the engine.
 
         Raises WrongUse where this machine sees another file system than the command.
         """
         _check_sight(spec)
         self._stage = Engine(spec)
+
+    def place(self) -> str:
+        """Return the id of the machine, once the actor is there."""
         node: str = library().get_runtime_context().get_node_id()
         return node
 
@@ -93,6 +96,7 @@ class RayWorkers:
         self._ready: list[Any] = []
         self._leaving: list[Any] = []
         self._starting: dict[Any, Any] = {}
+        self._placing: dict[Any, Any] = {}
         self._paces: dict[Any, Pace] = {}
         self._asked: dict[Any, Any] = {}
         self._failed_starts = 0
@@ -145,10 +149,12 @@ class RayWorkers:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(seat.node, soft=False)
         worker = self._ray.remote(Actor).options(max_restarts=0, max_task_retries=0, **options).remote()
         self._seats[worker] = seat
+        self._placing[worker.place.remote()] = worker
         self._starting[worker.start.remote(replace(self._spec, cpus=seat.cpus))] = worker
 
     def ready(self) -> list[Any]:
         """Return the actors whose engine stands, and that may have more to do."""
+        self._note_places()
         started, _ = (
             self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
             if self._starting
@@ -157,7 +163,7 @@ class RayWorkers:
         for handle in started:
             worker = self._starting.pop(handle)
             try:
-                self._places[worker] = self._result(handle)
+                self._result(handle)
             except WorkerDied as death:
                 self._start_again(worker, death)
             else:
@@ -166,10 +172,25 @@ class RayWorkers:
         self._look()
         return list(self._ready)
 
+    @property
+    def waiting(self) -> int:
+        """How many workers have no machine yet."""
+        return len(self._placing)
+
+    def _note_places(self) -> None:
+        if not self._placing:
+            return
+        placed, _ = self._ray.wait(list(self._placing), num_returns=len(self._placing), timeout=0)
+        for handle in placed:
+            worker = self._placing.pop(handle)
+            with contextlib.suppress(WorkerDied):  # as its start will say
+                self._places[worker] = self._result(handle)
+
     def _start_again(self, worker: Any, death: WorkerDied) -> None:
         """Start another in the place of one that died before it stood; one whose machine is gone has no place."""
         seat = self._seats.pop(worker)
         if not self._stands(seat):
+            self._start_elsewhere(seat)
             return
         self._failed_starts += 1
         if self._failed_starts >= STARTS:
@@ -182,12 +203,17 @@ class RayWorkers:
             return True
         return seat.node in {room.id for room in self._link.capacity().there}
 
+    def _start_elsewhere(self, seat: Seat) -> None:
+        """Ask an autoscaler for another machine in the place of one that is gone; without one, what comes is used."""
+        if self._link is not None and self._link.kinds:
+            self._start(replace(seat, node=""))
+
     def _look(self) -> None:
         """Let workers on drained machines end what they have, and start one wherever there is room for it."""
         seen = self._link.seen() if self._link is not None else None
         if seen is None:
             return
-        for worker in [one for one in self._ready if self._places[one] in seen.drained]:
+        for worker in [one for one in self._ready if self._places.get(one, "") in seen.drained]:
             self._ready.remove(worker)
             self._leaving.append(worker)
             if not self._seats[worker].node:
@@ -197,7 +223,8 @@ class RayWorkers:
             return
         held, starting = Counter(map(self._node, self._seats)), Counter(map(self._node, self._starting.values()))
         gpu = self._team.device != "cpu"
-        for seat in seen.free(gpu=gpu, each=self._team.gpus_each, held=held, starting=starting)[:more]:
+        free = seen.free(gpu=gpu, each=self._team.gpus_each, held=held, starting=starting)
+        for seat in free[held[""] :][:more]:  # the first ones are for those that wait for any machine
             self._start(seat)
 
     def _node(self, worker: Any) -> str:
@@ -243,6 +270,8 @@ class RayWorkers:
             seat = self._seats.pop(worker)
             if self._stands(seat):
                 self._start(seat)
+            else:
+                self._start_elsewhere(seat)
 
     def note(self, hours: MachineHours) -> None:
         """Note which machines the cluster has, and on which of them workers are; cheap to call often."""

@@ -120,7 +120,7 @@ class ClusterResources:
     @property
     def least(self) -> int:
         """See ``Resources``."""
-        return self.numbers[0] if self.numbers else len(self._seats)
+        return self.numbers[0] if self.numbers else max(sum(bool(seat.node) for seat in self._seats), 1)
 
     @property
     def most(self) -> int:
@@ -154,7 +154,8 @@ class ClusterResources:
     @cached_property
     def _seats(self) -> list[Seat]:
         has, gpu = self.link.capacity(), self.device != "cpu"
-        seats = has.free(gpu=gpu, each=1.0, held={}, starting={}) or has.taken(gpu=gpu)
+        free = has.free(gpu=gpu, each=1.0, held={}, starting={})
+        seats = [*free, *has.to_come(gpu=gpu, each=1.0)][: self.useful] or has.taken(gpu=gpu)
         if not seats:
             what = "GPU" if gpu else "core"
             raise WrongUse(f"The cluster at {self.address} has no {what} for a worker: add machines that have some.")
