@@ -82,14 +82,14 @@ class Placement:
 
     def _here(self, device: str) -> Team:
         gpus = devices.gpus() if device != "cpu" else 0
-        room = math.floor(gpus / self._each) if gpus else devices.cpus()
-        workers = self._workers or (max(room, 1) if gpus else 1)
-        if workers > room:
-            what, has = ("GPU", f"{gpus}") if gpus else ("core", f"{room}")
+        most = math.floor(gpus / self._each) if gpus else devices.cpus()
+        workers = self._workers or (max(most, 1) if gpus else 1)
+        if workers > most:
+            what, has = ("GPU", f"{gpus}") if gpus else ("core", f"{most}")
             needs = f"{workers * self._each:g}" if gpus else f"{workers}"
             raise WrongUse(
                 f"--workers {workers} needs {needs} {what}s and this machine has {has}: "
-                f"use at most --workers {room}, or --address of a cluster."
+                f"use at most --workers {most}, or --address of a cluster."
             )
         seat = Seat(cpus=max(devices.cpus() // workers, 1), gpus=self._each if gpus else 0.0)
         return Team(device=device, seats=(seat,) * workers, distributed=workers > 1, most=workers)
