@@ -110,6 +110,8 @@ def classify(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -147,7 +149,12 @@ def classify(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -216,6 +223,8 @@ def classify(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -253,7 +262,12 @@ def classify(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -350,6 +364,8 @@ def detect(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -395,7 +411,12 @@ def detect(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -479,6 +500,8 @@ def detect(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -524,7 +547,12 @@ def detect(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -629,6 +657,8 @@ def embed(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -665,7 +695,12 @@ def embed(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -733,6 +768,8 @@ def embed(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -769,7 +806,12 @@ def embed(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -1223,6 +1265,8 @@ def segment(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -1265,7 +1309,12 @@ def segment(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -1343,6 +1392,8 @@ def segment(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
+    gpus_per_worker: float = 1.0,
     batch_size: int | None = None,
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     limit: int | None = None,
@@ -1385,7 +1436,12 @@ def segment(
             .csv, .tsv, .parquet).
         out (str | os.PathLike[str]): The output folder; the same folder continues a run and updates it.
         workers (int | None): The number of Ray workers. Default: None (this process, or one worker for
-            each GPU).
+            each GPU; with --address one for each free GPU of the cluster, or for each machine of one
+            without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
+        gpus_per_worker (float): The share of a GPU that each worker takes; with 0.5 two of a small
+            model share one. Default: 1.0.
         batch_size (int | None): The number of images in a batch, halved when memory runs out. Default:
             None (found by trial).
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model, which later
@@ -1475,6 +1531,7 @@ def train(
     find_lr: Literal[True],
     overfit_check: bool = False,
     workers: int | str | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
@@ -1562,7 +1619,10 @@ def train(
         overfit_check (bool): Check before training that a copy of the model learns the first batch by
             heart. Default: False.
         workers (int | str | None): The number of Ray workers; MIN:MAX uses what the cluster has.
-            Default: None (this process).
+            Default: None (this process; with --address one for each free GPU of the cluster, or for
+            each machine of one without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model: auto is
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
         compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU
@@ -1695,6 +1755,7 @@ def train(
     find_lr: bool = False,
     overfit_check: bool = False,
     workers: int | str | None = None,
+    device: Literal['auto', 'cuda', 'cpu'] = 'auto',
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
@@ -1782,7 +1843,10 @@ def train(
         overfit_check (bool): Check before training that a copy of the model learns the first batch by
             heart. Default: False.
         workers (int | str | None): The number of Ray workers; MIN:MAX uses what the cluster has.
-            Default: None (this process).
+            Default: None (this process; with --address one for each free GPU of the cluster, or for
+            each machine of one without).
+        device (Literal['auto', 'cuda', 'cpu']): What the workers compute on: auto is GPUs where this
+            machine, or with --address the cluster, has any. Default: 'auto'.
         precision (Literal['auto', 'fp32', 'bf16', 'fp16']): The number format of the model: auto is
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
         compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU

@@ -17,6 +17,7 @@ from cvjobs.config.options import BatchOptions, Decode, Labels, Weights
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
     from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.placement import Placement
     from cvjobs.prediction.summary import Summary
 
 
@@ -61,7 +62,7 @@ class ClassifyJob:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs.networks import class_names
         from cvjobs.prediction import model_choice
@@ -70,4 +71,4 @@ class ClassifyJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement)

@@ -17,6 +17,7 @@ from cvjobs.config.options import BatchOptions, Decode, Weights
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
     from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.placement import Placement
     from cvjobs.prediction.summary import Summary
 
 
@@ -62,11 +63,11 @@ class EmbedJob:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Return the model's step and what identifies its vectors."""
         from cvjobs.prediction import model_choice
         from cvjobs.prediction.tasks.embed import EmbedRequest
 
         c = self._config
         request = EmbedRequest(model=c.model, weights=c.weights, layer=c.layer)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement)

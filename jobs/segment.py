@@ -17,6 +17,7 @@ from cvjobs.config.options import BatchOptions, Labels, ObjectOptions, SaveImage
 if TYPE_CHECKING:
     from cvjobs.prediction.context import Resolved
     from cvjobs.prediction.dry_run import Forecast
+    from cvjobs.prediction.placement import Placement
     from cvjobs.prediction.summary import Summary
 
 
@@ -73,7 +74,7 @@ class SegmentJob:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Return the model's step and what identifies its results."""
         from cvjobs.networks import class_names
         from cvjobs.networks.detection.settings import Settings
@@ -83,4 +84,4 @@ class SegmentJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits)
+        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, placement=placement)

@@ -24,6 +24,7 @@ from cvjobs.config.options import (
     MaxErrorRate,
     MaxPixels,
     MaxTime,
+    OnDevice,
     Precision,
     Price,
     StorageOptions,
@@ -149,10 +150,12 @@ class Config:
             min=1,
             max=MOST_WORKERS,
             metavar="N|MIN:MAX",
-            help="The number of Ray workers; MIN:MAX uses what the cluster has.  [default: this process]",
+            help="The number of Ray workers; MIN:MAX uses what the cluster has.  [default: this process; with "
+            "--address one for each free GPU of the cluster, or for each machine of one without]",
             rich_help_panel="Machine",
         ),
     ] = None
+    device: OnDevice = "auto"
     precision: Annotated[
         Precision,
         typer.Option(
@@ -254,6 +257,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             confine=config.confine,
             exclude=config.exclude,
             address=config.address,
+            device=config.device,
             spending=allowed,
         )
         return run.train(request, decoder_server)

@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import yaml
 from commands import TESTS, environment, until
 
 import cvjobs
+from cvjobs.common import devices
 from cvjobs.common.paths import shipped
 
 # Ends with the thread that starts it: a machine does not outlive the tests.
@@ -184,22 +186,29 @@ class Host(Holder):
         return int(status), body
 
 
-class Cluster:
-    """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``."""
+def _environment(folder: Path, token: str) -> dict[str, str]:
+    """The variables of Ray on a machine whose home is a folder, which gets the token."""
+    secret = folder / ".ray" / "auth_token"
+    secret.parent.mkdir(mode=0o700)
+    secret.touch(0o600)
+    secret.write_text(token)
+    file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "hosts.yaml").read_text())
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**{name: str(value) for name, value in file["environment"].items()}, "HOME": str(folder), "PATH": path}
 
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self._folder = folder
+
+class Cluster:
+    """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``.
+
+    ``gpus`` is how many each of the three pretends to have; it has as many cores, and one without has one.
+    """
+
+    def __init__(self, folder: Path, variables: dict[str, str], gpus: Sequence[int] = (0, 0, 0)) -> None:
+        self._folder, self._gpus = folder, gpus
         self._net = f"10.77.{os.getpid() % 256}"
         self.here = f"{self._net}.254"
         self.token = "a" * 64
-        secret = folder / ".ray" / "auth_token"
-        secret.parent.mkdir(mode=0o700)
-        secret.touch(0o600)
-        secret.write_text(self.token)
-        file: dict[str, Any] = yaml.safe_load((shipped("cluster") / "hosts.yaml").read_text())
-        self.variables = {name: str(value) for name, value in file["environment"].items()}
-        self.variables |= {"HOME": str(folder), **variables}
-        self.variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.variables = {**_environment(folder, self.token), **variables}
         self._stack = ExitStack()
         with self._stack as stack:
             self._switch = Holder("--net", "bash", "-c", SWITCH)
@@ -249,15 +258,17 @@ class Cluster:
         for number, host in enumerate(self.hosts):
             # Ray ends by itself on a machine that the head has given up; it starts where the head is ready.
             if not host.runs() and (number == 0 or self.head.address in alive):
-                host.start(self._start(number), self.variables, self._folder / f"{host.name}.log")
+                own = {devices.SIMULATED: str(self._gpus[number])}
+                host.start(self._start(number), {**self.variables, **own}, self._folder / f"{host.name}.log")
         return len(alive) == len(self.hosts)
 
     def _start(self, number: int) -> list[str]:
         role = [f"--address={self.head.address}:{PORT}"]
         if number == 0:
             role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
-        options = ["--block", "--disable-usage-stats", "--num-cpus=1", "--object-store-memory=80000000"]
-        options.append("--include-log-monitor=false")
+        gpus = self._gpus[number]
+        options = ["--block", "--disable-usage-stats", "--object-store-memory=80000000", "--include-log-monitor=false"]
+        options += [f"--num-cpus={gpus or 1}", f"--num-gpus={gpus}"]
         own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
         return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
 
@@ -296,13 +307,71 @@ def machines(count: int) -> Iterator[list[Host]]:
 
 
 @contextmanager
-def cluster(folder: Path, **variables: str) -> Iterator[Cluster]:
+def cluster(folder: Path, gpus: Sequence[int] = (0, 0, 0), /, **variables: str) -> Iterator[Cluster]:
     """Three machines with Ray and these variables, whose home is a folder; skips the test where there can be none."""
     if reason := refusal():
         pytest.skip(reason)
-    made = Cluster(folder, variables)
+    made = Cluster(folder, variables, gpus)
     try:
         made.up()
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def autoscaled(folder: Path, kinds: dict[str, dict[str, float]], most: int, **variables: str) -> Iterator[Autoscaled]:
+    """A machine whose Ray starts no worker until one is asked for, and then as many machines as are wanted on itself.
+
+    ``kinds`` are what machines of each name have, and there may be ``most`` of each.
+    """
+    worker = {"node_config": {}, "min_workers": 0, "max_workers": most}
+    types: dict[str, Any] = {name: {"resources": has, **worker} for name, has in kinds.items()}
+    # Of this name is what the provider takes the head for.
+    types["ray.head.default"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    lists: tuple[str, ...] = (
+        "initialization_commands",
+        "setup_commands",
+        "head_setup_commands",
+        "worker_setup_commands",
+    )
+    lists += ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude")
+    config = {
+        "cluster_name": "tests",
+        "max_workers": most * len(kinds),
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 5,
+        "provider": {"type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True},
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        "rsync_filter": [],
+        "available_node_types": types,
+        "head_node_type": "ray.head.default",
+        **{name: [] for name in lists},
+    }
+    file = folder / "autoscaler.yaml"
+    file.write_text(json.dumps(config))
+    own = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", **variables}
+    with machines(1) as (host,):
+        own = {**_environment(folder, "a" * 64), **own}
+        words = [RAY, "start", "--head", "--block", f"--port={PORT}", f"--autoscaling-config={file}", "--num-cpus=0"]
+        words += ["--num-gpus=0", "--object-store-memory=80000000", "--include-log-monitor=false"]
+        words += [f"--node-ip-address={host.address}", "--temp-dir=/mnt/ray", "--disable-usage-stats"]
+        host.start(words, own, folder / "head.log")
+        until(lambda: f"{PORT}" in host.do("ss", "--listening", "--tcp", "--numeric"), 120)
+        yield Autoscaled(host, own)
+
+
+@dataclass(frozen=True)
+class Autoscaled:
+    """See ``autoscaled``."""
+
+    host: Host
+    variables: dict[str, str]
+
+    @property
+    def address(self) -> str:
+        """The address of its Ray."""
+        return f"{self.host.address}:{PORT}"

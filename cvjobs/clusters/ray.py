@@ -34,6 +34,8 @@ def connect(address: str | None) -> None:
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "address": "local"}
         options |= {"num_cpus": devices.cpus(), "_temp_dir": ray_folder.chosen()}
+        if devices.simulated():
+            options["num_gpus"] = devices.gpus()
     else:
         _knock(address)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try, which takes 40 s, instead of 20
@@ -105,21 +107,35 @@ def _no_answer(where: str, reason: str) -> JobFailed:
     return JobFailed(f"Ray does not answer at {where} ({reason}): check --address and RAY_ADDRESS.")
 
 
-def share(nodes: list[dict[str, Any]], workers: int, gpu: bool) -> int:
+def room(nodes: list[dict[str, Any]], gpu: bool, part: float = 1.0) -> int:
+    """Return how many workers have room at once, each with a core; see ``share``."""
+    cores, _, limits = _limits(nodes, gpu, part)
+    return sum(map(min, cores, limits))
+
+
+def _limits(nodes: list[dict[str, Any]], gpu: bool, part: float) -> tuple[list[int], list[int], list[int]]:
+    """Return by machine its cores, its GPUs, and for how many workers these are."""
+    there = [node["Resources"] for node in nodes if node["Alive"]]
+    cores, gpus = ([int(has.get(name, 0)) for has in there] for name in ("CPU", "GPU"))
+    return cores, gpus, [int(count / part) for count in gpus] if gpu else cores
+
+
+def share(nodes: list[dict[str, Any]], workers: int, gpu: bool, part: float = 1.0) -> int:
     """Return how many cores each worker gets, so that all have room at once; with ``gpu`` each also takes a GPU.
+
+    Of a GPU it may be a ``part``.
 
     ``nodes`` are those of ``ray.nodes()``. Raises WrongUse where the workers have no room.
     """
-    rooms = [node["Resources"] for node in nodes if node["Alive"]]
-    cores = [int(room.get("CPU", 0)) for room in rooms]
-    limits = [int(room.get("GPU", 0)) if gpu else count for room, count in zip(rooms, cores, strict=True)]
+    cores, gpus, limits = _limits(nodes, gpu, part)
     for each in range(max(cores, default=0), 0, -1):
         if sum(min(count // each, limit) for count, limit in zip(cores, limits, strict=True)) >= workers:
             return each
-    most = sum(map(min, cores, limits))
+    most = room(nodes, gpu, part)
     what = "cores" if not gpu else "GPUs" if sum(limits) < workers else "cores beside GPUs"
-    remedy = f"{most}: use at most --workers {most}" if most else "none: add machines that have some"
-    raise WrongUse(f"--workers {workers} needs {workers} {what} and the cluster has {remedy}.")
+    needed, has = (f"{workers * part:g}", sum(gpus)) if what == "GPUs" else (f"{workers}", most)
+    remedy = f"{has}: use at most --workers {most}" if most else "none: add machines that have some"
+    raise WrongUse(f"--workers {workers} needs {needed} {what} and the cluster has {remedy}.")
 
 
 def library() -> Any:

@@ -40,3 +40,21 @@ def on_loopback(ray: Any) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def free_by_node(ray: Any) -> dict[str, dict[str, float]]:
+    """Return what of each machine's resources is free, by the machine's id; Ray itself tells the sum alone."""
+    if is_client(ray):  # which cannot ask, so all counts
+        return {node["NodeID"]: node["Resources"] for node in ray.nodes()}
+    found: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
+    return found
+
+
+def drained(ray: Any) -> set[str]:
+    """Return the ids of machines that are about to be taken away."""
+    return set() if is_client(ray) else set(ray._private.state.state.get_draining_nodes() or {})
+
+
+def is_client(ray: Any) -> bool:
+    """Return whether the connection is Ray Client's (``ray://``), which knows less."""
+    return bool(ray.util.client.ray.is_connected())

@@ -20,6 +20,7 @@ from cvjobs.common.formatting import size
 _TORCH = {True: 390_000_000, False: 150_000_000}
 RAISE = "raise the limit, 2 GB suffice for most models"
 MOST_THREADS = 4096  # a slip of the finger is above it
+SIMULATED = "CVJOBS_SIMULATED_GPUS"  # for tests: this machine has so many GPUs, and what runs on them runs on its CPU
 _VISION = 150_000_000  # what models need beside torch until they are loaded: torchvision above all
 
 
@@ -77,11 +78,24 @@ def check_memory(need: int, what: str, remedy: str = RAISE, root: Path = control
 
 def gpus() -> int:
     """Return how many CUDA GPUs torch can use here."""
+    if simulated():
+        return simulated()
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def simulated() -> int:
+    """Return how many GPUs a test has this machine pretend to have; 0 outside tests."""
+    told = os.environ.get(SIMULATED, "")
+    return int(told) if re.fullmatch(r"[0-9]{1,3}", told) else 0
+
+
+def torch_name(device: str) -> str:
+    """Return the device as this process's torch knows it: what a test calls a GPU is the CPU."""
+    return "cpu" if simulated() else device
 
 
 def machine(device: str) -> str:

@@ -11,4 +11,5 @@ LISTING = 2
 PIXELS = 2
 LABELS = 2
 SCORES = 3
+TEAM = 2  # of a training on a cluster: how many workers without --workers, on what, with how many cores
 MEASURED_SCORES = 3  # from which on a score that nobody gives is measured

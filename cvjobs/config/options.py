@@ -13,6 +13,7 @@ MOST_AT_ONCE = 1 << 20  # images
 LONGEST_SIDE = 1_000_000  # pixels
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "cuda", "cpu"]
 
 StorageOptions = Annotated[
     tuple[str, ...],
@@ -22,6 +23,22 @@ StorageOptions = Annotated[
         help="A setting for s3://, gs:// and az://, such as endpoint=http://HOST:PORT, region=NAME or "
         "skip_signature=true; repeat the option for more.  [default: none]",
         rich_help_panel="Cluster and storage",
+    ),
+]
+OnDevice = Annotated[
+    Device,
+    typer.Option(
+        help="What the workers compute on: auto is GPUs where this machine, or with --address the cluster, has any.",
+        rich_help_panel="Machine",
+    ),
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option(
+        min=0.01,
+        max=1,
+        help="The share of a GPU that each worker takes; with 0.5 two of a small model share one.",
+        rich_help_panel="Machine",
     ),
 ]
 Confine = Annotated[
@@ -182,10 +199,13 @@ class BatchOptions:
         typer.Option(
             min=1,
             max=MOST_WORKERS,
-            help="The number of Ray workers.  [default: this process, or one worker for each GPU]",
+            help="The number of Ray workers.  [default: this process, or one worker for each GPU; with --address one "
+            "for each free GPU of the cluster, or for each machine of one without]",
             rich_help_panel="Machine",
         ),
     ] = None
+    device: OnDevice = "auto"
+    gpus_per_worker: GpusPerWorker = 1.0
     batch_size: Annotated[
         int | None,
         typer.Option(

@@ -60,6 +60,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         ("num-workers", "n-workers", "jobs", "j", "processes", "num-gpus", "n-gpus", "gpus", "nproc", "num-processes"),
         ("workers",),
     ),
+    **dict.fromkeys(("gpu", "cuda", "use-gpu", "accelerator"), ("device cuda",)),
+    **dict.fromkeys(("cpu", "no-cuda"), ("device cpu",)),
     **dict.fromkeys(
         ("topk", "top-k", "num-neighbors", "neighbors", "neighbours", "num-results", "top", "n"),
         ("top", "k", "max-det"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.config.options import Precision
 
@@ -24,7 +25,7 @@ def resolve_precision(precision: str, device: str) -> str:
         raise WrongUse("Precision fp16 needs a CUDA GPU: choose auto, fp32 or bf16 on this device.")
     if precision != "auto":
         return precision
-    if not cuda:
+    if devices.torch_name(device) == "cpu":
         return "fp32"
     import torch
 

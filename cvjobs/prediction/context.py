@@ -10,8 +10,6 @@ import pyarrow as pa
 import xxhash
 
 from cvjobs.clusters.allowance import Allowance
-from cvjobs.common import devices
-from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import libraries
 from cvjobs.config.options import BatchOptions
 from cvjobs.dataset.parts import Author
@@ -19,6 +17,7 @@ from cvjobs.dataset.update import UpdateRequest
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.engine.task import Opener
+from cvjobs.prediction.placement import Placement, Team
 from cvjobs.sources.file_reading import Unreadable
 from cvjobs.sources.reader import Source, open_source
 from cvjobs.sources.rows import Listing
@@ -37,6 +36,9 @@ class Resolved(Opener, Protocol):
     def facts(self) -> dict[str, Any]:
         """What identifies the results."""
 
+    def placed(self, placement: Placement) -> Resolved:
+        """Return the same where it is to run now, which an earlier run may have resolved for another device."""
+
     @property
     def title(self) -> str:
         """The model as a person reads it."""
@@ -50,7 +52,7 @@ class BatchJob(Protocol):
 
     command: str
 
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Resolve the model, given the record (JSON) of an earlier run on the same output, empty for a new one."""
 
 
@@ -72,6 +74,7 @@ class Context:
     decoder: str
     decoder_server: DecoderServer
     allowance: Allowance
+    placement: Placement
 
     @property
     def source(self) -> Source:
@@ -115,23 +118,12 @@ class Context:
             limit=options.limit,
         )
 
-    def workers(self) -> tuple[int, bool]:
-        """Return how many workers the run has and whether they are Ray's; raises WrongUse for more than cores."""
-        gpus = devices.gpus() if self.resolved.device != "cpu" else 0
-        workers = self.options.workers or max(gpus, 1)
-        if self.options.address:
-            return workers, True
-        cores = gpus or devices.cpus()
-        if workers > cores:
-            kind = "GPU" if gpus else "core"
-            raise WrongUse(
-                f"--workers {workers} needs {workers} {kind}s and this machine has {cores}: "
-                f"use at most --workers {cores}, or --address of a cluster."
-            )
-        return workers, workers > 1
+    def team(self, images: int) -> Team:
+        """Return who computes so many images; raises WrongUse where there is no room for them."""
+        return self.placement.team(self.resolved.placed(self.placement).device, images)
 
-    def spec(self, author: Author, epoch: int, out: str, workers: int) -> EngineSpec:
-        """Return what each worker is told; workers of this machine share its cores."""
+    def spec(self, author: Author, epoch: int, out: str, team: Team) -> EngineSpec:
+        """Return what each worker is told; how many cores it has, its seat tells."""
         return EngineSpec(
             out=out,
             storage=self.storage,
@@ -141,11 +133,11 @@ class Context:
             base=self.listing.base,
             confine=self.options.confine,
             schema=self.schema,
-            opener=self.resolved,
-            device=self.resolved.device,
-            cpus=max(devices.cpus() // (workers if not self.options.address else 1), 1),
+            opener=self.resolved.placed(self.placement),
+            device=team.device,
+            cpus=team.seats[0].cpus,
             batch_size=self.options.batch_size or 0,
             max_pixels=self.options.max_pixels,
             decoder=self.decoder,
-            apart=self.resolved.device != "cpu",
+            apart=team.device != "cpu",
         )

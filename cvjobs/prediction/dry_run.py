@@ -107,8 +107,7 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
     todo = subtract(store, order, state, want)
     count = todo.todo.num_rows
     chosen = sorted(np.random.default_rng(0).choice(count, min(count, MOST), replace=False).tolist())
-    workers, _ = context.workers()
-    sample = _try(context, rows_at(todo.todo, np.array(chosen)), progress) if chosen else _Sample()
+    sample = _try(context, rows_at(todo.todo, np.array(chosen)), progress, count) if chosen else _Sample()
     skipped = sum(context.listing.skipped.values())
     seconds, allowance = count * sample.each, context.allowance
     cost = allowance.machines.going(seconds)
@@ -123,7 +122,7 @@ def run(context: Context, base: Snapshot, progress: Progress) -> Forecast:
         images_per_second=rates.rounded(sample.rate),
         sample=sample.images,
         sample_failed=sample.failed,
-        workers=workers,
+        workers=sample.workers,
         out=store.place,
         model=context.resolved.title,
         machines=str(cost),
@@ -141,7 +140,7 @@ class _Sample:
     """How many images of a sample were computed, the size of their parts, and how many failed.
 
     ``each`` is what one took in s, ``rate`` images a second where the sample was large enough to say that; ``around``
-    are the seconds before the first one, and as many for the end.
+    are the seconds before the first one, and as many for the end. ``workers`` is how many a run has.
     """
 
     images: int = 0
@@ -150,21 +149,24 @@ class _Sample:
     bytes: int = 0
     failed: int = 0
     around: float = 0.0
+    workers: int = 0
 
 
-def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
-    """Compute images of a sample into a temporary folder: a few tell for how many there is time, then half are timed.
+def _try(context: Context, sample: pa.Table, progress: Progress, count: int) -> _Sample:
+    """Compute images of a sample of ``count`` into a temporary folder.
 
+    A few tell for how many there is time, then half of those are timed.
     Where that takes no second, as many are timed as should, until they do or the sample ends.
     """
-    workers, distributed = context.workers()
+    team = context.team(count)
+    workers = team.workers
+    if team.words:
+        progress.note(team.words)
     author = Author(run=schema.new_run(0), epoch=0, fingerprint=context.fingerprint, listed=0)
     with tempfile.TemporaryDirectory(prefix="cvjobs-") as folder:
-        spec = context.spec(author, 0, folder, workers)
+        spec = context.spec(author, 0, folder, team)
         progress.phase("loading the model", f"loading {context.resolved.title}")
-        with start.start_workers(
-            spec, workers, distributed, context.options.address, context.decoder_server
-        ) as started:
+        with start.start_workers(spec, team, context.placement.link, context.decoder_server) as started:
             while not started.ready():
                 started.wait([], scheduler.WAIT)
             context.allowance.check("a sample could be computed")
@@ -191,6 +193,7 @@ def _try(context: Context, sample: pa.Table, progress: Progress) -> _Sample:
         bytes=sum(part.results.bytes for part in done if part.results),
         failed=sum(part.errors.rows for part in done if part.errors),
         around=2 * ready,
+        workers=workers,
     )
 
 

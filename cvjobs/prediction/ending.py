@@ -16,9 +16,9 @@ from cvjobs.prediction.engine.throughput import Pace
 from cvjobs.prediction.report import run_page
 from cvjobs.prediction.scheduler import WAIT
 
-LOADING = "loading the model"
+LOADING, WAITING = "loading the model", "waiting for machines"
 # What grows with the source, or is spent on waiting for machines: no measure of how fast this one ends a run.
-_OTHER = {"listing", LOADING}
+_OTHER = {"listing", LOADING, WAITING}
 
 
 class Noting(Protocol):

@@ -20,9 +20,9 @@ from cvjobs.dataset import schema
 from cvjobs.images.transform import Decode, Decoder, Transform, Truncated
 from cvjobs.networks import registry
 from cvjobs.networks.detection.settings import Settings
-from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.registry import Model
 from cvjobs.prediction.engine.task import PictureStep, Step
+from cvjobs.prediction.placement import HERE, Placement
 
 Loaded = TypeVar("Loaded", bound=Model)
 
@@ -170,6 +170,11 @@ class TaskSpec:
         """``cpu`` or ``cuda``."""
         return self.record.device
 
+    def placed(self, placement: Placement) -> TaskSpec:
+        """See ``Resolved``."""
+        device = _device(self.record.asked, placement)
+        return self if device == self.record.device else TaskSpec(replace(self.record, device=device))
+
     @property
     def transform(self) -> Transform:
         """How pixels reach the model."""
@@ -201,7 +206,7 @@ class TaskSpec:
     def network(self) -> Any:
         """See ``Separable``; raises as ``open``."""
         model: Any = self._model()
-        return model.load(self.record.device, self.record.precision)
+        return model.load(devices.torch_name(self.record.device), self.record.precision)
 
     def around(self, network: Any) -> Step | PictureStep:
         """See ``Separable``; raises as ``open``."""
@@ -223,8 +228,10 @@ def resolve(
     truncated: Truncated = "fail",
     bits: int | None = None,
     decode: Decode = "auto",
+    *,
+    placement: Placement = HERE,
 ) -> TaskSpec:
-    """Return what a request comes to on this machine.
+    """Return what a request comes to, on this machine or where it is placed.
 
     ``earlier`` is the record (as JSON) of an earlier run on the same output, empty for a new one: it is taken where
     the same was asked for, from the same file and library versions, so that a run with nothing to do loads no model;
@@ -236,11 +243,13 @@ def resolve(
         WrongUse: there is no such model, or it cannot do what is asked, or there is no GPU to decode with.
     """
     request = replace(request, model=registry.settled(request.model))
-    device = "cuda" if request.model.partition("/")[0] not in registry.WITHOUT_GPU and devices.gpus() else "cpu"
-    if decode == "gpu" and device == "cpu":
-        raise WrongUse("--decode gpu needs a model on a CUDA GPU, and there is none: use --decode cpu.")
     versions = _versions()
     known = ModelRecord.load(earlier, type(request))
+    # A cluster is only asked for its device where that is needed.
+    elsewhere = placement.link is not None and known is not None and decode != "gpu"
+    device = known.device if elsewhere and known is not None else _device(request, placement)
+    if decode == "gpu" and device == "cpu":
+        raise WrongUse("--decode gpu needs a model on a CUDA GPU, and there is none: use --decode cpu.")
     if known is not None:
         same = (known.asked, known.device, known.versions) == (request, device, versions)
         same = same and bits in (None, known.transform.bits)
@@ -262,9 +271,13 @@ def resolve(
         file=WeightsFile.of(model.file),
         facts=dict(model.facts),
         transform=replace(transform, truncated=truncated, decoder=_decoder(decode, transform)),
-        precision=resolve_precision(precision, device),
+        precision=placement.precision(precision, device),
     )
     return TaskSpec(request.completed(record, model))
+
+
+def _device(request: ModelRequest[Any], placement: Placement) -> str:
+    return "cpu" if request.model.partition("/")[0] in registry.WITHOUT_GPU else placement.device
 
 
 def _decoder(decode: Decode, transform: Transform) -> Decoder:

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvjobs.clusters.allowance import Allowance
+from cvjobs.clusters.link import Link
 from cvjobs.common import phases, rates
 from cvjobs.common.errors import CvjobsError, LimitSpent, OutputHeld, Stopped, WrongUse, limit
 from cvjobs.common.failures import Failure
 from cvjobs.common.fingerprint import digest, libraries
-from cvjobs.common.formatting import shortened
+from cvjobs.common.formatting import counted, shortened
 from cvjobs.common.paths import path_bytes
 from cvjobs.common.phases import IMPORTING
 from cvjobs.common.progress import Progress, tell
@@ -36,9 +37,10 @@ from cvjobs.images.decode_children import DECODER, DecoderServer
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
-from cvjobs.prediction.ending import LOADING, Ending
+from cvjobs.prediction.ending import LOADING, WAITING, Ending
 from cvjobs.prediction.engine.throughput import Pace, overall
 from cvjobs.prediction.engine.writer import error_rows
+from cvjobs.prediction.placement import Placement
 from cvjobs.prediction.report import run_page
 from cvjobs.prediction.report.run_page import Run
 from cvjobs.prediction.report.speed import Speed
@@ -95,7 +97,8 @@ def run(
         decoder_server = stack.enter_context(closing(DecoderServer()))
         if not base.version and options.workers in (None, 1) and not options.address:
             decoder_server.start()
-        resolved = job.resolve(then.resolved)
+        placement = _placement(options, allowance, stack)
+        resolved = job.resolve(then.resolved, placement)
         listing = _renamed(listing, resolved)
         context = Context(
             options=options,
@@ -109,15 +112,27 @@ def run(
             decoder=decoder,
             decoder_server=decoder_server,
             allowance=allowance,
+            placement=placement,
         )
         if not options.overwrite:
             check_fingerprint(store, base, context.fingerprint, resolved.facts)
-        context.workers()
+        if not options.address:
+            context.team(1)
         if options.dry_run:
             return dry_run.run(context, base, progress)
         allowance.check(FIRST_IMAGE)
         with lock.held(store) as held:
             return _run(context, held, progress, stop, run)
+
+
+def _placement(options: BatchOptions, allowance: Allowance, stack: ExitStack) -> Placement:
+    """Return where the run computes; the stack ends a connection to a cluster."""
+    link = stack.enter_context(closing(Link(options.address))) if options.address else None
+
+    def watch() -> None:
+        allowance.check(FIRST_IMAGE)
+
+    return Placement(options.device, options.workers, options.gpus_per_worker, link, watch)
 
 
 def _renamed(listing: Listing, resolved: Resolved) -> Listing:
@@ -221,11 +236,13 @@ def _compute(
     if not todo.todo.num_rows:
         return None
     context.decoder_server.start()  # for the pictures in the report, where no engine of this process needs it
-    workers, distributed = context.workers()
-    run.workers = f"{workers:,} of Ray, on this machine" if distributed else "this process"
-    if context.options.address:
-        run.workers = f"{workers:,} of Ray, at {context.options.address}"
-    spec = context.spec(author, held.epoch, store.place, workers)
+    team = context.team(todo.todo.num_rows)
+    run.device = team.device
+    run.workers = f"{team.workers:,} of Ray, on this machine" if team.distributed else "this process"
+    if team.words:
+        progress.note(team.words)
+        run.workers = f"{team.workers:,} of Ray, at {context.options.address}"
+    spec = context.spec(author, held.epoch, store.place, team)
 
     def committed() -> pa.Array:
         return dataset_keys.load(
@@ -241,15 +258,13 @@ def _compute(
         parts.commit(store, author, None, error_rows(table.select([f.name for f in schema.KEYS]), [failure]))
 
     total = todo.todo.num_rows
-    shards = scheduler.Shards(todo.todo, workers)
+    shards = scheduler.Shards(todo.todo, team.workers)
     started: in_process.InProcessWorkers | ray_actors.RayWorkers | None = None
     failed: CvjobsError | None = None
     speed = Speed()
     progress.phase(LOADING, f"loading {context.resolved.title}")
     try:
-        with start.start_workers(
-            spec, workers, distributed, context.options.address, context.decoder_server
-        ) as started:
+        with start.start_workers(spec, team, context.placement.link, context.decoder_server) as started:
             ending = Ending(context, progress.phases, committed)
             watcher = _Watcher(started, progress, total, speed, ending)
 
@@ -296,8 +311,13 @@ class _Watcher:
         ready = bool(self._started.ready())
         self._ending.look(self._started, pace)
         if not ready:
+            if self._started.waiting:
+                number = counted(self._started.waiting, "workers")
+                self._progress.phase(WAITING, f"waiting for machines of the cluster for {number}")
+            elif self._progress.phases.name == WAITING:
+                self._progress.phase(LOADING)
             return
-        if self._progress.phases.name == LOADING:
+        if self._progress.phases.name in (LOADING, WAITING):
             self._progress.phase("decoding", "decoding the first images")
         if pace.begun:
             self._computing(pace)

@@ -119,8 +119,9 @@ def work(
     """
     busy: dict[Any, _Task] = {}
     while not stopped():
-        left = room()
-        for worker in workers.ready():
+        left, ready = room(), workers.ready()
+        shards.workers = max(shards.workers, len(ready))
+        for worker in ready:
             held = [task for task in busy.values() if task.worker is worker]
             while len(held) < DEPTH and not any(task.alone for task in held):
                 task = shards.next(alone=not held, room=left)

@@ -22,10 +22,19 @@ CONFIG = contents.RUN_CONFIG
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRules:
-    """The versions of the rules by which a training's images are listed and labelled."""
+    """The versions of the rules by which a training's images are listed and labelled, and its workers chosen."""
 
     listing: int = rules.LISTING
     labels: int = rules.LABELS
+    team: int = rules.TEAM
+
+    @property
+    def record(self) -> dict[str, int]:
+        """What a run's record says of them; nothing of what it was not known that there could be another."""
+        said = {"listing": self.listing, "labels": self.labels, "team": self.team}
+        if self.team == rules.FIRST:
+            del said["team"]
+        return said if set(said.values()) != {rules.FIRST} else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +93,8 @@ class TrainIdentity:
         }
         if self.begun_epochs != self.recipe.epochs:
             values[extension.BEGUN] = self.begun_epochs
-        if by != TrainRules(listing=rules.FIRST, labels=rules.FIRST):
-            values["rules"] = facts(by)
+        if by.record:
+            values["rules"] = by.record
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
 
@@ -130,7 +139,7 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
     if not earlier:
         return TrainRules()
     then = earlier.get("rules") or {}
-    return TrainRules(listing=then.get("listing", rules.FIRST), labels=then.get("labels", rules.FIRST))
+    return TrainRules(**{name: then.get(name, rules.FIRST) for name in ("listing", "labels", "team")})
 
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cvjobs.config.options import Device
 from cvjobs.config.spending import Spending
 from cvjobs.images.transform import Truncated
 from cvjobs.training.checks.compilation import Compile
@@ -44,4 +45,5 @@ class TrainRequest:
     confine: bool = False
     exclude: tuple[str, ...] = ()
     address: str | None
+    device: Device = "auto"
     spending: Spending = field(default_factory=Spending)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
 
 from cvjobs.clusters import ray
 from cvjobs.clusters.allowance import Allowance
+from cvjobs.clusters.link import Link
 from cvjobs.common import devices, extras, malloc, rates
 from cvjobs.common.errors import TooManyFailed, WrongUse
 from cvjobs.common.formatting import counted
@@ -19,7 +21,7 @@ from cvjobs.images.decode_children import DecoderServer
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
-from cvjobs.training.checks import lr_range, overfit
+from cvjobs.training.checks import batch_size, lr_range, overfit
 from cvjobs.training.data import decoded, omissions
 from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
@@ -29,7 +31,7 @@ from cvjobs.training.limits import TrainingLimits
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.resources import Resources, resources_for
+from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
 from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
 from cvjobs.training.predecessor import predecessor
 from cvjobs.training.report import classifier, reconstructions, training_page
@@ -55,10 +57,10 @@ def train(
     store = open_store(request.out)
     if not isinstance(store, LocalStore):
         raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
-    # A search for a rate is made in this process.
-    resources = resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
-    with Progress("train") as progress, stoppable() as stop, malloc.kept():
+    with Progress("train") as progress, stoppable() as stop, malloc.kept(), ExitStack() as stack:
         allowance = Allowance(request.spending, clock or (lambda: progress.phases.seconds))
+        limits = TrainingLimits(allowance, progress.phases, stop)
+        resources = _resources(request, limits, stack)
         if not resources.address:
             allowance.machines.alone()
         made = setup(request, store, resources, progress)
@@ -73,10 +75,11 @@ def train(
                 return done
         omissions.check(made.labelled, omissions.listed(made.labelled), made.most_failed)
         progress.phase("estimating", "estimating the memory of a step")
-        made.case.check(made.request.batch_size)
+        if not (made.earlier and request.address):  # a run of a cluster that was begun goes on
+            made.case.check(made.request.batch_size)
+        resources = made.case.resources
         with lock.held(store) as held:
             stop.guarded = True
-            limits = TrainingLimits(allowance, progress.phases, stop)
             session = _Session(made, store, held, decoder_server, progress, limits)
             if request.find_lr:
                 return session.find_rate(resources)
@@ -88,6 +91,15 @@ def train(
                 if not made.earlier:
                     store.delete(identity.CONFIG)  # nothing was begun that other data could not be used for
                 raise
+
+
+def _resources(request: TrainRequest, limits: TrainingLimits, stack: ExitStack) -> Resources:
+    """Return who trains; the stack ends a connection to a cluster."""
+    if request.find_lr or not request.address:  # a search for a rate is made in this process
+        return resources_for(1 if request.find_lr else request.workers, device=request.device)
+    link = stack.enter_context(closing(Link(request.address)))
+    useful = (request.batch_size or batch_size.LARGEST) // 2  # batch norms need two images
+    return resources_for(request.workers, link, request.device, useful, limits.check_start)
 
 
 def _done(made: Setup, store: LocalStore) -> TrainingSummary | None:
@@ -173,7 +185,7 @@ class _Session:
             begun = self._live.begun
         self._held.check()
         model_recovery.check(plan.run)
-        device = torch.device(resources.device)
+        device = torch.device(torch_device(resources))
         if "test" in parts:
             self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
         conclusion.scored(plan, device)
@@ -195,7 +207,7 @@ class _Session:
         self._progress.phase("starting", f"starting {plan.subject.model}")
         self._limits.begin()
         with self._limits.told():
-            return lr_range.find(plan, torch.device(resources.device), self._watch)
+            return lr_range.find(plan, torch.device(torch_device(resources)), self._watch)
 
     def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
         """Return the run as its page shows it before the first step; what the images are is said, too."""
@@ -225,15 +237,17 @@ class _Session:
             return self._stop.asked
 
         parts = plan.recipe.accumulate * resources.least  # as many images at once as a worker of the smallest team has
-        self._progress.note(str(overfit.check(plan, torch.device(resources.device), parts, tell)))
+        self._progress.note(str(overfit.check(plan, torch.device(torch_device(resources)), parts, tell)))
 
     def _alone(self, plan: TrainPlan, resources: Resources) -> None:
-        team = Alone(torch.device(resources.device))
+        team = Alone(torch.device(torch_device(resources)))
         Loop(plan, team, self._watch, _warn, self._held.check, self._show).run()
 
     def _together(self, plan: TrainPlan, resources: Resources) -> None:
         from cvjobs.training.loop import ray_train
 
+        if resources.address:
+            self._progress.note(words(resources))
         self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
 
         ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._limits.check_start)

@@ -109,6 +109,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     progress.phase("listing", f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
+    resources = resources.ruled(then.team)
     asked_epochs = request.recipe.epochs
     begun = asked_epochs if request.overwrite else extension.begun_epochs(store, earlier, asked_epochs)
     request = replace(request, recipe=extension.kept(request.recipe, begun, warmup_asked=request.warmup_asked))
@@ -137,7 +138,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
     case = Case(
         trainable=trainable,
         recipe=request.recipe,
-        precision=plans.resolved(asked, resources.device),
+        precision=_precision(asked, resources),
         resources=resources,
         images=len(labelled.splits["train"]),
     )
@@ -157,6 +158,13 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         begun_epochs=begun,
         compiled=compiled,
     )
+
+
+def _precision(asked: str, resources: Resources) -> str:
+    """Return what a precision comes to; a cluster is asked only where it decides."""
+    if asked != "auto":
+        return plans.resolved(asked, "cpu")
+    return resources.first.precision if resources.first else plans.resolved(asked, resources.device)
 
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:

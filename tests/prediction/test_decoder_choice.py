@@ -14,6 +14,7 @@ from cvjobs.config.options import BatchOptions
 from cvjobs.dataset import snapshot
 from cvjobs.prediction import model_choice, run
 from cvjobs.prediction.model_choice import TaskSpec
+from cvjobs.prediction.placement import Placement
 from cvjobs.prediction.tasks.embed import EmbedRequest
 from cvjobs.storage.store import open_store
 
@@ -23,7 +24,8 @@ class Elsewhere:
 
     command = "embed"
 
-    def resolve(self, earlier: dict[str, Any]) -> TaskSpec:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> TaskSpec:
+        del placement
         request = EmbedRequest(model="thumbnail/4", weights="pretrained", layer="")
         record = model_choice.resolve(request, "auto", earlier).record
         return TaskSpec(replace(record, transform=replace(record.transform, decoder="gpu")))

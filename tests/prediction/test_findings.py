@@ -35,6 +35,7 @@ from cvjobs.prediction import run as prediction_run
 from cvjobs.prediction.context import Context, Resolved
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.placement import HERE, Placement
 from cvjobs.prediction.report import result_pictures
 from cvjobs.prediction.report.run_page import Run, leave
 from cvjobs.sources.listing import list_source
@@ -76,6 +77,7 @@ def report(
         decoder="cvjobs.images.decode:decode",
         decoder_server=decoder_server,
         allowance=Allowance(Spending(), lambda: 0.0),
+        placement=HERE,
     )
     none = listing.images["image_id"].combine_chunks().slice(0, 0)
     run = Run(status=status, pace=Pace(answered=0 if idle else base.wanted))
@@ -259,6 +261,10 @@ class ToyResolved:
     def as_dict(self) -> dict[str, Any]:
         return {}
 
+    def placed(self, placement: Placement) -> Resolved:
+        del placement
+        return self
+
 
 class ToyStep:
     """See ``ToyResolved``."""
@@ -275,8 +281,8 @@ class Toy:
 
     command: str
 
-    def resolve(self, earlier: Mapping[str, Any]) -> Resolved:
-        del earlier
+    def resolve(self, earlier: Mapping[str, Any], placement: Placement) -> Resolved:
+        del earlier, placement
         facts = {"model": "toy", **common_categories.facts("detect", CATEGORIES)}
         return ToyResolved("detect", facts)
 

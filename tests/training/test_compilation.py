@@ -17,7 +17,7 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts, identity
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import Case
-from cvjobs.training.loop.resources import Resources
+from cvjobs.training.loop.resources import DecidedResources
 from cvjobs.training.recipe import recipe as recipe_recipe
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ HOUR = 3600 * 0.3 * 989e12 / 3  # operations of forward passes that take an H200
 def case(images: float, device: str = "cuda", address: str | None = None, **recipe: Any) -> Case:
     """Return a training of so many images, each of a size that small/cnn takes 15 MFLOP for."""
     made = recipe_recipe.named("quick", epochs=1, **recipe)
-    who = Resources(least=1, most=1, cpus=1, device=device, address=address)
+    who = DecidedResources(least=1, most=1, cpus=1, device=device, address=address)
     trained = registry.trainable("small/cnn", weights="random", classes=3, side=16)
     return Case(trainable=trained, recipe=made, precision="bf16", resources=who, images=round(images))
 

@@ -56,7 +56,7 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         precision="fp32",
         begun_epochs=3,
     )
-    first = TrainRules(listing=rules.FIRST, labels=rules.FIRST)
+    first = TrainRules(listing=rules.FIRST, labels=rules.FIRST, team=rules.FIRST)
     transform = replace(trainable.transform, pixel_rules=rules.FIRST)
     return made, made.record("0" * 64, 80_000_000, transform, first)
 
@@ -76,6 +76,11 @@ def test_a_run_that_was_begun_before_is_continued_and_another_one_refused(tmp_pa
     )
     with pytest.raises(WrongUse, match="was begun with other images or labels; precision fp32, not bf16: choose"):
         identity.check(store, identity.earlier(store), other)
+
+
+@pytest.mark.parametrize("said", [{"listing": 2, "labels": 2}, {"listing": 2, "labels": 2, "team": 2}])
+def test_rules_are_written_as_they_were_read(said: dict[str, int]) -> None:
+    assert identity.rules_of({"rules": said}).record == said
 
 
 def test_the_digest_in_a_checkpoint_is_the_same_as_ever(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from training import SIDE, folder, loop, plan
 
 import cvjobs
-from cvjobs.common import devices
+from cvjobs.clusters.link import Link
+from cvjobs.common import devices, rules
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.networks import registry
 from cvjobs.networks.trainable import Trainable
@@ -120,7 +121,7 @@ def test_an_unknown_module_is_not_judged() -> None:
         trainable=odd,
         recipe=recipe_recipe.named("quick"),
         precision="fp32",
-        resources=resources.resources_for(None, None),
+        resources=resources.resources_for(None),
         images=10**9,
     )
     case.check(10**9)
@@ -222,6 +223,8 @@ def test_auto_is_found_once_and_kept(images: Path, tmp_path: Path) -> None:
     assert "0.3 M" in (out / "report.html").read_text()
     assert cvjobs.train(images, out, **MODEL, batch_size="auto").up_to_date
     assert cvjobs.train(images, out, **MODEL, batch_size=8).up_to_date
+    # Nothing is to be done, so no cluster is asked: none is there.
+    assert cvjobs.train(images, out, **MODEL, batch_size=8, address="127.0.0.1:9").up_to_date
     with pytest.raises(WrongUse, match="begun with batch-size 8, not 64"):
         cvjobs.train(images, out, **MODEL)
     with pytest.raises(WrongUse, match="at least 2, or auto, not 'all'"):
@@ -245,8 +248,8 @@ def test_a_control_group_bounds_a_step(tmp_path: Path) -> None:
     assert memory.limit("cuda", root) == 0
 
 
-def test_the_memory_of_a_cluster_is_not_known_here(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="not that of --address: give a number"):
+def test_the_memory_of_a_cluster_is_asked_there(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match=r"Ray does not answer at 127\.0\.0\.1:9"):
         cvjobs.train(images, tmp_path / "run", **MODEL, batch_size="auto", address="127.0.0.1:9")
 
 
@@ -255,21 +258,37 @@ class TestStaff:
 
     def test_numbers_and_ranges(self) -> None:
         cores = devices.cpus()
-        one = resources.resources_for(None, None)
+        one = resources.resources_for(None)
         assert (one.least, one.most, one.alone) == (1, 1, True)
-        many = resources.resources_for("1:4096", None)
+        many = resources.resources_for("1:4096")
         assert (many.least, many.most) == (1, cores)
-        there = resources.resources_for("2:4096", "auto")
-        assert (there.least, there.most, there.cpus, there.alone) == (2, 4096, 1, False)
+        there = resources.resources_for("2:4096", Link("127.0.0.1:9"))
+        assert (there.least, there.most, there.alone) == (2, 4096, False)
+
+    def test_a_run_of_before_trains_as_it_did(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        there = resources.resources_for(None, Link("127.0.0.1:9"))
+        assert there.ruled(rules.TEAM) is there
+        before = there.ruled(rules.FIRST)  # and asks no cluster
+        assert (before.least, before.most, before.cpus, before.device) == (1, 1, 1, "cpu")
+        assert before.first is None
+        monkeypatch.setenv(devices.SIMULATED, "1")
+        assert there.ruled(rules.FIRST).device == "cuda"
+
+    def test_a_gpu_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(WrongUse, match="--device cuda needs a CUDA GPU and this machine has none"):
+            resources.resources_for(None, device="cuda")
+        monkeypatch.setenv(devices.SIMULATED, "2")
+        assert resources.resources_for("1:8").most == 2
+        assert resources.resources_for(None, device="cpu").device == "cpu"
 
     @pytest.mark.parametrize("text", ["2:1", "0:2", "1:", "x", "1:2:3", "-1:2"])
     def test_what_is_no_range(self, text: str) -> None:
         with pytest.raises(WrongUse, match="MIN:MAX as in 2:8, not"):
-            resources.resources_for(text, None)
+            resources.resources_for(text)
 
     def test_fewer_than_the_least(self) -> None:
         with pytest.raises(WrongUse, match="--workers 4000 needs 4000"):
-            resources.resources_for("4000:4096", None)
+            resources.resources_for("4000:4096")
 
 
 @pytest.mark.parametrize(

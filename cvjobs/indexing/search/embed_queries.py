@@ -22,6 +22,7 @@ from cvjobs.indexing.search.queries import Queries
 from cvjobs.prediction import model_choice, run
 from cvjobs.prediction.context import Resolved
 from cvjobs.prediction.model_choice import ModelRecord
+from cvjobs.prediction.placement import Placement
 from cvjobs.prediction.summary import Summary
 from cvjobs.prediction.tasks.embed import EmbedRequest
 from cvjobs.sources.left_out import NamedCount
@@ -140,7 +141,7 @@ class _Embed:
     def __init__(self, model: QueryModel) -> None:
         self._model = model
 
-    def resolve(self, earlier: dict[str, Any]) -> Resolved:
+    def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Return the model's step; raises WrongUse where it is not the one that the index was made with."""
         generation = self._model.generation
         made = ModelRecord.load(generation.resolved, EmbedRequest)
@@ -151,7 +152,9 @@ class _Embed:
             )
         request = replace(made.asked, weights=self._model.weights or made.asked.weights)
         cut = made.transform.truncated
-        resolved = model_choice.resolve(request, made.precision, earlier or generation.resolved, cut)
+        resolved = model_choice.resolve(
+            request, made.precision, earlier or generation.resolved, cut, placement=placement
+        )
         if digest(resolved.facts) != generation.fingerprint:
             raise WrongUse(
                 f"The index {self._model.index} was made otherwise than this machine embeds "

@@ -53,6 +53,7 @@ class Run:
     pace: Pace = field(default_factory=Pace)
     rates: list[tuple[float, float]] = field(default_factory=list)
     workers: str = "none: there was nothing to compute"
+    device: str = ""
     spent: str = ""
     committed: int = 0
     _sheet: Future[ContactSheet] | None = None
@@ -97,7 +98,7 @@ def leave(context: Context, run: Run, base: Snapshot, summary: Summary) -> None:
         "summary": summary,
         "record": record,
         "headline": _headline(run, summary, record),
-        "bound": bound(run.pace, context.resolved.device),
+        "bound": bound(run.pace, run.device or context.resolved.device),
         "reasons": reasons,
         "pictures": pictures,
         "skipped": left_out_rows(summary.left_out),
@@ -214,15 +215,15 @@ def _pictures(context: Context, reasons: list[Reason]) -> dict[str, Thumbnail]:
 
 
 def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:
-    resolved = context.resolved
+    resolved, device = context.resolved, run.device or context.resolved.device
     return [
         ("command", _command(context)),
         ("source", context.listing.source),
         ("output", context.store.place),
         ("model", resolved.title),
-        ("device", resolved.device),
+        ("device", device),
         ("workers", run.workers),
-        ("machine", machine(resolved.device)),
+        ("machine", machine(device)),
         *_cost(context, run),
         ("snapshot", f"{base.version}, fingerprint {context.fingerprint[:16]}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in context.order.libraries.items())),

@@ -56,6 +56,11 @@ class InProcessWorkers:
         """See ``scheduler.Workers``."""
         raise JobFailed("The worker of this process cannot be replaced.")
 
+    @property
+    def waiting(self) -> int:
+        """No worker waits for a machine."""
+        return 0
+
     def note(self, hours: MachineHours) -> None:
         """This machine is the only one, as is known without workers."""
 

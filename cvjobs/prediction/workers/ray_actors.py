@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cvjobs.clusters.capacity import Seat
+from cvjobs.clusters.link import Link
 from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.clusters.ray import connect, disconnect, library, share
 from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
@@ -19,6 +23,7 @@ from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.prediction.engine.engine import Engine, EngineSpec, ShardResult
 from cvjobs.prediction.engine.throughput import Pace
+from cvjobs.prediction.placement import Team
 from cvjobs.prediction.scheduler import DEPTH, WorkerDied
 from cvjobs.storage.remote_files import is_remote
 
@@ -35,13 +40,16 @@ class Actor:
     def __init__(self) -> None:
         self._stage: Engine | None = None
 
-    def start(self, spec: EngineSpec) -> str:
-        """Build the engine, and return the id of the machine.
+    def start(self, spec: EngineSpec) -> None:
+        """Build the engine.
 
         Raises WrongUse where this machine sees another file system than the command.
         """
         _check_sight(spec)
         self._stage = Engine(spec)
+
+    def place(self) -> str:
+        """Return the id of the machine, once the actor is there."""
         node: str = library().get_runtime_context().get_node_id()
         return node
 
@@ -75,40 +83,43 @@ def _check_sight(spec: EngineSpec) -> None:
 
 
 class RayWorkers:
-    """Engines in Ray actors: on the cluster at an address, or on a Ray of this machine that ends with the run."""
+    """Engines in Ray actors: on a cluster, or on a Ray of this machine that ends with the run.
 
-    def __init__(self, spec: EngineSpec, workers: int, address: str | None) -> None:
-        with during(IMPORTING):
-            ray = self._ray = library()
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            with during("connecting to Ray" if address else "starting Ray"):
-                connect(address)
-        gpu = spec.device != "cpu"
-        try:
-            self._spec = spec = replace(spec, cpus=share(ray.nodes(), workers, gpu))
-        except CvjobsError:
-            if self._ours:  # the next run of this process may be on another cluster
-                disconnect()
-            raise
-        actor = ray.remote(Actor)
-        self._make = actor.options(
-            num_cpus=spec.cpus,
-            num_gpus=1 if gpu else 0,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=DEPTH + 2,
-        )
-        self._address = address
+    On a cluster a team that may grow gets a worker more wherever there is room for one, machines that come included;
+    one on a machine that is drained ends what it has and gets nothing new.
+    """
+
+    def __init__(self, spec: EngineSpec, team: Team, link: Link | None) -> None:
+        self._spec, self._team, self._link = spec, team, link
         self._places: dict[Any, str] = {}
+        self._seats: dict[Any, Seat] = {}
         self._ready: list[Any] = []
+        self._leaving: list[Any] = []
         self._starting: dict[Any, Any] = {}
+        self._placing: dict[Any, Any] = {}
         self._paces: dict[Any, Pace] = {}
         self._asked: dict[Any, Any] = {}
         self._failed_starts = 0
         self._closed = False
-        for _ in range(workers):
-            self._start()
+        with during(IMPORTING):
+            ray = self._ray = library()
+        self._ours = link is None and not ray.is_initialized()
+        seats = team.seats
+        if link is not None:
+            self._ray = link.ray
+        elif self._ours:
+            with during("starting Ray"):
+                connect(None)
+        if link is None:
+            try:
+                cpus = share(ray.nodes(), team.workers, team.device != "cpu", team.gpus_each)
+            except CvjobsError:
+                if self._ours:  # the next run of this process may be on another cluster
+                    disconnect()
+                raise
+            seats = tuple(replace(seat, cpus=cpus) for seat in seats)
+        for seat in seats:
+            self._start(seat)
 
     def __enter__(self) -> RayWorkers:
         return self
@@ -117,7 +128,7 @@ class RayWorkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        closing = {worker.close.remote(): worker for worker in self._ready}
+        closing = {worker.close.remote(): worker for worker in (*self._ready, *self._leaving)}
         if closing:
             closed, _ = self._ray.wait(list(closing), num_returns=len(closing), timeout=CLOSING)
             for handle in closed:
@@ -127,15 +138,23 @@ class RayWorkers:
             with during("ending Ray"):
                 disconnect()
         else:
-            for worker in (*self._ready, *self._starting.values()):
+            for worker in (*self._ready, *self._leaving, *self._starting.values()):
                 self._ray.kill(worker)
 
-    def _start(self) -> None:
-        worker = self._make.remote()
-        self._starting[worker.start.remote(self._spec)] = worker
+    def _start(self, seat: Seat) -> None:
+        options: dict[str, Any] = {"num_cpus": seat.cpus, "num_gpus": seat.gpus, "max_concurrency": DEPTH + 2}
+        if seat.node:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(seat.node, soft=False)
+        worker = self._ray.remote(Actor).options(max_restarts=0, max_task_retries=0, **options).remote()
+        self._seats[worker] = seat
+        self._placing[worker.place.remote()] = worker
+        self._starting[worker.start.remote(replace(self._spec, cpus=seat.cpus))] = worker
 
     def ready(self) -> list[Any]:
-        """Return the actors whose engine stands."""
+        """Return the actors whose engine stands, and that may have more to do."""
+        self._note_places()
         started, _ = (
             self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
             if self._starting
@@ -144,18 +163,72 @@ class RayWorkers:
         for handle in started:
             worker = self._starting.pop(handle)
             try:
-                self._places[worker] = self._result(handle)
+                self._result(handle)
             except WorkerDied as death:
-                self._failed_starts += 1
-                if self._failed_starts >= STARTS:
-                    raise JobFailed(
-                        f"Workers die while they start ({death}): see the Ray logs, then run again."
-                    ) from death
-                self._start()
+                self._start_again(worker, death)
             else:
                 self._failed_starts = 0
                 self._ready.append(worker)
+        self._look()
         return list(self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """How many workers have no machine yet."""
+        return len(self._placing)
+
+    def _note_places(self) -> None:
+        if not self._placing:
+            return
+        placed, _ = self._ray.wait(list(self._placing), num_returns=len(self._placing), timeout=0)
+        for handle in placed:
+            worker = self._placing.pop(handle)
+            with contextlib.suppress(WorkerDied):  # as its start will say
+                self._places[worker] = self._result(handle)
+
+    def _start_again(self, worker: Any, death: WorkerDied) -> None:
+        """Start another in the place of one that died before it stood; one whose machine is gone has no place."""
+        seat = self._seats.pop(worker)
+        if not self._stands(seat):
+            self._start_elsewhere(seat)
+            return
+        self._failed_starts += 1
+        if self._failed_starts >= STARTS:
+            raise JobFailed(f"Workers die while they start ({death}): see the Ray logs, then run again.") from death
+        self._start(seat)
+
+    def _stands(self, seat: Seat) -> bool:
+        """Return whether the machine of a seat is there, and stays."""
+        if not seat.node or self._link is None:
+            return True
+        return seat.node in {room.id for room in self._link.capacity().there}
+
+    def _start_elsewhere(self, seat: Seat) -> None:
+        """Ask an autoscaler for another machine in the place of one that is gone; without one, what comes is used."""
+        if self._link is not None and self._link.kinds:
+            self._start(replace(seat, node=""))
+
+    def _look(self) -> None:
+        """Let workers on drained machines end what they have, and start one wherever there is room for it."""
+        seen = self._link.seen() if self._link is not None else None
+        if seen is None:
+            return
+        for worker in [one for one in self._ready if self._places.get(one, "") in seen.drained]:
+            self._ready.remove(worker)
+            self._leaving.append(worker)
+            if not self._seats[worker].node:
+                self._start(self._seats[worker])
+        more = self._team.most - len(self._ready) - len(self._starting)
+        if not self._team.grows or more <= 0:
+            return
+        held, starting = Counter(map(self._node, self._seats)), Counter(map(self._node, self._starting.values()))
+        gpu = self._team.device != "cpu"
+        free = seen.free(gpu=gpu, each=self._team.gpus_each, held=held, starting=starting)
+        for seat in free[held[""] :][:more]:  # the first ones are for those that wait for any machine
+            self._start(seat)
+
+    def _node(self, worker: Any) -> str:
+        return self._places.get(worker) or self._seats[worker].node
 
     def submit(self, worker: Any, table: pa.Table) -> Any:
         """See ``scheduler.Workers``."""
@@ -164,6 +237,9 @@ class RayWorkers:
     def wait(self, handles: list[Any], seconds: float) -> list[Any]:
         """See ``scheduler.Workers``; also wakes when a new actor stands."""
         waiting = [*handles, *self._starting]
+        if not waiting:  # for machines
+            time.sleep(seconds)
+            return []
         done, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         return [handle for handle in done if handle not in self._starting]
 
@@ -179,20 +255,27 @@ class RayWorkers:
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
             raise cause from error  # a bug's report needs the worker's own traceback
-        except (errors.NodeDiedError, errors.ObjectLostError) as error:
+        except (errors.NodeDiedError, errors.ObjectLostError, errors.ActorUnschedulableError) as error:
             raise WorkerDied(str(error), innocent=True) from error
         except (errors.RayActorError, errors.OutOfMemoryError, errors.WorkerCrashedError) as error:
             raise WorkerDied(str(error).split("\n", 1)[0], bool(getattr(error, "preempted", False))) from error
 
     def replace(self, worker: Any) -> None:
         """See ``scheduler.Workers``."""
-        if worker in self._ready:
+        if worker in self._leaving:
+            self._leaving.remove(worker)
+            self._seats.pop(worker)
+        elif worker in self._ready:
             self._ready.remove(worker)
-            self._start()
+            seat = self._seats.pop(worker)
+            if self._stands(seat):
+                self._start(seat)
+            else:
+                self._start_elsewhere(seat)
 
     def note(self, hours: MachineHours) -> None:
         """Note which machines the cluster has, and on which of them workers are; cheap to call often."""
-        if self._address:
+        if self._link is not None:
             hours.look(self._ray.nodes, self._places.values())
 
     def paces(self) -> list[Pace]:
@@ -205,7 +288,7 @@ class RayWorkers:
                 del self._asked[worker]
                 with contextlib.suppress(WorkerDied, CvjobsError):
                     self._paces[worker] = self._result(handle)
-        for worker in self._ready:
+        for worker in (*self._ready, *self._leaving):
             if worker not in self._asked:
                 self._asked[worker] = worker.pace.remote()
         return list(self._paces.values())

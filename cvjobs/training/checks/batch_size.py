@@ -20,7 +20,7 @@ from cvjobs.networks.trainable import Trainable
 from cvjobs.training.checks import memory
 from cvjobs.training.checks.memory import Estimate
 from cvjobs.training.loop.process_group import Alone
-from cvjobs.training.loop.resources import Resources
+from cvjobs.training.loop.resources import Resources, torch_device
 from cvjobs.training.loop.step import Learner, StepBatch, StepPart
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
@@ -76,12 +76,12 @@ class Case:
 
     @property
     def rooms(self) -> list[Room]:
-        """The memory of this machine for the fewest and the most workers; empty where other machines train."""
-        resources = self.resources
-        if resources.address:
-            return []
-        numbers = sorted({resources.least, resources.most})
-        parts = self.recipe.accumulate
+        """The memory of a worker where there are fewest and most of them; empty where nobody knows it."""
+        resources, parts = self.resources, self.recipe.accumulate
+        numbers = sorted({resources.least, resources.most}) if resources.first or not resources.address else []
+        if resources.first:
+            first = resources.first
+            return [Room(workers=n, bytes=first.bytes, parts=parts, limit=first.limit) for n in numbers]
         limit = memory.limit(resources.device)
         return [Room(workers=n, bytes=memory.available(resources.device, n), parts=parts, limit=limit) for n in numbers]
 
@@ -112,12 +112,11 @@ class Case:
         """
         if asked != AUTO or "batch_size" in earlier:
             return asked or int(earlier["batch_size"])
-        if self.resources.address:
-            raise WrongUse("--batch-size auto knows this machine's memory and not that of --address: give a number.")
         if self.needed is None:
             raise WrongUse(f"--batch-size auto cannot tell what {self.trainable.name} needs: give a number.")
         found = min(fitting(self.needed, room, self.images) for room in self.rooms)
-        if self.resources.device != "cuda":
+        # A trial needs the GPU here; of a cluster's the estimate is enough, as far as it goes.
+        if self.resources.address or torch_device(self.resources) == "cpu":
             return found
         return tried(self.trainable, self.recipe, self.precision, self.rooms[0], found)
 

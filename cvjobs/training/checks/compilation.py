@@ -15,6 +15,7 @@ import torch
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.gpu_peaks import bf16_peak
 from cvjobs.training.checks.batch_size import Case
+from cvjobs.training.loop.resources import torch_device
 from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -47,7 +48,8 @@ def decided(asked: Compile, before: bool | None, case: Case, tell: Callable[[str
         return True
     if before is not None:
         return before
-    if resources.device != "cuda" or resources.address or not _pays(case):  # of other machines' GPUs nothing is known
+    # Of other machines' GPUs nothing is known.
+    if resources.address or torch_device(resources) != "cuda" or not _pays(case):
         return False
     missing = lacking(resources.device)
     if missing:

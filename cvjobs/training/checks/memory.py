@@ -155,7 +155,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def available(device: str, workers: int, root: Path = control_groups.ROOT) -> int:
     """Return the bytes that each worker on this machine may have; on CUDA those of the fullest GPU."""
-    if device == "cuda":
+    if devices.torch_name(device) == "cuda":
         return min(torch.cuda.mem_get_info(number)[0] for number in range(workers))
     left, held = devices.memory(root), control_groups.memory_left(root)
     if held is not None and limit(device, root):  # over it the process is killed, and estimates are not that close

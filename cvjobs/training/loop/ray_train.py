@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from cvjobs.clusters import ray
-from cvjobs.common import errors, malloc
+from cvjobs.common import devices, errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
 from cvjobs.dataset import lock
 from cvjobs.storage.local_store import LocalStore
@@ -82,7 +82,8 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, board: Path, failed:
     from cvjobs.training.loop.one_machine import OneMachine
 
     gpu = resources.device != "cpu"
-    backend = "nccl" if gpu else "gloo"
+    torch_device = resources.first.torch_device if resources.first else devices.torch_name(resources.device)
+    backend = "nccl" if torch_device == "cuda" else "gloo"
     elastic = resources.least < resources.most
     each = {"CPU": float(resources.cpus), **({"GPU": 1.0} if gpu else {})}
     scaling: dict[str, Any] = {"num_workers": resources.most}
@@ -115,7 +116,7 @@ def _work(config: dict[str, Any]) -> None:
     board = Path(config["board"])
     if (board / _ENDED).exists():
         return
-    device = get_device()
+    device = torch.device("cpu") if devices.simulated() else get_device()
     assert isinstance(device, torch.device)
     torch.set_num_threads(config["cpus"])
     team = Together(device)

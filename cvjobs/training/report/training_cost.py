@@ -64,7 +64,7 @@ def waits(plan: TrainPlan, history: Sequence[dict[str, Any]]) -> Waits | None:
 
 def used_gpu() -> str:
     """Return the name of the GPU that training used on this machine, empty without one."""
-    return torch.cuda.get_device_name(0) if devices.gpus() else ""
+    return torch.cuda.get_device_name(0) if devices.gpus() and not devices.simulated() else ""
 
 
 def _flops(plan: TrainPlan, epochs: int) -> float:

@@ -1,0 +1,171 @@
+"""The device is the worker's: a head without a GPU, and two machines that pretend to have two each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import hosts
+import pandas as pd
+import psutil
+import pytest
+from commands import CLI, TESTS, exact, run, some, started, until
+from hosts import Cluster, Host
+from training import SIDE, folder
+
+pytestmark = pytest.mark.faults
+TOYS = [sys.executable, str(TESTS / "with_toys.py")]
+MODEL = ("--model", "torchvision/mobilenet_v2", "--weights", "random")
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head without a GPU, and two machines with two each."""
+    with hosts.cluster(tmp_path_factory.mktemp("gpus"), (0, 2, 2)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three machines without a GPU."""
+    with hosts.cluster(tmp_path_factory.mktemp("cpus")) as made:
+        yield made
+
+
+def workers(cluster: Cluster, name: str) -> Counter[str]:
+    """How many workers there are now, by host."""
+    found: Counter[str] = Counter()
+    for host in cluster.hosts:
+        for process in host.processes(name):
+            with_name = process.cmdline()
+            found[host.name] += bool(with_name) and with_name[0].startswith(name)
+    return +found
+
+
+def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> Counter[str]:
+    """The most workers that there were at once, by host, until a command ends, which must end well."""
+    seen: Counter[str] = Counter()
+
+    def ended() -> bool:
+        with suppress(psutil.Error):
+            seen.update(workers(cluster, name) - seen)
+        return process.poll() is not None
+
+    until(ended, 600)
+    out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
+    return seen
+
+
+def direct(cluster: Cluster, *words: object, toys: bool = False) -> list[str]:
+    """A command line on the head that uses the cluster's workers."""
+    return cluster.head.words(
+        *(TOYS if toys else CLI), *map(str, words), "--address", f"{cluster.head.address}:{hosts.PORT}"
+    )
+
+
+def test_embed_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = direct(gpus, "drowse", photos, "-o", out, *MODEL, toys=True)
+    with started(line, **gpus.variables) as process:
+        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+    exact(out, photos, 400)
+    again = run(program=direct(gpus, "embed", photos, "-o", out, *MODEL), cwd=None, **gpus.variables)
+    assert again.code == 0, again
+    assert "nothing to compute" in again.err
+
+
+def test_embed_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = direct(cpus, "drowse", photos, "-o", out, *MODEL, toys=True)
+    with started(line, **cpus.variables) as process:
+        assert most(cpus, process, "ray::Actor") == {"host0": 1, "host1": 1, "host2": 1}
+    exact(out, photos, 400)
+
+
+def train(cluster: Cluster, images: Path, out: Path) -> list[str]:
+    words = ["train", images, "-o", out, "--model", "small/cnn", "--img-size", SIDE, "--recipe", "quick"]
+    return direct(cluster, *words, "--batch-size", 16, "--epochs", 2)
+
+
+def trains(cluster: Cluster, place: Path) -> Counter[str]:
+    """Train for two epochs with as many workers as there are, and return where they were."""
+    images, out = folder(place / "images", 40), place / "run"
+    with started(train(cluster, images, out), **cluster.variables) as process:
+        seen = most(cluster, process, "ray::RayTrainWorker")
+    assert set(pd.read_parquet(out / "history.parquet")["workers"]) == {seen.total()}
+    return seen
+
+
+def test_train_uses_the_workers_gpus(gpus: Cluster, tmp_path: Path) -> None:
+    assert trains(gpus, tmp_path) == {"host1": 2, "host2": 2}
+
+
+def test_train_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, tmp_path: Path) -> None:
+    assert trains(cpus, tmp_path) == {"host0": 1, "host1": 1, "host2": 1}
+
+
+def test_detect_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    source, out = some(photos, tmp_path / "photos", 64), tmp_path / "out"
+    model = ("--model", "torchvision/ssdlite320_mobilenet_v3_large", "--weights", "random")
+    with started(direct(gpus, "detect", source, "-o", out, *model), **gpus.variables) as process:
+        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+    exact(out, source, 64)
+
+
+def test_a_job_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = gpus.head.words(*TOYS, "drowse", photos, "-o", out, *MODEL)
+    with started(line, **gpus.client) as process:
+        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+    exact(out, photos, 400)
+
+
+def many(photos: Path, root: Path, times: int) -> Path:
+    """So many times the photos, as links."""
+    for number in range(times):
+        for photo in photos.rglob("*.jpg"):
+            link = root / str(number) / photo.relative_to(photos)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(photo)
+    return root
+
+
+def reads(host: Host) -> int:
+    """How often the decode processes of a host have read anything so far."""
+    found = 0
+    for process in host.processes("decoder_server"):
+        with suppress(psutil.Error):
+            found += process.io_counters().read_count
+    return found
+
+
+@pytest.mark.faults(minutes=6)
+def test_a_machine_that_comes_is_used_and_one_that_is_drained_gets_nothing_new(
+    gpus: Cluster, photos: Path, tmp_path: Path
+) -> None:
+    source, out = many(photos, tmp_path / "photos", 12), tmp_path / "out"
+    gpus.hosts[2].end()
+    until(lambda: len(gpus.alive()) == 2, 120)
+    with started(direct(gpus, "drowse", source, "-o", out, *MODEL, toys=True), **gpus.variables) as process:
+        until(lambda: workers(gpus, "ray::Actor") == {"host1": 2} or process.poll() is not None, 300)
+        gpus.up()
+        until(lambda: workers(gpus, "ray::Actor") == {"host1": 2, "host2": 2} or process.poll() is not None, 300)
+        until(lambda: reads(gpus.hosts[2]) > 0 or process.poll() is not None, 300)
+        gpus.drain(gpus.hosts[1], 900)
+        time.sleep(40)  # what it has may take 20 s
+        before = [reads(host) for host in gpus.hosts[1:]]
+        time.sleep(10)
+        after = [reads(host) for host in gpus.hosts[1:]]
+        assert process.poll() is None, process.communicate()
+        assert before[0] == after[0]
+        assert before[1] < after[1]
+        _, err = process.communicate(timeout=900)
+        assert process.returncode == 0, err
+    exact(out, source, 12 * 400)
+    gpus.hosts[1].end()
