@@ -5,29 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cvjobs.common.errors import CvjobsError, WrongUse
+from cvjobs.common.errors import CvjobsError
 from cvjobs.dataset import contents, lock, sealed, sealed_table
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.networks import local_copies
 from cvjobs.networks import weights as files
 from cvjobs.networks.families import training_run
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 from cvjobs.training import artifacts
 from cvjobs.training.data import decoded
+from cvjobs.training.data.own_cache import CACHE
 from cvjobs.training.identity import CONFIG
 from cvjobs.training.loop import checkpoints
 from cvjobs.training.plan import ERRORS, HISTORY, LEAKS, MODEL
 from cvjobs.training.training_summary import FILE as SUMMARY
 from cvjobs.training.training_summary import TrainingSummary
 
-CACHE = "cache"
-
 
 def verify(store: Store) -> FolderReport:
-    """Check all of a run's folder but its page; raises WrongUse for one that is not on a file system."""
-    if not isinstance(store, LocalStore):
-        raise WrongUse(f"{store.place} holds a training run, which is checked on a file system alone: copy it there.")
+    """Check all of a run but its page, and what this machine keeps for one in a bucket."""
     ended = TrainingSummary.read(store) is not None
     problems, notes = _records(store, ended)
     tables = {name for name in store.names(".") if name.endswith(".parquet")}
@@ -39,7 +37,7 @@ def verify(store: Store) -> FolderReport:
             remedy = artifacts.remedy(error) if ended else "the same command writes it anew"
             problems.append(f"{name} {error.words}: {remedy}")
     model = _model(store)
-    states = checkpoints.examined(store.place)
+    states = checkpoints.examined(store)
     chunks = _chunks(store)
     more, said = _states(states, ended)
     notes += said
@@ -65,7 +63,7 @@ def verify(store: Store) -> FolderReport:
     )
 
 
-def _records(store: LocalStore, ended: bool) -> tuple[list[str], list[str]]:
+def _records(store: Store, ended: bool) -> tuple[list[str], list[str]]:
     """Return what is wrong with the run's JSON files, and what else is to be said of them."""
     problems, notes = [], []
     config = _record(store, CONFIG)
@@ -79,18 +77,22 @@ def _records(store: LocalStore, ended: bool) -> tuple[list[str], list[str]]:
     return problems, notes
 
 
-def _record(store: LocalStore, name: str) -> dict[str, Any] | None:
+def _record(store: Store, name: str) -> dict[str, Any] | None:
     try:
         return sealed.unpack(store.read(name))
     except FileNotFoundError:
         return None
 
 
-def _model(store: LocalStore) -> list[str]:
-    file = Path(store.place) / MODEL
-    if not file.exists():
+def _model(store: Store) -> list[str]:
+    file = local_copies.file(store, MODEL)
+    if file is None:
         begun = any(store.size(name) is not None for name in (SUMMARY, HISTORY))  # an epoch has ended
-        return [f"{MODEL} is gone: bring it back from a backup, or {files.again(file)}"] if begun else []
+        return (
+            [f"{MODEL} is gone: bring it back from a backup, or {files.again(Path(store.place) / MODEL)}"]
+            if begun
+            else []
+        )
     try:
         weights = files.from_file(file)
         training_run.about(file)
@@ -111,7 +113,9 @@ def _states(states: dict[str, str], ended: bool) -> tuple[list[str], list[str]]:
     return problems, note
 
 
-def _chunks(store: LocalStore) -> dict[str, str]:
+def _chunks(store: Store) -> dict[str, str]:
     """Return what is wrong with each chunk of decoded images that the run still has; empty where nothing is."""
+    if not isinstance(store, LocalStore):
+        return {}
     names = [name for name in store.names(CACHE) if "." not in name]
     return {name: decoded.examined(Path(store.place) / CACHE / name) for name in names}

@@ -13,11 +13,12 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
+from cvjobs.dataset import sealed_table
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.sources import reasons
 from cvjobs.sources.reader import open_source
-from cvjobs.training import artifacts
+from cvjobs.storage.store import Store
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data import omissions
@@ -89,7 +90,7 @@ class Intake:
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
         return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
 
-    def note(self, run: str) -> list[Leak]:
+    def note(self, run: Store) -> list[Leak]:
         """Write the images that failed, also while listing, and those that are in two splits; return the latter."""
         failed = [
             table.filter(table["code"].is_valid())
@@ -97,14 +98,14 @@ class Intake:
             .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
             for name, table in self._tables.items()
         ]
-        artifacts.table(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
+        sealed_table.write(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
         good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
         leaks = data_labels.leaks(
             {name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()}
         )
         columns = ["split", "path", "train_path", "content_hash"]
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
-        artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
+        sealed_table.write(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
 
     def _undecoded(self, name: str) -> str:

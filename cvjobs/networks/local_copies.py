@@ -1,0 +1,59 @@
+"""Files that are in a bucket and are wanted as files of this machine: each version of one is fetched once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cvjobs.common.errors import storage_failure
+from cvjobs.storage import machine_cache
+from cvjobs.storage.bucket_store import BucketStore
+from cvjobs.storage.store import Store
+
+KEPT = 2  # versions of a file
+
+
+def file(store: Store, name: str) -> Path | None:
+    """Return a file of a store, or this machine's copy of it, in a folder of the same name; None where there is none.
+
+    Raises a CvjobsError where the store cannot be read, or there is no room for a copy.
+    """
+    if not isinstance(store, BucketStore):
+        there = Path(store.place) / name
+        return there if there.exists() else None
+    tag = store.tag(name)
+    if tag is None:
+        return None
+    copies = machine_cache.folder("models", f"{store.place}/{name}")
+    copy = _named(copies, tag, store, name)
+    if copy.exists():
+        return copy
+    try:
+        copies.mkdir(parents=True, exist_ok=True)
+        return _fetched(store, name, copies)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_failure(error, str(copies), machine_cache.VARIABLE) from error
+
+
+def _named(copies: Path, tag: str, store: BucketStore, name: str) -> Path:
+    """Return where the copy of a version is."""
+    run = store.root.key.rpartition("/")[2] or store.root.bucket
+    return copies / hashlib.sha256(tag.encode()).hexdigest()[:20] / run / name
+
+
+def _fetched(store: BucketStore, name: str, copies: Path) -> Path:
+    with tempfile.NamedTemporaryFile(dir=copies, prefix=".tmp-") as temporary:
+        copy = _named(copies, store.fetch(name, temporary), store, name)
+        temporary.flush()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            os.link(temporary.name, copy)
+    versions = sorted((entry for entry in copies.iterdir() if entry.is_dir()), key=lambda entry: entry.stat().st_mtime)
+    for old in versions[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return copy
