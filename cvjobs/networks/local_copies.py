@@ -6,14 +6,61 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
-from cvjobs.common.errors import storage_failure
+from cvjobs.common.errors import WrongUse, storage_failure
+from cvjobs.networks import sealed_model
 from cvjobs.storage import machine_cache
 from cvjobs.storage.bucket_store import BucketStore
+from cvjobs.storage.object_store import address
+from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store
 
 KEPT = 2  # versions of a file
+RUN_MODEL = "model.safetensors"  # of a training run's folder
+_OPTIONS: ContextVar[Options | None] = ContextVar("options", default=None)
+
+
+@contextmanager
+def reached_with(options: Options) -> Iterator[None]:
+    """Reach the buckets of models with these options: within the context, in this thread."""
+    token = _OPTIONS.set(options)
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+def options() -> Options:
+    """Return what the buckets of models are reached with here."""
+    return _OPTIONS.get() or {}
+
+
+def run_folder(place: str) -> str:
+    """Return the folder with the model of a run: of one in a bucket this machine's copy, others are as they are named.
+
+    Raises:
+        WrongUse: in the bucket there is no run, or its model is not what was written.
+    """
+    bucket = address(place)
+    if bucket is None:
+        return place
+    store = BucketStore(bucket, "reader", options())
+    copy = file(store, RUN_MODEL)
+    if copy is None and store.names("."):
+        raise WrongUse(f"The run {place} has no {RUN_MODEL} yet: train until its first epoch is done.")
+    if copy is None:
+        raise WrongUse(f"There is no run {place}: name the -o of `cvjobs train`.")
+    if not sealed_model.hashed(copy)[1]:
+        shutil.rmtree(copy.parent.parent, ignore_errors=True)  # if it is the copy that is damaged, it is made again
+        raise WrongUse(
+            f"{place}/{RUN_MODEL} is damaged (its digest differs): run the same `cvjobs train` again, which makes it "
+            "from a checkpoint where one has it."
+        )
+    return str(copy.parent)
 
 
 def file(store: Store, name: str) -> Path | None:

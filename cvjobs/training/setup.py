@@ -14,6 +14,7 @@ from cvjobs.dataset import contents
 from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
+from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
@@ -162,7 +163,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     sizes = request.recipe.img_size
-    named = request.weights in ("pretrained", "random")
+    named = request.weights in ("pretrained", "random") or address(request.weights)
     before = predecessor(request.weights)
     return Subject(
         task=request.task,

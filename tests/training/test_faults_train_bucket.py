@@ -58,7 +58,8 @@ def test_kills_at_random_moments_end_in_the_same_history_and_model(tmp_path: Pat
     images, moments = folder(tmp_path / "images", 20), random.Random(KILLS)
     ended = run("train", images, "-o", tmp_path / "whole", *WORDS)
     assert ended.code == 0, ended
-    outs, began = ["run0"], []
+    outs = ["run0"]
+    began: list[int] = []
 
     def train() -> list[str]:
         return [*map(str, ("train", images, "-o", bucket.url(outs[-1]), *WORDS)), *bucket.options]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from buckets import Bucket, made
-from commands import here, sentence
+from commands import aged, here, sentence
 from training import TIMED, folder, loop, plan
 
 import cvjobs
@@ -257,3 +257,33 @@ def test_a_run_in_a_bucket_that_another_command_holds_is_refused(tmp_path: Path,
     with lock.held(run.store()):
         said = sentence(here("train", images, "-o", run.run, *WORDS, *bucket.options), 5)
     assert said.startswith(f"{run.run} is held by process ")
+
+
+def test_a_run_in_a_bucket_is_a_model_of_other_commands(tmp_path: Path, bucket: Bucket) -> None:
+    images, whole = aged(folder(tmp_path / "images", 6)), plan(tmp_path, "run")
+    loop(whole).run()
+    run = moved(whole, bucket, "models/run")
+    words = ("-o", tmp_path / "other", "--model", run.run, *bucket.options)
+    assert "There is no run" in sentence(here("embed", images, *words), 2)
+    loop(run).run()
+
+    def embedded(model: str, out: str, *words: str) -> Any:
+        ended = here("embed", images, "-o", tmp_path / out, "--model", model, *words)
+        assert ended.code == 0, ended
+        return json.loads((tmp_path / out / "summary.json").read_text())["computed"]
+
+    assert embedded(run.run, "vectors", *bucket.options) == 18
+    # The vectors are of the same model, so that either place continues what the other began.
+    assert embedded(whole.run, "vectors") == 0
+    assert embedded(run.run + "/", "vectors", *bucket.options) == 0
+    copies = list((tmp_path / "own" / "cvjobs" / "models").rglob("model.safetensors"))
+    assert [copy.parent.name for copy in copies] == ["run"]
+    ended = here("classify", images, "-o", bucket.url("labels"), "--model", run.run, *bucket.options)
+    assert ended.code == 0, ended
+    train = ("train", images, "-o", bucket.url("next"), "--weights", run.run, *WORDS[2:], *bucket.options)
+    ended = here(*train)
+    assert ended.code == 0, ended
+    assert "3 of 3 classes begin as" in ended.err
+    bucket.put("models/run/model.safetensors", bucket.read("models/run/model.safetensors")[:-9])
+    assert "model.safetensors is damaged" in sentence(here("embed", images, *words), 2)
+    assert "model.safetensors is damaged" in here("embed", images, "-o", tmp_path / "vectors", *words[2:]).err
