@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import local_copies, registry
 from cvjobs.networks import weights as networks_weights
@@ -23,6 +23,7 @@ from cvjobs.networks.trainable import Trainable
 from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -32,11 +33,27 @@ TaskName = Literal["classify", "autoencoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPart:
-    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
+    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures.
+
+    ``order`` is how a machine makes them that does not see where they are, None where all do.
+    """
 
     decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
+    order: DecodeOrder | None = field(default=None, repr=False)
+
+    def here(self) -> SplitPart:
+        """Return the images as this machine has them, decoding what it lacks; raises as ``DecodeOrder.made``."""
+        if self.order is None:
+            return self
+        found = self.order.made(lambda _: None)
+        if not np.array_equal(found.rows, self.decoded.rows):
+            raise JobFailed(
+                "The images that can be decoded differ between this machine and that of the command: make the "
+                "libraries of both equal."
+            )
+        return replace(self, decoded=found)
 
     def __len__(self) -> int:
         return len(self.labels)

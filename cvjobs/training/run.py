@@ -10,13 +10,12 @@ import torch
 from cvjobs.clusters import ray
 from cvjobs.clusters.allowance import Allowance
 from cvjobs.common import devices, extras, malloc, rates
-from cvjobs.common.errors import TooManyFailed, WrongUse
+from cvjobs.common.errors import TooManyFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import stoppable
 from cvjobs.dataset import lock
 from cvjobs.images.decode_children import DecoderServer
-from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store, begun_store, open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
@@ -52,11 +51,9 @@ def train(
     if request.tensorboard:
         extras.load("tensorboard", "--tensorboard")
     store = open_store(request.out, options=request.storage)
-    cache = own_cache.folder(store, request.cache)
+    cache = own_cache.folder(store.place, request.cache)
     # A search for a rate is made in this process.
     resources = resources_for(*((1, None) if request.find_lr else (request.workers, request.address)))
-    if not resources.alone and not isinstance(store, LocalStore):
-        raise WrongUse("Several workers share a run's folder: choose an -o on a file system, or leave out --workers.")
     with Progress("train") as progress, stoppable() as stop, malloc.kept():
         allowance = Allowance(request.spending, clock or (lambda: progress.phases.seconds))
         if not resources.address:
@@ -133,6 +130,8 @@ class _Session:
         self._intake = Intake(
             labelled=made.labelled,
             transform=made.trainable.transform,
+            run=self._store.place,
+            cache=made.request.cache,
             folder=cache,
             max_pixels=made.request.max_pixels,
             storage=made.request.storage,
