@@ -1,4 +1,4 @@
-"""Files that are in a bucket and are wanted as files of this machine: each version of one is fetched once and kept."""
+"""Models that are in a bucket and are wanted as files of this machine: each version of one is fetched once and kept."""
 
 from __future__ import annotations
 
@@ -49,13 +49,12 @@ def run_folder(place: str) -> str:
     if bucket is None:
         return place
     store = BucketStore(bucket, "reader", options())
-    copy = file(store, RUN_MODEL)
+    copy, whole = _copied(store, RUN_MODEL)
     if copy is None and store.names("."):
         raise WrongUse(f"The run {place} has no {RUN_MODEL} yet: train until its first epoch is done.")
     if copy is None:
         raise WrongUse(f"There is no run {place}: name the -o of `cvjobs train`.")
-    if not sealed_model.hashed(copy)[1]:
-        shutil.rmtree(copy.parent.parent, ignore_errors=True)  # if it is the copy that is damaged, it is made again
+    if not whole:
         raise WrongUse(
             f"{place}/{RUN_MODEL} is damaged (its digest differs): run the same `cvjobs train` again, which makes it "
             "from a checkpoint where one has it."
@@ -64,25 +63,33 @@ def run_folder(place: str) -> str:
 
 
 def file(store: Store, name: str) -> Path | None:
-    """Return a file of a store, or this machine's copy of it, in a folder of the same name; None where there is none.
+    """Return the model of a store, or this machine's copy in a folder of the same name; None where there is none.
 
     Raises a CvjobsError where the store cannot be read, or there is no room for a copy.
     """
     if not isinstance(store, BucketStore):
         there = Path(store.place) / name
         return there if there.exists() else None
+    return _copied(store, name)[0]
+
+
+def _copied(store: BucketStore, name: str) -> tuple[Path | None, bool]:
+    """Return the copy of a model, None where there is none, and whether it is what was written."""
     tag = store.tag(name)
     if tag is None:
-        return None
+        return None, False
     copies = machine_cache.folder("models", f"{store.place}/{name}")
     copy = _named(copies, tag, store, name)
-    if copy.exists():
-        return copy
     try:
+        if copy.exists():
+            if sealed_model.hashed(copy)[1]:
+                return copy, True
+            copy.unlink()
         copies.mkdir(parents=True, exist_ok=True)
-        return _fetched(store, name, copies)
+        copy = _fetched(store, name, copies)
+        return copy, sealed_model.hashed(copy)[1]
     except FileNotFoundError:
-        return None
+        return None, False
     except OSError as error:
         raise storage_failure(error, str(copies), machine_cache.VARIABLE) from error
 

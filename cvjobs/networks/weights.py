@@ -119,7 +119,12 @@ def from_file(file: Path, label: str = "") -> Weights:
 
 def again(file: Path) -> str:
     """Return how to make a trained model again that is damaged or gone."""
-    if (file.parent / "checkpoints").is_dir():
+    return remade((file.parent / "checkpoints").is_dir())
+
+
+def remade(begun: bool) -> str:
+    """Return how to make the model of a run again, which has checkpoints where it is ``begun``."""
+    if begun:
         return "run the same `cvjobs train` again, which makes it from a checkpoint where one has it"
     return "train again with --overwrite"
 

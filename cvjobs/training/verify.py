@@ -9,7 +9,6 @@ from cvjobs.common.errors import CvjobsError
 from cvjobs.dataset import contents, lock, sealed, sealed_table
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.sealed_table import UnreadableTable
-from cvjobs.networks import local_copies
 from cvjobs.networks import weights as files
 from cvjobs.networks.families import training_run
 from cvjobs.storage.local_store import LocalStore
@@ -25,7 +24,7 @@ from cvjobs.training.training_summary import TrainingSummary
 
 
 def verify(store: Store) -> FolderReport:
-    """Check all of a run but its page, and what this machine keeps for one in a bucket."""
+    """Check all of a run but its page."""
     ended = TrainingSummary.read(store) is not None
     problems, notes = _records(store, ended)
     tables = {name for name in store.names(".") if name.endswith(".parquet")}
@@ -85,14 +84,14 @@ def _record(store: Store, name: str) -> dict[str, Any] | None:
 
 
 def _model(store: Store) -> list[str]:
-    file = local_copies.file(store, MODEL)
-    if file is None:
+    if not isinstance(store, LocalStore):
+        why = artifacts.model_fault(store)
+        again = files.remade(checkpoints.shelf(store).begun())
+        return [f"{MODEL} is {why}: {again}"] if why and store.size(HISTORY) is not None else []
+    file = Path(store.place) / MODEL
+    if not file.exists():
         begun = any(store.size(name) is not None for name in (SUMMARY, HISTORY))  # an epoch has ended
-        return (
-            [f"{MODEL} is gone: bring it back from a backup, or {files.again(Path(store.place) / MODEL)}"]
-            if begun
-            else []
-        )
+        return [f"{MODEL} is gone: bring it back from a backup, or {files.again(file)}"] if begun else []
     try:
         weights = files.from_file(file)
         training_run.about(file)

@@ -242,6 +242,12 @@ def test_a_command_trains_into_a_bucket(tmp_path: Path, bucket: Bucket) -> None:
     assert bucket.endpoint not in json.dumps(again.as_dict())
     checked = here("verify", out, *bucket.options)
     assert (checked.code, "2 checkpoints checked" in checked.out) == (0, True), checked
+    content = bucket.read("a/run/model.safetensors")
+    bucket.put("a/run/model.safetensors", content[:-9])
+    checked = here("verify", out, *bucket.options)
+    assert (checked.code, "model.safetensors is damaged: run the same" in checked.out) == (1, True), checked
+    assert cvjobs.train(str(images), out, **keywords, storage_option=bucket.options[1:]).up_to_date
+    assert bucket.read("a/run/model.safetensors") == content
 
 
 def test_a_cache_in_a_bucket_is_refused(tmp_path: Path, bucket: Bucket) -> None:
@@ -278,6 +284,9 @@ def test_a_run_in_a_bucket_is_a_model_of_other_commands(tmp_path: Path, bucket: 
     assert embedded(run.run + "/", "vectors", *bucket.options) == 0
     copies = list((tmp_path / "own" / "cvjobs" / "models").rglob("model.safetensors"))
     assert [copy.parent.name for copy in copies] == ["run"]
+    copies[0].write_bytes(copies[0].read_bytes()[:-9])  # a copy that is damaged is fetched again
+    assert embedded(run.run, "vectors", *bucket.options) == 0
+    assert copies[0].read_bytes() == bucket.read("models/run/model.safetensors")
     ended = here("classify", images, "-o", bucket.url("labels"), "--model", run.run, *bucket.options)
     assert ended.code == 0, ended
     train = ("train", images, "-o", bucket.url("next"), "--weights", run.run, *WORDS[2:], *bucket.options)

@@ -66,7 +66,7 @@ def opened(store: Store, epoch: int) -> Iterator[Board]:
     A later command's notes go elsewhere.
     """
     if not isinstance(store, LocalStore):
-        with tempfile.TemporaryDirectory(prefix="cvjobs-") as place:
+        with tempfile.TemporaryDirectory(prefix="cvjobs-", ignore_cleanup_errors=True) as place:
             yield ActorBoard(Path(place))
         return
     boards = Path(store.place) / FOLDER
