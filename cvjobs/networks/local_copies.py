@@ -101,12 +101,15 @@ def _named(copies: Path, tag: str, store: BucketStore, name: str) -> Path:
 
 
 def _fetched(store: BucketStore, name: str, copies: Path) -> Path:
-    with tempfile.NamedTemporaryFile(dir=copies, prefix=".tmp-") as temporary:
-        copy = _named(copies, store.fetch(name, temporary), store, name)
-        temporary.flush()
+    descriptor, temporary = tempfile.mkstemp(dir=copies, prefix=".tmp-")
+    try:
+        with open(descriptor, "wb") as out:
+            copy = _named(copies, store.fetch(name, out), store, name)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if not copy.exists():
-            os.link(temporary.name, copy)
+        os.replace(temporary, copy)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     versions = sorted((entry for entry in copies.iterdir() if entry.is_dir()), key=lambda entry: entry.stat().st_mtime)
     for old in versions[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
