@@ -217,50 +217,53 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
     with closing(DecoderServer()) as decoder_server:
         decoder_server.start()  # takes seconds, as do the imports
         devices.check_memory(devices.libraries(model=True), "Training")
+        from cvjobs.networks import local_copies
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size
         from cvjobs.training.predecessor import predecessor
         from cvjobs.training.request import TrainRequest
 
-        before = predecessor(config.weights)
-        if before is not None:
-            before.check(config.task)
-        usual = "small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2"
-        model = config.model or (before.model if before is not None else usual)
-        request = TrainRequest(
-            data=config.data,
-            out=config.out,
-            task=config.task,
-            model=model,
-            dim=before.dim if before is not None and config.task == "autoencoder" else config.dim,
-            weights=config.weights,
-            init_head_from_labels=config.init_head_from_labels,
-            recipe=_recipe(config, model, before),
-            warmup_asked=replaced(config)["warmup_epochs"] is not None,
-            batch_size=checks_batch_size.batch(config.batch_size),
-            seed=config.seed,
-            precision=config.precision,
-            compile=config.compile,
-            val=config.val,
-            workers=config.workers,
-            cache=config.cache,
-            max_pixels=config.max_pixels,
-            bits=config.bits,
-            truncated=config.truncated,
-            max_error_rate=config.max_error_rate,
-            overwrite=config.overwrite,
-            find_lr=config.find_lr,
-            tensorboard=config.tensorboard,
-            overfit_check=config.overfit_check,
-            storage=parse_options(config.storage_option),
-            confine=config.confine,
-            exclude=config.exclude,
-            address=config.address,
-            device=config.device,
-            spending=allowed,
-        )
-        return run.train(request, decoder_server)
+        storage = parse_options(config.storage_option)
+        with local_copies.reached_with(storage):
+            before = predecessor(config.weights)
+            if before is not None:
+                before.check(config.task)
+            usual = "small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2"
+            model = config.model or (before.model if before is not None else usual)
+            request = TrainRequest(
+                data=config.data,
+                out=config.out,
+                task=config.task,
+                model=model,
+                dim=before.dim if before is not None and config.task == "autoencoder" else config.dim,
+                weights=config.weights,
+                init_head_from_labels=config.init_head_from_labels,
+                recipe=_recipe(config, model, before),
+                warmup_asked=replaced(config)["warmup_epochs"] is not None,
+                batch_size=checks_batch_size.batch(config.batch_size),
+                seed=config.seed,
+                precision=config.precision,
+                compile=config.compile,
+                val=config.val,
+                workers=config.workers,
+                cache=config.cache,
+                max_pixels=config.max_pixels,
+                bits=config.bits,
+                truncated=config.truncated,
+                max_error_rate=config.max_error_rate,
+                overwrite=config.overwrite,
+                find_lr=config.find_lr,
+                tensorboard=config.tensorboard,
+                overfit_check=config.overfit_check,
+                storage=storage,
+                confine=config.confine,
+                exclude=config.exclude,
+                address=config.address,
+                device=config.device,
+                spending=allowed,
+            )
+            return run.train(request, decoder_server)
 
 
 def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:

@@ -73,7 +73,7 @@ def checkpoint(numbers: int) -> Checkpoint:
 
 
 def test_a_checkpoint_on_a_full_disk_or_one_that_becomes_read_only(small_disk: Path) -> None:
-    saved = Checkpoints(str(small_disk / "run"))
+    saved = Checkpoints(LocalStore(small_disk / "run"))
     (small_disk / "run").mkdir()
     for room in range(0, 460_000, 30_000):
         with filled(small_disk, room):
@@ -111,7 +111,7 @@ def test_too_few_open_files_are_no_fault_of_an_image_or_a_checkpoint(
     image.write_bytes(b"x")
     state = image.stat()
     source = reader.LocalSource(str(tmp_path), "")
-    saved = Checkpoints(str(tmp_path))
+    saved = Checkpoints(LocalStore(tmp_path))
     saved.save(checkpoint(2))
     saved.wait()
     with no_more_files(), pytest.raises(LimitReached, match="Too many open files"):

@@ -16,6 +16,7 @@ from cvjobs.common.phases import IMPORTING
 from cvjobs.common.plugins import BrokenPlugin
 from cvjobs.common.progress import during
 from cvjobs.images.transform import Transform
+from cvjobs.storage.object_store import address
 
 # Families that compute on the CPU whatever the machine has.
 WITHOUT_GPU = ("thumbnail",)
@@ -200,10 +201,12 @@ def autoencoder(
 
 def settled(name: str) -> str:
     """Return a name that means the same model in every working directory: a run's absolute path, others as they are."""
-    return os.path.abspath(name) if _is_run(name) else name
+    return str(address(name) or (os.path.abspath(name) if _is_run(name) else name))
 
 
 def _is_run(name: str) -> bool:
+    if address(name):
+        return True
     family, slash, _ = name.partition("/")
     if slash and family in families():
         return False
@@ -213,7 +216,8 @@ def _is_run(name: str) -> bool:
 def find(name: str, task: str) -> tuple[Family, str]:
     """Return the family of a model by its full or bare name, and its name there; the family checks that it has it.
 
-    The folder of a training run is a name, too; one below a folder that is named like a family begins with ``./``.
+    The folder of a training run is a name, too, also one in a bucket; one below a folder that is named like a family
+    begins with ``./``.
 
     Raises:
         WrongUse: there is no such family, it has no models for the task, or no family has a model of this bare name.

@@ -30,11 +30,11 @@ from cvjobs.common import devices
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import tell
-from cvjobs.networks import checkpoint, sealed_model
+from cvjobs.networks import checkpoint, local_copies, sealed_model
 from cvjobs.networks.checkpoint import ModelState
+from cvjobs.networks.local_copies import RUN_MODEL
 
 TIMEOUT = 10  # seconds without a byte before a server counts as unreachable
-RUN_MODEL = "model.safetensors"  # of a training run's folder
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # torch.hub's convention: resnet50-11ad3fa6.pth
 Loaded = TypeVar("Loaded")
 Activation = Literal["softmax", "sigmoid"]
@@ -79,6 +79,7 @@ RANDOM = Weights("random", None, "seed 0")
 
 def given(path: str) -> Weights:
     """Return the weights in a file that the user named, or those of the run whose folder it is."""
+    path = local_copies.run_folder(path)
     if os.path.isdir(path):
         return _of_run(Path(path))
     if not os.path.isfile(path):
@@ -118,7 +119,12 @@ def from_file(file: Path, label: str = "") -> Weights:
 
 def again(file: Path) -> str:
     """Return how to make a trained model again that is damaged or gone."""
-    if (file.parent / "checkpoints").is_dir():
+    return remade((file.parent / "checkpoints").is_dir())
+
+
+def remade(begun: bool) -> str:
+    """Return how to make the model of a run again, which has checkpoints where it is ``begun``."""
+    if begun:
         return "run the same `cvjobs train` again, which makes it from a checkpoint where one has it"
     return "train again with --overwrite"
 

@@ -6,7 +6,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -18,11 +18,13 @@ from cvjobs.common.fingerprint import facts, installed
 from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.images.transform import Decode, Decoder, Transform, Truncated
-from cvjobs.networks import registry
+from cvjobs.networks import local_copies, registry
 from cvjobs.networks.detection.settings import Settings
 from cvjobs.networks.registry import Model
 from cvjobs.prediction.engine.task import PictureStep, Step
 from cvjobs.prediction.placement import HERE, Placement
+from cvjobs.storage.object_store import address
+from cvjobs.storage.storage_options import Options
 
 Loaded = TypeVar("Loaded", bound=Model)
 
@@ -161,9 +163,13 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A resolved choice of model as a job's step; travels to workers and loads the model there."""
+    """A resolved choice of model as a job's step; travels to workers and loads the model there.
+
+    A model in a bucket is reached with the options ``storage``.
+    """
 
     record: ModelRecord
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def device(self) -> str:
@@ -214,7 +220,8 @@ class TaskSpec:
 
     def _model(self) -> Model:
         _check_memory(self.record.asked.model)
-        model: Model = self.record.asked.find()
+        with local_copies.reached_with(self.storage):
+            model: Model = self.record.asked.find()
         if model.facts["weights_sha256"] != self.record.facts["weights_sha256"]:
             raise JobFailed(f"The weights of {model.name} differ between this machine and the driver: make them equal.")
         return model
@@ -255,8 +262,8 @@ def resolve(
         same = same and bits in (None, known.transform.bits)
         same = same and known.transform.truncated == truncated
         same = same and decode in ("auto", known.transform.decoder)
-        if same and known.file == WeightsFile.of(known.file.path) and precision in ("auto", known.precision):
-            return TaskSpec(known)
+        if same and _is_current(request.model, known.file) and precision in ("auto", known.precision):
+            return TaskSpec(known, local_copies.options())
         if precision == "auto":
             precision = known.precision
     _check_memory(request.model)
@@ -273,7 +280,13 @@ def resolve(
         transform=replace(transform, truncated=truncated, decoder=_decoder(decode, transform)),
         precision=placement.precision(precision, device),
     )
-    return TaskSpec(request.completed(record, model))
+    return TaskSpec(request.completed(record, model), local_copies.options())
+
+
+def _is_current(model: str, known: WeightsFile) -> bool:
+    """Return whether a model's file is still the one that was hashed; of a run in a bucket its newest version."""
+    file = os.path.join(local_copies.run_folder(model), local_copies.RUN_MODEL) if address(model) else known.path
+    return known == WeightsFile.of(file)
 
 
 def _device(request: ModelRequest[Any], placement: Placement) -> str:

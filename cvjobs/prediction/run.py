@@ -34,6 +34,7 @@ from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.dataset.snapshot_reader import SnapshotReader
 from cvjobs.dataset.update import End, check_command, check_fingerprint, check_source, earlier, update
 from cvjobs.images.decode_children import DECODER, DecoderServer
+from cvjobs.networks import local_copies
 from cvjobs.prediction import dry_run, scheduler
 from cvjobs.prediction.context import BatchJob, Context, Resolved
 from cvjobs.prediction.dry_run import Forecast
@@ -98,7 +99,8 @@ def run(
         if not base.version and options.workers in (None, 1) and not options.address:
             decoder_server.start()
         placement = _placement(options, allowance, stack)
-        resolved = job.resolve(then.resolved, placement)
+        with local_copies.reached_with(storage):
+            resolved = job.resolve(then.resolved, placement)
         listing = _renamed(listing, resolved)
         context = Context(
             options=options,

@@ -9,8 +9,9 @@ import posixpath
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -20,22 +21,30 @@ from cvjobs.storage.hashing import HashingFile, Written
 from cvjobs.storage.object_store import Address, Buckets, in_words, understood
 from cvjobs.storage.storage_options import Options
 
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
 IN_MEMORY = 64 << 20
 PIECE = 16 << 20  # a larger file is uploaded in pieces of this size, and appears when the last one is there
 TAIL = 1 << 20  # read with the first request: all of a small object, of a Parquet file what its reader wants first
 AHEAD = 1 << 20
-PLAIN = (".json", ".parquet")  # names of files, never of folders
+PLAIN = (".json", ".parquet", ".tar")  # names of files, never of folders
 REQUESTS = 32
 
 
 class BucketStore:
-    """The objects below a prefix of a bucket; see ``Store``."""
+    """The objects below a prefix of a bucket; see ``Store``.
+
+    ``guard`` is called when all of a file but its end was sent, and may refuse that by raising: the object that was
+    there stays.
+    """
 
     flight = REQUESTS
 
-    def __init__(self, root: Address, writer: str, options: Options) -> None:
+    def __init__(self, root: Address, writer: str, options: Options, guard: Callable[[], None] = lambda: None) -> None:
         self.root, self.writer, self.place = root, writer, str(root)
         self._client = Buckets(options).client(root)
+        self._guard = guard
         self._refuses_twice = False
 
     def parent(self) -> BucketStore:
@@ -51,17 +60,25 @@ class BucketStore:
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as spool:
                 written = HashingFile(spool.write).fill(fill)
                 spool.seek(0)
-                with self._errors():
-                    obstore.put(self._client, self._key(name), spool, chunk_size=PIECE, max_concurrency=4)
+                self._put(name, spool)
         except OSError as error:
             raise storage_failure(error, tempfile.gettempdir(), "TMPDIR") from error
         return written
 
     def write_bytes(self, name: str, content: bytes) -> Written:
         """See ``Store.write_bytes``."""
-        with self._errors():
-            obstore.put(self._client, self._key(name), content, chunk_size=PIECE, max_concurrency=4)
+        self._put(name, io.BytesIO(content))
         return Written(len(content), hashlib.sha256(content).hexdigest())
+
+    def _put(self, name: str, content: IO[bytes]) -> None:
+        guarded = _Guarded(content, self._guard)
+        with self._errors():
+            try:
+                obstore.put(self._client, self._key(name), guarded, chunk_size=PIECE, max_concurrency=4)  # type: ignore[arg-type]
+            except Exception:
+                if guarded.refusal is not None:
+                    raise guarded.refusal from None
+                raise
 
     def create(self, name: str, content: bytes) -> bool:
         """See ``Store.create``; what is already there with the same content counts as created by this call.
@@ -103,6 +120,29 @@ class BucketStore:
         """See ``Store.read``."""
         with self._errors():
             return obstore.get(self._client, self._key(name)).bytes().to_bytes()
+
+    def fetch(self, name: str, file: IO[bytes]) -> str:
+        """Write an object's content into a file of this machine, and return its ``tag``; raises as ``read``.
+
+        Errors of that file are raised as they are.
+        """
+        with self._errors():
+            found = obstore.get(self._client, self._key(name))
+            pieces = iter(found.stream(min_chunk_size=PIECE))
+        while True:
+            with self._errors():
+                piece = next(pieces, None)
+            if piece is None:
+                return _tag(found.meta)
+            file.write(memoryview(piece))
+
+    def tag(self, name: str) -> str | None:
+        """Return what changes whenever an object does, None where it does not exist."""
+        try:
+            with self._errors():
+                return _tag(obstore.head(self._client, self._key(name)))
+        except FileNotFoundError:
+            return None
 
     def open(self, name: str) -> BinaryIO:
         """See ``Store.open``; a small object is read at once, of a large one its end and what is asked for."""
@@ -177,6 +217,34 @@ class BucketStore:
             raise JobFailed(
                 f"{self.place} cannot be reached ({error}): when it works again, run the same command to continue."
             ) from error
+
+
+def _tag(found: ObjectMeta) -> str:
+    return found["e_tag"] or f"{found['size']} {found['last_modified']}"
+
+
+class _Guarded:
+    """A file to be uploaded whose end is told only when ``guard`` has let it pass."""
+
+    def __init__(self, file: IO[bytes], guard: Callable[[], None]) -> None:
+        self._file, self._guard = file, guard
+        self.refusal: BaseException | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        if not content:
+            # The client drives its requests in the thread that reads, where a guard could make none of its own.
+            with ThreadPoolExecutor(1, thread_name_prefix="guard") as thread:
+                self.refusal = thread.submit(self._guard).exception()
+            if self.refusal is not None:
+                raise self.refusal
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class _Ranges(io.RawIOBase):

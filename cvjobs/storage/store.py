@@ -27,6 +27,7 @@ __all__ = [
     "Store",
     "Written",
     "above",
+    "begun_store",
     "check_place",
     "file_at",
     "in_flight",
@@ -94,6 +95,16 @@ def open_store(
     if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
         raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
     return LocalStore(root, writer, option)
+
+
+def begun_store(place: str, options: Mapping[str, str], guard: Callable[[], None] = lambda: None) -> Store:
+    """Return the store of an output that a command has opened and written to; ``guard`` may refuse a write by raising.
+
+    It is asked when all of a file is there and about to get its name.
+    """
+    if bucket := address(place):
+        return BucketStore(bucket, "reader", options, guard)
+    return LocalStore(place, begun=True, guard=guard)
 
 
 def file_at(place: str, options: Mapping[str, str] | None = None, option: str = "-o") -> tuple[Store, str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.dataset import sealed, sealed_table
 from cvjobs.dataset.sealed_table import TableGone, UnreadableTable
-from cvjobs.networks import sealed_model
+from cvjobs.networks import local_copies, sealed_model
 from cvjobs.networks.families import training_run
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
 from cvjobs.training.loop.training_task import TaskScores, TrainTask
 from cvjobs.training.plan import HISTORY, MODEL, TrainPlan
 from cvjobs.training.training_summary import FILE as SUMMARY
@@ -50,12 +49,6 @@ _HISTORY = pa.schema(
     ]
 )
 
-Check = Callable[[], None]
-
-
-def _unchecked() -> None:
-    pass
-
 
 def remedy(error: UnreadableTable) -> str:
     """Return how to have a table of a run that has ended written anew."""
@@ -63,50 +56,40 @@ def remedy(error: UnreadableTable) -> str:
     return f"delete {which}{SUMMARY}, and the same command writes both anew"
 
 
-def table(run: str, name: str, rows: pa.Table, check: Check = _unchecked) -> None:
-    """Write a Parquet file of the run, unless ``check`` refuses that by raising."""
-    sealed_table.write(LocalStore(run, begun=True, guard=check), name, rows)
-
-
-def rows(run: str, name: str) -> pa.Table:
-    """Return what ``table`` wrote; raises JobFailed where it is gone or damaged."""
+def rows(run: Store, name: str) -> pa.Table:
+    """Return what ``sealed_table`` wrote; raises JobFailed where it is gone or damaged."""
     try:
-        return sealed_table.read(LocalStore(run), name)
+        return sealed_table.read(run, name)
     except UnreadableTable as error:
-        raise JobFailed(f"{run}/{name} {error.words}: {remedy(error)}.") from None
+        raise JobFailed(f"{run.place}/{name} {error.words}: {remedy(error)}.") from None
 
 
-def content(run: str, name: str, data: bytes, check: Check = _unchecked) -> None:
-    """Write a file of the run, as ``table``."""
-    LocalStore(run, begun=True, guard=check).write_bytes(name, data)
-
-
-def record(run: str, name: str, values: dict[str, Any]) -> None:
+def record(run: Store, name: str, values: dict[str, Any]) -> None:
     """Write a JSON file of the run."""
-    content(run, name, sealed.pack(values, in_order=False))
+    run.write_bytes(name, sealed.pack(values, in_order=False))
 
 
-def history(plan: TrainPlan, rows: Sequence[dict[str, Any]], check: Check) -> None:
-    """Write a row for each epoch so far, as ``table``."""
-    table(plan.run, HISTORY, pa.Table.from_pylist(list(rows), _HISTORY), check)
+def history(run: Store, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a row for each epoch so far."""
+    sealed_table.write(run, HISTORY, pa.Table.from_pylist(list(rows), _HISTORY))
 
 
-def best(plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores, check: Check) -> None:
-    """Write the model that scored best so far, and its scores of the validation images, as ``table``."""
+def best(run: Store, plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores) -> None:
+    """Write the model that scored best so far, and its scores of the validation images."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    table(plan.run, task.file, task.table("val", plan.val, found), check)
-    model(plan.run, tensors, plan.metadata(epoch, found.metric), check)
+    sealed_table.write(run, task.file, task.table("val", plan.val, found))
+    model(run, tensors, plan.metadata(epoch, found.metric))
 
 
-def model(run: str, tensors: Mapping[str, Tensor], metadata: dict[str, str], check: Check = _unchecked) -> None:
-    """Write the weights of a run's model, on the CPU, as ``table``."""
-    content(run, MODEL, sealed_model.seal(save(dict(tensors), metadata)), check)
+def model(run: Store, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write the weights of a run's model, on the CPU."""
+    run.write_bytes(MODEL, sealed_model.seal(save(dict(tensors), metadata)))
 
 
-def model_fault(run: str) -> str:
+def model_fault(run: Store) -> str:
     """Return ``gone`` or ``damaged``, empty where a run's model is what was written."""
-    file = Path(run) / MODEL
-    if not file.exists():
+    file = local_copies.file(run, MODEL)
+    if file is None:
         return "gone"
     try:
         if not file.is_file() or not sealed_model.hashed(file)[1]:

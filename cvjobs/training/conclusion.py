@@ -14,7 +14,6 @@ from torch import nn
 from cvjobs.common import rates
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
-from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
@@ -28,22 +27,22 @@ from cvjobs.training.training_summary import TrainingSummary
 
 def scored(plan: TrainPlan, device: torch.device) -> None:
     """Write the best model's scores of the val split anew where their file is gone or damaged."""
-    task = task_registry.of(plan)
+    task, run = task_registry.of(plan), plan.store()
     try:
-        sealed_table.read(LocalStore(plan.run), task.file)
+        sealed_table.read(run, task.file)
     except UnreadableTable:
         found = task.scores(_best(plan, device), Pictures(plan.val.decoded), plan.val, Alone(device))
-        artifacts.table(plan.run, task.file, task.table("val", plan.val, found))
+        sealed_table.write(run, task.file, task.table("val", plan.val, found))
 
 
 def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
     """Return the best model's metric on the test split, and add its scores to those of the val split."""
-    task = task_registry.of(plan)
+    task, run = task_registry.of(plan), plan.store()
     found = task.scores(_best(plan, device), Pictures(part.decoded), part, Alone(device))
-    before = artifacts.rows(plan.run, task.file)
+    before = artifacts.rows(run, task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))
     rows = task.table("test", part, found)
-    artifacts.table(plan.run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
+    sealed_table.write(run, task.file, pa.concat_tables([kept, rows.cast(kept.schema)]))
     return found.metric
 
 
@@ -73,7 +72,7 @@ def summary(
         test: The best model's metric on the test split, None without one.
     """
     trainable = setup.trainable
-    history = artifacts.rows(plan.run, HISTORY).to_pylist()
+    history = artifacts.rows(plan.store(), HISTORY).to_pylist()
     metrics = [row["metric"] for row in history]
     best = metrics.index(max(metrics))
     return TrainingSummary(
@@ -102,6 +101,7 @@ def summary(
         parameters=trainable.parameters,
         memory=setup.case.need(plan.batch),
         out=plan.run,
+        storage=plan.storage,
         **(vars(costs) if (costs := StepCosts.mean(history)) else {}),
     )
 
@@ -116,7 +116,7 @@ def _balanced(plan: TrainPlan) -> float | None:
     """Return the best model's balanced accuracy on the val split, None where images have not one class each."""
     if not plan.classes or plan.multilabel:
         return None
-    rows = artifacts.rows(plan.run, task_registry.of(plan).file)
+    rows = artifacts.rows(plan.store(), task_registry.of(plan).file)
     rows = rows.filter(pc.equal(rows["split"], "val"))
     labels, said = (np.array(rows[name].to_pylist(), object) for name in ("label", "predicted"))
     return balanced_accuracy(labels, said)

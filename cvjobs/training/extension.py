@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
 from cvjobs.training.loop import checkpoints
 from cvjobs.training.recipe import lr_schedule, recipe
 from cvjobs.training.recipe.recipe import Recipe
@@ -16,14 +16,14 @@ from cvjobs.training.training_summary import TrainingSummary
 BEGUN = "begun_epochs"  # in ``config.json`` and in checkpoints: the epochs of the first command, where there are more
 
 
-def begun_epochs(store: LocalStore, earlier: Mapping[str, Any], asked: int) -> int:
+def begun_epochs(store: Store, earlier: Mapping[str, Any], asked: int) -> int:
     """Return the epochs that the first command of a run asked for; ``asked`` of one that begins.
 
     A record that is gone leaves the checkpoints, which know.
     """
     if earlier:
         return int(earlier.get(BEGUN, earlier.get("epochs", asked)))
-    newest = next(checkpoints.whole(store.place), None)
+    newest = next(checkpoints.whole(store), None)
     return int(newest.meta.get(BEGUN, asked)) if newest is not None else asked
 
 
@@ -45,7 +45,7 @@ def wanted(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return bool(earlier) and different == {"epochs"}
 
 
-def check(store: LocalStore, earlier: Mapping[str, Any], asked: Recipe) -> None:
+def check(store: Store, earlier: Mapping[str, Any], asked: Recipe) -> None:
     """Raise WrongUse where a run cannot go on to the state that it would have, had all epochs been asked at first."""
     before = earlier.get("epochs", 0)
     if asked.epochs < before:

@@ -11,8 +11,9 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.fingerprint import digest, facts
 from cvjobs.dataset import contents, sealed
 from cvjobs.images.transform import Transform
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
 from cvjobs.training import artifacts, extension
+from cvjobs.training.loop import checkpoints
 from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
@@ -114,7 +115,7 @@ class TrainIdentity:
         )
 
 
-def earlier(store: LocalStore) -> dict[str, Any]:
+def earlier(store: Store) -> dict[str, Any]:
     """Return what a run was begun with, empty where there is none.
 
     Raises:
@@ -125,7 +126,7 @@ def earlier(store: LocalStore) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):
-        if store.names("checkpoints"):
+        if checkpoints.shelf(store).begun():
             raise WrongUse(
                 f"{store.place}/{CONFIG} is damaged: delete it, and a command of the same settings continues from the "
                 "checkpoints; or give --overwrite to begin anew."
@@ -142,7 +143,7 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
     return TrainRules(**{name: then.get(name, rules.FIRST) for name in ("listing", "labels", "team")})
 
 
-def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+def check(store: Store, earlier: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise WrongUse with the difference where a run was begun with other settings or images."""
     different = [name for name in now if name != extension.BEGUN and earlier.get(name) != now[name]]
     if not different:
@@ -159,7 +160,7 @@ def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> No
     )
 
 
-def compiled(store: LocalStore) -> bool:
+def compiled(store: Store) -> bool:
     """Return whether the network of a run is compiled, which is no part of its identity; older records do not say."""
     try:
         return (sealed.unpack(store.read(CONFIG)) or {}).get("compiled") is True
@@ -167,7 +168,7 @@ def compiled(store: LocalStore) -> bool:
         return False
 
 
-def note(store: LocalStore, identity: dict[str, Any], *, compiled: bool, anew: bool) -> None:
+def note(store: Store, identity: dict[str, Any], *, compiled: bool, anew: bool) -> None:
     """Note what a run is begun or continued with; ``anew`` deletes what an earlier one left.
 
     The summary goes first: a run of which more epochs are asked has not ended any more.
@@ -177,11 +178,12 @@ def note(store: LocalStore, identity: dict[str, Any], *, compiled: bool, anew: b
     """
     store.delete(SUMMARY)
     if anew:
-        store.delete("checkpoints", "tensorboard", HISTORY, CONFIG)
+        checkpoints.shelf(store).forget()
+        store.delete("tensorboard", HISTORY, CONFIG)
     libraries = fingerprint.libraries()
     record = {"identity": identity, "command": "train", "libraries": libraries, "compiled": compiled}
-    artifacts.record(store.place, CONFIG, record)
-    if store.size(HISTORY) and not store.names("checkpoints"):
+    artifacts.record(store, CONFIG, record)
+    if store.size(HISTORY) and not checkpoints.shelf(store).begun():
         raise WrongUse(
             f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "
             "bring them back, or give --overwrite."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cvjobs.common.errors import JobFailed
 from cvjobs.common.progress import tell
+from cvjobs.storage.store import Store
 from cvjobs.training import artifacts
 from cvjobs.training import plan as plans
 from cvjobs.training.loop import checkpoints
@@ -12,7 +13,7 @@ from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.setup import Setup
 
 
-def recover(run: str, setup: Setup, identity: str = "") -> bool:
+def recover(run: Store, setup: Setup, identity: str = "") -> bool:
     """Write a run's model anew, to the same bytes, where an epoch has ended and it is gone or damaged.
 
     Returns whether the newest checkpoint is the end of the training and has its model now. Nothing is done with
@@ -36,19 +37,20 @@ def recover(run: str, setup: Setup, identity: str = "") -> bool:
                 setup.subject, setup.trainable.transform, best, metric, multilabel=setup.labelled.multilabel
             )
             artifacts.model(run, found.average or found.model, about)
-            tell(f"{run}/{MODEL} is {why}: made again from the checkpoint of epoch {best}.")
+            tell(f"{run.place}/{MODEL} is {why}: made again from the checkpoint of epoch {best}.")
             return ended
     if ended:
         check(run)
     if best:
-        tell(f"{run}/{MODEL} is {why}, and no checkpoint has it: an epoch that is better than epoch {best} makes it.")
+        place = f"{run.place}/{MODEL}"
+        tell(f"{place} is {why}, and no checkpoint has it: an epoch that is better than epoch {best} makes it.")
     return not why
 
 
-def check(run: str) -> None:
+def check(run: Store) -> None:
     """Raise JobFailed where a run's model is gone or damaged."""
     if why := artifacts.model_fault(run):
         raise JobFailed(
-            f"{run}/{MODEL} is {why}, and no checkpoint has it: bring it back from a backup, "
+            f"{run.place}/{MODEL} is {why}, and no checkpoint has it: bring it back from a backup, "
             "or train again with --overwrite."
         )

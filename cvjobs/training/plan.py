@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks import registry
+from cvjobs.networks import local_copies, registry
 from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
+from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -31,11 +33,27 @@ TaskName = Literal["classify", "autoencoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPart:
-    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
+    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures.
+
+    ``order`` is how a machine makes them that does not see where they are, None where all do.
+    """
 
     decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
+    order: DecodeOrder | None = field(default=None, repr=False)
+
+    def here(self) -> SplitPart:
+        """Return the images as this machine has them, decoding what it lacks; raises as ``DecodeOrder.made``."""
+        if self.order is None:
+            return self
+        found = self.order.made(lambda _: None)
+        if not np.array_equal(found.rows, self.decoded.rows):
+            raise JobFailed(
+                "The images that can be decoded differ between this machine and that of the command: make the "
+                "libraries of both equal."
+            )
+        return replace(self, decoded=found)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,7 +99,8 @@ class TrainPlan:
     ``memory`` is what a worker needs for its share of a step in bytes, 0 where it is unknown, and ``flops`` are the
     operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
     compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
-    ``limited``: there is a limit of time or money.
+    ``limited``: there is a limit of time or money. ``run`` is a folder, or a prefix of a bucket, which is reached with
+    the options ``storage``.
     """
 
     run: str
@@ -100,11 +119,17 @@ class TrainPlan:
     compiled: bool = False
     begun_epochs: int = 0
     limited: bool = False
+    storage: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def store(self, check: Callable[[], None] = lambda: None) -> Store:
+        """Return where the run's files are; ``check`` may refuse that one is written by raising."""
+        return begun_store(self.run, self.storage, check)
 
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""
         module = self.subject.trainable().module.eval()
-        module.load_state_dict(networks_weights.state(networks_weights.given(f"{self.run}/{MODEL}")))
+        file = local_copies.file(self.store(), MODEL) or f"{self.run}/{MODEL}"
+        module.load_state_dict(networks_weights.state(networks_weights.given(str(file))))
         return module
 
     @property

@@ -11,6 +11,7 @@ from cvjobs.common.formatting import counted, shortened
 from cvjobs.networks import head_transfer
 from cvjobs.networks import weights as files
 from cvjobs.networks.families import training_run
+from cvjobs.storage.object_store import address
 
 NAMED = 5
 
@@ -55,8 +56,7 @@ def predecessor(weights: str) -> Predecessor | None:
     Raises:
         WrongUse: the run has no model yet, or it is damaged.
     """
-    folder = Path(weights)
-    if weights in ("pretrained", "random") or not folder.is_dir():
+    if weights in ("pretrained", "random") or not (address(weights) or Path(weights).is_dir()):
         return None
     found = files.given(weights)
     assert found.file is not None

@@ -12,23 +12,22 @@ from cvjobs.clusters import ray
 from cvjobs.clusters.allowance import Allowance
 from cvjobs.clusters.link import Link
 from cvjobs.common import devices, extras, malloc, rates
-from cvjobs.common.errors import TooManyFailed, WrongUse
+from cvjobs.common.errors import TooManyFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import stoppable
 from cvjobs.dataset import lock
 from cvjobs.images.decode_children import DecoderServer
-from cvjobs.storage.local_store import LocalStore
-from cvjobs.storage.store import open_store
+from cvjobs.storage.store import Store, begun_store, open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import batch_size, lr_range, overfit
-from cvjobs.training.data import decoded, omissions
+from cvjobs.training.data import decoded, omissions, own_cache
 from cvjobs.training.data.class_statistics import survey
 from cvjobs.training.data.labels import Leak
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.limits import TrainingLimits
-from cvjobs.training.loop import task_registry
+from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
@@ -40,7 +39,6 @@ from cvjobs.training.request import TrainRequest
 from cvjobs.training.setup import Setup, setup
 from cvjobs.training.training_summary import FILE, TrainingSummary
 
-CACHE = "cache"
 SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
@@ -54,9 +52,8 @@ def train(
     """
     if request.tensorboard:
         extras.load("tensorboard", "--tensorboard")
-    store = open_store(request.out)
-    if not isinstance(store, LocalStore):
-        raise WrongUse("A training run is a folder that its workers map into memory: choose an -o on a file system.")
+    store = open_store(request.out, options=request.storage)
+    cache = own_cache.folder(store.place, request.cache)
     with Progress("train") as progress, stoppable() as stop, malloc.kept(), ExitStack() as stack:
         allowance = Allowance(request.spending, clock or (lambda: progress.phases.seconds))
         limits = TrainingLimits(allowance, progress.phases, stop)
@@ -71,7 +68,7 @@ def train(
             identity.check(store, made.earlier, now)
             if (done := _done(made, store)) is not None:
                 if request.tensorboard:
-                    _complete(done, now)
+                    _complete(done, store, now)
                 return done
         omissions.check(made.labelled, omissions.listed(made.labelled), made.most_failed)
         progress.phase("estimating", "estimating the memory of a step")
@@ -80,7 +77,7 @@ def train(
         resources = made.case.resources
         with lock.held(store) as held:
             stop.guarded = True
-            session = _Session(made, store, held, decoder_server, progress, limits)
+            session = _Session(made, cache, held, decoder_server, progress, limits)
             if request.find_lr:
                 return session.find_rate(resources)
             if not made.longer:
@@ -102,27 +99,27 @@ def _resources(request: TrainRequest, limits: TrainingLimits, stack: ExitStack) 
     return resources_for(request.workers, link, request.device, useful, limits.check_start)
 
 
-def _done(made: Setup, store: LocalStore) -> TrainingSummary | None:
+def _done(made: Setup, store: Store) -> TrainingSummary | None:
     """Return the summary of a run that has ended and has its model, which is made again where that is possible."""
-    done = TrainingSummary.read(store)
-    if done is None or not artifacts.model_fault(store.place):
+    done = TrainingSummary.read(store, made.request.storage)
+    if done is None or not artifacts.model_fault(store):
         return done
     with lock.held(store):
-        if not store.names("checkpoints"):
-            model_recovery.check(store.place)
-        if model_recovery.recover(store.place, made):
+        if not checkpoints.shelf(store).begun():
+            model_recovery.check(store)
+        if model_recovery.recover(store, made):
             return done
         store.delete(FILE)  # training continues
     return None
 
 
-def _complete(done: TrainingSummary, record: dict[str, Any]) -> None:
+def _complete(done: TrainingSummary, store: Store, record: dict[str, Any]) -> None:
     """Write TensorBoard's files of a run that ended without them."""
     from cvjobs.training.report import tensorboard
 
-    history = artifacts.rows(done.out, HISTORY).to_pylist()
+    history = artifacts.rows(store, HISTORY).to_pylist()
     settings = {name: value for name, value in record.items() if name not in ("data", "classes", "transform")}
-    tensorboard.complete(done.out, done.metric_name, settings, history)
+    tensorboard.complete(store, done.metric_name, settings, history)
 
 
 class _Session:
@@ -131,20 +128,23 @@ class _Session:
     def __init__(
         self,
         made: Setup,
-        store: LocalStore,
+        cache: str,
         held: lock.Lock,
         decoder_server: DecoderServer,
         progress: Progress,
         limits: TrainingLimits,
     ) -> None:
         self._limits, stop = limits, limits.stop
-        self._setup, self._request, self._store, self._held = made, made.request, store, held
+        self._setup, self._request, self._held = made, made.request, held
+        self._store = begun_store(held.store.place, made.request.storage, held.check)
         self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
         self._intake = Intake(
             labelled=made.labelled,
             transform=made.trainable.transform,
-            folder=made.request.cache or f"{store.place}/{CACHE}",
+            run=self._store.place,
+            cache=made.request.cache,
+            folder=cache,
             max_pixels=made.request.max_pixels,
             storage=made.request.storage,
             confine=made.request.confine,
@@ -164,10 +164,10 @@ class _Session:
         self._limits.check_start()
         parts = self._intake.parts()
         self._progress.phase("comparing", "looking for images that are there twice")
-        leaks = self._intake.note(self._store.place)
+        leaks = self._intake.note(self._store)
         omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         plan = self._setup.plan(self._store.place, parts)
-        model_recovery.recover(plan.run, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
+        model_recovery.recover(self._store, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
             identity.note(self._store, self._setup.record, compiled=self._setup.compiled, anew=False)
         begun = self._begun(plan, parts, leaks)
@@ -175,7 +175,7 @@ class _Session:
         torch.set_num_threads(devices.threads())
         self._progress.phase("page", "drawing samples of the images")
         with Live(begun) as self._live:
-            if self._request.overfit_check and not self._store.names("checkpoints"):
+            if self._request.overfit_check and not checkpoints.shelf(self._store).begun():
                 self._check(plan, resources)
             self._progress.phase("starting", f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
             self._limits.begin()
@@ -184,7 +184,7 @@ class _Session:
                 self._limits.rest(len(parts.get("test", ())) / len(plan.val))
             begun = self._live.begun
         self._held.check()
-        model_recovery.check(plan.run)
+        model_recovery.check(self._store)
         device = torch.device(torch_device(resources))
         if "test" in parts:
             self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
@@ -196,7 +196,7 @@ class _Session:
         self._progress.phase("page", "writing the report")
         self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
         summary = summary.at(self._progress.phases.spent(), begun.machines)
-        artifacts.record(self._store.place, FILE, summary.as_dict())
+        artifacts.record(self._store, FILE, summary.as_dict())
         if self._request.cache is None:
             decoded.clear(self._intake.folder)
         return summary

@@ -14,7 +14,8 @@ from cvjobs.dataset import contents
 from cvjobs.networks import torch_network
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.object_store import address
+from cvjobs.storage.store import Store
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
@@ -95,10 +96,11 @@ class Setup:
             compiled=self.compiled,
             begun_epochs=self.begun_epochs,
             limited=request.spending.limited,
+            storage=request.storage,
         )
 
 
-def setup(request: TrainRequest, store: LocalStore, resources: Resources, progress: Progress) -> Setup:
+def setup(request: TrainRequest, store: Store, resources: Resources, progress: Progress) -> Setup:
     """Look up what a request names; nothing is written.
 
     Raises:
@@ -169,7 +171,7 @@ def _precision(asked: str, resources: Resources) -> str:
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
     sizes = request.recipe.img_size
-    named = request.weights in ("pretrained", "random")
+    named = request.weights in ("pretrained", "random") or address(request.weights)
     before = predecessor(request.weights)
     return Subject(
         task=request.task,

@@ -10,7 +10,8 @@ from cvjobs.common import phases, rates, tabular
 from cvjobs.common.formatting import counted, size, visible
 from cvjobs.common.tabular import Tabular
 from cvjobs.dataset import sealed, sealed_table
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import omissions
 from cvjobs.training.step_costs import StepCosts
 
@@ -38,7 +39,8 @@ class TrainingSummary(Tabular):
     was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
     is the estimate for a worker in bytes, None where it is unknown. ``phases`` are the seconds of the command's phases,
     which add up to ``seconds``; a run before there were any has none. ``cost`` is the record of ``machine_hours.Cost``
-    of that command, empty without a price. The four before it are ``StepCosts`` of all epochs.
+    of that command, empty without a price. The four before it are ``StepCosts`` of all epochs. ``storage`` has the
+    settings of a bucket, which are never printed.
     """
 
     task: str
@@ -73,6 +75,7 @@ class TrainingSummary(Tabular):
     gpu_busy: float | None = None
     gpu_memory: int | None = None
     cost: dict[str, Any] = field(default_factory=dict)
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, took: dict[str, float], machines: MachineHours) -> TrainingSummary:
         """Return the summary after these phases, with what the machines cost until now."""
@@ -80,11 +83,11 @@ class TrainingSummary(Tabular):
         return replace(self, seconds=seconds, phases=took, cost=machines.cost(seconds).as_dict())
 
     @classmethod
-    def read(cls, store: LocalStore) -> TrainingSummary | None:
+    def read(cls, store: Store, storage: Options | None = None) -> TrainingSummary | None:
         """Return the summary that a finished run left, None where it has not finished or the summary is damaged."""
         try:
             record = sealed.unpack(store.read(FILE))
-            return cls(**{**(record or {}), "out": store.place, "up_to_date": True})
+            return cls(**{**(record or {}), "out": store.place, "up_to_date": True, "storage": storage or {}})
         except (FileNotFoundError, TypeError):
             return None
 
@@ -107,13 +110,13 @@ class TrainingSummary(Tabular):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "storage"}
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the run's history, one row an epoch: the rate, the losses, the metric, the pace."""
         from cvjobs.training.plan import HISTORY
 
-        return tabular.chosen(sealed_table.read(LocalStore(self.out), HISTORY), columns)
+        return tabular.chosen(sealed_table.read(begun_store(self.out, self.storage), HISTORY), columns)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} to {name}" for name, count in self.images.items())

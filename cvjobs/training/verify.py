@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cvjobs.common.errors import CvjobsError, WrongUse
+from cvjobs.common.errors import CvjobsError
 from cvjobs.dataset import contents, lock, sealed, sealed_table
 from cvjobs.dataset.folder_report import FolderReport
 from cvjobs.dataset.sealed_table import UnreadableTable
@@ -15,19 +15,16 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 from cvjobs.training import artifacts
 from cvjobs.training.data import decoded
+from cvjobs.training.data.own_cache import CACHE
 from cvjobs.training.identity import CONFIG
 from cvjobs.training.loop import checkpoints
 from cvjobs.training.plan import ERRORS, HISTORY, LEAKS, MODEL
 from cvjobs.training.training_summary import FILE as SUMMARY
 from cvjobs.training.training_summary import TrainingSummary
 
-CACHE = "cache"
-
 
 def verify(store: Store) -> FolderReport:
-    """Check all of a run's folder but its page; raises WrongUse for one that is not on a file system."""
-    if not isinstance(store, LocalStore):
-        raise WrongUse(f"{store.place} holds a training run, which is checked on a file system alone: copy it there.")
+    """Check all of a run but its page."""
     ended = TrainingSummary.read(store) is not None
     problems, notes = _records(store, ended)
     tables = {name for name in store.names(".") if name.endswith(".parquet")}
@@ -39,7 +36,7 @@ def verify(store: Store) -> FolderReport:
             remedy = artifacts.remedy(error) if ended else "the same command writes it anew"
             problems.append(f"{name} {error.words}: {remedy}")
     model = _model(store)
-    states = checkpoints.examined(store.place)
+    states = checkpoints.examined(store)
     chunks = _chunks(store)
     more, said = _states(states, ended)
     notes += said
@@ -65,7 +62,7 @@ def verify(store: Store) -> FolderReport:
     )
 
 
-def _records(store: LocalStore, ended: bool) -> tuple[list[str], list[str]]:
+def _records(store: Store, ended: bool) -> tuple[list[str], list[str]]:
     """Return what is wrong with the run's JSON files, and what else is to be said of them."""
     problems, notes = [], []
     config = _record(store, CONFIG)
@@ -79,14 +76,18 @@ def _records(store: LocalStore, ended: bool) -> tuple[list[str], list[str]]:
     return problems, notes
 
 
-def _record(store: LocalStore, name: str) -> dict[str, Any] | None:
+def _record(store: Store, name: str) -> dict[str, Any] | None:
     try:
         return sealed.unpack(store.read(name))
     except FileNotFoundError:
         return None
 
 
-def _model(store: LocalStore) -> list[str]:
+def _model(store: Store) -> list[str]:
+    if not isinstance(store, LocalStore):
+        why = artifacts.model_fault(store)
+        again = files.remade(checkpoints.shelf(store).begun())
+        return [f"{MODEL} is {why}: {again}"] if why and store.size(HISTORY) is not None else []
     file = Path(store.place) / MODEL
     if not file.exists():
         begun = any(store.size(name) is not None for name in (SUMMARY, HISTORY))  # an epoch has ended
@@ -111,7 +112,9 @@ def _states(states: dict[str, str], ended: bool) -> tuple[list[str], list[str]]:
     return problems, note
 
 
-def _chunks(store: LocalStore) -> dict[str, str]:
+def _chunks(store: Store) -> dict[str, str]:
     """Return what is wrong with each chunk of decoded images that the run still has; empty where nothing is."""
+    if not isinstance(store, LocalStore):
+        return {}
     names = [name for name in store.names(CACHE) if "." not in name]
     return {name: decoded.examined(Path(store.place) / CACHE / name) for name in names}

@@ -17,12 +17,12 @@ import pytest
 from buckets import KEYS, Bucket, made
 from websites import serving
 
-from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld, WrongUse
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.object_store import Address
 from cvjobs.storage.remote_files import Remote
 from cvjobs.storage.storage_options import hidden, parse_options
-from cvjobs.storage.store import Store, in_flight, open_store
+from cvjobs.storage.store import Store, begun_store, in_flight, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -166,6 +166,25 @@ def answering(status: int, body: str) -> Iterator[str]:
 
 
 DENIED = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+
+@pytest.mark.parametrize("size", [10, 40 << 20])
+def test_a_write_that_the_guard_refuses_at_its_end_leaves_the_object_that_was_there(bucket: Bucket, size: int) -> None:
+    asked: list[list[str]] = []
+
+    def guard() -> None:
+        asked.append(open_store(bucket.url("out"), options=bucket.settings).names("."))
+        if len(asked) > 1:
+            raise OutputHeld("another run took it over")
+
+    store = begun_store(bucket.url("out"), bucket.settings, guard)
+    store.write("model", filled(b"1" * size))
+    with pytest.raises(OutputHeld, match="another run took it over"):
+        store.write("model", filled(b"2" * size))
+    with pytest.raises(OutputHeld, match="another run took it over"):
+        store.write_bytes("model", b"3" * size)
+    assert asked == [[], ["model"], ["model"]]
+    assert set(store.read("model")) == {ord("1")}
 
 
 @pytest.mark.usefixtures("s3")

@@ -121,7 +121,9 @@ def test_a_run_of_before_goes_on_as_it_is(tmp_path: Path) -> None:
     pictures, run = folder(tmp_path / "images", 6), tmp_path / "run"
     cvjobs.train(pictures, run, **LONG)
     record = json.loads((run / "config.json").read_text())
-    artifacts.record(str(run), "config.json", {name: record[name] for name in ("identity", "command", "libraries")})
+    artifacts.record(
+        LocalStore(run), "config.json", {name: record[name] for name in ("identity", "command", "libraries")}
+    )
     assert not identity.compiled(LocalStore(str(run)))
     summary = cvjobs.train(pictures, run, **{**LONG, "epochs": 2})
     assert summary.to_pandas(["epoch"])["epoch"].tolist() == [1, 2]

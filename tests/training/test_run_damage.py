@@ -82,12 +82,12 @@ def best(run: Path) -> dict[str, torch.Tensor]:
 def meaning(run: Path) -> Any:
     """What a run is to the commands that read it: its identity, its summary, its newest state and its best model."""
     store = LocalStore(run)
-    state = Checkpoints(str(run)).newest(lambda _: None)
+    state = Checkpoints(LocalStore(run)).newest(lambda _: None)
     assert state is not None
     tensors = [state.model, state.average, best(run), *state.optimizer["state"].values()]
     numbers = [torch.as_tensor(value).numpy().tobytes() for entry in tensors for value in entry.values()]
     settings = json.dumps([state.meta, state.optimizer["param_groups"]])
-    tables = [artifacts.rows(str(run), name).to_pylist() for name in store.names(".") if name.endswith(".parquet")]
+    tables = [artifacts.rows(store, name).to_pylist() for name in store.names(".") if name.endswith(".parquet")]
     return identity.earlier(store), TrainingSummary.read(store), settings, numbers, tables
 
 
@@ -195,13 +195,13 @@ def test_a_pipe_in_a_checkpoint_is_never_waited_for(run: Path, name: str) -> Non
 def test_every_bit_of_a_checkpoints_record_is_noticed(run: Path) -> None:
     (file, _) = sorted(run.glob("checkpoints/*/meta.json"), reverse=True)
     whole = file.read_bytes()
-    before = Checkpoints(str(run)).newest(lambda _: None)
+    before = Checkpoints(LocalStore(run)).newest(lambda _: None)
     assert before is not None
     shutil.rmtree(next(other for other in sorted(run.glob("checkpoints/*")) if other != file.parent))
     missed = []
     for bit in range(0, 8 * len(whole), 97):
         flip(file, bit // 8, bit % 8)
-        found = said(lambda: Checkpoints(str(run)).newest(lambda _: None))
+        found = said(lambda: Checkpoints(LocalStore(run)).newest(lambda _: None))
         if not isinstance(found, CvjobsError) and found.meta != before.meta:
             missed.append(bit)
         file.write_bytes(whole)

@@ -44,7 +44,7 @@ def test_the_time_of_an_epoch_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_history_has_the_shares_of_each_epoch_and_none_of_those_before(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", epochs=2)
     loop(made).run()
-    rows = artifacts.rows(made.run, HISTORY).to_pylist()
+    rows = artifacts.rows(made.store(), HISTORY).to_pylist()
     for row in rows:
         assert row["data_wait"] > 0
         assert row["step_share"] > 0
@@ -60,7 +60,7 @@ def test_a_checkpoint_of_a_version_that_measured_nothing_goes_on(tmp_path: Path)
     made = plan(tmp_path, "run", epochs=2)
     with pytest.raises(Stopped):
         loop(made, lambda state: state.done == state.total).run()
-    checkpoints = Checkpoints(made.run)
+    checkpoints = Checkpoints(made.store())
     found = checkpoints.newest(lambda _: None)
     assert found is not None
     assert [row["epoch"] for row in found.meta["history"]] == [1]
@@ -69,7 +69,7 @@ def test_a_checkpoint_of_a_version_that_measured_nothing_goes_on(tmp_path: Path)
     checkpoints.wait()
     checkpoints.close()
     loop(made).run()
-    first, second = artifacts.rows(made.run, HISTORY).to_pylist()
+    first, second = artifacts.rows(made.store(), HISTORY).to_pylist()
     assert first == BEFORE | dict.fromkeys(("data_wait", "step_share", "gpu_busy", "gpu_memory"))
     assert second["step_share"] > 0
 

@@ -66,7 +66,7 @@ def test_a_record_that_was_cut_and_an_epoch_without_a_checkpoint_are_gone(tmp_pa
     (file,) = (Path(plan_.run) / "tensorboard").iterdir()
     file.write_bytes(file.read_bytes()[:-9])
     (file.parent / "mine.txt").write_text("not ours")
-    again = tensorboard.Events(plan_.run, "top-1", {}, history[:1])
+    again = tensorboard.Events(plan_.store(), "top-1", {}, history[:1])
     again.add(history[1])
     again.close()
     (file.parent / "mine.txt").unlink()  # and is left alone

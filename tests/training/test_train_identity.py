@@ -95,7 +95,7 @@ def test_the_digest_in_a_checkpoint_is_the_same_as_ever(tmp_path: Path) -> None:
 def test_a_checkpoint_has_the_digest_of_its_plan(tmp_path: Path) -> None:
     made = plan(tmp_path, "run", epochs=1)
     loop(made).run()
-    found = Checkpoints(made.run).newest(print)
+    found = Checkpoints(made.store()).newest(print)
     assert found is not None
     assert found.meta["identity"] == TrainIdentity.of(made).checkpoint_digest(made.train)
     assert found.meta["identity"] != TrainIdentity.of(replace(made, batch=8)).checkpoint_digest(made.train)

@@ -64,7 +64,7 @@ def test_a_run_that_was_begun_before_goes_on(tmp_path: Path) -> None:
     record = identity.earlier(store)
     del record["rules"]
     record["transform"].pop("pixel_rules", None)
-    artifacts.record(store.place, identity.CONFIG, {"identity": record, "command": "train"})
+    artifacts.record(store, identity.CONFIG, {"identity": record, "command": "train"})
     (run / "summary.json").unlink()
     found = cvjobs.train(source, run, **OPTIONS)
     assert (found.metric, found.failed, found.images) == (first.metric, 30, first.images)

@@ -20,6 +20,7 @@ from training import SIDE, TIMED, copied, folder, loop, plan
 import cvjobs
 from cvjobs.common.errors import Stopped, WrongUse
 from cvjobs.dataset import sealed
+from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import recipe as recipe_recipe
@@ -57,7 +58,7 @@ def run(ended: TrainingSummary, tmp_path: Path) -> Path:
 
 def state(run: str | Path) -> Any:
     """Everything of the newest checkpoint that a training goes on from, in values that compare."""
-    found = Checkpoints(str(run)).newest(print)
+    found = Checkpoints(LocalStore(run)).newest(print)
     assert found is not None
     rows = [{name: row[name] for name in row if name not in TIMED} for row in found.meta["history"]]
     tensors = {name: tensor.tolist() for part in (found.model, found.average) for name, tensor in part.items()}

@@ -21,8 +21,8 @@ from cvjobs.common.fingerprint import digest
 from cvjobs.evaluation.metrics.ranking import mean_average_precision
 from cvjobs.networks import registry
 from cvjobs.training.loop import checkpoints as saved
+from cvjobs.training.loop import folder_shelf, resumption
 from cvjobs.training.loop import loop as looping
-from cvjobs.training.loop import resumption
 from cvjobs.training.loop.checkpoints import Checkpoints
 from cvjobs.training.loop.loop import State
 from cvjobs.training.loop.tasks.classify import scores
@@ -122,7 +122,7 @@ def test_a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint(
     killed = copied(whole, "killed")
     broken_off(killed, 3, kill=True)
     broken_off(killed, 2, kill=True)
-    found = Checkpoints(killed.run).newest(print)
+    found = Checkpoints(killed.store()).newest(print)
     assert found is not None
     assert found.meta["done"] >= 3
     loop(killed).run()
@@ -142,7 +142,7 @@ def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_none_in_halves(
         patched.setattr(shutil, "rmtree", cut_short)
         with pytest.raises(Killed):
             loop(run).run()
-    assert set(saved.examined(run.run).values()) == {""}
+    assert set(saved.examined(run.store()).values()) == {""}
     loop(run).run()
     assert not list((Path(run.run) / "checkpoints").glob(".tmp-*"))
 
@@ -195,7 +195,7 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_never_run(tmp_path: Path, monke
     newest = max(Path(begun.run, "checkpoints").iterdir())
     torch.save({"state": _Bomb()}, newest / "optimizer.pt")
     meta = json.loads((newest / "meta.json").read_text())["meta"]
-    meta["files"]["optimizer.pt"] = saved._sha256(newest / "optimizer.pt")  # an attacker's are right, too
+    meta["files"]["optimizer.pt"] = folder_shelf._sha256(newest / "optimizer.pt")  # an attacker's are right, too
     (newest / "meta.json").write_text(json.dumps({"meta": meta, "sha256": digest(meta)}))
     with pytest.raises(WrongUse, match="holds more than tensors"):
         loop(begun)
@@ -228,7 +228,7 @@ class TestHalf:
         assert rows[-1]["train_loss"] < rows[0]["train_loss"]
         stopped = copied(whole, "stopped")
         broken_off(stopped, 2, kill=False)
-        found = Checkpoints(stopped.run).newest(print)
+        found = Checkpoints(stopped.store()).newest(print)
         assert found is not None
         assert (found.meta["scaler"]["scale"], found.meta["scaler"]["_growth_tracker"]) == (65536.0, 3)
         loop(stopped).run()
@@ -247,7 +247,7 @@ class TestHalf:
         made = loop(half)
         made._learner.scaler.load_state_dict({**made._learner.scaler.state_dict(), "scale": 2.0**120})
         made.run()
-        found = Checkpoints(half.run).newest(print)
+        found = Checkpoints(half.store()).newest(print)
         assert found is not None
         assert found.meta["done"] == 8
         assert found.meta["scaler"]["scale"] == 2.0**112  # halved by each of the steps, none of which was made
@@ -279,7 +279,7 @@ def test_accumulated_parts_make_the_step_that_the_whole_batch_makes(tmp_path: Pa
 def test_a_last_step_of_one_image_is_left_out(tmp_path: Path) -> None:
     odd = plan(tmp_path, "run", images=33, batch=16)
     loop(odd).run()
-    found = Checkpoints(odd.run).newest(print)
+    found = Checkpoints(odd.store()).newest(print)
     assert found is not None
     assert found.meta["done"] == 2 * 2
 

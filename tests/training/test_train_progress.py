@@ -21,6 +21,7 @@ import cvjobs
 from cvjobs.common import progress
 from cvjobs.training.loop import loop as looping
 from cvjobs.training.loop import ray_train
+from cvjobs.training.loop.board import FolderBoard
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.training_summary import TrainingSummary
@@ -71,11 +72,12 @@ def test_the_time_left_is_that_of_the_steps_and_what_lies_between_them() -> None
 
 
 def test_the_notes_of_a_worker_have_each_phase_at_once(tmp_path: Path) -> None:
-    notes = ray_train.Notes(tmp_path, 0, lambda: None)
+    board = FolderBoard(tmp_path, "run")
+    notes = ray_train.Reporter(board, 0, lambda: None)
     begun = State(epoch=1, epochs=2, done=0, total=4, loss=None, metric=None, rate=0.0, phase="the first step")
     for state in (begun, State(**{**asdict(begun), "done": 4, "phase": "saving"})):
         notes.report(state)
-        assert ray_train.read(tmp_path) == state
+        assert ray_train.read(board) == state
 
 
 def test_lines_elsewhere_name_the_phases(

@@ -30,7 +30,7 @@ def test_an_epoch_of_less_than_a_second_has_no_rate(
         return False
 
     loop.Loop(made, Alone(torch.device("cpu")), watch, lambda _: None).run()
-    rows = artifacts.rows(made.run, HISTORY).to_pylist()
+    rows = artifacts.rows(made.store(), HISTORY).to_pylist()
     assert [row["images_per_second"] for row in rows] == [pytest.approx(expected * made.batch / 16)] * 2
     assert seen == [0.0, 0.0], "the clock of this test stands still during an epoch"
 

@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 
 from cvjobs.common.errors import WrongUse, limit
 from cvjobs.images.transform import Transform
-from cvjobs.networks import registry, torch_network
+from cvjobs.networks import local_copies, registry, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
 
-FILE = files.RUN_MODEL
+FILE = local_copies.RUN_MODEL
 ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its model
 
 
@@ -55,10 +55,10 @@ class _Opened:
 def _open(name: str, weights: str) -> _Opened:
     if weights != "pretrained":
         raise WrongUse(f"The run {name} has weights of its own: leave out --weights.")
-    file = Path(name) / FILE
+    file = Path(local_copies.run_folder(name)) / FILE
     if not file.is_file():
         raise WrongUse(f"The run {name} has no {FILE} yet: train until its first epoch is done.")
-    found = files.from_file(file, Path(name).absolute().name)
+    found = files.from_file(file, file.absolute().parent.name)
     known = about(file)
     transform = Transform.load(known["transform"])
     assert transform.size is not None

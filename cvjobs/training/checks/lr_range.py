@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,10 @@ import torch
 from cvjobs.common import tabular
 from cvjobs.common.errors import Stopped
 from cvjobs.common.tabular import Tabular
+from cvjobs.dataset import sealed_table
 from cvjobs.html import render
+from cvjobs.storage.storage_options import Options
+from cvjobs.storage.store import begun_store
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.loop import task_registry
@@ -37,14 +40,15 @@ class LearningRate(Tabular):
     lr: float | None
     steps: int
     out: str
+    storage: Options = field(default_factory=dict, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
-        return dict(vars(self))
+        return {"lr": self.lr, "steps": self.steps, "out": self.out}
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
         """Return the curve, one row a step: the rate and the loss."""
-        return tabular.chosen(artifacts.rows(self.out, CURVE), columns)
+        return tabular.chosen(artifacts.rows(begun_store(self.out, self.storage), CURVE), columns)
 
     def __str__(self) -> str:
         said = (
@@ -63,8 +67,9 @@ def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
         JobFailed: the memory does not suffice.
     """
     curve = _curve(plan, device, watch)
-    found = LearningRate(lr=curve.suggestion, steps=len(curve.rates), out=plan.run)
-    artifacts.table(plan.run, CURVE, pa.table({"lr": curve.rates, "loss": curve.losses}))
+    found = LearningRate(lr=curve.suggestion, steps=len(curve.rates), out=plan.run, storage=plan.storage)
+    run = plan.store()
+    sealed_table.write(run, CURVE, pa.table({"lr": curve.rates, "loss": curve.losses}))
     html = render.render(
         "find-lr.html",
         found=found,
@@ -74,7 +79,7 @@ def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
         settings=[("opt", plan.recipe.opt), ("batch-size", str(plan.batch)), ("loss", plan.recipe.loss)],
         made=time.time(),
     )
-    artifacts.content(plan.run, PAGE, html.encode(errors="replace"))
+    run.write_bytes(PAGE, html.encode(errors="replace"))
     return found
 
 

@@ -13,24 +13,32 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
+from cvjobs.dataset import sealed_table
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.sources import reasons
 from cvjobs.sources.reader import open_source
-from cvjobs.training import artifacts
+from cvjobs.storage.object_store import address
+from cvjobs.storage.store import Store
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data import omissions
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
+from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
 
 @dataclass(kw_only=True)
 class Intake:
-    """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it."""
+    """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it.
+
+    ``cache`` is what ``--cache`` names, None where the folder follows from the ``run``.
+    """
 
     labelled: LabelledImages
     transform: Transform
+    run: str
+    cache: str | None
     folder: str
     max_pixels: int
     storage: Mapping[str, str]
@@ -87,9 +95,24 @@ class Intake:
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
-        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
+        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows], order=self._order(request))
 
-    def note(self, run: str) -> list[Leak]:
+    def _order(self, request: data_decoded.DecodeRequest) -> DecodeOrder | None:
+        """Return how other machines decode the same; None where they all see the run's folder."""
+        if not address(self.run):
+            return None
+        listing = self.labelled.listing
+        return DecodeOrder(
+            run=self.run,
+            cache=self.cache,
+            request=request,
+            root=listing.root,
+            base=listing.base,
+            storage=self.storage,
+            confine=self.confine,
+        )
+
+    def note(self, run: Store) -> list[Leak]:
         """Write the images that failed, also while listing, and those that are in two splits; return the latter."""
         failed = [
             table.filter(table["code"].is_valid())
@@ -97,14 +120,14 @@ class Intake:
             .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
             for name, table in self._tables.items()
         ]
-        artifacts.table(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
+        sealed_table.write(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
         good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
         leaks = data_labels.leaks(
             {name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()}
         )
         columns = ["split", "path", "train_path", "content_hash"]
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
-        artifacts.table(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
+        sealed_table.write(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
 
     def _undecoded(self, name: str) -> str:

@@ -101,7 +101,7 @@ class Loop:
         self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
         self._late = LateValues(team.device)
-        self._check = check
+        self._check, self._run_store = check, plan.store(check)
         self._resumption = Resumption(plan, team, check)
         self._resumption.restore(self._learner, self._position, warn)
         self._rate = 0.0
@@ -147,7 +147,7 @@ class Loop:
             if self._team.rank == 0:
                 self._resumption.clean()
                 if self._position.history:  # a kill may have come between the two
-                    artifacts.history(self._plan, self._position.history, self._check)
+                    artifacts.history(self._run_store, self._position.history)
                 self._events = _events(self._plan, self._task.metric, self._position.history)
             with self._times.metered() if self._team.rank == 0 else nullcontext():
                 while not self._finished:
@@ -280,13 +280,13 @@ class Loop:
             self._tell("saving")
             self._check()
             if best:
-                artifacts.best(plan, self._task, learner.scored, row.epoch, found, self._check)
+                artifacts.best(self._run_store, plan, self._task, learner.scored, row.epoch, found)
             rows = list(position.history)
             # Never before the checkpoint: a history without one is a run whose checkpoints are gone.
             self._resumption.save(learner, position, then=lambda: self._leave(rows))
 
     def _leave(self, rows: list[dict[str, Any]]) -> None:
-        artifacts.history(self._plan, rows, self._check)
+        artifacts.history(self._run_store, rows)
         if self._events:
             self._events.add(rows[-1])
 
@@ -323,4 +323,4 @@ def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Even
         return None
     from cvjobs.training.report import tensorboard  # half a second of imports
 
-    return tensorboard.Events(plan.run, metric, tensorboard.settings(plan), history)
+    return tensorboard.Events(plan.store(), metric, tensorboard.settings(plan), history)

@@ -1,30 +1,26 @@
-"""The loop on several workers of Ray Train: started, watched and stopped through small files in the run's folder."""
+"""The loop on several workers of Ray Train: started, watched and stopped through the notes of a ``board``."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import pickle
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from cvjobs.clusters import ray
 from cvjobs.common import devices, errors, malloc
-from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, WrongUse
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
 from cvjobs.dataset import lock
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.networks import local_copies
+from cvjobs.training.loop import board
+from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
-from cvjobs.training.loop.process_group import Together
+from cvjobs.training.loop.process_group import ProcessGroup, Together
 from cvjobs.training.loop.resources import Resources
 from cvjobs.training.plan import TrainPlan
 
@@ -32,8 +28,7 @@ FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
-FOLDER, RAY = "_cvjobs/team", "ray"
-_STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
+RAY = "ray"
 
 
 def train(
@@ -53,16 +48,16 @@ def train(
         Stopped: ``watch`` asked for it.
         OutputHeld: a later run has taken the folder over.
     """
-    with _board(plan.run, epoch) as board, ray.connection(resources.address):
+    with ray.connection(resources.address), board.opened(plan.store(), epoch) as notes:
         failed: list[BaseException] = []
-        fit = threading.Thread(target=_fit, args=(plan, resources, epoch, board, failed), name="ray train", daemon=True)
+        fit = threading.Thread(target=_fit, args=(plan, resources, epoch, notes, failed), name="ray train", daemon=True)
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
-            _pass_on(board, watch, waiting)
-        for line in _lines(board / _WARNINGS):
+            _pass_on(notes, watch, waiting)
+        for line in notes.warnings():
             warn(line)
-        ended = _ended(board)
+        ended = _ended(notes)
         if ended is not None:
             raise ended
         if failed:
@@ -72,7 +67,7 @@ def train(
             ) from failed[0]
 
 
-def _fit(plan: TrainPlan, resources: Resources, epoch: int, board: Path, failed: list[BaseException]) -> None:
+def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed: list[BaseException]) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if not resources.address:  # this machine is not taken away with notice, and the actor that looks costs seconds
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -90,16 +85,23 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, board: Path, failed:
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
         scaling = {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
+    home = ray.library().get_runtime_context().get_node_id()
     try:
         TorchTrainer(
             _work,
             # As bytes, for Ray Train's controller reads it, too, and need not take seconds to import what is in it.
-            train_loop_config={"plan": pickle.dumps(plan), "board": str(board), "cpus": resources.cpus, "epoch": epoch},
+            train_loop_config={
+                "plan": pickle.dumps(plan),
+                "notes": notes,
+                "home": home,
+                "cpus": resources.cpus,
+                "epoch": epoch,
+            },
             scaling_config=ScalingConfig(use_gpu=gpu, resources_per_worker=each, **scaling),
-            torch_config=OneMachine(backend, folder=str(board)) if ray.alone() else TorchConfig(backend),
+            torch_config=OneMachine(backend, folder=str(notes.place)) if ray.alone() else TorchConfig(backend),
             run_config=RunConfig(  # type: ignore[call-arg]  # the types are those of its predecessor
                 name=f"cvjobs-{os.getpid()}-{time.time_ns()}",
-                storage_path=str(board / RAY),
+                storage_path=str(notes.place / RAY),
                 failure_config=FailureConfig(max_failures=FAILURES),
                 worker_runtime_env={} if gpu else {"env_vars": malloc.ENVIRONMENT},
             ),
@@ -113,36 +115,45 @@ def _work(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     plan: TrainPlan = pickle.loads(config["plan"])  # noqa: S301 - of the process that started this one
-    board = Path(config["board"])
-    if (board / _ENDED).exists():
+    notes: Board = config["notes"]
+    if notes.ended() is not None:
         return
     device = torch.device("cpu") if devices.simulated() else get_device()
     assert isinstance(device, torch.device)
     torch.set_num_threads(config["cpus"])
     team = Together(device)
     try:
-        if not board.is_dir():
-            raise WrongUse(f"A worker does not see {plan.run}: use an -o that every machine of the cluster shares.")
-        store, epoch = LocalStore(plan.run), config["epoch"]
+        notes.check()
+        store, epoch = plan.store(), config["epoch"]
         places = team.gathered(ray.library().get_runtime_context().get_node_id())
-        notes = Notes(board, team.rank, lock.Glance(store, epoch), tuple(places))
-        warn = partial(_warn, board)
-        Loop(plan, team, notes, warn, lambda: lock.check(store, epoch), notes.report).run()
+        reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places))
+        with local_copies.reached_with(plan.storage):
+            here = replace(plan, train=plan.train.here(), val=plan.val.here())
+            team.gathered(None)  # until all machines have their images
+            Loop(here, team, reporter, notes.warn, lambda: lock.check(store, epoch), reporter.report).run()
+        _clear(plan, team, config["home"])
     except CvjobsError as error:
-        with contextlib.suppress(OSError):
-            _put(board / _ENDED, {"kind": type(error).__name__, "sentence": str(error)})
+        notes.end({"kind": type(error).__name__, "sentence": str(error)})
         if team.size > 1 and not isinstance(error, Stopped):
             raise  # or the others, which may not have met it, would wait for this one
 
 
-class Notes:
+def _clear(plan: TrainPlan, team: ProcessGroup, home: str) -> None:
+    """Delete the decoded images of a machine that is not the command's, which tests with its own, once all are done."""
+    if plan.train.order is not None:
+        team.gathered(None)
+        if ray.library().get_runtime_context().get_node_id() != home:
+            plan.train.order.clear()
+
+
+class Reporter:
     """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once.
 
     ``machines`` are the ids of Ray's machines that the workers are on.
     """
 
-    def __init__(self, board: Path, rank: int, glance: Callable[[], None], machines: tuple[str, ...] = ()) -> None:
-        self._board, self._rank, self._glance = board, rank, glance
+    def __init__(self, notes: Board, rank: int, glance: Callable[[], None], machines: tuple[str, ...] = ()) -> None:
+        self._notes, self._rank, self._glance = notes, rank, glance
         self._told, self._phase, self._machines = 0.0, "", machines
 
     def __call__(self, _: State) -> bool:
@@ -150,73 +161,36 @@ class Notes:
         if self._rank:
             return False
         self._glance()
-        return (self._board / _STOP).exists()
+        return self._notes.stopping()
 
     def report(self, state: State) -> None:
         """Note where training is: each phase as it begins, and steps twice a second."""
         if self._rank or (state.phase == self._phase and time.monotonic() - self._told < TOLD):
             return
         self._told, self._phase = time.monotonic(), state.phase
-        _put(self._board / _STATE, {**asdict(state), "machines": self._machines})
+        self._notes.report({**asdict(state), "machines": self._machines})
 
 
-def read(board: Path) -> State | None:
-    """Return the last note of where training is, None where there is none."""
-    try:
-        record = json.loads((board / _STATE).read_bytes())
-        return State(**{**record, "machines": tuple(record["machines"])})
-    except (OSError, ValueError):
-        return None
+def read(notes: Board) -> State | None:
+    """Return the last note of where the training is, None where there is none."""
+    record = notes.reported()
+    return None if record is None else State(**{**record, "machines": tuple(record["machines"])})
 
 
-@contextmanager
-def _board(run: str, epoch: int) -> Iterator[Path]:
-    """Yield a folder for notes between the command and the workers: a later run's notes go into another one."""
-    boards = Path(run) / FOLDER
-    board = boards / f"{epoch:06d}"
-    board.mkdir(parents=True, exist_ok=True)
-    try:
-        yield board
-    finally:
-        with contextlib.suppress(OSError):
-            for left in boards.iterdir():  # an earlier run's, which was killed, too
-                if not left.is_dir():
-                    left.unlink()
-                elif left.name <= board.name:
-                    shutil.rmtree(left, ignore_errors=True)
-            boards.rmdir()
-
-
-def _pass_on(board: Path, watch: Watch, waiting: Callable[[], None]) -> None:
-    state = read(board)
+def _pass_on(notes: Board, watch: Watch, waiting: Callable[[], None]) -> None:
+    state = read(notes)
     if state is None:
         waiting()
     elif watch(state):
-        (board / _STOP).touch()
+        notes.stop()
 
 
-def _ended(board: Path) -> CvjobsError | None:
-    try:
-        record = json.loads((board / _ENDED).read_bytes())
-    except (OSError, ValueError):
+def _ended(notes: Board) -> CvjobsError | None:
+    record = notes.ended()
+    if record is None:
         return None
     kind = getattr(errors, record["kind"], JobFailed)
     return kind(record["sentence"])
-
-
-def _put(file: Path, record: dict[str, Any]) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record))
-    temporary.replace(file)
-
-
-def _warn(board: Path, text: str) -> None:
-    with (board / _WARNINGS).open("a") as file:
-        print(text.replace("\n", " "), file=file)
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def _last_line(error: BaseException) -> str:

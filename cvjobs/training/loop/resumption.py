@@ -66,7 +66,7 @@ class Resumption:
         self._run, self._team = plan.run, team
         self._begun = {BEGUN: plan.begun_epochs} if plan.begun_epochs not in (0, plan.recipe.epochs) else {}
         self._identity = TrainIdentity.of(plan).checkpoint_digest(plan.train)
-        self._checkpoints = Checkpoints(plan.run, check)
+        self._checkpoints = Checkpoints(plan.store(check), check)
         self._limited = plan.limited
         self._saved = time.monotonic()
         self._cost = 0.0

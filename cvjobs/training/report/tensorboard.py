@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from cvjobs.common.errors import storage_failure
 from cvjobs.common.fingerprint import facts
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
 from cvjobs.training.plan import TrainPlan
 
 FOLDER = "tensorboard"
@@ -28,7 +32,7 @@ class Events:
     """
 
     def __init__(
-        self, run: str, metric: str, settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+        self, run: Store, metric: str, settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     ) -> None:
         """Begin with the epochs so far, rows of ``history.parquet``; ``metric`` is the name of that column's values.
 
@@ -38,8 +42,12 @@ class Events:
         Raises:
             CvjobsError: the run's folder cannot be written to.
         """
-        folder = Path(run) / FOLDER
-        self._curves = {**CURVES, f"val/{metric}": "metric"}
+        self._bucket = None if isinstance(run, LocalStore) else run
+        self._spool = tempfile.TemporaryDirectory(prefix="cvjobs-") if self._bucket else None
+        folder = Path(self._spool.name if self._spool else run.place) / FOLDER
+        self._folder, self._curves = folder, {**CURVES, f"val/{metric}": "metric"}
+        if self._bucket:
+            self._bucket.delete(FOLDER)
         try:
             for file in folder.glob(_FILES):
                 file.unlink()
@@ -50,18 +58,27 @@ class Events:
             for row in history:
                 ago -= row["seconds"]
                 self._row(row, time.time() - ago)
-            self._writer.flush()
+            self._flush()
         except OSError as error:
             raise storage_failure(error, str(folder), begun=True) from error
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write the row of an epoch that has just ended; raises OSError where that is not possible."""
         self._row(row, time.time())
+        self._flush()
+
+    def _flush(self) -> None:
+        """Have all events in the run: an object is put anew, for it cannot grow."""
         self._writer.flush()
+        if self._bucket:
+            for file in self._folder.iterdir():
+                self._bucket.write_bytes(f"{FOLDER}/{file.name}", file.read_bytes())
 
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+        if self._spool:
+            self._spool.cleanup()
 
     def _row(self, row: Mapping[str, Any], moment: float) -> None:
         values = [Summary.Value(tag=tag, simple_value=row[column]) for tag, column in self._curves.items()]
@@ -71,9 +88,9 @@ class Events:
         self._writer.write_event(Event(wall_time=moment, step=step, summary=what))
 
 
-def complete(run: str, metric: str, settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+def complete(run: Store, metric: str, settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
     """Write the event files of a run that ended without any; raises as ``Events``."""
-    if not any((Path(run) / FOLDER).glob(_FILES)):
+    if not fnmatch.filter(run.names(FOLDER), _FILES):
         Events(run, metric, settings, history).close()
 
 

@@ -23,7 +23,7 @@ from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.reader import open_source
-from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
 from cvjobs.training import artifacts
 from cvjobs.training.data.class_statistics import OPEN, Survey
 from cvjobs.training.data.labels import LabelledImages
@@ -44,7 +44,7 @@ class BegunRun:
     ``machines`` are those of this command.
     """
 
-    store: LocalStore
+    store: Store
     labelled: LabelledImages
     plan: TrainPlan
     trainable: Trainable
@@ -77,7 +77,7 @@ class EndedRun(BegunRun):
     @property
     def found(self) -> pa.Table:
         """The task's row for each image of the split."""
-        table = artifacts.rows(self.store.place, self.file)
+        table = artifacts.rows(self.store, self.file)
         return table.filter(pc.equal(table["split"], self.split))
 
     def pictures(self, paths: pa.Array | pa.ChunkedArray) -> list[Thumbnail]:
@@ -104,10 +104,10 @@ def leave(ended: EndedRun, section: Section) -> None:
     put(ended.store, page)
 
 
-def put(store: LocalStore, page: Callable[[], str]) -> bool:
+def put(store: Store, page: Callable[[], str]) -> bool:
     """Write a page, and tell whether it was; a run is worth more than its page, which is all that an error costs."""
     try:
-        artifacts.content(store.place, schema.REPORT, page().encode(errors="replace"))
+        store.write_bytes(schema.REPORT, page().encode(errors="replace"))
     except Exception as error:  # noqa: BLE001 - see above
         why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         tell(f"this run has no {schema.REPORT} ({why}).")
@@ -117,7 +117,7 @@ def put(store: LocalStore, page: Callable[[], str]) -> bool:
 
 def shown(begun: BegunRun) -> dict[str, Any]:
     """Return what every page of a training shows: ``train.html``."""
-    errors = artifacts.rows(begun.store.place, ERRORS)
+    errors = artifacts.rows(begun.store, ERRORS)
     history = begun.history
     return {
         "data": begun.labelled.listing.source,

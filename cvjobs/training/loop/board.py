@@ -1,0 +1,232 @@
+"""Where a training's command and its workers leave notes for each other: in a folder that all see, or in an actor.
+
+The workers say where they are, what they warn of and what ended them for good; the command says that they should stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from cvjobs.clusters import ray
+from cvjobs.common.errors import WrongUse
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.storage.store import Store
+
+FOLDER = "_cvjobs/team"
+ANSWER = 20.0  # seconds for an answer of the actor
+OLD = 0.5  # seconds that a worker believes that it was not asked to stop
+_STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
+
+
+class Board(Protocol):
+    """Notes of one training; ``place`` is a folder of the machine of the command, empty at first, for other files."""
+
+    place: Path
+
+    def check(self) -> None:
+        """Raise WrongUse in a worker that cannot see the notes."""
+
+    def report(self, state: dict[str, Any]) -> None:
+        """Note where the training is."""
+
+    def reported(self) -> dict[str, Any] | None:
+        """Return what was noted last of where the training is, None where nothing was or nothing answers."""
+
+    def stop(self) -> None:
+        """Ask the workers to stop."""
+
+    def stopping(self) -> bool:
+        """Return whether the workers are to stop; cheap to call often."""
+
+    def end(self, record: dict[str, Any]) -> None:
+        """Note what ended the training for good."""
+
+    def ended(self) -> dict[str, Any] | None:
+        """Return what ended the training for good, None where nothing did."""
+
+    def warn(self, text: str) -> None:
+        """Note a line for a person."""
+
+    def warnings(self) -> list[str]:
+        """Return the lines."""
+
+
+@contextmanager
+def opened(store: Store, epoch: int) -> Iterator[Board]:
+    """Yield the notes between the command and the workers of a run whose lock has this epoch; Ray is connected.
+
+    A later command's notes go elsewhere.
+    """
+    if not isinstance(store, LocalStore):
+        with tempfile.TemporaryDirectory(prefix="cvjobs-", ignore_cleanup_errors=True) as place:
+            yield ActorBoard(Path(place))
+        return
+    boards = Path(store.place) / FOLDER
+    board = boards / f"{epoch:06d}"
+    board.mkdir(parents=True, exist_ok=True)
+    try:
+        yield FolderBoard(board, store.place)
+    finally:
+        with contextlib.suppress(OSError):
+            for left in boards.iterdir():  # an earlier run's, which was killed, too
+                if not left.is_dir():
+                    left.unlink()
+                elif left.name <= board.name:
+                    shutil.rmtree(left, ignore_errors=True)
+            boards.rmdir()
+
+
+class FolderBoard:
+    """Notes as small files in the run's folder; see ``Board``."""
+
+    def __init__(self, place: Path, run: str) -> None:
+        self.place, self._run = place, run
+
+    def check(self) -> None:
+        """See ``Board``."""
+        if not self.place.is_dir():
+            raise WrongUse(f"A worker does not see {self._run}: use an -o that every machine of the cluster shares.")
+
+    def report(self, state: dict[str, Any]) -> None:
+        """See ``Board``."""
+        self._put(_STATE, state)
+
+    def reported(self) -> dict[str, Any] | None:
+        """See ``Board``."""
+        return self._read(_STATE)
+
+    def stop(self) -> None:
+        """See ``Board``."""
+        (self.place / _STOP).touch()
+
+    def stopping(self) -> bool:
+        """See ``Board``."""
+        return (self.place / _STOP).exists()
+
+    def end(self, record: dict[str, Any]) -> None:
+        """See ``Board``."""
+        with contextlib.suppress(OSError):
+            self._put(_ENDED, record)
+
+    def ended(self) -> dict[str, Any] | None:
+        """See ``Board``."""
+        return self._read(_ENDED)
+
+    def warn(self, text: str) -> None:
+        """See ``Board``."""
+        with (self.place / _WARNINGS).open("a") as file:
+            print(text.replace("\n", " "), file=file)
+
+    def warnings(self) -> list[str]:
+        """See ``Board``."""
+        file = self.place / _WARNINGS
+        return file.read_text().splitlines() if file.exists() else []
+
+    def _put(self, name: str, record: dict[str, Any]) -> None:
+        temporary = (self.place / name).with_suffix(".tmp")
+        temporary.write_text(json.dumps(record))
+        temporary.replace(self.place / name)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = json.loads((self.place / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record
+
+
+class Notes:
+    """What an ``ActorBoard`` is made of, in an actor of its own: values by name."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._lines: list[str] = []
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a value."""
+        self._values[name] = value
+
+    def get(self, name: str) -> Any:
+        """Return a value, None where there is none."""
+        return self._values.get(name)
+
+    def add(self, line: str) -> None:
+        """Keep a line."""
+        self._lines.append(line)
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        return self._lines
+
+
+class ActorBoard:
+    """Notes in an actor on the machine of the command, for a run that is in no folder; see ``Board``."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        library = ray.library()
+        here = library.get_runtime_context().get_node_id()
+        near = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
+        self._actor = library.remote(Notes).options(num_cpus=0, scheduling_strategy=near).remote()
+        self._asked = -OLD
+
+    def check(self) -> None:
+        """See ``Board``."""
+
+    def report(self, state: dict[str, Any]) -> None:
+        """See ``Board``; nothing waits for it to arrive."""
+        self._actor.put.remote(_STATE, state)
+
+    def reported(self) -> dict[str, Any] | None:
+        """See ``Board``."""
+        found: dict[str, Any] | None = self._get(_STATE)
+        return found
+
+    def stop(self) -> None:
+        """See ``Board``."""
+        self._actor.put.remote(_STOP, True)
+
+    def stopping(self) -> bool:
+        """See ``Board``."""
+        if (now := time.monotonic()) - self._asked < OLD:
+            return False
+        self._asked = now
+        return bool(self._get(_STOP))
+
+    def end(self, record: dict[str, Any]) -> None:
+        """See ``Board``."""
+        library = ray.library()
+        with contextlib.suppress(library.exceptions.RayError):
+            library.get(self._actor.put.remote(_ENDED, record), timeout=ANSWER)
+
+    def ended(self) -> dict[str, Any] | None:
+        """See ``Board``."""
+        found: dict[str, Any] | None = self._get(_ENDED)
+        return found
+
+    def warn(self, text: str) -> None:
+        """See ``Board``."""
+        self._actor.add.remote(text.replace("\n", " "))
+
+    def warnings(self) -> list[str]:
+        """See ``Board``."""
+        library = ray.library()
+        with contextlib.suppress(library.exceptions.RayError):
+            found: list[str] = library.get(self._actor.lines.remote(), timeout=ANSWER)
+            return found
+        return []
+
+    def _get(self, name: str) -> Any:
+        library = ray.library()
+        try:
+            return library.get(self._actor.get.remote(name), timeout=ANSWER)
+        except library.exceptions.RayError:  # the machine of the command does not answer now, or is gone
+            return None
