@@ -24,6 +24,7 @@ from cvjobs.config import commands
 from cvjobs.dataset import parts
 from cvjobs.dataset import schema as dataset_schema
 from cvjobs.prediction.context import Resolved
+from cvjobs.prediction.placement import Placement
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.store import open_store
 
@@ -73,7 +74,8 @@ def make_known(source: Path, out: Path) -> None:
     """Commit a row for every listed image, as a killed run of the same command would have left them."""
     listed = list_source(str(source))
     driver = commands.load("embed")
-    resolved: Resolved = driver.EmbedJob(driver.Config(source=str(source), out=str(out), model=MODEL)).resolve({})
+    job = driver.EmbedJob(driver.Config(source=str(source), out=str(out), model=MODEL))
+    resolved: Resolved = job.resolve({}, Placement())
     run = dataset_schema.new_run(1)
     store = open_store(str(out), run)
     record = {"format": "cvjobs", "version": 1, "source": listed.source}
