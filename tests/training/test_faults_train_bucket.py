@@ -21,6 +21,7 @@ pytestmark = pytest.mark.faults(minutes=8)
 EPOCHS = 60
 WORDS = ("--model", "small/cnn", "--epochs", EPOCHS, "--img-size", 8, "--recipe", "quick", "--batch-size", 16)
 KILLS = 10
+TWO = ("--workers", 2)
 
 
 @pytest.fixture
@@ -102,4 +103,24 @@ def test_a_command_that_stood_still_is_taken_over_and_never_writes_again(tmp_pat
         assert process.returncode == 5, said
         assert "Another run took" in said
     assert contents(bucket) == left
+    assert_same(bucket, "run", tmp_path / "whole")
+
+
+@pytest.mark.ray
+def test_two_workers_are_killed_and_go_on(tmp_path: Path, bucket: Bucket) -> None:
+    images = folder(tmp_path / "images", 20)
+    ended = run("train", images, "-o", tmp_path / "whole", *WORDS, *TWO)
+    assert ended.code == 0, ended
+    words = [*map(str, ("train", images, "-o", bucket.url("run"), *WORDS, *TWO)), *bucket.options]
+    with started([*CLI, *words]) as process:
+        until(lambda: len(bucket.keys("run/checkpoints")) > 2)
+        kill(process, signal.SIGINT)
+        _, said = process.communicate()
+        assert process.returncode == 130, said
+    with started([*CLI, *words]) as process:
+        before = bucket.keys("run/checkpoints")
+        until(lambda: bucket.keys("run/checkpoints") != before)
+        kill(process, signal.SIGKILL)
+    last = run(*words)
+    assert last.code == 0, last
     assert_same(bucket, "run", tmp_path / "whole")
