@@ -16,7 +16,7 @@ from cvjobs.dataset.snapshot import Snapshot
 from cvjobs.storage.store import Store, in_flight
 
 RACY = 2_000_000_000
-BLOCK = 1 << 20  # ids that are looked up at once
+BLOCK = 1 << 18  # ids that are looked up at once
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -39,8 +39,9 @@ class Want:
 
     @property
     def ids(self) -> pa.Array:
-        """The image ids as one Arrow array."""
-        return self.table["image_id"].combine_chunks()
+        """The image ids as one Arrow array; without a copy where they are one."""
+        ids = self.table["image_id"]
+        return ids.chunk(0) if ids.num_chunks == 1 else ids.combine_chunks()
 
     @property
     def versions(self) -> npt.NDArray[np.uint64]:
