@@ -1478,6 +1478,7 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
     truncated: Literal['fail', 'use'] = 'fail',
@@ -1569,6 +1570,8 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
+            from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
             80000000.
         bits (int | None): The bits that images of 16 bits use, where no tag of theirs says so. Default:
@@ -1698,6 +1701,7 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
     truncated: Literal['fail', 'use'] = 'fail',
@@ -1789,6 +1793,8 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
+            from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
             80000000.
         bits (int | None): The bits that images of 16 bits use, where no tag of theirs says so. Default:

@@ -175,6 +175,16 @@ class Config:
             rich_help_panel="Machine",
         ),
     ] = None
+    cache_side: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            metavar="N",
+            help="The shorter side in pixels of the pictures that random crops are cut from.  "
+            "[default: 1.5 times --img-size]",
+            rich_help_panel="Machine",
+        ),
+    ] = None
     max_pixels: MaxPixels = 80_000_000
     bits: Bits = None
     truncated: Truncated = "fail"
@@ -242,6 +252,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             val=config.val,
             workers=config.workers,
             cache=config.cache,
+            cache_side=config.cache_side,
             max_pixels=config.max_pixels,
             bits=config.bits,
             truncated=config.truncated,

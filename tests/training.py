@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvjobs.training.data.decoded import PIXELS, DecodedImages
+from cvjobs.training.data.chunk_pixels import SQUARES, WHOLE, WholePixels
+from cvjobs.training.data.decoded import DecodedImages, Pictures
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
@@ -47,9 +48,13 @@ def plan(
     multilabel: bool = False,
     side: int = SIDE,
     tensorboard: bool = False,
+    whole: bool = False,
     **recipe: Any,
 ) -> TrainPlan:
-    """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
+    """Return a plan whose pictures are already there; its run's folder is ``place/run``.
+
+    With ``whole`` those to train with have sizes of their own.
+    """
     random = np.random.default_rng(1)
 
     def part(name: str, count: int) -> SplitPart:
@@ -57,12 +62,14 @@ def plan(
         chunk = place / (name if side == SIDE else f"{name}-{side}")
         if not chunk.exists():
             chunk.mkdir()
-            np.save(chunk / PIXELS, np.stack([pixels(int(label), random, side) for label in labels]))
+            np.save(chunk / SQUARES, np.stack([pixels(int(label), random, side) for label in labels]))
         decoded = DecodedImages(folders=(str(chunk),), length=count, rows=np.arange(count))
         shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if multilabel else labels
         return SplitPart(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
+    if whole:
+        train = replace(train, decoded=whole_pictures(place / f"whole{images}", train))
     subject = Subject(
         task="classify",
         model="small/cnn",
@@ -88,6 +95,17 @@ def plan(
         train=train,
         val=val,
     )
+
+
+def whole_pictures(chunk: Path, part: SplitPart) -> DecodedImages:
+    """Return the images of a part as pictures of different sizes."""
+    chunk.mkdir(exist_ok=True)
+    (chunk / WHOLE).unlink(missing_ok=True)
+    file, places = WholePixels(chunk), []
+    for at, square in enumerate(Pictures(part.decoded).gather(np.arange(len(part)))):
+        place = file.put(at, np.tile(square, (1, 2, 1))[:, : SIDE + at % 5] if at % 2 else square)
+        places.append(list(place.values()))
+    return replace(part.decoded, folders=(str(chunk),), places=np.array(places))
 
 
 def loop(plan: TrainPlan, watch: Any = None, warn: Any = None) -> Loop:

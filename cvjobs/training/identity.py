@@ -22,10 +22,23 @@ CONFIG = contents.RUN_CONFIG
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRules:
-    """The versions of the rules by which a training's images are listed and labelled."""
+    """The versions of the rules by which a training's images are listed, labelled and kept to be cropped."""
 
     listing: int = rules.LISTING
     labels: int = rules.LABELS
+    pictures: int = rules.PICTURES
+
+    @property
+    def whole(self) -> bool:
+        """Whether random crops are taken from whole pictures, not from the squares in their middle."""
+        return self.pictures > rules.FIRST
+
+    def record(self) -> dict[str, int]:
+        """Return the versions as JSON; those of before are written as they were."""
+        versions: dict[str, int] = facts(self)
+        if not self.whole:
+            del versions["pictures"]
+        return {} if set(versions.values()) == {rules.FIRST} else versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +69,17 @@ class TrainIdentity:
             begun_epochs=plan.begun_epochs or plan.recipe.epochs,
         )
 
-    def record(self, data: str, max_pixels: int, transform: Transform, by: TrainRules) -> dict[str, Any]:
+    def record(
+        self, data: str, max_pixels: int, transform: Transform, by: TrainRules, cache_side: int = 0
+    ) -> dict[str, Any]:
         """Return what ``config.json`` says of a run, as JSON.
 
         Args:
             data: The identity of the listed images, as ``LabelledImages.identity``.
             max_pixels: What fails to be decoded.
             transform: How the model sees images in evaluation.
-            by: How images are listed and labelled.
+            by: How images are listed, labelled and kept.
+            cache_side: The shorter side of whole pictures in pixels, by rules that have them.
         """
         subject = self.subject
         own: dict[str, Any] = {"dim": subject.dim}
@@ -84,8 +100,10 @@ class TrainIdentity:
         }
         if self.begun_epochs != self.recipe.epochs:
             values[extension.BEGUN] = self.begun_epochs
-        if by != TrainRules(listing=rules.FIRST, labels=rules.FIRST):
-            values["rules"] = facts(by)
+        if by.record():
+            values["rules"] = by.record()
+        if by.whole:
+            values["cache_side"] = cache_side
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
 
@@ -130,7 +148,7 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
     if not earlier:
         return TrainRules()
     then = earlier.get("rules") or {}
-    return TrainRules(listing=then.get("listing", rules.FIRST), labels=then.get("labels", rules.FIRST))
+    return TrainRules(**{name: then.get(name, rules.FIRST) for name in ("listing", "labels", "pictures")})
 
 
 def check(store: LocalStore, earlier: dict[str, Any], now: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.recipe.augment import Form
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -106,6 +107,13 @@ class TrainPlan:
         module = self.subject.trainable().module.eval()
         module.load_state_dict(networks_weights.state(networks_weights.given(f"{self.run}/{MODEL}")))
         return module
+
+    @property
+    def form(self) -> Form:
+        """What the training images are before they are cropped."""
+        if self.train.decoded.places is None:
+            return "square"
+        return "squashed" if self.transform.fit == "exact" else "whole"
 
     @property
     def classes(self) -> tuple[str, ...]:

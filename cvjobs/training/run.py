@@ -140,6 +140,7 @@ class _Session:
             progress=progress,
             stop=stop,
             glance=self._glance,
+            cache_side=made.cache_side,
         )
 
     def _glance(self) -> None:

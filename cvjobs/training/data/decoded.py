@@ -1,5 +1,7 @@
 """Images decoded once, as uint8 in files that every worker maps into its memory; the decoders are the batch jobs'.
 
+They are squares of one size, or whole pictures of their own sizes (``Transform.fit`` "whole").
+
 A chunk of images is a folder whose name is a digest of their paths, versions and preprocessing: it is there whole or
 not at all, a run that was killed continues with those that it has, and runs may share them.
 """
@@ -7,7 +9,6 @@ not at all, a run that was killed continues with those that it has, and runs may
 from __future__ import annotations
 
 import errno
-import math
 import os
 import secrets
 import shutil
@@ -19,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
+import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cvjobs.common import devices, formatting, progress
 from cvjobs.common.errors import JobFailed, storage_failure
@@ -36,15 +39,19 @@ from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.sources.reader import Source
 from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.data.chunk_pixels import PLACE, SQUARES, SquarePixels, WholePixels, pixels_digest, pixels_file
 
 CHUNK_BYTES = 64 << 20
 AHEAD = 2
-PIXELS, ROWS = "pixels.npy", "rows.parquet"
+ROWS = "rows.parquet"
 DIGEST = b"pixels_xxh3_128"  # of the file of pixels, in the metadata of the rows
 SCHEMA = pa.schema(
     [("path", pa.string()), ("stage", pa.string()), ("code", pa.string()), ("detail", pa.string()),
      ("content_hash", pa.binary(16))]
 )  # fmt: skip
+WHOLE_SCHEMA = pa.schema([*SCHEMA, *((name, pa.int64()) for name in PLACE)])
+PROPORTIONS = 4 / 3  # of most photos
+PACKED = 24  # bytes of pixels that a byte of a file stands for, seldom more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +65,54 @@ class DecodeRequest:
     folder: str
 
     @property
+    def whole(self) -> bool:
+        """Whether pictures keep a size of their own."""
+        return self.transform.fit == "whole"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What is kept of each image beside its pixels."""
+        return WHOLE_SCHEMA if self.whole else SCHEMA
+
+    @property
+    def each(self) -> int:
+        """How many bytes of pixels an image has, of whole pictures about."""
+        if self.whole:
+            return round(3 * PROPORTIONS * self.transform.resize**2)
+        height, width = self.transform.size or (0, 0)
+        return 3 * height * width
+
+    @property
     def length(self) -> int:
         """How many images a chunk has."""
-        height, width = self.transform.size or (0, 0)
-        return max(CHUNK_BYTES // (3 * height * width), 64)
+        return max(CHUNK_BYTES // self.each, 64)
 
     def absent(self) -> int:
-        """Return how many bytes the chunks take that are not there yet."""
-        missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
-        height, width = self.transform.size or (0, 0)
+        """Return how many bytes the chunks take that are not there yet, of whole pictures about."""
+        missing = [table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS))]
+        if self.whole:  # small ones stay small
+            sizes = [np.minimum(PACKED * table["bytes"].to_numpy(), self.each).sum() for table in missing]
+            return int(sum(sizes))
         count: int = sum(table.num_rows for table in missing)
-        return count * 3 * height * width
+        return self.each * count
 
     def decoded(self, folder: str, rows: pa.Table) -> pa.Table | None:
-        """Return what became of each image of a chunk (``SCHEMA``); None where it is not there, or damaged."""
-        height, width = self.transform.size or (0, 0)
+        """Return what became of each image of a chunk (``schema``); None where it is not there, or damaged."""
         try:
-            table = sealed_table.read(LocalStore(folder), ROWS, SCHEMA)
-            pixels = np.load(os.path.join(folder, PIXELS), mmap_mode="r")
+            table = sealed_table.read(LocalStore(folder), ROWS, self.schema)
+            whole = self._whole(folder, table)
         except (UnreadableTable, FileNotFoundError, ValueError, EOFError):
             return None
-        whole = pixels.shape == (rows.num_rows, height, width, 3) and pixels.dtype == np.uint8
         return table if whole and table["path"].equals(rows["path"]) else None
+
+    def _whole(self, folder: str, table: pa.Table) -> bool:
+        """Return whether a chunk has all pixels that its rows tell of."""
+        if self.whole:
+            pixels: int = pc.sum(_area(table)).as_py() or 0
+            return pixels_file(Path(folder)).stat().st_size == 3 * pixels
+        squares = np.load(os.path.join(folder, SQUARES), mmap_mode="r")
+        shape = (table.num_rows, *(self.transform.size or ()), 3)
+        return bool(squares.shape == shape and squares.dtype == np.uint8)
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
@@ -94,18 +127,22 @@ class DecodeRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedImages:
-    """What a worker needs of it: the folders of the chunks, their length, and the rows that are images."""
+    """What a worker needs of it: the folders of the chunks, their length, and the rows that are images.
+
+    ``places`` int64 (n, 3) are of whole pictures the first byte in the chunk, the height and the width; else None.
+    """
 
     folders: tuple[str, ...]
     length: int
     rows: NDArray[np.int64]
+    places: NDArray[np.int64] | None = None
 
 
 class Pictures:
-    """The images that could be decoded, mapped into memory."""
+    """The images of one size that could be decoded, mapped into memory."""
 
     def __init__(self, decoded: DecodedImages) -> None:
-        self._maps = [np.load(os.path.join(folder, PIXELS), mmap_mode="r") for folder in decoded.folders]
+        self._maps = [np.load(os.path.join(folder, SQUARES), mmap_mode="r") for folder in decoded.folders]
         self._length, self._rows = decoded.length, decoded.rows
         self.shape: tuple[int, ...] = self._maps[0].shape[1:]
 
@@ -118,6 +155,19 @@ class Pictures:
         for at, row in enumerate(self._rows[which].tolist()):
             out[at] = self._maps[row // self._length][row % self._length]
         return out
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all pixels."""
+        return len(self) * int(np.prod(self.shape))
+
+    def sizes(self, which: NDArray[np.int64]) -> tuple[int, int]:  # noqa: ARG002
+        """Return the height and the width of every image."""
+        return self.shape[0], self.shape[1]
+
+    def some(self, which: NDArray[np.int64]) -> Tensor:
+        """Return some images by their number, uint8 (n, 3, height, width)."""
+        return torch.from_numpy(self.gather(which)).permute(0, 3, 1, 2)
 
 
 def decode(
@@ -148,7 +198,9 @@ def decode(
         raise storage_failure(error, request.folder, "--cache", begun=begun) from error
     rows = pa.concat_tables([tables[folder] for folder, _ in chunks])
     good = np.flatnonzero(np.asarray(rows["code"].is_null()))
-    return DecodedImages(folders=tuple(folder for folder, _ in chunks), length=request.length, rows=good), rows
+    folders = tuple(folder for folder, _ in chunks)
+    places = np.stack([rows[name].to_numpy()[good] for name in PLACE], 1).astype(np.int64) if request.whole else None
+    return DecodedImages(folders=folders, length=request.length, rows=good, places=places), rows.select(SCHEMA.names)
 
 
 def _fill(
@@ -166,7 +218,7 @@ def _fill(
             waiting = iter(missing)
             while True:
                 while len(sheets) < AHEAD and (following := next(waiting, None)):
-                    sheets.append(_Sheet(*following, request.transform.size or (0, 0)))
+                    sheets.append(_Sheet(request, *following))
                     loader.ask(sheets[-1].rows, sheets[-1].tags())
                 if not sheets:
                     break
@@ -183,9 +235,9 @@ def _fill(
 class _Sheet:
     """A chunk that is being filled, in a folder beside its own."""
 
+    request: DecodeRequest
     folder: str
     rows: pa.Table
-    size: tuple[int, int]
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,7 +246,8 @@ class _Sheet:
         self._temporary = Path(f"{self.folder}.{secrets.token_hex(6)}")
         self._temporary.mkdir()
         try:
-            self._pixels = _mapped(self._temporary / PIXELS, (count, *self.size, 3))
+            size = self.request.transform.size
+            self._pixels = SquarePixels(self._temporary, count, size) if size else WholePixels(self._temporary)
         except BaseException:
             self.drop()
             raise
@@ -204,19 +257,17 @@ class _Sheet:
         return [(self, at) for at in range(self.rows.num_rows)]
 
     def put(self, at: int, pixels: Pixels | None, answer: dict[str, Any]) -> None:
-        if pixels is not None:
-            self._pixels[at] = pixels
-        self._answers[at] = answer
+        self._answers[at] = answer if pixels is None else answer | self._pixels.put(at, pixels)
 
     def publish(self) -> None:
         """Make the chunk durable under its own name."""
-        self._pixels.flush()
+        self._pixels.end()
         each = zip(self.rows["path"].to_pylist(), self._answers, strict=True)
-        table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], SCHEMA)
+        table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], self.request.schema)
         digest = pixels_digest(self._temporary).encode()
         with (self._temporary / ROWS).open("wb") as file:
             sealed_table.dump(file, table.replace_schema_metadata({DIGEST: digest}))
-        for name in (PIXELS, ROWS):
+        for name in (self._pixels.name, ROWS):
             descriptor = os.open(self._temporary / name, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -234,36 +285,23 @@ class _Sheet:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-def pixels_digest(folder: Path) -> str:
-    """Return the digest of a chunk's file of pixels."""
-    digest = xxhash.xxh3_128()
-    with (folder / PIXELS).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def examined(folder: Path) -> str:
     """Return what is wrong with a chunk, all of which is read; empty where nothing is."""
     try:
         table = sealed_table.read(LocalStore(folder), ROWS)
-        pixels = np.load(folder / PIXELS, mmap_mode="r")
-        if len(pixels) != table.num_rows:
-            return f"it has {len(pixels):,} images and {table.num_rows:,} rows"
+        if pixels_file(folder).name == SQUARES:
+            pixels = np.load(folder / SQUARES, mmap_mode="r")
+            if len(pixels) != table.num_rows:
+                return f"it has {len(pixels):,} images and {table.num_rows:,} rows"
         said = (table.schema.metadata or {}).get(DIGEST)  # earlier versions said nothing
         return "" if said in (None, pixels_digest(folder).encode()) else "the pixels are not what was written"
     except (UnreadableTable, OSError, ValueError, EOFError) as error:
         return str(error).partition("\n")[0][:200]
 
 
-def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """Make a file of zeros, uint8 of a shape, and map it; raises OSError where the disk has no room for it."""
-    # Room is taken first: a map of a file that the disk has no room for would kill the process.
-    with file.open("wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        os.posix_fallocate(out.fileno(), out.tell(), math.prod(shape))
-    mapped: np.memmap[Any, np.dtype[np.uint8]] = np.load(file, mmap_mode="r+")
-    return mapped
+def _area(table: pa.Table) -> pa.ChunkedArray:
+    """Return the pixels of each whole picture, null of one that failed."""
+    return pc.multiply(table["height"], table["width"])
 
 
 class _Tray(Arrivals):

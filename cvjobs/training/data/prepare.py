@@ -27,7 +27,10 @@ from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
 @dataclass(kw_only=True)
 class Intake:
-    """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it."""
+    """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it.
+
+    ``cache_side`` is the shorter side of whole pictures to train with, 0 for squares of the size that the model sees.
+    """
 
     labelled: LabelledImages
     transform: Transform
@@ -39,6 +42,7 @@ class Intake:
     progress: Progress
     stop: Stop
     glance: Callable[[], None]
+    cache_side: int = 0
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
 
     def parts(self, names: tuple[str, ...] = data_labels.SPLITS) -> dict[str, SplitPart]:
@@ -55,8 +59,9 @@ class Intake:
     def _request(self, name: str, split: Split) -> data_decoded.DecodeRequest:
         """Return how a split is decoded; the training images keep the borders that random crops reach for."""
         transform = self.transform
-        assert transform.size is not None
-        if name == "train" and transform.fit == "short":
+        if name == "train" and self.cache_side:
+            transform = replace(transform, size=None, resize=self.cache_side, fit="whole")
+        elif name == "train" and transform.fit == "short" and transform.size is not None:
             side = max(transform.resize, *transform.size)
             transform = replace(transform, size=(side, side), resize=side)
         # Decoded images are the same ones whatever the model subtracts from them.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.training.data import gpu_cache
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop.process_group import ProcessGroup, shared
 from cvjobs.training.loop.step import StepBatch, StepPart, parted
 from cvjobs.training.loop.training_task import TrainTask
@@ -32,16 +32,15 @@ class Feed:
     def __init__(self, plan: TrainPlan, team: ProcessGroup, task: TrainTask) -> None:
         """Map the images, or bring them to the device; raises WrongUse where there are too few for a step."""
         self._plan, self._team, self._task = plan, team, task
-        pictures = Pictures(plan.train.decoded)
-        self._shape = pictures.shape[:2]
-        self._images = gpu_cache.settled(pictures, team.device, plan.memory)
+        self._pictures = opened(plan.train.decoded)
+        self._images = gpu_cache.settled(self._pictures, team.device, plan.memory)
         self.steps = _steps(len(plan.train), plan.batch, plan.recipe.drop_last)
 
     def augmentation(self, epoch: int) -> Augment:
         """Return the augmentation of an epoch, at its image size."""
         recipe, transform = self._plan.recipe, self._plan.transform
         side = lr_schedule.size(recipe, epoch, min(transform.size or (0,)))
-        return Augment(recipe, side, transform.mean, transform.std, self._team.device)
+        return Augment(recipe, side, transform.mean, transform.std, self._team.device, self._plan.form)
 
     def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
@@ -51,7 +50,7 @@ class Feed:
 
     def _batch(self, ready: _Ready, augment: Augment) -> StepBatch:
         sent = ready.block.sent()
-        images = self._images.there(sent.images).permute(0, 3, 1, 2)
+        images = self._images.there(sent.images)
 
         def part(these: slice, changes: Changes, drawn: Any) -> StepPart:
             def given() -> tuple[Tensor, Tensor]:
@@ -82,7 +81,8 @@ class Feed:
                 augment.drawn(whole, generator(plan.seed, epoch, step))[rows]
                 for step, (whole, rows, _) in zip(steps, mine, strict=True)
             ]
-            settled = augment.settled(torch.cat(drawn), *self._shape)
+            sizes = self._pictures.sizes(np.concatenate([which for _, _, which in mine]))
+            settled = augment.settled(torch.cat(drawn), *sizes)
             done = 0
             for step, (whole, _, which) in zip(steps, mine, strict=True):
                 yield self._ready((epoch, step), whole, which, settled, done, augment.size)
@@ -116,7 +116,7 @@ class Feed:
 class _Needed:
     """What a device needs of a step: what stands for its images, and what is done to those of each part."""
 
-    images: Tensor
+    images: Any
     parts: tuple[list[Changes], list[Any]]
 
 
