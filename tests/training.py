@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
-from cvjobs.training.data.chunk_pixels import SQUARES, WHOLE, WholePixels
-from cvjobs.training.data.decoded import DecodedImages, Pictures
+from cvjobs.dataset import sealed_table
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.data.chunk_pixels import ROWS, SQUARES, WHOLE, WholePixels
+from cvjobs.training.data.decode_request import WHOLE_SCHEMA, DecodedImages
+from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
@@ -101,11 +105,11 @@ def whole_pictures(chunk: Path, part: SplitPart) -> DecodedImages:
     """Return the images of a part as pictures of different sizes."""
     chunk.mkdir(exist_ok=True)
     (chunk / WHOLE).unlink(missing_ok=True)
-    file, places = WholePixels(chunk), []
+    file, rows = WholePixels(chunk), []
     for at, square in enumerate(Pictures(part.decoded).gather(np.arange(len(part)))):
-        place = file.put(at, np.tile(square, (1, 2, 1))[:, : SIDE + at % 5] if at % 2 else square)
-        places.append(list(place.values()))
-    return replace(part.decoded, folders=(str(chunk),), places=np.array(places))
+        rows.append(file.put(at, np.tile(square, (1, 2, 1))[:, : SIDE + at % 5] if at % 2 else square))
+    sealed_table.write(LocalStore(chunk), ROWS, pa.Table.from_pylist(rows, WHOLE_SCHEMA))
+    return replace(part.decoded, folders=(str(chunk),), whole=True)
 
 
 def loop(plan: TrainPlan, watch: Any = None, warn: Any = None) -> Loop:

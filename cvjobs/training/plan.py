@@ -21,7 +21,8 @@ from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
 from cvjobs.training.data import labels as data_labels
-from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.data.decode_request import DecodedImages
+from cvjobs.training.recipe import sampling
 from cvjobs.training.recipe.augment import Form
 from cvjobs.training.recipe.recipe import Recipe
 
@@ -108,10 +109,15 @@ class TrainPlan:
         module.load_state_dict(networks_weights.state(networks_weights.given(f"{self.run}/{MODEL}")))
         return module
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of the training images in the order of an epoch, from 0; see ``sampling.order``."""
+        together = self.train.decoded.length if self.train.decoded.whole else 0
+        return sampling.order(self.train.labels, self.recipe, self.seed, epoch, together)
+
     @property
     def form(self) -> Form:
         """What the training images are before they are cropped."""
-        if self.train.decoded.places is None:
+        if not self.train.decoded.whole:
             return "square"
         return "squashed" if self.transform.fit == "exact" else "whole"
 

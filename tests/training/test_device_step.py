@@ -66,7 +66,7 @@ def first_step(made: TrainPlan, device: torch.device, *, resident: bool = False)
     if resident:
         pictures = opened(made.train.decoded)
         kind: Any = gpu_cache.ResidentImages if isinstance(pictures, Pictures) else gpu_cache.ResidentPictures
-        feed._images = kind(pictures, device)
+        feed._images, feed._all_there = kind(pictures, device), True
     learner = Learner.of(made, team, feed.steps)
     learner.train()
     augment = feed.augmentation(0)

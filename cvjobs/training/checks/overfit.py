@@ -26,7 +26,7 @@ from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.step import Learner, StepBatch, StepPart, parted
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.recipe import lr_schedule, sampling
+from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.augment import Augment, generator
 
 STEPS = 200
@@ -107,8 +107,8 @@ class _FirstBatch:
     def __init__(self, plan: TrainPlan, device: torch.device, parts: int) -> None:
         self._plan, self._device = plan, device
         self._task = task_registry.of(plan)
-        self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
         self._pictures = opened(plan.train.decoded)
+        self._which = self._pictures.stand_ins(plan.order(0)[: plan.batch])
         self._images = gpu_cache.mapped(self._pictures, device)
         side = lr_schedule.size(plan.recipe, 0, min(plan.transform.size or (0,)))
         self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std, device, plan.form)

@@ -13,7 +13,8 @@ import xxhash
 
 from cvjobs.images.picture import Pixels
 
-SQUARES, WHOLE = "pixels.npy", "pixels.bin"
+SQUARES, WHOLE, ROWS = "pixels.npy", "pixels.bin", "rows.parquet"
+DIGEST = b"pixels_xxh3_128"  # of the file of pixels, in the metadata of the rows
 PLACE = ("offset", "height", "width")  # of a whole picture: its first byte, and its sides in pixels
 
 
