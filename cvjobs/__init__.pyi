@@ -1478,6 +1478,7 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_size: str | None = None,
     cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
@@ -1570,6 +1571,8 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
+            the rest is decoded again in each epoch. Default: None (all).
         cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
             from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
@@ -1701,6 +1704,7 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_size: str | None = None,
     cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
@@ -1793,6 +1797,8 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
+            the rest is decoded again in each epoch. Default: None (all).
         cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
             from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:

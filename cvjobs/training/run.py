@@ -23,7 +23,7 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import lr_range, overfit
-from cvjobs.training.data import decoded, omissions, outcomes
+from cvjobs.training.data import omissions
 from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
@@ -148,6 +148,8 @@ class _Session:
             stop=stop,
             glance=self._glance,
             cache_side=made.cache_side,
+            cache_size=made.request.cache_size,
+            folder_of_run=f"{store.place}/{CACHE}",
             seed=made.request.seed,
             most_failed=made.most_failed,
         )
@@ -161,7 +163,7 @@ class _Session:
         """Decode, train, score the test split, and leave the page and the summary."""
         self._limits.check_start()
         parts = self._parts = self._intake.parts()
-        if self._request.overfit_check:
+        if self._request.overfit_check and not self._intake.bounded:
             self._intake.wait()
         self._look_for_news(parts)
         plan = self._setup.plan(self._store.place, parts)
@@ -198,8 +200,7 @@ class _Session:
         self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
         summary = summary.at(self._progress.phases.spent(), begun.machines)
         artifacts.record(self._store.place, FILE, summary.as_dict())
-        if self._request.cache is None:
-            decoded.clear(self._intake.folder)
+        self._intake.clear()
         return summary
 
     def find_rate(self, resources: Resources) -> lr_range.LearningRate:
@@ -230,7 +231,7 @@ class _Session:
         leaks = self._intake.note(self._store.place)
         omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         left_out = omissions.record(self._setup.labelled, self._intake.failures)
-        good = {name: outcomes.known(part) for name, part in parts.items()}
+        good = self._intake.known() if self._setup.cache_side else parts
         self._leaks = len(leaks)
         self._news = survey(self._setup.labelled, good, leaks, self._intake.doubles(), left_out)
         self._progress.note(str(self._news))
@@ -321,6 +322,7 @@ class _Session:
 
     def _tell(self, state: State) -> bool:
         self._show(state)
+        self._intake.reach(state.epoch - 1, state.done * self._request.batch_size)
         self._look_for_news(self._parts)
         if self._live is not None:
             self._live.look(state)

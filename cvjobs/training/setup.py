@@ -110,6 +110,7 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
             holds the output of another command.
     """
     contents.check(store, contents.RUN)
+    _check_cache(request)
     progress.phase("listing", f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
@@ -162,6 +163,16 @@ def setup(request: TrainRequest, store: LocalStore, resources: Resources, progre
         compiled=compiled,
         cache_side=_cache_side(request, side, earlier, then),
     )
+
+
+def _check_cache(request: TrainRequest) -> None:
+    """Raise WrongUse where images are to pass that are taken in another order than that in which they come."""
+    for wanted, option in (
+        (request.recipe.sampling == "balanced", "--sampling balanced"),
+        (request.find_lr, "--find-lr"),
+    ):
+        if request.cache_size and wanted:
+            raise WrongUse(f"{option} needs all images decoded: leave out --cache-size.")
 
 
 def _cache_side(request: TrainRequest, side: int, earlier: Mapping[str, Any], by: TrainRules) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,30 +26,44 @@ from cvjobs.training.data.chunk_pixels import DIGEST, ROWS, SquarePixels, WholeP
 from cvjobs.training.data.decode_request import DecodeRequest
 
 AHEAD = 2
+POLL = 0.05  # seconds between two looks for a chunk that is to be decoded
+_END = object()
 
 
 def fill_chunks(
     request: DecodeRequest,
-    missing: Sequence[tuple[str, pa.Table]],
+    missing: Iterable[tuple[str, pa.Table] | None],
     source: Source,
     decoder_server: DecoderServer,
     tell: Callable[[int], None],
+    published: Callable[[str, pa.Table], None] = lambda *_: None,
 ) -> None:
-    """Decode chunks, given as folders and rows, one after the other; ``tell`` is told how many images are done."""
+    """Decode chunks, given as folders and rows, one after the other; None stands for none now, and later perhaps one.
+
+    ``tell`` is told how many images are done, ``published`` of each chunk that is there. One that is not in the folder
+    of the request is there for this run alone, and need not outlast the machine.
+    """
     tray = _Tray(tell)
     how = Decoding(transform=request.transform, max_pixels=request.max_pixels)
     with closing(Loader(source, how, tray, decoders(devices.cpus()), decoder_server)) as loader:
         sheets: list[_Sheet] = []
         try:
-            waiting = iter(missing)
-            while True:
-                while len(sheets) < AHEAD and (following := next(waiting, None)):
+            waiting, over = iter(missing), False
+            while not over or sheets:
+                while len(sheets) < AHEAD and not over:
+                    following = next(waiting, _END)
+                    over = following is _END
+                    if not isinstance(following, tuple):
+                        break
                     sheets.append(_Sheet(request, *following))
                     loader.ask(sheets[-1].rows, sheets[-1].tags())
-                if not sheets:
-                    break
-                tray.full(sheets[0])
-                sheets.pop(0).publish()
+                if sheets:
+                    tray.full(sheets[0])
+                    sheet = sheets.pop(0)
+                    published(sheet.folder, sheet.publish())
+                elif not over:
+                    tray.wait(lambda: False, POLL)
+                    tray.tell()
             if tray.dark.count:
                 progress.tell(str(tray.dark))
         finally:
@@ -85,15 +99,16 @@ class _Sheet:
     def put(self, at: int, pixels: Pixels | None, answer: dict[str, Any]) -> None:
         self._answers[at] = answer if pixels is None else answer | self._pixels.put(at, pixels)
 
-    def publish(self) -> None:
-        """Make the chunk durable under its own name."""
+    def publish(self) -> pa.Table:
+        """Make the chunk durable under its own name, and return its table."""
         self._pixels.end()
         each = zip(self.rows["path"].to_pylist(), self._answers, strict=True)
         table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], self.request.schema)
-        digest = pixels_digest(self._temporary).encode()
+        durable = os.path.dirname(self.folder) == self.request.folder.rstrip("/")
+        digest = pixels_digest(self._temporary).encode() if durable else b""
         with (self._temporary / ROWS).open("wb") as file:
             sealed_table.dump(file, table.replace_schema_metadata({DIGEST: digest}))
-        for name in (self._pixels.name, ROWS):
+        for name in (self._pixels.name, ROWS) if durable else ():
             descriptor = os.open(self._temporary / name, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -105,6 +120,7 @@ class _Sheet:
             self.drop()
             if not os.path.exists(os.path.join(self.folder, ROWS)):  # else another run was faster
                 raise
+        return table
 
     def drop(self) -> None:
         """Give the chunk up."""
@@ -138,11 +154,15 @@ class _Tray(Arrivals):
             self._done += 1
             self.changed.notify_all()
 
+    def tell(self) -> None:
+        """Tell how many images are done."""
+        self._tell(self._done)
+
     def full(self, sheet: _Sheet) -> None:
         """Wait until every image of a sheet has an answer; raises the error that ended a decoder."""
         while True:
             full = self.wait(lambda: not sheet.left, 0.5)
-            self._tell(self._done)
+            self.tell()
             if self.error is not None:
                 raise self.error
             if full:

@@ -61,14 +61,19 @@ class DecodeRequest:
         """How many images a chunk has."""
         return max(CHUNK_BYTES // self.each, 64)
 
+    def needed(self) -> int:
+        """Return how many bytes all chunks take, of whole pictures about."""
+        return self._bytes(self.rows)
+
     def absent(self) -> int:
         """Return how many bytes the chunks take that are not there yet, of whole pictures about."""
-        missing = [table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS))]
+        missing = (table for folder, table in self.chunks() if not os.path.exists(os.path.join(folder, ROWS)))
+        return sum(map(self._bytes, missing))
+
+    def _bytes(self, rows: pa.Table) -> int:
         if self.whole:  # small ones stay small
-            sizes = [np.minimum(PACKED * table["bytes"].to_numpy(), self.each).sum() for table in missing]
-            return int(sum(sizes))
-        count: int = sum(table.num_rows for table in missing)
-        return self.each * count
+            return int(np.minimum(PACKED * rows["bytes"].to_numpy(), self.each).sum())
+        return self.each * int(rows.num_rows)
 
     def decoded(self, folder: str, rows: pa.Table) -> pa.Table | None:
         """Return what became of each image of a chunk (``schema``); None where it is not there, or damaged."""
@@ -111,7 +116,8 @@ class DecodedImages:
     """What a worker needs of it: the folders of the chunks, their length, and the rows that are images.
 
     ``whole`` is whether these are whole pictures. While some chunks may not be there yet (``pending``), and of whole
-    pictures always, the rows are those of all listed images, of which some may fail.
+    pictures always, the rows are those of all listed images, of which some may fail. In the folder ``passing``, where
+    there is one, are chunks that stay for some steps alone.
     """
 
     folders: tuple[str, ...]
@@ -119,6 +125,12 @@ class DecodedImages:
     rows: NDArray[np.int64]
     whole: bool = False
     pending: bool = False
+    passing: str = ""
+
+    def places(self, chunk: int) -> list[str]:
+        """Return the folders in which a chunk may be."""
+        folder = self.folders[chunk]
+        return [folder, os.path.join(self.passing, os.path.basename(folder))] if self.passing else [folder]
 
 
 def _area(table: pa.Table) -> pa.ChunkedArray:

@@ -145,17 +145,17 @@ def examined(folder: Path) -> str:
         return str(error).partition("\n")[0][:200]
 
 
-def check_room(requests: Sequence[DecodeRequest], folder: str) -> None:
-    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet."""
+def check_room(requests: Sequence[DecodeRequest], folder: str, more: int = 0) -> None:
+    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet, and more."""
     place = Path(folder)
     while not place.exists():
         place = place.parent
-    wanted = sum(request.absent() for request in requests)
+    wanted = more + sum(request.absent() for request in requests)
     free = shutil.disk_usage(place).free
     if wanted > free:
         raise JobFailed(
             f"The decoded images need {formatting.size(wanted)} in {folder}, where {formatting.size(free)} are free: "
-            "make room, name a larger disk with --cache, or lower --img-size."
+            "make room, name a larger disk with --cache, lower --img-size, or keep a part with --cache-size."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,20 +23,22 @@ def nothing() -> None:
     """Do nothing."""
 
 
-def outcome(folder: str, glance: Callable[[], None] = nothing) -> pa.Table:
-    """Return the rows of a chunk when it is there; ``glance`` is called until then, and may raise.
+def outcome(folders: Sequence[str], glance: Callable[[], None] = nothing) -> tuple[str, pa.Table]:
+    """Return in which of some folders a chunk is, when it is there, and its rows.
 
-    Raises:
+    ``glance`` is called until then, and may raise. Raises:
         JobFailed: it is damaged.
     """
     while True:
-        try:
-            return sealed_table.read(LocalStore(folder), ROWS)
-        except TableGone:
-            glance()
-            time.sleep(POLL)
-        except UnreadableTable as error:
-            raise JobFailed(f"{folder} {error.words}: the same command decodes it anew.") from None
+        for folder in folders:
+            try:
+                return folder, sealed_table.read(LocalStore(folder), ROWS)
+            except TableGone:
+                continue
+            except UnreadableTable as error:
+                raise JobFailed(f"{folder} {error.words}: the same command decodes it anew.") from None
+        glance()
+        time.sleep(POLL)
 
 
 def known(part: SplitPart, glance: Callable[[], None] = nothing) -> SplitPart:
@@ -44,8 +46,14 @@ def known(part: SplitPart, glance: Callable[[], None] = nothing) -> SplitPart:
     decoded = part.decoded
     if not decoded.pending:
         return part
-    codes = [outcome(folder, glance)["code"].combine_chunks() for folder in decoded.folders]
-    good = np.flatnonzero(np.asarray(pa.chunked_array(codes).is_null()))
+    codes = [outcome([folder], glance)[1]["code"].combine_chunks() for folder in decoded.folders]
+    return good_of(part, pa.chunked_array(codes))
+
+
+def good_of(part: SplitPart, codes: pa.ChunkedArray) -> SplitPart:
+    """Return the images of a split that could be decoded, given the codes of all of them."""
+    decoded = part.decoded
+    good = np.flatnonzero(np.asarray(codes.is_null()))
     return SplitPart(
         decoded=replace(decoded, rows=good, pending=False),
         paths=[part.paths[number] for number in good.tolist()],

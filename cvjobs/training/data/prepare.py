@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.formatting import counted
+from cvjobs.common.formatting import counted, percent, size
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
 from cvjobs.images.decode_children import DecoderServer
@@ -23,7 +24,7 @@ from cvjobs.training import artifacts
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data import omissions, outcomes
-from cvjobs.training.data.decode_request import SCHEMA, DecodeRequest
+from cvjobs.training.data.decode_request import CHUNK_BYTES, SCHEMA, DecodeRequest
 from cvjobs.training.data.filling import Filling, FillingPart
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
@@ -38,7 +39,9 @@ class Intake:
 
     ``cache_side`` is the shorter side of whole pictures to train with, 0 for squares of the size that the model sees.
     Whole pictures are decoded in the background, in the order of the first epoch of a ``seed``; ``most_failed`` is the
-    share of the images that may fail.
+    share of the images that may fail. ``cache_size`` is how many bytes of images to train with stay, 0 for all, and
+    ``folder_of_run`` the cache that the run has if no other is asked for.
+    ``bounded`` is whether some of them do not stay.
     """
 
     labelled: LabelledImages
@@ -52,9 +55,12 @@ class Intake:
     stop: Stop
     glance: Callable[[], None]
     cache_side: int = 0
+    cache_size: int = 0
+    folder_of_run: str = ""
     seed: int = 0
     most_failed: float = 1.0
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
+    bounded: bool = field(default=False, init=False)
     _filling: Filling | None = field(default=None, init=False)
     _splits: dict[str, Split] = field(default_factory=dict, init=False)
     _requests: dict[str, DecodeRequest] = field(default_factory=dict, init=False)
@@ -67,7 +73,10 @@ class Intake:
         """
         self._splits = {name: self._mixed(name) for name in names if name in self.labelled.splits}
         self._requests = {name: self._request(name, split) for name, split in self._splits.items()}
-        data_decoded.check_room(list(self._requests.values()), self.folder)
+        self.bounded = self._is_bounded()
+        beside = [request for name, request in self._requests.items() if not (self.bounded and name == "train")]
+        passing = 2 * sampling.WINDOW * CHUNK_BYTES
+        data_decoded.check_room(beside, self.folder, self.cache_size + passing if self.bounded else 0)
         if self.cache_side:
             self._filling = Filling(self._order(), self._source, self.decoder_server, self._ended)
             self._wait(EARLY)
@@ -102,7 +111,37 @@ class Intake:
     def known(self) -> dict[str, SplitPart]:
         """Return the images that could be decoded, when all of them are."""
         self.wait()
-        return {name: outcomes.known(self._listed(name)) for name in self._splits}
+        return {name: outcomes.good_of(self._listed(name), self._tables[name]["code"]) for name in self._splits}
+
+    def reach(self, epoch: int, images: int) -> None:
+        """Note where training is: in an epoch, from 0, with so many of its images behind it."""
+        if self._filling is not None:
+            self._filling.reach(epoch, images)
+
+    def clear(self) -> None:
+        """Delete what no other run needs, when nothing is decoded any more."""
+        self.close()
+        data_decoded.clear(self._passing)
+        if self.folder_of_run == self.folder:
+            data_decoded.clear(self.folder)
+
+    @property
+    def _passing(self) -> str:
+        """The folder of chunks that do not stay; its name tells that it is no chunk."""
+        return os.path.join(self.folder_of_run, "run.passing")
+
+    def _is_bounded(self) -> bool:
+        """Return whether the training images are larger than their cache; what that costs is said."""
+        request = self._requests["train"]
+        whole = request.needed()
+        if not (self.cache_side and self.cache_size and whole > self.cache_size):
+            return False
+        share = self.cache_size / whole
+        self.progress.note(
+            f"the decoded images to train with take about {size(whole)}, of which --cache-size keeps {percent(share)}: "
+            f"the other {round((1 - share) * request.rows.num_rows):,} images are decoded again in each epoch"
+        )
+        return True
 
     def close(self) -> None:
         """Stop decoding."""
@@ -133,14 +172,24 @@ class Intake:
 
     def _order(self) -> list[FillingPart]:
         def part(name: str, request: DecodeRequest) -> FillingPart:
-            order = sampling.chunk_order(request.rows.num_rows, request.length, self.seed) if name == "train" else ()
-            return FillingPart(name=name, request=request, order=list(order))
+            if name != "train":
+                return FillingPart(name=name, request=request)
+            passing = self._passing if self.bounded else ""
+            return FillingPart(name=name, request=request, order=self._chunks, room=self.cache_size, passing=passing)
 
         return [part(name, request) for name, request in self._requests.items()]
+
+    def _chunks(self, epoch: int) -> list[int]:
+        """Return the numbers of the chunks as an epoch takes them."""
+        request = self._requests["train"]
+        found: list[int] = sampling.chunk_order(request.rows.num_rows, request.length, self.seed, epoch).tolist()
+        return found
 
     def _listed(self, name: str) -> SplitPart:
         split = self._splits[name]
         decoded = self._requests[name].listed()
+        if name == "train" and self.bounded:
+            decoded = replace(decoded, passing=self._passing)
         return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels)
 
     def _ended(self, name: str, table: pa.Table) -> None:

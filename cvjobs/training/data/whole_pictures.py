@@ -18,8 +18,10 @@ from cvjobs.training.data.chunk_pixels import PLACE, ROWS, WHOLE
 from cvjobs.training.data.decode_request import DecodedImages
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.data.outcomes import POLL, nothing, outcome
+from cvjobs.training.recipe.sampling import WINDOW
 from cvjobs.training.recipe.whole_crops import PackedPictures
 
+MAPPED = 3 * WINDOW  # chunks at once, where they do not all stay
 PATIENCE = 600  # looks at a training all of whose images failed
 
 
@@ -39,8 +41,10 @@ class WholePictures:
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are there."""
+        """Whether all of them are there, and stay."""
         folders = self._decoded.folders
+        if self._decoded.passing:
+            return False
         while self._there < len(folders) and os.path.exists(os.path.join(folders[self._there], ROWS)):
             self._there += 1
         return self._there == len(folders)
@@ -112,8 +116,11 @@ class WholePictures:
 
     def _chunk(self, number: int) -> _Chunk:
         if number not in self._chunks:
-            folder = self._decoded.folders[number]
-            self._chunks[number] = _Chunk(folder, outcome(folder, self._glance))
+            self._chunks[number] = _Chunk(*outcome(self._decoded.places(number), self._glance))
+            if self._decoded.passing:
+                _ = self._chunks[number].pixels  # while they are there
+                if len(self._chunks) > MAPPED:
+                    del self._chunks[next(iter(self._chunks))]
         return self._chunks[number]
 
 
@@ -134,6 +141,8 @@ class _Chunk:
     @cached_property
     def pixels(self) -> Tensor:
         """All of them, uint8 (bytes,), not to be written: mapped without a descriptor, of which a process has few."""
+        if not self.nbytes:
+            return torch.empty(0, dtype=torch.uint8)
         file = os.path.join(self._folder, WHOLE)
         return torch.from_file(file, shared=False, size=self.nbytes, dtype=torch.uint8)
 
