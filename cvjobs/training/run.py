@@ -200,7 +200,7 @@ class _Session:
         self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
         summary = summary.at(self._progress.phases.spent(), begun.machines)
         artifacts.record(self._store.place, FILE, summary.as_dict())
-        self._intake.clear()
+        self._intake.clear(kept=self._request.cache is not None)
         return summary
 
     def find_rate(self, resources: Resources) -> lr_range.LearningRate:

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 WHOLE_SCHEMA = pa.schema([*SCHEMA, *((name, pa.int64()) for name in PLACE)])
 PROPORTIONS = 4 / 3  # of most photos
+MOST = 256  # whole pictures of a chunk, for training waits for a whole one
 PACKED = 24  # bytes of pixels that a byte of a file stands for, seldom more
 
 
@@ -59,7 +60,8 @@ class DecodeRequest:
     @property
     def length(self) -> int:
         """How many images a chunk has."""
-        return max(CHUNK_BYTES // self.each, 64)
+        found = max(CHUNK_BYTES // self.each, 64)
+        return min(found, MOST) if self.whole else found
 
     def needed(self) -> int:
         """Return how many bytes all chunks take, of whole pictures about."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -44,7 +44,8 @@ class Passage:
         self._used = sum(map(_pixels, there.values()))
         self._passing: set[int] = set()
         self._coming: dict[int, bool] = {}
-        self._at = (0, 0)
+        self._at, self._looked = (0, 0), (-1, 0)
+        self._found: tuple[int, Sequence[int], int, Sequence[int]] = (0, (), 0, ())
         self.tables = {self._numbers[os.path.basename(name)]: table for name, table in there.items()}
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
@@ -92,36 +93,46 @@ class Passage:
             os.unlink(os.path.join(self._folder, name))
 
     def _next(self) -> tuple[str, pa.Table] | None:
-        epoch, images = self._at
-        order = list(self._order(epoch))
-        ends = np.cumsum([self._chunks[number][1].num_rows for number in order])
-        at = int(np.searchsorted(ends, images, side="right"))  # the chunk that training is in
-        start = max((first for first, _ in windows(len(order), epoch) if first <= at), default=0)
-        start = len(order) if at == len(order) else start
-        wanted = list(islice((*order[start:], *self._order(epoch + 1)), 2 * WINDOW))
+        epoch, order, start, wanted = self._wanted(*self._at)
         self._drop(set(wanted))
         there = self._kept | self._passing | self._coming.keys()
         for number in wanted:
             if number not in there:
                 return self._begun(number)
-        if self._stays():
-            for number in order[start:]:
-                if number not in there:
-                    return self._begun(number)
+        ahead = next((number for number in order[start:] if number not in there), None)
+        if ahead is not None and self._stays(ahead):
+            return self._begun(ahead)
         behind = order if epoch else order[:start]  # of which an earlier command did not note what became of them
         for number in behind:
             if number not in self.tables and number not in self._coming:
                 return self._begun(number)
         return None
 
-    def _stays(self) -> bool:
+    def _wanted(self, epoch: int, images: int) -> tuple[int, Sequence[int], int, Sequence[int]]:
+        """Return the epoch, its order, the place in it where the present window begins, and what is wanted."""
+        if (epoch, images) == self._looked:
+            return self._found
+        order = list(self._order(epoch))
+        ends = np.cumsum([self._chunks[number][1].num_rows for number in order])
+        at = int(np.searchsorted(ends, images, side="right"))  # the chunk that training is in
+        start = max((first for first, _ in windows(len(order), epoch) if first <= at), default=0)
+        start = len(order) if at == len(order) else start
+        wanted = list(islice((*order[start:], *self._order(epoch + 1)), 2 * WINDOW))
+        self._looked, self._found = (epoch, images), (epoch, order, start, wanted)
+        return self._found
+
+    def _stays(self, number: int) -> bool:
         """Return whether there is room for a chunk that stays, beside those that are on their way there."""
-        each = self._used / len(self._kept) if self._kept else self._request.each * self._request.length
-        return self._used + each * (sum(self._coming.values()) + 1) <= self._room
+        each = self._used / self._images(self._kept) if self._kept else self._request.each
+        coming = [other for other, stays in self._coming.items() if stays]
+        return self._used + each * self._images([*coming, number]) <= self._room
+
+    def _images(self, numbers: Iterable[int]) -> int:
+        return sum(int(self._chunks[number][1].num_rows) for number in numbers)
 
     def _begun(self, number: int) -> tuple[str, pa.Table]:
         folder, rows = self._chunks[number]
-        self._coming[number] = self._stays()
+        self._coming[number] = self._stays(number)
         return (folder if self._coming[number] else os.path.join(self._folder, os.path.basename(folder))), rows
 
     def _drop(self, wanted: set[int]) -> None:

@@ -118,12 +118,10 @@ class Intake:
         if self._filling is not None:
             self._filling.reach(epoch, images)
 
-    def clear(self) -> None:
-        """Delete what no other run needs, when nothing is decoded any more."""
+    def clear(self, *, kept: bool) -> None:
+        """Decode no more, and delete what no other run needs: all, unless that is to be ``kept``."""
         self.close()
-        data_decoded.clear(self._passing)
-        if self.folder_of_run == self.folder:
-            data_decoded.clear(self.folder)
+        data_decoded.clear(self._passing if kept else self.folder)
 
     @property
     def _passing(self) -> str:
