@@ -39,10 +39,10 @@ class Images(Dataset[tuple[Tensor, int]]):
         self._change = v2.Compose(
             [v2.RandomResizedCrop(side, SCALE, RATIO, antialias=True), v2.RandomHorizontalFlip()],
         )
-        self._pixels: Tensor | None = None
+        self._pixels: list[Tensor] | None = None
         if decoded:
-            small = v2.Compose([v2.Resize(decoded, antialias=True), v2.CenterCrop(decoded)])
-            self._pixels = torch.stack([small(decode_image(str(path))) for path in self._paths])
+            small = v2.Resize(decoded, antialias=True)
+            self._pixels = [small(decode_image(str(path))) for path in self._paths]
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -53,9 +53,8 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 def _kept(transform: Transform) -> int:
-    """Return the side in pixels of the images that `cvjobs train` keeps decoded."""
-    size = min(transform.size or (0,))
-    return max(size, transform.resize) if transform.fit == "short" else size
+    """Return the shorter side in pixels of the images that `cvjobs train` keeps decoded."""
+    return round(1.5 * min(transform.size or (0,)))
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 python benchmarks/trainings.py [--quick] [--only NAME ...] [--cifar FOLDER] [--cache FOLDER]
 
-Speed: images per second from the second epoch on, of the command between two runs of the loop. NAME is speed, start,
-workers, fashion or autoencoder; ``--cifar`` is a folder of CIFAR-10's classes below train and val, and without it that
+Speed: images per second from the second epoch on, of the command between two runs of the loop. NAME is speed, bounded
+(a quarter and half of the images stay decoded), start, early (the first step on 10,000 and 1,000,000 images), workers,
+fashion or autoencoder; ``--cifar`` is a folder of CIFAR-10's classes below train and val, and without it that
 row is left out.
 """
 
@@ -13,13 +14,14 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import harmonic_mean, mean
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import encoders
 import learning
@@ -32,7 +34,9 @@ from table import Row, noisy, show
 
 EPOCHS = 3
 CLASSES = 4
+LINKED = 1000  # photos that many images are links to
 PATIENCE = 300.0
+STEPPED = re.compile(r"step ([2-9]|\d\d+)/")
 
 
 class Contest(NamedTuple):
@@ -43,13 +47,15 @@ class Contest(NamedTuple):
     images: int
     options: tuple[str, ...]
     target: float
+    kept: float = 1.0  # the share of the decoded images that stays
 
     @property
     def what(self) -> str:
         """Say what is compared."""
         loop = "with images in memory" if self.options else "that decodes JPEGs every epoch"
         name = self.model.removeprefix("torchvision/")
-        return f"train {name} at {self.side}, {self.images:,} images: img/s ÷ DataLoader loop {loop}"
+        part = "" if self.kept == 1 else f", of which {self.kept:.0%} stay decoded"
+        return f"train {name} at {self.side}, {self.images:,} images{part}: img/s ÷ DataLoader loop {loop}"
 
 
 def speed(quick: bool, cache: Path) -> list[Row]:
@@ -63,14 +69,26 @@ def speed(quick: bool, cache: Path) -> list[Row]:
     return [_contest(contest, cache) for contest in contests]
 
 
+def bounded(quick: bool, cache: Path) -> list[Row]:
+    """Return the rows of images per second where a quarter, and half, of the images stay decoded."""
+    images = 8000 if quick else 20_000
+    shares = {0.25: 1.1, 0.5: 1.35}
+    return [_contest(Contest("small/cnn", 64, images, (), goal, kept), cache) for kept, goal in shares.items()]
+
+
 def _contest(contest: Contest, cache: Path) -> Row:
-    source = _classes(contest.images, cache)
+    source = _classes(contest.images, cache) if contest.kept == 1 else _linked(contest.images, cache)
+    # At 4:3, as the photos are.
+    size = round(contest.kept * contest.images * 4 * (1.5 * contest.side) ** 2)
+    bound = () if contest.kept == 1 else ("--cache-size", str(size))
     same: tuple[str | Path, ...] = ("--model", contest.model, "--epochs", str(EPOCHS))
     loop = (sys.executable, BENCHMARKS / "plain_training.py", source / "train", "--side", str(contest.side))
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         out = Path(scratch, "run")
         before = run(*threads(), *loop, *same, *contest.options)
-        ours = train(source, out, *same, *_augmentation(), "--img-size", str(contest.side), "--weights", "random")
+        ours = train(
+            source, out, *same, *_augmentation(), "--img-size", str(contest.side), "--weights", "random", *bound
+        )
         after = run(*threads(), *loop, *same, *contest.options)
         history = pq.read_table(out / "history.parquet").to_pydict()
     speeds = {
@@ -112,6 +130,56 @@ def _classes(count: int, cache: Path) -> Path:
             os.link(path, link)
         unfinished.rename(made)
     return made
+
+
+def _linked(count: int, cache: Path) -> Path:
+    """Return a folder as ``_classes`` makes it, whose images are hard links to 1,000 photos."""
+    made = cache / f"links-{count}"
+    if not made.is_dir():
+        unfinished = cache / f".links-{count}-{os.getpid()}"
+        given = sorted(photos.folder(LINKED, cache).rglob("*.jpg"))
+        for number in range(count + count // 20):
+            path = given[number % LINKED]
+            split = "train" if number < count else "val"
+            link = unfinished / split / f"class{number % CLASSES}" / f"{number // 1000:04}-{path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)
+        unfinished.rename(made)
+    return made
+
+
+def early(quick: bool, cache: Path) -> list[Row]:
+    """Return the rows of the time from the command to the end of its first step, however many images there are."""
+    return [_first_of(count, cache) for count in ((2000, 20_000) if quick else (10_000, 1_000_000))]
+
+
+def _first_of(count: int, cache: Path) -> Row:
+    source = _linked(count, cache)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch, tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        options = ("--model", "small/cnn", "--img-size", "64", "--epochs", "1")
+        process = start(*threads(), *CVJOBS, "train", source, "-o", Path(scratch, "run"), *options, stderr=errors)
+        # Without a terminal a line is written every 10 s, and one with a loss only behind the first look at it.
+        while not STEPPED.search(_text(errors)):
+            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
+                process.kill()
+                raise RuntimeError(f"no step of a training was seen: {_text(errors)[-2000:]}")
+            time.sleep(0.05)
+        took = time.perf_counter() - began
+        process.terminate()
+        process.wait()
+    return Row(
+        what=f"train small/cnn at 64, {count:,} images: from the command to the first line that tells of a later step",
+        value=took,
+        unit="s",
+        bound="≤",
+        target=30,
+        raw={"seconds": round(took, 1)},
+    )
+
+
+def _text(file: IO[str]) -> str:
+    return os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
 def first_step(cache: Path) -> Row:
@@ -156,6 +224,8 @@ def steps(quick: bool, cache: Path, cifar: Path | None = None) -> dict[str, Call
     pictures = 2000 if quick else None
     found: dict[str, Callable[[], list[Row]]] = {
         "speed": lambda: speed(quick, cache),
+        "bounded": lambda: bounded(quick, cache),
+        "early": lambda: early(quick, cache),
         "start": lambda: [first_step(cache)],
         "workers": lambda: learning.workers(1000 if quick else 4000, 2 if quick else 4, cache),
         "fashion": lambda: learning.fashion_mnist(pictures, 2 if quick else 10, cache),
@@ -171,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=photos.default_cache(), help="where images are kept between runs")
     parser.add_argument("--quick", action="store_true", help="fewer images: minutes, and no values to quote")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="speed, start, workers, fashion, autoencoder, cifar")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names, as above, or cifar")
     parser.add_argument("--cifar", type=Path, help="a folder of CIFAR-10's classes below train and val")
     options = parser.parse_args(arguments)
     two_cores()

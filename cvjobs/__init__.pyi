@@ -1535,6 +1535,8 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_size: str | None = None,
+    cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
     truncated: Literal['fail', 'use'] = 'fail',
@@ -1629,6 +1631,10 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
+            the rest is decoded again in each epoch. Default: None (all).
+        cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
+            from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
             80000000.
         bits (int | None): The bits that images of 16 bits use, where no tag of theirs says so. Default:
@@ -1759,6 +1765,8 @@ def train(
     precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compile: Literal['auto', 'on', 'off'] = 'auto',
     cache: str | os.PathLike[str] | None = None,
+    cache_size: str | None = None,
+    cache_side: int | None = None,
     max_pixels: int = 80000000,
     bits: int | None = None,
     truncated: Literal['fail', 'use'] = 'fail',
@@ -1853,6 +1861,10 @@ def train(
             where the training is long enough to gain. Default: 'auto'.
         cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
             Default: None.
+        cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
+            the rest is decoded again in each epoch. Default: None (all).
+        cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
+            from. Default: None (1.5 times --img-size).
         max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
             80000000.
         bits (int | None): The bits that images of 16 bits use, where no tag of theirs says so. Default:

@@ -178,6 +178,25 @@ class Config:
             rich_help_panel="Machine",
         ),
     ] = None
+    cache_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The size of the images to train with that stay decoded, as in 200GB; the rest is decoded again in "
+            "each epoch.  [default: all]",
+            rich_help_panel="Machine",
+        ),
+    ] = None
+    cache_side: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            metavar="N",
+            help="The shorter side in pixels of the pictures that random crops are cut from.  "
+            "[default: 1.5 times --img-size]",
+            rich_help_panel="Machine",
+        ),
+    ] = None
     max_pixels: MaxPixels = 80_000_000
     bits: Bits = None
     truncated: Truncated = "fail"
@@ -217,6 +236,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
     with closing(DecoderServer()) as decoder_server:
         decoder_server.start()  # takes seconds, as do the imports
         devices.check_memory(devices.libraries(model=True), "Training")
+        from cvjobs.config.byte_sizes import parse_bytes
         from cvjobs.networks import local_copies
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
@@ -248,6 +268,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 val=config.val,
                 workers=config.workers,
                 cache=config.cache,
+                cache_size=0 if config.cache_size is None else parse_bytes(config.cache_size, "--cache-size"),
+                cache_side=config.cache_side,
                 max_pixels=config.max_pixels,
                 bits=config.bits,
                 truncated=config.truncated,

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
-from cvjobs.training.data.decoded import PIXELS, DecodedImages
+from cvjobs.dataset import sealed_table
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.data.chunk_pixels import ROWS, SQUARES, WHOLE, WholePixels
+from cvjobs.training.data.decode_request import WHOLE_SCHEMA, DecodedImages
+from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
@@ -47,9 +52,13 @@ def plan(
     multilabel: bool = False,
     side: int = SIDE,
     tensorboard: bool = False,
+    whole: bool = False,
     **recipe: Any,
 ) -> TrainPlan:
-    """Return a plan whose pictures are already there; its run's folder is ``place/run``."""
+    """Return a plan whose pictures are already there; its run's folder is ``place/run``.
+
+    With ``whole`` those to train with have sizes of their own.
+    """
     random = np.random.default_rng(1)
 
     def part(name: str, count: int) -> SplitPart:
@@ -57,12 +66,14 @@ def plan(
         chunk = place / (name if side == SIDE else f"{name}-{side}")
         if not chunk.exists():
             chunk.mkdir()
-            np.save(chunk / PIXELS, np.stack([pixels(int(label), random, side) for label in labels]))
+            np.save(chunk / SQUARES, np.stack([pixels(int(label), random, side) for label in labels]))
         decoded = DecodedImages(folders=(str(chunk),), length=count, rows=np.arange(count))
         shown = np.eye(len(CLASSES), dtype=np.uint8)[labels] if multilabel else labels
         return SplitPart(decoded=decoded, paths=[f"{name}/{i}.png" for i in range(count)], labels=shown)
 
     train, val = part(f"train{images}", images), part("val", 31)
+    if whole:
+        train = replace(train, decoded=whole_pictures(place / f"whole{images}", train))
     subject = Subject(
         task="classify",
         model="small/cnn",
@@ -88,6 +99,17 @@ def plan(
         train=train,
         val=val,
     )
+
+
+def whole_pictures(chunk: Path, part: SplitPart) -> DecodedImages:
+    """Return the images of a part as pictures of different sizes."""
+    chunk.mkdir(exist_ok=True)
+    (chunk / WHOLE).unlink(missing_ok=True)
+    file, rows = WholePixels(chunk), []
+    for at, square in enumerate(Pictures(part.decoded).gather(np.arange(len(part)))):
+        rows.append(file.put(at, np.tile(square, (1, 2, 1))[:, : SIDE + at % 5] if at % 2 else square))
+    sealed_table.write(LocalStore(chunk), ROWS, pa.Table.from_pylist(rows, WHOLE_SCHEMA))
+    return replace(part.decoded, folders=(str(chunk),), whole=True)
 
 
 def loop(plan: TrainPlan, watch: Any = None, warn: Any = None) -> Loop:

@@ -1,4 +1,4 @@
-"""The versions of the rules for any input: which files count, their pixels, what names a class, how near vectors are.
+"""The versions of the rules for any input: which files count, their pixels, classes, what is cropped, nearness.
 
 What a command makes says by which rules it was begun, and goes on by them until ``--overwrite``; what says nothing was
 begun by the first. ``docs/rules.md`` tells what each version changed.
@@ -10,6 +10,7 @@ FIRST = 1
 LISTING = 2
 PIXELS = 2
 LABELS = 2
+PICTURES = 2
 SCORES = 3
 TEAM = 2  # of a training on a cluster: how many workers without --workers, on what, with how many cores
 MEASURED_SCORES = 3  # from which on a score that nobody gives is measured

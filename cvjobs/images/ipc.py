@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cvjobs.images.transform import Transform
+
 _LENGTH = struct.Struct("<I")
 _AT = struct.Struct("<qqq")
 READING, DECODING, FILLING = range(3)  # what a child does with an image
@@ -40,7 +42,7 @@ class DecodeSettings:
     @property
     def room(self) -> int:
         """The bytes that the pixels of one image may take."""
-        height, width = self.transform["size"] or (1, self.max_pixels)
+        height, width = Transform.load(self.transform).most or (1, self.max_pixels)
         return int(3 * height * width)
 
 

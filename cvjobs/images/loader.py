@@ -62,7 +62,7 @@ class Loader:
 
     The children read files themselves, unless somebody has to say of each whether it may be read; at most 256 MiB of
     other images wait for a decoder, in a queue of two chunks a decoder. A chunk holds at most ``together`` images;
-    without a size in the transform each travels alone, for it may be as large as they get. With ``batches``, which
+    where the transform bounds no size each travels alone, for it may be as large as they get. With ``batches``, which
     need a size, children put pixels there, and the outlet hears of failures alone.
     """
 
@@ -90,7 +90,8 @@ class Loader:
         if how.transform.decoder == "gpu" and batches is not None:
             self._takers += 1
             self._decoders += self._on_device(outlet, lost, batches)
-        self._together = 1 if how.transform.size is None else _in_memory(together, how.transform.size)
+        most = how.transform.most
+        self._together = 1 if most is None else _in_memory(together, most)
         self._fetcher = None
         if self._files is None:
             self._fetcher = Fetcher(source, self._chunks, outlet.failed, outlet.broken, source.threads, self._together)

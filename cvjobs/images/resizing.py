@@ -10,7 +10,7 @@ from PIL import Image
 
 from cvjobs.common import rules
 from cvjobs.images.picture import Pixels
-from cvjobs.images.transform import Transform
+from cvjobs.images.transform import LONGEST, Transform
 
 _LONG = 4  # times the crop: a resized side that is longer is only made where the crop is
 _SUPPORT = {"nearest": 1.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # pixels that a filter reaches
@@ -27,6 +27,10 @@ def resized(height: int, width: int, transform: Transform) -> tuple[int, int]:
         return height, width
     if transform.fit == "exact" and transform.size:
         return transform.size
+    if transform.fit == "whole":
+        most = transform.resize, LONGEST * transform.resize
+        share = min(1.0, most[0] / min(height, width), most[1] / max(height, width))
+        return max(round(height * share), 1), max(round(width * share), 1)
     if width <= height:
         size = (int(transform.resize * height / width), transform.resize)
     else:

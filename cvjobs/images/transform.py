@@ -12,6 +12,7 @@ Decoder = Literal["cpu", "gpu"]
 Decode = Literal["auto", "cpu", "gpu"]
 
 ALL_BITS = 16
+LONGEST = 4  # times the shorter side that is asked for: no side of a whole picture is longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +20,19 @@ class Transform:
     """How pixels reach a model: decoded upright RGB, resized, cropped, uint8 (height, width, 3).
 
     ``resize`` is the target of the shorter side in pixels (``fit="short"``), or, with ``fit="exact"``,
-    the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size. ``size`` is (height, width)
-    of the centre crop handed to the model, padded with black where the resized image is smaller; without one every
-    image has a size of its own. ``mean`` and ``std`` are applied by the model, to values in 0..1. ``pixel_rules`` is
-    the version of the rules by which a file becomes pixels; ``bits`` of 16 are used where a file does not say, 0 for
-    all. ``truncated`` tells whether a picture that is cut short is an error, or used as far as it can be read.
-    ``decoder`` is what decodes JPEGs that both do: the values of the two are not the same, but near.
+    the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size, or, with ``fit="whole"``, it
+    is as for ``short``, but never enlarged, and reduced further until no side is longer than ``LONGEST`` times
+    ``resize``. ``size`` is (height, width) of the centre crop handed to the model, padded with black where the resized
+    image is smaller; without one every image has a size of its own. ``mean`` and ``std`` are applied by the model, to
+    values in 0..1. ``pixel_rules`` is the version of the rules by which a file becomes pixels; ``bits`` of 16 are used
+    where a file does not say, 0 for all. ``truncated`` tells whether a picture that is cut short is an error, or used
+    as far as it can be read. ``decoder`` is what decodes JPEGs that both do: the values of the two are not the same,
+    but near.
     """
 
     size: tuple[int, int] | None = None
     resize: int = 0
-    fit: Literal["short", "exact", "native"] = "short"
+    fit: Literal["short", "exact", "native", "whole"] = "short"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -79,6 +82,13 @@ class Transform:
 
         It is 0 for images that keep a size of their own: their pixels have a place in the result.
         """
+        if self.fit == "whole":
+            return self.resize
         if self.size is None:
             return 0
         return self.resize if self.fit == "short" else max(self.size)
+
+    @property
+    def most(self) -> tuple[int, int] | None:
+        """The sides of the largest result; None where only the source bounds it."""
+        return (self.resize, LONGEST * self.resize) if self.fit == "whole" else self.size

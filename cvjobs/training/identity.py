@@ -19,22 +19,30 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
+_LATER = ("team", "pictures")  # rules that a record of before says nothing of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRules:
-    """The versions of the rules by which a training's images are listed and labelled, and its workers chosen."""
+    """The versions of the rules by which a training's images are listed, labelled and kept, and its workers chosen."""
 
     listing: int = rules.LISTING
     labels: int = rules.LABELS
     team: int = rules.TEAM
+    pictures: int = rules.PICTURES
+
+    @property
+    def whole(self) -> bool:
+        """Whether random crops are taken from whole pictures, not from the squares in their middle."""
+        return self.pictures > rules.FIRST
 
     @property
     def record(self) -> dict[str, int]:
         """What a run's record says of them; nothing of what it was not known that there could be another."""
-        said = {"listing": self.listing, "labels": self.labels, "team": self.team}
-        if self.team == rules.FIRST:
-            del said["team"]
+        said: dict[str, int] = facts(self)
+        for name in _LATER:
+            if said[name] == rules.FIRST:
+                del said[name]
         return said if set(said.values()) != {rules.FIRST} else {}
 
 
@@ -66,14 +74,17 @@ class TrainIdentity:
             begun_epochs=plan.begun_epochs or plan.recipe.epochs,
         )
 
-    def record(self, data: str, max_pixels: int, transform: Transform, by: TrainRules) -> dict[str, Any]:
+    def record(
+        self, data: str, max_pixels: int, transform: Transform, by: TrainRules, cache_side: int = 0
+    ) -> dict[str, Any]:
         """Return what ``config.json`` says of a run, as JSON.
 
         Args:
             data: The identity of the listed images, as ``LabelledImages.identity``.
             max_pixels: What fails to be decoded.
             transform: How the model sees images in evaluation.
-            by: How images are listed and labelled.
+            by: How images are listed, labelled and kept.
+            cache_side: The shorter side of whole pictures in pixels, by rules that have them.
         """
         subject = self.subject
         own: dict[str, Any] = {"dim": subject.dim}
@@ -96,6 +107,8 @@ class TrainIdentity:
             values[extension.BEGUN] = self.begun_epochs
         if by.record:
             values["rules"] = by.record
+        if by.whole:
+            values["cache_side"] = cache_side
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
 
@@ -140,7 +153,7 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
     if not earlier:
         return TrainRules()
     then = earlier.get("rules") or {}
-    return TrainRules(**{name: then.get(name, rules.FIRST) for name in ("listing", "labels", "team")})
+    return TrainRules(**{name: then.get(name, rules.FIRST) for name in facts(TrainRules())})
 
 
 def check(store: Store, earlier: dict[str, Any], now: dict[str, Any]) -> None:

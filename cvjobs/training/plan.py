@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import local_copies, registry
 from cvjobs.networks import weights as networks_weights
@@ -22,8 +22,10 @@ from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
 from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import labels as data_labels
-from cvjobs.training.data.decoded import DecodedImages
+from cvjobs.training.data.decode_request import DecodedImages
 from cvjobs.training.data.machine_images import DecodeOrder
+from cvjobs.training.recipe import sampling
+from cvjobs.training.recipe.augment import Form
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -47,13 +49,7 @@ class SplitPart:
         """Return the images as this machine has them, decoding what it lacks; raises as ``DecodeOrder.made``."""
         if self.order is None:
             return self
-        found = self.order.made(lambda _: None)
-        if not np.array_equal(found.rows, self.decoded.rows):
-            raise JobFailed(
-                "The images that can be decoded differ between this machine and that of the command: make the "
-                "libraries of both equal."
-            )
-        return replace(self, decoded=found)
+        return replace(self, decoded=replace(self.decoded, folders=self.order.made(lambda _: None)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -131,6 +127,18 @@ class TrainPlan:
         file = local_copies.file(self.store(), MODEL) or f"{self.run}/{MODEL}"
         module.load_state_dict(networks_weights.state(networks_weights.given(str(file))))
         return module
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of the training images in the order of an epoch, from 0; see ``sampling.order``."""
+        together = self.train.decoded.length if self.train.decoded.whole else 0
+        return sampling.order(self.train.labels, self.recipe, self.seed, epoch, together)
+
+    @property
+    def form(self) -> Form:
+        """What the training images are before they are cropped."""
+        if not self.train.decoded.whole:
+            return "square"
+        return "squashed" if self.transform.fit == "exact" else "whole"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ class TrainRequest:
     val: float
     workers: int | str | None
     cache: str | None
+    cache_size: int = 0  # bytes, 0 for all
+    cache_side: int | None = None  # of whole pictures
     max_pixels: int
     bits: int | None
     truncated: Truncated

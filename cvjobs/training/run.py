@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,13 +18,13 @@ from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
 from cvjobs.common.signals import stoppable
 from cvjobs.dataset import lock
+from cvjobs.dataset.schema import REPORT
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.storage.store import Store, begun_store, open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import batch_size, lr_range, overfit
-from cvjobs.training.data import decoded, omissions, own_cache
-from cvjobs.training.data.class_statistics import survey
-from cvjobs.training.data.labels import Leak
+from cvjobs.training.data import omissions, own_cache
+from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.limits import TrainingLimits
@@ -31,7 +32,7 @@ from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
-from cvjobs.training.plan import HISTORY, SplitPart, TaskName, TrainPlan
+from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
 from cvjobs.training.predecessor import predecessor
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
@@ -39,6 +40,7 @@ from cvjobs.training.request import TrainRequest
 from cvjobs.training.setup import Setup, setup
 from cvjobs.training.training_summary import FILE, TrainingSummary
 
+_BEGUN = ("tensorboard", HISTORY, MODEL, REPORT)  # what a run has in its first epoch, beside checkpoints
 SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
@@ -77,17 +79,19 @@ def train(
         resources = made.case.resources
         with lock.held(store) as held:
             stop.guarded = True
-            session = _Session(made, cache, held, decoder_server, progress, limits)
-            if request.find_lr:
-                return session.find_rate(resources)
-            if not made.longer:
-                identity.note(store, now, compiled=made.compiled, anew=request.overwrite)
-            try:
-                return session.run(resources)
-            except TooManyFailed:
-                if not made.earlier:
-                    store.delete(identity.CONFIG)  # nothing was begun that other data could not be used for
-                raise
+            with closing(_Session(made, cache, held, decoder_server, progress, limits)) as session:
+                if request.find_lr:
+                    return session.find_rate(resources)
+                if not made.longer:
+                    identity.note(store, now, compiled=made.compiled, anew=request.overwrite)
+                try:
+                    return session.run(resources)
+                except TooManyFailed:
+                    session.note_failures()
+                    if not made.earlier:  # nothing was begun that other data could not be used for
+                        checkpoints.shelf(store).forget()
+                        store.delete(identity.CONFIG, *_BEGUN)
+                    raise
 
 
 def _resources(request: TrainRequest, limits: TrainingLimits, stack: ExitStack) -> Resources:
@@ -139,6 +143,9 @@ class _Session:
         self._store = begun_store(held.store.place, made.request.storage, held.check)
         self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
         self._live: Live | None = None
+        self._news: Survey | None = None
+        self._leaks = 0
+        self._parts: dict[str, SplitPart] = {}
         self._intake = Intake(
             labelled=made.labelled,
             transform=made.trainable.transform,
@@ -152,6 +159,11 @@ class _Session:
             progress=progress,
             stop=stop,
             glance=self._glance,
+            cache_side=made.cache_side,
+            cache_size=made.request.cache_size,
+            folder_of_run=own_cache.folder(self._store.place, None),
+            seed=made.request.seed,
+            most_failed=made.most_failed,
         )
 
     def _glance(self) -> None:
@@ -162,27 +174,30 @@ class _Session:
     def run(self, resources: Resources) -> TrainingSummary:
         """Decode, train, score the test split, and leave the page and the summary."""
         self._limits.check_start()
-        parts = self._intake.parts()
-        self._progress.phase("comparing", "looking for images that are there twice")
-        leaks = self._intake.note(self._store)
-        omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
+        parts = self._parts = self._intake.parts()
+        if self._request.overfit_check and not self._intake.bounded:
+            self._intake.wait()
+        self._look_for_news(parts)
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(self._store, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
             identity.note(self._store, self._setup.record, compiled=self._setup.compiled, anew=False)
-        begun = self._begun(plan, parts, leaks)
+        begun = self._begun(plan, parts)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())
         self._progress.phase("page", "drawing samples of the images")
-        with Live(begun) as self._live:
+        with Live(begun, self._wait_for_samples) as self._live:
             if self._request.overfit_check and not checkpoints.shelf(self._store).begun():
                 self._check(plan, resources)
             self._progress.phase("starting", f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
             self._limits.begin()
             with self._limits.told():
                 (self._alone if resources.alone else self._together)(plan, resources)
+                parts = self._intake.known() if self._setup.cache_side else parts
+                self._look_for_news(parts)
                 self._limits.rest(len(parts.get("test", ())) / len(plan.val))
-            begun = self._live.begun
+            plan = replace(plan, val=parts["val"])
+            begun = replace(self._live.begun, plan=plan)
         self._held.check()
         model_recovery.check(self._store)
         device = torch.device(torch_device(resources))
@@ -191,29 +206,64 @@ class _Session:
         conclusion.scored(plan, device)
         test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
         left_out = begun.survey.left_out
-        summary = conclusion.summary(self._setup, plan, parts, leaks=len(leaks), left_out=left_out, test=test)
+        summary = conclusion.summary(self._setup, plan, parts, leaks=self._leaks, left_out=left_out, test=test)
         self._held.check()
         self._progress.phase("page", "writing the report")
         self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
         summary = summary.at(self._progress.phases.spent(), begun.machines)
         artifacts.record(self._store, FILE, summary.as_dict())
-        if self._request.cache is None:
-            decoded.clear(self._intake.folder)
+        self._intake.clear(kept=self._request.cache is not None)
         return summary
 
     def find_rate(self, resources: Resources) -> lr_range.LearningRate:
         """Decode, and find a learning rate in this process; the folder keeps what it says and the decoded images."""
         plan = self._setup.plan(self._store.place, self._intake.parts(("train", "val")))
+        self._intake.wait()
         self._progress.phase("starting", f"starting {plan.subject.model}")
         self._limits.begin()
         with self._limits.told():
             return lr_range.find(plan, torch.device(torch_device(resources)), self._watch)
 
-    def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart], leaks: Sequence[Leak]) -> training_page.BegunRun:
-        """Return the run as its page shows it before the first step; what the images are is said, too."""
+    def note_failures(self) -> None:
+        """Leave the images that failed so far, for people to see."""
+        self._intake.note(self._store)
+
+    def close(self) -> None:
+        """End what is decoded in the background."""
+        self._intake.close()
+
+    def _look_for_news(self, parts: dict[str, SplitPart]) -> None:
+        """Say what the images are as soon as all of them are decoded, and show it; raises what ended that before.
+
+        Of ``parts`` those that could be decoded are looked for, where that is not known of them.
+        """
+        if self._news is not None or not self._intake.done:
+            return
+        self._progress.phase("comparing", "looking for images that are there twice")
+        leaks = self._intake.note(self._store)
+        omissions.check(self._setup.labelled, self._intake.failures, self._setup.most_failed)
         left_out = omissions.record(self._setup.labelled, self._intake.failures)
-        seen = survey(self._setup.labelled, parts, leaks, self._intake.doubles(), left_out)
-        self._progress.note(str(seen))
+        good = self._intake.known() if self._setup.cache_side else parts
+        self._leaks = len(leaks)
+        self._news = survey(self._setup.labelled, good, leaks, self._intake.doubles(), left_out)
+        self._progress.note(str(self._news))
+        if self._live is not None:
+            self._live.tell(self._news)
+
+    def _wait_for_samples(self) -> None:
+        """Glance, while the images that the page shows are decoded."""
+        self._glance()
+        self._intake.check()
+
+    def _begun(self, plan: TrainPlan, parts: dict[str, SplitPart]) -> training_page.BegunRun:
+        """Return the run as its page shows it before the first step."""
+        seen = self._news
+        if seen is None:
+            left_out = omissions.record(self._setup.labelled, omissions.listed(self._setup.labelled))
+            seen = survey(self._setup.labelled, parts, (), (), left_out)
+            self._intake.note(self._store)
+            more = "what fails, leaks or is there twice is said when all are decoded"
+            self._progress.note(f"{seen}; {self._intake.told}: {more}")
         before = predecessor(self._request.weights)
         if before is not None and plan.classes:
             self._progress.note(before.words(plan.classes))
@@ -250,7 +300,12 @@ class _Session:
             self._progress.note(words(resources))
         self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
 
-        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._limits.check_start)
+        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._starting)
+
+    def _starting(self) -> None:
+        """While workers start: raise Stopped where a limit is over, and say what the images are."""
+        self._limits.check_start()
+        self._look_for_news(self._parts)
 
     def _begin(self, state: State) -> bool:
         """As ``_tell``, of workers that are to be ended, which takes no longer than starting them did."""
@@ -273,6 +328,7 @@ class _Session:
             f"{epoch}, step {min(state.done + 1, state.total)}/{state.total}",
             f"loss {state.loss:.3f}" if state.loss is not None else "",
             f"best {state.metric:.3f}" if state.metric is not None else "",
+            self._intake.told,
             rates.told(state.rate),
         ]
         done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
@@ -280,6 +336,8 @@ class _Session:
 
     def _tell(self, state: State) -> bool:
         self._show(state)
+        self._intake.reach(state.epoch - 1, state.done * self._request.batch_size)
+        self._look_for_news(self._parts)
         if self._live is not None:
             self._live.look(state)
         if self._request.address:

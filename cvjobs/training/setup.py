@@ -29,11 +29,14 @@ from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.predecessor import predecessor
 from cvjobs.training.request import TrainRequest
 
+ENOUGH = 1.5  # times the side that a network sees: what random crops need of a picture's shorter side
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """A request whose batch size is a number, with what it names.
 
+    ``cache_side`` is the shorter side of the pictures that crops are taken from, 0 where they are squares.
     ``earlier`` is the record of the run that is continued, empty where one begins; ``begun_epochs`` are those of the
     run's first command. ``compiled`` is whether the network is.
     """
@@ -46,6 +49,7 @@ class Setup:
     rules: TrainRules
     begun_epochs: int
     compiled: bool
+    cache_side: int
 
     @property
     def longer(self) -> bool:
@@ -74,7 +78,7 @@ class Setup:
             begun_epochs=self.begun_epochs,
         )
         data, transform = self.labelled.identity, self.trainable.transform
-        return identified.record(data, self.request.max_pixels, transform, self.rules)
+        return identified.record(data, self.request.max_pixels, transform, self.rules, self.cache_side)
 
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
@@ -108,6 +112,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
             holds the output of another command.
     """
     contents.check(store, contents.RUN)
+    _check_cache(request)
     progress.phase("listing", f"listing {request.data}")
     earlier = {} if request.overwrite else identity.earlier(store)
     then = identity.rules_of(earlier)
@@ -159,6 +164,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         rules=then,
         begun_epochs=begun,
         compiled=compiled,
+        cache_side=_cache_side(request, side, earlier, then),
     )
 
 
@@ -167,6 +173,37 @@ def _precision(asked: str, resources: Resources) -> str:
     if asked != "auto":
         return plans.resolved(asked, "cpu")
     return resources.first.precision if resources.first else plans.resolved(asked, resources.device)
+
+
+def _check_cache(request: TrainRequest) -> None:
+    """Raise WrongUse where images are to pass that are taken in another order, or elsewhere, than they come."""
+    if request.cache_size and address(request.out):
+        raise WrongUse(
+            "--cache-size needs a run in a folder, for every machine decodes all images of one in a bucket: "
+            "leave it out, or choose another -o."
+        )
+    for wanted, option in (
+        (request.recipe.sampling == "balanced", "--sampling balanced"),
+        (request.find_lr, "--find-lr"),
+    ):
+        if request.cache_size and wanted:
+            raise WrongUse(f"{option} needs all images decoded: leave out --cache-size.")
+
+
+def _cache_side(request: TrainRequest, side: int, earlier: Mapping[str, Any], by: TrainRules) -> int:
+    """Return the shorter side of whole pictures: what is asked for, what the run began with, or half more than it sees.
+
+    Raises:
+        WrongUse: it is asked of a run that was begun before there were any.
+    """
+    if by.whole:
+        return request.cache_side or int(earlier.get("cache_side") or round(ENOUGH * side))
+    if request.cache_side:
+        raise WrongUse(
+            f"{request.out} was begun with the squares in the middle of images, which have no --cache-side: "
+            "leave it out, choose another -o, or give --overwrite to begin anew."
+        )
+    return 0
 
 
 def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:

@@ -17,6 +17,7 @@ from training import plan
 
 from cvjobs.training.data import gpu_cache
 from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.feed import Feed
 from cvjobs.training.loop.process_group import Alone
@@ -63,7 +64,9 @@ def first_step(made: TrainPlan, device: torch.device, *, resident: bool = False)
     team, task = Alone(device), task_registry.of(made)
     feed = Feed(made, team, task)
     if resident:
-        feed._images = gpu_cache.ResidentImages(Pictures(made.train.decoded), device)
+        pictures = opened(made.train.decoded)
+        kind: Any = gpu_cache.ResidentImages if isinstance(pictures, Pictures) else gpu_cache.ResidentPictures
+        feed._images, feed._all_there = kind(pictures, device), True
     learner = Learner.of(made, team, feed.steps)
     learner.train()
     augment = feed.augmentation(0)
@@ -108,6 +111,18 @@ def test_a_step_of_many_images_takes_as_many_launches_and_one_copy(tmp_path: Pat
     assert many <= 1.1 * few
     assert many <= (400 if policy != "augmix" else 9 * 200)
     assert found[512][1].count - many == found[64][1].count - few
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_whole_pictures_take_as_many_launches_for_many_images_and_one_copy(tmp_path: Path, resident: bool) -> None:
+    found = {}
+    for batch in (64, 512):
+        made = plan(tmp_path, f"run{batch}", images=1024, batch=batch, aa="trivialaugment", whole=True, **EVERYTHING)
+        found[batch] = counted(made, resident=resident)
+        assert found[batch][1].copies == 1
+    few, many = (found[batch][0] for batch in (64, 512))
+    print(f"whole pictures: 64 images {few}, 512 images {many}")
+    assert many <= min(1.1 * few, 400)
 
 
 @pytest.mark.parametrize("more", [{}, {"accumulate": 4}, {"multilabel": True, "loss": "bce"}])

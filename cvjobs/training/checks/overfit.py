@@ -19,14 +19,14 @@ from torchvision.ops import StochasticDepth
 from cvjobs.common.errors import JobFailed, Stopped
 from cvjobs.common.formatting import counted, visible
 from cvjobs.training.checks import batch_size
-from cvjobs.training.data import labels
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data import gpu_cache, labels
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.step import Learner, StepBatch, StepPart, parted
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.recipe import lr_schedule, sampling
+from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.augment import Augment, generator
 
 STEPS = 200
@@ -107,10 +107,11 @@ class _FirstBatch:
     def __init__(self, plan: TrainPlan, device: torch.device, parts: int) -> None:
         self._plan, self._device = plan, device
         self._task = task_registry.of(plan)
-        self._which = sampling.order(plan.train.labels, plan.recipe, plan.seed, 0)[: plan.batch]
-        self._pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(self._which)).permute(0, 3, 1, 2)
+        self._pictures = opened(plan.train.decoded)
+        self._which = self._pictures.stand_ins(plan.order(0)[: plan.batch])
+        self._images = gpu_cache.mapped(self._pictures, device)
         side = lr_schedule.size(plan.recipe, 0, min(plan.transform.size or (0,)))
-        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std, device)
+        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std, device, plan.form)
         self._random = generator(plan.seed)
         self._parts = [self._part(these) for these in parted(self.count, parts)]
         self._learner = Learner.of(plan, Alone(device), steps=1)
@@ -128,7 +129,7 @@ class _FirstBatch:
     def suspect(self) -> str:
         """Where labels may be wrong: two images of the same pixels with different ones, if there are."""
         paths = [self._plan.train.paths[number] for number in self._which.tolist()]
-        contents = [image.numpy().tobytes() for image in self._pixels]
+        contents = [image.numpy().tobytes() for image in self._pictures.some(self._which)]
         differing = [d for d in labels.doubles(paths, contents, self._plan.train.labels[self._which]) if d[2]]
         if not differing:
             return "labels that contradict each other"
@@ -153,19 +154,20 @@ class _FirstBatch:
 
     def _part(self, these: slice) -> StepPart:
         """Return some of the images, which go to the device once, as they are."""
-        pixels = self._pixels[these]
-        drawn = self._plain.drawn(len(pixels), self._random)
+        which = self._which[these]
+        drawn = self._plain.drawn(len(which), self._random)
         needed = (
-            pixels,
-            self._plain.settled(drawn, *pixels.shape[-2:]).changes(slice(None)),
-            self._task.drawn(self._which[these], self._plain.size, self._random),
+            self._images.taken(which),
+            self._plain.settled(drawn, *self._pictures.sizes(which)).changes(slice(None)),
+            self._task.drawn(which, self._plain.size, self._random),
         )
-        images, changes, known = Block(needed, self._device).sent()
+        taken, changes, known = Block(needed, self._device).sent()
+        images = self._images.there(taken)
 
         def given() -> tuple[Tensor, Tensor]:
             return self._task.prepared(self._plain(images, changes), known)
 
-        return StepPart(images=len(pixels), given=given)
+        return StepPart(images=len(which), given=given)
 
     def _mean(self, values: Sequence[tuple[float, float]]) -> float:
         return sum(value * count for value, count in values) / self.count

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from cvjobs.common.errors import storage_failure
+import numpy as np
+from numpy.typing import NDArray
+
+from cvjobs.common.errors import JobFailed, storage_failure
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.reader import open_source
 from cvjobs.training.data import decoded, own_cache
-from cvjobs.training.data.decoded import DecodedImages, DecodeRequest
+from cvjobs.training.data.decode_request import DecodeRequest
 
 _LOCK = ".lock"
 
@@ -22,12 +25,13 @@ class DecodeOrder:
     """How a machine makes the decoded images of a split: ``run`` is whose they are, ``cache`` what ``--cache`` names.
 
     ``root`` and ``base`` are where the images are, reached with the options ``storage``; ``request.folder`` is where
-    the machine of the command has them.
+    the machine of the command has them, which could decode those in the rows ``good``.
     """
 
     run: str
     cache: str | None
     request: DecodeRequest
+    good: NDArray[np.int64] = field(repr=False)
     root: str
     base: str
     storage: Mapping[str, str] = field(repr=False)
@@ -38,11 +42,11 @@ class DecodeOrder:
         """Where this machine has them."""
         return own_cache.folder(self.run, self.cache)
 
-    def made(self, tell: Callable[[int], None]) -> DecodedImages:
-        """Return the decoded images of this machine, decoding what it lacks; ``tell`` is told how many are done.
+    def made(self, tell: Callable[[int], None]) -> tuple[str, ...]:
+        """Return the folders of this machine's chunks, decoding what it lacks; ``tell`` is told how many are done.
 
         Raises:
-            JobFailed: there is no room, or decoding cannot go on at all.
+            JobFailed: there is no room, decoding cannot go on at all, or other images fail here.
         """
         request = replace(self.request, folder=self.folder)
         try:
@@ -56,7 +60,13 @@ class DecodeOrder:
                 decoded.check_room([request], request.folder)
                 decoder_server.start()
             source = open_source(self.root, self.base, dict(self.storage), self.confine)
-            return decoded.decode(request, source, decoder_server, tell)[0]
+            found, _ = decoded.decode(request, source, decoder_server, tell)
+        if not np.array_equal(found.rows, self.good):
+            raise JobFailed(
+                "The images that can be decoded differ between this machine and that of the command: make the "
+                "libraries of both equal."
+            )
+        return found.folders
 
     def clear(self) -> None:
         """Delete what this machine made, unless ``--cache`` keeps it."""

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 
 from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed
-from cvjobs.common.formatting import counted
+from cvjobs.common.formatting import counted, percent, size
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
 from cvjobs.dataset import sealed_table
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
 from cvjobs.sources import reasons
-from cvjobs.sources.reader import open_source
+from cvjobs.sources.reader import Source, open_source
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
-from cvjobs.training.data import omissions
+from cvjobs.training.data import omissions, outcomes
+from cvjobs.training.data.decode_request import CHUNK_BYTES, SCHEMA, DecodeRequest
+from cvjobs.training.data.filling import Filling, FillingPart
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
 from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
+from cvjobs.training.recipe import sampling
+
+EARLY = 10.0  # seconds for which training waits for images to be decoded before it begins without the rest
 
 
 @dataclass(kw_only=True)
 class Intake:
     """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it.
 
-    ``cache`` is what ``--cache`` names, None where the folder follows from the ``run``.
+    ``cache`` is what ``--cache`` names, None where the folder follows from the ``run``. Of a run in a bucket all images
+    are decoded before it begins, and each part says how another machine decodes them for its own workers.
+
+    ``cache_side`` is the shorter side of whole pictures to train with, 0 for squares of the size that the model sees.
+    Whole pictures are decoded in the background, in the order of the first epoch of a ``seed``; ``most_failed`` is the
+    share of the images that may fail. ``cache_size`` is how many bytes of images to train with stay, 0 for all, and
+    ``folder_of_run`` the cache that the run has if no other is asked for.
+    ``bounded`` is whether some of them do not stay.
     """
 
     labelled: LabelledImages
@@ -47,30 +62,166 @@ class Intake:
     progress: Progress
     stop: Stop
     glance: Callable[[], None]
+    cache_side: int = 0
+    cache_size: int = 0
+    folder_of_run: str = ""
+    seed: int = 0
+    most_failed: float = 1.0
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
+    bounded: bool = field(default=False, init=False)
+    _filling: Filling | None = field(default=None, init=False)
+    _splits: dict[str, Split] = field(default_factory=dict, init=False)
+    _requests: dict[str, DecodeRequest] = field(default_factory=dict, init=False)
 
     def parts(self, names: tuple[str, ...] = data_labels.SPLITS) -> dict[str, SplitPart]:
-        """Decode the splits of these names that there are; raises JobFailed for one of which no image can be."""
-        splits = {name: self.labelled.splits[name] for name in names if name in self.labelled.splits}
-        requests = {name: self._request(name, split) for name, split in splits.items()}
-        data_decoded.check_room(list(requests.values()), self.folder)
-        parts = {name: self._part(name, split, requests[name]) for name, split in splits.items()}
+        """Decode the splits of these names that there are, or begin to; raises JobFailed for one of which none can be.
+
+        Of what is still being decoded all images are in the parts, and after ``EARLY`` seconds it goes on beside what
+        follows.
+        """
+        self._splits = {name: self._mixed(name) for name in names if name in self.labelled.splits}
+        self._requests = {name: self._request(name, split) for name, split in self._splits.items()}
+        self.bounded = self._is_bounded()
+        beside = [request for name, request in self._requests.items() if not (self.bounded and name == "train")]
+        passing = 2 * sampling.WINDOW * CHUNK_BYTES
+        data_decoded.check_room(beside, self.folder, self.cache_size + passing if self.bounded else 0)
+        if self.cache_side:
+            self._filling = Filling(self._order(), self._source, self.decoder_server, self._ended)
+            self._wait(math.inf if address(self.run) else EARLY)  # or its workers begin theirs too late
+            return {name: self._listed(name) for name in self._splits}
+        parts = {name: self._part(name, split, self._requests[name]) for name, split in self._splits.items()}
         for name, part in parts.items():
             if not len(part):
                 raise JobFailed(self._undecoded(name))
         return parts
 
-    def _request(self, name: str, split: Split) -> data_decoded.DecodeRequest:
+    @property
+    def done(self) -> bool:
+        """Whether all images are decoded; raises what ended that before."""
+        return self._filling is None or self._filling.done
+
+    def check(self) -> None:
+        """Raise what ended decoding in the background."""
+        if self._filling is not None:
+            self._filling.check()
+
+    @property
+    def told(self) -> str:
+        """How much is decoded while that is not all, for people."""
+        if self._filling is None or self.done:
+            return ""
+        return f"decoded {self._filling.decoded:,} of {self._filling.total:,}"
+
+    def wait(self) -> None:
+        """Return when all images are decoded; raises as ``parts``."""
+        self._wait(math.inf)
+
+    def known(self) -> dict[str, SplitPart]:
+        """Return the images that could be decoded, when all of them are."""
+        self.wait()
+        return {name: outcomes.good_of(self._listed(name), self._tables[name]["code"]) for name in self._splits}
+
+    def reach(self, epoch: int, images: int) -> None:
+        """Note where training is: in an epoch, from 0, with so many of its images behind it."""
+        if self._filling is not None:
+            self._filling.reach(epoch, images)
+
+    def clear(self, *, kept: bool) -> None:
+        """Decode no more, and delete what no other run needs: all, unless that is to be ``kept``."""
+        self.close()
+        data_decoded.clear(self._passing if kept else self.folder)
+
+    @property
+    def _passing(self) -> str:
+        """The folder of chunks that do not stay; its name tells that it is no chunk."""
+        return os.path.join(self.folder_of_run, "run.passing")
+
+    def _is_bounded(self) -> bool:
+        """Return whether the training images are larger than their cache; what that costs is said."""
+        request = self._requests["train"]
+        whole = request.needed()
+        if not (self.cache_side and self.cache_size and whole > self.cache_size):
+            return False
+        share = self.cache_size / whole
+        self.progress.note(
+            f"the decoded images to train with take about {size(whole)}, of which --cache-size keeps {percent(share)}: "
+            f"the other {round((1 - share) * request.rows.num_rows):,} images are decoded again in each epoch"
+        )
+        return True
+
+    def close(self) -> None:
+        """Stop decoding."""
+        if self._filling is not None:
+            self._filling.close()
+
+    def _wait(self, seconds: float) -> None:
+        filling = self._filling
+        if filling is None or filling.done:
+            return
+        meter = rates.Meter()
+        self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
+        self.progress.phase("decoding", f"decoding {counted(filling.total, 'images')}")
+        for _ in filling.waited(seconds):
+            self.glance()
+            meter.answered(filling.decoded)
+            text = ", ".join(filter(None, [f"decoding to {filling.now} with", rates.told(meter.rate)]))
+            self.progress.show(filling.decoded, filling.total, "images", text, meter.left(filling.total))
+        self.stop.guarded = True
+
+    def _mixed(self, name: str) -> Split:
+        """Return a split; whole pictures in the order of a digest of their paths, so that a chunk has some of each."""
+        split = self.labelled.splits[name]
+        if name != "train" or not self.cache_side:
+            return split
+        ids = np.frombuffer(b"".join(split.rows["image_id"].to_pylist()), ">u8").reshape(-1, 2)
+        return split.take(np.lexsort((ids[:, 1], ids[:, 0])))
+
+    def _order(self) -> list[FillingPart]:
+        def part(name: str, request: DecodeRequest) -> FillingPart:
+            if name != "train":
+                return FillingPart(name=name, request=request)
+            passing = self._passing if self.bounded else ""
+            return FillingPart(name=name, request=request, order=self._chunks, room=self.cache_size, passing=passing)
+
+        return [part(name, request) for name, request in self._requests.items()]
+
+    def _chunks(self, epoch: int) -> list[int]:
+        """Return the numbers of the chunks as an epoch takes them."""
+        request = self._requests["train"]
+        found: list[int] = sampling.chunk_order(request.rows.num_rows, request.length, self.seed, epoch).tolist()
+        return found
+
+    def _listed(self, name: str) -> SplitPart:
+        split = self._splits[name]
+        decoded = self._requests[name].listed()
+        if name == "train" and self.bounded:
+            decoded = replace(decoded, passing=self._passing)
+        order = self._elsewhere(self._requests[name], self._tables[name]["code"]) if address(self.run) else None
+        return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels, order=order)
+
+    def _ended(self, name: str, table: pa.Table) -> None:
+        """Raise what ends the training when a split is decoded: nothing is left of it, or too little of all of them."""
+        self._tables = {**self._tables, name: table}
+        if not table["code"].null_count:
+            raise JobFailed(self._undecoded(name))
+        omissions.check(self.labelled, self.failures, self.most_failed)
+
+    def _source(self) -> Source:
+        listing = self.labelled.listing
+        return open_source(listing.root, listing.base, dict(self.storage), self.confine)
+
+    def _request(self, name: str, split: Split) -> DecodeRequest:
         """Return how a split is decoded; the training images keep the borders that random crops reach for."""
         transform = self.transform
-        assert transform.size is not None
-        if name == "train" and transform.fit == "short":
+        if name == "train" and self.cache_side:
+            transform = replace(transform, size=None, resize=self.cache_side, fit="whole")
+        elif name == "train" and transform.fit == "short" and transform.size is not None:
             side = max(transform.resize, *transform.size)
             transform = replace(transform, size=(side, side), resize=side)
         # Decoded images are the same ones whatever the model subtracts from them.
         transform = replace(transform, mean=Transform.mean, std=Transform.std)
         listing = self.labelled.listing
-        return data_decoded.DecodeRequest(
+        return DecodeRequest(
             rows=split.rows,
             root=listing.root or listing.base,
             transform=transform,
@@ -78,9 +229,7 @@ class Intake:
             folder=self.folder,
         )
 
-    def _part(self, name: str, split: Split, request: data_decoded.DecodeRequest) -> SplitPart:
-        listing = self.labelled.listing
-        source = open_source(listing.root, listing.base, dict(self.storage), self.confine)
+    def _part(self, name: str, split: Split, request: DecodeRequest) -> SplitPart:
         doing, meter = f"decoding to {name} with", rates.Meter()
         self.progress.phase("decoding", f"decoding {counted(len(split), 'images')} to {name} with")
 
@@ -91,14 +240,15 @@ class Intake:
             self.progress.show(done, len(split), "images", text, meter.left(len(split)))
 
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
-        decoded, table = data_decoded.decode(request, source, self.decoder_server, tell)
+        decoded, table = data_decoded.decode(request, self._source(), self.decoder_server, tell)
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
-        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows], order=self._order(request))
+        labels, order = split.labels[decoded.rows], self._elsewhere(request, table["code"])
+        return SplitPart(decoded=decoded, paths=paths, labels=labels, order=order)
 
-    def _order(self, request: data_decoded.DecodeRequest) -> DecodeOrder | None:
-        """Return how other machines decode the same; None where they all see the run's folder."""
+    def _elsewhere(self, request: DecodeRequest, codes: pa.ChunkedArray) -> DecodeOrder | None:
+        """Return how other machines decode the same, given the codes here; None where they all see the run's folder."""
         if not address(self.run):
             return None
         listing = self.labelled.listing
@@ -106,6 +256,7 @@ class Intake:
             run=self.run,
             cache=self.cache,
             request=request,
+            good=np.flatnonzero(np.asarray(codes.is_null())),
             root=listing.root,
             base=listing.base,
             storage=self.storage,
@@ -113,15 +264,21 @@ class Intake:
         )
 
     def note(self, run: Store) -> list[Leak]:
-        """Write the images that failed, also while listing, and those that are in two splits; return the latter."""
+        """Write the images that failed, also while listing, and those that are in two splits; return the latter.
+
+        What is not decoded yet is not among them.
+        """
+        tables = self._tables
         failed = [
             table.filter(table["code"].is_valid())
             .drop_columns(["content_hash"])
             .add_column(1, "split", pa.array([name] * (table.num_rows - table["code"].null_count), pa.string()))
-            for name, table in self._tables.items()
+            for name, table in tables.items()
         ]
-        sealed_table.write(run, ERRORS, pa.concat_tables([*failed, self._unlisted(failed[0].schema)]))
-        good = {name: table.filter(table["code"].is_null()) for name, table in self._tables.items()}
+        schema = pa.schema([(name, pa.string()) for name in ("path", "split", "stage", "code", "detail")])
+        sealed_table.write(run, ERRORS, pa.concat_tables([*failed, self._unlisted(schema)]))
+        good = {name: table.filter(table["code"].is_null()) for name, table in tables.items()}
+        good.setdefault("train", SCHEMA.empty_table())
         leaks = data_labels.leaks(
             {name: (t["path"].to_pylist(), t["content_hash"].to_pylist()) for name, t in good.items()}
         )
@@ -152,5 +309,5 @@ class Intake:
 
     def doubles(self) -> list[Double]:
         """Return the training images that are there before, by their content."""
-        table, labels = self._tables["train"], self.labelled.splits["train"].labels
+        table, labels = self._tables["train"], self._splits["train"].labels
         return data_labels.doubles(table["path"].to_pylist(), table["content_hash"].to_pylist(), labels)

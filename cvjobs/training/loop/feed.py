@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.training.data import gpu_cache
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.outcomes import nothing
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop.process_group import ProcessGroup, shared
 from cvjobs.training.loop.step import StepBatch, StepPart, parted
 from cvjobs.training.loop.training_task import TrainTask
@@ -23,25 +25,45 @@ from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule, sampling
 from cvjobs.training.recipe.augment import Augment, Changes, Settled, generator
 
+IDLE = 0.2  # seconds without a step until ``idle`` is called
 SETTLED = 2048  # images whose augmentation is settled at once, for it is hundreds of small calls
 
 
 class Feed:
     """What one worker of a team trains on; ``steps`` are those of an epoch, the same for any number of workers."""
 
-    def __init__(self, plan: TrainPlan, team: ProcessGroup, task: TrainTask) -> None:
-        """Map the images, or bring them to the device; raises WrongUse where there are too few for a step."""
-        self._plan, self._team, self._task = plan, team, task
-        pictures = Pictures(plan.train.decoded)
-        self._shape = pictures.shape[:2]
-        self._images = gpu_cache.settled(pictures, team.device, plan.memory)
+    def __init__(
+        self, plan: TrainPlan, team: ProcessGroup, task: TrainTask, idle: Callable[[], None] = nothing
+    ) -> None:
+        """Map the images, or bring them to the device; raises WrongUse where there are too few for a step.
+
+        ``idle`` is called while images are waited for, and may raise.
+        """
+        self._plan, self._team, self._task, self._idle = plan, team, task, idle
+        self._closed = threading.Event()
+        self._pictures = opened(plan.train.decoded, self._glance)
+        self._images = gpu_cache.mapped(self._pictures, team.device)
+        self._all_there = self._begun = False
         self.steps = _steps(len(plan.train), plan.batch, plan.recipe.drop_last)
 
     def augmentation(self, epoch: int) -> Augment:
         """Return the augmentation of an epoch, at its image size."""
         recipe, transform = self._plan.recipe, self._plan.transform
         side = lr_schedule.size(recipe, epoch, min(transform.size or (0,)))
-        return Augment(recipe, side, transform.mean, transform.std, self._team.device)
+        return Augment(recipe, side, transform.mean, transform.std, self._team.device, self._plan.form)
+
+    def _settle(self) -> None:
+        """Bring the images to the device, from the first epoch on at which all are there, where they have room."""
+        if not self._all_there and self._pictures.complete:
+            # Once there were steps, what they need is no longer free.
+            needed = 0 if self._begun else self._plan.memory
+            self._images = gpu_cache.settled(self._pictures, self._team.device, needed)
+            self._all_there = True
+        self._begun = True
+
+    def _glance(self) -> None:
+        if self._closed.is_set():
+            raise _ClosedError
 
     def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
@@ -51,7 +73,7 @@ class Feed:
 
     def _batch(self, ready: _Ready, augment: Augment) -> StepBatch:
         sent = ready.block.sent()
-        images = self._images.there(sent.images).permute(0, 3, 1, 2)
+        images = self._images.there(sent.images)
 
         def part(these: slice, changes: Changes, drawn: Any) -> StepPart:
             def given() -> tuple[Tensor, Tensor]:
@@ -63,26 +85,43 @@ class Feed:
 
     def _read(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
         """Yield what every step from ``first`` on takes, made ready while the one before is computed."""
+        self._closed.clear()
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-            steps = self._all_ready(epoch, first, augment)
-            following = thread.submit(next, steps, None)
-            while (ready := following.result()) is not None:
+            try:
+                self._settle()
+                steps = self._all_ready(epoch, first, augment)
                 following = thread.submit(next, steps, None)
-                yield ready
+                while (ready := self._awaited(following)) is not None:
+                    following = thread.submit(next, steps, None)
+                    yield ready
+            finally:
+                self._closed.set()
+
+    def _awaited(self, following: Future[_Ready | None]) -> _Ready | None:
+        while True:
+            try:
+                return following.result(IDLE)
+            except TimeoutError:
+                if following.done():  # the error is the reader's
+                    raise
+                self._idle()
 
     def _all_ready(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
         plan = self._plan
-        order = sampling.order(plan.train.labels, plan.recipe, plan.seed, epoch)
-        several = max(SETTLED // plan.batch, 1)
-        for start in range(first, self.steps, several):
-            steps = range(start, min(start + several, self.steps))
+        order = plan.order(epoch)
+        end = first
+        while end < self.steps:
+            several = max(SETTLED // plan.batch, 1) if self._pictures.complete else 1
+            steps = range(end, min(end + several, self.steps))
+            end = steps.stop
             mine = [self._mine(order[step * plan.batch : (step + 1) * plan.batch]) for step in steps]
             # An image's augmentation is that of its place in the order, on whichever worker it is.
             drawn = [
                 augment.drawn(whole, generator(plan.seed, epoch, step))[rows]
                 for step, (whole, rows, _) in zip(steps, mine, strict=True)
             ]
-            settled = augment.settled(torch.cat(drawn), *self._shape)
+            sizes = self._pictures.sizes(np.concatenate([which for _, _, which in mine]))
+            settled = augment.settled(torch.cat(drawn), *sizes)
             done = 0
             for step, (whole, _, which) in zip(steps, mine, strict=True):
                 yield self._ready((epoch, step), whole, which, settled, done, augment.size)
@@ -91,7 +130,7 @@ class Feed:
     def _mine(self, which: NDArray[np.int64]) -> tuple[int, slice, NDArray[np.int64]]:
         """Return the number of a step's images, the rows of this worker's, and these."""
         rank, size = (self._team.rank, self._team.size) if shared(self._team, len(which)) else (0, 1)
-        return len(which), slice(rank, None, size), which[rank::size]
+        return len(which), slice(rank, None, size), self._pictures.stand_ins(which[rank::size])
 
     def _ready(
         self, place: tuple[int, int], whole: int, which: NDArray[np.int64], settled: Settled, first: int, side: int
@@ -116,7 +155,7 @@ class Feed:
 class _Needed:
     """What a device needs of a step: what stands for its images, and what is done to those of each part."""
 
-    images: Tensor
+    images: Any
     parts: tuple[list[Changes], list[Any]]
 
 
@@ -128,6 +167,10 @@ class _Ready:
     whole: int
     parts: list[slice]
     block: Block[_Needed]
+
+
+class _ClosedError(Exception):
+    """Nobody takes the steps any more."""
 
 
 def _steps(images: int, batch: int, drop_last: bool) -> int:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from cvjobs.common.errors import JobFailed, Stopped
 from cvjobs.common.formatting import counted
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
+from cvjobs.training.data import outcomes
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import cuda_graph, task_registry
 from cvjobs.training.loop.compiled_pass import CompiledPass
@@ -42,6 +43,7 @@ FIRST_LOOKS = (1, 2, 4)  # steps after which a training that has a limit is look
 TOLD = 0.5  # seconds between two reports of the step
 FIRST = "the first step"
 VALIDATING = "validating"
+WAITING = "waiting for images that are decoded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,8 @@ class Loop:
         """
         self._plan, self._team, self._watch, self._recipe = plan, team, watch, plan.recipe
         self._task = task_registry.of(plan)
-        self._feed = Feed(plan, team, self._task)
-        self._val = Pictures(plan.val.decoded)
+        self._feed = Feed(plan, team, self._task, self._idle)
+        self._val: Pictures | None = None
         self._learner = Learner.of(plan, team, self._feed.steps)
         self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
@@ -194,6 +196,14 @@ class Loop:
         if learner.average is not None:
             team.share_buffers(learner.average.module)
 
+    def _idle(self) -> None:
+        """Tell that images are waited for; alone, stop where that is asked for."""
+        if time.monotonic() - self._reported < TOLD:
+            return
+        state = self._tell(WAITING)
+        if self._team.size == 1 and self._watch(state):
+            raise Stopped("Stopped: the same command continues.")
+
     def _looks(self, step: int) -> bool:
         """Return whether to look after a step of an epoch: with a limit also after the first ones, for their pace."""
         return step % LOOK == 0 or (self._plan.limited and self._pace.steps in FIRST_LOOKS)
@@ -259,6 +269,9 @@ class Loop:
         """Score the validation split, and leave the epoch's row, the best model and a checkpoint."""
         plan, team, learner, position = self._plan, self._team, self._learner, self._position
         loss = self._mean_loss(team.sums(position.losses()).tolist())
+        if self._val is None:
+            plan = self._plan = replace(plan, val=outcomes.known(plan.val, self._idle))
+            self._val = Pictures(plan.val.decoded)
         self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")
         found = self._task.scores(learner.scored, self._val, plan.val, team)
         _check_number("validation loss", found.loss, len(position.history))

@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cvjobs.training.recipe import crops, policies
+from cvjobs.training.recipe import crops, policies, whole_crops
 from cvjobs.training.recipe.crops import Boxes, between
 from cvjobs.training.recipe.policies import PolicyChanges, SettledPolicy
 from cvjobs.training.recipe.recipe import Recipe
+from cvjobs.training.recipe.whole_crops import PackedBoxes, PackedPictures, PictureBoxes
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ERASED = (0.02, 1 / 3)  # the share of the area of an erased box, and its proportions (Zhong et al. 2017)
 _ERASED_RATIO = (0.3, 1 / 0.3)
+
+Form = Literal["square", "whole", "squashed"]
+"""What images are before they are cropped: of one size, whole, or whole and cropped as if they were square."""
 
 
 def generator(*position: int) -> torch.Generator:
@@ -39,13 +44,14 @@ def generator(*position: int) -> torch.Generator:
 class Changes:
     """What is done to each image of a batch; what is None is not done.
 
-    ``crop`` are boxes for a CPU and maps (see ``crops.maps``) elsewhere, ``shares`` (N, 3) those of brightness,
+    ``crop`` are boxes for a CPU and maps (see ``crops.maps``) elsewhere, of whole pictures ``PictureBoxes`` and
+    ``PackedBoxes``; ``shares`` (N, 3) those of brightness,
     contrast and colour, ``erased`` (N, 4) the top, bottom, left and right of a box as shares of the sides: none where
     the bottom is above the top.
     """
 
     policy: PolicyChanges | None
-    crop: Boxes | Tensor
+    crop: Boxes | Tensor | PictureBoxes | PackedBoxes
     shares: Tensor | None
     erased: Tensor | None
 
@@ -55,16 +61,21 @@ class Settled:
     """What is done to each of many images, on the CPU; what is None is not done. See ``Changes``."""
 
     policy: SettledPolicy | None
-    boxes: Boxes
+    boxes: Boxes | PictureBoxes
     maps: Tensor | None
     shares: Tensor | None
     erased: Tensor | None
+    packed: int | None = None  # the side that whole pictures are cropped to elsewhere than on a CPU
 
     def changes(self, rows: slice) -> Changes:
         """Return what is done to some of the images, as ``Augment`` takes it."""
+        boxes = self.boxes.some(rows)
+        crop: Boxes | Tensor | PictureBoxes | PackedBoxes = boxes if self.maps is None else self.maps[rows]
+        if self.packed is not None and isinstance(boxes, PictureBoxes):
+            crop = boxes.packed(self.packed)
         return Changes(
             policy=self.policy.changes(rows) if self.policy is not None else None,
-            crop=self.boxes.some(rows) if self.maps is None else self.maps[rows],
+            crop=crop,
             shares=self.shares[rows] if self.shares is not None else None,
             erased=self.erased[rows] if self.erased is not None else None,
         )
@@ -74,52 +85,88 @@ class Augment:
     """The augmentation of a recipe, at one size on one device; an image needs so many random ``numbers``."""
 
     def __init__(
-        self, recipe: Recipe, size: int, mean: Sequence[float], std: Sequence[float], device: torch.device
+        self,
+        recipe: Recipe,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        form: Form = "square",
     ) -> None:
         """Prepare for a side in pixels, and a mean and deviation of each channel of pixels from 0 to 1."""
-        self._recipe, self.size, self._device = recipe, size, device
+        self._recipe, self.size, self._device, self._form = recipe, size, device, form
         self._scale = (1 / (255 * torch.tensor(std).view(3, 1))).to(device)
         self._shift = (-(torch.tensor(mean) / torch.tensor(std)).view(3, 1)).to(device)
         self._grey = torch.tensor(_GREY).view(1, 1, 3).to(device)
         self._eye = torch.eye(3).to(device)
-        self._places = _Places(policies.numbers(recipe.aa))
+        self._places = _Places(policies.numbers(recipe.aa), 4 if form == "square" else whole_crops.NUMBERS)
         self.numbers = self._places.numbers
 
     def drawn(self, images: int, generator: torch.Generator) -> Tensor:
         """Return the random numbers of so many images, (images, ``numbers``) float32 from 0 to 1, on the CPU."""
         return torch.rand(images, self.numbers, generator=generator)
 
-    def settled(self, drawn: Tensor, height: int, width: int) -> Settled:
-        """Return what is done to images of a size.
+    def settled(self, drawn: Tensor, height: int | Tensor, width: int | Tensor) -> Settled:
+        """Return what is done to images of a size, or of sizes (N,) of their own.
 
         Everything random of an image is in its row of ``drawn``, which is as ``drawn`` returns it: it is the same on
         every device and whatever else is in the batch.
         """
         recipe, columns = self._recipe, self._places.of(drawn)
-        boxes = crops.boxes(recipe, columns.box, columns.flips, height, width)
+        policy = maps = None
+        boxes: Boxes | PictureBoxes
+        # One by one in whole pixels a CPU is three times as fast; a GPU would wait for thousands of small calls.
+        elsewhere = self._device.type != "cpu"
+        if isinstance(height, Tensor) and isinstance(width, Tensor):
+            squashed = self._form == "squashed"
+            boxes = whole_crops.picture_boxes(recipe, columns.box, columns.flips, height, width, squashed=squashed)
+            height = width = self.size  # for the policy, which comes behind the crop
+        else:
+            boxes = crops.boxes(recipe, columns.box, columns.flips, int(height), int(width))
+            maps = crops.maps(boxes) if elsewhere else None
+        if recipe.aa != "none":
+            policy = policies.settled(recipe.aa, columns.policy, int(height), int(width))
         strength = recipe.color_jitter
         return Settled(
-            policy=policies.settled(recipe.aa, columns.policy, height, width) if recipe.aa != "none" else None,
+            policy=policy,
             boxes=boxes,
-            # One by one in whole pixels a CPU is three times as fast; a GPU would wait for thousands of small calls.
-            maps=crops.maps(boxes) if self._device.type != "cpu" else None,
+            maps=maps,
             shares=between(columns.colours, 1 - strength, 1 + strength) if strength else None,
             erased=_erased(columns.erased, recipe.erasing) if recipe.erasing else None,
+            packed=self.size if elsewhere and isinstance(boxes, PictureBoxes) else None,
         )
 
-    def __call__(self, images: Tensor, changes: Changes) -> Tensor:
-        """Return (N, 3, size, size) normalised float32 images of (N, 3, H, W) uint8 ones, all on the device.
+    def __call__(self, images: Tensor | Sequence[Tensor] | PackedPictures, changes: Changes) -> Tensor:
+        """Return (N, 3, size, size) normalised float32 images, all on the device.
 
-        The order is policy, crop, flips, colour, normalisation, erasing.
+        Images are (N, 3, H, W) uint8, for which the order is policy, crop, flips, colour, normalisation, erasing; or
+        whole pictures: packed, or (h, w, 3) uint8 each on a CPU, for which crop and flips come before the policy.
         """
-        if changes.policy is not None:
-            images = policies.applied(images, changes.policy)
-        cut = crops.crop_one_by_one if isinstance(changes.crop, Boxes) else crops.crop_at_once
-        images = cut(images, changes.crop, self.size).float()  # type: ignore[arg-type]
-        pixels = self._normalised(images, changes.shares).view(images.shape)
+        cut = self._cut(images, changes).float()
+        pixels = self._normalised(cut, changes.shares).view(cut.shape)
         if changes.erased is not None:
             pixels.mul_(_kept(changes.erased, self.size))
         return pixels
+
+    def _cut(self, images: Tensor | Sequence[Tensor] | PackedPictures, changes: Changes) -> Tensor:
+        """Return images after the policy, the crop and the flips."""
+        policy, crop = changes.policy, changes.crop
+        if isinstance(images, Tensor):
+            if policy is not None:
+                images = policies.applied(images, policy)
+            if isinstance(crop, Boxes):
+                return crops.crop_one_by_one(images, crop, self.size)
+            assert isinstance(crop, Tensor)
+            return crops.crop_at_once(images, crop, self.size)
+        if isinstance(images, PackedPictures):
+            assert isinstance(crop, PackedBoxes)
+            cut = whole_crops.crop_packed(images, crop, self.size)
+        else:
+            assert isinstance(crop, PictureBoxes)
+            cut = whole_crops.crop_pictures(images, crop, self.size)
+        return (
+            cut if policy is None else policies.applied(cut.round_().byte() if cut.is_floating_point() else cut, policy)
+        )
 
     def _normalised(self, images: Tensor, shares: Tensor | None) -> Tensor:
         """Return normalised (N, 3, size × size) pixels; a change of colour goes into the same multiplication."""
@@ -155,8 +202,8 @@ class _Columns:
 class _Places:
     """Where in an image's random numbers those of each kind are."""
 
-    def __init__(self, policy: int) -> None:
-        self._widths = {"box": 4, "flips": 2, "colours": 3, "erased": 5, "policy": policy}
+    def __init__(self, policy: int, box: int) -> None:
+        self._widths = {"box": box, "flips": 2, "colours": 3, "erased": 5, "policy": policy}
         self.numbers = sum(self._widths.values())
 
     def of(self, drawn: Tensor) -> _Columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped
 from cvjobs.html import render
+from cvjobs.training.data.class_statistics import Survey
+from cvjobs.training.data.outcomes import nothing
 from cvjobs.training.loop.loop import State
 from cvjobs.training.report import training_page
 from cvjobs.training.report.samples import samples
@@ -24,8 +27,9 @@ RELOAD = 30  # seconds after which a browser that shows it looks again
 class Live:
     """Within its context the page says where training is; an error that leaves the context is its last word."""
 
-    def __init__(self, begun: BegunRun) -> None:
-        self._begun = begun
+    def __init__(self, begun: BegunRun, glance: Callable[[], None] = nothing) -> None:
+        """Prepare for a run; ``glance`` is called while the images that the page shows are decoded, and may raise."""
+        self._begun, self._glance = begun, glance
         self._epochs = 0  # that the page shows
         self._written = -EVERY
         self._whole = True
@@ -37,7 +41,7 @@ class Live:
 
     def __enter__(self) -> Live:
         def first() -> str:
-            self._begun = replace(self._begun, samples=samples(self._begun.plan))
+            self._begun = replace(self._begun, samples=samples(self._begun.plan, self._glance))
             return self._page("training")
 
         self._whole = training_page.put(self._begun.store, first)
@@ -52,6 +56,11 @@ class Live:
         ended = "stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
         why = str(error) if isinstance(error, CvjobsError) else type(error).__name__
         training_page.put(self._begun.store, lambda: self._page(ended, why))
+
+    def tell(self, seen: Survey) -> None:
+        """Show what the images are from the next page on, which is written at the next look."""
+        self._begun = replace(self._begun, survey=seen)
+        self._epochs = -1
 
     def look(self, state: State) -> None:
         """Write the page again where epochs have ended since; cheap to call often."""

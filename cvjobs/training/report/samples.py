@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 
 from cvjobs.html.thumbnails import Thumbnail, encoded
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.outcomes import nothing
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import TrainPlan
-from cvjobs.training.recipe import lr_schedule, sampling
+from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.augment import Augment, generator
 
 COUNT = 16
@@ -27,16 +29,16 @@ class TrainingSample:
     shown: str
 
 
-def samples(plan: TrainPlan) -> list[TrainingSample]:
-    """Return some images of the first epoch, at the size of the last one."""
+def samples(plan: TrainPlan, glance: Callable[[], None] = nothing) -> list[TrainingSample]:
+    """Return images of the first epoch, at the size of the last one; ``glance`` is called while they are waited for."""
     recipe, transform = plan.recipe, plan.transform
-    which = sampling.order(plan.train.labels, recipe, plan.seed, 0)[:COUNT]
-    pixels = torch.from_numpy(Pictures(plan.train.decoded).gather(which)).permute(0, 3, 1, 2)
+    pictures = opened(plan.train.decoded, glance)
+    which = pictures.stand_ins(plan.order(0)[:COUNT])
     side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
-    augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"))
-    settled = augment.settled(augment.drawn(len(pixels), random), *pixels.shape[-2:])
-    augmented = augment(pixels, settled.changes(slice(None)))
+    augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"), plan.form)
+    settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(which))
+    augmented = augment(pictures.some(which), settled.changes(slice(None)))
     task = task_registry.of(plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)

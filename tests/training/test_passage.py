@@ -1,0 +1,174 @@
+"""Trainings on images of which not all stay decoded: which chunks come and go, and that nothing else changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from training import SIDE, TIMED, folder
+
+import cvjobs
+from cvjobs.common.errors import WrongUse
+from cvjobs.config.byte_sizes import parse_bytes
+from cvjobs.dataset import sealed_table
+from cvjobs.images.transform import Transform
+from cvjobs.storage.local_store import LocalStore
+from cvjobs.training.data import passage, prepare, whole_pictures
+from cvjobs.training.data.chunk_pixels import ROWS
+from cvjobs.training.data.decode_request import WHOLE_SCHEMA, DecodeRequest
+from cvjobs.training.data.passage import Passage
+from cvjobs.training.plan import HISTORY
+from cvjobs.training.recipe import sampling
+from cvjobs.training.recipe.recipe import named
+
+OPTIONS: dict[str, Any] = {
+    "model": "small/cnn", "recipe": "quick", "epochs": 3, "img_size": str(SIDE), "batch_size": 32, "scale": "0.5:1",
+}  # fmt: skip
+WINDOW = 2
+CHUNKS, EACH = 20, 3 * 64 * 8 * 8
+
+
+@pytest.fixture(autouse=True)
+def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sampling, passage):
+        monkeypatch.setattr(module, "WINDOW", WINDOW)
+    monkeypatch.setattr(whole_pictures, "MAPPED", 3 * WINDOW)
+
+
+class Decoding:
+    """A passage through 20 chunks of 64 pictures of 8 x 8 pixels, which are there as soon as they are asked for."""
+
+    def __init__(self, place: Path, room: int) -> None:
+        count = CHUNKS * 64
+        rows = pa.table({"path": [f"{n}.png" for n in range(count)], "version": [0] * count, "bytes": [500] * count})
+        self.request = DecodeRequest(
+            rows=rows, root="", transform=Transform(resize=512, fit="whole"), max_pixels=99, folder=f"{place}/cache"
+        )
+        self.place, self.count = place, count
+        there = {name: t for name, _ in self.request.chunks() if (t := self.table(name)) is not None}
+        self.passage = Passage(self.request, there, self.order, room, f"{place}/passing")
+
+    def order(self, epoch: int) -> list[int]:
+        return [int(number) for number in sampling.chunk_order(self.count, self.request.length, 5, epoch)]
+
+    def table(self, folder: str) -> pa.Table | None:
+        return sealed_table.read(LocalStore(folder), ROWS) if os.path.exists(f"{folder}/{ROWS}") else None
+
+    def decode(self) -> int:
+        """Decode until nothing is wanted; return how many chunks that were."""
+        done = 0
+        for following in self.passage.missing(all_known=False):
+            if following is None:
+                break
+            folder, rows = following
+            some = [{"path": path, "offset": 0, "height": 8, "width": 8} for path in rows["path"].to_pylist()]
+            os.makedirs(folder)
+            sealed_table.write(LocalStore(folder), ROWS, table := pa.Table.from_pylist(some, WHOLE_SCHEMA))
+            self.passage.published(folder, table)
+            done += 1
+        return done
+
+    def there(self, chunk: int) -> bool:
+        """Whether a reader finds a chunk."""
+        folder = self.request.chunks()[chunk][0]
+        return any(os.path.exists(f"{f}/{ROWS}") for f in (folder, f"{self.place}/passing/{os.path.basename(folder)}"))
+
+    def kept(self) -> int:
+        return len(list((self.place / "cache").iterdir())) if (self.place / "cache").exists() else 0
+
+    def passing(self) -> int:
+        return sum(file.is_dir() for file in (self.place / "passing").iterdir())
+
+
+def test_what_is_needed_is_there_what_stays_fits_and_the_rest_goes(tmp_path: Path) -> None:
+    made = Decoding(tmp_path, room=5 * EACH)
+    assert made.request.length == 64
+    made.passage._request = made.request
+    total = 0
+    for epoch in range(3):
+        for start, end in sampling.windows(CHUNKS, epoch):
+            made.passage.reach(epoch, start * 64)
+            total += made.decode()
+            assert all(made.there(chunk) for chunk in made.order(epoch)[start:end])
+            assert made.kept() <= 5
+            assert made.passing() <= 2 * WINDOW
+        if not epoch:
+            assert made.passage.known
+    assert made.kept() <= 5
+    assert total <= CHUNKS + 2 * (CHUNKS - made.kept()) + 2 * WINDOW, "what does not stay comes once in each epoch"
+
+
+def test_a_run_that_goes_on_knows_what_became_of_images_that_are_gone(tmp_path: Path) -> None:
+    made = Decoding(tmp_path, room=5 * EACH)
+    for start in range(0, CHUNKS, WINDOW):
+        made.passage.reach(0, start * 64)
+        made.decode()
+    again = Decoding(tmp_path, room=5 * EACH)
+    assert again.passage.known
+    assert again.passage.table["path"].to_pylist() == again.request.rows["path"].to_pylist()
+    assert again.passing() == 0
+    again.passage.reach(1, 10 * 64)
+    assert 0 < again.decode() <= 2 * WINDOW + 5
+    assert all(again.there(chunk) for chunk in again.order(1)[10:12])
+    for file in (tmp_path / "passing").glob("*.seen"):  # an earlier command did not come to note it
+        file.unlink()
+    forgetful = Decoding(tmp_path, room=5 * EACH)
+    forgetful.passage.reach(1, 10 * 64)
+    forgetful.decode()
+    assert forgetful.passage.known
+
+
+@pytest.mark.slow
+def test_a_data_set_four_times_its_cache_is_trained_on_as_one_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = folder(tmp_path / "images" / "train", 270).parent
+    folder(root / "val", 6, seed=1)
+    (root / "train" / "red" / "007.png").write_bytes(b"no image")
+    monkeypatch.setattr(prepare, "EARLY", 0.0)
+    fits = cvjobs.train(root, tmp_path / "fits", **OPTIONS)
+    capfd.readouterr()
+    cache = tmp_path / "cache"
+    part = cvjobs.train(root, tmp_path / "part", **OPTIONS, cache=cache, cache_size="150kB")
+    said = capfd.readouterr().err
+    assert "of which --cache-size keeps 3" in said
+    assert "images are decoded again in each epoch" in said
+    one, two = (pd.read_parquet(tmp_path / run / HISTORY).drop(columns=list(TIMED)) for run in ("fits", "part"))
+    assert one.equals(two)
+    assert (part.failed, part.images) == (fits.failed, fits.images) == (1, {"train": 809, "val": 18})
+    kept = sum(file.stat().st_size for file in cache.glob("*/pixels.bin"))
+    assert kept <= 150e3
+    assert len(list(cache.glob("*/pixels.bin"))) in (1, 2, 3), "of four chunks"
+    assert not list(tmp_path.glob("part/cache/*"))
+    torch.set_num_threads(threads)
+
+
+def test_what_takes_images_in_another_order_needs_all_of_them(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images", 3)
+    others: list[dict[str, Any]] = [{"sampling": "balanced"}, {"find_lr": True}]
+    for more in others:
+        with pytest.raises(WrongUse, match="needs all images decoded: leave out --cache-size"):
+            cvjobs.train(root, tmp_path / "run", **{**OPTIONS, **more}, cache_size="1GB")
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    sizes = {"200GB": 200 * 10**9, "1.5 TB": 1.5e12, "64MiB": 1 << 26, "100": 100, "3 k": 3000}
+    assert {text: parse_bytes(text, "--cache-size") for text in sizes} == sizes
+    for text in ("", "0", "GB", "1 banana", "-5GB", "1e3"):
+        with pytest.raises(WrongUse, match="--cache-size must be a size such as 200GB or 64MiB, not"):
+            parse_bytes(text, "--cache-size")
+
+
+def test_orders_mix_no_more_than_a_window() -> None:
+    order = sampling.order(np.zeros(64 * CHUNKS, np.int64), named("quick"), 5, 2, 64)
+    chunks = sampling.chunk_order(64 * CHUNKS, 64, 5, 2).tolist()
+    for start, end in sampling.windows(CHUNKS, 2):
+        assert set((order[64 * start : 64 * end] // 64).tolist()) == set(chunks[start:end])
