@@ -27,6 +27,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.storage.addresses import AddressRules
 from cvjobs.storage.http import WEB, Web, bare
 from cvjobs.storage.object_store import SCHEMES, Address, Buckets, address, in_words, reason, understood
+from cvjobs.storage.parallel_listing import objects_below
 from cvjobs.storage.storage_options import Options
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 LARGE = 16 << 20
 RANGE = 8 << 20
 RANGES = 8  # of large objects, in flight
-PAGE = 5_000
 LONGEST = 16_000  # characters of an object's name: ten times what any store takes, and what its client survives
 _BUCKET = re.compile(r"(?!\.+$)[A-Za-z0-9._~!$&'()*+,;=:-]{1,255}")
 
@@ -115,7 +115,7 @@ class Remote:
         """
         try:
             with understood(place):
-                yield from obstore.list(self._buckets.client(place), place.key or None, chunk_size=PAGE)
+                yield from objects_below(self._buckets.client(place), place.key)
         except InvalidPathError as error:
             raise WrongUse(
                 f"{place} holds a key that cannot be read ({reason(error)}): rename it, or give a list of images."
