@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAGE = 5_000  # objects
 STREAMS = 16  # at once
-AHEAD = 2_000_000  # objects before their turn, of about 150 bytes
+AHEAD = 2_000_000  # objects before their turn, of about 200 bytes
 WORTH = 250  # objects in a folder, on average, that make up for its request
 PATIENCE = 10.0  # seconds in which a folder is asked for its folders: in many files it takes as long as to list them
 WAITING = 4  # pages of the folder whose turn it is
@@ -82,7 +82,7 @@ class _Ahead:
         self._queue: list[tuple[tuple[int, ...], _Part]] = []
         self._changed = asyncio.Event()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="list", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="list", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # for a generator that nobody ended: its thread may not outlive the interpreter
         self._loop.call_soon_threadsafe(self._begin, self._way[0], stream, page)
@@ -94,12 +94,15 @@ class _Ahead:
 
     def close(self) -> None:
         """End the requests and the thread."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop)
+            if threading.current_thread() is not self._thread:  # it is, where it collects the generator as garbage
+                self._thread.join()
         atexit.unregister(self.close)
-        if not self._loop.is_closed():
-            self._ask(self._stop())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     def _ask(self, what: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result()
@@ -110,6 +113,7 @@ class _Ahead:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._loop.stop()
 
     async def _next(self) -> Page | _Packed | None:
         while self._way:
@@ -184,7 +188,7 @@ class _Ahead:
             return None
 
     def _add(self, part: _Part, page: Page) -> None:
-        if part is self._way[-1]:
+        if page and part is self._way[-1]:
             part.pages.append(page)
         elif page:
             part.pages.append(_Packed(len(page), pickle.dumps(page, pickle.HIGHEST_PROTOCOL)))

@@ -184,7 +184,9 @@ def test_it_is_what_one_stream_yields_in_its_order(world: World, layout: str) ->
         below = f"{prefix}/" if prefix else ""
         around = [below, "p-1", "p/q-", "p/q.jpg", "p0/1"] if prefix else []
         world.shop.fill(around + [below + key for key in LAYOUTS[layout]])
-        assert list(world.below(prefix)) == world.plain(prefix)
+        pages = list(world.remote.below(Address("s3", "b", prefix)))
+        assert all(pages)
+        assert list(chain.from_iterable(pages)) == world.plain(prefix)
     assert not threads()
 
 
@@ -273,3 +275,14 @@ def test_who_stops_early_leaves_nothing_running(world: World) -> None:
     assert world.remote.any_below(Address("s3", "b", ""))
     assert len(world.shop.asked) == 2
     assert not threads()
+
+
+def test_a_listing_that_its_own_thread_collects_as_garbage_ends(world: World) -> None:
+    world.shop.fill([key for folder in "abcdefgh" for key in many(f"{folder}/")])
+    found = [parallel_listing.objects_below(world.client, "")]
+    for _ in range(3):
+        next(found[0])
+    (thread,) = threads()
+    found[0].gi_frame.f_locals["ahead"]._loop.call_soon_threadsafe(found.clear)  # type: ignore[attr-defined]
+    thread.join(10)
+    assert not thread.is_alive()
