@@ -73,7 +73,7 @@ def bounded(quick: bool, cache: Path) -> list[Row]:
     """Return the rows of images per second where a quarter, and half, of the images stay decoded."""
     images = 8000 if quick else 20_000
     shares = {0.25: 1.1, 0.5: 1.35}
-    return [_contest(Contest("small/cnn", 64, images, (), goal, kept), cache) for kept, goal in shares.items()]
+    return [_contest(Contest("small/cnn", 32, images, (), goal, kept), cache) for kept, goal in shares.items()]
 
 
 def _contest(contest: Contest, cache: Path) -> Row:

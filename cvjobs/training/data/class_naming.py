@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 from cvjobs.common import class_labels, rules
 from cvjobs.common.errors import WrongUse
@@ -23,14 +24,22 @@ def by_folders(listing: Listing, version: int) -> tuple[Names, list[str]]:
     Raises:
         WrongUse: some of the top folders are splits and others are not, or splits have no folders of classes.
     """
-    parts = [path.split("/") for path in listing.images["path"].to_pylist()]
+    tops: dict[tuple[str, ...], tuple[str, ...]] = {}
+    parts = [tops.setdefault(own, own) for own in map(_tops, listing.images["path"].to_pylist())]
     split = any(len(own) > 2 and _split_of(own[0], version) == "train" for own in parts)
     if version > rules.FIRST:
         _check(listing, parts, split)
     at = 1 if split else 0
-    named: Callable[[str], str] = class_labels.clean if version > rules.FIRST else str
-    names = [tuple(filter(None, map(named, own[at : at + 1]))) if len(own) > at + 1 else () for own in parts]
+    clean: Callable[[str], str] = class_labels.clean if version > rules.FIRST else str
+    named = cache(lambda folder: tuple(filter(None, [clean(folder)])))  # of a million images few folders
+    names = [named(own[at]) if len(own) > at + 1 else () for own in parts]
     return names, [_split_of(own[0], version) or NONE for own in parts] if split else [UNSAID] * len(parts)
+
+
+def _tops(path: str) -> tuple[str, ...]:
+    """Return the first two folders of a path, and no name behind them, or the name of what is in none."""
+    folders = path.split("/", 2)[:-1]
+    return (*folders, "") if folders else (path,)
 
 
 def splits_by_folders(listing: Listing, version: int) -> list[str]:
@@ -39,6 +48,7 @@ def splits_by_folders(listing: Listing, version: int) -> list[str]:
     return [split or NONE for split in splits] if "train" in splits else [UNSAID] * len(splits)
 
 
+@lru_cache
 def _split_of(folder: str, version: int) -> str:
     return class_labels.split(class_labels.clean(folder) if version > rules.FIRST else folder)
 
@@ -134,4 +144,5 @@ def merged(names: Names, version: int) -> tuple[Names, tuple[str, ...]]:
     if version == rules.FIRST:
         return names, ()
     classes = class_labels.classes(name for own in names for name in own)
-    return [tuple(dict.fromkeys(classes[name] for name in own)) for own in names], tuple(class_labels.respelt(classes))
+    kinds = {own: tuple(dict.fromkeys(classes[name] for name in own)) for own in set(names)}
+    return [kinds[own] for own in names], tuple(class_labels.respelt(classes))

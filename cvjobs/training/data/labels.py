@@ -144,9 +144,11 @@ def unlabelled(listing: Listing, share: float, rules: int = newest.LABELS) -> La
 
 def _left(listing: Listing, splits: Mapping[str, Split]) -> tuple[str, ...]:
     """Return the paths of the first images that are in no split."""
+    if sum(map(len, splits.values())) == listing.images.num_rows:
+        return ()
     used = {path for split in splits.values() for path in split.rows["path"].to_pylist()}
     left = (path for path in listing.images["path"].to_pylist() if path not in used)
-    return tuple(itertools.islice(left, EXAMPLES)) if len(used) < listing.images.num_rows else ()
+    return tuple(itertools.islice(left, EXAMPLES))
 
 
 def _parted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -34,6 +35,7 @@ from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 from cvjobs.training.recipe import sampling
 
 EARLY = 10.0  # seconds for which training waits for images to be decoded before it begins without the rest
+SOON = 3.0  # of these, where it is plain that the rest takes much longer than they do
 
 
 @dataclass(kw_only=True)
@@ -158,14 +160,17 @@ class Intake:
         filling = self._filling
         if filling is None or filling.done:
             return
-        meter = rates.Meter()
+        meter, began = rates.Meter(), time.monotonic()
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
         self.progress.phase("decoding", f"decoding {counted(filling.total, 'images')}")
         for _ in filling.waited(seconds):
             self.glance()
             meter.answered(filling.decoded)
             text = ", ".join(filter(None, [f"decoding to {filling.now} with", rates.told(meter.rate)]))
-            self.progress.show(filling.decoded, filling.total, "images", text, meter.left(filling.total))
+            left = meter.left(filling.total)
+            self.progress.show(filling.decoded, filling.total, "images", text, left)
+            if seconds < math.inf and time.monotonic() - began > SOON and (left or 0) > SOON * EARLY:
+                break
         self.stop.guarded = True
 
     def _mixed(self, name: str) -> Split:
