@@ -27,6 +27,8 @@ from cvjobs.dataset import lock
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.bucket_store import BucketStore
+from cvjobs.training import conclusion, identity
+from cvjobs.training.checks import lr_range
 from cvjobs.training.data import labels, outcomes, own_cache, prepare
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.data.whole_pictures import opened
@@ -194,7 +196,7 @@ def test_numbers_are_never_used_again(bucket: Bucket) -> None:
     early, anew = ObjectShelf(store), ObjectShelf(store)
     early.write(state(7), lambda: None)
     assert anew.begun()
-    anew.forget()
+    anew.forget(lambda: None)
     assert not anew.begun()
     assert bucket.keys("run/checkpoints") == ["run/checkpoints/00000002.json"]
 
@@ -205,6 +207,49 @@ def test_numbers_are_never_used_again(bucket: Bucket) -> None:
         early.write(state(8), check)
     anew.write(state(1), lambda: None)
     assert [ObjectShelf(store).read(name).meta["done"] for name in ObjectShelf(store).names()] == [1]
+
+
+def test_what_slept_since_it_looked_at_the_lock_deletes_nothing_of_a_later_command(bucket: Bucket) -> None:
+    store = BucketStore(moved_root(bucket), "reader", bucket.settings)
+    late = ObjectShelf(store)
+    late.write(state(1), lambda: None)
+    taken: list[str] = []
+
+    def sleeps() -> None:  # when it is asked first nobody has taken the run over, and then somebody has
+        if taken:
+            raise OutputHeld("another run took it over")
+        late.write(state(2), lambda: None)
+        bucket.put("run/checkpoints/0000000003-abc.tar", b"on its way")
+        taken.extend(bucket.keys("run"))
+
+    ObjectShelf(store).clean(sleeps)
+    assert bucket.keys("run") == taken
+    taken.clear()
+    with pytest.raises(OutputHeld):
+        ObjectShelf(store).forget(sleeps)
+    assert bucket.keys("run") == taken
+    assert late.read(late.names()[0]).meta["done"] == 2
+
+
+def test_all_that_a_run_leaves_at_its_end_is_guarded(tmp_path: Path, bucket: Bucket) -> None:
+    run, cpu = moved(plan(tmp_path, "whole", epochs=1), bucket), torch.device("cpu")
+    loop(run).run()
+    before = {key: bucket.read(key) for key in bucket.keys("run")}
+
+    def refuse() -> None:
+        raise OutputHeld("another run took it over")
+
+    with pytest.raises(OutputHeld):
+        conclusion.tested(run, run.val, cpu, refuse)
+    with pytest.raises(OutputHeld):
+        lr_range.find(run, cpu, lambda _: False, refuse)
+    with pytest.raises(OutputHeld):
+        identity.note(run.store(refuse), {}, compiled=False, anew=True, check=refuse)
+    assert {key: bucket.read(key) for key in bucket.keys("run")} == before
+    bucket.delete("run/predictions.parquet")
+    with pytest.raises(OutputHeld):
+        conclusion.scored(run, cpu, refuse)
+    assert "run/predictions.parquet" not in bucket.keys("run")
 
 
 def moved_root(bucket: Bucket) -> Any:
