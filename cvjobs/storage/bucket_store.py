@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, storage_failure
+from cvjobs.common.errors import CvjobsError, JobFailed, StoreUnreachable, WrongUse, storage_failure
 from cvjobs.storage.hashing import HashingFile, Written
 from cvjobs.storage.object_store import Address, Buckets, in_words, understood
 from cvjobs.storage.storage_options import Options
@@ -275,7 +275,7 @@ class BucketStore:
         except BaseError as error:
             raise in_words(error, self.root) from error
         except OSError as error:
-            raise JobFailed(
+            raise StoreUnreachable(
                 f"{self.place} cannot be reached ({error}): when it works again, run the same command to continue."
             ) from error
 

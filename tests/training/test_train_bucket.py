@@ -34,10 +34,12 @@ from cvjobs.training.data.prepare import Intake
 from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import checkpoints, resumption
 from cvjobs.training.loop import loop as looping
+from cvjobs.training.loop.board import FolderBoard, Superseded
 from cvjobs.training.loop.checkpoints import Checkpoint
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.object_shelf import ObjectShelf
 from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.ray_train import Hold
 from cvjobs.training.plan import SplitPart, TrainPlan
 
 pytestmark = pytest.mark.slow
@@ -276,6 +278,30 @@ def test_a_run_that_is_taken_over_ends_and_never_writes_again(tmp_path: Path, bu
             Loop(run, Alone(torch.device("cpu")), watch, pytest.fail, held.check).run()
     left = {key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key}
     assert left == {key: content for key, content in taken[0].items() if "/lease/" not in key}
+
+
+@pytest.mark.usefixtures("_saves_often")
+def test_workers_that_others_stand_in_for_write_no_more(tmp_path: Path, bucket: Bucket) -> None:
+    whole = plan(tmp_path, "whole", epochs=3)
+    loop(whole).run()
+    run, cpu = moved(whole, bucket), Alone(torch.device("cpu"))
+    (tmp_path / "notes").mkdir()
+    notes = FolderBoard(tmp_path / "notes", run.run)
+    taken: list[dict[str, bytes]] = []
+    with lock.held(run.store()) as held:
+        late = Hold(notes, run.store(), held.epoch, 0)
+
+        def sleeps() -> None:  # for so long, once its first epoch has ended, that others end the training
+            late()
+            if not taken and len(pointers(bucket)) > 1:
+                new = Hold(notes, run.store(), held.epoch, 0)
+                Loop(run, cpu, lambda _: False, pytest.fail, new, lambda _: None).run()
+                taken.append({key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key})
+
+        with pytest.raises(Superseded):
+            Loop(run, cpu, lambda _: False, pytest.fail, sleeps).run()
+    assert {key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key} == taken[0]
+    assert_same(whole, bucket)
 
 
 def test_a_command_trains_into_a_bucket(tmp_path: Path, bucket: Bucket) -> None:

@@ -14,9 +14,10 @@ import torch
 
 from cvjobs.clusters import ray
 from cvjobs.common import devices, errors, malloc
-from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, StoreUnreachable
 from cvjobs.dataset import lock
 from cvjobs.networks import local_copies
+from cvjobs.storage.store import Store
 from cvjobs.training.loop import board
 from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
@@ -125,13 +126,16 @@ def _work(config: dict[str, Any]) -> None:
     try:
         notes.check()
         store, epoch = plan.store(), config["epoch"]
+        hold = Hold(notes, store, epoch, team.rank)
         places = team.gathered(ray.library().get_runtime_context().get_node_id())
         reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places))
         with local_copies.reached_with(plan.storage):
             here = replace(plan, train=plan.train.here(), val=plan.val.here())
             team.gathered(None)  # until all machines have their images
-            Loop(here, team, reporter, notes.warn, lambda: lock.check(store, epoch), reporter.report).run()
+            Loop(here, team, reporter, notes.warn, hold, reporter.report).run()
         _clear(plan, team, config["home"])
+    except StoreUnreachable:
+        raise  # by this machine, for now: Ray starts workers again, perhaps on another one
     except CvjobsError as error:
         notes.end({"kind": type(error).__name__, "sentence": str(error)})
         if team.size > 1 and not isinstance(error, Stopped):
@@ -144,6 +148,22 @@ def _clear(plan: TrainPlan, team: ProcessGroup, home: str) -> None:
         team.gathered(None)
         if ray.library().get_runtime_context().get_node_id() != home:
             plan.train.order.clear()
+
+
+class Hold:
+    """Called, raises where these workers may not write: another command has taken the run over, or another team.
+
+    The first of them is a new team from then on that this is made.
+    """
+
+    def __init__(self, notes: Board, store: Store, epoch: int, rank: int) -> None:
+        self._notes, self._store, self._epoch = notes, store, epoch
+        self._team = 0 if rank else notes.join()
+
+    def __call__(self) -> None:
+        """Raise OutputHeld, or Superseded."""
+        lock.check(self._store, self._epoch)
+        self._notes.check_team(self._team)
 
 
 class Reporter:
