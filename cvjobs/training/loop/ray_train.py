@@ -44,7 +44,7 @@ def train(
 
     ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, and may
     raise. Raises:
-        JobFailed: it cannot go on, or workers died too often.
+        JobFailed: it cannot go on, or workers died or did not reach the store too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
         OutputHeld: a later run has taken the folder over.
@@ -61,6 +61,8 @@ def train(
         ended = _ended(notes)
         if ended is not None:
             raise ended
+        if failed and (silent := unreached(failed[0])):
+            raise silent from failed[0]
         if failed:
             raise JobFailed(
                 f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
@@ -211,6 +213,12 @@ def _ended(notes: Board) -> CvjobsError | None:
         return None
     kind = getattr(errors, record["kind"], JobFailed)
     return kind(record["sentence"])
+
+
+def unreached(error: BaseException) -> StoreUnreachable | None:
+    """Return why workers failed where their store did not answer one of them, given Ray's error; else None."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return next((failure for failure in failures.values() if isinstance(failure, StoreUnreachable)), None)
 
 
 def _last_line(error: BaseException) -> str:
