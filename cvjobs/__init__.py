@@ -27,6 +27,7 @@ _ERRORS = (
     "LimitSpent",
     "OutputHeld",
     "Stopped",
+    "StoreUnreachable",
     "TooManyFailed",
     "WrongUse",
 )

@@ -14,6 +14,7 @@ from cvjobs.common.errors import LimitReached as LimitReached
 from cvjobs.common.errors import LimitSpent as LimitSpent
 from cvjobs.common.errors import OutputHeld as OutputHeld
 from cvjobs.common.errors import Stopped as Stopped
+from cvjobs.common.errors import StoreUnreachable as StoreUnreachable
 from cvjobs.common.errors import TooManyFailed as TooManyFailed
 from cvjobs.common.errors import WrongUse as WrongUse
 from cvjobs.common.tabular import Readable

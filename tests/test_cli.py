@@ -28,6 +28,7 @@ ERRORS = (
     "LimitSpent",
     "OutputHeld",
     "Stopped",
+    "StoreUnreachable",
     "TooManyFailed",
     "WrongUse",
 )

@@ -3,7 +3,8 @@
 CvjobsError
 ├── WrongUse        2    wrong flags, names, sources; nothing was changed
 ├── JobFailed       1    the job could not go on; the same command continues
-│   └── LimitReached     a limit of the machine: room, memory, open files, threads
+│   ├── LimitReached     a limit of the machine: room, memory, open files, threads
+│   └── StoreUnreachable an object store does not answer this machine
 ├── TooManyFailed   3    more images failed than --max-error-rate allows, and nothing was made of the others
 ├── LimitSpent      4    --max-time or --max-cost is reached with images left; the same command continues
 ├── OutputHeld      5    another run holds the output
@@ -36,6 +37,10 @@ class JobFailed(CvjobsError):
 
 class LimitReached(JobFailed):
     """A limit of the machine, or of this process, was reached; the same command continues once there is more."""
+
+
+class StoreUnreachable(JobFailed):
+    """An object store does not answer this machine, and may answer others; the same command continues."""
 
 
 class WrongUse(CvjobsError):

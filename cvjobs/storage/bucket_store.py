@@ -14,18 +14,23 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse, storage_failure
+from cvjobs.common.errors import CvjobsError, JobFailed, StoreUnreachable, WrongUse, storage_failure
 from cvjobs.storage.hashing import HashingFile, Written
 from cvjobs.storage.object_store import Address, Buckets, in_words, understood
 from cvjobs.storage.storage_options import Options
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ObjectMeta, PutMode, UpdateVersion
+
+    from cvjobs.storage.object_store import Client
 
 IN_MEMORY = 64 << 20
 PIECE = 16 << 20  # a larger file is uploaded in pieces of this size, and appears when the last one is there
+WHOLE = 1 << 30  # a guarded file up to this size is one request, for pieces cannot be sent on a condition
+SLOWEST = 1 << 20  # bytes a second at which one request is not yet given up on
+TRIES = 4
 TAIL = 1 << 20  # read with the first request: all of a small object, of a Parquet file what its reader wants first
 AHEAD = 1 << 20
 PLAIN = (".json", ".parquet", ".tar")  # names of files, never of folders
@@ -35,16 +40,19 @@ REQUESTS = 32
 class BucketStore:
     """The objects below a prefix of a bucket; see ``Store``.
 
-    ``guard`` is called when all of a file but its end was sent, and may refuse that by raising: the object that was
-    there stays.
+    ``guard`` may refuse that a file is written by raising: the object that was there stays. An object is replaced only
+    if it is still what it was before the guard was asked, so that a write that is late on its way undoes no later one
+    of another command. Of a file of over a GiB, and in a store that knows no such condition, the guard is asked alone.
     """
 
     flight = REQUESTS
 
-    def __init__(self, root: Address, writer: str, options: Options, guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, root: Address, writer: str, options: Options, guard: Callable[[], None] | None = None) -> None:
         self.root, self.writer, self.place = root, writer, str(root)
+        self._options = options
         self._client = Buckets(options).client(root)
         self._guard = guard
+        self._conditional = True
         self._refuses_twice = False
 
     def parent(self) -> BucketStore:
@@ -71,7 +79,60 @@ class BucketStore:
         return Written(len(content), hashlib.sha256(content).hexdigest())
 
     def _put(self, name: str, content: IO[bytes]) -> None:
-        guarded = _Guarded(content, self._guard)
+        guard = self._guard
+        if guard is None:
+            with self._errors():
+                obstore.put(self._client, self._key(name), content, chunk_size=PIECE, max_concurrency=4)
+        elif (size := content.seek(0, io.SEEK_END)) <= WHOLE:
+            content.seek(0)
+            self._put_on_condition(name, content.read(), self._patient(size), guard)
+        else:
+            content.seek(0)
+            self._put_pieces(name, content, guard)
+
+    def _put_on_condition(self, name: str, content: bytes, client: Client, guard: Callable[[], None]) -> None:
+        """Put an object if nobody has since it was looked at, which was before ``guard`` was asked."""
+        refused = 0
+        for left in reversed(range(TRIES)):
+            mode = self._unchanged(name) if self._conditional and refused < TRIES - 1 else None
+            guard()
+            with self._errors():
+                try:
+                    obstore.put(client, self._key(name), content, mode=mode, use_multipart=False)
+                    return
+                except (PreconditionError, AlreadyExistsError):
+                    # Another process of this command put it, or this one did and never heard so; or the store takes no
+                    # object for unchanged, and the last try does without.
+                    refused += 1
+                except NotImplementedError:
+                    self._conditional = False
+                except BaseError:  # obstore does not try again what may have been done
+                    if not left:
+                        raise
+
+    def _unchanged(self, name: str) -> PutMode | None:
+        """Return the condition that an object is what it is now, None where the store does not say what that is."""
+        try:
+            with self._errors():
+                found = obstore.head(self._client, self._key(name))
+        except FileNotFoundError:
+            return "create"
+        version: UpdateVersion = {}
+        if found["e_tag"]:
+            version["e_tag"] = found["e_tag"]
+        if found["version"]:
+            version["version"] = found["version"]
+        return version or None
+
+    def _patient(self, size: int) -> Client:
+        """Return a client that waits as long as one request of so many bytes may take."""
+        if size <= 4 * PIECE:  # as many as are in flight at once of a file in pieces
+            return self._client
+        seconds = f"{size // SLOWEST}s"
+        return Buckets({"read_timeout": seconds, "timeout": seconds, **self._options}).client(self.root)
+
+    def _put_pieces(self, name: str, content: IO[bytes], guard: Callable[[], None]) -> None:
+        guarded = _Guarded(content, guard)
         with self._errors():
             try:
                 obstore.put(self._client, self._key(name), guarded, chunk_size=PIECE, max_concurrency=4)  # type: ignore[arg-type]
@@ -214,7 +275,7 @@ class BucketStore:
         except BaseError as error:
             raise in_words(error, self.root) from error
         except OSError as error:
-            raise JobFailed(
+            raise StoreUnreachable(
                 f"{self.place} cannot be reached ({error}): when it works again, run the same command to continue."
             ) from error
 

@@ -36,7 +36,7 @@ class LocalStore:
         option: str = "-o",
         *,
         begun: bool | None = None,
-        guard: Callable[[], None] = lambda: None,
+        guard: Callable[[], None] | None = None,
     ) -> None:
         self.root = Path(root)
         self.place = str(self.root)
@@ -76,7 +76,8 @@ class LocalStore:
             temporary = self._temporary(final)
             try:
                 written = self._fill(temporary, fill)
-                self._guard()
+                if self._guard is not None:
+                    self._guard()
                 os.replace(temporary, final)
             except BaseException:
                 _unlink(temporary)

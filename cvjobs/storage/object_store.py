@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
+from cvjobs.common.errors import CvjobsError, StoreUnreachable, WrongUse
 from cvjobs.storage.storage_options import CLIENT, STORES, Options, without_secrets, without_users
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ def in_words(error: Exception, place: Address) -> CvjobsError:
         return WrongUse(
             f"{place} refuses access ({why}): set {CREDENTIALS[place.scheme]} to credentials that may use it."
         )
-    return JobFailed(f"{place} cannot be reached ({why}): when it works again, run the same command to continue.")
+    return StoreUnreachable(
+        f"{place} cannot be reached ({why}): when it works again, run the same command to continue."
+    )
 
 
 def _senseless(place: Address, why: str) -> WrongUse:

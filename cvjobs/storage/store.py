@@ -97,7 +97,7 @@ def open_store(
     return LocalStore(root, writer, option)
 
 
-def begun_store(place: str, options: Mapping[str, str], guard: Callable[[], None] = lambda: None) -> Store:
+def begun_store(place: str, options: Mapping[str, str], guard: Callable[[], None] | None = None) -> Store:
     """Return the store of an output that a command has opened and written to; ``guard`` may refuse a write by raising.
 
     It is asked when all of a file is there and about to get its name.

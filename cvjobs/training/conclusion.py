@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,12 @@ from cvjobs.training.step_costs import StepCosts
 from cvjobs.training.training_summary import TrainingSummary
 
 
-def scored(plan: TrainPlan, device: torch.device) -> None:
-    """Write the best model's scores of the val split anew where their file is gone or damaged."""
-    task, run = task_registry.of(plan), plan.store()
+def scored(plan: TrainPlan, device: torch.device, check: Callable[[], None]) -> None:
+    """Write the best model's scores of the val split anew where their file is gone or damaged.
+
+    ``check`` may refuse that by raising.
+    """
+    task, run = task_registry.of(plan), plan.store(check)
     try:
         sealed_table.read(run, task.file)
     except UnreadableTable:
@@ -35,9 +38,12 @@ def scored(plan: TrainPlan, device: torch.device) -> None:
         sealed_table.write(run, task.file, task.table("val", plan.val, found))
 
 
-def tested(plan: TrainPlan, part: SplitPart, device: torch.device) -> float:
-    """Return the best model's metric on the test split, and add its scores to those of the val split."""
-    task, run = task_registry.of(plan), plan.store()
+def tested(plan: TrainPlan, part: SplitPart, device: torch.device, check: Callable[[], None]) -> float:
+    """Return the best model's metric on the test split, and add its scores to those of the val split.
+
+    ``check`` may refuse that by raising.
+    """
+    task, run = task_registry.of(plan), plan.store(check)
     found = task.scores(_best(plan, device), Pictures(part.decoded), part, Alone(device))
     before = artifacts.rows(run, task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,17 +182,21 @@ def compiled(store: Store) -> bool:
         return False
 
 
-def note(store: Store, identity: dict[str, Any], *, compiled: bool, anew: bool) -> None:
+def note(
+    store: Store, identity: dict[str, Any], *, compiled: bool, anew: bool, check: Callable[[], None] = lambda: None
+) -> None:
     """Note what a run is begun or continued with; ``anew`` deletes what an earlier one left.
 
-    The summary goes first: a run of which more epochs are asked has not ended any more.
+    The summary goes first: a run of which more epochs are asked has not ended any more. ``check`` may refuse all of it
+    by raising.
 
     Raises:
         WrongUse: the run has a history and no checkpoints.
     """
+    check()
     store.delete(SUMMARY)
     if anew:
-        checkpoints.shelf(store).forget()
+        checkpoints.shelf(store).forget(check)
         store.delete("tensorboard", HISTORY, CONFIG)
     libraries = fingerprint.libraries()
     record = {"identity": identity, "command": "train", "libraries": libraries, "compiled": compiled}

@@ -117,7 +117,7 @@ class TrainPlan:
     limited: bool = False
     storage: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def store(self, check: Callable[[], None] = lambda: None) -> Store:
+    def store(self, check: Callable[[], None] | None = None) -> Store:
         """Return where the run's files are; ``check`` may refuse that one is written by raising."""
         return begun_store(self.run, self.storage, check)
 

@@ -83,13 +83,13 @@ def train(
                 if request.find_lr:
                     return session.find_rate(resources)
                 if not made.longer:
-                    identity.note(store, now, compiled=made.compiled, anew=request.overwrite)
+                    session.note()
                 try:
                     return session.run(resources)
                 except TooManyFailed:
                     session.note_failures()
                     if not made.earlier:  # nothing was begun that other data could not be used for
-                        checkpoints.shelf(store).forget()
+                        checkpoints.shelf(store).forget(held.check)
                         store.delete(identity.CONFIG, *_BEGUN)
                     raise
 
@@ -108,10 +108,10 @@ def _done(made: Setup, store: Store) -> TrainingSummary | None:
     done = TrainingSummary.read(store, made.request.storage)
     if done is None or not artifacts.model_fault(store):
         return done
-    with lock.held(store):
+    with lock.held(store) as held:
         if not checkpoints.shelf(store).begun():
             model_recovery.check(store)
-        if model_recovery.recover(store, made):
+        if model_recovery.recover(begun_store(store.place, made.request.storage, held.check), made):
             return done
         store.delete(FILE)  # training continues
     return None
@@ -181,7 +181,7 @@ class _Session:
         plan = self._setup.plan(self._store.place, parts)
         model_recovery.recover(self._store, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
-            identity.note(self._store, self._setup.record, compiled=self._setup.compiled, anew=False)
+            self.note()
         begun = self._begun(plan, parts)
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())
@@ -203,8 +203,9 @@ class _Session:
         device = torch.device(torch_device(resources))
         if "test" in parts:
             self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
-        conclusion.scored(plan, device)
-        test = conclusion.tested(plan, parts["test"], device) if "test" in parts else None
+        check = self._held.check
+        conclusion.scored(plan, device, check)
+        test = conclusion.tested(plan, parts["test"], device, check) if "test" in parts else None
         left_out = begun.survey.left_out
         summary = conclusion.summary(self._setup, plan, parts, leaks=self._leaks, left_out=left_out, test=test)
         self._held.check()
@@ -222,7 +223,12 @@ class _Session:
         self._progress.phase("starting", f"starting {plan.subject.model}")
         self._limits.begin()
         with self._limits.told():
-            return lr_range.find(plan, torch.device(torch_device(resources)), self._watch)
+            return lr_range.find(plan, torch.device(torch_device(resources)), self._watch, self._held.check)
+
+    def note(self) -> None:
+        """Note what the run is begun or continued with."""
+        made, anew = self._setup, self._request.overwrite and not self._setup.longer
+        identity.note(self._store, made.record, compiled=made.compiled, anew=anew, check=self._held.check)
 
     def note_failures(self) -> None:
         """Leave the images that failed so far, for people to see."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import itertools
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from buckets import KEYS, Bucket, made
 from websites import serving
 
 from cvjobs.common.errors import CvjobsError, JobFailed, OutputHeld, WrongUse
+from cvjobs.storage import bucket_store
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.object_store import Address
 from cvjobs.storage.remote_files import Remote
@@ -185,6 +187,120 @@ def test_a_write_that_the_guard_refuses_at_its_end_leaves_the_object_that_was_th
         store.write_bytes("model", b"3" * size)
     assert asked == [[], ["model"], ["model"]]
     assert set(store.read("model")) == {ord("1")}
+
+
+@pytest.mark.parametrize("size", [10, 17 << 20])
+@pytest.mark.parametrize("there", [b"", b"0"], ids=["new", "replaced"])
+def test_a_write_that_is_late_on_its_way_undoes_no_later_one(bucket: Bucket, there: bytes, size: int) -> None:
+    later = begun_store(bucket.url("out"), bucket.settings)
+    if there:
+        later.write_bytes("model", there)
+    asked = itertools.count()
+
+    def guard() -> None:  # nobody has taken it over when it is asked, and then somebody has, who writes
+        if next(asked):
+            raise OutputHeld("another run took it over")
+        later.write_bytes("model", b"later")
+
+    with pytest.raises(OutputHeld, match="another run took it over"):
+        begun_store(bucket.url("out"), bucket.settings, guard).write_bytes("model", b"2" * size)
+    assert later.read("model") == b"later"
+
+
+def test_a_write_that_is_late_on_its_way_brings_back_nothing(bucket: Bucket) -> None:
+    later = begun_store(bucket.url("out"), bucket.settings)
+    later.write_bytes("history", b"1")
+    asked = itertools.count()
+
+    def guard() -> None:
+        if next(asked):
+            raise OutputHeld("another run took it over")
+        later.delete("history")
+
+    with pytest.raises(OutputHeld, match="another run took it over"):
+        begun_store(bucket.url("out"), bucket.settings, guard).write_bytes("history", b"2")
+    assert later.names(".") == []
+
+
+def test_what_another_process_of_this_command_wrote_meanwhile_is_replaced(bucket: Bucket) -> None:
+    other = begun_store(bucket.url("out"), bucket.settings)
+    asked = itertools.count()
+
+    def guard() -> None:
+        if not next(asked):
+            other.write_bytes("page", b"of another")
+
+    store = begun_store(bucket.url("out"), bucket.settings, guard)
+    store.write("page", filled(b"newest"))
+    assert store.read("page") == b"newest"
+
+
+@pytest.mark.parametrize("size", [10, 17 << 20])
+def test_a_large_file_is_guarded_at_its_end(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(bucket_store, "WHOLE", 5)
+    begun_store(bucket.url("out"), bucket.settings, lambda: None).write_bytes("model", b"1" * size)
+
+    def guard() -> None:
+        raise OutputHeld("another run took it over")
+
+    store = begun_store(bucket.url("out"), bucket.settings, guard)
+    with pytest.raises(OutputHeld, match="another run took it over"):
+        store.write("model", filled(b"2" * size))
+    assert set(store.read("model")) == {ord("1")}
+
+
+@pytest.mark.parametrize("options", [{"conditional_put": "disabled"}, {}])
+def test_a_store_that_knows_no_conditions_asks_the_guard_alone(bucket: Bucket, options: dict[str, str]) -> None:
+    held: list[bool] = []
+    first = begun_store(bucket.url("out"), bucket.settings)
+    first.write_bytes("model", b"1")
+
+    def guard() -> None:
+        if held:
+            raise OutputHeld("another run took it over")
+        if not options:  # no object is for it what it was
+            first.write_bytes("model", secrets.token_bytes(8))
+
+    store = begun_store(bucket.url("out"), {**bucket.settings, **options}, guard)
+    store.write_bytes("model", b"2")
+    assert store.read("model") == b"2"
+    held.append(True)
+    with pytest.raises(OutputHeld):
+        store.write_bytes("model", b"3")
+    assert store.read("model") == b"2"
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("s3")
+def test_one_request_of_many_bytes_may_take_its_time() -> None:
+    size, lengths = 80 << 20, []
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(404)
+
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            while left:
+                left -= len(self.rfile.read(min(left, 1 << 20)))
+                time.sleep(0.25)
+            lengths.append(int(self.headers["Content-Length"]))
+            self.answer(200)
+
+        def answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)) as endpoint:
+        began = time.monotonic()
+        begun_store("s3://bucket/out", {"endpoint": endpoint}, lambda: None).write_bytes("model", b"1" * size)
+    assert lengths == [size]
+    assert time.monotonic() - began > 18, "longer than a request with less in it may take"
 
 
 @pytest.mark.usefixtures("s3")

@@ -91,7 +91,6 @@ def test_a_command_that_stood_still_is_taken_over_and_never_writes_again(tmp_pat
     words = [*map(str, ("train", images, "-o", bucket.url("run"), *WORDS)), *bucket.options]
     with started([*CLI, *words]) as process:
         until(lambda: len(bucket.keys("run/checkpoints")) > 2)
-        assert run(*words).code == 5  # the second of two
         kill(process, signal.SIGSTOP)
         freed = run("unlock", bucket.url("run"), "--yes", *bucket.options)
         assert freed.code == 0, freed

@@ -27,15 +27,19 @@ from cvjobs.dataset import lock
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.bucket_store import BucketStore
+from cvjobs.training import conclusion, identity
+from cvjobs.training.checks import lr_range
 from cvjobs.training.data import labels, outcomes, own_cache, prepare
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import checkpoints, resumption
 from cvjobs.training.loop import loop as looping
+from cvjobs.training.loop.board import FolderBoard, Superseded
 from cvjobs.training.loop.checkpoints import Checkpoint
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.object_shelf import ObjectShelf
 from cvjobs.training.loop.process_group import Alone
+from cvjobs.training.loop.ray_train import Hold
 from cvjobs.training.plan import SplitPart, TrainPlan
 
 pytestmark = pytest.mark.slow
@@ -194,7 +198,7 @@ def test_numbers_are_never_used_again(bucket: Bucket) -> None:
     early, anew = ObjectShelf(store), ObjectShelf(store)
     early.write(state(7), lambda: None)
     assert anew.begun()
-    anew.forget()
+    anew.forget(lambda: None)
     assert not anew.begun()
     assert bucket.keys("run/checkpoints") == ["run/checkpoints/00000002.json"]
 
@@ -205,6 +209,49 @@ def test_numbers_are_never_used_again(bucket: Bucket) -> None:
         early.write(state(8), check)
     anew.write(state(1), lambda: None)
     assert [ObjectShelf(store).read(name).meta["done"] for name in ObjectShelf(store).names()] == [1]
+
+
+def test_what_slept_since_it_looked_at_the_lock_deletes_nothing_of_a_later_command(bucket: Bucket) -> None:
+    store = BucketStore(moved_root(bucket), "reader", bucket.settings)
+    late = ObjectShelf(store)
+    late.write(state(1), lambda: None)
+    taken: list[str] = []
+
+    def sleeps() -> None:  # when it is asked first nobody has taken the run over, and then somebody has
+        if taken:
+            raise OutputHeld("another run took it over")
+        late.write(state(2), lambda: None)
+        bucket.put("run/checkpoints/0000000003-abc.tar", b"on its way")
+        taken.extend(bucket.keys("run"))
+
+    ObjectShelf(store).clean(sleeps)
+    assert bucket.keys("run") == taken
+    taken.clear()
+    with pytest.raises(OutputHeld):
+        ObjectShelf(store).forget(sleeps)
+    assert bucket.keys("run") == taken
+    assert late.read(late.names()[0]).meta["done"] == 2
+
+
+def test_all_that_a_run_leaves_at_its_end_is_guarded(tmp_path: Path, bucket: Bucket) -> None:
+    run, cpu = moved(plan(tmp_path, "whole", epochs=1), bucket), torch.device("cpu")
+    loop(run).run()
+    before = {key: bucket.read(key) for key in bucket.keys("run")}
+
+    def refuse() -> None:
+        raise OutputHeld("another run took it over")
+
+    with pytest.raises(OutputHeld):
+        conclusion.tested(run, run.val, cpu, refuse)
+    with pytest.raises(OutputHeld):
+        lr_range.find(run, cpu, lambda _: False, refuse)
+    with pytest.raises(OutputHeld):
+        identity.note(run.store(refuse), {}, compiled=False, anew=True, check=refuse)
+    assert {key: bucket.read(key) for key in bucket.keys("run")} == before
+    bucket.delete("run/predictions.parquet")
+    with pytest.raises(OutputHeld):
+        conclusion.scored(run, cpu, refuse)
+    assert "run/predictions.parquet" not in bucket.keys("run")
 
 
 def moved_root(bucket: Bucket) -> Any:
@@ -231,6 +278,30 @@ def test_a_run_that_is_taken_over_ends_and_never_writes_again(tmp_path: Path, bu
             Loop(run, Alone(torch.device("cpu")), watch, pytest.fail, held.check).run()
     left = {key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key}
     assert left == {key: content for key, content in taken[0].items() if "/lease/" not in key}
+
+
+@pytest.mark.usefixtures("_saves_often")
+def test_workers_that_others_stand_in_for_write_no_more(tmp_path: Path, bucket: Bucket) -> None:
+    whole = plan(tmp_path, "whole", epochs=3)
+    loop(whole).run()
+    run, cpu = moved(whole, bucket), Alone(torch.device("cpu"))
+    (tmp_path / "notes").mkdir()
+    notes = FolderBoard(tmp_path / "notes", run.run)
+    taken: list[dict[str, bytes]] = []
+    with lock.held(run.store()) as held:
+        late = Hold(notes, run.store(), held.epoch, 0)
+
+        def sleeps() -> None:  # for so long, once its first epoch has ended, that others end the training
+            late()
+            if not taken and len(pointers(bucket)) > 1:
+                new = Hold(notes, run.store(), held.epoch, 0)
+                Loop(run, cpu, lambda _: False, pytest.fail, new, lambda _: None).run()
+                taken.append({key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key})
+
+        with pytest.raises(Superseded):
+            Loop(run, cpu, lambda _: False, pytest.fail, sleeps).run()
+    assert {key: bucket.read(key) for key in bucket.keys("run/") if "/lease/" not in key} == taken[0]
+    assert_same(whole, bucket)
 
 
 def test_a_command_trains_into_a_bucket(tmp_path: Path, bucket: Bucket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import pty
 import re
 import subprocess
@@ -19,6 +20,7 @@ from training import SIDE, folder, plan
 
 import cvjobs
 from cvjobs.common import progress
+from cvjobs.common.errors import StoreUnreachable
 from cvjobs.training.loop import loop as looping
 from cvjobs.training.loop import ray_train
 from cvjobs.training.loop.board import FolderBoard
@@ -78,6 +80,16 @@ def test_the_notes_of_a_worker_have_each_phase_at_once(tmp_path: Path) -> None:
     for state in (begun, State(**{**asdict(begun), "done": 4, "phase": "saving"})):
         notes.report(state)
         assert ray_train.read(board) == state
+
+
+def test_why_workers_failed_that_reached_no_store_is_the_stores_sentence() -> None:
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    silent = StoreUnreachable("s3://bucket/run cannot be reached (no answer)")
+    of_ray = WorkerGroupError("of many lines", {0: RuntimeError("connection closed"), 1: silent})
+    assert ray_train.unreached(pickle.loads(pickle.dumps(of_ray))).args == silent.args  # type: ignore[union-attr]
+    assert ray_train.unreached(WorkerGroupError("of many lines", {0: RuntimeError("died")})) is None
+    assert ray_train.unreached(ValueError()) is None
 
 
 def test_lines_elsewhere_name_the_phases(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +59,10 @@ class LearningRate(Tabular):
         return f"{said} ({self.steps} steps)\n{self.out}/{PAGE}"
 
 
-def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
+def find(plan: TrainPlan, device: torch.device, watch: Watch, check: Callable[[], None] = lambda: None) -> LearningRate:
     """Search from the beginning of a training, alone, and leave the curve and its page in the run's folder.
+
+    ``check`` may refuse to leave them by raising.
 
     Raises:
         Stopped: ``watch`` asks for it.
@@ -68,7 +70,7 @@ def find(plan: TrainPlan, device: torch.device, watch: Watch) -> LearningRate:
     """
     curve = _curve(plan, device, watch)
     found = LearningRate(lr=curve.suggestion, steps=len(curve.rates), out=plan.run, storage=plan.storage)
-    run = plan.store()
+    run = plan.store(check)
     sealed_table.write(run, CURVE, pa.table({"lr": curve.rates, "loss": curve.losses}))
     html = render.render(
         "find-lr.html",

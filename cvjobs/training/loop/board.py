@@ -1,11 +1,13 @@
 """Where a training's command and its workers leave notes for each other: in a folder that all see, or in an actor.
 
 The workers say where they are, what they warn of and what ended them for good; the command says that they should stop.
+Workers that were started again are a team with the next number, and what is left of the one before writes no more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -23,7 +25,14 @@ from cvjobs.storage.store import Store
 FOLDER = "_cvjobs/team"
 ANSWER = 20.0  # seconds for an answer of the actor
 OLD = 0.5  # seconds that a worker believes that it was not asked to stop
-_STATE, _STOP, _ENDED, _WARNINGS = "state.json", "stop", "ended.json", "warnings.txt"
+_STATE, _STOP, _ENDED, _WARNINGS, _TEAM = "state.json", "stop", "ended.json", "warnings.txt", "team-"
+
+_SUPERSEDED = "other workers of the same training have taken over"
+_UNKNOWN = "the machine of the command does not answer"
+
+
+class Superseded(Exception):
+    """Workers are not, or not known to be, the newest team of their training: they end, and the training does not."""
 
 
 class Board(Protocol):
@@ -33,6 +42,12 @@ class Board(Protocol):
 
     def check(self) -> None:
         """Raise WrongUse in a worker that cannot see the notes."""
+
+    def join(self) -> int:
+        """Return the number of a new team of workers, whose first one calls this before it reads the run."""
+
+    def check_team(self, number: int) -> None:
+        """Raise Superseded where a team is not the newest, or where that cannot be known."""
 
     def report(self, state: dict[str, Any]) -> None:
         """Note where the training is."""
@@ -95,6 +110,19 @@ class FolderBoard:
         if not self.place.is_dir():
             raise WrongUse(f"A worker does not see {self._run}: use an -o that every machine of the cluster shares.")
 
+    def join(self) -> int:
+        """See ``Board``."""
+        for number in itertools.count(1):
+            with contextlib.suppress(FileExistsError):
+                (self.place / f"{_TEAM}{number}").touch(exist_ok=False)
+                return number
+        raise AssertionError
+
+    def check_team(self, number: int) -> None:
+        """See ``Board``."""
+        if (self.place / f"{_TEAM}{number + 1}").exists() or not self.place.is_dir():
+            raise Superseded(_SUPERSEDED)
+
     def report(self, state: dict[str, Any]) -> None:
         """See ``Board``."""
         self._put(_STATE, state)
@@ -149,6 +177,16 @@ class Notes:
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._lines: list[str] = []
+        self._teams = 0
+
+    def join(self) -> int:
+        """Return the number of a new team."""
+        self._teams += 1
+        return self._teams
+
+    def teams(self) -> int:
+        """Return the number of the newest team."""
+        return self._teams
 
     def put(self, name: str, value: Any) -> None:
         """Keep a value."""
@@ -180,6 +218,22 @@ class ActorBoard:
 
     def check(self) -> None:
         """See ``Board``."""
+
+    def join(self) -> int:
+        """See ``Board``."""
+        library = ray.library()
+        number: int = library.get(self._actor.join.remote(), timeout=ANSWER)
+        return number
+
+    def check_team(self, number: int) -> None:
+        """See ``Board``."""
+        library = ray.library()
+        try:
+            newest: int = library.get(self._actor.teams.remote(), timeout=ANSWER)
+        except library.exceptions.RayError as error:
+            raise Superseded(_UNKNOWN) from error
+        if newest != number:
+            raise Superseded(_SUPERSEDED)
 
     def report(self, state: dict[str, Any]) -> None:
         """See ``Board``; nothing waits for it to arrive."""

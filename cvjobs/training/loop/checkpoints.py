@@ -51,11 +51,11 @@ class Shelf(Protocol):
     def delete(self, name: str) -> None:
         """Delete a checkpoint."""
 
-    def forget(self) -> None:
-        """Delete all; what a command that was overtaken still writes is not the newest any more."""
+    def forget(self, check: Callable[[], None]) -> None:
+        """Delete all, unless ``check`` refuses that; what an overtaken command still writes is not the newest then."""
 
-    def clean(self) -> None:
-        """Delete what a writer that was killed left behind."""
+    def clean(self, check: Callable[[], None]) -> None:
+        """Delete what a writer that was killed left behind, unless ``check`` refuses that by raising."""
 
 
 def shelf(store: Store) -> Shelf:
@@ -117,7 +117,7 @@ class Checkpoints:
 
     def clean(self) -> None:
         """Delete what a writer that was killed left behind."""
-        self._shelf.clean()
+        self._shelf.clean(self._check)
 
     def newest(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, None where there never was one.

@@ -100,12 +100,14 @@ class FolderShelf:
             (self._folder / name).rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def forget(self) -> None:
+    def forget(self, check: Callable[[], None]) -> None:
         """See ``checkpoints.Shelf``."""
+        check()
         LocalStore(self._folder.parent, begun=True).delete(FOLDER)
 
-    def clean(self) -> None:
+    def clean(self, check: Callable[[], None]) -> None:
         """See ``checkpoints.Shelf``."""
+        check()
         for left in self._folder.glob(".tmp-*"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -36,6 +36,7 @@ from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
 
 if TYPE_CHECKING:
+    from cvjobs.storage.store import Store
     from cvjobs.training.report.tensorboard import Events
 
 LOOK = 8  # steps between two looks at the loss, and at the clock
@@ -150,7 +151,7 @@ class Loop:
                 self._resumption.clean()
                 if self._position.history:  # a kill may have come between the two
                     artifacts.history(self._run_store, self._position.history)
-                self._events = _events(self._plan, self._task.metric, self._position.history)
+                self._events = _events(self._plan, self._run_store, self._task.metric, self._position.history)
             with self._times.metered() if self._team.rank == 0 else nullcontext():
                 while not self._finished:
                     self._epoch(len(self._position.history))
@@ -330,10 +331,10 @@ def _check_number(name: str, loss: float, epoch: int) -> None:
         )
 
 
-def _events(plan: TrainPlan, metric: str, history: list[dict[str, Any]]) -> Events | None:
+def _events(plan: TrainPlan, run: Store, metric: str, history: list[dict[str, Any]]) -> Events | None:
     """Return where the curves go for TensorBoard, None without ``--tensorboard``."""
     if not plan.tensorboard:
         return None
     from cvjobs.training.report import tensorboard  # half a second of imports
 
-    return tensorboard.Events(plan.store(), metric, tensorboard.settings(plan), history)
+    return tensorboard.Events(run, metric, tensorboard.settings(plan), history)

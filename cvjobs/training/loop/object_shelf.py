@@ -92,26 +92,34 @@ class ObjectShelf:
         if data:
             self._store.delete(f"{FOLDER}/{data}")
 
-    def forget(self) -> None:
+    def forget(self, check: Callable[[], None]) -> None:
         """See ``checkpoints.Shelf``."""
-        if self._numbers():
-            self._publish({"done": 0, "data": _NOTHING, "bytes": 0}, lambda: None)
-            self.clean()
+        if self.begun():
+            check()
+            self._publish({"done": 0, "data": _NOTHING, "bytes": 0}, check)
+            self.clean(check)
 
-    def clean(self) -> None:
+    def clean(self, check: Callable[[], None]) -> None:
         """See ``checkpoints.Shelf``; the newest pointer stays, for its number."""
+        # In this order: what a later command writes is not yet there where ``check`` knows of none.
+        there = self._store.names(FOLDER)
+        check()
         kept = dict(self._pointers())
         newest = f"{max(self._numbers(), default=0):08}"
         named = {*(f"{name}.json" for name in kept), f"{newest}.json", *kept.values()}
-        self._store.delete(*(f"{FOLDER}/{name}" for name in self._store.names(FOLDER) if name not in named))
+        self._store.delete(*(f"{FOLDER}/{name}" for name in there if name not in named))
 
     def _publish(self, pointer: dict[str, Any], check: Callable[[], None]) -> None:
-        """Put a pointer under the next number; raises as ``check`` where another command has taken that."""
+        """Put a pointer under the next number; raises as ``check`` where another command has taken that.
+
+        The numbers were looked at before ``check`` was called last.
+        """
         if self._last is None:
             self._last = max(self._numbers(), default=0)
-        while not self._store.create(_pointer(f"{self._last + 1:08}"), sealed.pack(pointer)):
             check()
+        while not self._store.create(_pointer(f"{self._last + 1:08}"), sealed.pack(pointer)):
             self._last = max(self._numbers(), default=0)  # by this command, before its workers were started again
+            check()
         self._last += 1
 
     def _pointers(self) -> Iterator[tuple[str, str]]:

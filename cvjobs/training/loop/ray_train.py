@@ -14,9 +14,10 @@ import torch
 
 from cvjobs.clusters import ray
 from cvjobs.common import devices, errors, malloc
-from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
+from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, StoreUnreachable
 from cvjobs.dataset import lock
 from cvjobs.networks import local_copies
+from cvjobs.storage.store import Store
 from cvjobs.training.loop import board
 from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
@@ -43,7 +44,7 @@ def train(
 
     ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, and may
     raise. Raises:
-        JobFailed: it cannot go on, or workers died too often.
+        JobFailed: it cannot go on, or workers died or did not reach the store too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
         OutputHeld: a later run has taken the folder over.
@@ -60,6 +61,8 @@ def train(
         ended = _ended(notes)
         if ended is not None:
             raise ended
+        if failed and (silent := unreached(failed[0])):
+            raise silent from failed[0]
         if failed:
             raise JobFailed(
                 f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
@@ -125,13 +128,16 @@ def _work(config: dict[str, Any]) -> None:
     try:
         notes.check()
         store, epoch = plan.store(), config["epoch"]
+        hold = Hold(notes, store, epoch, team.rank)
         places = team.gathered(ray.library().get_runtime_context().get_node_id())
         reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places))
         with local_copies.reached_with(plan.storage):
             here = replace(plan, train=plan.train.here(), val=plan.val.here())
             team.gathered(None)  # until all machines have their images
-            Loop(here, team, reporter, notes.warn, lambda: lock.check(store, epoch), reporter.report).run()
+            Loop(here, team, reporter, notes.warn, hold, reporter.report).run()
         _clear(plan, team, config["home"])
+    except StoreUnreachable:
+        raise  # by this machine, for now: Ray starts workers again, perhaps on another one
     except CvjobsError as error:
         notes.end({"kind": type(error).__name__, "sentence": str(error)})
         if team.size > 1 and not isinstance(error, Stopped):
@@ -144,6 +150,22 @@ def _clear(plan: TrainPlan, team: ProcessGroup, home: str) -> None:
         team.gathered(None)
         if ray.library().get_runtime_context().get_node_id() != home:
             plan.train.order.clear()
+
+
+class Hold:
+    """Called, raises where these workers may not write: another command has taken the run over, or another team.
+
+    The first of them is a new team from then on that this is made.
+    """
+
+    def __init__(self, notes: Board, store: Store, epoch: int, rank: int) -> None:
+        self._notes, self._store, self._epoch = notes, store, epoch
+        self._team = 0 if rank else notes.join()
+
+    def __call__(self) -> None:
+        """Raise OutputHeld, or Superseded."""
+        lock.check(self._store, self._epoch)
+        self._notes.check_team(self._team)
 
 
 class Reporter:
@@ -191,6 +213,12 @@ def _ended(notes: Board) -> CvjobsError | None:
         return None
     kind = getattr(errors, record["kind"], JobFailed)
     return kind(record["sentence"])
+
+
+def unreached(error: BaseException) -> StoreUnreachable | None:
+    """Return why workers failed where their store did not answer one of them, given Ray's error; else None."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return next((failure for failure in failures.values() if isinstance(failure, StoreUnreachable)), None)
 
 
 def _last_line(error: BaseException) -> str:
