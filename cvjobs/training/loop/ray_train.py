@@ -81,10 +81,10 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
     backend = "nccl" if torch_device == "cuda" else "gloo"
     elastic = resources.least < resources.most
     each = {"CPU": float(resources.cpus), **({"GPU": 1.0} if gpu else {})}
-    scaling: dict[str, Any] = {"num_workers": resources.most}
+    scaling: dict[str, Any] = {"num_workers": resources.most, "placement_strategy": "PACK" if gpu else "SPREAD"}
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
-        scaling = {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
+        scaling |= {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
     home = ray.library().get_runtime_context().get_node_id()
     try:
         TorchTrainer(
