@@ -27,7 +27,7 @@ from cvjobs.training.data import omissions, own_cache
 from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
-from cvjobs.training.limits import TrainingLimits
+from cvjobs.training.limits import STARTING, WAITING, TrainingLimits
 from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
@@ -298,14 +298,22 @@ class _Session:
 
         if resources.address:
             self._progress.note(words(resources))
-        self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
+        self._start(resources, None)
 
-        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._starting)
+        def waiting(waited: float | None) -> bool:
+            self._start(resources, waited)
+            self._look_for_news(self._parts)
+            return self._stop.asked or self._limits.over_without_workers()
 
-    def _starting(self) -> None:
-        """While workers start: raise Stopped where a limit is over, and say what the images are."""
-        self._limits.check_start()
-        self._look_for_news(self._parts)
+        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, waiting)
+
+    def _start(self, resources: Resources, waited: float | None) -> None:
+        """Say that workers start, or what is waited for."""
+        if waited is None:
+            self._progress.phase(STARTING, f"starting {counted(resources.most, 'workers')} of Ray")
+        else:
+            workers = counted(resources.least, "workers")
+            self._progress.phase(WAITING, f"waiting for machines of the cluster for {workers}")
 
     def _begin(self, state: State) -> bool:
         """As ``_tell``, of workers that are to be ended, which takes no longer than starting them did."""
