@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def _environment(folder: Path, token: str) -> dict[str, str]:
 class Cluster:
     """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``.
 
-    ``gpus`` is how many each of the three pretends to have; it has as many cores, and one without has ``cores``.
+    ``gpus`` is how many each of the three pretends to have; it has at least as many cores as that, else ``cores``.
     """
 
     def __init__(
@@ -273,7 +274,7 @@ class Cluster:
             role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
         gpus = self._gpus[number]
         options = ["--block", "--disable-usage-stats", "--object-store-memory=80000000", "--include-log-monitor=false"]
-        options += [f"--num-cpus={gpus or self._cores[number]}", f"--num-gpus={gpus}"]
+        options += [f"--num-cpus={max(gpus, self._cores[number])}", f"--num-gpus={gpus}"]
         own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
         return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
 
@@ -288,6 +289,15 @@ class Cluster:
         for group in self._told("placement_groups"):
             for bundle in group["bundles"] if group["state"] == "CREATED" else []:
                 found.setdefault(names[bundle["node_id"]], []).append(bundle["unit_resources"])
+        return found
+
+    def actors(self, name: str) -> Counter[tuple[str, float, float]]:
+        """How many actors of a class there are now, by host, CPUs and GPUs of each."""
+        names, found = {self.alive().get(host.address): host.name for host in self.hosts}, Counter[Any]()
+        for actor in self._told("actors"):
+            if actor["state"] == "ALIVE" and actor["class_name"] == name:
+                has = actor["required_resources"]
+                found[names[actor["node_id"]], has.get("CPU", 0.0), has.get("GPU", 0.0)] += 1
         return found
 
     def _told(self, what: str) -> list[dict[str, Any]]:

@@ -38,6 +38,13 @@ def cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def one_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three machines, of which one has a GPU and two cores."""
+    with hosts.cluster(tmp_path_factory.mktemp("one"), (0, 1, 0), (1, 2, 1)) as made:
+        yield made
+
+
 def workers(cluster: Cluster, name: str) -> Counter[str]:
     """How many workers there are now, by host."""
     found: Counter[str] = Counter()
@@ -87,6 +94,23 @@ def test_embed_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, photos: Pa
     with started(line, **cpus.variables) as process:
         assert most(cpus, process, "ray::Actor")[0] == {"host0": 1, "host1": 1, "host2": 1}
     exact(out, photos, 400)
+
+
+def test_two_workers_share_a_gpu_where_each_takes_half(one_gpu: Cluster, photos: Path, tmp_path: Path) -> None:
+    source, out, half = some(photos, tmp_path / "photos", 200), tmp_path / "out", ("--gpus-per-worker", 0.5)
+    with started(
+        direct(one_gpu, "drowse", source, "-o", out, *MODEL, *half, toys=True), **one_gpu.variables
+    ) as process:
+        until(lambda: one_gpu.actors("Actor").total() == 2 or process.poll() is not None, 300)
+        assert one_gpu.actors("Actor") == {("host1", 1.0, 0.5): 2}
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "embed: 2 workers, one for each 0.5 of a free GPU of the cluster\n" in err
+    exact(out, source, 200)
+    words = ("embed", source, "-o", tmp_path / "three", *MODEL, *half, "--workers", 3)
+    ended = run(program=direct(one_gpu, *words), cwd=None, **one_gpu.variables)
+    told = "--workers 3 needs 1.5 GPUs and the cluster has 1: use at most --workers 2."
+    assert (ended.code, ended.err.splitlines()[-1]) == (2, f"cvjobs: {told}")
 
 
 Seats = dict[str, list[dict[str, float]]]

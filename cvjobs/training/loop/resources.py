@@ -132,7 +132,7 @@ class ClusterResources:
         """See ``Resources``."""
         if not self.numbers:
             return min(seat.cpus for seat in self._seats)
-        nodes, gpu = self.link.ray.nodes(), self.device != "cpu"
+        nodes, gpu = self.link.nodes(), self.device != "cpu"
         there = min(self.most, room(nodes, gpu))
         return share(nodes, there, gpu) if there else 1  # who are more than that wait for machines
 
