@@ -6,11 +6,13 @@ all others of the machine and removes its network: nothing has to be cleaned up.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +52,7 @@ except urllib.error.HTTPError as error:
 except (OSError, ValueError, http.client.HTTPException) as error:  # HTTPException: it is no HTTP
     print(0, error)
 """
+_NUMBERS = itertools.count()  # of clusters of this process
 PORT, API = 6379, "http://127.0.0.1:8265"
 RAY = shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"
 
@@ -200,12 +203,15 @@ def _environment(folder: Path, token: str) -> dict[str, str]:
 class Cluster:
     """Three machines that run Ray (``hosts``, the first is the head), one that does not, and this one at ``here``.
 
-    ``gpus`` is how many each of the three pretends to have; it has as many cores, and one without has one.
+    ``gpus`` is how many each of the three pretends to have; it has at least as many cores as that, else ``cores``.
     """
 
-    def __init__(self, folder: Path, variables: dict[str, str], gpus: Sequence[int] = (0, 0, 0)) -> None:
-        self._folder, self._gpus = folder, gpus
-        self._net = f"10.77.{os.getpid() % 256}"
+    def __init__(
+        self, folder: Path, variables: dict[str, str], gpus: Sequence[int] = (0, 0, 0), cores: Sequence[int] = (1, 1, 1)
+    ) -> None:
+        self._folder, self._gpus, self._cores = folder, gpus, cores
+        number = next(_NUMBERS)
+        self._net = f"10.{100 + number}.{os.getpid() % 256}"
         self.here = f"{self._net}.254"
         self.token = "a" * 64
         self.variables = {**_environment(folder, self.token), **variables}
@@ -213,7 +219,7 @@ class Cluster:
         with self._stack as stack:
             self._switch = Holder("--net", "bash", "-c", SWITCH)
             stack.callback(self._switch.end)
-            cable = f"cvjobs{os.getpid()}"
+            cable = f"cvjobs{os.getpid()}-{number}"  # 15 letters at most
             subprocess.run(
                 ["ip", "link", "add", cable, "type", "veth", "peer", "name", "out", "netns", str(self._switch.pid)],
                 check=True,
@@ -268,15 +274,36 @@ class Cluster:
             role = ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
         gpus = self._gpus[number]
         options = ["--block", "--disable-usage-stats", "--object-store-memory=80000000", "--include-log-monitor=false"]
-        options += [f"--num-cpus={gpus or 1}", f"--num-gpus={gpus}"]
+        options += [f"--num-cpus={max(gpus, self._cores[number])}", f"--num-gpus={gpus}"]
         own = [f"--node-ip-address={self.hosts[number].address}", "--temp-dir=/mnt/ray"]
         return [RAY, "start", *role, *own, *options, f"--labels=cvjobs={cvjobs.__version__}"]
 
     def alive(self) -> dict[str, str]:
         """The ids of Ray's nodes by the address of their machine; {} where the head does not answer."""
-        status, body = self.head.fetch(f"{API}/api/v0/nodes?detail=true", self.token)
-        nodes = json.loads(body)["data"]["result"]["result"] if status == 200 else []
-        return {node["node_ip"]: node["node_id"] for node in nodes if node["state"] == "ALIVE"}
+        return {node["node_ip"]: node["node_id"] for node in self._told("nodes") if node["state"] == "ALIVE"}
+
+    def seats(self) -> dict[str, list[dict[str, float]]]:
+        """What each worker of trainings has of its machine now, by the name of the host."""
+        names = {self.alive().get(host.address): host.name for host in self.hosts}
+        found: dict[str, list[dict[str, float]]] = {}
+        for group in self._told("placement_groups"):
+            for bundle in group["bundles"] if group["state"] == "CREATED" else []:
+                found.setdefault(names[bundle["node_id"]], []).append(bundle["unit_resources"])
+        return found
+
+    def actors(self, name: str) -> Counter[tuple[str, float, float]]:
+        """How many actors of a class there are now, by host, CPUs and GPUs of each."""
+        names, found = {self.alive().get(host.address): host.name for host in self.hosts}, Counter[Any]()
+        for actor in self._told("actors"):
+            if actor["state"] == "ALIVE" and actor["class_name"] == name:
+                has = actor["required_resources"]
+                found[names[actor["node_id"]], has.get("CPU", 0.0), has.get("GPU", 0.0)] += 1
+        return found
+
+    def _told(self, what: str) -> list[dict[str, Any]]:
+        status, body = self.head.fetch(f"{API}/api/v0/{what}?detail=true", self.token)
+        found: list[dict[str, Any]] = json.loads(body)["data"]["result"]["result"] if status == 200 else []
+        return found
 
     def drain(self, host: Host, seconds: int) -> None:
         """Tell Ray that a machine will be taken away."""
@@ -307,11 +334,13 @@ def machines(count: int) -> Iterator[list[Host]]:
 
 
 @contextmanager
-def cluster(folder: Path, gpus: Sequence[int] = (0, 0, 0), /, **variables: str) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, gpus: Sequence[int] = (0, 0, 0), cores: Sequence[int] = (1, 1, 1), /, **variables: str
+) -> Iterator[Cluster]:
     """Three machines with Ray and these variables, whose home is a folder; skips the test where there can be none."""
     if reason := refusal():
         pytest.skip(reason)
-    made = Cluster(folder, variables, gpus)
+    made = Cluster(folder, variables, gpus, cores)
     try:
         made.up()
         yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -12,12 +12,14 @@ from cvjobs.clusters import machine_types, ray_compat
 from cvjobs.clusters.capacity import Capacity, capacity
 from cvjobs.clusters.machine_hours import HEAD
 from cvjobs.clusters.machine_types import MachineType
-from cvjobs.clusters.ray import connect, disconnect, library
+from cvjobs.clusters.ray import connect, disconnect, library, refuses
 from cvjobs.common.errors import CvjobsError, JobFailed
 from cvjobs.common.progress import during
 
 LOOK = 2.0  # s between two looks at what the cluster has
 ANSWER = 60.0  # s that Ray may take to say what it has
+GONE = 45.0  # s after which a head where nothing listens is lost: after 60 Ray ends this process without a word
+SILENT = 120.0  # s after which any head that says nothing is
 POLL = 0.5  # s
 QUESTION = 0.001  # of a GPU or a core, for what only asks about it
 
@@ -31,6 +33,8 @@ class Link:
         self.address = address
         self._ours = False
         self._seen: Capacity | None = None
+        self._nodes: list[Mapping[str, Any]] = []
+        self._answered = 0.0
         self._ended = threading.Event()
         self._looking: threading.Thread | None = None
 
@@ -55,12 +59,31 @@ class Link:
         """Return what the cluster has now; raises JobFailed where it does not say so in time."""
         return self._within(self._look, ANSWER)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return what ``ray.nodes()`` does; raises JobFailed where it does not in time."""
+        return self._within(self.ray.nodes, ANSWER)
+
     def seen(self) -> Capacity | None:
-        """Return what the cluster had at the last look, at once; one is made every few seconds from now on."""
+        """Return what the cluster had at the last look, at once; one is made every few seconds from now on.
+
+        Raises JobFailed where the cluster has not answered for so long that it will not any more.
+        """
         if self._looking is None:
+            self._answered = time.monotonic()
             self._looking = threading.Thread(target=self._repeat, name="cluster", daemon=True)
             self._looking.start()
+        silent = time.monotonic() - self._answered
+        if silent > SILENT or (silent > GONE and refuses(self.address)):
+            raise JobFailed(
+                f"Ray at {self.address} has not answered for {silent:.0f} s: see whether its head runs, then run the "
+                "same command, which continues."
+            )
         return self._seen
+
+    def seen_nodes(self) -> list[Mapping[str, Any]]:
+        """As ``seen``, what ``ray.nodes()`` returned then; nothing before the first look."""
+        self.seen()
+        return self._nodes
 
     def ask(self, what: Callable[..., Answer], *arguments: Any, gpu: bool, watch: Callable[[], None]) -> Answer:
         """Return what a function says on the first machine that can run it: with ``gpu`` one that has a GPU.
@@ -94,7 +117,7 @@ class Link:
         ray = self.ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        head = next((node["NodeID"] for node in ray.nodes() if HEAD in node["Resources"]), None)
+        head = next((node["NodeID"] for node in self.nodes() if HEAD in node["Resources"]), None)
         if head is None or ray_compat.is_client(ray):
             return []
         there = NodeAffinitySchedulingStrategy(head, soft=False)
@@ -108,6 +131,7 @@ class Link:
 
     def _look(self) -> Capacity:
         ray, nodes = self.ray, self.ray.nodes()
+        self._nodes = nodes
         coming = machine_types.coming(self.kinds, nodes)
         return capacity(nodes, ray_compat.free_by_node(ray), ray_compat.drained(ray), coming)
 
@@ -115,13 +139,14 @@ class Link:
         while not self._ended.is_set():
             try:
                 self._seen = self._look()
+                self._answered = time.monotonic()
             except Exception:  # noqa: BLE001 - what it had at the last look counts until it answers again
                 time.sleep(LOOK)
             self._ended.wait(LOOK)
 
     def _within(self, call: Callable[[], Answer], seconds: float) -> Answer:
         """Return what a call returns; Ray's own wait without end for a head that is gone."""
-        _ = self.ray, self.kinds  # connected and asked in this thread
+        _ = self.ray  # connected in this thread
         answers: list[Answer] = []
         errors: list[Exception] = []
 

@@ -161,11 +161,11 @@ class MachineHours:
             machine = Machine(id="", names=tuple(self.prices.named), head=True)
         self._spans = {"": _Span(machine, 0.0)}
 
-    def look(self, nodes: Callable[[], Iterable[Mapping[str, Any]]], working: Iterable[str]) -> None:
-        """As ``see``, of what ``ray.nodes()`` returns; cheap to call often."""
-        if time.monotonic() - self._looked >= LOOK:
+    def look(self, nodes: Collection[Mapping[str, Any]], working: Iterable[str]) -> None:
+        """As ``see``, of what ``ray.nodes()`` has returned, nothing where it has not yet; cheap to call often."""
+        if nodes and time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
-            self.see(machines(nodes()), working)
+            self.see(machines(nodes), working)
 
     def see(self, there: Collection[Machine], working: Iterable[str]) -> None:
         """Note which machines are there now, and the ids of those on which workers are.

@@ -98,6 +98,15 @@ def _knock(address: str) -> None:
         raise _no_answer(address, error.strerror or str(error)) from error
 
 
+def refuses(address: str) -> bool:
+    """Return whether a machine that answers has no program at a ``host:port``."""
+    try:
+        _knock(address)
+    except JobFailed as error:
+        return isinstance(error.__cause__, ConnectionRefusedError)
+    return False
+
+
 def alone() -> bool:
     """Return whether all of the Ray that is connected is on one machine, and no other reaches it."""
     return all(node["NodeManagerAddress"] in HERE for node in library().nodes() if node["Alive"])

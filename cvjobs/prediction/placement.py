@@ -120,7 +120,7 @@ class Placement:
 
     def _asked_for(self, link: Link, device: str, workers: int) -> Team:
         """Return a team of so many workers, some perhaps on machines that are to come."""
-        gpu, nodes, each = device != "cpu", link.ray.nodes(), self._each
+        gpu, nodes, each = device != "cpu", link.nodes(), self._each
         there = room(nodes, gpu, each)
         more = link.capacity().to_come(gpu=gpu, each=each)[: workers - there] if workers > there else []
         if there + len(more) < workers or not more:

@@ -12,7 +12,7 @@ from cvjobs.common.signals import Stop
 from cvjobs.training.loop.loop import VALIDATING, State
 
 # What is as long for more images, or the steps themselves: no measure of how fast a command ends.
-STARTING = "starting"
+STARTING, WAITING = "starting", "waiting for machines"
 _OTHER = {"listing", "decoding", STARTING, "training", "saving", VALIDATING}
 
 
@@ -37,6 +37,12 @@ class TrainingLimits:
         """Raise Stopped where a limit is over before training."""
         if self.allowance.over():
             raise Stopped(self.allowance.nothing("the first step"))
+
+    def over_without_workers(self) -> bool:
+        """Return whether a training must stop now that has no workers; before it had some, as ``check_start``."""
+        if not self._workers:
+            self.check_start()
+        return self.allowance.over()
 
     def over(self, state: State) -> bool:
         """Return whether a training that is there must stop at this look."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from cvjobs.clusters import ray
 from cvjobs.clusters.allowance import Allowance
 from cvjobs.clusters.link import Link
 from cvjobs.common import devices, extras, malloc, rates
@@ -27,7 +26,7 @@ from cvjobs.training.data import omissions, own_cache
 from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
-from cvjobs.training.limits import TrainingLimits
+from cvjobs.training.limits import STARTING, WAITING, TrainingLimits
 from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
@@ -59,7 +58,10 @@ def train(
     with Progress("train") as progress, stoppable() as stop, malloc.kept(), ExitStack() as stack:
         allowance = Allowance(request.spending, clock or (lambda: progress.phases.seconds))
         limits = TrainingLimits(allowance, progress.phases, stop)
-        resources = _resources(request, limits, stack)
+        link = None
+        if request.address and not request.find_lr:  # a search for a rate is made in this process
+            link = stack.enter_context(closing(Link(request.address)))
+        resources = _resources(request, limits, link)
         if not resources.address:
             allowance.machines.alone()
         made = setup(request, store, resources, progress)
@@ -79,7 +81,7 @@ def train(
         resources = made.case.resources
         with lock.held(store) as held:
             stop.guarded = True
-            with closing(_Session(made, cache, held, decoder_server, progress, limits)) as session:
+            with closing(_Session(made, cache, held, decoder_server, progress, limits, link=link)) as session:
                 if request.find_lr:
                     return session.find_rate(resources)
                 if not made.longer:
@@ -94,11 +96,10 @@ def train(
                     raise
 
 
-def _resources(request: TrainRequest, limits: TrainingLimits, stack: ExitStack) -> Resources:
-    """Return who trains; the stack ends a connection to a cluster."""
-    if request.find_lr or not request.address:  # a search for a rate is made in this process
+def _resources(request: TrainRequest, limits: TrainingLimits, link: Link | None) -> Resources:
+    """Return who trains, in this process where a rate is searched for."""
+    if link is None:
         return resources_for(1 if request.find_lr else request.workers, device=request.device)
-    link = stack.enter_context(closing(Link(request.address)))
     useful = (request.batch_size or batch_size.LARGEST) // 2  # batch norms need two images
     return resources_for(request.workers, link, request.device, useful, limits.check_start)
 
@@ -137,8 +138,10 @@ class _Session:
         decoder_server: DecoderServer,
         progress: Progress,
         limits: TrainingLimits,
+        *,
+        link: Link | None,
     ) -> None:
-        self._limits, stop = limits, limits.stop
+        self._limits, stop, self._link = limits, limits.stop, link
         self._setup, self._request, self._held = made, made.request, held
         self._store = begun_store(held.store.place, made.request.storage, held.check)
         self._decoder_server, self._progress, self._stop = decoder_server, progress, stop
@@ -304,14 +307,23 @@ class _Session:
 
         if resources.address:
             self._progress.note(words(resources))
-        self._progress.phase("starting", f"starting {counted(resources.most, 'workers')} of Ray")
+        self._start(resources, None)
 
-        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, self._starting)
+        def waiting(waited: float | None) -> bool:
+            self._start(resources, waited)
+            self._look_for_news(self._parts)
+            self._look_at_machines()
+            return self._stop.asked or self._limits.over_without_workers()
 
-    def _starting(self) -> None:
-        """While workers start: raise Stopped where a limit is over, and say what the images are."""
-        self._limits.check_start()
-        self._look_for_news(self._parts)
+        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, waiting)
+
+    def _start(self, resources: Resources, waited: float | None) -> None:
+        """Say that workers start, or what is waited for."""
+        if waited is None:
+            self._progress.phase(STARTING, f"starting {counted(resources.most, 'workers')} of Ray")
+        else:
+            workers = counted(resources.least, "workers")
+            self._progress.phase(WAITING, f"waiting for machines of the cluster for {workers}")
 
     def _begin(self, state: State) -> bool:
         """As ``_tell``, of workers that are to be ended, which takes no longer than starting them did."""
@@ -346,9 +358,13 @@ class _Session:
         self._look_for_news(self._parts)
         if self._live is not None:
             self._live.look(state)
-        if self._request.address:
-            self._limits.allowance.machines.look(ray.library().nodes, state.machines)
+        self._look_at_machines(state.machines)
         return self._stop.asked or self._limits.over(state)
+
+    def _look_at_machines(self, working: Iterable[str] = ()) -> None:
+        """Note which machines the cluster has; raises JobFailed where it is gone."""
+        if self._link is not None:
+            self._limits.allowance.machines.look(self._link.seen_nodes(), working)
 
     def _leave_page(self, begun: training_page.BegunRun, summary: TrainingSummary, parts: dict[str, SplitPart]) -> None:
         """Write the page of the run that has ended, about its test split or, without one, the val split."""

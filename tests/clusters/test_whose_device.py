@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -32,8 +33,15 @@ def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three machines without a GPU."""
-    with hosts.cluster(tmp_path_factory.mktemp("cpus")) as made:
+    """Three machines without a GPU, of which the head has fewer cores."""
+    with hosts.cluster(tmp_path_factory.mktemp("cpus"), (0, 0, 0), (2, 4, 4)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def one_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three machines, of which one has a GPU and two cores."""
+    with hosts.cluster(tmp_path_factory.mktemp("one"), (0, 1, 0), (1, 2, 1)) as made:
         yield made
 
 
@@ -47,8 +55,8 @@ def workers(cluster: Cluster, name: str) -> Counter[str]:
     return +found
 
 
-def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> Counter[str]:
-    """The most workers that there were at once, by host, until a command ends, which must end well."""
+def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> tuple[Counter[str], str]:
+    """The most workers that there were at once, by host, until a command ends well, and what it said on stderr."""
     seen: Counter[str] = Counter()
 
     def ended() -> bool:
@@ -59,7 +67,7 @@ def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> Counter
     until(ended, 600)
     out, err = process.communicate()
     assert process.returncode == 0, (out, err)
-    return seen
+    return seen, err
 
 
 def direct(cluster: Cluster, *words: object, toys: bool = False) -> list[str]:
@@ -73,7 +81,7 @@ def test_embed_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path
     out = tmp_path / "out"
     line = direct(gpus, "drowse", photos, "-o", out, *MODEL, toys=True)
     with started(line, **gpus.variables) as process:
-        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+        assert most(gpus, process, "ray::Actor")[0] == {"host1": 2, "host2": 2}
     exact(out, photos, 400)
     again = run(program=direct(gpus, "embed", photos, "-o", out, *MODEL), cwd=None, **gpus.variables)
     assert again.code == 0, again
@@ -84,45 +92,87 @@ def test_embed_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, photos: Pa
     out = tmp_path / "out"
     line = direct(cpus, "drowse", photos, "-o", out, *MODEL, toys=True)
     with started(line, **cpus.variables) as process:
-        assert most(cpus, process, "ray::Actor") == {"host0": 1, "host1": 1, "host2": 1}
+        assert most(cpus, process, "ray::Actor")[0] == {"host0": 1, "host1": 1, "host2": 1}
     exact(out, photos, 400)
 
 
-def train(cluster: Cluster, images: Path, out: Path) -> list[str]:
+def test_two_workers_share_a_gpu_where_each_takes_half(one_gpu: Cluster, photos: Path, tmp_path: Path) -> None:
+    source, out, half = some(photos, tmp_path / "photos", 200), tmp_path / "out", ("--gpus-per-worker", 0.5)
+    with started(
+        direct(one_gpu, "drowse", source, "-o", out, *MODEL, *half, toys=True), **one_gpu.variables
+    ) as process:
+        until(lambda: one_gpu.actors("Actor").total() == 2 or process.poll() is not None, 300)
+        assert one_gpu.actors("Actor") == {("host1", 1.0, 0.5): 2}
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "embed: 2 workers, one for each 0.5 of a free GPU of the cluster\n" in err
+    exact(out, source, 200)
+    words = ("embed", source, "-o", tmp_path / "three", *MODEL, *half, "--workers", 3)
+    ended = run(program=direct(one_gpu, *words), cwd=None, **one_gpu.variables)
+    told = "--workers 3 needs 1.5 GPUs and the cluster has 1: use at most --workers 2."
+    assert (ended.code, ended.err.splitlines()[-1]) == (2, f"cvjobs: {told}")
+
+
+Seats = dict[str, list[dict[str, float]]]
+ONE = {"CPU": 1.0, "GPU": 1.0}
+
+
+def trains(cluster: Cluster, place: Path, submitted: bool = False) -> tuple[Seats, str]:
+    """Train with as many workers as there are; by host what each had of it, and what the command said of them."""
+    images, out, seats = folder(place / "images", 40), place / "run", Seats()
     words = ["train", images, "-o", out, "--model", "small/cnn", "--img-size", SIDE, "--recipe", "quick"]
-    return direct(cluster, *words, "--batch-size", 16, "--epochs", 2)
+    words += ["--batch-size", 16, "--epochs", 2]
+    line = cluster.head.words(*CLI, *words) if submitted else direct(cluster, *words)
+    with started(line, **(cluster.client if submitted else cluster.variables)) as process:
 
+        def placed() -> bool:
+            seats.update(cluster.seats())
+            return bool(seats) or process.poll() is not None
 
-def trains(cluster: Cluster, place: Path) -> Counter[str]:
-    """Train for two epochs with as many workers as there are, and return where they were."""
-    images, out = folder(place / "images", 40), place / "run"
-    with started(train(cluster, images, out), **cluster.variables) as process:
-        seen = most(cluster, process, "ray::RayTrainWorker")
+        until(placed, 300)
+        seen, err = most(cluster, process, "ray::RayTrainWorker")
+    assert seen == {name: len(each) for name, each in seats.items()}
     assert set(pd.read_parquet(out / "history.parquet")["workers"]) == {seen.total()}
-    return seen
+    (told,) = re.findall("train: ([0-9]+ workers.*)", err)
+    return seats, told
 
 
-def test_train_uses_the_workers_gpus(gpus: Cluster, tmp_path: Path) -> None:
-    assert trains(gpus, tmp_path) == {"host1": 2, "host2": 2}
+@pytest.mark.parametrize("submitted", [False, True], ids=["directly", "submitted"])
+def test_train_uses_the_workers_gpus(gpus: Cluster, tmp_path: Path, submitted: bool) -> None:
+    seats, told = trains(gpus, tmp_path, submitted)
+    assert seats == {"host1": [ONE] * 2, "host2": [ONE] * 2}
+    assert told == "4 workers, one for each free GPU of the cluster"
 
 
 def test_train_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, tmp_path: Path) -> None:
-    assert trains(cpus, tmp_path) == {"host0": 1, "host1": 1, "host2": 1}
+    seats, told = trains(cpus, tmp_path)
+    assert seats == {name: [{"CPU": 2.0}] for name in ("host0", "host1", "host2")}
+    assert told == "3 workers on CPUs, one for each machine of the cluster, with 2 cores each"
+
+
+def detects(cluster: Cluster, photos: Path, place: Path) -> Counter[str]:
+    """Detect on 64 photos, and return where the workers were."""
+    source, out = some(photos, place / "photos", 64), place / "out"
+    model = ("--model", "torchvision/ssdlite320_mobilenet_v3_large", "--weights", "random")
+    with started(direct(cluster, "detect", source, "-o", out, *model), **cluster.variables) as process:
+        seen, _ = most(cluster, process, "ray::Actor")
+    exact(out, source, 64)
+    return seen
 
 
 def test_detect_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
-    source, out = some(photos, tmp_path / "photos", 64), tmp_path / "out"
-    model = ("--model", "torchvision/ssdlite320_mobilenet_v3_large", "--weights", "random")
-    with started(direct(gpus, "detect", source, "-o", out, *model), **gpus.variables) as process:
-        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
-    exact(out, source, 64)
+    assert detects(gpus, photos, tmp_path) == {"host1": 2, "host2": 2}
+
+
+def test_detect_uses_every_machine_where_none_has_a_gpu(cpus: Cluster, photos: Path, tmp_path: Path) -> None:
+    assert detects(cpus, photos, tmp_path) == {"host0": 1, "host1": 1, "host2": 1}
 
 
 def test_a_job_uses_the_workers_gpus(gpus: Cluster, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     line = gpus.head.words(*TOYS, "drowse", photos, "-o", out, *MODEL)
     with started(line, **gpus.client) as process:
-        assert most(gpus, process, "ray::Actor") == {"host1": 2, "host2": 2}
+        assert most(gpus, process, "ray::Actor")[0] == {"host1": 2, "host2": 2}
     exact(out, photos, 400)
 
 

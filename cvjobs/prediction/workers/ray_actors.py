@@ -276,7 +276,7 @@ class RayWorkers:
     def note(self, hours: MachineHours) -> None:
         """Note which machines the cluster has, and on which of them workers are; cheap to call often."""
         if self._link is not None:
-            hours.look(self._ray.nodes, self._places.values())
+            hours.look(self._link.seen_nodes(), self._places.values())
 
     def paces(self) -> list[Pace]:
         """Return how fast the engines were when they last answered; asks them again without waiting."""

@@ -7,14 +7,17 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from cvjobs.clusters import ray
+from cvjobs.clusters.placed import Placed
 from cvjobs.common import devices, errors, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, StoreUnreachable
+from cvjobs.common.formatting import counted, duration
 from cvjobs.dataset import lock
 from cvjobs.networks import local_copies
 from cvjobs.storage.store import Store
@@ -28,8 +31,11 @@ from cvjobs.training.plan import TrainPlan
 FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
+PATIENT = 1800.0  # seconds that a training which has begun waits for machines in the place of some that are gone
 POLL = 0.5
 RAY = "ray"
+
+Waiting = Callable[[float | None], bool]
 
 
 def train(
@@ -38,24 +44,30 @@ def train(
     epoch: int,
     watch: Watch,
     warn: Callable[[str], None],
-    waiting: Callable[[], None] = lambda: None,
+    waiting: Waiting = lambda _: False,
 ) -> None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
-    ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, and may
-    raise. Raises:
-        JobFailed: it cannot go on, or workers died or did not reach the store too often.
+    ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, with the
+    seconds for which they have had no machines or None, returns whether to stop, and may raise. Raises:
+        JobFailed: it cannot go on, workers died or did not reach the store too often, or no machine came in the place
+            of one that is gone.
         WrongUse: a worker does not see the run's folder.
-        Stopped: ``watch`` asked for it.
+        Stopped: ``watch`` or ``waiting`` asked for it.
         OutputHeld: a later run has taken the folder over.
     """
-    with ray.connection(resources.address), board.opened(plan.store(), epoch) as notes:
+    with (
+        ray.connection(resources.address) as library,
+        board.opened(plan.store(), epoch) as notes,
+        closing(Placed(library)) as placed,
+    ):
         failed: list[BaseException] = []
         fit = threading.Thread(target=_fit, args=(plan, resources, epoch, notes, failed), name="ray train", daemon=True)
         fit.start()
+        follower = _Follower(notes, placed, watch, waiting, resources.least)
         while fit.is_alive():
             fit.join(POLL)
-            _pass_on(notes, watch, waiting)
+            follower.look()
         for line in notes.warnings():
             warn(line)
         ended = _ended(notes)
@@ -84,10 +96,10 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
     backend = "nccl" if torch_device == "cuda" else "gloo"
     elastic = resources.least < resources.most
     each = {"CPU": float(resources.cpus), **({"GPU": 1.0} if gpu else {})}
-    scaling: dict[str, Any] = {"num_workers": resources.most}
+    scaling: dict[str, Any] = {"num_workers": resources.most, "placement_strategy": "PACK" if gpu else "SPREAD"}
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
-        scaling = {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
+        scaling |= {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
     home = ray.library().get_runtime_context().get_node_id()
     try:
         TorchTrainer(
@@ -199,12 +211,40 @@ def read(notes: Board) -> State | None:
     return None if record is None else State(**{**record, "machines": tuple(record["machines"])})
 
 
-def _pass_on(notes: Board, watch: Watch, waiting: Callable[[], None]) -> None:
-    state = read(notes)
-    if state is None:
-        waiting()
-    elif watch(state):
-        notes.stop()
+class _Follower:
+    """Passes on where the workers are: to ``watch`` what they tell, and to ``waiting`` that they tell nothing."""
+
+    def __init__(self, notes: Board, placed: Placed, watch: Watch, waiting: Waiting, least: int) -> None:
+        self._notes, self._placed, self._watch, self._waiting, self._least = notes, placed, watch, waiting, least
+        self._lost: State | None = None  # what they told last before they had no machines
+
+    def look(self) -> None:
+        """Ask the workers to stop where that is wanted; raises where there are none, and none may come any more."""
+        state, waited = read(self._notes), self._placed.waited
+        if waited is not None:
+            self._lost = state
+            if self._waiting(waited):
+                raise self._end(Stopped("Stopped: the same command continues."))
+            if state is not None and waited > PATIENT:
+                raise self._end(JobFailed(self._sentence()))
+        elif state == self._lost:
+            if self._waiting(None):
+                self._notes.stop()
+        elif state is not None and self._watch(state):
+            self._notes.stop()
+
+    def _end(self, error: CvjobsError) -> CvjobsError:
+        """Return the error, of which workers that get machines all the same are told."""
+        self._notes.end({"kind": type(error).__name__, "sentence": str(error)})
+        return error
+
+    def _sentence(self) -> str:
+        team = counted(self._least, "workers")
+        fewer = f", and with --workers 1:{self._least} on fewer" if self._least > 1 else ""
+        return (
+            f"A machine is gone, and for {duration(PATIENT)} the cluster had no room for {team}: "
+            f"when it has, the same command continues from the last checkpoint{fewer}."
+        )
 
 
 def _ended(notes: Board) -> CvjobsError | None:

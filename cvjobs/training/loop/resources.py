@@ -132,7 +132,7 @@ class ClusterResources:
         """See ``Resources``."""
         if not self.numbers:
             return min(seat.cpus for seat in self._seats)
-        nodes, gpu = self.link.ray.nodes(), self.device != "cpu"
+        nodes, gpu = self.link.nodes(), self.device != "cpu"
         there = min(self.most, room(nodes, gpu))
         return share(nodes, there, gpu) if there else 1  # who are more than that wait for machines
 
@@ -140,8 +140,9 @@ class ClusterResources:
     def first(self) -> FirstWorker:
         """See ``Resources``; a worker of the cluster says it."""
         gpu = self.device != "cpu"
-        most = max((machine.cpus for machine in self.link.capacity().there), default=1)
-        workers = 1 if gpu else max(min(most // self.cpus, self.most), 1)
+        cores = max((machine.cpus for machine in self.link.capacity().there), default=1)
+        together = cores // self.cpus if self.numbers and not gpu else 1  # else each has its GPU, or its machine
+        workers = max(min(together, self.most), 1)
         return self.link.ask(look, self.device, workers, gpu=gpu, watch=self.watch)
 
     def ruled(self, team: int) -> Resources:
@@ -205,7 +206,8 @@ def words(resources: Resources) -> str:
     """Return in a line who trains on a cluster."""
     gpu, number = resources.device != "cpu", counted(resources.most, "workers")
     if isinstance(resources, ClusterResources) and resources.numbers is None:
-        return everywhere(resources.most, gpu=gpu, each=1.0)
+        cores = "" if gpu else f", with {counted(resources.cpus, 'cores')} each"
+        return everywhere(resources.most, gpu=gpu, each=1.0) + cores
     number = f"{resources.least:,} to {number}" if resources.least < resources.most else number
     return f"{number} on {'GPUs' if gpu else 'CPUs'} of the cluster"
 
