@@ -6,23 +6,30 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from cvjobs.clusters import ray
-from cvjobs.common import devices, errors, malloc
+from cvjobs.common import devices, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped
-from cvjobs.dataset import lock
+from cvjobs.dataset import lock, sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.networks import local_copies
+from cvjobs.storage.store import Store
+from cvjobs.training import conclusion
+from cvjobs.training.data import outcomes
 from cvjobs.training.loop import board
 from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
+from cvjobs.training.loop.machine_filling import MachineFilling
 from cvjobs.training.loop.process_group import ProcessGroup, Together
 from cvjobs.training.loop.resources import Resources
-from cvjobs.training.plan import TrainPlan
+from cvjobs.training.plan import HISTORY, TrainPlan
 
 FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
@@ -38,11 +45,15 @@ def train(
     watch: Watch,
     warn: Callable[[str], None],
     waiting: Callable[[], None] = lambda: None,
-) -> None:
+    *,
+    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> float | None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
+    Returns the metric of the best model on the test images of the plan, None without any.
+
     ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, and may
-    raise. Raises:
+    raise; so may ``heard``, which is told of how far the first worker's machine has decoded. Raises:
         JobFailed: it cannot go on, or workers died too often.
         WrongUse: a worker does not see the run's folder.
         Stopped: ``watch`` asked for it.
@@ -54,10 +65,11 @@ def train(
         fit.start()
         while fit.is_alive():
             fit.join(POLL)
+            _hear(notes, heard)
             _pass_on(notes, watch, waiting)
         for line in notes.warnings():
             warn(line)
-        ended = _ended(notes)
+        ended = board.ended_by(notes)
         if ended is not None:
             raise ended
         if failed:
@@ -65,6 +77,9 @@ def train(
                 f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
                 "the same command continues from the last checkpoint."
             ) from failed[0]
+        _hear(notes, heard)
+        tested = notes.told(board.TESTED) or {}
+        return tested.get("metric")
 
 
 def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed: list[BaseException]) -> None:
@@ -85,7 +100,6 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
         scaling = {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
-    home = ray.library().get_runtime_context().get_node_id()
     try:
         TorchTrainer(
             _work,
@@ -93,7 +107,6 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
             train_loop_config={
                 "plan": pickle.dumps(plan),
                 "notes": notes,
-                "home": home,
                 "cpus": resources.cpus,
                 "epoch": epoch,
             },
@@ -126,35 +139,64 @@ def _work(config: dict[str, Any]) -> None:
         notes.check()
         store, epoch = plan.store(), config["epoch"]
         places = team.gathered(ray.library().get_runtime_context().get_node_id())
-        reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places))
-        with local_copies.reached_with(plan.storage):
-            here = replace(plan, train=plan.train.here(), val=plan.val.here())
-            team.gathered(None)  # until all machines have their images
-            Loop(here, team, reporter, notes.warn, lambda: lock.check(store, epoch), reporter.report).run()
-        _clear(plan, team, config["home"])
+        guarded = plan.store(lambda: lock.check(store, epoch))
+        with local_copies.reached_with(plan.storage), _images(plan, team, places, notes, guarded) as images:
+            reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places), images)
+            check, agree = partial(lock.check, store, epoch), images.agree if images else None
+            Loop(images.plan if images else plan, team, reporter, notes.warn, check, reporter.report, agree=agree).run()
+            if images:
+                images.finish()
+                check()
+                _test(images.plan, team, notes)
+                images.clear()
     except CvjobsError as error:
-        notes.end({"kind": type(error).__name__, "sentence": str(error)})
+        board.end_with(notes, error)
         if team.size > 1 and not isinstance(error, Stopped):
             raise  # or the others, which may not have met it, would wait for this one
 
 
-def _clear(plan: TrainPlan, team: ProcessGroup, home: str) -> None:
-    """Delete the decoded images of a machine that is not the command's, which tests with its own, once all are done."""
-    if plan.train.order is not None:
-        team.gathered(None)
-        if ray.library().get_runtime_context().get_node_id() != home:
-            plan.train.order.clear()
+@contextmanager
+def _images(
+    plan: TrainPlan, team: ProcessGroup, machines: list[str], notes: Board, store: Store
+) -> Iterator[MachineFilling | None]:
+    """Yield what decodes on this machine for its workers, None where the command's machine does for all."""
+    if plan.decoding is None:
+        yield None
+        return
+    try:
+        epoch = sealed_table.read(store, HISTORY).num_rows
+    except UnreadableTable:
+        epoch = 0
+    with MachineFilling(plan, team, machines, notes, store, epoch=epoch) as images:
+        yield images
+
+
+def _test(plan: TrainPlan, team: ProcessGroup, notes: Board) -> None:
+    """Score the best model where its images are decoded: the first worker does, and the others wait for it."""
+    if team.rank == 0:
+        conclusion.scored(replace(plan, val=outcomes.known(plan.val)), team.device)
+        if plan.test is not None:
+            test = outcomes.known(plan.test)
+            notes.tell(board.TESTED, {"metric": conclusion.tested(plan, test, team.device)})
+    team.gathered(None)
 
 
 class Reporter:
     """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once.
 
-    ``machines`` are the ids of Ray's machines that the workers are on.
+    ``machines`` are the ids of Ray's machines that the workers are on, ``images`` what is told of every worker.
     """
 
-    def __init__(self, notes: Board, rank: int, glance: Callable[[], None], machines: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        notes: Board,
+        rank: int,
+        glance: Callable[[], None],
+        machines: tuple[str, ...] = (),
+        images: MachineFilling | None = None,
+    ) -> None:
         self._notes, self._rank, self._glance = notes, rank, glance
-        self._told, self._phase, self._machines = 0.0, "", machines
+        self._told, self._phase, self._machines, self._images = 0.0, "", machines, images
 
     def __call__(self, _: State) -> bool:
         """Return whether to stop; where training is was reported."""
@@ -165,6 +207,8 @@ class Reporter:
 
     def report(self, state: State) -> None:
         """Note where training is: each phase as it begins, and steps twice a second."""
+        if self._images is not None:
+            self._images.look(state)
         if self._rank or (state.phase == self._phase and time.monotonic() - self._told < TOLD):
             return
         self._told, self._phase = time.monotonic(), state.phase
@@ -177,20 +221,17 @@ def read(notes: Board) -> State | None:
     return None if record is None else State(**{**record, "machines": tuple(record["machines"])})
 
 
+def _hear(notes: Board, heard: Callable[[dict[str, Any]], None]) -> None:
+    if (record := notes.told(board.DECODING)) is not None:
+        heard(record)
+
+
 def _pass_on(notes: Board, watch: Watch, waiting: Callable[[], None]) -> None:
     state = read(notes)
     if state is None:
         waiting()
     elif watch(state):
         notes.stop()
-
-
-def _ended(notes: Board) -> CvjobsError | None:
-    record = notes.ended()
-    if record is None:
-        return None
-    kind = getattr(errors, record["kind"], JobFailed)
-    return kind(record["sentence"])
 
 
 def _last_line(error: BaseException) -> str:
