@@ -32,7 +32,7 @@ from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.limits import TrainingLimits
 from cvjobs.training.loop import checkpoints, task_registry
-from cvjobs.training.loop.loop import VALIDATING, Loop, State
+from cvjobs.training.loop.loop import TESTING, VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
 from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
@@ -351,7 +351,7 @@ class _Session:
     def _show(self, state: State) -> None:
         epoch = f"epoch {state.epoch}/{state.epochs}"
         if state.phase:
-            name = VALIDATING if state.phase.startswith(VALIDATING) else state.phase
+            name = next((kind for kind in (VALIDATING, TESTING) if state.phase.startswith(kind)), state.phase)
             self._progress.phase(name, f"{epoch}, {state.phase}")
             return
         self._progress.phase("training")

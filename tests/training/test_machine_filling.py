@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nodes
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
 from buckets import Bucket, made
-from commands import run
+from commands import CLI, run, started, until, words_of
 from nodes import node
+from PIL import Image
 from training import TIMED, folder, plan
 
 from cvjobs.common import devices
@@ -27,6 +32,8 @@ from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.listing import list_source
+from cvjobs.storage import store as stores
+from cvjobs.training import artifacts, identity
 from cvjobs.training.data import labels, outcomes, own_cache
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.data.whole_pictures import opened
@@ -131,6 +138,46 @@ def test_a_machine_decodes_for_its_workers_what_the_command_would(
         assert list((tmp_path / "other" / "cvjobs" / "decoded").iterdir()) == []
 
 
+def test_a_command_that_checks_the_first_batch_decodes_too(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    with intake(images, "s3://nowhere/run", 12, elsewhere=True, first=True) as here:
+        parts = here.parts()
+        here.wait()
+        here.leave()
+        assert (here.done, here.told) == (True, "")
+        assert len(contents(parts["train"])) == 810
+        here.clear(kept=False)
+    assert list((tmp_path / "own" / "cvjobs" / "decoded").iterdir()) == []
+
+
+def test_a_run_that_was_begun_before_keeps_the_cache_in_its_folder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    run = str(tmp_path / "run")
+    with intake(images, run, 12) as before:
+        before.parts()
+        before.wait()
+    with intake(images, run, 12, elsewhere=True) as after:
+        parts = after.parts()
+        assert not after.elsewhere
+        assert after.done
+        assert parts["train"].decoded.folders[0].startswith(f"{run}/cache/")
+    store = stores.begun_store(run, {})
+    assert identity.own_caches(store), "of a run that begins"
+    identity.note(store, {"task": "classify"}, compiled=False, anew=False)
+    assert identity.own_caches(store)
+    old = {"identity": {"task": "classify"}, "command": "train", "libraries": {}, "compiled": False}
+    artifacts.record(store, identity.CONFIG, old)
+    for _ in range(2):
+        assert not identity.own_caches(store)
+        identity.note(store, {"task": "classify"}, compiled=False, anew=False)
+    identity.note(store, {"task": "classify"}, compiled=False, anew=True)
+    assert identity.own_caches(store)
+
+
 def test_machines_that_decode_other_images_are_told_apart(images: Path, tmp_path: Path) -> None:
     class Two(Alone):
         def gathered(self, value: Any) -> list[Any]:
@@ -158,30 +205,101 @@ def rows(content: bytes) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.faults
+@contextmanager
+def machines(folder: Path, *caches: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Two machines of one core each, with what is theirs in these folders; the address and a command's variables."""
+    variables = nodes.variables(folder)
+    one, two = ({**variables, "XDG_CACHE_HOME": str(folder / cache)} for cache in caches)
+    with node(one, "--head", "--port=0", "--include-dashboard=false") as address, node(two, f"--address={address}"):
+        yield address, {**variables, "XDG_CACHE_HOME": str(folder / "command")}
+
+
+def assert_same(found: tuple[bytes, bytes], whole: Path) -> None:
+    """A history and a model are those of a run, to the bit."""
+    assert rows(found[0]) == rows((whole / "history.parquet").read_bytes())
+    assert found[1] == (whole / "model.safetensors").read_bytes()
+
+
+def left(run: Path) -> tuple[bytes, bytes]:
+    """The history and the model of a run."""
+    return (run / "history.parquet").read_bytes(), (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.faults(minutes=10)
 @pytest.mark.ray
 @pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
 def test_two_machines_train_as_one_command_does(images: Path, tmp_path: Path, s3: str) -> None:
     bucket: Bucket = made(s3, f"machines{next(NUMBERS)}")
     ended = run("train", images, "-o", tmp_path / "whole", *WORDS, "--workers", 2)
     assert ended.code == 0, ended
-    variables = nodes.variables(tmp_path)
     words = ("train", images, *WORDS, "--workers", 2, *bucket.options)
-    with ExitStack() as stack:
-        head = {**variables, "XDG_CACHE_HOME": str(tmp_path / "one")}
-        address = stack.enter_context(node(head, "--head", "--port=0", "--include-dashboard=false"))
-        stack.enter_context(node({**variables, "XDG_CACHE_HOME": str(tmp_path / "two")}, f"--address={address}"))
-        own: dict[str, Any] = {**variables, "XDG_CACHE_HOME": str(tmp_path / "command")}
-        for out in (bucket.url("run"), tmp_path / "run"):
-            ended = run(*words, "-o", out, "--address", address, **own)
-            print(ended.err)
-            assert ended.code == 0, ended
+    with machines(tmp_path, "one", "two") as (address, own):
+        ended = run(*words, "-o", bucket.url("run"), "--address", address, **own)
+        assert ended.code == 0, ended
+        cache = ("--cache", tmp_path / "cache", "--cache-size", "150kB")
+        ended = run(*words, "-o", tmp_path / "run", "--address", address, *cache, **own)
+        assert ended.code == 0, ended
     assert not (tmp_path / "command" / "cvjobs" / "decoded").exists(), "the command decoded"
-    history = (tmp_path / "whole" / "history.parquet").read_bytes()
-    model = (tmp_path / "whole" / "model.safetensors").read_bytes()
-    assert (
-        rows(bucket.read("run/history.parquet"))
-        == rows((tmp_path / "run/history.parquet").read_bytes())
-        == rows(history)
-    )
-    assert bucket.read("run/model.safetensors") == (tmp_path / "run/model.safetensors").read_bytes() == model
+    assert [list((tmp_path / name / "cvjobs" / "decoded").iterdir()) for name in ("one", "two")] == [[], []]
+    assert len(list((tmp_path / "cache").glob("*/pixels.bin"))) < 4
+    assert list((tmp_path / "cache").glob("*passing*")) == []
+    assert_same((bucket.read("run/history.parquet"), bucket.read("run/model.safetensors")), tmp_path / "whole")
+    assert_same(left(tmp_path / "run"), tmp_path / "whole")
+    whole = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    for content in (bucket.read("run/summary.json"), (tmp_path / "run" / "summary.json").read_bytes()):
+        summary = json.loads(content)
+        for name in ("images", "failed", "leaks", "left_out", "test_metric", "metric"):
+            assert summary[name] == whole[name]
+
+
+def workers(cache: Path) -> list[psutil.Process]:
+    """The workers of a training on machines that keep what is theirs in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(words_of(process))
+            if "RayTrainWo" in line and process.environ().get("XDG_CACHE_HOME") == str(cache):
+                found.append(process)
+    return found
+
+
+@pytest.mark.faults(minutes=10)
+@pytest.mark.ray
+@pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
+def test_a_worker_that_decodes_is_killed_in_the_first_epoch(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    folder(root / "small", 30)
+    folder(root / "val", 6, seed=1)
+    for file in sorted((root / "small").rglob("*.png")):  # slower to decode than to train on
+        place = root / "train" / file.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            image.resize((1200, 1200), Image.Resampling.NEAREST).save(place / file.name)
+        for number in range(17):
+            os.link(place / file.name, place / f"{file.stem}-{number}.png")
+    shutil.rmtree(root / "small")
+    ended = run("train", root, "-o", tmp_path / "whole", *WORDS, "--workers", 2)
+    assert ended.code == 0, ended
+    out = tmp_path / "run"
+    with machines(tmp_path, "one", "one") as (address, own):  # two of Ray's machines that are one
+        words = [*map(str, ("train", root, "-o", out, *WORDS, "--workers", 2, "--address", address))]
+
+        def decoded() -> int:
+            return len(list((tmp_path / "one").rglob("pixels.bin")))
+
+        def steps() -> int:
+            try:
+                return int(json.loads((out / "_cvjobs/team/000001/state.json").read_text())["done"])
+            except (OSError, ValueError):
+                return 0
+
+        with started([*CLI, *words], **own) as process:
+            until(lambda: steps() or process.poll() is not None, 600)
+            assert decoded() < 7, "of seven groups, after the first step"
+            leads = [worker for worker in workers(tmp_path / "one") if worker.children()]
+            assert leads
+            leads[0].kill()
+            _, err = process.communicate(timeout=900)
+            assert process.returncode == 0, err
+    assert_same(left(out), tmp_path / "whole")
+    assert list((tmp_path / "one" / "cvjobs" / "decoded").iterdir()) == []

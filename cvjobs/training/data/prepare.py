@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
@@ -152,9 +151,13 @@ class Intake:
         """Note how far the machine of the first worker is; raises what ends the training when a split is decoded."""
         self._heard = said
         for name in said["known"]:
-            if name not in self._tables:
-                with contextlib.suppress(UnreadableTable):  # not seen here yet
-                    self._ended(name, sealed_table.read(run, outcomes.outcome_table(name), SCHEMA))
+            if name in self._tables:
+                continue
+            try:
+                table = sealed_table.read(run, outcomes.outcome_table(name), SCHEMA)
+            except (UnreadableTable, JobFailed):  # not seen here yet, or the store does not answer now
+                return
+            self._ended(name, table)
 
     def wait(self) -> None:
         """Return when all images are decoded; raises as ``parts``."""

@@ -42,7 +42,7 @@ LOOK = 8  # steps between two looks at the loss, and at the clock
 FIRST_LOOKS = (1, 2, 4)  # steps after which a training that has a limit is looked at, too
 TOLD = 0.5  # seconds between two reports of the step
 FIRST = "the first step"
-VALIDATING = "validating"
+VALIDATING, TESTING = "validating", "testing"
 WAITING = "waiting for images that are decoded"
 
 
@@ -130,6 +130,11 @@ class Loop:
         elif cuda_graph.pays(self._plan, team):
             recorder = cuda_graph.GraphRecorder(team.device)
             learner.hasten(partial(cuda_graph.GraphPass, model=learner.model, recorder=recorder, warn=warn))
+
+    def tests(self, images: int) -> State:
+        """Return where training is that has ended when so many images are tested on: as long as the last validation."""
+        took = self._stops.validating * images / len(self._plan.val)
+        return replace(self._state(f"{TESTING} on {counted(images, 'images')}"), stopping=took)
 
     @property
     def _in_epoch(self) -> int:

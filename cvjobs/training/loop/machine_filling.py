@@ -59,7 +59,7 @@ class MachineFilling:
         self._stack, self._over = ExitStack(), threading.Event()
         self._filling: Filling | None = None
         self._holds: list[cache_hold.CacheHold] = []
-        self._looked = 0.0
+        self._looked, self._noting = 0.0, threading.Lock()
         self._kept = plan.decoding.cache is not None
         try:
             places = team.gathered(self._lead(plan.decoding.here(), epoch) if self._leads else ("", ""))
@@ -134,7 +134,7 @@ class MachineFilling:
 
         ``val`` are those to validate with that could be decoded.
         """
-        mine = [*self._digests.items(), ("val", _digest(val.decoded.rows))]
+        mine = [*dict(self._digests).items(), ("val", _digest(val.decoded.rows))]
         if not self.plan.train.decoded.pending:  # the command knows which
             mine.append(("train", _digest(self.plan.train.decoded.rows)))
         found: dict[str, set[str]] = {}
@@ -182,7 +182,9 @@ class MachineFilling:
             self._note(filling)
 
     def _note(self, filling: Filling) -> None:
-        if self._team.rank == 0:
+        if self._team.rank:
+            return
+        with self._noting:
             said = {"decoded": filling.decoded, "total": filling.total, "known": list(self._known)}
             self._notes.tell(board.DECODING, said)
 

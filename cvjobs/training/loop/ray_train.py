@@ -35,6 +35,7 @@ FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 POLL = 0.5
+ANSWERED = 3.0  # seconds in which the command has heard where the workers are, and said whether to stop
 RAY = "ray"
 
 
@@ -143,11 +144,13 @@ def _work(config: dict[str, Any]) -> None:
         with local_copies.reached_with(plan.storage), _images(plan, team, places, notes, guarded) as images:
             reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places), images)
             check, agree = partial(lock.check, store, epoch), images.agree if images else None
-            Loop(images.plan if images else plan, team, reporter, notes.warn, check, reporter.report, agree=agree).run()
+            here = images.plan if images else plan
+            trained = Loop(here, team, reporter, notes.warn, check, reporter.report, agree=agree)
+            trained.run()
             if images:
                 images.finish()
                 check()
-                _test(images.plan, team, notes)
+                _test(here, team, notes, reporter, trained)
                 images.clear()
     except CvjobsError as error:
         board.end_with(notes, error)
@@ -171,14 +174,31 @@ def _images(
         yield images
 
 
-def _test(plan: TrainPlan, team: ProcessGroup, notes: Board) -> None:
-    """Score the best model where its images are decoded: the first worker does, and the others wait for it."""
+def _test(plan: TrainPlan, team: ProcessGroup, notes: Board, reporter: Reporter, trained: Loop) -> None:
+    """Score the best model where its images are decoded: the first worker does, and the others wait for it.
+
+    Raises Stopped where the command wants it before.
+    """
+    test = outcomes.known(plan.test) if plan.test is not None and team.rank == 0 else None
+    if test is not None:
+        reporter.report(trained.tests(len(test)))
+    if any(team.gathered(team.rank == 0 and _stopping(notes, ANSWERED if plan.limited else 0.0))):
+        raise Stopped("Stopped before the test and the page: the same command continues.")
     if team.rank == 0:
         conclusion.scored(replace(plan, val=outcomes.known(plan.val)), team.device)
-        if plan.test is not None:
-            test = outcomes.known(plan.test)
+        if test is not None:
             notes.tell(board.TESTED, {"metric": conclusion.tested(plan, test, team.device)})
     team.gathered(None)
+
+
+def _stopping(notes: Board, seconds: float) -> bool:
+    """Return whether the command wants the workers to stop, which it may take some seconds to say."""
+    until = time.monotonic() + seconds
+    while not notes.stopping():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL)
+    return True
 
 
 class Reporter:
