@@ -17,11 +17,11 @@ OPTIONS = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-m
 
 
 def variables(folder: Path) -> dict[str, str]:
-    """What everything of a cluster needs in its environment; a folder gets its token."""
+    """What everything of a cluster needs in its environment; a folder gets its token and what machines keep."""
     token = folder / "token"
     token.write_text("b" * 64)
     token.chmod(0o600)
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "XDG_CACHE_HOME": str(folder / "own")}
     return own | {"RAY_enable_metrics_collection": "0", "RAY_DISABLE_METRICS": "1", "OMP_NUM_THREADS": "1"}
 
 
