@@ -27,7 +27,7 @@ from PIL import Image
 from training import TIMED, folder, plan
 
 from cvjobs.common import devices
-from cvjobs.common.errors import JobFailed
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
 from cvjobs.images.decode_children import DecoderServer
@@ -50,12 +50,16 @@ WORDS = ("--model", "small/cnn", "--epochs", 2, "--img-size", 8, "--recipe", "qu
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four chunks to train on, with two images that fail, one that is there twice and one that leaks."""
-    root = tmp_path_factory.mktemp("images")
-    for seed, (split, count) in enumerate({"train": 270, "val": 6, "test": 4}.items()):
-        folder(root / split, count, seed=seed)
+    """Two chunks to train on; see ``splits``."""
+    return splits(tmp_path_factory.mktemp("images"), 90)
+
+
+def splits(root: Path, count: int) -> Path:
+    """So many images of each class, of which some fail, one is there twice and one leaks."""
+    for seed, (split, each) in enumerate({"train": count, "val": 6, "test": 4}.items()):
+        folder(root / split, each, seed=seed)
         (root / split / "red" / "003.png").write_bytes(b"no image")
-    (root / "train" / "red" / "107.png").write_bytes(b"no image")
+    (root / "train" / "red" / "077.png").write_bytes(b"no image")
     shutil.copy(root / "train" / "blue" / "004.png", root / "train" / "green" / "004.png")
     shutil.copy(root / "train" / "blue" / "005.png", root / "test" / "blue" / "001.png")
     return root
@@ -127,10 +131,9 @@ def test_a_machine_decodes_for_its_workers_what_the_command_would(
                 assert str(tmp_path / "other") in part.decoded.folders[0]
                 assert contents(part) == pixels[name]
             machine.finish()
-            machine.agree(outcomes.known(moved.val))
             said = notes.told(board.DECODING)
             assert said is not None
-            assert (said["decoded"], said["known"]) == (840, ["train", "val", "test"])
+            assert (said["decoded"], said["known"]) == (300, ["train", "val", "test"])
             if cache_side:
                 there.hear(said, store)
             assert told(there, parts) == known
@@ -147,7 +150,7 @@ def test_a_command_that_checks_the_first_batch_decodes_too(
         here.wait()
         here.leave()
         assert (here.done, here.told) == (True, "")
-        assert len(contents(parts["train"])) == 810
+        assert len(contents(parts["train"])) == 270
         here.clear(kept=False)
     assert list((tmp_path / "own" / "cvjobs" / "decoded").iterdir()) == []
 
@@ -191,10 +194,29 @@ def test_machines_that_decode_other_images_are_told_apart(images: Path, tmp_path
         made_plan: TrainPlan = replace(plan(tmp_path, "any"), train=parts["train"], val=parts["val"], decoding=order)
         team = Two(torch.device("cpu"))
         notes = FolderBoard(place, str(place))
-        with MachineFilling(made_plan, team, ["one"], notes, made_plan.store(), epoch=0) as machine:
+        said = pytest.raises(JobFailed, match="The images that can be decoded differ between the machines")
+        with MachineFilling(made_plan, team, ["one"], notes, made_plan.store(), epoch=0) as machine, said:
             machine.finish()
-            with pytest.raises(JobFailed, match="The images that can be decoded differ between the machines"):
-                machine.agree(outcomes.known(machine.plan.val))
+
+
+def test_what_ends_decoding_on_a_machine_is_said_to_all(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images" / "train", 3).parent
+    folder(root / "val", 2, seed=1)
+    for file in (root / "train").rglob("*.png"):
+        file.write_bytes(b"no image")
+    with intake(root, "s3://nowhere/another", 12, elsewhere=True) as there:
+        parts, base, order = there.parts(), plan(tmp_path, "any"), there.order
+    assert order is not None
+    order = replace(order, cache=str(tmp_path / "cache"))
+    made_plan: TrainPlan = replace(base, train=parts["train"], val=parts["val"], decoding=order)
+    notes, team = FolderBoard(tmp_path / "any", base.run), Alone(torch.device("cpu"))
+    with MachineFilling(made_plan, team, ["one"], notes, base.store(), epoch=0) as machine:
+        until(lambda: board.ended_by(notes) is not None, 60)
+        with pytest.raises(JobFailed, match="None of the 9 images to train with could be decoded"):
+            machine.glance()
+    unseen = replace(made_plan, decoding=replace(order, root="/not/here"))
+    with pytest.raises(WrongUse, match="The machine of a worker does not see /not/here: use images that every machine"):
+        MachineFilling(unseen, team, ["one"], notes, base.store(), epoch=0)
 
 
 def rows(content: bytes) -> list[dict[str, Any]]:
@@ -228,7 +250,8 @@ def left(run: Path) -> tuple[bytes, bytes]:
 @pytest.mark.faults(minutes=10)
 @pytest.mark.ray
 @pytest.mark.skipif(devices.cpus() < 2, reason="two workers need two cores")
-def test_two_machines_train_as_one_command_does(images: Path, tmp_path: Path, s3: str) -> None:
+def test_two_machines_train_as_one_command_does(tmp_path: Path, s3: str) -> None:
+    images = splits(tmp_path / "images", 270)
     bucket: Bucket = made(s3, f"machines{next(NUMBERS)}")
     ended = run("train", images, "-o", tmp_path / "whole", *WORDS, "--workers", 2)
     assert ended.code == 0, ended

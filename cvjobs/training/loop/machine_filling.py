@@ -23,7 +23,7 @@ from cvjobs.storage.store import Store
 from cvjobs.training.data import cache_hold, own_cache
 from cvjobs.training.data.decode_order import DecodeOrder, check_some
 from cvjobs.training.data.filling import Filling
-from cvjobs.training.data.outcomes import good_rows, outcome_table
+from cvjobs.training.data.outcomes import good_rows, known, outcome_table
 from cvjobs.training.loop import board
 from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import WAITING, State
@@ -75,7 +75,6 @@ class MachineFilling:
         if not self.plan.train.decoded.whole:
             try:
                 self.finish()
-                self.agree(self.plan.val)
             except BaseException:
                 self._stack.close()
                 raise
@@ -146,12 +145,12 @@ class MachineFilling:
             )
 
     def finish(self) -> None:
-        """Return when all is decoded on all machines."""
+        """Return when all is decoded on all machines; raises as ``agree``."""
         if self._filling is not None:
             for _ in self._filling.waited(math.inf):
                 self.glance()
             self._note(self._filling)
-        self._team.gathered(None)
+        self.agree(known(self.plan.val))
 
     def clear(self) -> None:
         """Delete what no other run needs, when all workers have ended: all of it, unless ``--cache`` keeps it."""
