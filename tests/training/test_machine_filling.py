@@ -27,7 +27,7 @@ from PIL import Image
 from training import TIMED, folder, plan
 
 from cvjobs.common import devices
-from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.common.errors import JobFailed, TooManyFailed, WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
 from cvjobs.images.decode_children import DecoderServer
@@ -137,6 +137,11 @@ def test_a_machine_decodes_for_its_workers_what_the_command_would(
             if cache_side:
                 there.hear(said, store)
             assert told(there, parts) == known
+            with intake(images, out, 12, elsewhere=True, most_failed=0.001) as strict:
+                strict.parts()
+                assert strict.told == "decoded 0 of 300"
+                with pytest.raises(TooManyFailed, match="2 of 300 images"):
+                    strict.hear(said, store)
             machine.clear()
         assert list((tmp_path / "other" / "cvjobs" / "decoded").iterdir()) == []
 
