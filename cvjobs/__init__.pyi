@@ -1630,8 +1630,8 @@ def train(
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
         compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU
             where the training is long enough to gain. Default: 'auto'.
-        cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
-            Default: None.
+        cache (str | os.PathLike[str] | None): A folder of each machine that keeps the decoded images
+            for other runs. Default: None.
         cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
             the rest is decoded again in each epoch. Default: None (all).
         cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut
@@ -1860,8 +1860,8 @@ def train(
             bf16 on GPUs that compute in it, else fp32. Default: 'auto'.
         compile (Literal['auto', 'on', 'off']): Compile the model with torch.compile: auto does on a GPU
             where the training is long enough to gain. Default: 'auto'.
-        cache (str | os.PathLike[str] | None): A folder that keeps the decoded images for other runs.
-            Default: None.
+        cache (str | os.PathLike[str] | None): A folder of each machine that keeps the decoded images
+            for other runs. Default: None.
         cache_size (str | None): The size of the images to train with that stay decoded, as in 200GB;
             the rest is decoded again in each epoch. Default: None (all).
         cache_side (int | None): The shorter side in pixels of the pictures that random crops are cut

@@ -174,7 +174,7 @@ class Config:
         str | None,
         typer.Option(
             metavar="DIR",
-            help="A folder that keeps the decoded images for other runs.  [default: none]",
+            help="A folder of each machine that keeps the decoded images for other runs.  [default: none]",
             rich_help_panel="Machine",
         ),
     ] = None

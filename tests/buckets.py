@@ -1,6 +1,7 @@
 """An S3 for the tests: moto's server in a process of its own, and what a test does there as a user would.
 
-Run as a program, with an address of this machine, it prints its port and serves until it is killed.
+Run as a program, with an address of this machine, it prints its port and serves until it is killed; with a second word
+it prints each request on stderr.
 """
 
 from __future__ import annotations
@@ -82,10 +83,11 @@ class Bucket:
 
 
 @contextmanager
-def server(host: str = "127.0.0.1") -> Iterator[str]:
-    """Run moto's server and yield its endpoint."""
-    words = [sys.executable, __file__, host]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def server(host: str = "127.0.0.1", log: Path | None = None) -> Iterator[str]:
+    """Run moto's server and yield its endpoint; ``log`` is a file for what it is asked, a line each."""
+    words = [sys.executable, __file__, host, *(["log"] if log else [])]
+    with (log or Path("/dev/null")).open("ab") as asked:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=asked, text=True)
     try:
         assert process.stdout is not None
         yield f"http://{host}:{int(process.stdout.readline())}"
@@ -110,7 +112,8 @@ def main() -> None:
     from werkzeug.serving import WSGIRequestHandler
 
     WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections are kept, as a real one keeps them
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("werkzeug").setLevel(logging.INFO if sys.argv[2:] else logging.ERROR)
     serving = ThreadedMotoServer(sys.argv[1], 0, verbose=False)
     serving.start()
     print(serving.get_host_and_port()[1], flush=True)

@@ -182,6 +182,19 @@ def compiled(store: Store) -> bool:
         return False
 
 
+def own_caches(store: Store) -> bool:
+    """Return whether the machines of a cluster may decode a run into caches of their own; older records do not say.
+
+    Of a run that does not say it the command's machine decodes for all workers, into the run's folder.
+    """
+    try:
+        return (sealed.unpack(store.read(CONFIG)) or {}).get("own_caches") is True
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+
+
 def note(
     store: Store, identity: dict[str, Any], *, compiled: bool, anew: bool, check: Callable[[], None] = lambda: None
 ) -> None:
@@ -194,12 +207,13 @@ def note(
         WrongUse: the run has a history and no checkpoints.
     """
     check()
+    own = anew or own_caches(store)
     store.delete(SUMMARY)
     if anew:
         checkpoints.shelf(store).forget(check)
         store.delete("tensorboard", HISTORY, CONFIG)
     libraries = fingerprint.libraries()
-    record = {"identity": identity, "command": "train", "libraries": libraries, "compiled": compiled}
+    record = {"identity": identity, "command": "train", "libraries": libraries, "compiled": compiled, "own_caches": own}
     artifacts.record(store, CONFIG, record)
     if store.size(HISTORY) and not checkpoints.shelf(store).begun():
         raise WrongUse(

@@ -22,8 +22,8 @@ from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
 from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import labels as data_labels
+from cvjobs.training.data.decode_order import DecodeOrder
 from cvjobs.training.data.decode_request import DecodedImages
-from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.recipe import sampling
 from cvjobs.training.recipe.augment import Form
 from cvjobs.training.recipe.recipe import Recipe
@@ -35,21 +35,11 @@ TaskName = Literal["classify", "autoencoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPart:
-    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures.
-
-    ``order`` is how a machine makes them that does not see where they are, None where all do.
-    """
+    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
 
     decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
-    order: DecodeOrder | None = field(default=None, repr=False)
-
-    def here(self) -> SplitPart:
-        """Return the images as this machine has them, decoding what it lacks; raises as ``DecodeOrder.made``."""
-        if self.order is None:
-            return self
-        return replace(self, decoded=replace(self.decoded, folders=self.order.made(lambda _: None)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,7 +86,8 @@ class TrainPlan:
     operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
     compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
     ``limited``: there is a limit of time or money. ``run`` is a folder, or a prefix of a bucket, which is reached with
-    the options ``storage``.
+    the options ``storage``. ``decoding`` is what each machine decodes for its workers, None where all see what the
+    command's decodes; then ``test`` are the images that the first worker tests on, None without any.
     """
 
     run: str
@@ -116,6 +107,8 @@ class TrainPlan:
     begun_epochs: int = 0
     limited: bool = False
     storage: Mapping[str, str] = field(default_factory=dict, repr=False)
+    decoding: DecodeOrder | None = None
+    test: SplitPart | None = field(default=None, repr=False)
 
     def store(self, check: Callable[[], None] | None = None) -> Store:
         """Return where the run's files are; ``check`` may refuse that one is written by raising."""

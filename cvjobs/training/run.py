@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from cvjobs.clusters.allowance import Allowance
@@ -19,22 +21,24 @@ from cvjobs.common.signals import stoppable
 from cvjobs.dataset import lock
 from cvjobs.dataset.schema import REPORT
 from cvjobs.images.decode_children import DecoderServer
+from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store, begun_store, open_store
 from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
 from cvjobs.training.checks import batch_size, lr_range, overfit
-from cvjobs.training.data import omissions, own_cache
+from cvjobs.training.data import omissions, outcomes, own_cache
 from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
 from cvjobs.training.limits import STARTING, WAITING, TrainingLimits
 from cvjobs.training.loop import checkpoints, task_registry
-from cvjobs.training.loop.loop import VALIDATING, Loop, State
+from cvjobs.training.loop.loop import TESTING, VALIDATING, Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
 from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
 from cvjobs.training.predecessor import predecessor
 from cvjobs.training.report import classifier, reconstructions, training_page
 from cvjobs.training.report.live import Live
+from cvjobs.training.report.samples import COUNT, TrainingSample, samples
 from cvjobs.training.request import TrainRequest
 from cvjobs.training.setup import Setup, setup
 from cvjobs.training.training_summary import FILE, TrainingSummary
@@ -167,7 +171,16 @@ class _Session:
             folder_of_run=own_cache.folder(self._store.place, None),
             seed=made.request.seed,
             most_failed=made.most_failed,
+            elsewhere=self._elsewhere(made),
+            first=made.request.overfit_check and not checkpoints.shelf(self._store).begun(),
         )
+
+    def _elsewhere(self, made: Setup) -> bool:
+        """Return whether the machines of a cluster decode for their workers; of squares those that share no folder."""
+        if not made.request.address or made.request.find_lr:
+            return False
+        shared = bool(made.cache_side) and (made.request.overwrite or identity.own_caches(self._store))
+        return shared or address(self._store.place) is not None
 
     def _glance(self) -> None:
         """Raise OutputHeld where another run holds the folder now, and Stopped where a limit comes before training."""
@@ -182,6 +195,8 @@ class _Session:
             self._intake.wait()
         self._look_for_news(parts)
         plan = self._setup.plan(self._store.place, parts)
+        if self._intake.elsewhere:
+            plan = replace(plan, decoding=self._intake.order, test=parts.get("test"))
         model_recovery.recover(self._store, self._setup, TrainIdentity.of(plan).checkpoint_digest(plan.train))
         if self._setup.longer:  # only now: images that cannot be decoded any more leave a run that has ended as it is
             self.note()
@@ -189,33 +204,38 @@ class _Session:
         # The last bits of a sum depend on the threads, of which another job in this process may have left others.
         torch.set_num_threads(devices.threads())
         self._progress.phase("page", "drawing samples of the images")
-        with Live(begun, self._wait_for_samples) as self._live:
+        with Live(begun, lambda: self._samples(plan)) as self._live:
             if self._request.overfit_check and not checkpoints.shelf(self._store).begun():
                 self._check(plan, resources)
+            self._intake.leave()
             self._progress.phase("starting", f"starting {plan.subject.model}{self._setup.case.words(plan.batch)}")
             self._limits.begin()
             with self._limits.told():
-                (self._alone if resources.alone else self._together)(plan, resources)
+                tested = (self._alone if resources.alone else self._together)(plan, resources)
                 parts = self._intake.known() if self._setup.cache_side else parts
                 self._look_for_news(parts)
-                self._limits.rest(len(parts.get("test", ())) / len(plan.val))
+                tests = 0 if plan.decoding else len(parts.get("test", ()))  # else the workers have tested
+                self._limits.rest(tests / len(plan.val))
             plan = replace(plan, val=parts["val"])
             begun = replace(self._live.begun, plan=plan)
         self._held.check()
         model_recovery.check(self._store)
         device = torch.device(torch_device(resources))
-        if "test" in parts:
-            self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
-        check = self._held.check
-        conclusion.scored(plan, device, check)
-        test = conclusion.tested(plan, parts["test"], device, check) if "test" in parts else None
+        if plan.decoding is None:
+            if "test" in parts:
+                self._progress.phase("testing", f"testing on {counted(len(parts['test']), 'images')}")
+            check = self._held.check
+            conclusion.scored(plan, device, check)
+            tested = conclusion.tested(plan, parts["test"], device, check) if "test" in parts else None
         left_out = begun.survey.left_out
-        summary = conclusion.summary(self._setup, plan, parts, leaks=self._leaks, left_out=left_out, test=test)
+        summary = conclusion.summary(self._setup, plan, parts, leaks=self._leaks, left_out=left_out, test=tested)
         self._held.check()
         self._progress.phase("page", "writing the report")
         self._leave_page(begun, summary.at(self._progress.phases.spent(), begun.machines), parts)
         summary = summary.at(self._progress.phases.spent(), begun.machines)
         artifacts.record(self._store, FILE, summary.as_dict())
+        if self._intake.elsewhere:
+            self._store.delete(outcomes.OUTCOMES)
         self._intake.clear(kept=self._request.cache is not None)
         return summary
 
@@ -259,6 +279,13 @@ class _Session:
         if self._live is not None:
             self._live.tell(self._news)
 
+    def _samples(self, plan: TrainPlan) -> list[TrainingSample]:
+        """Return the images that the page shows."""
+        if plan.decoding is None:
+            return samples(plan, self._wait_for_samples)
+        with self._intake.few("train", np.unique(plan.order(0)[:COUNT])) as few:
+            return samples(plan, few=few)
+
     def _wait_for_samples(self) -> None:
         """Glance, while the images that the page shows are decoded."""
         self._glance()
@@ -298,11 +325,12 @@ class _Session:
         parts = plan.recipe.accumulate * resources.least  # as many images at once as a worker of the smallest team has
         self._progress.note(str(overfit.check(plan, torch.device(torch_device(resources)), parts, tell)))
 
-    def _alone(self, plan: TrainPlan, resources: Resources) -> None:
+    def _alone(self, plan: TrainPlan, resources: Resources) -> float | None:
         team = Alone(torch.device(torch_device(resources)))
         Loop(plan, team, self._watch, _warn, self._held.check, self._show).run()
+        return None
 
-    def _together(self, plan: TrainPlan, resources: Resources) -> None:
+    def _together(self, plan: TrainPlan, resources: Resources) -> float | None:
         from cvjobs.training.loop import ray_train
 
         if resources.address:
@@ -315,7 +343,11 @@ class _Session:
             self._look_at_machines()
             return self._stop.asked or self._limits.over_without_workers()
 
-        ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, waiting)
+        return ray_train.train(plan, resources, self._held.epoch, self._begin, _warn, waiting, heard=self._hear)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        """Note how far the workers' images are."""
+        self._intake.hear(said, self._store)
 
     def _start(self, resources: Resources, waited: float | None) -> None:
         """Say that workers start, or what is waited for."""
@@ -338,7 +370,7 @@ class _Session:
     def _show(self, state: State) -> None:
         epoch = f"epoch {state.epoch}/{state.epochs}"
         if state.phase:
-            name = VALIDATING if state.phase.startswith(VALIDATING) else state.phase
+            name = next((kind for kind in (VALIDATING, TESTING) if state.phase.startswith(kind)), state.phase)
             self._progress.phase(name, f"{epoch}, {state.phase}")
             return
         self._progress.phase("training")
@@ -374,6 +406,7 @@ class _Session:
             summary=summary,
             split=split,
             part=parts[split],
+            pixels=partial(self._intake.pixels, split, parts[split]),
             file=task_registry.of(begun.plan).file,
             storage=self._request.storage,
             confine=self._request.confine,

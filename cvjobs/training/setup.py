@@ -176,12 +176,7 @@ def _precision(asked: str, resources: Resources) -> str:
 
 
 def _check_cache(request: TrainRequest) -> None:
-    """Raise WrongUse where images are to pass that are taken in another order, or elsewhere, than they come."""
-    if request.cache_size and address(request.out):
-        raise WrongUse(
-            "--cache-size needs a run in a folder, for every machine decodes all images of one in a bucket: "
-            "leave it out, or choose another -o."
-        )
+    """Raise WrongUse where images are to pass that are taken in another order than they come."""
     for wanted, option in (
         (request.recipe.sampling == "balanced", "--sampling balanced"),
         (request.find_lr, "--find-lr"),

@@ -8,15 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
+import nodes
 import pyarrow.parquet as pq
 import pytest
-from commands import end, started, until
-from hosts import RAY
+from commands import started, until
+from nodes import node
 from training import SIDE, folder
 
 from cvjobs.common import devices
@@ -33,40 +32,12 @@ PROGRAM = (
     "ray_train.RESIZE, ray_train.PATIENT = 3.0, 60.0; sys.exit(cli.main(sys.argv[1:]))"
 )
 WAITING = re.compile("train: waiting for machines of the cluster for 2 workers, 0:[0-9]{2}\n")
-OPTIONS = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
 EPOCHS = 2000  # more than any machine trains meanwhile: it is stopped
 
 
 @pytest.fixture
 def variables(tmp_path: Path) -> dict[str, str]:
-    """What everything of a cluster needs in its environment."""
-    token = tmp_path / "token"
-    token.write_text("b" * 64)
-    token.chmod(0o600)
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    return own | {"RAY_enable_metrics_collection": "0", "RAY_DISABLE_METRICS": "1", "OMP_NUM_THREADS": "1"}
-
-
-@contextmanager
-def node(variables: dict[str, str], *words: str) -> Iterator[str]:
-    """A machine of one core in a cluster, which is lost in the end; the cluster's address, where it is the head."""
-    with started([RAY, "start", *words, *OPTIONS], **variables) as process:
-        assert process.stdout is not None
-        found = None
-        while not found and (line := process.stdout.readline()):
-            found = re.search(r"--address='([^']+)'" if "--head" in words else "Ray runtime (started)", line)
-        assert found, "ray start did not start"
-        try:
-            yield found[1]
-        finally:
-            lost(process)
-
-
-def lost(process: subprocess.Popen[str]) -> None:
-    """End everything of a machine at once, as when the power fails."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        end([psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)])
-    process.wait()
+    return nodes.variables(tmp_path)
 
 
 def workers(out: Path) -> list[int]:

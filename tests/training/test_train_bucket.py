@@ -6,12 +6,10 @@ import io
 import itertools
 import json
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,18 +18,12 @@ from commands import aged, here, sentence
 from training import TIMED, folder, loop, plan
 
 import cvjobs
-from cvjobs.common.errors import JobFailed, OutputHeld, Stopped, WrongUse
-from cvjobs.common.progress import Progress
-from cvjobs.common.signals import stoppable
+from cvjobs.common.errors import OutputHeld, Stopped, WrongUse
 from cvjobs.dataset import lock
-from cvjobs.images.decode_children import DecoderServer
-from cvjobs.sources.listing import list_source
 from cvjobs.storage.bucket_store import BucketStore
 from cvjobs.training import conclusion, identity
 from cvjobs.training.checks import lr_range
-from cvjobs.training.data import labels, outcomes, own_cache, prepare
-from cvjobs.training.data.prepare import Intake
-from cvjobs.training.data.whole_pictures import opened
+from cvjobs.training.data import prepare
 from cvjobs.training.loop import checkpoints, resumption
 from cvjobs.training.loop import loop as looping
 from cvjobs.training.loop.board import FolderBoard, Superseded
@@ -40,7 +32,7 @@ from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.object_shelf import ObjectShelf
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.ray_train import Hold
-from cvjobs.training.plan import SplitPart, TrainPlan
+from cvjobs.training.plan import TrainPlan
 
 pytestmark = pytest.mark.slow
 
@@ -337,63 +329,23 @@ def test_a_cache_in_a_bucket_is_refused(tmp_path: Path, bucket: Bucket) -> None:
     assert bucket.keys("") == []
 
 
-def test_a_part_of_the_images_is_kept_in_a_folder_alone(tmp_path: Path, bucket: Bucket) -> None:
-    words = ("-o", bucket.url("run"), "--cache-size", "1GB", *bucket.options)
-    said = sentence(here("train", folder(tmp_path / "images", 3), *words), 2)
-    assert said.startswith(
-        "--cache-size needs a run in a folder, for every machine decodes all images of one in a bucket"
-    )
-    assert bucket.keys("") == []
-
-
-@pytest.mark.parametrize("cache_side", [12, 0])
-def test_another_machine_decodes_the_same_images(
-    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_side: int
+def test_a_part_of_the_images_is_kept_and_training_begins_before_all_are_decoded(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    root = folder(tmp_path / "images" / "train", 270).parent
+    folder(root / "val", 6, seed=1)
+    keywords: Any = {"model": "small/cnn", "epochs": 2, "img_size": "8", "recipe": "quick", "batch_size": 16}
+    cvjobs.train(root, tmp_path / "run", **keywords)
     monkeypatch.setattr(prepare, "EARLY", 0.0)
-    images = folder(tmp_path / "images", 60)
-    (images / "red" / "003.png").write_bytes(b"no image")
-    run = bucket.url("run")
-    with closing(DecoderServer()) as decoder_server, Progress("train") as progress, stoppable() as stop:
-        intake = Intake(
-            labelled=labels.label(list_source(str(images)), 0.1),
-            transform=plan(tmp_path, "any").transform,
-            run=run,
-            cache=None,
-            folder=own_cache.folder(run, None),
-            max_pixels=10**6,
-            storage={},
-            confine=False,
-            decoder_server=decoder_server,
-            progress=progress,
-            stop=stop,
-            glance=lambda: None,
-            cache_side=cache_side,
-            folder_of_run=own_cache.folder(run, None),
-        )
-        with closing(intake):
-            parts = intake.parts()
-            assert intake.done, "before the other machine begins"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    for name in ("train", "val"):
-        part, there = parts[name], parts[name].here()
-        assert part.decoded.whole == (name == "train" and cache_side > 0)
-        assert (there.paths, there.labels.tolist()) == (part.paths, part.labels.tolist())
-        assert contents(there) == contents(part)
-        assert str(tmp_path / "other") in there.decoded.folders[0]
-        assert there.decoded.folders[0] != part.decoded.folders[0]
-    order = parts["train"].order
-    assert order is not None
-    with pytest.raises(JobFailed, match="differ between this machine and that of the command"):
-        replace(order, good=order.good[1:]).made(lambda _: None)
-    order.clear()
-    assert not Path(order.folder).exists()
-
-
-def contents(part: SplitPart) -> list[bytes]:
-    """The pixels of each image of a split, or of what stands in for it."""
-    pictures = opened(part.decoded) if part.decoded.whole else opened(outcomes.known(part).decoded)
-    return [image.numpy().tobytes() for image in pictures.some(pictures.stand_ins(np.arange(len(pictures))))]
+    capfd.readouterr()
+    words: Any = {**keywords, "storage_option": bucket.options[1:]}
+    cvjobs.train(root, bucket.url("run"), **words, cache_size="150kB")
+    said = capfd.readouterr().err
+    assert "of which --cache-size keeps 3" in said
+    assert "of 828: what fails, leaks or is there twice is said when all are decoded" in said
+    assert rows(bucket.read("run/history.parquet")) == rows((tmp_path / "run" / "history.parquet").read_bytes())
+    assert bucket.read("run/model.safetensors") == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert list((tmp_path / "own" / "cvjobs" / "decoded").iterdir()) == []
 
 
 def test_a_run_in_a_bucket_that_another_command_holds_is_refused(tmp_path: Path, bucket: Bucket) -> None:

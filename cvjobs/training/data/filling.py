@@ -24,12 +24,14 @@ POLL = 0.1  # seconds between two looks at how far it is
 class FillingPart:
     """A split that is to be decoded: its name, how, and its chunks in the order in which an epoch takes them.
 
-    Of one that is larger than its cache at most ``room`` bytes stay, and the rest is in the folder ``passing``.
+    Training begins in the epoch ``first``. Of one that is larger than its cache at most ``room`` bytes stay, and the
+    rest is in the folder ``passing``.
     """
 
     name: str
     request: DecodeRequest
     order: Callable[[int], Sequence[int]] | None = None
+    first: int = 0
     room: int = 0
     passing: str = ""
 
@@ -56,6 +58,9 @@ class Filling:
             for part in parts
             if part.passing and part.order
         }
+        for part in parts:
+            if part.name in self._passages:
+                self._passages[part.name].reach(part.first, 0)
         self._error: BaseException | None = None
         self._closed = self._all = False
         self._thread = threading.Thread(target=self._run, name="filling", daemon=True)
@@ -119,7 +124,7 @@ class Filling:
             if self._closed:
                 raise _ClosedError
 
-        order = part.order(0) if part.order else ()
+        order = part.order(part.first) if part.order else ()
         return decoded.fill(part.request, there, self._source(), self._decoder_server, tell, order)
 
     def _pass(self, part: FillingPart, *, all_known: bool) -> None:

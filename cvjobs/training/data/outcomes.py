@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cvjobs.common.errors import JobFailed
 from cvjobs.dataset import sealed_table
@@ -16,7 +17,13 @@ from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data.chunk_pixels import ROWS
 from cvjobs.training.plan import SplitPart
 
+OUTCOMES = "_cvjobs/outcomes"  # in a run of which each machine decodes for its workers
 POLL = 0.05  # seconds between two looks for a chunk
+
+
+def outcome_table(name: str) -> str:
+    """Return the name of the table of a run that has what became of the images of a split, until the run ends."""
+    return f"{OUTCOMES}/{name}.parquet"
 
 
 def nothing() -> None:
@@ -52,10 +59,14 @@ def known(part: SplitPart, glance: Callable[[], None] = nothing) -> SplitPart:
 
 def good_of(part: SplitPart, codes: pa.ChunkedArray) -> SplitPart:
     """Return the images of a split that could be decoded, given the codes of all of them."""
-    decoded = part.decoded
-    good = np.flatnonzero(np.asarray(codes.is_null()))
+    decoded, good = part.decoded, good_rows(codes)
     return SplitPart(
         decoded=replace(decoded, rows=good, pending=False),
         paths=[part.paths[number] for number in good.tolist()],
         labels=part.labels[good],
     )
+
+
+def good_rows(codes: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return the numbers of the images that could be decoded, given the codes of all of them."""
+    return np.flatnonzero(np.asarray(codes.is_null()))

@@ -1,4 +1,4 @@
-"""Where the decoded images of a run are: in its folder, or for a run in a bucket in a folder of this machine's own."""
+"""Where the decoded images of a run are: in its folder, or in a folder of each machine's own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ CACHE = "cache"  # in the folder of a run
 
 
 def folder(run: str, asked: str | None) -> str:
-    """Return this machine's folder for the decoded images of a run; ``asked`` is what ``--cache`` names.
+    """Return where the machine of the command decodes for workers that see it, too; ``asked`` is ``--cache``.
 
     Raises:
         WrongUse: it is in a bucket.
     """
     if asked is not None and address(asked):
         raise WrongUse(f"--cache {asked} is in a bucket, and workers map what is there: name a folder.")
-    if asked is not None:
-        return asked
-    return str(machine_cache.folder("decoded", run)) if address(run) else f"{run}/{CACHE}"
+    return f"{run}/{CACHE}" if asked is None and not address(run) else of_machine(run, asked)
+
+
+def of_machine(run: str, asked: str | None) -> str:
+    """Return this machine's own folder for the decoded images of a run; ``asked`` is what ``--cache`` names."""
+    return str(machine_cache.folder("decoded", run)) if asked is None else asked

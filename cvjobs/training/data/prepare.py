@@ -7,10 +7,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cvjobs.common import rates
 from cvjobs.common.errors import JobFailed
@@ -18,21 +21,22 @@ from cvjobs.common.formatting import counted, percent, size
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import Stop
 from cvjobs.dataset import sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
-from cvjobs.sources import reasons
-from cvjobs.sources.reader import Source, open_source
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
+from cvjobs.training.data import cache_hold, omissions, outcomes
 from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
-from cvjobs.training.data import omissions, outcomes
-from cvjobs.training.data.decode_request import CHUNK_BYTES, SCHEMA, DecodeRequest
-from cvjobs.training.data.filling import Filling, FillingPart
+from cvjobs.training.data.cache_hold import CacheHold
+from cvjobs.training.data.decode_order import DecodeOrder, check_some
+from cvjobs.training.data.decode_request import SCHEMA, DecodeRequest
+from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.few_images import FewImages, few_images
+from cvjobs.training.data.filling import Filling
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
-from cvjobs.training.data.machine_images import DecodeOrder
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
-from cvjobs.training.recipe import sampling
 
 EARLY = 10.0  # seconds for which training waits for images to be decoded before it begins without the rest
 SOON = 3.0  # of these, where it is plain that the rest takes much longer than they do
@@ -42,8 +46,9 @@ SOON = 3.0  # of these, where it is plain that the rest takes much longer than t
 class Intake:
     """Decodes the splits of one training into a folder of chunks; ``glance`` is called often, and may end it.
 
-    ``cache`` is what ``--cache`` names, None where the folder follows from the ``run``. Of a run in a bucket all images
-    are decoded before it begins, and each part says how another machine decodes them for its own workers.
+    ``cache`` is what ``--cache`` names, None where the folder follows from the ``run``. With ``elsewhere`` each machine
+    that has workers decodes for them, as ``order`` says, and the first one says what became of the images (``hear``);
+    this machine then decodes only what is asked for ``first``, and squares.
 
     ``cache_side`` is the shorter side of whole pictures to train with, 0 for squares of the size that the model sees.
     Whole pictures are decoded in the background, in the order of the first epoch of a ``seed``; ``most_failed`` is the
@@ -69,6 +74,11 @@ class Intake:
     folder_of_run: str = ""
     seed: int = 0
     most_failed: float = 1.0
+    elsewhere: bool = False
+    first: bool = False
+    order: DecodeOrder | None = field(default=None, init=False)
+    _heard: Mapping[str, Any] = field(default_factory=dict, init=False)
+    _hold: CacheHold | None = field(default=None, init=False)
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
     bounded: bool = field(default=False, init=False)
     _filling: Filling | None = field(default=None, init=False)
@@ -84,22 +94,44 @@ class Intake:
         self._splits = {name: self._mixed(name) for name in names if name in self.labelled.splits}
         self._requests = {name: self._request(name, split) for name, split in self._splits.items()}
         self.bounded = self._is_bounded()
-        beside = [request for name, request in self._requests.items() if not (self.bounded and name == "train")]
-        passing = 2 * sampling.WINDOW * CHUNK_BYTES
-        data_decoded.check_room(beside, self.folder, self.cache_size + passing if self.bounded else 0)
+        listing = self.labelled.listing
+        self.order = DecodeOrder(
+            requests=self._requests,
+            root=listing.root,
+            base=listing.base,
+            storage=self.storage,
+            confine=self.confine,
+            run=self.run,
+            cache=self.cache and os.path.abspath(self.cache),  # workers have folders of their own
+            seed=self.seed,
+            room=self.cache_size if self.bounded else 0,
+        )
+        if self.elsewhere and self.cache is None and not address(self.run):
+            self.elsewhere = not self.order.begun  # by a version that decoded for all workers into the run's folder
+        if self.elsewhere:
+            self.order = self.order.here()
+            self._requests, self.folder = dict(self.order.requests), self.order.folder
+        if self.elsewhere and self.cache_side and not self.first:
+            return {name: self._listed(name) for name in self._splits}
+        if self.cache is None and (self.elsewhere or address(self.run)):
+            self._hold = CacheHold(self.folder)
+            cache_hold.sweep(os.path.dirname(self.folder))
+        self.order.check_room()
         if self.cache_side:
-            self._filling = Filling(self._order(), self._source, self.decoder_server, self._ended)
-            self._wait(math.inf if address(self.run) else EARLY)  # or its workers begin theirs too late
+            self._filling = self.order.filling(self._passing, self.decoder_server, self._ended)
+            self._wait(math.inf if self.elsewhere and not self.bounded else EARLY)
             return {name: self._listed(name) for name in self._splits}
         parts = {name: self._part(name, split, self._requests[name]) for name, split in self._splits.items()}
-        for name, part in parts.items():
-            if not len(part):
-                raise JobFailed(self._undecoded(name))
+        for name in parts:
+            check_some(name, self._tables[name])
         return parts
 
     @property
     def done(self) -> bool:
-        """Whether all images are decoded; raises what ended that before."""
+        """Whether it is known of all images what became of them; raises what ended that before."""
+        if self.elsewhere:
+            self.check()
+            return self._tables.keys() >= self._splits.keys()
         return self._filling is None or self._filling.done
 
     def check(self) -> None:
@@ -110,17 +142,38 @@ class Intake:
     @property
     def told(self) -> str:
         """How much is decoded while that is not all, for people."""
-        if self._filling is None or self.done:
+        if self.done:
             return ""
-        return f"decoded {self._filling.decoded:,} of {self._filling.total:,}"
+        if self._filling is not None:
+            return f"decoded {self._filling.decoded:,} of {self._filling.total:,}"
+        total = sum(request.rows.num_rows for request in self._requests.values())
+        return f"decoded {self._heard.get('decoded', 0):,} of {total:,}"
+
+    def hear(self, said: Mapping[str, Any], run: Store) -> None:
+        """Note how far the machine of the first worker is; raises what ends the training when a split is decoded."""
+        self._heard = said
+        for name in said["known"]:
+            if name in self._tables:
+                continue
+            try:
+                table = sealed_table.read(run, outcomes.outcome_table(name), SCHEMA)
+            except (UnreadableTable, JobFailed):  # not seen here yet, or the store does not answer now
+                return
+            self._ended(name, table)
 
     def wait(self) -> None:
         """Return when all images are decoded; raises as ``parts``."""
         self._wait(math.inf)
 
     def known(self) -> dict[str, SplitPart]:
-        """Return the images that could be decoded, when all of them are."""
+        """Return the images that could be decoded, when all of them are.
+
+        Raises:
+            JobFailed: the workers have ended and did not leave what became of them.
+        """
         self.wait()
+        if not self.done:
+            raise JobFailed(f"{self.run}/{outcomes.OUTCOMES} is gone: the same command continues.")
         return {name: outcomes.good_of(self._listed(name), self._tables[name]["code"]) for name in self._splits}
 
     def reach(self, epoch: int, images: int) -> None:
@@ -128,15 +181,26 @@ class Intake:
         if self._filling is not None:
             self._filling.reach(epoch, images)
 
+    def leave(self) -> None:
+        """Decode no more on this machine, where others do."""
+        if self.elsewhere:
+            self.close()
+            self._filling = None
+
     def clear(self, *, kept: bool) -> None:
         """Decode no more, and delete what no other run needs: all, unless that is to be ``kept``."""
         self.close()
-        data_decoded.clear(self._passing if kept else self.folder)
+        if self.bounded:
+            data_decoded.clear(self._passing)
+        if self._hold is not None:
+            self._hold.clear()
+        elif not kept and not self.elsewhere:
+            data_decoded.clear(self.folder)
 
     @property
     def _passing(self) -> str:
         """The folder of chunks that do not stay; its name tells that it is no chunk."""
-        return os.path.join(self.folder_of_run, "run.passing")
+        return os.path.join(self.folder if self._hold else self.folder_of_run, "run.passing")
 
     def _is_bounded(self) -> bool:
         """Return whether the training images are larger than their cache; what that costs is said."""
@@ -155,6 +219,20 @@ class Intake:
         """Stop decoding."""
         if self._filling is not None:
             self._filling.close()
+        if self._hold is not None:
+            self._hold.close()
+
+    def few(self, name: str, numbers: NDArray[np.int64]) -> AbstractContextManager[FewImages]:
+        """Return the context in which some images of a split, by their numbers, are decoded on this machine, too."""
+        assert self.order is not None
+        return few_images(self.order, name, numbers, self.decoder_server)
+
+    def pixels(self, name: str, part: SplitPart, which: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return some images of a split that could be decoded, uint8 (n, height, width, 3)."""
+        if not self.elsewhere:
+            return Pictures(part.decoded).gather(which)
+        with self.few(name, part.decoded.rows[which]) as few:
+            return Pictures(few.decoded).gather(np.arange(len(which)))
 
     def _wait(self, seconds: float) -> None:
         filling = self._filling
@@ -181,39 +259,18 @@ class Intake:
         ids = np.frombuffer(b"".join(split.rows["image_id"].to_pylist()), ">u8").reshape(-1, 2)
         return split.take(np.lexsort((ids[:, 1], ids[:, 0])))
 
-    def _order(self) -> list[FillingPart]:
-        def part(name: str, request: DecodeRequest) -> FillingPart:
-            if name != "train":
-                return FillingPart(name=name, request=request)
-            passing = self._passing if self.bounded else ""
-            return FillingPart(name=name, request=request, order=self._chunks, room=self.cache_size, passing=passing)
-
-        return [part(name, request) for name, request in self._requests.items()]
-
-    def _chunks(self, epoch: int) -> list[int]:
-        """Return the numbers of the chunks as an epoch takes them."""
-        request = self._requests["train"]
-        found: list[int] = sampling.chunk_order(request.rows.num_rows, request.length, self.seed, epoch).tolist()
-        return found
-
     def _listed(self, name: str) -> SplitPart:
         split = self._splits[name]
         decoded = self._requests[name].listed()
         if name == "train" and self.bounded:
             decoded = replace(decoded, passing=self._passing)
-        order = self._elsewhere(self._requests[name], self._tables[name]["code"]) if address(self.run) else None
-        return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels, order=order)
+        return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels)
 
     def _ended(self, name: str, table: pa.Table) -> None:
         """Raise what ends the training when a split is decoded: nothing is left of it, or too little of all of them."""
         self._tables = {**self._tables, name: table}
-        if not table["code"].null_count:
-            raise JobFailed(self._undecoded(name))
+        check_some(name, table)
         omissions.check(self.labelled, self.failures, self.most_failed)
-
-    def _source(self) -> Source:
-        listing = self.labelled.listing
-        return open_source(listing.root, listing.base, dict(self.storage), self.confine)
 
     def _request(self, name: str, split: Split) -> DecodeRequest:
         """Return how a split is decoded; the training images keep the borders that random crops reach for."""
@@ -244,29 +301,13 @@ class Intake:
             text = ", ".join(filter(None, [doing, rates.told(meter.rate)]))
             self.progress.show(done, len(split), "images", text, meter.left(len(split)))
 
+        assert self.order is not None
         self.stop.guarded = False  # what is decoded is safe, and Ctrl-C may come at any time
-        decoded, table = data_decoded.decode(request, self._source(), self.decoder_server, tell)
+        decoded, table = data_decoded.decode(request, self.order.source(), self.decoder_server, tell)
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
-        labels, order = split.labels[decoded.rows], self._elsewhere(request, table["code"])
-        return SplitPart(decoded=decoded, paths=paths, labels=labels, order=order)
-
-    def _elsewhere(self, request: DecodeRequest, codes: pa.ChunkedArray) -> DecodeOrder | None:
-        """Return how other machines decode the same, given the codes here; None where they all see the run's folder."""
-        if not address(self.run):
-            return None
-        listing = self.labelled.listing
-        return DecodeOrder(
-            run=self.run,
-            cache=self.cache,
-            request=request,
-            good=np.flatnonzero(np.asarray(codes.is_null())),
-            root=listing.root,
-            base=listing.base,
-            storage=self.storage,
-            confine=self.confine,
-        )
+        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
 
     def note(self, run: Store) -> list[Leak]:
         """Write the images that failed, also while listing, and those that are in two splits; return the latter.
@@ -291,12 +332,6 @@ class Intake:
         rows = [dict(zip(columns, leak, strict=True)) for leak in leaks]
         sealed_table.write(run, LEAKS, pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in columns])))
         return leaks
-
-    def _undecoded(self, name: str) -> str:
-        table = self._tables[name]
-        why = reasons.words(reasons.failed(zip(table["code"].to_pylist(), table["path"].to_pylist(), strict=True)))
-        which = f"None of the {table.num_rows:,} images" if table.num_rows > 1 else "The only image"
-        return f"{which} to {name} with could be decoded: {why}; replace them, then run again."
 
     @property
     def failures(self) -> list[omissions.Failure]:

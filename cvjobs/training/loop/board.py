@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cvjobs.clusters import ray
-from cvjobs.common.errors import WrongUse
+from cvjobs.common import errors
+from cvjobs.common.errors import CvjobsError, JobFailed, WrongUse
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.storage.store import Store
 
 FOLDER = "_cvjobs/team"
 ANSWER = 20.0  # seconds for an answer of the actor
 OLD = 0.5  # seconds that a worker believes that it was not asked to stop
+DECODING, TESTED = "decoding", "tested"  # what else the first worker tells: how far it is there, and the test's metric
 _STATE, _STOP, _ENDED, _WARNINGS, _TEAM = "state.json", "stop", "ended.json", "warnings.txt", "team-"
 
 _SUPERSEDED = "other workers of the same training have taken over"
@@ -72,6 +74,27 @@ class Board(Protocol):
 
     def warnings(self) -> list[str]:
         """Return the lines."""
+
+    def tell(self, name: str, record: dict[str, Any]) -> None:
+        """Note something else, by a name."""
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """Return what was noted last by a name, None where nothing was or nothing answers."""
+
+
+def end_with(notes: Board, error: CvjobsError) -> None:
+    """Note the error that ended a training for good."""
+    notes.end({"kind": type(error).__name__, "sentence": str(error)})
+
+
+def ended_by(notes: Board) -> CvjobsError | None:
+    """Return the error that ended a training for good, None where nothing did."""
+    record = notes.ended()
+    if record is None:
+        return None
+    kind = getattr(errors, record["kind"], JobFailed)
+    error: CvjobsError = kind(record["sentence"])
+    return error
 
 
 @contextmanager
@@ -157,6 +180,14 @@ class FolderBoard:
         """See ``Board``."""
         file = self.place / _WARNINGS
         return file.read_text().splitlines() if file.exists() else []
+
+    def tell(self, name: str, record: dict[str, Any]) -> None:
+        """See ``Board``."""
+        self._put(f"{name}.json", record)
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """See ``Board``."""
+        return self._read(f"{name}.json")
 
     def _put(self, name: str, record: dict[str, Any]) -> None:
         temporary = (self.place / name).with_suffix(".tmp")
@@ -277,6 +308,15 @@ class ActorBoard:
             found: list[str] = library.get(self._actor.lines.remote(), timeout=ANSWER)
             return found
         return []
+
+    def tell(self, name: str, record: dict[str, Any]) -> None:
+        """See ``Board``; nothing waits for it to arrive."""
+        self._actor.put.remote(name, record)
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """See ``Board``."""
+        found: dict[str, Any] | None = self._get(name)
+        return found
 
     def _get(self, name: str) -> Any:
         library = ray.library()

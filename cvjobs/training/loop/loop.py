@@ -32,7 +32,7 @@ from cvjobs.training.loop.resumption import Position, Resumption
 from cvjobs.training.loop.step import Learner
 from cvjobs.training.loop.step_times import StepTimes
 from cvjobs.training.loop.stop_costs import StopCosts
-from cvjobs.training.plan import TrainPlan
+from cvjobs.training.plan import SplitPart, TrainPlan
 from cvjobs.training.recipe import lr_schedule
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ LOOK = 8  # steps between two looks at the loss, and at the clock
 FIRST_LOOKS = (1, 2, 4)  # steps after which a training that has a limit is looked at, too
 TOLD = 0.5  # seconds between two reports of the step
 FIRST = "the first step"
-VALIDATING = "validating"
+VALIDATING, TESTING = "validating", "testing"
 WAITING = "waiting for images that are decoded"
 
 
@@ -85,8 +85,13 @@ class Loop:
         warn: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
         report: Report = lambda _: None,
+        *,
+        agree: Callable[[SplitPart], None] | None = None,
     ) -> None:
         """Begin where the newest checkpoint is; ``check`` may refuse a write.
+
+        ``agree`` is called by all workers together at the end of each epoch, with the images to validate with, and may
+        raise.
 
         ``warn`` is told of checkpoints that are damaged, and of a model that cannot be compiled. ``watch`` is asked
         every few steps, ``report`` is told of each phase as it begins and twice a second of the step: of what the CPU
@@ -110,6 +115,7 @@ class Loop:
         self._rate = 0.0
         self._times = StepTimes(team.device)
         self._report, self._reported, self._pace = report, 0.0, StepPace()
+        self._agree = agree
         self._epoch_now, self._images, self._batches = 0, 0, 0
         self._loss: float | None = None
         self._began = time.monotonic()
@@ -125,6 +131,11 @@ class Loop:
         elif cuda_graph.pays(self._plan, team):
             recorder = cuda_graph.GraphRecorder(team.device)
             learner.hasten(partial(cuda_graph.GraphPass, model=learner.model, recorder=recorder, warn=warn))
+
+    def tests(self, images: int) -> State:
+        """Return where training is that has ended when so many images are tested on: as long as the last validation."""
+        took = self._stops.validating * images / len(self._plan.val)
+        return replace(self._state(f"{TESTING} on {counted(images, 'images')}"), stopping=took)
 
     @property
     def _in_epoch(self) -> int:
@@ -273,6 +284,8 @@ class Loop:
         if self._val is None:
             plan = self._plan = replace(plan, val=outcomes.known(plan.val, self._idle))
             self._val = Pictures(plan.val.decoded)
+        if self._agree is not None:
+            self._agree(plan.val)
         self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")
         found = self._task.scores(learner.scored, self._val, plan.val, team)
         _check_number("validation loss", found.loss, len(position.history))

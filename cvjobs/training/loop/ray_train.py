@@ -6,8 +6,8 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,24 +15,29 @@ import torch
 
 from cvjobs.clusters import ray
 from cvjobs.clusters.placed import Placed
-from cvjobs.common import devices, errors, malloc
+from cvjobs.common import devices, malloc
 from cvjobs.common.errors import CvjobsError, JobFailed, Stopped, StoreUnreachable
 from cvjobs.common.formatting import counted, duration
-from cvjobs.dataset import lock
+from cvjobs.dataset import lock, sealed_table
+from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.networks import local_copies
 from cvjobs.storage.store import Store
+from cvjobs.training import conclusion
+from cvjobs.training.data import outcomes
 from cvjobs.training.loop import board
 from cvjobs.training.loop.board import Board
 from cvjobs.training.loop.loop import TOLD, Loop, State, Watch
+from cvjobs.training.loop.machine_filling import MachineFilling
 from cvjobs.training.loop.process_group import ProcessGroup, Together
 from cvjobs.training.loop.resources import Resources
-from cvjobs.training.plan import TrainPlan
+from cvjobs.training.plan import HISTORY, TrainPlan
 
 FAILURES = 3  # a machine that is taken away with notice is none
 RESIZE = 30.0  # seconds between two looks for machines that have come; a checkpoint is made about as often
 PATIENCE = "20"  # seconds, instead of a minute, for workers on a machine that Ray has not yet found to be gone
 PATIENT = 1800.0  # seconds that a training which has begun waits for machines in the place of some that are gone
 POLL = 0.5
+ANSWERED = 3.0  # seconds in which the command has heard where the workers are, and said whether to stop
 RAY = "ray"
 
 Waiting = Callable[[float | None], bool]
@@ -45,11 +50,16 @@ def train(
     watch: Watch,
     warn: Callable[[str], None],
     waiting: Waiting = lambda _: False,
-) -> None:
+    *,
+    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> float | None:
     """Train with Ray Train; a worker that dies is replaced, and all go on from the newest checkpoint.
 
+    Returns the metric of the best model on the test images of the plan, None without any.
+
     ``epoch`` is that of the lock on the run's folder; ``waiting`` is called while no worker tells where it is, with the
-    seconds for which they have had no machines or None, returns whether to stop, and may raise. Raises:
+    seconds for which they have had no machines or None, returns whether to stop, and may raise; so may ``heard``, which
+    is told of how far the first worker's machine has decoded. Raises:
         JobFailed: it cannot go on, workers died or did not reach the store too often, or no machine came in the place
             of one that is gone.
         WrongUse: a worker does not see the run's folder.
@@ -67,10 +77,11 @@ def train(
         follower = _Follower(notes, placed, watch, waiting, resources.least)
         while fit.is_alive():
             fit.join(POLL)
+            _hear(notes, heard)
             follower.look()
         for line in notes.warnings():
             warn(line)
-        ended = _ended(notes)
+        ended = board.ended_by(notes)
         if ended is not None:
             raise ended
         if failed and (silent := unreached(failed[0])):
@@ -80,6 +91,9 @@ def train(
                 f"The workers of this training failed {FAILURES + 1} times ({_last_line(failed[0])}): "
                 "the same command continues from the last checkpoint."
             ) from failed[0]
+        _hear(notes, heard)
+        tested = notes.told(board.TESTED) or {}
+        return tested.get("metric")
 
 
 def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed: list[BaseException]) -> None:
@@ -100,7 +114,6 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", PATIENCE)
         scaling |= {"num_workers": (resources.least, resources.most), "elastic_resize_monitor_interval_s": RESIZE}
-    home = ray.library().get_runtime_context().get_node_id()
     try:
         TorchTrainer(
             _work,
@@ -108,7 +121,6 @@ def _fit(plan: TrainPlan, resources: Resources, epoch: int, notes: Board, failed
             train_loop_config={
                 "plan": pickle.dumps(plan),
                 "notes": notes,
-                "home": home,
                 "cpus": resources.cpus,
                 "epoch": epoch,
             },
@@ -142,26 +154,66 @@ def _work(config: dict[str, Any]) -> None:
         store, epoch = plan.store(), config["epoch"]
         hold = Hold(notes, store, epoch, team.rank)
         places = team.gathered(ray.library().get_runtime_context().get_node_id())
-        reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places))
-        with local_copies.reached_with(plan.storage):
-            here = replace(plan, train=plan.train.here(), val=plan.val.here())
-            team.gathered(None)  # until all machines have their images
-            Loop(here, team, reporter, notes.warn, hold, reporter.report).run()
-        _clear(plan, team, config["home"])
+        guarded = plan.store(hold)
+        with local_copies.reached_with(plan.storage), _images(plan, team, places, notes, guarded) as images:
+            reporter = Reporter(notes, team.rank, lock.Glance(store, epoch), tuple(places), images)
+            here, agree = (images.plan, images.agree) if images else (plan, None)
+            trained = Loop(here, team, reporter, notes.warn, hold, reporter.report, agree=agree)
+            trained.run()
+            if images:
+                images.finish()
+                hold()
+                _test(here, team, notes, reporter, trained, hold)
+                images.clear()
     except StoreUnreachable:
         raise  # by this machine, for now: Ray starts workers again, perhaps on another one
     except CvjobsError as error:
-        notes.end({"kind": type(error).__name__, "sentence": str(error)})
+        board.end_with(notes, error)
         if team.size > 1 and not isinstance(error, Stopped):
             raise  # or the others, which may not have met it, would wait for this one
 
 
-def _clear(plan: TrainPlan, team: ProcessGroup, home: str) -> None:
-    """Delete the decoded images of a machine that is not the command's, which tests with its own, once all are done."""
-    if plan.train.order is not None:
-        team.gathered(None)
-        if ray.library().get_runtime_context().get_node_id() != home:
-            plan.train.order.clear()
+@contextmanager
+def _images(
+    plan: TrainPlan, team: ProcessGroup, machines: list[str], notes: Board, store: Store
+) -> Iterator[MachineFilling | None]:
+    """Yield what decodes on this machine for its workers, None where the command's machine does for all."""
+    if plan.decoding is None:
+        yield None
+        return
+    try:
+        epoch = sealed_table.read(store, HISTORY).num_rows
+    except UnreadableTable:
+        epoch = 0
+    with MachineFilling(plan, team, machines, notes, store, epoch=epoch) as images:
+        yield images
+
+
+def _test(plan: TrainPlan, team: ProcessGroup, notes: Board, reporter: Reporter, trained: Loop, hold: Hold) -> None:
+    """Score the best model where its images are decoded: the first worker does, and the others wait for it.
+
+    Raises Stopped where the command wants it before.
+    """
+    test = outcomes.known(plan.test) if plan.test is not None and team.rank == 0 else None
+    if test is not None:
+        reporter.report(trained.tests(len(test)))
+    if any(team.gathered(team.rank == 0 and _stopping(notes, ANSWERED if plan.limited else 0.0))):
+        raise Stopped("Stopped before the test and the page: the same command continues.")
+    if team.rank == 0:
+        conclusion.scored(replace(plan, val=outcomes.known(plan.val)), team.device, hold)
+        if test is not None:
+            notes.tell(board.TESTED, {"metric": conclusion.tested(plan, test, team.device, hold)})
+    team.gathered(None)
+
+
+def _stopping(notes: Board, seconds: float) -> bool:
+    """Return whether the command wants the workers to stop, which it may take some seconds to say."""
+    until = time.monotonic() + seconds
+    while not notes.stopping():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL)
+    return True
 
 
 class Hold:
@@ -183,12 +235,19 @@ class Hold:
 class Reporter:
     """Tells the command where training is, and is told whether to stop; ``glance`` ends it at once.
 
-    ``machines`` are the ids of Ray's machines that the workers are on.
+    ``machines`` are the ids of Ray's machines that the workers are on, ``images`` what is told of every worker.
     """
 
-    def __init__(self, notes: Board, rank: int, glance: Callable[[], None], machines: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        notes: Board,
+        rank: int,
+        glance: Callable[[], None],
+        machines: tuple[str, ...] = (),
+        images: MachineFilling | None = None,
+    ) -> None:
         self._notes, self._rank, self._glance = notes, rank, glance
-        self._told, self._phase, self._machines = 0.0, "", machines
+        self._told, self._phase, self._machines, self._images = 0.0, "", machines, images
 
     def __call__(self, _: State) -> bool:
         """Return whether to stop; where training is was reported."""
@@ -199,6 +258,8 @@ class Reporter:
 
     def report(self, state: State) -> None:
         """Note where training is: each phase as it begins, and steps twice a second."""
+        if self._images is not None:
+            self._images.look(state)
         if self._rank or (state.phase == self._phase and time.monotonic() - self._told < TOLD):
             return
         self._told, self._phase = time.monotonic(), state.phase
@@ -235,7 +296,7 @@ class _Follower:
 
     def _end(self, error: CvjobsError) -> CvjobsError:
         """Return the error, of which workers that get machines all the same are told."""
-        self._notes.end({"kind": type(error).__name__, "sentence": str(error)})
+        board.end_with(self._notes, error)
         return error
 
     def _sentence(self) -> str:
@@ -247,18 +308,15 @@ class _Follower:
         )
 
 
-def _ended(notes: Board) -> CvjobsError | None:
-    record = notes.ended()
-    if record is None:
-        return None
-    kind = getattr(errors, record["kind"], JobFailed)
-    return kind(record["sentence"])
-
-
 def unreached(error: BaseException) -> StoreUnreachable | None:
     """Return why workers failed where their store did not answer one of them, given Ray's error; else None."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     return next((failure for failure in failures.values() if isinstance(failure, StoreUnreachable)), None)
+
+
+def _hear(notes: Board, heard: Callable[[dict[str, Any]], None]) -> None:
+    if (record := notes.told(board.DECODING)) is not None:
+        heard(record)
 
 
 def _last_line(error: BaseException) -> str:

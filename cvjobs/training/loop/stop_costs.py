@@ -15,6 +15,11 @@ class StopCosts:
         self._at: tuple[int, float] | None = None
         self._validating: float | None = None
 
+    @property
+    def validating(self) -> float:
+        """What the last validation took in s, 0 before the first."""
+        return self._validating or 0.0
+
     def stepped(self, steps: int, now: float) -> None:
         """Note how many steps were made by ``now`` (s of a clock)."""
         if self._at is not None and steps > self._at[0]:

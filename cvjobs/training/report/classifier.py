@@ -19,7 +19,6 @@ from cvjobs.html import overlays
 from cvjobs.html.overlays import Overlay
 from cvjobs.html.thumbnails import Thumbnail
 from cvjobs.images.transform import Transform
-from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.evaluate import levels_of, normalised
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.report import grad_cam, multilabel
@@ -122,7 +121,7 @@ def _maps(ended: EndedRun, wrong: pa.Table, images: Sequence[Thumbnail]) -> tupl
     numbers = {name: number for number, name in enumerate(plan.classes)}
     taken = np.array([numbers[name] for name in wrong["predicted"].to_pylist()], np.int64)
     try:
-        pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(np.asarray(wrong["number"])))
+        pixels = torch.from_numpy(ended.pixels(np.asarray(wrong["number"])))
         seen = normalised(pixels.permute(0, 3, 1, 2), *levels_of(plan.transform, pixels.device))
         found = grad_cam.heat(plan.trained(), seen, taken, BUDGET)
     except Exception as error:  # noqa: BLE001 - a page is worth more than its maps

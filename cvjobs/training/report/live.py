@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -13,10 +13,9 @@ import numpy as np
 from cvjobs.common.errors import CvjobsError, OutputHeld, Stopped
 from cvjobs.html import render
 from cvjobs.training.data.class_statistics import Survey
-from cvjobs.training.data.outcomes import nothing
 from cvjobs.training.loop.loop import State
 from cvjobs.training.report import training_page
-from cvjobs.training.report.samples import samples
+from cvjobs.training.report.samples import TrainingSample, samples
 from cvjobs.training.report.training_page import BegunRun
 from cvjobs.training.training_summary import figure
 
@@ -27,9 +26,9 @@ RELOAD = 30  # seconds after which a browser that shows it looks again
 class Live:
     """Within its context the page says where training is; an error that leaves the context is its last word."""
 
-    def __init__(self, begun: BegunRun, glance: Callable[[], None] = nothing) -> None:
-        """Prepare for a run; ``glance`` is called while the images that the page shows are decoded, and may raise."""
-        self._begun, self._glance = begun, glance
+    def __init__(self, begun: BegunRun, drawn: Callable[[], Sequence[TrainingSample]] | None = None) -> None:
+        """Prepare for a run; ``drawn`` returns the images that the page shows, those of its plan by default."""
+        self._begun, self._drawn = begun, drawn or (lambda: samples(begun.plan))
         self._epochs = 0  # that the page shows
         self._written = -EVERY
         self._whole = True
@@ -41,7 +40,7 @@ class Live:
 
     def __enter__(self) -> Live:
         def first() -> str:
-            self._begun = replace(self._begun, samples=samples(self._begun.plan, self._glance))
+            self._begun = replace(self._begun, samples=self._drawn())
             return self._page("training")
 
         self._whole = training_page.put(self._begun.store, first)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cvjobs.html import charts
 from cvjobs.html.thumbnails import Thumbnail, encoded
-from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.evaluate import levels_of, normalised
 from cvjobs.training.loop.tasks.autoencoder import AutoencoderTask
 from cvjobs.training.report.training_page import EndedRun
@@ -54,7 +53,7 @@ def _spread(psnr: NDArray[np.float32]) -> charts.Histogram | None:
 
 def _rows(ended: EndedRun, which: NDArray[np.int64], psnr: NDArray[np.float32]) -> list[ReconstructionRow]:
     plan = ended.plan
-    pixels = torch.from_numpy(Pictures(ended.part.decoded).gather(which)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(ended.pixels(which)).permute(0, 3, 1, 2)
     images = normalised(pixels, *levels_of(plan.transform, pixels.device))
     given = AutoencoderTask(plan).shown(images, which)
     with torch.inference_mode():

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cvjobs.html.thumbnails import Thumbnail, encoded
+from cvjobs.training.data.few_images import FewImages
 from cvjobs.training.data.outcomes import nothing
 from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
@@ -29,16 +30,22 @@ class TrainingSample:
     shown: str
 
 
-def samples(plan: TrainPlan, glance: Callable[[], None] = nothing) -> list[TrainingSample]:
-    """Return images of the first epoch, at the size of the last one; ``glance`` is called while they are waited for."""
+def samples(
+    plan: TrainPlan, glance: Callable[[], None] = nothing, few: FewImages | None = None
+) -> list[TrainingSample]:
+    """Return images of the first epoch, at the size of the last one; ``glance`` is called while they are waited for.
+
+    Where those of the plan are not on this machine, some ``few`` of them are.
+    """
     recipe, transform = plan.recipe, plan.transform
-    pictures = opened(plan.train.decoded, glance)
-    which = pictures.stand_ins(plan.order(0)[:COUNT])
+    pictures = opened(few.decoded if few else plan.train.decoded, glance)
+    which = few.numbers if few else pictures.stand_ins(plan.order(0)[:COUNT])
+    rows = few.rows if few else which
     side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
     augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"), plan.form)
-    settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(which))
-    augmented = augment(pictures.some(which), settled.changes(slice(None)))
+    settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(rows))
+    augmented = augment(pictures.some(rows), settled.changes(slice(None)))
     task = task_registry.of(plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)

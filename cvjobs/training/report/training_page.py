@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from cvjobs.clusters.machine_hours import MachineHours
 from cvjobs.common import devices, phases
@@ -64,11 +66,15 @@ class BegunRun:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun(BegunRun):
-    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it."""
+    """A run that has ended, and the split that its page is about: its name, its images and the task's table of it.
+
+    ``pixels`` returns some of the images by their number, uint8 (n, height, width, 3).
+    """
 
     summary: TrainingSummary
     split: str
     part: SplitPart
+    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     file: str
     storage: Mapping[str, str] = field(repr=False)
     confine: bool
