@@ -19,7 +19,7 @@ from cvjobs.config.byte_sizes import parse_bytes
 from cvjobs.dataset import sealed_table
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training.data import passage, prepare, whole_pictures
+from cvjobs.training.data import decode_request, passage, prepare, whole_pictures
 from cvjobs.training.data.chunk_pixels import ROWS
 from cvjobs.training.data.decode_request import WHOLE_SCHEMA, DecodeRequest
 from cvjobs.training.data.passage import Passage
@@ -134,19 +134,20 @@ def test_a_data_set_four_times_its_cache_is_trained_on_as_one_that_fits(
     folder(root / "val", 6, seed=1)
     (root / "train" / "red" / "007.png").write_bytes(b"no image")
     monkeypatch.setattr(prepare, "EARLY", 0.0)
+    monkeypatch.setattr(decode_request, "MOST", 64)
     fits = cvjobs.train(root, tmp_path / "fits", **OPTIONS)
     capfd.readouterr()
     cache = tmp_path / "cache"
-    part = cvjobs.train(root, tmp_path / "part", **OPTIONS, cache=cache, cache_size="150kB")
+    part = cvjobs.train(root, tmp_path / "part", **OPTIONS, cache=cache, cache_size="39kB")
     said = capfd.readouterr().err
-    assert "of which --cache-size keeps 3" in said
+    assert "of which --cache-size keeps 8%" in said, "images are estimated larger than these are"
     assert "images are decoded again in each epoch" in said
     one, two = (pd.read_parquet(tmp_path / run / HISTORY).drop(columns=list(TIMED)) for run in ("fits", "part"))
     assert one.equals(two)
     assert (part.failed, part.images) == (fits.failed, fits.images) == (1, {"train": 809, "val": 18})
     kept = sum(file.stat().st_size for file in cache.glob("*/pixels.bin"))
-    assert kept <= 150e3
-    assert len(list(cache.glob("*/pixels.bin"))) in (1, 2, 3), "of four chunks"
+    assert 4 * kept <= 809 * 3 * SIDE * SIDE
+    assert len(list(cache.glob("*/pixels.bin"))) == 3, "of 13 groups"
     assert not list(tmp_path.glob("part/cache/*"))
     torch.set_num_threads(threads)
 
