@@ -13,7 +13,7 @@ import torch
 
 from cvjobs.clusters.allowance import Allowance
 from cvjobs.clusters.link import Link
-from cvjobs.common import devices, extras, malloc, rates
+from cvjobs.common import devices, extras, malloc
 from cvjobs.common.errors import TooManyFailed
 from cvjobs.common.formatting import counted
 from cvjobs.common.progress import Progress, tell
@@ -23,15 +23,15 @@ from cvjobs.dataset.schema import REPORT
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store, begun_store, open_store
-from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery
+from cvjobs.training import artifacts, conclusion, extension, identity, model_recovery, state_lines
 from cvjobs.training.checks import batch_size, lr_range, overfit
 from cvjobs.training.data import omissions, outcomes, own_cache
 from cvjobs.training.data.class_statistics import Survey, survey
 from cvjobs.training.data.prepare import Intake
 from cvjobs.training.identity import TrainIdentity
-from cvjobs.training.limits import STARTING, WAITING, TrainingLimits
+from cvjobs.training.limits import TrainingLimits
 from cvjobs.training.loop import checkpoints, task_registry
-from cvjobs.training.loop.loop import TESTING, VALIDATING, Loop, State
+from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
 from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
@@ -335,10 +335,10 @@ class _Session:
 
         if resources.address:
             self._progress.note(words(resources))
-        self._start(resources, None)
+        state_lines.start(self._progress, resources, None)
 
         def waiting(waited: float | None) -> bool:
-            self._start(resources, waited)
+            state_lines.start(self._progress, resources, waited)
             self._look_for_news(self._parts)
             self._look_at_machines()
             return self._stop.asked or self._limits.over_without_workers()
@@ -348,14 +348,6 @@ class _Session:
     def _hear(self, said: dict[str, Any]) -> None:
         """Note how far the workers' images are."""
         self._intake.hear(said, self._store)
-
-    def _start(self, resources: Resources, waited: float | None) -> None:
-        """Say that workers start, or what is waited for."""
-        if waited is None:
-            self._progress.phase(STARTING, f"starting {counted(resources.most, 'workers')} of Ray")
-        else:
-            workers = counted(resources.least, "workers")
-            self._progress.phase(WAITING, f"waiting for machines of the cluster for {workers}")
 
     def _begin(self, state: State) -> bool:
         """As ``_tell``, of workers that are to be ended, which takes no longer than starting them did."""
@@ -368,21 +360,7 @@ class _Session:
         return self._tell(state)
 
     def _show(self, state: State) -> None:
-        epoch = f"epoch {state.epoch}/{state.epochs}"
-        if state.phase:
-            name = next((kind for kind in (VALIDATING, TESTING) if state.phase.startswith(kind)), state.phase)
-            self._progress.phase(name, f"{epoch}, {state.phase}")
-            return
-        self._progress.phase("training")
-        words = [
-            f"{epoch}, step {min(state.done + 1, state.total)}/{state.total}",
-            f"loss {state.loss:.3f}" if state.loss is not None else "",
-            f"best {state.metric:.3f}" if state.metric is not None else "",
-            self._intake.told,
-            rates.told(state.rate),
-        ]
-        done, total = (state.epoch - 1) * state.total + state.done, state.epochs * state.total
-        self._progress.show(done, total, "steps", ", ".join(filter(None, words)), state.left)
+        state_lines.show(self._progress, state, self._intake.told)
 
     def _tell(self, state: State) -> bool:
         self._show(state)
