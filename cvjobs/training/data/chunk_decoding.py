@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
 from cvjobs.images.measured import Measured
 from cvjobs.images.picture import Pixels
-from cvjobs.sources.reader import Source
+from cvjobs.sources.reader import LocalSource, Source
 from cvjobs.training.data.chunk_pixels import DIGEST, ROWS, SquarePixels, WholePixels, pixels_digest
 from cvjobs.training.data.decode_request import DecodeRequest
 
 AHEAD = 2
 POLL = 0.05  # seconds between two looks for a chunk that is to be decoded
+AGAIN, PAUSE = 8, 5.0  # times that images are asked for which a server did not give, and seconds before each
 _END = object()
 
 
@@ -59,6 +61,8 @@ def fill_chunks(
                     loader.ask(sheets[-1].rows, sheets[-1].tags())
                 if sheets:
                     tray.full(sheets[0])
+                    if not isinstance(source, LocalSource):
+                        _ask_again(sheets[0], tray, loader)
                     sheet = sheets.pop(0)
                     published(sheet.folder, sheet.publish())
                 elif not over:
@@ -69,6 +73,20 @@ def fill_chunks(
         finally:
             for sheet in sheets:
                 sheet.drop()
+
+
+def _ask_again(sheet: _Sheet, tray: _Tray, loader: Loader) -> None:
+    """Read anew what a server did not give, twice where it gives others: an outage is no property of an image."""
+    for time_ in range(AGAIN):
+        lost, given = sheet.lost, tray.given
+        if not lost:
+            return
+        tray.rest(PAUSE)
+        tray.expect(sheet, len(lost))
+        loader.ask(sheet.rows.take(pa.array(lost)), [(sheet, at) for at in lost])
+        tray.full(sheet)
+        if time_ and tray.given > given:
+            return
 
 
 @dataclass
@@ -82,6 +100,7 @@ class _Sheet:
 
     def __post_init__(self) -> None:
         self.left = count = self.rows.num_rows
+        self.lost: list[int] = []  # the rows that a server did not give
         self._answers: list[dict[str, Any] | None] = [None] * count
         self._temporary = Path(f"{self.folder}.{secrets.token_hex(6)}")
         self._temporary.mkdir()
@@ -133,6 +152,7 @@ class _Tray(Arrivals):
     def __init__(self, tell: Callable[[int], None]) -> None:
         super().__init__()
         self._tell, self._done = tell, 0
+        self.given = 0  # images of which there was something to read
         self.dark = DarkImages()
 
     def decoded(self, tag: tuple[_Sheet, int], measured: Measured, pixels: Pixels) -> None:
@@ -146,13 +166,33 @@ class _Tray(Arrivals):
     def failed(self, tag: tuple[_Sheet, int], failure: Failure) -> None:
         """See ``decode_worker.Outlet``."""
         tag[0].put(tag[1], None, {"stage": failure.stage, "code": failure.code, "detail": failure.detail})
-        self._count(tag[0])
+        self._count(tag[0], tag[1] if failure.code == "read_io" else None)
 
-    def _count(self, sheet: _Sheet) -> None:
+    def _count(self, sheet: _Sheet, lost: int | None = None) -> None:
         with self.changed:
             sheet.left -= 1
             self._done += 1
+            if lost is None:
+                self.given += 1
+            else:
+                sheet.lost.append(lost)
             self.changed.notify_all()
+
+    def expect(self, sheet: _Sheet, count: int) -> None:
+        """Note that those which were lost are asked for anew."""
+        with self.changed:
+            sheet.lost = []
+            sheet.left += count
+            self._done -= count
+
+    def rest(self, seconds: float) -> None:
+        """Wait, telling how much is done; raises as ``full``."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.wait(lambda: False, min(left, 0.5))
+            self.tell()
+            if self.error is not None:
+                raise self.error
 
     def tell(self) -> None:
         """Tell how many images are done."""
