@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs.common.errors import CvjobsError, JobFailed
+from cvjobs.common.errors import CvjobsError, JobFailed, StoreUnreachable
 from cvjobs.dataset import sealed_table
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.storage.store import Store
@@ -115,8 +115,9 @@ class MachineFilling:
         self._stack.close()
 
     def look(self, state: State) -> None:
-        """Note where this worker is; raises what ended decoding, or another worker, while images are waited for."""
+        """Note where this worker is; raises what ended its decoding, and, while it waits for images, another worker."""
         if self._filling is not None:
+            self._filling.check()
             self._filling.reach(state.epoch - 1, state.done * self._batch)
         if state.phase == WAITING:
             self.glance()
@@ -171,6 +172,8 @@ class MachineFilling:
         while not self._over.wait(POLL):
             try:
                 filling.check()
+            except StoreUnreachable:
+                return  # which the worker raises: others may start in its place
             except CvjobsError as error:
                 board.end_with(self._notes, error)
                 return
