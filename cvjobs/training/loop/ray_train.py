@@ -224,12 +224,13 @@ class Hold:
 
     def __init__(self, notes: Board, store: Store, epoch: int, rank: int) -> None:
         self._notes, self._store, self._epoch = notes, store, epoch
-        self._team = 0 if rank else notes.join()
+        self._team = None if rank else notes.join()
 
     def __call__(self) -> None:
-        """Raise OutputHeld, or Superseded."""
+        """Raise OutputHeld, or, in the first of them, Superseded."""
         lock.check(self._store, self._epoch)
-        self._notes.check_team(self._team)
+        if self._team is not None:
+            self._notes.check_team(self._team)
 
 
 class Reporter:
