@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from PIL import Image
 from training import TIMED, folder, plan
 
 from cvjobs.common import devices
-from cvjobs.common.errors import JobFailed, TooManyFailed, WrongUse
+from cvjobs.common.errors import JobFailed, StoreUnreachable, TooManyFailed, WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.signals import stoppable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.listing import list_source
+from cvjobs.storage import object_store
 from cvjobs.storage import store as stores
 from cvjobs.training import artifacts, identity
 from cvjobs.training.data import labels, outcomes, own_cache
@@ -222,6 +224,25 @@ def test_what_ends_decoding_on_a_machine_is_said_to_all(tmp_path: Path) -> None:
     unseen = replace(made_plan, decoding=replace(order, root="/not/here"))
     with pytest.raises(WrongUse, match="The machine of a worker does not see /not/here: use images that every machine"):
         MachineFilling(unseen, team, ["one"], notes, base.store(), epoch=0)
+
+
+def test_a_store_that_does_not_answer_ends_these_workers_and_not_the_training(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(object_store.RETRIES, "retry_timeout", timedelta(seconds=1))
+    gone = {"endpoint": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "b", "region": "us-east-1"}
+    with intake(images, "s3://nowhere/third", 12, elsewhere=True) as there:
+        parts, base, order = there.parts(), plan(tmp_path, "any"), there.order
+    assert order is not None
+    order = replace(order, cache=str(tmp_path / "cache"))
+    made_plan: TrainPlan = replace(base, train=parts["train"], val=parts["val"], decoding=order)
+    notes, store = FolderBoard(tmp_path / "any", base.run), stores.begun_store("s3://nowhere/third", gone)
+    with (
+        MachineFilling(made_plan, Alone(torch.device("cpu")), ["one"], notes, store, epoch=0) as machine,
+        pytest.raises(StoreUnreachable, match="s3://nowhere/third cannot be reached"),
+    ):
+        machine.finish()
+    assert board.ended_by(notes) is None
 
 
 def rows(content: bytes) -> list[dict[str, Any]]:
