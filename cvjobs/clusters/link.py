@@ -20,6 +20,7 @@ LOOK = 2.0  # s between two looks at what the cluster has
 ANSWER = 60.0  # s that Ray may take to say what it has
 GONE = 45.0  # s after which a head where nothing listens is lost: after 60 Ray ends this process without a word
 SILENT = 120.0  # s after which any head that says nothing is
+LAST = 10.0  # s that it may take in the end
 POLL = 0.5  # s
 QUESTION = 0.001  # of a GPU or a core, for what only asks about it
 
@@ -49,8 +50,10 @@ class Link:
         return ray
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, when the last answer is there that is waited for."""
         self._ended.set()
+        if self._looking is not None:  # who asks Ray after it was shut down ends the whole process
+            self._looking.join(LAST)
         if self._ours:
             with during("leaving Ray"):
                 disconnect()
@@ -141,7 +144,7 @@ class Link:
                 self._seen = self._look()
                 self._answered = time.monotonic()
             except Exception:  # noqa: BLE001 - what it had at the last look counts until it answers again
-                time.sleep(LOOK)
+                self._ended.wait(LOOK)
             self._ended.wait(LOOK)
 
     def _within(self, call: Callable[[], Answer], seconds: float) -> Answer:

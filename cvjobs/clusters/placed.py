@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 LOOK = 2.0  # s between two looks
+ANSWER = 10.0  # s that an answer is waited for in the end: who asks Ray after it was shut down ends the whole process
 SOON = 10.0  # s in which Ray finds machines that are free: no time to speak of
 
 
@@ -18,11 +19,13 @@ class Placed:
         self._ray, self._job = ray, ray.get_runtime_context().get_job_id()
         self._none_since: float | None = time.monotonic()
         self._ended = threading.Event()
-        threading.Thread(target=self._repeat, name="placed", daemon=True).start()
+        self._thread = threading.Thread(target=self._repeat, name="placed", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Ask no more; returns when the last answer is there."""
         self._ended.set()
+        self._thread.join(ANSWER)
 
     @property
     def waited(self) -> float | None:

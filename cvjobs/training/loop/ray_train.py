@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -69,7 +69,7 @@ def train(
     with (
         ray.connection(resources.address) as library,
         board.opened(plan.store(), epoch) as notes,
-        closing(Placed(library)) as placed,
+        closing(Placed(library)) if resources.address else nullcontext() as placed,
     ):
         failed: list[BaseException] = []
         fit = threading.Thread(target=_fit, args=(plan, resources, epoch, notes, failed), name="ray train", daemon=True)
@@ -276,13 +276,13 @@ def read(notes: Board) -> State | None:
 class _Follower:
     """Passes on where the workers are: to ``watch`` what they tell, and to ``waiting`` that they tell nothing."""
 
-    def __init__(self, notes: Board, placed: Placed, watch: Watch, waiting: Waiting, least: int) -> None:
+    def __init__(self, notes: Board, placed: Placed | None, watch: Watch, waiting: Waiting, least: int) -> None:
         self._notes, self._placed, self._watch, self._waiting, self._least = notes, placed, watch, waiting, least
         self._lost: State | None = None  # what they told last before they had no machines
 
     def look(self) -> None:
         """Ask the workers to stop where that is wanted; raises where there are none, and none may come any more."""
-        state, waited = read(self._notes), self._placed.waited
+        state, waited = read(self._notes), self._placed.waited if self._placed else None
         if waited is not None:
             self._lost = state
             if self._waiting(waited):
