@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from training import SIDE, TIMED, folder
 
 import cvjobs
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.config.byte_sizes import parse_bytes
 from cvjobs.dataset import sealed_table
 from cvjobs.images.transform import Transform
@@ -150,6 +152,28 @@ def test_a_data_set_four_times_its_cache_is_trained_on_as_one_that_fits(
     assert len(list(cache.glob("*/pixels.bin"))) == 3, "of 13 groups"
     assert not list(tmp_path.glob("part/cache/*"))
     torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_images_that_are_gone_when_they_are_decoded_again_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "images" / "train", 270).parent
+    folder(root / "val", 6, seed=1)
+    monkeypatch.setattr(prepare, "EARLY", 0.0)
+    monkeypatch.setattr(decode_request, "MOST", 64)
+    run = tmp_path / "run"
+
+    def take_away() -> None:
+        while not (run / HISTORY).exists():
+            time.sleep(0.01)
+        root.rename(tmp_path / "away")
+
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    with pytest.raises(JobFailed, match=r"no more what they were .*read_\w+ \(train/.*make them what they were"):
+        cvjobs.train(root, run, **{**OPTIONS, "epochs": 200}, cache_size="39kB")
+    thread.join()
 
 
 def test_what_takes_images_in_another_order_needs_all_of_them(tmp_path: Path) -> None:

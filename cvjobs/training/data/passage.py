@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.common.errors import JobFailed
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.sources import reasons
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data.decode_request import DecodeRequest
 from cvjobs.training.recipe.sampling import WINDOW, windows
@@ -73,6 +75,21 @@ class Passage:
         """Yield a chunk after the other, as ``fill_chunks`` takes them; with ``all_known`` until that is so."""
         while not (all_known and self.known):
             yield self._next()
+
+    def check(self, folder: str, table: pa.Table) -> None:
+        """Raise JobFailed where images of a chunk are no more what they were when it was decoded before."""
+        before = self.tables.get(self._numbers[os.path.basename(folder)])
+        if before is None:
+            return
+        other = pc.fill_null(pc.not_equal(before["content_hash"], table["content_hash"]), table["code"].is_valid())
+        changed = table.filter(pc.and_(before["code"].is_null(), other))
+        if changed.num_rows:
+            codes = changed["code"].fill_null("changed").to_pylist()
+            why = reasons.words(reasons.failed(zip(codes, changed["path"].to_pylist(), strict=True)))
+            raise JobFailed(
+                f"Images are no more what they were when they were decoded before: {why}; make them what they were, "
+                "then run the same command to continue."
+            )
 
     def published(self, folder: str, table: pa.Table) -> None:
         """Note that a chunk is there."""
