@@ -53,6 +53,8 @@ class Decoding:
             rows=rows, root="", transform=Transform(resize=512, fit="whole"), max_pixels=99, folder=f"{place}/cache"
         )
         self.place, self.count = place, count
+        self.names = [os.path.basename(name) for name, _ in self.request.chunks()]
+        self.failing: set[int] = set()  # chunks of which no image can be decoded
         there = {name: t for name, _ in self.request.chunks() if (t := self.table(name)) is not None}
         self.passage = Passage(self.request, there, self.order, room, f"{place}/passing")
 
@@ -70,6 +72,8 @@ class Decoding:
                 break
             folder, rows = following
             some = [{"path": path, "offset": 0, "height": 8, "width": 8} for path in rows["path"].to_pylist()]
+            if self.names.index(os.path.basename(folder)) in self.failing:
+                some = [{"path": each["path"], "code": "decode_failed"} for each in some]
             os.makedirs(folder)
             sealed_table.write(LocalStore(folder), ROWS, table := pa.Table.from_pylist(some, WHOLE_SCHEMA))
             self.passage.published(folder, table)
@@ -124,6 +128,17 @@ def test_a_run_that_goes_on_knows_what_became_of_images_that_are_gone(tmp_path: 
     forgetful.passage.reach(1, 10 * 64)
     forgetful.decode()
     assert forgetful.passage.known
+
+
+def test_a_group_of_which_no_image_can_be_decoded_has_the_next_one_beside_it(tmp_path: Path) -> None:
+    made = Decoding(tmp_path, room=0)
+    made.failing = {3, 4}
+    for epoch in range(2):
+        for start, end in sampling.windows(CHUNKS, epoch):
+            made.passage.reach(epoch, start * 64)
+            made.decode()
+            if {3, 4} & set(made.order(epoch)[start:end]):
+                assert made.there(5), "its images stand in for those of the others"
 
 
 @pytest.mark.slow

@@ -110,7 +110,8 @@ class Passage:
             os.unlink(os.path.join(self._folder, name))
 
     def _next(self) -> tuple[str, pa.Table] | None:
-        epoch, order, start, wanted = self._wanted(*self._at)
+        epoch, order, start, window = self._wanted(*self._at)
+        wanted = self._with_stand_ins(window)
         self._drop(set(wanted))
         there = self._kept | self._passing | self._coming.keys()
         for number in wanted:
@@ -137,6 +138,17 @@ class Passage:
         wanted = list(islice((*order[start:], *self._order(epoch + 1)), 2 * WINDOW))
         self._looked, self._found = (epoch, images), (epoch, order, start, wanted)
         return self._found
+
+    def _with_stand_ins(self, numbers: Iterable[int]) -> list[int]:
+        """Return numbers of chunks, and those that stand in for the ones of which no image can be decoded."""
+        found: dict[int, None] = dict.fromkeys(numbers)
+        for number in list(found):
+            for following in range(number, number + len(self._chunks)):
+                found[following % len(self._chunks)] = None
+                table = self.tables.get(following % len(self._chunks))
+                if table is None or table["code"].null_count:
+                    break
+        return list(found)
 
     def _stays(self, number: int) -> bool:
         """Return whether there is room for a chunk that stays, beside those that are on their way there."""
