@@ -191,6 +191,21 @@ def test_images_that_are_gone_when_they_are_decoded_again_end_the_training(
     thread.join()
 
 
+@pytest.mark.slow
+def test_what_killed_commands_left_goes(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images", 6)
+    cache, left = tmp_path / "cache", tmp_path / "run" / "cache" / "run.passing" / ("0" * 32)
+    left.mkdir(parents=True)  # of one that was killed with --cache-size
+    old, new = (cache / f"{digit * 32}.{digit * 12}" for digit in "ab")
+    for place in (old, new):
+        place.mkdir(parents=True)
+    os.utime(old, (1, time.time() - 8 * 24 * 3600))
+    cvjobs.train(root, tmp_path / "run", **{**OPTIONS, "epochs": 1, "batch_size": 8}, cache=cache)
+    assert not old.exists()
+    assert new.exists(), "another command may decode it now"
+    assert not (tmp_path / "run" / "cache").exists()
+
+
 def test_what_takes_images_in_another_order_needs_all_of_them(tmp_path: Path) -> None:
     root = folder(tmp_path / "images", 3)
     others: list[dict[str, Any]] = [{"sampling": "balanced"}, {"find_lr": True}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -29,6 +30,7 @@ from cvjobs.training.data.decode_request import DecodeRequest
 AHEAD = 2
 POLL = 0.05  # seconds between two looks for a chunk that is to be decoded
 AGAIN, PAUSE = 8, 5.0  # times that images are asked for which a server did not give, and seconds before each
+TEMPORARY = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{12}")  # the folder of a chunk that is being decoded
 _END = object()
 
 
