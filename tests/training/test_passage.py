@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from training import SIDE, TIMED, folder
 
 import cvjobs
-from cvjobs.common.errors import WrongUse
+from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.config.byte_sizes import parse_bytes
 from cvjobs.dataset import sealed_table
 from cvjobs.images.transform import Transform
@@ -51,6 +53,8 @@ class Decoding:
             rows=rows, root="", transform=Transform(resize=512, fit="whole"), max_pixels=99, folder=f"{place}/cache"
         )
         self.place, self.count = place, count
+        self.names = [os.path.basename(name) for name, _ in self.request.chunks()]
+        self.failing: set[int] = set()  # chunks of which no image can be decoded
         there = {name: t for name, _ in self.request.chunks() if (t := self.table(name)) is not None}
         self.passage = Passage(self.request, there, self.order, room, f"{place}/passing")
 
@@ -68,6 +72,8 @@ class Decoding:
                 break
             folder, rows = following
             some = [{"path": path, "offset": 0, "height": 8, "width": 8} for path in rows["path"].to_pylist()]
+            if self.names.index(os.path.basename(folder)) in self.failing:
+                some = [{"path": each["path"], "code": "decode_failed"} for each in some]
             os.makedirs(folder)
             sealed_table.write(LocalStore(folder), ROWS, table := pa.Table.from_pylist(some, WHOLE_SCHEMA))
             self.passage.published(folder, table)
@@ -124,6 +130,17 @@ def test_a_run_that_goes_on_knows_what_became_of_images_that_are_gone(tmp_path: 
     assert forgetful.passage.known
 
 
+def test_a_group_of_which_no_image_can_be_decoded_has_the_next_one_beside_it(tmp_path: Path) -> None:
+    made = Decoding(tmp_path, room=0)
+    made.failing = {3, 4}
+    for epoch in range(2):
+        for start, end in sampling.windows(CHUNKS, epoch):
+            made.passage.reach(epoch, start * 64)
+            made.decode()
+            if {3, 4} & set(made.order(epoch)[start:end]):
+                assert made.there(5), "its images stand in for those of the others"
+
+
 @pytest.mark.slow
 def test_a_data_set_four_times_its_cache_is_trained_on_as_one_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -150,6 +167,43 @@ def test_a_data_set_four_times_its_cache_is_trained_on_as_one_that_fits(
     assert len(list(cache.glob("*/pixels.bin"))) == 3, "of 13 groups"
     assert not list(tmp_path.glob("part/cache/*"))
     torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_images_that_are_gone_when_they_are_decoded_again_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "images" / "train", 270).parent
+    folder(root / "val", 6, seed=1)
+    monkeypatch.setattr(prepare, "EARLY", 0.0)
+    monkeypatch.setattr(decode_request, "MOST", 64)
+    run = tmp_path / "run"
+
+    def take_away() -> None:
+        while not (run / HISTORY).exists():
+            time.sleep(0.01)
+        root.rename(tmp_path / "away")
+
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    with pytest.raises(JobFailed, match=r"no more what they were .*read_\w+ \(train/.*make them what they were"):
+        cvjobs.train(root, run, **{**OPTIONS, "epochs": 200}, cache_size="39kB")
+    thread.join()
+
+
+@pytest.mark.slow
+def test_what_killed_commands_left_goes(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images", 6)
+    cache, left = tmp_path / "cache", tmp_path / "run" / "cache" / "run.passing" / ("0" * 32)
+    left.mkdir(parents=True)  # of one that was killed with --cache-size
+    old, new = (cache / f"{digit * 32}.{digit * 12}" for digit in "ab")
+    for place in (old, new):
+        place.mkdir(parents=True)
+    os.utime(old, (1, time.time() - 8 * 24 * 3600))
+    cvjobs.train(root, tmp_path / "run", **{**OPTIONS, "epochs": 1, "batch_size": 8}, cache=cache)
+    assert not old.exists()
+    assert new.exists(), "another command may decode it now"
+    assert not (tmp_path / "run" / "cache").exists()
 
 
 def test_what_takes_images_in_another_order_needs_all_of_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -29,6 +30,7 @@ from cvjobs.training.data.decode_request import DecodeRequest
 AHEAD = 2
 POLL = 0.05  # seconds between two looks for a chunk that is to be decoded
 AGAIN, PAUSE = 8, 5.0  # times that images are asked for which a server did not give, and seconds before each
+TEMPORARY = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{12}")  # the folder of a chunk that is being decoded
 _END = object()
 
 
@@ -39,11 +41,14 @@ def fill_chunks(
     decoder_server: DecoderServer,
     tell: Callable[[int], None],
     published: Callable[[str, pa.Table], None] = lambda *_: None,
+    *,
+    check: Callable[[str, pa.Table], None] = lambda *_: None,
 ) -> None:
     """Decode chunks, given as folders and rows, one after the other; None stands for none now, and later perhaps one.
 
-    ``tell`` is told how many images are done, ``published`` of each chunk that is there. One that is not in the folder
-    of the request is there for this run alone, and need not outlast the machine.
+    ``tell`` is told how many images are done, ``published`` of each chunk that is there, and ``check`` before it is,
+    which may raise. One that is not in the folder of the request is there for this run alone, and need not outlast the
+    machine.
     """
     tray = _Tray(tell)
     how = Decoding(transform=request.transform, max_pixels=request.max_pixels)
@@ -63,8 +68,8 @@ def fill_chunks(
                     tray.full(sheets[0])
                     if not isinstance(source, LocalSource):
                         _ask_again(sheets[0], tray, loader)
-                    sheet = sheets.pop(0)
-                    published(sheet.folder, sheet.publish())
+                    published(sheets[0].folder, sheets[0].publish(check))
+                    sheets.pop(0)
                 elif not over:
                     tray.wait(lambda: False, POLL)
                     tray.tell()
@@ -118,11 +123,12 @@ class _Sheet:
     def put(self, at: int, pixels: Pixels | None, answer: dict[str, Any]) -> None:
         self._answers[at] = answer if pixels is None else answer | self._pixels.put(at, pixels)
 
-    def publish(self) -> pa.Table:
-        """Make the chunk durable under its own name, and return its table."""
+    def publish(self, check: Callable[[str, pa.Table], None]) -> pa.Table:
+        """Make the chunk durable under its own name, unless ``check`` raises, and return its table."""
         self._pixels.end()
         each = zip(self.rows["path"].to_pylist(), self._answers, strict=True)
         table = pa.Table.from_pylist([{"path": path, **(answer or {})} for path, answer in each], self.request.schema)
+        check(self.folder, table)
         durable = os.path.dirname(self.folder) == self.request.folder.rstrip("/")
         digest = pixels_digest(self._temporary).encode() if durable else b""
         with (self._temporary / ROWS).open("wb") as file:

@@ -7,10 +7,12 @@ was killed continues with those that it has, and runs may share them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +29,8 @@ from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.sources.reader import Source
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training.data.chunk_decoding import fill_chunks
+from cvjobs.training.data.cache_hold import OLD
+from cvjobs.training.data.chunk_decoding import TEMPORARY, fill_chunks
 from cvjobs.training.data.chunk_pixels import DIGEST, ROWS, SQUARES, pixels_digest, pixels_file
 from cvjobs.training.data.decode_request import SCHEMA, DecodedImages, DecodeRequest
 
@@ -94,6 +97,7 @@ def present(request: DecodeRequest) -> dict[str, pa.Table]:
     try:
         os.makedirs(request.folder, exist_ok=True)
         names = set(os.listdir(request.folder))
+        _sweep(request.folder, names)
         tables = {}
         for folder, rows in chunks:
             if os.path.basename(folder) not in names:
@@ -105,6 +109,15 @@ def present(request: DecodeRequest) -> dict[str, pa.Table]:
         return tables
     except OSError as error:
         raise storage_failure(error, request.folder, "--cache", begun=False) from error
+
+
+def _sweep(folder: str, names: Iterable[str]) -> None:
+    """Delete chunks that a process which died more than a week ago had begun."""
+    for name in filter(TEMPORARY.fullmatch, names):
+        place = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(place).st_mtime > OLD:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def fill(

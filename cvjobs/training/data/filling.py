@@ -139,7 +139,8 @@ class Filling:
 
         try:
             missing = passage.missing(all_known=all_known)
-            fill_chunks(part.request, missing, self._source(), self._decoder_server, tell, passage.published)
+            how = part.request, missing, self._source(), self._decoder_server, tell, passage.published
+            fill_chunks(*how, check=passage.check)
         except OSError as error:
             raise storage_failure(error, part.request.folder, "--cache", begun=True) from error
 

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvjobs.common.errors import JobFailed
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
+from cvjobs.sources import reasons
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training.data.decode_request import DecodeRequest
 from cvjobs.training.recipe.sampling import WINDOW, windows
@@ -74,6 +76,21 @@ class Passage:
         while not (all_known and self.known):
             yield self._next()
 
+    def check(self, folder: str, table: pa.Table) -> None:
+        """Raise JobFailed where images of a chunk are no more what they were when it was decoded before."""
+        before = self.tables.get(self._numbers[os.path.basename(folder)])
+        if before is None:
+            return
+        other = pc.fill_null(pc.not_equal(before["content_hash"], table["content_hash"]), table["code"].is_valid())
+        changed = table.filter(pc.and_(before["code"].is_null(), other))
+        if changed.num_rows:
+            codes = changed["code"].fill_null("changed").to_pylist()
+            why = reasons.words(reasons.failed(zip(codes, changed["path"].to_pylist(), strict=True)))
+            raise JobFailed(
+                f"Images are no more what they were when they were decoded before: {why}; make them what they were, "
+                "then run the same command to continue."
+            )
+
     def published(self, folder: str, table: pa.Table) -> None:
         """Note that a chunk is there."""
         number = self._numbers[os.path.basename(folder)]
@@ -93,7 +110,8 @@ class Passage:
             os.unlink(os.path.join(self._folder, name))
 
     def _next(self) -> tuple[str, pa.Table] | None:
-        epoch, order, start, wanted = self._wanted(*self._at)
+        epoch, order, start, window = self._wanted(*self._at)
+        wanted = self._with_stand_ins(window)
         self._drop(set(wanted))
         there = self._kept | self._passing | self._coming.keys()
         for number in wanted:
@@ -120,6 +138,17 @@ class Passage:
         wanted = list(islice((*order[start:], *self._order(epoch + 1)), 2 * WINDOW))
         self._looked, self._found = (epoch, images), (epoch, order, start, wanted)
         return self._found
+
+    def _with_stand_ins(self, numbers: Iterable[int]) -> list[int]:
+        """Return numbers of chunks, and those that stand in for the ones of which no image can be decoded."""
+        found: dict[int, None] = dict.fromkeys(numbers)
+        for number in list(found):
+            for following in range(number, number + len(self._chunks)):
+                found[following % len(self._chunks)] = None
+                table = self.tables.get(following % len(self._chunks))
+                if table is None or table["code"].null_count:
+                    break
+        return list(found)
 
     def _stays(self, number: int) -> bool:
         """Return whether there is room for a chunk that stays, beside those that are on their way there."""

@@ -196,6 +196,8 @@ class Intake:
             self._hold.clear()
         elif not kept and not self.elsewhere:
             data_decoded.clear(self.folder)
+        if self.folder_of_run and os.path.realpath(self.folder_of_run) != os.path.realpath(self.folder):
+            data_decoded.clear(self.folder_of_run)  # of a command that was killed, with other options
 
     @property
     def _passing(self) -> str:
