@@ -42,7 +42,7 @@ def test_a_cluster_of_no_workers_is_asked_for_some(zero: Autoscaled, photos: Pat
     with started(line, **zero.variables) as process:
         told = ended(process)
     assert "embed: the cluster is asked for machines with 2 GPUs, for 2 workers\n" in told
-    assert "embed: waiting for machines of the cluster for 2 workers, 0:" in told
+    assert "embed: waiting for machines of the cluster for 2 workers" in told
     exact(out, photos, 400)
 
 
