@@ -24,6 +24,7 @@ from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
+from cvjobs.sources.rows import id_bytes
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
 from cvjobs.training.data import cache_hold, omissions, outcomes
@@ -261,7 +262,7 @@ class Intake:
         split = self.labelled.splits[name]
         if name != "train" or not self.cache_side:
             return split
-        ids = np.frombuffer(b"".join(split.rows["image_id"].to_pylist()), ">u8").reshape(-1, 2)
+        ids = np.frombuffer(id_bytes(split.rows["image_id"]), ">u8").reshape(-1, 2)
         return split.take(np.lexsort((ids[:, 1], ids[:, 0])))
 
     def _listed(self, name: str) -> SplitPart:
