@@ -121,6 +121,12 @@ def path_columns(paths: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
     return pa.array(map(path_text, paths), pa.string()), ids
 
 
+def id_bytes(ids: pa.ChunkedArray) -> bytes:
+    """Return the 16 bytes of each of n image ids, one after the other."""
+    chunks = (chunk for chunk in ids.chunks if len(chunk))
+    return b"".join(chunk.buffers()[1][16 * chunk.offset : 16 * (chunk.offset + len(chunk))] for chunk in chunks)
+
+
 def _bounded(number: int, least: int) -> int:
     return min(max(number, least), int(_INT64.max))
 

@@ -65,19 +65,20 @@ def test_what_dead_processes_left_goes_after_a_week(tmp_path: Path) -> None:
 
 
 def test_each_process_has_a_folder_that_passes_to_who_comes_after_it(tmp_path: Path) -> None:
-    process = used("claimed(sys.argv[1], 'run.passing')", tmp_path)
-    (tmp_path / "run.passing0" / "chunk.seen").touch()
-    hold = claimed(str(tmp_path), "run.passing")
-    assert hold.folder == str(tmp_path / "run.passing1")
+    process = used("claimed(sys.argv[1], 's3://bucket/run')", tmp_path)
+    (first,) = tmp_path.iterdir()
+    (first / "chunk.seen").touch()
+    hold = claimed(str(tmp_path), "s3://bucket/run")
+    assert Path(hold.folder) == first.with_name(first.name.removesuffix("0") + "1")
     ended(process)
-    after = claimed(str(tmp_path), "run.passing")
-    assert after.folder == str(tmp_path / "run.passing0")
-    assert (tmp_path / "run.passing0" / "chunk.seen").exists()
+    after = claimed(str(tmp_path), "s3://bucket/run")
+    assert Path(after.folder) == first
+    assert (first / "chunk.seen").exists()
     for each in (hold, after):
         each.close()
         aged(Path(each.folder))
     CacheHold(str(tmp_path / "chunk")).close()
     aged(tmp_path / "chunk")
-    sweep(str(tmp_path), ".passing")
+    sweep(str(tmp_path), passing=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["chunk"]
     assert cache_hold.OLD < 9 * 24 * 3600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import itertools
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import IO
 from cvjobs.common.errors import storage_failure
 
 LOCK = ".lock"
+PASSING = "passing"  # ends the name of a folder of images that do not stay
 OLD = 7 * 24 * 3600.0  # seconds after which nobody comes back for what a process left that died
 
 
@@ -38,27 +40,29 @@ class CacheHold:
         _deleted(self.folder)
 
 
-def claimed(folder: str, name: str) -> CacheHold:
-    """Return a folder for this process alone: the first NAME0, NAME1, ... below a folder that no other one uses.
+def claimed(folder: str, run: str) -> CacheHold:
+    """Return a folder below another for this process alone, for images of a run that do not stay.
 
-    What a process left in it that died is still there.
+    What a process of the run left in it that died is still there.
     """
+    name = hashlib.sha256(run.encode()).hexdigest()[:12]
     for number in itertools.count():
-        place = os.path.join(folder, f"{name}{number}")
+        place = os.path.join(folder, f"{name}.{PASSING}{number}")
         lock = _locked(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if lock is not None:
             return CacheHold(place, lock)
     raise AssertionError("there is always a next number")
 
 
-def sweep(folder: str, ends: str = "") -> None:
-    """Delete what is older than a week below a folder and used by no process, of names that end so."""
+def sweep(folder: str, *, passing: bool = False) -> None:
+    """Delete what is older than a week below a folder and used by no process: all, or what does not stay."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             place = os.path.join(folder, name)
             lock = os.path.join(place, LOCK)
             with contextlib.suppress(OSError):
-                if name.rstrip("0123456789").endswith(ends) and time.time() - os.stat(lock).st_mtime > OLD:
+                ours = not passing or name.rstrip("0123456789").endswith(f".{PASSING}")
+                if ours and time.time() - os.stat(lock).st_mtime > OLD:
                     _deleted(place)
 
 

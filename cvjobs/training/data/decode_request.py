@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,20 @@ class DecodeRequest:
 
     def chunks(self) -> list[tuple[str, pa.Table]]:
         """Return the folder of each chunk, and its rows."""
+        return [
+            (os.path.join(self.folder, name), self.rows.slice(number * self.length, self.length))
+            for number, name in enumerate(self._names)
+        ]
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
         how = {"transform": self.transform.record(), "max_pixels": self.max_pixels, "root": self.root}
         found = []
         for start in range(0, self.rows.num_rows, self.length):
             rows = self.rows.slice(start, self.length)
             identity = digest({**how, "paths": rows["path"].to_pylist(), "versions": rows["version"].to_pylist()})
-            found.append((os.path.join(self.folder, identity[:32]), rows))
-        return found
+            found.append(identity[:32])
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

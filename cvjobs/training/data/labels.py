@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
 from cvjobs.sources.left_out import EXAMPLES
 from cvjobs.sources.listing import nothing_found
-from cvjobs.sources.rows import Listing
+from cvjobs.sources.rows import Listing, id_bytes
 from cvjobs.training.data import class_naming
 
 SPLITS = ("train", "val", "test")
@@ -62,13 +63,13 @@ class LabelledImages:
         missing = sum(len(self.splits[name]) - len(part) for name, part in decoded.items())
         return missing + int(self.listing.failures.num_rows)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What tells whether the same images, in the same splits and with the same labels, are trained on."""
         hasher = hashlib.sha256(json.dumps([self.listing.root, self.classes, list(self.splits)]).encode())
         for split in self.splits.values():
-            ids = b"".join(split.rows["image_id"].to_pylist())
-            for part in (ids, split.rows["version"].to_numpy().tobytes(), split.labels.tobytes()):
+            ids, versions = id_bytes(split.rows["image_id"]), split.rows["version"].to_numpy()
+            for part in (ids, versions.tobytes(), split.labels.tobytes()):
                 hasher.update(len(part).to_bytes(8, "little") + part)
         return hasher.hexdigest()
 
@@ -176,7 +177,7 @@ def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.st
     """Return the split of each image; without a val split, ``share`` of the training images are it."""
     splits = np.array(["train" if name == "" else name for name in said])
     if not (splits == "val").any():
-        ids = np.frombuffer(b"".join(images["image_id"].to_pylist()), np.uint8).reshape(-1, 16)
+        ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
         place = ids[:, :8].copy().view("<u8").ravel() / 2.0**64
         splits[(splits == "train") & (place < share)] = "val"
     return splits

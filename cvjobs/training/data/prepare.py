@@ -24,6 +24,7 @@ from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
+from cvjobs.sources.rows import id_bytes
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
 from cvjobs.training.data import cache_hold, omissions, outcomes
@@ -79,6 +80,7 @@ class Intake:
     order: DecodeOrder | None = field(default=None, init=False)
     _heard: Mapping[str, Any] = field(default_factory=dict, init=False)
     _hold: CacheHold | None = field(default=None, init=False)
+    _passing: CacheHold | None = field(default=None, init=False)
     _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
     bounded: bool = field(default=False, init=False)
     _filling: Filling | None = field(default=None, init=False)
@@ -116,9 +118,11 @@ class Intake:
         if self.cache is None and (self.elsewhere or address(self.run)):
             self._hold = CacheHold(self.folder)
             cache_hold.sweep(os.path.dirname(self.folder))
+        cache_hold.sweep(self.folder, passing=True)
         self.order.check_room()
         if self.cache_side:
-            self._filling = self.order.filling(self._passing, self.decoder_server, self._ended)
+            self._passing = cache_hold.claimed(self.folder, self.run) if self.bounded else None
+            self._filling = self.order.filling(self._passes, self.decoder_server, self._ended)
             self._wait(math.inf if self.elsewhere and not self.bounded else EARLY)
             return {name: self._listed(name) for name in self._splits}
         parts = {name: self._part(name, split, self._requests[name]) for name, split in self._splits.items()}
@@ -190,8 +194,8 @@ class Intake:
     def clear(self, *, kept: bool) -> None:
         """Decode no more, and delete what no other run needs: all, unless that is to be ``kept``."""
         self.close()
-        if self.bounded:
-            data_decoded.clear(self._passing)
+        if self._passing is not None:
+            self._passing.clear()
         if self._hold is not None:
             self._hold.clear()
         elif not kept and not self.elsewhere:
@@ -200,9 +204,9 @@ class Intake:
             data_decoded.clear(self.folder_of_run)  # of a command that was killed, with other options
 
     @property
-    def _passing(self) -> str:
-        """The folder of chunks that do not stay; its name tells that it is no chunk."""
-        return os.path.join(self.folder if self._hold else self.folder_of_run, "run.passing")
+    def _passes(self) -> str:
+        """The folder of chunks that do not stay, empty where there are none on this machine."""
+        return self._passing.folder if self._passing else ""
 
     def _is_bounded(self) -> bool:
         """Return whether the training images are larger than their cache; what that costs is said."""
@@ -221,8 +225,8 @@ class Intake:
         """Stop decoding."""
         if self._filling is not None:
             self._filling.close()
-        if self._hold is not None:
-            self._hold.close()
+        for hold in filter(None, (self._hold, self._passing)):
+            hold.close()
 
     def few(self, name: str, numbers: NDArray[np.int64]) -> AbstractContextManager[FewImages]:
         """Return the context in which some images of a split, by their numbers, are decoded on this machine, too."""
@@ -258,14 +262,14 @@ class Intake:
         split = self.labelled.splits[name]
         if name != "train" or not self.cache_side:
             return split
-        ids = np.frombuffer(b"".join(split.rows["image_id"].to_pylist()), ">u8").reshape(-1, 2)
+        ids = np.frombuffer(id_bytes(split.rows["image_id"]), ">u8").reshape(-1, 2)
         return split.take(np.lexsort((ids[:, 1], ids[:, 0])))
 
     def _listed(self, name: str) -> SplitPart:
         split = self._splits[name]
         decoded = self._requests[name].listed()
         if name == "train" and self.bounded:
-            decoded = replace(decoded, passing=self._passing)
+            decoded = replace(decoded, passing=self._passes)
         return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels)
 
     def _ended(self, name: str, table: pa.Table) -> None:

@@ -243,8 +243,9 @@ class ActorBoard:
         self.place = place
         library = ray.library()
         here = library.get_runtime_context().get_node_id()
-        near = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
-        self._actor = library.remote(Notes).options(num_cpus=0, scheduling_strategy=near).remote()
+        # Not softly: Ray puts an actor that needs no core on any machine then, and its notes would go with that one.
+        there = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        self._actor = library.remote(Notes).options(num_cpus=0, scheduling_strategy=there).remote()
         self._asked = -OLD
 
     def check(self) -> None:

@@ -32,7 +32,6 @@ from cvjobs.training.plan import SplitPart, TrainPlan
 
 POLL = 0.5  # seconds between two notes of how far decoding is
 LOOK = 1.0  # seconds between two looks for what ended another worker, while images are waited for
-PASSING = "passing"
 
 
 class MachineFilling:
@@ -91,11 +90,10 @@ class MachineFilling:
         hold, passing = cache_hold.CacheHold(order.folder), ""
         self._holds.append(hold)
         self._stack.callback(hold.close)
-        name = f"{hashlib.sha256(order.run.encode()).hexdigest()[:12]}.{PASSING}"
         cache_hold.sweep(os.path.dirname(own_cache.of_machine(order.run, None)))
-        cache_hold.sweep(order.folder, f".{PASSING}")
+        cache_hold.sweep(order.folder, passing=True)
         if order.room:
-            self._holds.append(cache_hold.claimed(order.folder, name))
+            self._holds.append(cache_hold.claimed(order.folder, order.run))
             self._stack.callback(self._holds[-1].close)
             passing = self._holds[-1].folder
         order.check_seen()
