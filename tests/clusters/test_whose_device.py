@@ -50,9 +50,15 @@ def workers(cluster: Cluster, name: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for host in filter(Host.on, cluster.hosts):
         for process in host.processes(name):
-            with_name = process.cmdline()
-            found[host.name] += bool(with_name) and with_name[0].startswith(name)
+            above = process.parent()
+            forked = above is not None and _called(above, name)  # and about to become another program
+            found[host.name] += _called(process, name) and not forked
     return +found
+
+
+def _called(process: psutil.Process, name: str) -> bool:
+    words = process.cmdline()
+    return bool(words) and words[0].startswith(name)
 
 
 def most(cluster: Cluster, process: subprocess.Popen[str], name: str) -> tuple[Counter[str], str]:
