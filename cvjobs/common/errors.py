@@ -94,6 +94,8 @@ def storage_failure(failed: Exception, place: str, option: str = "-o", *, begun:
         )
     if error.errno in _DENIED:
         return WrongUse(f"Cannot write to {place} ({error.strerror}): choose another {option}, or fix its permissions.")
+    if error.errno in _FILES and not begun:
+        return WrongUse(f"{error.filename or place} is a file, or below one: choose another {option}.")
     if error.errno == errno.ENAMETOOLONG:
         return WrongUse(f"The names in {place} are too long for its file system: choose a shorter {option}.")
     if reached := limit(failed):
@@ -104,6 +106,7 @@ def storage_failure(failed: Exception, place: str, option: str = "-o", *, begun:
 
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FILES = (errno.EEXIST, errno.ENOTDIR)
 _BROKEN = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT, errno.EREMOTEIO)
 _LIMITS = (*_ROOM, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 # What libraries make of them: their words, and the error of the system that they stand for.

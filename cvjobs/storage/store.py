@@ -28,6 +28,7 @@ __all__ = [
     "Written",
     "above",
     "begun_store",
+    "check_folder",
     "check_place",
     "file_at",
     "in_flight",
@@ -91,9 +92,7 @@ def open_store(
     if bucket := address(place):
         return BucketStore(bucket, writer, options or {})
     root = _path(place).absolute()
-    check_place(root, option)
-    if os.path.exists(root) and not os.path.isdir(root):  # pathlib's would raise for a folder above that is closed
-        raise WrongUse(f"The output {root} is a file: name a folder with {option}.")
+    check_folder(root, option)
     return LocalStore(root, writer, option)
 
 
@@ -168,6 +167,15 @@ def check_place(place: Path, option: str) -> None:
         raise WrongUse(
             f"{there} is a link to {aim}, which leads nowhere: make what it leads to, or choose another {option}."
         ) from error
+
+
+def check_folder(place: Path, option: str) -> None:
+    """Raise WrongUse where ``check_place`` does, and where a file is at the place of a folder, or above it."""
+    check_place(place, option)
+    # The functions of pathlib would raise for a folder above that is closed.
+    there = next((path for path in (place, *place.parents) if os.path.exists(path)), place)
+    if os.path.exists(there) and not os.path.isdir(there):
+        raise WrongUse(f"{there} is a file: name {'a' if there == place else 'another'} folder with {option}.")
 
 
 def _path(place: str) -> Path:

@@ -121,6 +121,16 @@ def test_a_place_that_becomes_read_only_is_no_wrong_use() -> None:
         assert "/out can no longer be written to" in str(found)
 
 
+def test_a_file_in_the_place_of_a_folder_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="file") as caught:
+            place.mkdir()
+        found = storage_failure(caught.value, str(place), "--cache")
+        assert isinstance(found, WrongUse)
+        assert str(found) == f"{place} is a file, or below one: choose another --cache."
+
+
 def test_a_limit_is_no_fault_of_a_plugin_or_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MemoryError), plugins.guarded("json", "format json"):
         raise MemoryError

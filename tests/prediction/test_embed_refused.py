@@ -92,7 +92,8 @@ def test_an_output_that_cannot_be_written(source: Path) -> None:
 
 def test_an_output_that_is_a_file(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    assert "is a file" in sentence(embed(source, tmp_path / "file"), 2)
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert f"{tmp_path / 'file'} is a file" in sentence(embed(source, out), 2)
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from cvjobs.config.byte_sizes import parse_bytes
 from cvjobs.dataset import sealed_table
 from cvjobs.images.transform import Transform
 from cvjobs.storage.local_store import LocalStore
-from cvjobs.training.data import decode_request, passage, prepare, whole_pictures
+from cvjobs.training.data import decode_request, decoded, own_cache, passage, prepare, whole_pictures
 from cvjobs.training.data.chunk_pixels import ROWS
+from cvjobs.training.data.decode_order import DecodeOrder
 from cvjobs.training.data.decode_request import WHOLE_SCHEMA, DecodeRequest
 from cvjobs.training.data.passage import Passage
 from cvjobs.training.plan import HISTORY
@@ -205,6 +207,29 @@ def test_what_killed_commands_left_goes(tmp_path: Path) -> None:
     assert not old.exists()
     assert new.exists(), "another command may decode it now"
     assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_a_cache_is_asked_for_room_for_what_is_kept_and_passes_and_for_no_more_than_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Decoding(tmp_path, room=0)
+    order = DecodeOrder(
+        requests={"train": made.request}, root="", base="", storage={}, confine=False, run="run", cache=None, seed=5
+    )
+    needs = []
+    monkeypatch.setattr(decoded, "check_room", lambda staying, _, more: needs.append((len(staying), more)))
+    whole = made.request.needed()
+    group = whole // CHUNKS
+    for room in (0, group, whole - group):
+        replace(order, room=room).check_room()
+    assert needs == [(1, 0), (0, group + 2 * WINDOW * group), (0, whole)]
+
+
+def test_a_cache_is_in_the_same_place_for_workers_with_other_working_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_cache.folder("/run", "mine") == own_cache.of_machine("/run", "mine") == str(tmp_path / "mine")
 
 
 def test_what_takes_images_in_another_order_needs_all_of_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from cvjobs.prediction.side_folder import manifest
 from cvjobs.prediction.side_folder.manifest import FolderKind
 from cvjobs.prediction.side_folder.naming import file_name
 from cvjobs.storage.object_store import address
-from cvjobs.storage.store import LocalStore, check_place
+from cvjobs.storage.store import LocalStore, check_folder
 
 EVERY = 60.0  # s between two manifests: what a kill costs at most
 
@@ -52,11 +52,9 @@ def check(kind: FolderKind, place: str, source: str, out: str) -> Path:
         raise WrongUse(f"{option} is empty: name a folder.")
     if "://" in place:
         raise WrongUse(f"{option} {place} is no folder of this machine: name one, and copy it from there.")
-    check_place(Path(os.path.expanduser(place)).absolute(), option)
+    check_folder(Path(os.path.expanduser(place)).absolute(), option)
     folder = Path(os.path.realpath(os.path.expanduser(place)))
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not above.is_dir():
-        raise WrongUse(f"{above} is a file: name another folder with {option}.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise storage_failure(PermissionError(13, "Permission denied"), str(above), option)
     images = os.path.realpath(os.path.expanduser(source))

@@ -15,7 +15,7 @@ from cvjobs.sources import reasons
 from cvjobs.sources.reader import Source, open_source
 from cvjobs.training.data import decoded, own_cache
 from cvjobs.training.data.chunk_pixels import ROWS
-from cvjobs.training.data.decode_request import CHUNK_BYTES, DecodeRequest
+from cvjobs.training.data.decode_request import DecodeRequest
 from cvjobs.training.data.filling import Filling, FillingPart
 from cvjobs.training.recipe import sampling
 
@@ -63,8 +63,10 @@ class DecodeOrder:
     def check_room(self) -> None:
         """Raise JobFailed where the disk has no room for what no chunk has yet."""
         staying = [request for name, request in self.requests.items() if not (self.room and name == "train")]
-        passing = 2 * sampling.WINDOW * CHUNK_BYTES
-        decoded.check_room(staying, self.folder, self.room + passing if self.room else 0)
+        train = self.requests["train"]
+        whole = train.needed()
+        passing = 2 * sampling.WINDOW * train.length * whole // train.rows.num_rows
+        decoded.check_room(staying, self.folder, min(self.room + passing, whole) if self.room else 0)
 
     def check_seen(self) -> None:
         """Raise WrongUse where this machine does not see the images."""

@@ -159,16 +159,20 @@ def examined(folder: Path) -> str:
 
 
 def check_room(requests: Sequence[DecodeRequest], folder: str, more: int = 0) -> None:
-    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet, and more."""
+    """Raise JobFailed, before anything is decoded, where the disk has no room for what no chunk has yet.
+
+    ``more`` are the bytes that images take beside it of which only a part stays.
+    """
     place = Path(folder)
     while not place.exists():
         place = place.parent
     wanted = more + sum(request.absent() for request in requests)
     free = shutil.disk_usage(place).free
     if wanted > free:
+        fewer = "lower --cache-size" if more else "keep a part with --cache-size"
         raise JobFailed(
             f"The decoded images need {formatting.size(wanted)} in {folder}, where {formatting.size(free)} are free: "
-            "make room, name a larger disk with --cache, lower --img-size, or keep a part with --cache-size."
+            f"make room, name a larger disk with --cache, lower --img-size, or {fewer}."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cvjobs.common.errors import WrongUse
 from cvjobs.storage import machine_cache
 from cvjobs.storage.object_store import address
@@ -21,5 +23,8 @@ def folder(run: str, asked: str | None) -> str:
 
 
 def of_machine(run: str, asked: str | None) -> str:
-    """Return this machine's own folder for the decoded images of a run; ``asked`` is what ``--cache`` names."""
-    return str(machine_cache.folder("decoded", run)) if asked is None else asked
+    """Return this machine's own folder for the decoded images of a run; ``asked`` is what ``--cache`` names.
+
+    It is absolute: workers have working folders of their own.
+    """
+    return str(machine_cache.folder("decoded", run)) if asked is None else os.path.abspath(asked)
