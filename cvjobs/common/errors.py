@@ -92,16 +92,23 @@ def storage_failure(failed: Exception, place: str, option: str = "-o", *, begun:
             f"{place} can no longer be written to ({error.strerror}): make it writable again, then run the same "
             "command to continue."
         )
-    if error.errno in _DENIED:
-        return WrongUse(f"Cannot write to {place} ({error.strerror}): choose another {option}, or fix its permissions.")
-    if error.errno in _FILES and not begun:
-        return WrongUse(f"{error.filename or place} is a file, or below one: choose another {option}.")
-    if error.errno == errno.ENAMETOOLONG:
-        return WrongUse(f"The names in {place} are too long for its file system: choose a shorter {option}.")
+    if wrong := _wrong_place(error, place, option, begun):
+        return WrongUse(wrong)
     if reached := limit(failed):
         return reached
     reason = error.strerror or str(error)
     return JobFailed(f"Writing to {place} failed ({reason}): when it works again, run the same command to continue.")
+
+
+def _wrong_place(error: OSError, place: str, option: str, begun: bool) -> str:
+    """Return the sentence for a place that never was one to write to, empty for another error."""
+    if error.errno in _DENIED:
+        return f"Cannot write to {place} ({error.strerror}): choose another {option}, or fix its permissions."
+    if error.errno in _FILES and not begun:
+        return f"{error.filename or place} is a file, or below one: choose another {option}."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"The names in {place} are too long for its file system: choose a shorter {option}."
+    return ""
 
 
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
