@@ -16,7 +16,7 @@ from types import ModuleType
 
 from cvjobs.common.errors import WrongUse, limit
 
-MODULES = {"maps": "captum.attr", "tensorboard": "tensorboardX"}
+MODULES = {"hf": "transformers", "maps": "captum.attr", "onnx": "onnxruntime", "tensorboard": "tensorboardX"}
 # What a file of the same name in a working folder most likely stands in the way of, beside what Python brings.
 PACKAGES = (
     *("PIL", "faiss", "fsspec", "jinja2", "numpy", "psutil", "pyarrow", "ray", "rich", "safetensors", "timm", "torch"),
