@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
@@ -20,14 +20,16 @@ from cvjobs.storage.object_store import address
 
 # Families that compute on the CPU whatever the machine has.
 WITHOUT_GPU = ("thumbnail",)
+# Families whose models may be named by a file or folder.
+OF_FILES = ("hf", "onnx")
 _FAMILIES, _KIND = "cvjobs.networks.families", "model family"
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cvjobs.networks.detection.detector import Detector
-    from cvjobs.networks.segmentation.segmenter import Segmenter
+    from cvjobs.common.categories import Category
+    from cvjobs.networks.detection.settings import Settings
     from cvjobs.networks.trainable import Trainable
     from cvjobs.networks.weights import Activation
 
@@ -85,6 +87,24 @@ class Classifier(Model, Protocol):
         """Return the model on a device; its vectors are the logits of the classes."""
 
 
+class PictureModel(Model, Protocol):
+    """A detector or segmenter: its classes, and what it is with the choices of a user."""
+
+    @property
+    def categories(self) -> list[Category]:
+        """The classes of its results."""
+
+    def ruled(self, settings: Settings) -> Self:
+        """Return the model as a user wants it; raise ``WrongUse`` for what it cannot do."""
+
+    def load(self, device: str, precision: str) -> Any:
+        """Return the model on a device.
+
+        It has ``shape(height, width)`` as a ``PictureStep``. A detector takes a list of pixels and returns of each
+        ``PictureDetections`` or None; a segmenter takes pictures and returns of each a class map or None.
+        """
+
+
 class Family(Protocol):
     """What a module in `families/` offers."""
 
@@ -97,10 +117,10 @@ class Family(Protocol):
     def classifier(self, name: str, weights: str, labels: Sequence[str]) -> Classifier:
         """Return one of them; raise ``WrongUse`` as ``embedder``, and for classes without names."""
 
-    def detector(self, name: str, weights: str, labels: Sequence[str]) -> Detector:
+    def detector(self, name: str, weights: str, labels: Sequence[str]) -> PictureModel:
         """Return one of them; raise ``WrongUse`` as ``classifier``."""
 
-    def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
+    def segmenter(self, name: str, weights: str, labels: Sequence[str]) -> PictureModel:
         """Return one of them, a detector where it finds masks of objects; raise ``WrongUse`` as ``classifier``."""
 
     def trainable(
@@ -145,13 +165,13 @@ def classifier(name: str, *, weights: str = "pretrained", labels: Sequence[str] 
     return family.classifier(model, weights, labels)
 
 
-def detector(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Detector:
+def detector(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> PictureModel:
     """Return the model of that name as a detector; arguments and errors as for ``classifier``."""
     family, model = find(name, "detect")
     return family.detector(model, weights, labels)
 
 
-def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> Segmenter | Detector:
+def segmenter(name: str, *, weights: str = "pretrained", labels: Sequence[str] = ()) -> PictureModel:
     """Return the model of that name: a segmenter, or a detector of objects with masks.
 
     Arguments and errors are as for ``classifier``. ``labels`` are without the background.
@@ -200,7 +220,10 @@ def autoencoder(
 
 
 def settled(name: str) -> str:
-    """Return a name that means the same model in every working directory: a run's absolute path, others as they are."""
+    """Return a name that means the same model in every working directory: of a run or file the absolute path."""
+    family, slash, model = name.partition("/")
+    if slash and family in OF_FILES and os.path.exists(os.path.expanduser(model)):
+        return f"{family}/{os.path.abspath(os.path.expanduser(model))}"
     return str(address(name) or (os.path.abspath(name) if _is_run(name) else name))
 
 

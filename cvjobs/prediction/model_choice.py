@@ -27,6 +27,7 @@ from cvjobs.storage.object_store import address
 from cvjobs.storage.storage_options import Options
 
 Loaded = TypeVar("Loaded", bound=Model)
+_LIBRARIES = {"hf": ("transformers",), "onnx": ("onnxruntime",)}  # by family, beside those of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,7 @@ def resolve(
         WrongUse: there is no such model, or it cannot do what is asked, or there is no GPU to decode with.
     """
     request = replace(request, model=registry.settled(request.model))
-    versions = _versions()
+    versions = _versions(request.model)
     known = ModelRecord.load(earlier, type(request))
     # A cluster is only asked for its device where that is needed.
     elsewhere = placement.link is not None and known is not None and decode != "gpu"
@@ -319,5 +320,7 @@ def _made(make: Callable[..., Model], name: str, **options: Hashable) -> Model:
     return make(name, **options)
 
 
-def _versions() -> dict[str, str]:
-    return {name: installed(name) for name in ("torch", "torchvision", "timm")}
+def _versions(model: str) -> dict[str, str]:
+    """Return the versions of the libraries that a model's numbers depend on."""
+    own = _LIBRARIES.get(model.partition("/")[0], ())
+    return {name: installed(name) for name in ("torch", "torchvision", "timm", *own)}

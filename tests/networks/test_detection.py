@@ -12,11 +12,12 @@ import pytest
 import torch
 from detectors import FIXED, KINDS, OTHERS, SIDE, SMALL, own, same
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
+from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
 from cvjobs.networks.detection.nms import Candidates, best_of_groups, kept
 from cvjobs.networks.detection.settings import Rules, Settings
@@ -37,8 +38,9 @@ def one_thread() -> Any:
 
 def loaded(name: str, file: Path, settings: Settings | None = None, masks: bool = False) -> DetectorNetwork:
     found = detector(f"torchvision/{name}", weights=str(file))
+    assert isinstance(found, Detector)
     settings = settings or Settings(imgsz=None if found.rules.fixed else SIDE)
-    return replace(found.ruled(settings), masks=masks).load("cpu", "fp32")
+    return replace(found.ruled(settings), masks="box" if masks else "").load("cpu", "fp32")
 
 
 def equal(found: PictureDetections, expected: PictureDetections) -> None:
@@ -229,7 +231,7 @@ class Toy:
     """An architecture that finds a box around each image, and runs out of memory on more than three."""
 
     def __init__(self) -> None:
-        self.module = nn.Linear(1, 1)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.counts: list[int] = []
 
     def candidates(self, images: Tensor, sizes: Any, conf: float) -> tuple[Candidates, dict[str, Tensor]]:  # noqa: ARG002
@@ -241,7 +243,7 @@ class Toy:
         finite = images.flatten(1).mean(1) < 0.9
         return Candidates(number, boxes, torch.full((len(images),), 0.9), torch.ones(len(images)).long(), finite), {}
 
-    def masks(self, features: Any, boxes: Any, labels: Any, sizes: Any) -> Tensor:
+    def masks(self, features: Any, found: Any, sizes: Any) -> Tensor:
         raise NotImplementedError
 
 
@@ -321,7 +323,8 @@ class TestClasses:
 
 
 def test_random_weights_are_always_the_same() -> None:
-    states = [detector(FIXED, weights="random").module.state_dict() for _ in range(2)]
+    models = [detector(FIXED, weights="random") for _ in range(2)]
+    states = [model.module.state_dict() for model in models if isinstance(model, Detector)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert torch.equal(torch.rand(3), torch.rand(3)) is False
 

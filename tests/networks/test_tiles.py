@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvjobs.networks.detection.framing import TorchvisionFraming
 from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.detection.tile_merge import TileDetections, joined
-from cvjobs.networks.detection.tiling import Tile, canvas, resized, tiles
+from cvjobs.networks.detection.tiling import Tile, tiles
 
 RULES = Rules(conf=0.5, iou=0.5, max_det=100, short=800, long=1333)
 Box = tuple[float, float, float, float]
@@ -41,8 +42,8 @@ def test_neighbours_share_what_was_asked_for() -> None:
     [((480, 640), (800, 1066)), ((1080, 1920), (749, 1333)), ((2000, 1000), (1333, 666)), ((1, 30_000), (1, 1333))],
 )
 def test_sizes_are_torchvisions(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert resized(*size, RULES) == expected
-    assert canvas(expected, RULES) == tuple(-(-side // 32) * 32 for side in expected)
+    assert TorchvisionFraming().size(*size, RULES) == expected
+    assert TorchvisionFraming().canvas(expected, RULES) == tuple(-(-side // 32) * 32 for side in expected)
 
 
 def seen(objects: list[Box], places: list[Tile], jitter: float = 0.0, least: float = 6.0) -> TileDetections:

@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from cvjobs.images.masks import rle
-from cvjobs.prediction.tasks.instance_step import outlined
+from cvjobs.networks.segmentation.outlines import of_boxes, of_image
 
 pytestmark = pytest.mark.slow
 
@@ -111,9 +111,19 @@ def test_masks_are_pasted_as_torchvision_pastes_them() -> None:
     masks[5] = 0.0
     whole = (paste_masks_in_image(masks, boxes, size)[:, 0] >= 0.5).to(torch.uint8).numpy()
     texts = [coco.encode(np.asfortranarray(mask))["counts"].decode() for mask in whole]
-    assert outlined(masks[:, 0].numpy(), boxes.numpy(), size) == texts
+    assert of_boxes(masks[:, 0].numpy(), boxes.numpy(), size) == texts
     assert sum(mask.any() for mask in whole) > 100
 
 
 def test_no_objects_are_no_masks() -> None:
-    assert outlined(np.empty((0, 28, 28), np.float32), np.empty((0, 4), np.float32), (5, 6)) == []
+    assert of_boxes(np.empty((0, 28, 28), np.float32), np.empty((0, 4), np.float32), (5, 6)) == []
+
+
+def test_masks_of_a_whole_image_are_those_of_its_interpolated_values() -> None:
+    generator = torch.Generator().manual_seed(3)
+    for cells, size in (((7, 9), (40, 61)), ((16, 16), (11, 300)), ((1, 5), (20, 20)), ((30, 40), (13, 17))):
+        values = torch.randn(3, *cells, generator=generator)
+        values[2] = -1.0  # nothing of it is seen
+        grown = torch.nn.functional.interpolate(values[None].double(), size, mode="bilinear", align_corners=False)[0]
+        expected = [rle.encode(mask, (0, 0), size) for mask in (grown > 0).numpy()]
+        assert of_image(values.numpy(), size) == expected

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 from cvjobs.networks.detection.settings import Rules
@@ -21,7 +21,9 @@ class Candidates:
 
     ``image`` (N,) is the position in the batch of each, ``boxes`` (N, 4) float32 x0, y0, x1, y1 in pixels of the
     batch's tensor and inside of its image, ``scores`` (N,) float32, ``labels`` (N,) the class's index of the model.
-    ``finite`` (B,) tells the images without NaN or infinity in what the model said about them.
+    ``finite`` (B,) tells the images without NaN or infinity in what the model said about them. Of some models,
+    ``landmarks`` (N, K, 2) float32 are the x and y of points of each object, and ``query`` (N,) is which of an image's
+    guesses each is, by which its mask is found.
     """
 
     image: Tensor
@@ -29,31 +31,47 @@ class Candidates:
     scores: Tensor
     labels: Tensor
     finite: Tensor
+    landmarks: Tensor | None = None
+    query: Tensor | None = None
 
     def only(self, rows: Tensor) -> Candidates:
         """Return some of them, by index or mask."""
-        return Candidates(self.image[rows], self.boxes[rows], self.scores[rows], self.labels[rows], self.finite)
+        return Candidates(
+            self.image[rows],
+            self.boxes[rows],
+            self.scores[rows],
+            self.labels[rows],
+            self.finite,
+            None if self.landmarks is None else self.landmarks[rows],
+            None if self.query is None else self.query[rows],
+        )
 
 
 class Architecture(Protocol):
     """How a kind of detector comes to candidates; several threads call it at once."""
 
     @property
-    def module(self) -> nn.Module:
-        """The torch module that it runs."""
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it wants its images in."""
 
     def candidates(
         self, images: Tensor, sizes: list[tuple[int, int]], conf: float
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """Return the boxes that score above ``conf``, and the feature maps.
 
-        ``images`` (B, 3, H, W) are normalised, each in the upper left (height, width) of its ``sizes``, 0 elsewhere.
+        ``images`` (B, 3, H, W) are normalised, each in its place (height, width) of its ``sizes``, by the framing.
         """
 
-    def masks(
-        self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Return masks (N, 28, 28) of the boxes, a probability for each cell, where the architecture has them."""
+    def masks(self, features: dict[str, Tensor], found: list[Candidates], sizes: list[tuple[int, int]]) -> Tensor:
+        """Return the masks of what was kept of each image, (N, h, w) float32, where the architecture has them.
+
+        They are probabilities in the cells of each box, or, where the network says so, values in those of its image
+        that are above 0 on the object.
+        """
 
 
 def kept(found: Candidates, count: int, rules: Rules, classes: Tensor) -> list[Tensor]:

@@ -25,11 +25,20 @@ MASKS = 128  # boxes whose masks are computed at once: 200 MB in float32
 SMALLEST = 1e-2
 
 
-class TwoStages:
-    """Faster and Mask R-CNN: region proposals, then a class and a box for each."""
+class _Placed:
+    """A module on a device, in the type of its weights."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
+        weight = next(module.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+
+
+class TwoStages(_Placed):
+    """Faster and Mask R-CNN: region proposals, then a class and a box for each."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
         self._heads: Any = module.roi_heads
         self._prepare()
 
@@ -77,22 +86,21 @@ class TwoStages:
         proposals, _ = rpn.filter_proposals(boxes, objectness, sizes, counts)
         return proposals, finite
 
-    def masks(self, features: Features, boxes: list[Tensor], labels: list[Tensor], sizes: Sizes) -> Tensor:
+    def masks(self, features: Features, found: list[Candidates], sizes: Sizes) -> Tensor:
         """See ``Architecture``."""
         weight = next(self.module.backbone.parameters())
+        boxes = [some.boxes for some in found]
+        labels = torch.cat([some.labels for some in found])
         pooled = self._heads.mask_roi_pool(_floats(features), boxes, sizes).to(weight.dtype)
         pieces = []
-        for some, classes in zip(torch.split(pooled, MASKS), torch.split(torch.cat(labels), MASKS), strict=True):
+        for some, classes in zip(torch.split(pooled, MASKS), torch.split(labels, MASKS), strict=True):
             logits = self._heads.mask_predictor(self._heads.mask_head(some))
             pieces.append(logits[torch.arange(len(some), device=logits.device), classes].float().sigmoid())
         return torch.cat(pieces)
 
 
-class OneStage:
+class OneStage(_Placed):
     """RetinaNet and FCOS: a score for every class at every anchor, the best of each level taken on."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module: Any = module
 
     def candidates(self, images: Tensor, sizes: Sizes, conf: float) -> tuple[Candidates, Features]:
         """See ``Architecture``."""
@@ -124,7 +132,7 @@ class OneStage:
         places = [level.shape[2] * level.shape[3] for level in features.values()]
         return [count * (total // sum(places)) for count in places]
 
-    def masks(self, features: Features, boxes: list[Tensor], labels: list[Tensor], sizes: Sizes) -> Tensor:
+    def masks(self, features: Features, found: list[Candidates], sizes: Sizes) -> Tensor:
         """See ``Architecture``."""
         raise NotImplementedError("a detector of one stage has no masks")
 

@@ -66,7 +66,7 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
         rules=_rules(module),
         module=module,
         architecture=_architecture(module),
-        masks=masks,
+        masks="box" if masks else "",
     )
 
 

@@ -14,8 +14,8 @@ from cvjobs.common.failures import Failure
 from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
 from cvjobs.images.picture import Picture
 from cvjobs.networks import registry
-from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
+from cvjobs.networks.registry import PictureModel
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
 
@@ -25,14 +25,14 @@ NOTHING = PictureDetections(np.empty((0, 4), np.float32), np.empty(0, np.float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectRequest(RuledRequest[Detector]):
+class DetectRequest(RuledRequest[PictureModel]):
     """Which detector looks for what."""
 
-    def find(self) -> Detector:
+    def find(self) -> PictureModel:
         """See ``ModelRequest``."""
         return once(registry.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)
 
-    def step(self, model: Detector, network: Any, record: ModelRecord) -> DetectStep:
+    def step(self, model: PictureModel, network: Any, record: ModelRecord) -> DetectStep:
         """See ``ModelRequest``."""
         del record
         return DetectStep(network, model.categories)
