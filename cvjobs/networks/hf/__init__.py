@@ -1,0 +1,1 @@
+"""Models of `transformers`: where their files are, and what they become here."""

@@ -1,0 +1,1 @@
+"""Models in ONNX files: what a file holds, and what its outputs mean."""
