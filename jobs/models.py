@@ -64,8 +64,8 @@ class Families(dict[str, list[str]], Tabular):
     def __str__(self) -> str:
         lines = []
         for family, found in self._entries.items():
-            missing = self._lacking.get(family)
-            lines.append(f"{family}: {counted(len(found), 'names')}" + (f" ({missing})" if missing else ""))
+            missing = f"; to use them: {self._lacking[family]}" if self._lacking.get(family) else ""
+            lines.append(f"{family}: {counted(len(found), 'names')}{missing}")
             width = max(len(entry.name) for entry in found)
             lines += [f"  {entry.name.ljust(width)}  {entry.figures}".rstrip() for entry in found]
         return "\n".join(lines)

@@ -58,11 +58,11 @@ def of(name: str, task: str) -> ModelCard:
     if known is not None and known.model == model:
         return ModelCard(entry=known)
     module = known_models.module(family)
-    described = getattr(module, "described", None)
+    described, own = (getattr(module, name, None) for name in ("described", "licence"))
     offered = {task: known_models.offered(family, task) for task in known_models.TASKS}
     tasks = tuple(task for task, names in offered.items() if model in names)
     every = {name for names in offered.values() for name in names}
-    if described is None and not tasks and known is None:
+    if described is own is None and not tasks and known is None:
         raise WrongUse(f"There is no model {family}/{model}{nearest(model, every)}: `cvjobs models` lists them.")
     more = known_models.asked(family, lambda: described(model)) if described else ()
     entry = CatalogueEntry(

@@ -59,7 +59,7 @@ def _found(_path: tuple[str, ...]) -> dict[str, PluginFamily]:
             point.name,
             PluginFamily(
                 name=point.name,
-                module=point.value,
+                module=point.module,
                 package=point.dist.name if point.dist else point.value,
                 licence=licence,
                 models=tuple(

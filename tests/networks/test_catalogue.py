@@ -6,9 +6,9 @@ import csv
 import importlib
 import importlib.util
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,11 +24,8 @@ from cvjobs.networks.known_models import TASKS
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file.stem for file in catalogue.FOLDER.glob("*.csv"))
 HEAVY = {"torch", "ray", "timm", "torchvision", "transformers", "onnxruntime", "numpy", "pyarrow", "rich"}
-# For every entry it would take minutes: these have another head, a fixed size, no head, the most parameters.
-SAMPLE = (
-    *("resnet18", "resnetv2_50x1_bit.goog_in21k", "vit_tiny_patch16_224", "convnextv2_atto.fcmae", "test_vit"),
-    *("eva02_base_patch14_448.mim_in22k_ft_in22k_in1k", "vit_7b_patch16_dinov3"),
-)
+# For every entry it would take minutes: another head, a fixed size, no head.
+SAMPLE = ("resnet18", "resnetv2_50x1_bit.goog_in21k", "vit_tiny_patch16_224", "convnextv2_atto.fcmae", "test_vit")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,7 @@ def test_rows_are_those_that_the_script_makes(script: Any, family: str, names: t
         assert {key: str(value) for key, value in script.row(family, name).items()} == rows[name]
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=0.2)
 def test_of_another_version_the_library_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cvjobs.networks.families import timm as timm_family
 
@@ -110,10 +107,11 @@ def test_the_list_takes_a_second_and_imports_nothing() -> None:
     assert "timm/resnet50" in ended.stdout
     took = []
     for _ in range(3):
-        begun = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*CLI, "models"], env=environment(), capture_output=True, check=True)
-        took.append(time.monotonic() - begun)
-    assert min(took) <= 1.0, took
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(took) <= 1.0, took  # seconds of one core, which is what it takes on a machine that does nothing else
 
 
 def test_rows_as_json_and_as_a_table() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from commands import environment, here, said, sentence, some
+from commands import Ended, environment, here, run, said, sentence, some
 
 from cvjobs.networks import registry
 
@@ -91,7 +91,9 @@ def test_the_example_is_built_listed_and_embeds(photos: Path, tmp_path: Path, mo
     forget()
 
 
-def test_a_licence_that_forbids_something(photos: Path, tmp_path: Path, install: Install) -> None:
+def test_a_licence_that_forbids_something_is_refused_accepted_and_told(
+    photos: Path, tmp_path: Path, install: Install
+) -> None:
     install(without_licence(), "MIT AND CC-BY-NC-4.0")
     source, out = some(photos, tmp_path / "photos", 2), tmp_path / "out"
     refused = sentence(here("embed", source, "-o", out, "--model", NAME), 2)
@@ -106,6 +108,14 @@ def test_a_licence_that_forbids_something(photos: Path, tmp_path: Path, install:
     record = {"code": "MIT AND CC-BY-NC-4.0", "weights": "MIT AND CC-BY-NC-4.0", "use": "noncommercial"}
     assert json.loads(pq.read_schema(file).metadata[b"cvjobs.licence"]) == record
     assert "(non-commercial)" in (out / "report.html").read_text()
+    # What was begun goes on with a warning, which the option ends, and nothing is computed again.
+    again = here("embed", source, "-o", out, "--model", NAME, "--json")
+    assert (again.code, json.loads(again.out)["computed"], WARNING in said(again.err)) == (0, 0, True), again
+    some(photos, source, 3)
+    more = here("embed", source, "-o", out, "--model", NAME, "--accept-licence", "cc-by-nc-4.0", "--json")
+    counts = json.loads(more.out)
+    assert (counts["computed"], counts["reused"], WARNING in said(more.err)) == (1, 2, False)
+    assert "choose another model" in sentence(here("embed", source, "-o", out, "--model", NAME, "--overwrite"), 2)
 
 
 def test_without_any_licence_it_is_unknown(photos: Path, tmp_path: Path, install: Install) -> None:
@@ -114,24 +124,7 @@ def test_without_any_licence_it_is_unknown(photos: Path, tmp_path: Path, install
     assert "is unknown, and without one nothing is allowed" in refused
 
 
-def test_what_was_begun_goes_on_with_a_warning(photos: Path, tmp_path: Path, install: Install) -> None:
-    install(without_licence(), "MIT")
-    source, out = some(photos, tmp_path / "photos", 2), tmp_path / "out"
-    assert here("embed", source, "-o", out, "--model", NAME).code == 0
-    install(without_licence(), "CC-BY-NC-4.0")
-    ended = here("embed", source, "-o", out, "--model", NAME, "--json")
-    assert ended.code == 0, ended
-    assert json.loads(ended.out)["computed"] == 0
-    assert WARNING in said(ended.err)
-    some(photos, source, 3)
-    more = json.loads(
-        here("embed", source, "-o", out, "--model", NAME, "--accept-licence", "CC-BY-NC-4.0", "--json").out
-    )
-    assert (more["computed"], more["reused"]) == (1, 2)
-    assert "choose another model" in sentence(here("embed", source, "-o", out, "--model", NAME, "--overwrite"), 2)
-
-
-@pytest.mark.faults(minutes=0.3)
+@pytest.mark.faults(minutes=0.5)
 def test_an_index_goes_on_with_a_warning(photos: Path, tmp_path: Path, install: Install) -> None:
     install(without_licence(), "MIT")
     source, out, index = some(photos, tmp_path / "photos", 8), tmp_path / "out", tmp_path / "index"
@@ -142,6 +135,69 @@ def test_an_index_goes_on_with_a_warning(photos: Path, tmp_path: Path, install: 
     asked = here("query", index, image)
     assert (asked.code, WARNING in said(asked.err)) == (0, True), asked
     assert WARNING not in here("query", index, image, "--accept-licence", "CC-BY-NC-4.0").err
+
+
+@pytest.mark.faults(minutes=0.5)
+def test_a_night_is_refused_and_accepted(photos: Path, tmp_path: Path, install: Install) -> None:
+    site = install(without_licence(), "CC-BY-NC-4.0")
+    source, pipeline = some(photos, tmp_path / "photos", 2), tmp_path / "night.yaml"
+    step = f"{{source: {source}, out: {tmp_path}/out, model: {NAME}}}"
+
+    def night(step: str) -> Ended:
+        pipeline.write_text(f"state: {tmp_path}/state\nsteps:\n  - name: means\n    embed: {step}\n")
+        return run("run", pipeline, PYTHONPATH=f"{site}:{environment()['PYTHONPATH']}")
+
+    refused = night(step)
+    assert "forbids commercial use" in refused.err
+    assert refused.code != 0
+    accepted = step.replace("}", ", accept_licence: [CC-BY-NC-4.0]}")
+    for _ in range(2):
+        ended = night(accepted)
+        assert (ended.code, "goes on" in ended.err) == (0, False), ended
+    ended = night(step)
+    assert (ended.code, "goes on" in ended.err) == (0, True), ended
+    assert pq.read_table(tmp_path / "out/data").num_rows == 2
+
+
+@pytest.mark.faults(minutes=0.5)
+def test_a_training_goes_on_with_a_warning(photos: Path, tmp_path: Path, install: Install) -> None:
+    trains = (
+        "def names(task):\n    return ['mean'] if task == 'train' else []\n\n\n"
+        "def trainable(name, weights, classes, side, seed, labels):\n"
+        "    from dataclasses import replace\n    from cvjobs.networks.families import small\n\n"
+        f"    return replace(small.trainable('cnn', 'random', classes, side, seed, labels), name='{NAME}')\n"
+    )
+    install(trains, "MIT")
+    for label in ("a", "b"):
+        some(photos, tmp_path / "data" / label, 6)
+    folder = tmp_path / "run"
+    words = (
+        "train",
+        tmp_path / "data",
+        "-o",
+        folder,
+        "--model",
+        NAME,
+        "--recipe",
+        "quick",
+        "--batch-size",
+        4,
+        "--json",
+    )
+    ended = here(*words, "--epochs", 1)
+    assert ended.code == 0, ended
+    assert json.loads(ended.out)["licence"] == {"code": "MIT", "weights": "MIT", "use": "free"}
+    assert "code MIT, weights MIT" in (folder / "report.html").read_text()
+    install(trains, "CC-BY-NC-4.0")
+    again = here(*words, "--epochs", 1)
+    assert (again.code, WARNING in said(again.err)) == (0, True), again
+    assert json.loads(again.out)["up_to_date"] is True
+    assert "choose another model" in here(*words, "--epochs", 1, "--overwrite").err
+    anew = here(*words, "--epochs", 1, "--overwrite", "--accept-licence", "CC-BY-NC-4.0")
+    assert (anew.code, WARNING in said(anew.err)) == (0, False), anew
+    assert json.loads(anew.out)["licence"]["use"] == "noncommercial"
+    refused = here(*words[:3], tmp_path / "other", *words[4:])
+    assert (refused.code, "choose another model" in refused.err) == (2, True)
 
 
 def test_a_module_that_is_broken_is_one_sentence(photos: Path, tmp_path: Path, install: Install) -> None:
