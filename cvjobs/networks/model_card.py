@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass
 from typing import Any, cast
@@ -46,14 +47,14 @@ class ModelCard(Readable):
 
 
 def of(name: str, task: str) -> ModelCard:
-    """Return the card of a model by its full or bare name; ``task`` is that of a bare name.
+    """Return the card of a model by its full or bare name, which is looked up for ``task`` before the others.
 
     Only the family of a model that neither the catalogue nor a package's metadata name is imported.
 
     Raises:
         WrongUse: there is no such model.
     """
-    family, model = registry.located(name, task)
+    family, model = _located(name, task)
     known = known_models.entry(family, model)
     if known is not None and known.model == model:
         return ModelCard(entry=known)
@@ -72,3 +73,11 @@ def of(name: str, task: str) -> ModelCard:
         licence=known_models.licence(family, model),
     )
     return ModelCard(entry=entry, more=tuple(cast("list[tuple[str, str]]", more)))
+
+
+def _located(name: str, task: str) -> tuple[str, str]:
+    others = [one for one in known_models.TASKS if one != task and "/" not in name]
+    for one in (task, *others):
+        with contextlib.suppress(WrongUse):
+            return registry.located(name, one)
+    return registry.located(name, task)

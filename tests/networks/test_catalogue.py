@@ -149,6 +149,7 @@ def test_the_list_as_text_has_the_name_first() -> None:
     [
         ("timm/convnextv2_atto", ["forbids commercial use", "--accept-licence CC-BY-NC-4.0", "3,708,400"]),
         ("resnet18", ["torchvision/resnet18", "BSD-3-Clause", "embed, classify, train"]),
+        ("deeplabv3_resnet50", ["torchvision/deeplabv3_resnet50", "segment"]),
         ("torchvision/vit_h_14", ["CC-BY-NC-4.0"]),
         ("timm/mobilenetv5_300m.gemma3n", ["prohibited use policy", "--accept-licence gemma"]),
         ("thumbnail/8", ["thumbnail/8", "no weights"]),
