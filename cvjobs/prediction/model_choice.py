@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import pyarrow as pa
 
-from cvjobs.common import categories, devices
+from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.fingerprint import facts, installed
 from cvjobs.common.progress import during
@@ -63,7 +63,7 @@ class ModelRequest(ABC, Generic[Loaded]):
 
     def results(self, record: ModelRecord) -> pa.Schema:
         """Return the fields that the step adds to a row."""
-        return schema.SCHEMAS[categories.task(record.facts)]
+        return schema.of_task(record.facts)
 
 
 @dataclass(frozen=True, kw_only=True)
