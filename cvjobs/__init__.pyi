@@ -112,6 +112,7 @@ def check(
     *,
     truth: list[str] | tuple[str, ...] = (),
     labels: str | os.PathLike[str] | None = None,
+    vectors: str | os.PathLike[str] | None = None,
     val: float = 0.2,
     img_size: int = 640,
     max_pixels: int = 80000000,
@@ -138,6 +139,9 @@ def check(
             that DATA has).
         labels (str | os.PathLike[str] | None): A file with the names of classes that are numbers, one
             on each line. Default: None.
+        vectors (str | os.PathLike[str] | None): The output of `cvjobs embed` on these images, or an
+            index of it, which tells what is nearly the same in two splits, and which labels most
+            neighbours do not have. Default: None.
         val (float): The share of the images to validate with, as `cvjobs train` chooses them, where the
             data have no val split. Default: 0.2.
         img_size (int): The shorter side in pixels of a model's input, at which the sizes of objects are

@@ -49,6 +49,15 @@ class Config:
             rich_help_panel="Model, data and size",
         ),
     ] = None
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The output of `cvjobs embed` on these images, or an index of it, which tells what is nearly the same "
+            "in two splits, and which labels most neighbours do not have.  [default: none]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     val: Annotated[
         float,
         typer.Option(
@@ -95,13 +104,15 @@ def _check(config: Config, progress: Progress) -> DataCheck:
     with stoppable(), closing(DecoderServer()) as decoder_server:
         decoder_server.start()  # takes seconds, as do the imports
         from cvjobs.inspection import run
+        from cvjobs.inspection.appraisal import CheckRequest
         from cvjobs.networks import class_names
 
-        request = run.CheckRequest(
+        request = CheckRequest(
             data=config.data,
             out=config.out,
             truths=config.truth,
             names=class_names.read(config.labels) if config.labels else [],
+            vectors=config.vectors,
             val=config.val,
             input_side=config.img_size,
             max_pixels=config.max_pixels,

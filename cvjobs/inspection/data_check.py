@@ -81,7 +81,7 @@ class DataCheck(Tabular):
         lines = [self.about]
         for own in self.problems.values():
             sign = "!" if own["wrong"] else "?"
-            lines.append(f"  {sign} {own['count']:,} {own['title']}{_first(own)}")
+            lines.append(f"  {sign} {own['title']}: {own['count']:,}{_first(own)}")
         lines += [f"  {visible(note)}" for note in self.notes]
         if self.problems:
             lines.append(f"{self.wrong:,} to correct (!), {self.doubtful:,} to look at (?): {self.out}/{FILE}")

@@ -392,3 +392,43 @@ def test_in_python_the_rows_are_the_problems(tmp_path: Path) -> None:
 def test_what_readers_complain_of_is_a_kind_of_problem(module: Any) -> None:
     source = Path(module.__file__).read_text()
     assert KINDS.keys() >= {kind for kind in ("box_bad", "mask_bad", "class_unknown", "id_unknown") if kind in source}
+
+
+def pattern(random: np.random.Generator) -> Any:
+    """Coarse squares, which are still there in a thumbnail."""
+    return np.kron(random.random((8, 8, 3)), np.ones((16, 16, 1)))
+
+
+def test_vectors_tell_doubtful_labels_and_near_leaks(tmp_path: Path) -> None:
+    random, data = np.random.default_rng(4), tmp_path / "data"
+    of_class = {name: pattern(random) for name in ("cat", "dog")}
+    for split, count in (("train", 14), ("val", 4)):
+        for name, common in of_class.items():
+            for number in range(count):
+                place = data / split / name / f"{number}.png"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                pixels = 255 * (0.5 * common + 0.5 * pattern(random))
+                Image.fromarray(pixels.astype(np.uint8)).save(place)
+    (data / "train/cat/0.png").rename(data / "train/dog/a_cat.png")
+    with Image.open(data / "train/cat/5.png") as again:
+        again.save(data / "val/cat/again.jpg", quality=90)
+    vectors = tmp_path / "vectors"
+    assert here("embed", data, "-o", vectors, "--model", "thumbnail/8").code == 0
+    found = check(tmp_path / "out", data, "--vectors", vectors, code=0)
+    assert found.counts == {"near_leak": 1, "label_doubtful": 1}
+    (near,) = [row for row in found.rows if row["problem"] == "near_leak"]
+    assert (near["path"], near["other"], near["split"]) == ("val/cat/again.jpg", "train/cat/5.png", "val")
+    (doubtful,) = [row for row in found.rows if row["problem"] == "label_doubtful"]
+    assert doubtful["path"] == "train/dog/a_cat.png"
+    assert doubtful["detail"].startswith("dog here, 10 of 10 neighbours are cat")
+    assert found.numbers["figures"]["vectors"]["images"] == 37
+    assert found.numbers["figures"]["vectors"]["without"] == 0
+    assert here("index", vectors, "-o", tmp_path / "index").code == 0
+    assert check(tmp_path / "again", data, "--vectors", tmp_path / "index", code=0).rows == found.rows
+    shutil.rmtree(tmp_path / "again")
+    others = tmp_path / "others"
+    image(others / "a/1.png", 1)
+    for number in range(8):
+        image(others / f"b/{number}.png", 2 + number)
+    assert "are of other images" in sentence(here("check", others, "--vectors", vectors, "-o", tmp_path / "o"), 2)
+    assert "embed" in sentence(here("check", data, "--vectors", others, "-o", tmp_path / "o"), 2)
