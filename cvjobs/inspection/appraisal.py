@@ -32,9 +32,11 @@ from cvjobs.inspection.truth_files import SplitTruth
 from cvjobs.sources import reasons
 from cvjobs.sources.reader import Source
 from cvjobs.sources.rows import Listing
+from cvjobs.training.data import omissions
 from cvjobs.training.data.labels import LabelledImages
 
 FREQUENT = 6  # sizes of images
+TOLD = ("skipped", "followed", "respelt")  # of what a training leaves out; the rest are problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ class Look:
             figures={"imbalance": round(survey.imbalance, 4), **near},
             show=show,
             left_out=survey.left_out,
+            notes=_told(survey.left_out),
         )
 
     def truths(self, truths: Sequence[SplitTruth], places: Sequence[Ints], splits: list[str]) -> Appraisal:
@@ -129,7 +132,7 @@ class Look:
             classes=statistics.classes,
             figures=statistics.record(),
             show=show,
-            left_out=reasons.of(self.listing),
+            left_out={"skipped": reasons.skipped(self.listing)},
             notes=[note for one in truths for note in one.truth.notes],
         )
 
@@ -148,9 +151,9 @@ class Look:
             task="semantic",
             splits=splits,
             classes=classes.classes,
-            figures={"masks": classes.masks},
+            figures={"masks": classes.masks, "void": classes.void},
             show=CheckShow(**self._sides(), samples=samples, sheets=sheets),
-            left_out=reasons.of(self.listing),
+            left_out={"skipped": reasons.skipped(self.listing)},
             notes=[f"the names of the classes are those of {named}"] if named else [],
         )
 
@@ -174,7 +177,7 @@ class Look:
             classes=self._label_classes(own),
             figures=near,
             show=CheckShow(**self._sides(), samples=samples, sheets=sheets),
-            left_out=reasons.of(self.listing),
+            left_out={"skipped": reasons.skipped(self.listing)},
             notes=[note for one in truths for note in one.truth.notes],
         )
 
@@ -245,3 +248,8 @@ class Look:
             "longer_side": [int(longer.min()), int(np.median(longer)), int(longer.max())],
             "frequent": [[width, height, count] for (height, width), count in most],
         }
+
+
+def _told(left_out: Mapping[str, Any]) -> list[str]:
+    """Return lines on what is no problem of its own."""
+    return [line.strip() for line in omissions.lines({name: left_out[name] for name in TOLD if name in left_out})]

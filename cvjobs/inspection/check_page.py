@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from cvjobs.inspection.object_statistics import SMALL, ObjectStatistics, ValueBi
 from cvjobs.inspection.problems import FILE, KINDS
 from cvjobs.training.data.class_statistics import OPEN, Survey
 
+BESIDE = ("near_leak", "label_doubtful")  # kinds whose two images are not the same
 CLASSES = 200
 NAMED = 12
 SIDES = (0, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -43,7 +45,15 @@ def page(found: DataCheck, show: CheckShow, original: Callable[[str], str]) -> s
         found=found,
         heading=_heading(found),
         tiles=_tiles(found, show),
-        problems=[{**own, "remedy": KINDS[kind].remedy, "first": _rows(own)} for kind, own in found.problems.items()],
+        problems=[
+            {
+                **own,
+                "remedy": KINDS[kind].remedy,
+                "relation": "beside" if kind in BESIDE else "is",
+                "first": _rows(own),
+            }
+            for kind, own in found.problems.items()
+        ],
         survey=show.survey,
         open_classes=OPEN,
         named=NAMED,
@@ -70,12 +80,13 @@ def _heading(found: DataCheck) -> str:
 
 def _rows(own: Mapping[str, Any]) -> list[dict[str, str]]:
     names = ("path", "where", "other", "detail")
-    return [{name: row.get(name, "") for name in names} for row in own["first"]]
+    rows = [{name: row.get(name, "") for name in names} for row in own["first"]]
+    return [{**row, "where": posixpath.basename(row["where"])} for row in rows]
 
 
 def _tiles(found: DataCheck, show: CheckShow) -> list[tuple[str, ...]]:
     tiles: list[tuple[str, ...]] = [
-        (f"{count:,}", f"images{f' in {split}' if split else ''}") for split, count in found.images.items()
+        (f"{count:,}", _of_split(split, len(found.images))) for split, count in found.images.items()
     ]
     tiles.append((f"{len(found.classes):,}", "classes"))
     if show.objects:
@@ -86,6 +97,10 @@ def _tiles(found: DataCheck, show: CheckShow) -> list[tuple[str, ...]]:
     tiles.append((f"{found.wrong:,}", "to correct", "bad" if found.wrong else "good"))
     tiles.append((f"{found.doubtful:,}", "to look at", "warn" if found.doubtful else ""))
     return tiles
+
+
+def _of_split(split: str, splits: int) -> str:
+    return f"images in {split}" if split else "images" if splits == 1 else "images in no split"
 
 
 def _classes(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -34,13 +34,14 @@ ALONE = ("size_differs", "blank", "mask_size", "mask_beyond")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSheet:
-    """Pictures below a title and a sentence; ``pairs`` are two pictures each."""
+    """Pictures below a title and a sentence; ``pairs`` are two pictures each, ``small`` pictures are many."""
 
     title: str
     words: str
     pictures: list[dict[str, Any]] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     legend: Sequence[tuple[int, str, str]] = ()
+    small: bool = False
 
 
 @dataclass(kw_only=True)
@@ -150,7 +151,7 @@ def masks_sheet(
                 ids = one.truth.load(int(numbers[0]))
             except BadTruth:
                 continue
-            known = [id_ for id_ in np.unique(ids).tolist() if classes.title(id_) != "does not count"]
+            known = [id_ for id_ in np.unique(ids).tolist() if id_ in classes.ids]
             seen.update(known)
             over = overlays.coloured(ids, known, (image.height, image.width))
         pictures.append({"image": image, "path": album.paths[at], "over": over, "note": ""})
@@ -165,14 +166,14 @@ def labels_sheet(own: ImageLabels, chosen: Sequence[int], album: Album) -> Check
         {"image": album.wanted[at], "path": album.paths[at], "over": None, "note": ", ".join(own.names[at])}
         for at in chosen
     ]
-    return CheckSheet(title="Samples", words="Images of the classes", pictures=pictures)
+    return CheckSheet(title="Samples", words="Images of the classes", pictures=pictures, small=True)
 
 
 def wanted_of_problems(problems: Problems, places: dict[str, int]) -> list[int]:
     """Return the images that the sheets of problems show."""
-    names = [row["path"] for kind in KINDS for row, _ in problems.boxed(kind)[:EXAMPLES]]
-    names += [row["path"] for kind in ALONE for row in problems.of(kind)[:EXAMPLES]]
-    names += [row[side] for kind in BESIDE for row in problems.of(kind)[:PAIRS] for side in ("path", "other")]
+    names = [row["path"] for kind in KINDS for row, _ in problems.boxed(kind, EXAMPLES)]
+    names += [row["path"] for kind in ALONE for row in problems.of(kind, EXAMPLES)]
+    names += [row[side] for kind in BESIDE for row in problems.of(kind, PAIRS) for side in ("path", "other")]
     return [places[name] for name in names if name in places]
 
 
@@ -183,8 +184,8 @@ def problem_sheets(
     sheets = []
     for kind, about in KINDS.items():
         title = about.title[:1].upper() + about.title[1:]
-        rows: list[tuple[dict[str, Any], Sequence[float] | None]] = [*problems.boxed(kind)[:EXAMPLES]]
-        rows = rows or [(row, None) for row in problems.of(kind)[:EXAMPLES] if kind in ALONE]
+        rows: list[tuple[dict[str, Any], Sequence[float] | None]] = [*problems.boxed(kind, EXAMPLES)]
+        rows = rows or [(row, None) for row in problems.of(kind, EXAMPLES) if kind in ALONE]
         pictures = []
         for row, box in rows:
             at = places.get(row["path"], -1)
@@ -195,7 +196,7 @@ def problem_sheets(
             over = drawn(found, at, size, box) if found is not None and image.uri and box is not None else None
             pictures.append({"image": image, "path": row["path"], "over": over, "note": row["detail"]})
         pairs = []
-        for row in problems.of(kind)[:PAIRS] if kind in BESIDE else ():
+        for row in problems.of(kind, PAIRS) if kind in BESIDE else ():
             both = [places.get(row[side], -1) for side in ("path", "other")]
             if all(at in album.wanted for at in both):
                 pairs.append({**row, "images": [album.wanted[at] for at in both]})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cvjobs.common import devices
 from cvjobs.common.failures import Failure
 from cvjobs.images.blank_images import LOOKS
+from cvjobs.images.dark_images import DarkImages
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.loader import Arrivals, Decoding, Loader, decoders
 from cvjobs.images.measured import Measured
@@ -32,6 +33,7 @@ class DecodedFacts:
 
     ``sizes`` (n, 2) are height and width of the upright image in pixels, 0 where it failed; ``hashes`` are of the
     content, ``failures`` the reasons, None where there is none; ``looks`` (n,) are places in ``blank_images.LOOKS``.
+    ``dark`` is a sentence on images of 16 bits that use fewer, empty without any.
     """
 
     paths: list[str]
@@ -39,6 +41,7 @@ class DecodedFacts:
     hashes: list[bytes | None]
     failures: list[Failure | None]
     looks: NDArray[np.uint8]
+    dark: str = ""
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -66,7 +69,7 @@ def decode_all(request: FactsRequest, decoder_server: DecoderServer, tell: Calla
     rows = request.rows
     transform = Transform(size=(SIDE, SIDE), fit="exact", bits=request.bits or 0, truncated=request.truncated)
     how = Decoding(transform=transform, max_pixels=request.max_pixels)
-    tray = _Facts(rows.num_rows)
+    tray = _Facts(rows["path"])
     with closing(Loader(request.source, how, tray, decoders(devices.cpus()), decoder_server)) as loader:
         asked = 0
         while asked < rows.num_rows:
@@ -82,6 +85,7 @@ def decode_all(request: FactsRequest, decoder_server: DecoderServer, tell: Calla
         hashes=tray.hashes,
         failures=tray.failures,
         looks=tray.looks,
+        dark=str(tray.dark) if tray.dark.count else "",
     )
 
 
@@ -100,13 +104,16 @@ def _ask_again(tray: _Facts, loader: Loader, rows: pa.Table, tell: Callable[[int
 class _Facts(Arrivals):
     """Where decoders deliver; several of them at once. A tag is the number of an image."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, paths: pa.ChunkedArray) -> None:
         super().__init__()
+        count = len(paths)
         self.sizes = np.zeros((count, 2), np.int64)
         self.looks = np.zeros(count, np.uint8)
         self.hashes: list[bytes | None] = [None] * count
         self.failures: list[Failure | None] = [None] * count
         self.done = 0
+        self.dark = DarkImages()
+        self._paths = paths
 
     def decoded(self, tag: int, measured: Measured, pixels: Pixels) -> None:  # noqa: ARG002 - an outlet's form
         """See ``decode_worker.Outlet``."""
@@ -114,6 +121,9 @@ class _Facts(Arrivals):
         self.looks[tag] = measured.look
         self.hashes[tag] = measured.content_hash
         self.failures[tag] = None
+        if measured.unsaid_bits:
+            with self.changed:
+                self.dark.add(measured.unsaid_bits, self._paths[tag].as_py())
         self._count()
 
     def failed(self, tag: int, failure: Failure) -> None:

@@ -77,7 +77,7 @@ def look(labelled: LabelledImages, own: ImageLabels, facts: DecodedFacts, proble
         ],
         doubles=[
             (row["path"], row["other"], row["problem"] == "contradiction")
-            for row in problems.of("double", "contradiction")
+            for row in [*problems.of("double"), *problems.of("contradiction")]
             if row["split"] == "train"
         ],
         left_out=omissions.record(labelled, failures),

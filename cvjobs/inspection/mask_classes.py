@@ -43,22 +43,34 @@ class MaskClasses:
 
     def title(self, id_: int) -> str:
         """Return what a class is called."""
-        return self.names.get(id_) or ("does not count" if id_ == VOID else str(id_))
+        return self.names.get(id_) or str(id_)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the classes: those that have a name or pixels."""
+        found = {*self.names, *(id_ for counts in self.pixels.values() for id_ in counts)}
+        return sorted(id_ for id_ in found if id_ != VOID or VOID in self.names)
+
+    @property
+    def void(self) -> dict[str, float]:
+        """The share of the pixels that do not count, by split."""
+        return {} if VOID in self.names else self._shares(VOID)
 
     @property
     def classes(self) -> list[dict[str, Any]]:
         """A record of each class: its name, id, and by split its images and its share of the pixels."""
-        ids = sorted({*self.names, *(id_ for counts in self.pixels.values() for id_ in counts)})
-        whole = {split: max(sum(counts.values()), 1) for split, counts in self.pixels.items()}
         return [
             {
                 "name": self.title(id_),
                 "id": id_,
                 "images": {split: counts.get(id_, 0) for split, counts in self.images.items()},
-                "pixels": {split: round(counts.get(id_, 0) / whole[split], 6) for split, counts in self.pixels.items()},
+                "pixels": self._shares(id_),
             }
-            for id_ in ids
+            for id_ in self.ids
         ]
+
+    def _shares(self, id_: int) -> dict[str, float]:
+        return {split: round(own.get(id_, 0) / max(sum(own.values()), 1), 6) for split, own in self.pixels.items()}
 
 
 def count(

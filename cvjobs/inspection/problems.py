@@ -87,53 +87,55 @@ KINDS: Mapping[str, ProblemKind] = {
 }
 
 
+Row = tuple[str, bool, str, str, str, str, str]
+
+
 @dataclass
 class Problems:
-    """The problems that were found, one row each, as in ``SCHEMA``.
+    """The problems that were found, by kind: one row each, as in ``SCHEMA``.
 
     ``path`` is the image, ``where`` the file of the truth (with its line) or the record, ``other`` the image it is
-    compared with, ``detail`` what is the matter. ``boxes`` are x, y, width and height of what is to be shown, by the
-    number of the row.
+    compared with, ``detail`` what is the matter. ``boxes`` are rows with a box (x, y, width, height) that can be shown.
     """
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    boxes: dict[int, Sequence[float]] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    boxes: dict[str, list[tuple[Row, Sequence[float]]]] = field(default_factory=dict)
 
     def add(
         self, kind: str, path: str = "", *, split: str = "", where: str = "", other: str = "", detail: str = ""
     ) -> None:
         """Note one problem."""
-        self.rows.append((kind, KINDS[kind].wrong, split, path, where, other, detail))
-
-    def table(self) -> pa.Table:
-        """Return the rows, the kinds in their order."""
-        order = {kind: number for number, kind in enumerate(KINDS)}
-        rows = sorted(self.rows, key=lambda row: order[row[0]])
-        columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
-        return pa.table([pa.array(column, SCHEMA.field(i).type) for i, column in enumerate(columns)], schema=SCHEMA)
+        self.rows.setdefault(kind, []).append((kind, KINDS[kind].wrong, split, path, where, other, detail))
 
     def add_box(self, kind: str, path: str, box: Sequence[float], *, split: str, where: str, detail: str) -> None:
         """Note one problem of a box."""
-        self.boxes[len(self.rows)] = box
         self.add(kind, path, split=split, where=where, detail=detail)
+        self.boxes.setdefault(kind, []).append((self.rows[kind][-1], box))
 
-    def of(self, *kinds: str) -> list[dict[str, Any]]:
-        """Return the rows of some kinds."""
-        return [dict(zip(COLUMNS, row, strict=True)) for row in self.rows if row[0] in kinds]
+    def table(self) -> pa.Table:
+        """Return the rows, the kinds in their order."""
+        rows = [row for kind in KINDS for row in self.rows.get(kind, ())]
+        columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+        return pa.table([pa.array(column, SCHEMA.field(i).type) for i, column in enumerate(columns)], schema=SCHEMA)
 
-    def boxed(self, kind: str) -> list[tuple[dict[str, Any], Sequence[float]]]:
-        """Return the rows of a kind that have a box to be shown, and the box."""
-        rows = ((self.rows[at], box) for at, box in self.boxes.items())
-        return [(dict(zip(COLUMNS, row, strict=True)), box) for row, box in rows if row[0] == kind]
+    def of(self, kind: str, most: int | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a kind, the first of them."""
+        return [_record(row) for row in self.rows.get(kind, ())[:most]]
+
+    def boxed(self, kind: str, most: int) -> list[tuple[dict[str, Any], Sequence[float]]]:
+        """Return the first rows of a kind that have a box to be shown, and the box."""
+        return [(_record(row), box) for row, box in self.boxes.get(kind, ())[:most]]
 
     def record(self) -> dict[str, dict[str, Any]]:
         """Return the kinds that were found as JSON types: ``count``, ``wrong``, ``title``, and the ``first`` rows."""
         found: dict[str, dict[str, Any]] = {}
         for kind, about in KINDS.items():
-            rows = self.of(kind)
-            if rows:
-                first = [
-                    {k: v for k, v in row.items() if v and k not in ("problem", "wrong")} for row in rows[:EXAMPLES]
-                ]
+            if rows := self.rows.get(kind):
+                own = self.of(kind, EXAMPLES)
+                first = [{k: v for k, v in row.items() if v and k not in ("problem", "wrong")} for row in own]
                 found[kind] = {"count": len(rows), "wrong": about.wrong, "title": about.title, "first": first}
         return found
+
+
+def _record(row: Row) -> dict[str, Any]:
+    return dict(zip(COLUMNS, row, strict=True))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ from cvjobs.inspection.object_statistics import split_order
 from cvjobs.inspection.problems import Problems
 from cvjobs.inspection.truth_files import SplitTruth
 from cvjobs.sources import reasons
+from cvjobs.sources.left_out import told_failed
 from cvjobs.sources.listing import list_source, nothing_found
 from cvjobs.sources.reader import Source, open_source
 from cvjobs.sources.rows import Listing
@@ -110,9 +110,9 @@ def _decoded(
     failures = listing.failures
     for path, code, detail in zip(*(failures[name].to_pylist() for name in ("path", "code", "detail")), strict=True):
         found.add("failed", path, detail=f"{code}: {detail}")
-    for at, failure in enumerate(facts.failures):
-        if failure is not None:
-            found.add("failed", facts.paths[at], detail=f"{failure.code}: {failure.detail}")
+    failed = [(facts.paths[at], failure) for at, failure in enumerate(facts.failures) if failure is not None]
+    for path, failure in sorted(failed, key=lambda pair: pair[0]):
+        found.add("failed", path, detail=f"{failure.code}: {failure.detail}")
     for at in np.flatnonzero(facts.looks).tolist():
         found.add("blank", facts.paths[at], detail=facts.look(at))
     progress.phase("comparing", "comparing the images with what is said of them")
@@ -139,7 +139,7 @@ def _leave(look: Look, store: Store, truths: Sequence[SplitTruth], seen: Apprais
         image_sizes=look.image_sizes,
         problems=look.found.record(),
         left_out=seen.left_out,
-        notes=[*seen.notes, *_left_out(seen.left_out)],
+        notes=[*_failed(look), *seen.notes, *([facts.dark] if facts.dark else [])],
         seconds=round(phases.seconds, 3),
         images_per_second=round(len(facts.paths) / decoding, 1) if decoding else 0.0,
         table=table,
@@ -151,11 +151,11 @@ def _leave(look: Look, store: Store, truths: Sequence[SplitTruth], seen: Apprais
     return found
 
 
-def _left_out(left_out: Mapping[str, Any]) -> list[str]:
-    """Return sentences on what is no image, and on labels in another spelling; failures are problems."""
-    found = []
-    if skipped := left_out.get("skipped"):
-        found.append(f"skipped, as no images: {reasons.words(skipped)}")
-    if respelt := left_out.get("respelt"):
-        found.append(f"labels in another spelling of a class: {reasons.counted(respelt)}")
-    return found
+def _failed(look: Look) -> list[str]:
+    """Return what failed by reason, with what to do."""
+    failures = look.listing.failures
+    pairs = list(zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True))
+    for path, failure in zip(look.facts.paths, look.facts.failures, strict=True):
+        if failure is not None:
+            pairs.append((failure.code, path))
+    return [line.strip() for line in told_failed(reasons.failed(pairs))]

@@ -26,7 +26,7 @@ def note(
         problems: Where they are noted.
     """
     first: dict[bytes, int] = {}
-    for at in sorted(range(len(paths)), key=lambda at: (_ORDER.get(splits[at], 3), at)):
+    for at in sorted(range(len(paths)), key=lambda at: (_ORDER.get(splits[at], 3), paths[at])):
         content = hashes[at]
         before = at if content is None else first.setdefault(content, at)
         if before == at:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cvjobs.common import class_labels
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.paths import path_text
+from cvjobs.common.paths import flaw, path_text
 from cvjobs.evaluation.ground_truth import (
     coco,
     folder_files,
@@ -64,6 +64,8 @@ def read(given: Sequence[str], names: Sequence[str], problems: Problems) -> list
     found = []
     for text in given:
         split, place = _said(text)
+        if why := flaw(place):
+            raise WrongUse(f"--truth {why}.")
         path = Path(os.path.expanduser(place))
         if is_remote(place.encode()):
             raise WrongUse(f"The truth {place} must be on this machine: copy it to a folder first.")

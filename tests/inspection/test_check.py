@@ -96,6 +96,8 @@ def test_class_folders(tmp_path: Path) -> None:
     assert bad.numbers["doubtful"] == 3
     assert bad.numbers["left_out"]["skipped"] == {".txt": {"count": 1, "first": ["train/notes.txt"]}}
     assert "4 problems to correct" in bad.page
+    assert "failed 1  truncated: " in bad.ended.out
+    assert "train/notes.txt" in bad.ended.out
     again = check(tmp_path / "bad", data, code=1)
     assert again.rows == bad.rows
 
@@ -196,6 +198,24 @@ def test_coco_with_everything_wrong(tmp_path: Path) -> None:
     assert bad.numbers["figures"]["objects"] == 6
     assert "annotation 9" in bad.page
     assert "<svg viewBox" in bad.page
+
+
+def test_coco_panoptic(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        image(tmp_path / f"images/{name}.png", seed)
+    truth = tmp_path / "panoptic.json"
+    segments = [{"id": 5, "category_id": 1, "iscrowd": 0}, {"id": 6, "category_id": 7, "iscrowd": 0}]
+    annotations = [{"image_id": n, "file_name": f"{n}.png", "segments_info": segments} for n in (1, 2)]
+    coco_file(truth, ["a.png", "b.png"], annotations)
+    pixels = np.full((HEIGHT, WIDTH, 3), (5, 0, 0), np.uint8)
+    pixels[20:40, 10:60] = (6, 0, 0)
+    (tmp_path / "panoptic").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "panoptic/1.png")
+    bad = check(tmp_path / "out", tmp_path / "images", "--truth", truth, code=1)
+    assert bad.counts == {"truth_unreadable": 1}  # 2.png
+    assert bad.numbers["figures"]["objects"] == 2
+    assert bad.numbers["figures"]["width_by_height"]["count"] == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]  # 100 x 80, 50 x 20
+    assert bad.numbers["figures"]["images_without_objects"] == 1
 
 
 def voc_file(place: Path, *objects: tuple[str, object]) -> None:
@@ -318,8 +338,8 @@ def test_masks(tmp_path: Path) -> None:
     assert sound.numbers["classes"] == [
         {"name": "road", "id": 0, "images": {"train": 2, "val": 0}, "pixels": {"train": 0.825, "val": 0.0}},
         {"name": "sky", "id": 1, "images": {"train": 1, "val": 1}, "pixels": {"train": 0.125, "val": 1.0}},
-        {"name": "does not count", "id": 255, "images": {"train": 1, "val": 0}, "pixels": {"train": 0.05, "val": 0.0}},
     ]
+    assert sound.numbers["figures"] == {"masks": 3, "void": {"train": 0.05, "val": 0.0}}
     image(data / "train/images/lonely.png", 8)
     mask(data / "train/masks/a.png", {1: 5, 2: 5, 9: 5, 255: 5})
     mask(data / "train/masks/b.png", {}, (50, 40))
@@ -329,7 +349,7 @@ def test_masks(tmp_path: Path) -> None:
     assert bad.counts == {"image_missing": 1, "mask_bad": 1, "mask_size": 1, "mask_beyond": 1, "truth_missing": 1}
     assert bad.details("mask_beyond") == ["2, 9, and there are names for 2"]
     assert bad.details("mask_size") == ["mask 50 x 40, image 100 x 80"]
-    assert bad.numbers["figures"] == {"masks": 3}
+    assert bad.numbers["figures"]["masks"] == 3
 
 
 def test_masks_with_a_palette(tmp_path: Path) -> None:
@@ -372,7 +392,11 @@ def test_what_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
     assert "named with --truth" in sentence(here("check", tmp_path / "images", "-o", out), 2)
     assert "among those of DATA" in sentence(here("check", tmp_path / "images", "--truth", other, "-o", out), 2)
     assert "There is no truth" in sentence(here("check", tmp_path / "images", "--truth", "nowhere", "-o", out), 2)
-    (tmp_path / "images/run").mkdir()
+    for odd in ("", "a\0b", "~no-such-user/x", "train="):
+        assert sentence(here("check", tmp_path / "images", "--truth", odd, "-o", out), 2)
+    both = ("--truth", other, "--truth", tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("path,label\na.png,cat\n")
+    assert "several kinds" in sentence(here("check", tmp_path / "images", *both, "-o", out), 2)
     assert not out.exists()
 
 
