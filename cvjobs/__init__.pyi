@@ -28,6 +28,7 @@ from cvjobs.evaluation.result import Evaluation
 from cvjobs.indexing.index_report import IndexReport
 from cvjobs.indexing.search.answers import Duplicates
 from cvjobs.indexing.search.answers import Neighbours
+from cvjobs.inspection.data_check import DataCheck
 from cvjobs.networks.catalogue.catalogue import CatalogueEntry
 from cvjobs.networks.model_card import ModelCard
 from cvjobs.operations.doctor.finding import Checked
@@ -114,6 +115,72 @@ def open(
     Raises:
         WrongUse: There is no finished output.
         JobFailed: It is damaged, or its store fails.
+    """
+
+def check(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    truth: list[str] | tuple[str, ...] = (),
+    labels: str | os.PathLike[str] | None = None,
+    vectors: str | os.PathLike[str] | None = None,
+    val: float = 0.2,
+    img_size: int = 640,
+    max_pixels: int = 80000000,
+    bits: int | None = None,
+    truncated: Literal['fail', 'use'] = 'fail',
+    exclude: list[str] | tuple[str, ...] = (),
+    storage_option: list[str] | tuple[str, ...] = (),
+    confine: bool = False,
+    json: bool = False,
+) -> DataCheck:
+    """Look at data before anything is spent on them: every image decoded, classes counted, what is wrong, as a page.
+
+    DATA is what `cvjobs train` takes: class folders, or a list with labels. With --truth it is the images of a truth that
+    `cvjobs eval` reads: boxes, masks or labels. Exit code 0: nothing is to be corrected; 1: something is.
+
+    For example `cvjobs.check("photos", "look")`, `cvjobs check images --truth annotations.json -o look`.
+
+    Args:
+        data (str | os.PathLike[str]): The images: a folder of class folders, or a list; with --truth
+            any folder or list.
+        out (str | os.PathLike[str]): The folder for the page, the numbers and the table.
+        truth (list[str] | tuple[str, ...]): A truth of the images, as `cvjobs eval` takes it, perhaps
+            all of one split (train, val or test); repeat the option for more. Default: () (the labels
+            that DATA has).
+        labels (str | os.PathLike[str] | None): A file with the names of classes that are numbers, one
+            on each line. Default: None.
+        vectors (str | os.PathLike[str] | None): The output of `cvjobs embed` on these images, or an
+            index of it, which tells what is nearly the same in two splits, and which labels most
+            neighbours do not have. Default: None.
+        val (float): The share of the images to validate with, as `cvjobs train` chooses them, where the
+            data have no val split. Default: 0.2.
+        img_size (int): The shorter side in pixels of a model's input, at which the sizes of objects are
+            told. Default: 640.
+        max_pixels (int): The largest image in pixels; a larger one fails before it is decoded. Default:
+            80000000.
+        bits (int | None): The bits that images of 16 bits use, where no tag of theirs says so. Default:
+            None (16).
+        truncated (Literal['fail', 'use']): The treatment of a picture that is cut short: an error
+            (fail), or what can be read of it, the rest gray. Default: 'fail'.
+        exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
+            source, whose files and folders are left out; repeat the option for more. Default: ().
+        storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
+            endpoint=http://HOST:PORT, region=NAME or skip_signature=true; repeat the option for more.
+            Default: ().
+        confine (bool): Refuse what a list from others may not name: files and objects that are not
+            below its own folder or bucket, links included, and web addresses that are not public.
+            Default: False.
+        json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
+            a function prints nothing. Default: False.
+
+    Returns:
+        DataCheck: what was found; its rows are the problems.
+
+    Raises:
+        WrongUse: An option, a name or a source is wrong; nothing was changed.
+        JobFailed: The job could not go on; the same call continues it.
+        CvjobsError: The base of these and of the others, each one sentence that says what to do.
     """
 
 @overload

@@ -158,7 +158,7 @@ def sentence(ended: Ended, code: int) -> str:
 
 def said(err: str) -> list[str]:
     """The lines of a command's stderr, without those of the progress."""
-    progress = re.compile("(classify|detect|embed|eval|export|index|masks|query|segment|train): ")
+    progress = re.compile("(check|classify|detect|embed|eval|export|index|masks|query|segment|train): ")
     return [line for line in err.splitlines() if not progress.match(line)]
 
 

@@ -103,7 +103,7 @@ def options() -> dict[str, set[str]]:
     return found | {"": {option for parameter in before for option in parameter.opts}}
 
 
-@pytest.mark.parametrize("name", ["classify", "detect", "embed", "query", "segment", "train", "verify"])
+@pytest.mark.parametrize("name", ["check", "classify", "detect", "embed", "query", "segment", "train", "verify"])
 def test_every_command_that_takes_a_list_can_confine_it(name: str, options: dict[str, set[str]]) -> None:
     assert "--confine" in options[name]
     assert f"`{name}`" in PAGES["docs/security.md"]

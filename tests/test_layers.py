@@ -29,6 +29,7 @@ RANKS = {
     "training": 7,
     "indexing": 7,
     "operations": 8,
+    "inspection": 8,
 }
 # Modules beside the rooms: ``drivers`` says where the folder of drivers is, and a driver is ``drivers.NAME``.
 BESIDE = {"drivers": 1, "completion": 10, "cli": 11, "__main__": 12, "": 12}

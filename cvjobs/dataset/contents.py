@@ -14,10 +14,12 @@ from cvjobs.storage.store import Store, above
 
 RESULTS, INDEX, QUERY = "images' results", "an index", "the answers of a query"
 RUN, NIGHTS, EVAL = "a training run", "the nights of a pipeline", "an evaluation"
+CHECK = "a look at data"
 SCHEDULE, MASKS = "schedules", "masks"
 OTHER = f"a {schema.REPORT} or {schema.SUMMARY} of something else"
 # In the folder of a training run, of a pipeline's nights, of an evaluation and of an index.
 RUN_CONFIG, NIGHT_RECORDS, EVAL_NUMBERS, INDEX_RECORD = "config.json", "nights", "eval.json", "index.json"
+CHECK_NUMBERS = "check.json"
 ANSWERS = {"neighbours.parquet", "duplicates.parquet"}  # in the folder data of the answers of a query
 FORMATS = {RESULTS: "cvjobs", INDEX: "cvjobs index", QUERY: "cvjobs query"}  # in format.json
 _MADE = {name: held for held, name in FORMATS.items()}
@@ -28,6 +30,7 @@ _NUMBER = re.compile(r"g\d{6,}-[0-9a-f]{8}")  # of an index's generation
 _ENTRIES = {
     *("_cvjobs", schema.DATA, schema.ERRORS, schema.REPORT, schema.SUMMARY, INDEX_RECORD),
     *(*_RUN, "cache", "tensorboard", "errors.parquet", "history.parquet", "leaks.parquet", "predictions.parquet"),
+    *(CHECK_NUMBERS, "problems.parquet"),
     *("reconstructions.parquet", NIGHT_RECORDS, EVAL_NUMBERS, "eval.html", "confusion.parquet"),
 }
 
@@ -63,6 +66,8 @@ def of(store: Store) -> set[str]:
         found.add(RUN)
     if EVAL_NUMBERS in names:
         found.add(EVAL)
+    if CHECK_NUMBERS in names:
+        found.add(CHECK)
     if NIGHT_RECORDS in names and not found:
         found.add(NIGHTS)
     if not found and names & {schema.REPORT, schema.SUMMARY}:

@@ -46,6 +46,7 @@ def test_which_options_name_a_place() -> None:
     for command, field in PLACES:
         found.setdefault(command, set()).add(field.name)
     assert found == {
+        "check": {"data", "out", "labels", "vectors"},
         "classify": {"source", "out", "weights", "labels"},
         "detect": {"source", "out", "weights", "labels", "save_images"},
         "embed": {"source", "out", "weights"},

@@ -10,9 +10,9 @@ import numpy as np
 from faster_coco_eval.core import mask as rles
 
 from cvjobs.evaluation.ground_truth.coco_records import categories_of, read_images, sizes
-from cvjobs.evaluation.ground_truth.records import SHOWN, Record, column, ids, load, numbers, positions
-from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
-from cvjobs.evaluation.metrics.objects import Bools, Floats, Rle, Truths
+from cvjobs.evaluation.ground_truth.records import SHOWN, Record, column, ids, load, numbers, positions, sound
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, ObjectTruth, refuse
+from cvjobs.evaluation.metrics.objects import Bools, Floats, Id, Rle, Truths
 from cvjobs.images.decode import MAX_SIDE
 from cvjobs.images.masks import rle as image_masks_rle
 
@@ -24,7 +24,7 @@ def fits(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".json"
 
 
-def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # noqa: ARG001 - the file has names
+def read(path: Path, masks: bool, names: Sequence[str] = (), bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - the file has names
     """Return the objects of a file, with their masks where they are asked for and any has one; raises BadTruth.
 
     Annotations are in the order of the file, images and categories in that of their ids. Without categories the
@@ -33,18 +33,40 @@ def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # 
     content = load(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _KEYS):
         raise BadTruth(path, None, f"is no COCO annotation file: it has no lists {', '.join(_KEYS)}")
-    images, annotations = (content[key] for key in _KEYS)
-    known, shape, files = read_images(path, images)
+    about = read_images(path, content["images"])
+    annotations = content["annotations"]
+    masks = masks and any(isinstance(one, dict) and one.get("segmentation") for one in annotations)
+    found: list[ObjectTruth] = []
+    described = content.get("categories")
+
+    def objects(some: list[Record]) -> None:
+        found[:] = [_objects(path, about, described, some, masks)]
+
+    kept = sound(annotations, objects, bad)
+    if len(kept) < len(annotations):
+        objects(kept)
+    return found[0]
+
+
+def _objects(
+    path: Path,
+    about: tuple[list[Id], list[tuple[int, int]], list[str]],
+    described: Any,
+    annotations: list[Record],
+    masks: bool,
+) -> ObjectTruth:
+    """Return the objects of annotations; ``about`` is what ``read_images`` returns."""
+    known, shape, files = about
     image = positions(
         path, {id_: at for at, id_ in enumerate(known)}, ids(path, annotations, "annotation", "image_id"), "image_id"
     )
     of = numbers(path, annotations, "annotation", "category_id")
-    categories, notes = categories_of(path, content.get("categories"), of)
+    categories, notes = categories_of(path, described, of)
     category = positions(path, {c.id: at for at, c in enumerate(categories)}, of.tolist(), "category")
     crowd = column(path, annotations, "annotation", "iscrowd", np.int64, 0).astype(np.bool_)
     shapes = None
-    outlines = [annotation.get("segmentation") for annotation in annotations] if masks else []
-    if any(outlines):
+    if masks:
+        outlines = [annotation.get("segmentation") for annotation in annotations]
         sizes_ = [shape[at] for at in image.tolist()]
         shapes = [rle(path, f"annotation {n + 1}", outline, sizes_[n]) for n, outline in enumerate(outlines)]
     corners = boxes(path, annotations, shapes)
@@ -85,7 +107,8 @@ def boxes(path: Path, records: list[Record], masks: list[Rle] | None) -> Floats:
     except (OverflowError, TypeError, ValueError):
         pass
     number = next(n for n, box in enumerate(given) if not _box(box))
-    raise BadTruth(path, None, f"has a bbox that is no [x, y, width, height] in record {number + 1} of {len(given):,}")
+    words = f"has a bbox that is no [x, y, width, height] in record {number + 1} of {len(given):,}"
+    raise BadTruth(path, None, words, "box_bad")
 
 
 def _box(box: Any) -> bool:
@@ -139,8 +162,8 @@ def rle(path: Path, what: str, outline: Any, size: tuple[int, int]) -> Rle:
             return merged
     except Exception as error:
         why = " ".join(str(error).split())[:SHOWN]
-        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({why})") from error
-    raise BadTruth(path, None, f"has no usable segmentation in {what}")
+        raise BadTruth(path, None, f"has a segmentation that makes no sense in {what} ({why})", "mask_bad") from error
+    raise BadTruth(path, None, f"has no usable segmentation in {what}", "mask_bad")
 
 
 def _lengths(outline: Record, size: tuple[int, int] = (0, 0)) -> Rle:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvjobs.dataset import contents
 from cvjobs.dataset.snapshot_reader import open_newest
-from cvjobs.evaluation.ground_truth.types import BadTruth, LabelTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, LabelTruth, refuse
 from cvjobs.storage.local_store import LocalStore
 
 
@@ -16,7 +16,7 @@ def fits(path: Path) -> bool:
     return path.is_dir() and contents.RESULTS in contents.of(LocalStore(str(path)))
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: ARG001 - the output has names
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> LabelTruth:  # noqa: ARG001 - the output has names
     """Return the best label of each image of the newest snapshot; raises BadTruth for an output of another command."""
     reader = open_newest(LocalStore(str(path)), "truth", "`cvjobs classify`")
     if reader.task != "classify":

@@ -20,7 +20,7 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import path_bytes, path_text
 from cvjobs.evaluation.ground_truth import folder_files
-from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, PixelTruth
+from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, Complaint, PixelTruth, refuse
 from cvjobs.networks import class_names
 
 OURS = ".cvjobs-masks"  # what a folder of masks has that `segment` made
@@ -36,7 +36,7 @@ def fits(path: Path) -> bool:
     return path.is_dir() and folder_files.any_below(path, ".png")
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> PixelTruth:  # noqa: ARG001 - that is what they are
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> PixelTruth:  # noqa: ARG001 - that is what they are
     """Return the masks of a folder, unopened; the line number of a name, from 0, is its class id.
 
     ``segment --masks-dir`` writes ``a.jpg.png`` for ``a.jpg``, and ``%XX`` for what its name must not hold.
@@ -118,4 +118,4 @@ def load(file: Path) -> npt.NDArray[Any]:
     try:
         return pixels(folder_files.content(file))
     except NoMask as error:
-        raise BadTruth(file, None, str(error)) from error
+        raise BadTruth(file, None, str(error), "mask_bad") from error

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse
-from cvjobs.evaluation.ground_truth.types import GroundTruth
+from cvjobs.evaluation.ground_truth.types import Complaint, GroundTruth, refuse
 from cvjobs.storage.remote_files import is_remote
 
 FORMATS = {
@@ -34,8 +34,11 @@ class TruthFormat(Protocol):
     def fits(self, path: Path) -> bool:
         """Return whether a place is of this format, by a cheap look."""
 
-    def read(self, path: Path, masks: bool, names: Sequence[str]) -> GroundTruth:
-        """Return the truth, with masks where asked for; ``names`` are those of the classes, in their order."""
+    def read(self, path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> GroundTruth:
+        """Return the truth, with masks where asked for; ``names`` are those of the classes, in their order.
+
+        ``bad`` is told of each file, line and record that makes no sense.
+        """
 
 
 def fits(place: str, task: str) -> bool:

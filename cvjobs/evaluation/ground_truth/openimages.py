@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from cvjobs.common.categories import Category
-from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, ObjectTruth, refuse
 from cvjobs.evaluation.metrics.objects import Floats, Ints, Truths
 
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
@@ -39,17 +39,18 @@ def _header(path: Path) -> list[str]:
         return []
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - boxes, with classes by name
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - boxes, with classes by name
     """Return the boxes of a file, in shares of their images; raises BadTruth."""
     table = _table(path)
-    images, labels = (pc.unique(table[name]).sort().to_pylist() for name in COLUMNS[:2])
+    images = pc.unique(table["ImageID"]).sort().to_pylist()
     x0, y0, x1, y1 = (table[name].to_numpy() for name in CORNERS)
     corners: Floats = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
     wrong = ~(np.abs(corners) <= FAR).all(axis=1) | (x1 < x0) | (y1 < y0)
-    if wrong.any():
-        raise BadTruth(
-            path, int(np.argmax(wrong)) + 2, "has no XMin <= XMax and YMin <= YMax that are shares of the image"
-        )
+    for at in np.flatnonzero(wrong).tolist():
+        words = "has no XMin <= XMax and YMin <= YMax that are shares of the image"
+        bad(BadTruth(path, at + 2, words, "box_bad"))
+    table, corners = table.filter(pa.array(~wrong)), corners[~wrong]
+    labels = pc.unique(table["LabelName"]).sort().to_pylist()
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     crowd = table[GROUP].to_numpy() == 1 if GROUP in table.column_names else np.zeros(len(table), np.bool_)
     known = _descriptions(path)

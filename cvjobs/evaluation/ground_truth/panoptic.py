@@ -8,15 +8,16 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from cvjobs.evaluation.ground_truth.coco_records import categories_of, read_images, sizes
-from cvjobs.evaluation.ground_truth.records import Record, ids, load, numbers, positions
-from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, ObjectTruth
-from cvjobs.evaluation.metrics.objects import Rle, Truths
+from cvjobs.evaluation.ground_truth.records import Record, ids, load, numbers, positions, sound
+from cvjobs.evaluation.ground_truth.types import MAX_PIXELS, BadTruth, Complaint, ObjectTruth, refuse
+from cvjobs.evaluation.metrics.objects import Id, Rle, Truths
 from cvjobs.images.masks import rle
 
 MARK = b'"segments_info"'
@@ -33,18 +34,32 @@ def fits(path: Path) -> bool:
         return False
 
 
-def read(path: Path, masks: bool, names: Sequence[str] = ()) -> ObjectTruth:  # noqa: ARG001 - that is what it has
+def read(path: Path, masks: bool, names: Sequence[str] = (), bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - that is what it has
     """Return the segments of all images as objects with masks, read one image at a time; raises BadTruth."""
     content = load(path)
     annotations, images = (content.get(key) if isinstance(content, dict) else None for key in ("annotations", "images"))
     if not isinstance(annotations, list) or not isinstance(images, list):
         raise BadTruth(path, None, "is no COCO panoptic file: it has no lists images, annotations")
-    known, shape, files = read_images(path, images)
+    about = read_images(path, images)
+    described = content.get("categories")
+    if bad is not refuse:
+        annotations = sound(annotations, lambda some: _objects(path, about, described, some), bad)
+    return _objects(path, about, described, annotations)
+
+
+def _objects(
+    path: Path,
+    about: tuple[list[Id], list[tuple[int, int]], list[str]],
+    described: Any,
+    annotations: list[Record],
+) -> ObjectTruth:
+    """Return the segments of annotations; ``about`` is what ``read_images`` returns."""
+    known, shape, files = about
     found = ids(path, annotations, "annotation", "image_id")
     image = positions(path, {id_: at for at, id_ in enumerate(known)}, found, "image_id")
     segments = [_segments(path, annotation) for annotation in annotations]
     of = numbers(path, [one for inside in segments for one in inside], "segment", "category_id")
-    categories, notes = categories_of(path, content.get("categories"), of)
+    categories, notes = categories_of(path, described, of)
     category = positions(path, {c.id: at for at, c in enumerate(categories)}, of.tolist(), "category")
     outlines: list[Rle] = []
     shapes = list(shape)

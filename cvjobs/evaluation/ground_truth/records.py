@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvjobs.evaluation.ground_truth.types import BadTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, refuse
 from cvjobs.evaluation.metrics.objects import Id, Ints
 
 Record = dict[str, Any]
@@ -31,6 +31,29 @@ def load(path: Path) -> Any:
         raise BadTruth(path, None, f"is no JSON that can be read ({type(error).__name__})") from error
     except OSError as error:
         raise BadTruth(path, None, f"cannot be read ({error.strerror})") from error
+
+
+def sound(records: Sequence[Record], read: Callable[[list[Record]], Any], bad: Complaint) -> list[Record]:
+    """Return the records that make sense to ``read``, which raises BadTruth; ``bad`` is told of each of the others.
+
+    Halves are read until what is wrong is found: a few wrong ones cost little.
+    """
+
+    def sift(some: list[Record], first: int) -> list[Record]:
+        try:
+            read(some)
+        except BadTruth as error:
+            if bad is refuse:
+                raise
+            if len(some) > 1:
+                half = len(some) // 2
+                return [*sift(some[:half], first), *sift(some[half:], first + half)]
+            error.record = first + 1
+            bad(error)
+            return []
+        return some
+
+    return sift(list(records), 0)
 
 
 def ids(path: Path, records: Sequence[Record], what: str, key: str) -> list[Id]:
@@ -79,7 +102,8 @@ def positions(path: Path, known: Mapping[Id, int], found: Sequence[Id], what: st
         at = [place_of(known, value) for value in found]
         if -1 in at:
             unknown = repr(found[at.index(-1)])[:SHOWN]
-            raise BadTruth(path, None, f"has an annotation with the {what} {unknown}, which it does not describe")
+            words = f"has an annotation with the {what} {unknown}, which it does not describe"
+            raise BadTruth(path, None, words, "id_unknown" if what == "image_id" else "class_unknown")
     return np.array(at, np.int64)
 
 

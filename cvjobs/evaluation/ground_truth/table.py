@@ -8,7 +8,7 @@ from pathlib import Path
 from cvjobs.common import class_labels
 from cvjobs.common.paths import comparable
 from cvjobs.evaluation import label_tables
-from cvjobs.evaluation.ground_truth.types import BadTruth, LabelTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, LabelTruth, refuse
 from cvjobs.sources import reasons
 
 WITHOUT = "without a label"
@@ -19,7 +19,7 @@ def fits(path: Path) -> bool:
     return label_tables.fits(path)
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: ARG001 - the file has names
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> LabelTruth:  # noqa: ARG001 - the file has names
     """Return the label of each path, without rows that have none; raises BadTruth that names the line."""
     table = label_tables.read(path)
     image_column, label_column = table.path_column, table.named("label", "labels")
@@ -32,13 +32,14 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> LabelTruth:  # noqa: 
         image = class_labels.text(row.get(image_column)).strip()
         label = table.label(line, row.get(label_column), several=several)
         if not image:
-            raise BadTruth(path, line, "has no path")
+            bad(BadTruth(path, line, "has no path"))
+            continue
         if not label:
             without.append((line, image))
             continue
         _, first = known.setdefault(comparable(image), (image, label))
         if class_labels.spelling(first) != class_labels.spelling(label):
-            raise BadTruth(path, line, f"gives {image!r} a second label")
+            bad(BadTruth(path, line, f"gives {image!r} a second label"))
     if without and not known:
         raise BadTruth(path, without[0][0], "has no label, nor has another one")
     images, labels = zip(*known.values(), strict=True) if known else ((), ())

@@ -20,11 +20,26 @@ NOTHING = 65535  # the value of painted pixels that do not count
 
 
 class BadTruth(WrongUse):
-    """A file of the truth is not what its format asks for."""
+    """A file of the truth is not what its format asks for.
 
-    def __init__(self, file: Path, line: int | None, what: str) -> None:
+    ``kind`` is which of the things that ``cvjobs check`` counts it is; ``record`` is the number of the annotation, from
+    1, where that is known.
+    """
+
+    def __init__(self, file: Path, line: int | None, what: str, kind: str = "truth_unreadable") -> None:
         at = f", line {line}" if line else ""
         super().__init__(f"{visible(str(file))}{at} {visible(what)}.")
+        self.file, self.line, self.what, self.kind = file, line, what, kind
+        self.record: int | None = None
+
+
+# What becomes of a file, a line or a record that makes no sense: it is left out where this returns.
+Complaint = Callable[[BadTruth], None]
+
+
+def refuse(error: BadTruth) -> None:
+    """Raise the error: what makes no sense ends an evaluation."""
+    raise error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cvjobs.common.categories import Category
 from cvjobs.evaluation.ground_truth import folder_files
-from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, ObjectTruth, refuse
 from cvjobs.evaluation.metrics.objects import Truths
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -28,14 +28,18 @@ def fits(path: Path) -> bool:
     return path.is_dir() and folder_files.any_below(path, ".xml")
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - VOC's XML has boxes alone
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - VOC's XML has boxes alone
     """Return the objects of a folder; classes are in the order of ``names``, or of the alphabet. Raises BadTruth."""
     found = folder_files.below(path, ".xml")
     rows: list[tuple[int, str, list[float], bool]] = []
     sizes = []
     for at, file in enumerate(found):
-        root = _parse(file)
-        rows += [(at, *row) for row in _objects(file, root, names)]
+        try:
+            root = _parse(file)
+            rows += [(at, *row) for row in _objects(file, root, names, bad)]
+        except BadTruth as error:
+            bad(error)
+            root = _Node("", 0)
         sizes.append(_size(root))
     known = list(names) or sorted({row[1] for row in rows})
     position = {name: at for at, name in enumerate(known)}
@@ -71,24 +75,31 @@ def _size(root: _Node) -> tuple[int, int]:
     return (height, width) if 0 < height < FARTHEST and 0 < width < FARTHEST else (0, 0)
 
 
-def _objects(file: Path, root: _Node, names: Sequence[str]) -> list[tuple[str, list[float], bool]]:
+def _objects(file: Path, root: _Node, names: Sequence[str], bad: Complaint) -> list[tuple[str, list[float], bool]]:
     found = []
     if root.tag != "annotation":
         raise BadTruth(file, root.line, f"is no VOC annotation: it begins with <{root.tag[:40]}>")
     for thing in root.all("object"):
-        name, box = thing.text("name"), thing.first("bndbox")
-        if not name or box is None:
-            raise BadTruth(file, thing.line, f"has an object without a {'bndbox' if name else 'name'}")
-        if names and name not in names:
-            raise BadTruth(file, thing.line, f"has an object {name!r}, which --labels does not name")
         try:
-            corners = [float(box.text(side)) for side in CORNERS]
-        except ValueError:
-            corners = [np.nan]
-        if not (np.abs(corners) < FARTHEST).all() or corners[2] < corners[0] or corners[3] < corners[1]:
-            raise BadTruth(file, box.line, "has a bndbox without xmin <= xmax and ymin <= ymax")
-        found.append((name, corners, thing.text("difficult").lower() in TRUE))
+            found.append(_object(file, thing, names))
+        except BadTruth as error:
+            bad(error)
     return found
+
+
+def _object(file: Path, thing: _Node, names: Sequence[str]) -> tuple[str, list[float], bool]:
+    name, box = thing.text("name"), thing.first("bndbox")
+    if not name or box is None:
+        raise BadTruth(file, thing.line, f"has an object without a {'bndbox' if name else 'name'}", "box_bad")
+    if names and name not in names:
+        raise BadTruth(file, thing.line, f"has an object {name!r}, which --labels does not name", "class_unknown")
+    try:
+        corners = [float(box.text(side)) for side in CORNERS]
+    except ValueError:
+        corners = [np.nan]
+    if not (np.abs(corners) < FARTHEST).all() or corners[2] < corners[0] or corners[3] < corners[1]:
+        raise BadTruth(file, box.line, "has a bndbox without xmin <= xmax and ymin <= ymax", "box_bad")
+    return name, corners, thing.text("difficult").lower() in TRUE
 
 
 @dataclass

@@ -19,7 +19,7 @@ import numpy as np
 from cvjobs.common.categories import Category
 from cvjobs.common.paths import path_bytes
 from cvjobs.evaluation.ground_truth import darknet, folder_files, image_sizes, yolo_lines
-from cvjobs.evaluation.ground_truth.types import BadTruth, ObjectTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, ObjectTruth, refuse
 from cvjobs.evaluation.metrics.objects import Truths
 from cvjobs.sources.listing import list_source
 
@@ -36,7 +36,7 @@ def fits(path: Path) -> bool:
     )
 
 
-def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa: ARG001 - boxes are evaluated
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - boxes are evaluated
     """Return the objects of a folder, their boxes in shares of their image; raises BadTruth that names the line."""
     folders = _folders(path)
     known, pose = class_names(path, names), yolo_lines.points(folders[0].place)
@@ -54,7 +54,7 @@ def read(path: Path, masks: bool, names: Sequence[str]) -> ObjectTruth:  # noqa:
         if stem not in empty and not yolo_lines.hold_labels(file):
             aside.append(file)
             continue
-        rows += [(len(stems), one.number, one.box) for one in yolo_lines.read(file, len(known), pose)]
+        rows += [(len(stems), one.number, one.box) for one in yolo_lines.read(file, len(known), pose, bad=bad)]
         stems.append(stem)
     if aside and not stems:
         yolo_lines.read(aside[0], len(known), pose)  # says what is wrong with it

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvjobs.evaluation.ground_truth import folder_files
-from cvjobs.evaluation.ground_truth.types import BadTruth
+from cvjobs.evaluation.ground_truth.types import BadTruth, Complaint, refuse
 
 NO_LABELS = ("classes.txt", "readme.txt", "license.txt")
 MOST = 1 << 31  # classes
@@ -53,37 +53,59 @@ def _are_numbers(words: Sequence[str]) -> bool:
         return False
 
 
-def read(file: Path, classes: int, pose: int, *, scored: bool = False) -> list[YoloLine]:
-    """Return the objects of a file; raises BadTruth that names the line.
+def read(file: Path, classes: int, pose: int, *, scored: bool = False, bad: Complaint = refuse) -> list[YoloLine]:
+    """Return the objects of a file; ``bad`` is told of what makes no sense, by default to raise it.
 
     Args:
         file: the text of one image.
         classes: how many classes have names; 0 where none has.
         pose: how many numbers of a line are those of a pose.
         scored: the last number of each line is a score.
+        bad: what becomes of a line, or a file, that makes no sense.
     """
+    try:
+        lines = _lines(file)
+    except BadTruth as error:
+        bad(error)
+        return []
     found = []
-    for line, words in enumerate(_lines(file), 1):
+    for line, words in enumerate(lines, 1):
         if not words:
             continue
         try:
-            number, values = _whole(words[0]), [float(word) for word in words[1:]]
-        except (OverflowError, ValueError):
-            raise BadTruth(file, line, "is no YOLO label: write a class number and numbers after it") from None
-        if classes and not 0 <= number < classes:
-            raise BadTruth(file, line, f"has the class {number}, and there are names for {classes:,}")
-        if not 0 <= number < MOST:
-            raise BadTruth(file, line, f"has the class {number}: write a number from 0 to {MOST - 1:,}")
-        score = _score(file, line, values, pose) if scored else 1.0
-        values = values[:-1] if scored else values
-        if pose and len(values) == 4 + pose:
-            values = values[:4]  # what follows is a pose, whose numbers need not be shares
-        if not all(map(math.isfinite, values)) or len(values) < 4 or (len(values) > 5 and len(values) % 2):
-            raise BadTruth(file, line, "is no YOLO label: write class, x, y, width and height, or a polygon")
-        if max(map(abs, values)) > 2:
-            raise BadTruth(file, line, "has values over 1: boxes are in shares of the image")
-        found.append(YoloLine(number, _box(values), score))
+            number, values = _class(file, line, words, classes)
+            score = _score(file, line, values, pose) if scored else 1.0
+            found.append(YoloLine(number, _outline(file, line, values[:-1] if scored else values, pose), score))
+        except BadTruth as error:
+            bad(error)
     return found
+
+
+def _class(file: Path, line: int, words: Sequence[str], classes: int) -> tuple[int, list[float]]:
+    """Return the class of a line, and the numbers after it."""
+    try:
+        number, values = _whole(words[0]), [float(word) for word in words[1:]]
+    except (OverflowError, ValueError):
+        raise BadTruth(file, line, "is no YOLO label: write a class number and numbers after it", "box_bad") from None
+    if classes and not 0 <= number < classes:
+        words_ = f"has the class {number}, and there are names for {classes:,}"
+        raise BadTruth(file, line, words_, "class_unknown")
+    if not 0 <= number < MOST:
+        words_ = f"has the class {number}: write a number from 0 to {MOST - 1:,}"
+        raise BadTruth(file, line, words_, "class_unknown")
+    return number, values
+
+
+def _outline(file: Path, line: int, values: list[float], pose: int) -> list[float]:
+    """Return the box of a line."""
+    if pose and len(values) == 4 + pose:
+        values = values[:4]  # what follows is a pose, whose numbers need not be shares
+    if not all(map(math.isfinite, values)) or len(values) < 4 or (len(values) > 5 and len(values) % 2):
+        words = "is no YOLO label: write class, x, y, width and height, or a polygon"
+        raise BadTruth(file, line, words, "box_bad")
+    if max(map(abs, values)) > 2:
+        raise BadTruth(file, line, "has values over 1: boxes are in shares of the image", "box_bad")
+    return _box(values)
 
 
 def _score(file: Path, line: int, values: Sequence[float], pose: int) -> float:

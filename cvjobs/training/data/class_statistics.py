@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from cvjobs.common.formatting import counted
 from cvjobs.training.data import labels, omissions
 from cvjobs.training.data.labels import Double, LabelledImages, Leak
-from cvjobs.training.plan import SplitPart
+
+if TYPE_CHECKING:
+    from cvjobs.training.plan import SplitPart  # which imports torch, and a look at data does without
 
 CLASSES = 200
 OPEN = 24  # rows of the table of classes that are shown without a click

@@ -1,0 +1,1 @@
+"""Data looked at before anything is spent on them: images, labels, boxes and masks."""
