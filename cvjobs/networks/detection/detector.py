@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ class Detector:
         """Where the weights came from, empty where they are random."""
         return str(self.weights.file or "")
 
-    def ruled(self, settings: Settings) -> Detector:
+    def ruled(self, settings: Settings) -> Self:
         """Return the detector as a user wants it; raises WrongUse for what it cannot do."""
         return replace(self, rules=chosen(settings, self.rules, self.categories, self.name))
 
