@@ -208,6 +208,19 @@ def test_folding_changes_nothing(kind: str, repository: Callable[[str], Reposito
     torch.testing.assert_close(after.logits, before.logits, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["yolos", "rf_detr"])
+def test_half_precision_places_boxes_between_its_steps(kind: str, repository: Callable[[str], Repository]) -> None:
+    images = pictures([(150, 200), (90, 260)])
+    model = detector(repository(kind), "pretrained", ()).ruled(Settings(conf=0.0))
+    for ours, theirs in zip(model.load("cpu", "bf16")(images), model.load("cpu", "fp32")(images), strict=True):
+        assert ours is not None
+        assert theirs is not None
+        apart = np.abs(ours.boxes[:, None] - theirs.boxes[None]).max(-1).min(1)
+        assert np.median(apart) < 5
+        centres = torch.from_numpy(ours.boxes[:, :2] + ours.boxes[:, 2:])
+        assert (centres.bfloat16().float() != centres).float().mean() > 0.9
+
+
 class TestSentences:
     """What cannot be done is one sentence."""
 

@@ -64,15 +64,18 @@ class Detector:
 
     def load(self, device: str, precision: str) -> DetectorNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
+        architecture = self.placed(device, torch_network.TYPES[precision])
+        classes = [category.id for category in self.categories]
+        merging = self.merging if self.rules.iou >= 1 else None
+        return DetectorNetwork(
+            architecture, self.transform, self.rules, classes, masks=self.masks, framing=self.framing, merging=merging
+        )
+
+    def placed(self, device: str, dtype: torch.dtype) -> Architecture:
+        """Return the architecture of a copy of the module on a device, with weights of that type."""
         module = copy.deepcopy(self.module)
         if torch.device(device).type == "cpu" and self.folded:
             size = (self.rules.short, self.rules.long) if self.rules.fixed else SAMPLE
             part = torch_network.folded(self.module.get_submodule(self.folded), size)
             module.set_submodule(self.folded, part)
-        placed = module.to(device, torch_network.TYPES[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
-        classes = [category.id for category in self.categories]
-        architecture = self.architecture(placed)
-        merging = self.merging if self.rules.iou >= 1 else None
-        return DetectorNetwork(
-            architecture, self.transform, self.rules, classes, masks=self.masks, framing=self.framing, merging=merging
-        )
+        return self.architecture(module.to(device, dtype, memory_format=torch.channels_last))  # type: ignore[call-overload]

@@ -6,7 +6,9 @@ so are the masks of RF-DETR-Seg.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -47,6 +49,7 @@ _BEST = {
     "RTDetrImageProcessor": 0,
     "YolosImageProcessor": None,
 }
+_HEADS = ("bbox_embed", "bbox_predictor", "class_embed", "class_labels_classifier")
 _NO_CLASS = "N/A"
 
 
@@ -57,6 +60,7 @@ class SetDetector(Detector):
     Without strides it makes its guesses at every size.
     """
 
+    best: int | None
     guesses: int = 0
     strides: tuple[int, ...] = ()
 
@@ -71,6 +75,12 @@ class SetDetector(Detector):
                 "for them: give a larger --imgsz, or leave the smaller scales out of --tta."
             )
         return found
+
+    def placed(self, device: str, dtype: torch.dtype) -> Guesses:
+        """See ``Detector``; the weights stay float32."""
+        module = copy.deepcopy(self.module)
+        folding.fold(module)
+        return Guesses(module.to(device, memory_format=torch.channels_last), self.best, dtype)  # type: ignore[call-overload]
 
 
 def detector(repository: Repository, weights: str, labels: Sequence[str], masks: bool = False) -> SetDetector:
@@ -108,6 +118,7 @@ def detector(repository: Repository, weights: str, labels: Sequence[str], masks:
         ),
         module=model,
         architecture=partial(Guesses, best=_BEST[kind]),
+        best=_BEST[kind],
         masks="image" if masks else "",
         framing=framing,
         folded="",
@@ -128,21 +139,28 @@ def _categories(model: Any, labels: Sequence[str], name: str) -> list[Category]:
 
 
 class Guesses:
-    """A model of transformers on a device: a fixed number of boxes, each with a score for every class."""
+    """A model of transformers on a device: a fixed number of boxes, each with a score for every class.
 
-    def __init__(self, module: nn.Module, best: int | None) -> None:
-        if next(module.parameters()).device.type == "cpu":
-            folding.fold(module)
+    Its weights are float32. Convolutions and products are computed in ``dtype``, what places boxes is not: in half
+    precision they would be off by pixels.
+    """
+
+    def __init__(self, module: nn.Module, best: int | None, dtype: torch.dtype = torch.float32) -> None:
         self.module: Any = module
         weight = next(module.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self._best = best
+        half = dtype != self.dtype
+        self._precision = partial(torch.autocast, self.device.type, dtype) if half else nullcontext
+        if half:
+            _keep_heads(module)
 
     def candidates(
         self, images: Tensor, sizes: list[tuple[int, int]], conf: float
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """See ``Architecture``; the masks, where there are any, are all that is handed on."""
-        outputs = self.module(pixel_values=images, **_padding(images, sizes))
+        with self._precision():
+            outputs = self.module(pixel_values=images, **_padding(images, sizes))
         logits, relative = outputs.logits.float(), outputs.pred_boxes.float()
         finite = logits.isfinite().flatten(1).all(1) & relative.isfinite().flatten(1).all(1)
         scores, labels, queries = self._scored(logits)
@@ -176,6 +194,32 @@ class Guesses:
         return torch.cat(
             [masks[query] for masks, query in zip(features["masks"], queries, strict=True) if query is not None]
         ).float()
+
+
+class _Exact(nn.Module):
+    """A head in float32, whatever the precision around it."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            numbers: Tensor = self.head(features.float())
+            return numbers
+
+
+def _keep_heads(module: nn.Module) -> None:
+    """Let the heads of a module compute in float32."""
+    for name, part in list(module.named_modules()):
+        holder, _, last = name.rpartition(".")
+        if last not in _HEADS:
+            continue
+        if isinstance(part, nn.ModuleList):
+            for i, head in enumerate(part):
+                part[i] = _Exact(head)
+        else:
+            setattr(module.get_submodule(holder), last, _Exact(part))
 
 
 def _padding(images: Tensor, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
