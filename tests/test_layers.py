@@ -112,6 +112,7 @@ ONE_MEANING = {
     "yolo",
 }
 ONE_MEANING |= {"small", "torchvision"}
+ONE_MEANING |= {"detectors", "loading"}  # of a family
 LONGEST = 400
 NAMES = 24
 

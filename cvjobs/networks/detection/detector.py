@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -59,20 +59,14 @@ class Detector:
         """Where the weights came from, empty where they are random."""
         return str(self.weights.file or "")
 
-    def ruled(self, settings: Settings) -> Detector:
+    def ruled(self, settings: Settings) -> Self:
         """Return the detector as a user wants it; raises WrongUse for what it cannot do."""
         return replace(self, rules=chosen(settings, self.rules, self.categories, self.name))
 
     def load(self, device: str, precision: str) -> DetectorNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""
-        module = copy.deepcopy(self.module)
-        if torch.device(device).type == "cpu" and self.folded:
-            size = (self.rules.short, self.rules.long) if self.rules.fixed else SAMPLE
-            part = torch_network.folded(self.module.get_submodule(self.folded), size)
-            module.set_submodule(self.folded, part)
-        placed = module.to(device, torch_network.TYPES[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+        architecture = self.placed(device, torch_network.TYPES[precision])
         classes = [category.id for category in self.categories]
-        architecture = self.architecture(placed)
         merging = self.merging if self.rules.iou >= 1 else None
         return DetectorNetwork(
             architecture,
@@ -84,6 +78,15 @@ class Detector:
             merging=merging,
             mirrored=mirrored(common_categories.landmarks(self.also)),
         )
+
+    def placed(self, device: str, dtype: torch.dtype) -> Architecture:
+        """Return the architecture of a copy of the module on a device, with weights of that type."""
+        module = copy.deepcopy(self.module)
+        if torch.device(device).type == "cpu" and self.folded:
+            size = (self.rules.short, self.rules.long) if self.rules.fixed else SAMPLE
+            part = torch_network.folded(self.module.get_submodule(self.folded), size)
+            module.set_submodule(self.folded, part)
+        return self.architecture(module.to(device, dtype, memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 def mirrored(names: Sequence[str]) -> list[int]:
