@@ -102,6 +102,7 @@ ONE_MEANING = {
     "coco",
     "detect",
     "embed",
+    "loading",
     "masks",
     "report",
     "run",
@@ -110,7 +111,7 @@ ONE_MEANING = {
     "verify",
     "yolo",
 }
-ONE_MEANING |= {"small", "torchvision"}
+ONE_MEANING |= {"hf", "small", "torchvision"}
 LONGEST = 400
 NAMES = 24
 
