@@ -103,6 +103,7 @@ ONE_MEANING = {
     "coco",
     "detect",
     "embed",
+    "loading",
     "masks",
     "report",
     "run",
@@ -111,7 +112,7 @@ ONE_MEANING = {
     "verify",
     "yolo",
 }
-ONE_MEANING |= {"small", "torchvision"}
+ONE_MEANING |= {"hf", "onnx", "small", "torchvision"}
 ONE_MEANING |= {"detectors", "loading"}  # of a family
 LONGEST = 400
 NAMES = 24

@@ -23,13 +23,15 @@ def fit(pixels: Tensor, transform: Transform) -> Tensor:
         if tuple(pixels.shape[2:]) != size:
             values = functional.interpolate(pixels.float(), size=size, mode=transform.interpolation, **smooth)
             pixels = values.round_().clamp_(0, 255).to(torch.uint8)
-    return _crop(pixels, transform.size).permute(0, 2, 3, 1).contiguous()
+    return _crop(pixels, transform).permute(0, 2, 3, 1).contiguous()
 
 
-def _crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def _crop(pixels: Tensor, transform: Transform) -> Tensor:
+    assert transform.size is not None
+    size = transform.size
     missing = [max(side - given, 0) for side, given in zip(size, pixels.shape[2:], strict=True)]
     if any(missing):
         before = [side // 2 for side in missing]
         pixels = functional.pad(pixels, (before[1], missing[1] - before[1], before[0], missing[0] - before[0]))
-    top, left = (round((given - side) / 2.0) for side, given in zip(size, pixels.shape[2:], strict=True))
+    top, left = (resizing.corner(given, side, transform) for side, given in zip(size, pixels.shape[2:], strict=True))
     return pixels[:, :, top : top + size[0], left : left + size[1]]

@@ -27,6 +27,8 @@ def resized(height: int, width: int, transform: Transform) -> tuple[int, int]:
         return height, width
     if transform.fit == "exact" and transform.size:
         return transform.size
+    if transform.fit == "square":
+        return transform.resize, transform.resize
     if transform.fit == "whole":
         most = transform.resize, LONGEST * transform.resize
         share = min(1.0, most[0] / min(height, width), most[1] / max(height, width))
@@ -38,12 +40,17 @@ def resized(height: int, width: int, transform: Transform) -> tuple[int, int]:
     return max(size[0], 1), max(size[1], 1)
 
 
+def corner(given: int, kept: int, transform: Transform) -> int:
+    """Return where the middle ``kept`` pixels of ``given`` begin."""
+    return (given - kept) // 2 if transform.crop == "down" else round((given - kept) / 2.0)
+
+
 def fit(pixels: Pixels, transform: Transform) -> Pixels:
     """Resize with antialiasing and crop the centre; uint8 (height, width, 3) to ``transform.size``.
 
-    The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's offset rounded; where
-    the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing is cropped. Of a
-    picture that is much longer than the crop, only that is resized: the result is within 1 of 255.
+    The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's corner rounded as the
+    transform says; where the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing
+    is cropped. Of a picture that is much longer than the crop, only that is resized: the result is within 1 of 255.
     """
     if transform.fit == "native":
         return pixels
@@ -52,13 +59,13 @@ def fit(pixels: Pixels, transform: Transform) -> Pixels:
     if crop is None:
         return _resize(pixels, size, transform.interpolation)
     if transform.pixel_rules > rules.FIRST and any(side > _LONG * most for side, most in zip(size, crop, strict=True)):
-        return _crop(_centre(pixels, size, crop, transform.interpolation), crop)
+        return _crop(_centre(pixels, size, crop, transform), transform)
     try:
-        return _crop(_resize(pixels, size, transform.interpolation), crop)
+        return _crop(_resize(pixels, size, transform.interpolation), transform)
     except (MemoryError, RuntimeError):
         if size[0] <= crop[0] and size[1] <= crop[1]:
             raise
-    return _crop(_centre(pixels, size, crop, transform.interpolation), crop)
+    return _crop(_centre(pixels, size, crop, transform), transform)
 
 
 def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
@@ -76,9 +83,14 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], interpolation: str) -> Pixels:
+def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], transform: Transform) -> Pixels:
     """Return of the resized picture the part that the crop keeps, for which only its part of the image is looked at."""
-    sides = [(given, side, min(side, most)) for given, side, most in zip(pixels.shape[:2], size, crop, strict=True)]
+    interpolation = transform.interpolation
+    kept = [min(side, most) for side, most in zip(size, crop, strict=True)]
+    sides = [
+        (given, side, most, corner(side, most, transform))
+        for given, side, most in zip(pixels.shape[:2], size, kept, strict=True)
+    ]
     if interpolation == "nearest":
         down, across = (_nearest(*side) for side in sides)
         return pixels[down[:, None], across]
@@ -93,25 +105,25 @@ def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], interp
     return np.asarray(part)
 
 
-def _span(given: int, side: int, kept: int, support: float) -> tuple[int, int, tuple[float, float]]:
+def _span(given: int, side: int, kept: int, before: int, support: float) -> tuple[int, int, tuple[float, float]]:
     """Return which of ``given`` pixels become the middle ``kept`` of ``side``: from, to, and the place within these."""
     scale = given / side
-    before = round((side - kept) / 2.0)
     start, end = before * scale, (before + kept) * scale
     reach = support * max(scale, 1.0) + 1
     first, last = max(math.floor(start - reach), 0), min(math.ceil(end + reach), given)
     return first, last, (start - first, min(end - first, last - first))
 
 
-def _nearest(given: int, side: int, kept: int) -> npt.NDArray[np.int64]:
+def _nearest(given: int, side: int, kept: int, before: int) -> npt.NDArray[np.int64]:
     """Return which pixel torch takes for each of the middle ``kept`` of ``side``, with its arithmetic."""
-    places = np.arange(kept, dtype=np.float32) + np.float32(round((side - kept) / 2.0))
+    places = np.arange(kept, dtype=np.float32) + np.float32(before)
     found: npt.NDArray[np.int64] = np.minimum(np.floor(places * np.float32(given / side)), given - 1).astype(np.int64)
     return found
 
 
-def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    height, width = size
+def _crop(pixels: Pixels, transform: Transform) -> Pixels:
+    assert transform.size is not None
+    size = height, width = transform.size
     if pixels.shape[:2] == size:
         return pixels
     missing = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
@@ -119,6 +131,5 @@ def _crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         before = missing[0] // 2, missing[1] // 2
         after = missing[0] - before[0], missing[1] - before[1]
         pixels = np.pad(pixels, ((before[0], after[0]), (before[1], after[1]), (0, 0)))
-    top = round((pixels.shape[0] - height) / 2.0)
-    left = round((pixels.shape[1] - width) / 2.0)
+    top, left = (corner(given, kept, transform) for given, kept in zip(pixels.shape[:2], size, strict=True))
     return pixels[top : top + height, left : left + width]

@@ -22,8 +22,10 @@ class Transform:
     ``resize`` is the target of the shorter side in pixels (``fit="short"``), or, with ``fit="exact"``,
     the image is squashed to ``size``, or, with ``fit="native"``, it keeps its own size, or, with ``fit="whole"``, it
     is as for ``short``, but never enlarged, and reduced further until no side is longer than ``LONGEST`` times
-    ``resize``. ``size`` is (height, width) of the centre crop handed to the model, padded with black where the resized
-    image is smaller; without one every image has a size of its own. ``mean`` and ``std`` are applied by the model, to
+    ``resize``, or, with ``fit="square"``, it is squashed to a square of ``resize``. ``size`` is (height, width) of the
+    centre crop handed to the model, padded with black where the resized image is smaller; without one every image has a
+    size of its own. Where the crop is half a pixel off, ``crop`` says how its corner is rounded: to an even number, or
+    to the left and up. ``mean`` and ``std`` are applied by the model, to
     values in 0..1. ``pixel_rules`` is the version of the rules by which a file becomes pixels; ``bits`` of 16 are used
     where a file does not say, 0 for all. ``truncated`` tells whether a picture that is cut short is an error, or used
     as far as it can be read. ``decoder`` is what decodes JPEGs that both do: the values of the two are not the same,
@@ -32,7 +34,7 @@ class Transform:
 
     size: tuple[int, int] | None = None
     resize: int = 0
-    fit: Literal["short", "exact", "native", "whole"] = "short"
+    fit: Literal["short", "exact", "native", "whole", "square"] = "short"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -40,6 +42,7 @@ class Transform:
     bits: int = 0
     truncated: Truncated = "fail"
     decoder: Decoder = "cpu"
+    crop: Literal["even", "down"] = "even"
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -62,6 +65,8 @@ class Transform:
             del made["truncated"]
         if self.decoder == "cpu":
             del made["decoder"]
+        if self.crop == "even":
+            del made["crop"]
         return made
 
     def like(self, record: Any, bits: int | None = None) -> Transform:
@@ -86,7 +91,7 @@ class Transform:
             return self.resize
         if self.size is None:
             return 0
-        return self.resize if self.fit == "short" else max(self.size)
+        return self.resize if self.fit in ("short", "square") else max(self.size)
 
     @property
     def most(self) -> tuple[int, int] | None:

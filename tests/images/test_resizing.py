@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from cvjobs.images import resizing
+from cvjobs.images import device_resizing, resizing
 from cvjobs.images.decode import decode
 from cvjobs.images.picture import Pixels
 from cvjobs.images.resizing import fit
@@ -51,6 +52,34 @@ def test_what_is_not_long_is_resized_as_ever() -> None:
             made: dict[str, Any] = {"resize": 64, "size": (56, 56), "interpolation": interpolation}
             new, old = (fit(noise(*shape), Transform(**made, pixel_rules=version)) for version in (2, FIRST))
             assert (new == old).all()
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("shape", [(27, 24), (24, 31), (400, 24), (24, 131), (20, 25)])
+def test_half_a_pixel_goes_up_and_left_where_that_is_said(shape: tuple[int, int], interpolation: Any) -> None:
+    side = min(shape)
+    made: dict[str, Any] = {"size": (24, 24), "resize": side, "crop": "down", "interpolation": interpolation}
+    pixels = np.pad(noise(*shape), [(max(24 - length, 0) // 2,) * 2 for length in shape] + [(0, 0)])
+    top, left = ((length - 24) // 2 for length in pixels.shape[:2])
+    found = fit(noise(*shape), Transform(**made))
+    assert np.abs(found.astype(int) - pixels[top : top + 24, left : left + 24]).max() <= 1
+    if interpolation != "lanczos":
+        expected = fit(noise(*shape), Transform(**made, pixel_rules=FIRST)).astype(int)
+        on_device = device_resizing.fit(torch.from_numpy(noise(*shape)).permute(2, 0, 1)[None], Transform(**made))
+        assert np.abs(on_device[0].numpy().astype(int) - expected).max() <= 2
+
+
+def test_a_square_is_squashed_to_and_then_cropped() -> None:
+    made = Transform(size=(24, 24), fit="square", resize=31, crop="down")
+    squashed = fit(noise(40, 90), Transform(size=(31, 31), fit="exact"))
+    assert (fit(noise(40, 90), made) == squashed[3:27, 3:27]).all()
+    assert made.target == 31
+
+
+def test_a_record_names_the_crop_only_where_it_is_not_the_usual_one() -> None:
+    assert "crop" not in Transform(size=(24, 24)).record()
+    made = Transform(size=(24, 24), fit="square", resize=31, crop="down")
+    assert Transform.load(made.record()) == made
 
 
 @pytest.mark.parametrize("shape", [(1, 10_000), (10_000, 1), (1, 65_535), (65_535, 1), (2, 65_535), (65_535, 3)])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
@@ -18,19 +18,32 @@ from cvjobs.networks import weights as files
 from cvjobs.networks.hf.repository import Repository
 from cvjobs.networks.weights import Weights
 
+# Settings that do not make the model: they name code of the repository, or change the type of what it returns.
+_LEFT_OUT = ("auto_map", "return_dict", "torchscript", "output_hidden_states", "output_attentions")
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
 
 def transformers(name: str) -> ModuleType:
     """Return the library; raises WrongUse with what to install where it is missing. ``name`` is the model's."""
     return extras.load("hf", f"--model {name}")
 
 
-def loaded(repository: Repository, classes: dict[str, str], chosen: str) -> tuple[Any, Weights]:
+def loaded(
+    repository: Repository,
+    classes: Mapping[str, str],
+    chosen: str,
+    *,
+    part: str = "",
+    options: Mapping[str, Any] = _NO_OPTIONS,
+) -> tuple[Any, Weights]:
     """Return the model in float32 for inference, and its weights.
 
     Args:
         repository: where it is.
         classes: the name of transformers' class for each kind of model that will do.
         chosen: ``pretrained``, ``random`` (always the same ones) or the path of a file.
+        part: what of the settings the class takes, such as ``vision_config``, where they have it; empty for all.
+        options: what else the class is made with.
 
     Raises:
         WrongUse: it is of another kind, its settings make no sense, or the weights are missing or don't fit.
@@ -46,11 +59,15 @@ def loaded(repository: Repository, classes: dict[str, str], chosen: str) -> tupl
     made = getattr(library, classes[repository.kind])
     with quiet():
         config = _config(library, repository)
+        if inner := getattr(config, part, None) if part else None:
+            # Of a model of two towers the size of the space that they share is a setting of the whole.
+            inner.projection_dim = getattr(config, "projection_dim", None)
+            config = inner
         if chosen == "pretrained":
-            return _published(made, config, repository, weights), weights
+            return _published(made, config, repository, weights, options), weights
         devices.check_memory(0, f"The model {repository.name}", "use a smaller model, or raise the limit")
         with files.seeded():
-            model: nn.Module = _built(made, config, repository).float().eval()
+            model: nn.Module = _built(made, config, repository, options).float().eval()
         if weights.file is not None:
             tensors, weights = files.of_model(weights, model.state_dict)
             files.fitted(lambda: model.load_state_dict(tensors), repository.name, weights, tensors)
@@ -84,28 +101,31 @@ def quiet() -> Iterator[None]:
 
 def _config(library: Any, repository: Repository) -> Any:
     """Return the settings as the library's own record; what names code of the repository is left out."""
-    values = {key: value for key, value in repository.config.items() if key != "auto_map"}
+    values = {key: value for key, value in repository.config.items() if key not in _LEFT_OUT}
     if "use_pretrained_backbone" in values:
         values["use_pretrained_backbone"] = False  # or building would fetch weights that are then replaced
     try:
         return library.AutoConfig.for_model(**values)
     except Exception as error:  # whatever the library trips over in a file that anyone wrote
-        raise _senseless(repository, error) from error
+        raise senseless(repository, error) from error
 
 
-def _built(made: Any, config: Any, repository: Repository) -> Any:
+def _built(made: Any, config: Any, repository: Repository, options: Mapping[str, Any]) -> Any:
     try:
-        return made(config)
+        return made(config, **options)
     except Exception as error:
-        raise _senseless(repository, error) from error
+        raise senseless(repository, error) from error
 
 
-def _senseless(repository: Repository, error: Exception) -> WrongUse:
+def senseless(repository: Repository, error: Exception) -> WrongUse:
+    """Return the error about settings that the library cannot make a working model of."""
     why = " ".join(str(error).split())[:200] or type(error).__name__
     return WrongUse(f"The settings of {repository.name} make no model ({why}): choose another model or revision.")
 
 
-def _published(made: Any, config: Any, repository: Repository, weights: Weights) -> nn.Module:
+def _published(
+    made: Any, config: Any, repository: Repository, weights: Weights, options: Mapping[str, Any]
+) -> nn.Module:
     """Return the model with the repository's own tensors, all of which it must have."""
     shards = repository.shards(weights)
     held = sum(shard.stat().st_size for shard in shards)
@@ -119,9 +139,10 @@ def _published(made: Any, config: Any, repository: Repository, weights: Weights)
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
+            **options,
         )
     except Exception as error:
-        raise _senseless(repository, error) from error
+        raise senseless(repository, error) from error
     missing = [*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])]
     if missing:
         raise WrongUse(

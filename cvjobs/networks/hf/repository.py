@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks import weights as files
 from cvjobs.networks.weights import Weights
 
 CONFIG, PROCESSOR, MODEL = "config.json", "preprocessor_config.json", "model.safetensors"
+_PROCESSORS = "processor_config.json"  # of a model that takes texts, too: newer ones have all in it
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _INDEX = f"{MODEL}.index.json"  # of a model in several files
 # OSError and the HTTP client's own error: which client it is differs between versions of the hub's library.
@@ -48,7 +49,9 @@ class Repository:
     @cached_property
     def processor(self) -> dict[str, Any]:
         """The settings of its image processor; empty where the repository has none."""
-        return self._json(PROCESSOR, needed=False)
+        own = self._json(PROCESSOR, needed=False)
+        nested = {} if own else self._json(_PROCESSORS, needed=False).get("image_processor")
+        return own or (nested if isinstance(nested, dict) else {})
 
     @property
     def kind(self) -> str:
@@ -72,8 +75,10 @@ class Repository:
         assert weights.file is not None
         if weights.file.name != _INDEX:
             return [weights.file]
-        named = set(_parsed(weights.file.read_bytes(), weights.file).get("weight_map", {}).values())
-        return [self._needed(str(name)) for name in sorted(named)]
+        named = _parsed(weights.file.read_bytes(), weights.file).get("weight_map")
+        if not isinstance(named, dict) or not named:
+            raise WrongUse(f"The file {weights.file} names no files of weights: copy or download it again.")
+        return [self._needed(name) for name in sorted({str(name) for name in named.values()})]
 
     def file(self, name: str) -> Path | None:
         """Return a file of the repository on this machine, None where it has none; raises WrongUse out of reach."""
@@ -86,14 +91,21 @@ class Repository:
             return Path(cached)
         if cached is not None:  # known not to exist
             return None
+        url = huggingface_hub.hf_hub_url(self.hub, name, revision=version)
         try:
+            # Asks once: without a network the download itself would ask six times, for 24 s.
+            huggingface_hub.get_hf_file_metadata(url, timeout=files.TIMEOUT)
             return Path(huggingface_hub.hf_hub_download(self.hub, name, revision=version))
-        except EntryNotFoundError:
-            return None
-        except _UNREACHABLE as error:
+        except GatedRepoError:
+            raise WrongUse(
+                f"The repository {self.hub} is given to those who accept its terms: do so at "
+                f"{url.partition('/resolve/')[0]}, and log in with `hf auth login`."
+            ) from None
+        except _UNREACHABLE as error:  # among them the one that says that it is not in the cache
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                return None
             cache = huggingface_hub.constants.HF_HUB_CACHE
             absent = f"{name} of the repository {self.hub} is not in {cache}"
-            url = huggingface_hub.hf_hub_url(self.hub, name, revision=version)
             remedy = "fetch the repository where there is a network, then name its folder as hf/FOLDER"
             raise files.missing(self.name, absent, url, error, remedy) from None
 

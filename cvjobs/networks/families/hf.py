@@ -1,0 +1,54 @@
+"""`hf/OWNER/NAME[@REVISION]`, `hf/FOLDER` or a short name: models of transformers, from the Hugging Face hub.
+
+Nothing of the library is imported before a model is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cvjobs.common import extras
+from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.networks.hf import short_names
+
+if TYPE_CHECKING:
+    from cvjobs.networks.hf.repository import Repository
+    from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
+
+
+def names(task: str) -> list[str]:
+    """Return the short names of well-known models for a task; any other model has the name of its repository."""
+    return short_names.of_task(task)
+
+
+def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
+    """Return a model whose vector is what its publishers use as one, or a named layer's pooled output."""
+    repository = _opened(name, "embed")
+    from cvjobs.networks.hf import backbones
+
+    return backbones.embedder(repository, weights, layer)
+
+
+def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
+    """Return a classifier; without other names its classes have those of its settings."""
+    repository = _opened(name, "classify")
+    from cvjobs.networks.hf import backbones
+
+    return backbones.classifier(repository, weights, labels)
+
+
+def _opened(name: str, task: str) -> Repository:
+    """Return where a model is; raises WrongUse where there is no such name, or the library is not installed."""
+    extras.load("hf", f"--model hf/{name}")
+    from cvjobs.networks.hf import repository
+
+    hub = short_names.hub(name)
+    if not hub and "/" not in name and not os.path.isdir(os.path.expanduser(name)):
+        known = short_names.of_task(task)
+        raise WrongUse(
+            f"There is no model hf/{name}{nearest(name, known)}: write hf/OWNER/NAME as on the Hugging Face hub, "
+            "hf/FOLDER, or a name that `cvjobs models` lists."
+        )
+    return repository.opened(name, hub)
