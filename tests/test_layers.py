@@ -110,7 +110,7 @@ ONE_MEANING = {
     "verify",
     "yolo",
 }
-ONE_MEANING |= {"small", "torchvision"}
+ONE_MEANING |= {"loading", "onnx", "small", "torchvision"}
 LONGEST = 400
 NAMES = 24
 
