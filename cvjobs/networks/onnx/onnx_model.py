@@ -64,14 +64,18 @@ class OnnxModel:
         weights = {"weights": self.file.path.name, "weights_sha256": self.file.sha256}
         return {"model": self.name, **weights, "card": values}
 
+    def tried_size(self, task: str) -> tuple[int, int]:
+        """Return the (height, width) in pixels that ``tried`` takes."""
+        side = self.side or TRIED[task]
+        return self.size or (side, side)
+
     def tried(self, task: str) -> Outputs:
         """Return the outputs for one image of noise, or as many as the file takes.
 
         Raises:
             WrongUse: the model fails on it.
         """
-        side = self.side or TRIED[task]
-        height, width = self.size or (side, side)
+        height, width = self.tried_size(task)
         noise = torch.rand(self.taken.batch or 1, CHANNELS, height, width, generator=torch.Generator().manual_seed(0))
         if self.card.get("scale", 1.0) > 1 or self.taken.kind == "uint8":
             noise *= 255
