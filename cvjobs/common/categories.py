@@ -33,6 +33,11 @@ def categories(facts: Mapping[str, Any]) -> list[Category]:
     return [Category(id_, name) for id_, name in facts.get("categories", [])]
 
 
+def landmarks(facts: Mapping[str, Any]) -> list[str]:
+    """Return the names of the points that an output's model finds of each object, by its facts; most find none."""
+    return list(facts.get("landmarks", []))
+
+
 def things(facts: Mapping[str, Any]) -> list[Category]:
     """Return the classes of what there is to see: all but the background of a class map."""
     return [category for category in categories(facts) if category.name != BACKGROUND]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from cvjobs.common import json_values
+from cvjobs.common import categories, json_values
 
 DATA, ERRORS = "data", "errors"
 PARTS, RUNS, LEASE = "_cvjobs/parts", "_cvjobs/runs", "_cvjobs/lease"
@@ -47,13 +47,17 @@ ERROR_SCHEMA = pa.schema(
 )
 RESERVED = frozenset(f.name for f in (*KEYS, *MEASURED))
 
-DETECTIONS, CLASS_MAP, CLASSES = "detections", "class_map", "classes"
+DETECTIONS, CLASS_MAP, CLASSES, LANDMARKS = "detections", "class_map", "classes", "landmarks"
 
 _BOX = [pa.field(name, pa.float32()) for name in ("x0", "y0", "x1", "y1", "score")]
 _CLASS = [pa.field("category_id", pa.int32()), pa.field("label", pa.string())]
 
 # Boxes in pixels of the upright image, x to the right and y down from its upper left corner; best score first.
 DETECTION = pa.struct([*_BOX, *_CLASS])
+
+# As boxes, with the points of each object in pixels of the upright image, in the order of their names in the facts.
+POINT = pa.struct([pa.field(name, pa.float32()) for name in ("x", "y")])
+MARKED_DETECTION = pa.struct([*_BOX, *_CLASS, pa.field(LANDMARKS, pa.list_(pa.field("item", POINT)))])
 
 # ``rle`` is the compressed run-length string of COCO's API, for a mask of the row's height and width.
 INSTANCE = pa.struct([*_BOX, *_CLASS, pa.field("rle", pa.string())])
@@ -77,6 +81,14 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
+
+
+def of_task(facts: Mapping[str, Any]) -> pa.Schema:
+    """Return the fields of the results that facts tell of; those of detections have landmarks where the model does."""
+    task = categories.task(facts)
+    if task == "detect" and categories.landmarks(facts):
+        return pa.schema([pa.field(DETECTIONS, pa.list_(pa.field("item", MARKED_DETECTION)))])
+    return SCHEMAS[task]
 
 
 def result_schema(carried: pa.Schema, results: pa.Schema) -> pa.Schema:

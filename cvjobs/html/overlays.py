@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,7 +37,8 @@ Ints = npt.NDArray[np.int64]
 class Shape:
     """One object in an image: ``box`` is (x0, y0, x1, y1) in pixels of the upright image.
 
-    ``rle`` is COCO's compressed string of its mask, if it has one. A ``dashed`` box is one to compare with.
+    ``rle`` is COCO's compressed string of its mask, if it has one, and ``points`` are x and y of its landmarks. A
+    ``dashed`` box is one to compare with.
     """
 
     category_id: int
@@ -46,6 +47,19 @@ class Shape:
     score: float | None = None
     rle: str = ""
     dashed: bool = False
+    points: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Shape:
+        """Return a detection, as a row of an output has it, as a shape."""
+        return cls(
+            category_id=found["category_id"],
+            label=found["label"],
+            box=(found["x0"], found["y0"], found["x1"], found["y1"]),
+            score=found["score"],
+            rle=found.get("rle") or "",
+            points=tuple((point["x"], point["y"]) for point in found.get("landmarks") or ()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +73,16 @@ class Box:
     colour: int
     hint: str
     dashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dot:
+    """A landmark and how large it is drawn, in pixels of the picture; ``colour`` is as in ``Box``."""
+
+    x: float
+    y: float
+    radius: float
+    colour: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +103,7 @@ class Tag:
 class Overlay:
     """What lies over a picture of ``width`` x ``height`` pixels.
 
-    ``mask`` is a PNG as a ``data:`` URI, ``more`` counts the shapes that are not drawn.
+    ``mask`` is a PNG as a ``data:`` URI, ``more`` counts the shapes that are not drawn, ``dots`` are landmarks.
     """
 
     width: int
@@ -88,6 +112,7 @@ class Overlay:
     tags: tuple[Tag, ...] = ()
     mask: str = ""
     more: int = 0
+    dots: tuple[Dot, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return the overlay as JSON types."""
@@ -97,7 +122,8 @@ class Overlay:
     def load(cls, record: dict[str, Any]) -> Overlay:
         """Return the overlay that a JSON record describes; raises KeyError or TypeError where it describes none."""
         boxes = tuple(Box(**box) for box in record["boxes"])
-        return cls(**{**record, "boxes": boxes, "tags": tuple(Tag(**tag) for tag in record["tags"])})
+        dots = tuple(Dot(**dot) for dot in record.get("dots", ()))
+        return cls(**{**record, "boxes": boxes, "tags": tuple(Tag(**tag) for tag in record["tags"]), "dots": dots})
 
 
 def draw(shapes: Sequence[Shape], image: tuple[int, int], picture: tuple[int, int], most: int = MOST) -> Overlay:
@@ -131,6 +157,12 @@ def draw(shapes: Sequence[Shape], image: tuple[int, int], picture: tuple[int, in
         tags=_tags(shown, boxes, width, height),
         mask=_masks(shown, boxes, image, picture),
         more=len(shapes) - len(shown),
+        dots=tuple(
+            Dot(x=round(x * scale_x, 1), y=round(y * scale_y, 1), radius=_radius(box, picture), colour=box.colour)
+            for shape, box in zip(shown, boxes, strict=True)
+            for x, y in shape.points
+            if 0 <= x <= image[1] and 0 <= y <= image[0]
+        ),
     )
 
 
@@ -172,6 +204,11 @@ def heat_map(heat: npt.NDArray[np.float32], part: tuple[float, float], picture: 
     # The picture is to be seen below all but the most of it.
     opaque = [round(DENSEST * (level / (LEVELS - 1)) ** 1.5) for level in range(LEVELS)]
     return Overlay(width=width, height=height, mask=_uri(image, bytes([*opaque, DARK])))
+
+
+def _radius(box: Box, picture: tuple[int, int]) -> float:
+    """Return how large a landmark of a box is drawn: so that those of a small face are still apart."""
+    return round(min(max(min(box.width, box.height) / 16, 0.6), max(picture) / 160), 1)
 
 
 def _figure(score: float | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import pyarrow as pa
 
-from cvjobs.common import categories, devices
+from cvjobs.common import devices
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.common.fingerprint import facts, installed
 from cvjobs.common.progress import during
@@ -62,7 +62,7 @@ class ModelRequest(ABC, Generic[Loaded]):
 
     def results(self, record: ModelRecord) -> pa.Schema:
         """Return the fields that the step adds to a row."""
-        return schema.SCHEMAS[categories.task(record.facts)]
+        return schema.of_task(record.facts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""COCO's annotation file: boxes, masks of objects, and class maps as one mask a class, with scores.
+"""COCO's annotation file: boxes with keypoints, masks of objects, and class maps as one mask a class, with scores.
 
 Images are numbered by the order of their paths, annotations by that of the rows, both from 1.
 """
@@ -14,13 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from cvjobs.common.categories import landmarks
 from cvjobs.dataset.export import ExportedOutput
-from cvjobs.dataset.schema import CLASS_MAP, CLASSES, DETECTIONS
+from cvjobs.dataset.schema import CLASS_MAP, CLASSES, DETECTIONS, LANDMARKS
 from cvjobs.images.masks import rle
 from cvjobs.storage.store import file_at
 
 TASKS = ("detect", "instance", "semantic")
 UNIT = "annotations"
+SEEN = 2  # what COCO says of a keypoint that is labelled and visible
 
 Record = dict[str, Any]
 
@@ -33,7 +35,9 @@ def write(output: ExportedOutput, to: str) -> int:
         nonlocal count
         images = output.ranks()
         numbers = {c.id: n if output.contiguous else c.id for n, c in enumerate(output.categories, 1)}
-        categories = [{"id": numbers[c.id], "name": c.name, "supercategory": ""} for c in output.categories]
+        names = landmarks(output.reader.snapshot.facts)
+        points = {"keypoints": names, "skeleton": []} if names else {}
+        categories = [{"id": numbers[c.id], "name": c.name, "supercategory": "", **points} for c in output.categories]
         file.write(b'{"info": ' + _json(_info(output)) + b',\n"licenses": [],\n"images": [')
         _put(file, _images(output, images))
         file.write(b'],\n"categories": ' + _json(categories) + b',\n"annotations": [')
@@ -110,6 +114,9 @@ def _objects(row: Record) -> Iterator[Record]:
         if masked:
             about["area"] = areas[at]
             about["segmentation"] = {"size": [row["height"], row["width"]], "counts": found["rle"]}
+        if points := found.get(LANDMARKS):
+            about["keypoints"] = [value for point in points for value in (point["x"], point["y"], SEEN)]
+            about["num_keypoints"] = len(points)
         yield about
 
 

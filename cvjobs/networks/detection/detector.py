@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,8 @@ class Detector:
     ``rules`` are the model's own until ``ruled`` by a user. With ``masks`` it finds a mask for each box, in the cells
     of the box or of the image. ``folded`` names the part whose batch norms can be folded on a CPU, empty for none;
     ``merging`` is the IoU by which tiles and second looks saw the same object, of a model whose own boxes need no NMS
-    (``rules.iou`` of 1). ``also`` are more facts.
+    (``rules.iou`` of 1). ``also`` are more facts; of a model that finds points of each object they hold the names of
+    these, ``landmarks``, of which "left …" and "right …" change places where a picture is mirrored.
     """
 
     name: str
@@ -74,5 +75,19 @@ class Detector:
         architecture = self.architecture(placed)
         merging = self.merging if self.rules.iou >= 1 else None
         return DetectorNetwork(
-            architecture, self.transform, self.rules, classes, masks=self.masks, framing=self.framing, merging=merging
+            architecture,
+            self.transform,
+            self.rules,
+            classes,
+            masks=self.masks,
+            framing=self.framing,
+            merging=merging,
+            mirrored=mirrored(common_categories.landmarks(self.also)),
         )
+
+
+def mirrored(names: Sequence[str]) -> list[int]:
+    """Return for each point by its name which one it is in a mirrored picture: "left eye" is "right eye"."""
+    other = {"left": "right", "right": "left"}
+    found = [" ".join(other.get(word, word) for word in name.split(" ")) for name in names]
+    return [names.index(name) if name in names else at for at, name in enumerate(found)]

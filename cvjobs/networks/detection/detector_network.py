@@ -67,10 +67,15 @@ class DetectorNetwork:
         masks: Masks = "",
         framing: Framing | None = None,
         merging: float | None = None,
+        mirrored: Sequence[int] = (),
     ) -> None:
-        """See ``Detector``; ``merging`` is an IoU by which two looks saw one object, None for that of the rules."""
+        """See ``Detector``; ``merging`` is an IoU by which two looks saw one object, None for that of the rules.
+
+        ``mirrored`` is for each landmark which one it is in a mirrored picture; empty where each is itself.
+        """
         self._architecture, self._rules, self._masks = architecture, rules, masks
         self._merging = rules if merging is None else replace(rules, iou=merging)
+        self._mirrored = list(mirrored)
         self._framing = framing or TorchvisionFraming()
         self._device, self._type = architecture.device, architecture.dtype
         self._classes = torch.tensor(rules.classes or list(classes), device=self._device)
@@ -140,7 +145,7 @@ class DetectorNetwork:
             scores=_numpy(torch.cat([some.scores for some in each])),
             classes=_numpy(torch.cat([some.labels for some in each])),
             masks=None if masks is None else _numpy(masks),
-            landmarks=_landmarks(looks, each),
+            landmarks=self._landmarks(looks, each),
         )
         ends = np.cumsum([0, *(len(some.scores) for some in each)])
         parts = [every.only(np.arange(start, end)) for start, end in pairwise(ends)]
@@ -150,6 +155,16 @@ class DetectorNetwork:
         if self._masks != "image":
             return fine
         return [part and _outlined(part, pictures[look.picture]) for part, look in zip(fine, looks, strict=True)]
+
+    def _landmarks(self, looks: list[View], each: list[Candidates]) -> npt.NDArray[np.float32] | None:
+        """Return the points of what was found in each view, in pixels of its picture; None where there are none."""
+        found = []
+        for look, some in zip(looks, each, strict=True):
+            if some.landmarks is None:
+                return None
+            points = look.restored(some.landmarks)
+            found.append(points[:, self._mirrored] if look.mirrored and self._mirrored else points)
+        return _numpy(torch.cat(found))
 
     def _whole(self, looks: list[View], found: dict[View, PictureDetections | None]) -> PictureDetections | None:
         """Return what is found in a picture by all looks at it."""
@@ -180,14 +195,6 @@ class DetectorNetwork:
 def _numpy(tensor: Tensor) -> npt.NDArray[Any]:
     found: npt.NDArray[Any] = tensor.cpu().numpy()
     return found
-
-
-def _landmarks(looks: list[View], each: list[Candidates]) -> npt.NDArray[np.float32] | None:
-    """Return the points of what was found in each view, in pixels of its picture; None of a model that has none."""
-    points = [
-        look.restored(some.landmarks) for look, some in zip(looks, each, strict=True) if some.landmarks is not None
-    ]
-    return _numpy(torch.cat(points)) if points else None
 
 
 def _outlined(found: PictureDetections, pixels: Pixels) -> PictureDetections:

@@ -149,16 +149,7 @@ def _read(store: Store, base: Snapshot, places: list[Place], task: str) -> dict[
 
 
 def _detect(image: Thumbnail, row: dict[str, Any], categories: list[Category]) -> ResultPicture:
-    shapes = [
-        Shape(
-            category_id=d["category_id"],
-            label=d["label"],
-            box=(d["x0"], d["y0"], d["x1"], d["y1"]),
-            score=d["score"],
-            rle=d.get("rle") or "",
-        )
-        for d in row[schema.DETECTIONS] or []
-    ]
+    shapes = [Shape.of(found) for found in row[schema.DETECTIONS] or []]
     del categories
     count = f"{len(shapes):,} detection{'' if len(shapes) == 1 else 's'}"
     note = f"{shapes[0].score:.2f} · {count}" if shapes else count

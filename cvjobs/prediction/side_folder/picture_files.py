@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
 
 import pyarrow as pa
 
@@ -72,19 +71,9 @@ class DrawnPictures:
             areas = {area["category_id"]: area["pixels"] for area in values[schema.CLASSES] or []}
             image = annotate.classes(image, values[schema.CLASS_MAP], self._known, areas, size)
         else:
-            image = annotate.objects(image, [_shape(found) for found in values[schema.DETECTIONS] or []], size)
+            image = annotate.objects(image, [Shape.of(found) for found in values[schema.DETECTIONS] or []], size)
         put(row, annotate.encoded(image))
         return ""
-
-
-def _shape(found: dict[str, Any]) -> Shape:
-    return Shape(
-        category_id=found["category_id"],
-        label=found["label"],
-        box=(found["x0"], found["y0"], found["x1"], found["y1"]),
-        score=found["score"],
-        rle=found.get("rle") or "",
-    )
 
 
 class _Tray(Arrivals):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.failures import Failure
-from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
+from cvjobs.dataset.schema import DETECTION, LANDMARKS, MARKED_DETECTION
 from cvjobs.images.picture import Picture
 from cvjobs.networks import registry
 from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
@@ -19,7 +20,6 @@ from cvjobs.networks.registry import PictureModel
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
 
-SCHEMA = SCHEMAS["detect"]
 NONFINITE = Failure("infer", "infer_nonfinite", "the scores or boxes hold NaN or infinity")
 NOTHING = PictureDetections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
@@ -34,15 +34,14 @@ class DetectRequest(RuledRequest[PictureModel]):
 
     def step(self, model: PictureModel, network: Any, record: ModelRecord) -> DetectStep:
         """See ``ModelRequest``."""
-        del record
-        return DetectStep(network, model.categories)
+        return DetectStep(network, model.categories, len(common_categories.landmarks(record.facts)))
 
 
 class DetectStep:
-    """A loaded detector as a step of the engine."""
+    """A loaded detector as a step of the engine; ``landmarks`` are how many points it finds of an object."""
 
-    def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
-        self._network = network
+    def __init__(self, network: DetectorNetwork, categories: Sequence[Category], landmarks: int = 0) -> None:
+        self._network, self._landmarks = network, landmarks
         self._names = pa.array([category.name for category in categories], pa.string())
         self._place = {category.id: i for i, category in enumerate(categories)}
 
@@ -63,6 +62,21 @@ class DetectStep:
         classes = np.concatenate([one.classes for one in found])
         labels = self._names.take(pa.array([self._place[id_] for id_ in classes.tolist()], pa.int64()))
         columns = [*(pa.array(np.ascontiguousarray(side)) for side in boxes.T), pa.array(scores)]
-        items = pa.StructArray.from_arrays([*columns, pa.array(classes, pa.int32()), labels], fields=list(DETECTION))
+        columns += [pa.array(classes, pa.int32()), labels]
+        kind = DETECTION
+        if self._landmarks:
+            kind = MARKED_DETECTION
+            columns.append(self._points(found, len(scores)))
+        items = pa.StructArray.from_arrays(columns, fields=list(kind))
         ends = np.cumsum([0, *(len(one.scores) for one in found)], dtype=np.int32)
-        return pa.ListArray.from_arrays(pa.array(ends), items, type=SCHEMA.field(DETECTIONS).type)
+        return pa.ListArray.from_arrays(pa.array(ends), items, type=pa.list_(pa.field("item", kind)))
+
+    def _points(self, found: list[PictureDetections], count: int) -> pa.ListArray:
+        """Return the landmarks of all detections, one list for each."""
+        some = [one.landmarks for one in found if one.landmarks is not None]
+        points = np.concatenate([np.empty((0, self._landmarks, 2), np.float32), *some]).reshape(-1, 2)
+        kind = MARKED_DETECTION.field(LANDMARKS).type
+        sides = [pa.array(np.ascontiguousarray(side)) for side in points.T]
+        items = pa.StructArray.from_arrays(sides, fields=list(kind.value_type))
+        ends = np.arange(count + 1, dtype=np.int32) * self._landmarks
+        return pa.ListArray.from_arrays(pa.array(ends), items, type=kind)
