@@ -77,10 +77,11 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A landmark in pixels of the picture; ``colour`` is as in ``Box``."""
+    """A landmark and how large it is drawn, in pixels of the picture; ``colour`` is as in ``Box``."""
 
     x: float
     y: float
+    radius: float
     colour: int
 
 
@@ -157,8 +158,8 @@ def draw(shapes: Sequence[Shape], image: tuple[int, int], picture: tuple[int, in
         mask=_masks(shown, boxes, image, picture),
         more=len(shapes) - len(shown),
         dots=tuple(
-            Dot(x=round(x * scale_x, 1), y=round(y * scale_y, 1), colour=palette.place(shape.category_id))
-            for shape in shown
+            Dot(x=round(x * scale_x, 1), y=round(y * scale_y, 1), radius=_radius(box, picture), colour=box.colour)
+            for shape, box in zip(shown, boxes, strict=True)
             for x, y in shape.points
             if 0 <= x <= image[1] and 0 <= y <= image[0]
         ),
@@ -203,6 +204,11 @@ def heat_map(heat: npt.NDArray[np.float32], part: tuple[float, float], picture: 
     # The picture is to be seen below all but the most of it.
     opaque = [round(DENSEST * (level / (LEVELS - 1)) ** 1.5) for level in range(LEVELS)]
     return Overlay(width=width, height=height, mask=_uri(image, bytes([*opaque, DARK])))
+
+
+def _radius(box: Box, picture: tuple[int, int]) -> float:
+    """Return how large a landmark of a box is drawn: so that those of a small face are still apart."""
+    return round(min(max(min(box.width, box.height) / 16, 0.6), max(picture) / 160), 1)
 
 
 def _figure(score: float | None) -> str:

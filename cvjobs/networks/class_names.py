@@ -11,6 +11,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted, shortened
 
 MOST = 64 << 20  # bytes
+IMAGENET = 1000  # classes
+NONE = ("__background__", "N/A")  # what torchvision calls numbers that are no class
 WORDNET = re.compile(r"n\d{8}")  # as ImageNet's folders are named
 
 
@@ -101,13 +103,30 @@ def _owners(subset: str) -> dict[str, set[str]]:
         for part in text.split(","):
             parts[spelling(part)].add(number)
     exact: dict[str, set[str]] = {}
-    if len(described) == len(categories := _torchvision()):  # which has ImageNet's classes in this order
+    if len(described) == len(categories := imagenet()):  # which has ImageNet's classes in this order
         exact = {name: {number} for name, number in zip(categories, described, strict=True)}
     spelt = {spelling(name): ids for name, ids in exact.items()}
     return {**parts, **whole, **spelt, **exact}
 
 
-def _torchvision() -> list[str]:
+def coco() -> list[str]:
+    """Return torchvision's names of COCO's classes by their numbers from 0, those of ``NONE`` for the unused ones."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+
+    names: list[str] = FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT.meta["categories"]
+    return names
+
+
+def voc() -> list[str]:
+    """Return torchvision's names of the classes of Pascal VOC, the background first."""
+    from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
+
+    names: list[str] = LRASPP_MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
+    return names
+
+
+def imagenet() -> list[str]:
+    """Return torchvision's names of ImageNet's thousand classes, in their usual order."""
     from torchvision.models import MobileNet_V2_Weights
 
     names: list[str] = MobileNet_V2_Weights.DEFAULT.meta["categories"]

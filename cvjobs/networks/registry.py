@@ -21,6 +21,8 @@ from cvjobs.storage.object_store import address
 WITHOUT_GPU = ("thumbnail",)
 # Families whose models may be named by a file or folder.
 OF_FILES = ("hf", "onnx")
+# Families whose files say in which precision they compute.
+OWN_PRECISION = ("onnx",)
 
 if TYPE_CHECKING:
     import numpy as np

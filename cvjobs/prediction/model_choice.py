@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -81,20 +82,46 @@ class RuledRequest(ModelRequest[Loaded]):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFile:
-    """What tells whether a file of weights is still the one that was hashed; ``modified`` in ns since 1970."""
+    """What tells whether a file of weights is still the one that was hashed; ``modified`` in ns since 1970.
+
+    Of some models there are more files ``beside`` it that change results; then the bytes are those of all, and the
+    newest counts.
+    """
 
     path: str
     bytes: int
     modified: int
+    beside: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: str) -> WeightsFile:
-        """Return the state of a file; one that is not there has 0 bytes."""
-        try:
-            state = os.stat(path)
-        except OSError:
-            return cls(path=path, bytes=0, modified=0)
-        return cls(path=path, bytes=state.st_size, modified=state.st_mtime_ns)
+    def of(cls, path: str, beside: Sequence[str] = ()) -> WeightsFile:
+        """Return the state of a file and those beside it; one that is not there has 0 bytes."""
+        states = []
+        for each in (path, *beside):
+            with contextlib.suppress(OSError):
+                states.append(os.stat(each))
+        return cls(
+            path=path,
+            bytes=sum(state.st_size for state in states),
+            modified=max((state.st_mtime_ns for state in states), default=0),
+            beside=tuple(beside),
+        )
+
+    @classmethod
+    def of_model(cls, model: Model) -> WeightsFile:
+        """Return the state of the files of a model."""
+        return cls.of(model.file, getattr(model, "beside", ()))
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> WeightsFile:
+        """Return what ``as_dict`` made a record of; raises TypeError for one of another shape."""
+        return cls(**{**record, "beside": tuple(record.get("beside", ()))})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON types; of a single file in the form that earlier outputs hold."""
+        made = asdict(self)
+        beside = list(made.pop("beside"))
+        return {**made, "beside": beside} if beside else made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +151,7 @@ class ModelRecord:
                 device=asked.pop("device"),
                 versions=asked.pop("versions"),
                 asked=request.load(asked),
-                file=WeightsFile(**record["file"]),
+                file=WeightsFile.load(record["file"]),
                 facts=record["facts"],
                 transform=Transform.load(record["transform"]),
                 precision=record["precision"],
@@ -140,7 +167,7 @@ class ModelRecord:
         sizes = {name: size for name, size in (("dim", self.dim), ("top", self.top)) if size is not None}
         return {
             "asked": {**facts(self.asked), "device": self.device, "versions": self.versions},
-            "file": asdict(self.file),
+            "file": self.file.as_dict(),
             "facts": dict(self.facts),
             "transform": self.transform.record(),
             "precision": self.precision,
@@ -283,10 +310,10 @@ def resolve(
         asked=request,
         device=device,
         versions=versions,
-        file=WeightsFile.of(model.file),
+        file=WeightsFile.of_model(model),
         facts=dict(model.facts),
         transform=replace(transform, truncated=truncated, decoder=_decoder(decode, transform)),
-        precision=placement.precision(precision, device),
+        precision=_precision(precision, request, placement, device),
     )
     return TaskSpec(request.completed(record, model), local_copies.options(), licence)
 
@@ -294,7 +321,16 @@ def resolve(
 def _is_current(model: str, known: WeightsFile) -> bool:
     """Return whether a model's file is still the one that was hashed; of a run in a bucket its newest version."""
     file = os.path.join(local_copies.run_folder(model), local_copies.RUN_MODEL) if address(model) else known.path
-    return known == WeightsFile.of(file)
+    return known == WeightsFile.of(file, known.beside)
+
+
+def _precision(asked: str, request: ModelRequest[Any], placement: Placement, device: str) -> str:
+    """Return what a precision comes to; raises WrongUse for one that the file of a model has decided."""
+    if request.model.partition("/")[0] not in registry.OWN_PRECISION:
+        return placement.precision(asked, device)
+    if asked not in ("auto", "fp32"):
+        raise WrongUse(f"{request.model} computes in what it was exported in: leave out --precision.")
+    return "fp32"
 
 
 def _device(request: ModelRequest[Any], placement: Placement) -> str:
@@ -317,14 +353,20 @@ def _check_memory(model: str) -> None:
 def once(make: Callable[..., Loaded], name: str, **options: Hashable) -> Loaded:
     """Return ``make(name, **options)``, from memory where it was the last that was made.
 
-    The driver needs the model's facts before a worker in the same process loads it.
+    The driver needs the model's facts before a worker in the same process loads it. One whose files changed since is
+    made anew.
     """
-    return cast(Loaded, _made(make, name, **options))
+    model, files = _made(make, name, **options)
+    if files != WeightsFile.of_model(model):
+        _made.cache_clear()
+        model, _ = _made(make, name, **options)
+    return cast(Loaded, model)
 
 
 @lru_cache(maxsize=1)
-def _made(make: Callable[..., Model], name: str, **options: Hashable) -> Model:
-    return make(name, **options)
+def _made(make: Callable[..., Model], name: str, **options: Hashable) -> tuple[Model, WeightsFile]:
+    model = make(name, **options)
+    return model, WeightsFile.of_model(model)
 
 
 def _versions(model: str) -> dict[str, str]:

@@ -44,6 +44,21 @@ def test_boxes_are_brought_to_the_picture_and_stay_inside_it() -> None:
     assert Overlay.load(drawn.record()) == drawn
 
 
+def test_landmarks_are_dots_inside_of_the_picture_and_smaller_in_small_boxes() -> None:
+    points = ((200.0, 100.0), (300.0, 200.0), (-1.0, 5.0), (float("nan"), 5.0))
+    large, small = (
+        Shape(category_id=1, label="face", box=box, points=points) for box in ((0, 0, 800, 400), (200, 100, 320, 220))
+    )
+    drawn = overlays.draw([large, small], (400, 1000), (400, 1000))
+    assert [(dot.x, dot.y) for dot in drawn.dots] == [(200, 100), (300, 200)] * 2
+    assert drawn.dots[0].radius == pytest.approx(1000 / 160, abs=0.06)
+    tiny = overlays.draw([small], (400, 1000), (40, 100))
+    assert tiny.dots[0].radius == 0.6  # of a box of 12 pixels
+    assert Overlay.load(drawn.record()) == drawn
+    before = {name: value for name, value in drawn.record().items() if name != "dots"}
+    assert Overlay.load(before).dots == ()
+
+
 def test_boxes_of_no_place_are_left_out_and_flat_ones_are_still_seen() -> None:
     drawn = overlays.draw([shape(float("nan"), 0, 5, 5), shape(30, 5, 30, 5)], (50, 100), (50, 100))
     assert [(box.x, box.y, box.width, box.height) for box in drawn.boxes] == [(30, 5, 1, 1)]

@@ -43,9 +43,9 @@ def objects(image: Image.Image, shapes: Sequence[Shape], size: tuple[int, int]) 
         corner = box.x + max(box.width - 1, 0), box.y + max(box.height - 1, 0)
         draw.rectangle((box.x, box.y, *corner), outline=palette.rgb(box.colour), width=line)
     for dot in reversed(over.dots):
-        draw.ellipse(
-            (dot.x - line, dot.y - line, dot.x + line, dot.y + line), palette.rgb(dot.colour), outline=INK, width=1
-        )
+        radius = max(dot.radius, 1.0)
+        draw.circle((dot.x, dot.y), radius + 1, INK)
+        draw.circle((dot.x, dot.y), radius, palette.rgb(dot.colour))
     for shape, box in reversed(list(zip(shown, over.boxes, strict=True))):
         score = "" if shape.score is None else f" {shape.score:.2f}"
         _tag(draw, f"{shortened(shape.label, NAMED)}{score}", (box.x, box.y), palette.rgb(box.colour), font)
