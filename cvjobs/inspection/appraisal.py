@@ -72,7 +72,7 @@ class Appraisal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class DecodedImages:
     """Images that are decoded, before they are compared with their labels."""
 
     request: CheckRequest
