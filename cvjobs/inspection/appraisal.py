@@ -72,7 +72,7 @@ class Appraisal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedImages:
+class CheckedImages:
     """Images that are decoded, before they are compared with their labels."""
 
     request: CheckRequest

@@ -19,7 +19,7 @@ from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.html.original_links import links
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.inspection import decoded_facts, paired_images, problems, truth_files
-from cvjobs.inspection.appraisal import Appraisal, CheckRequest, DecodedImages
+from cvjobs.inspection.appraisal import Appraisal, CheckRequest, CheckedImages
 from cvjobs.inspection.check_page import page
 from cvjobs.inspection.data_check import NUMBERS, PAGE, DataCheck
 from cvjobs.inspection.decoded_facts import DecodedFacts, FactsRequest
@@ -72,7 +72,7 @@ def check(request: CheckRequest, decoder_server: DecoderServer, progress: Progre
         places, splits = paired_images.pair(listing.images["path"].to_pylist(), truths, found)
     source = open_source(listing.root, listing.base, dict(request.storage), request.confine)
     facts = _decoded(request, listing, source, decoder_server, progress, found)
-    look = DecodedImages(
+    look = CheckedImages(
         request=request,
         listing=listing,
         facts=facts,
@@ -119,7 +119,7 @@ def _decoded(
     return facts
 
 
-def _leave(look: DecodedImages, store: Store, truths: Sequence[SplitTruth], seen: Appraisal) -> DataCheck:
+def _leave(look: CheckedImages, store: Store, truths: Sequence[SplitTruth], seen: Appraisal) -> DataCheck:
     """Write the table, the page and the numbers, each whole, and return what was found."""
     facts, phases = look.facts, look.progress.phases
     images = Counter(split for split, good in zip(seen.splits, facts.good.tolist(), strict=True) if good)
@@ -151,7 +151,7 @@ def _leave(look: DecodedImages, store: Store, truths: Sequence[SplitTruth], seen
     return found
 
 
-def _failed(look: DecodedImages) -> list[str]:
+def _failed(look: CheckedImages) -> list[str]:
     """Return what failed by reason, with what to do."""
     failures = look.listing.failures
     pairs = list(zip(failures["code"].to_pylist(), failures["path"].to_pylist(), strict=True))
