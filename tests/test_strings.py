@@ -22,7 +22,8 @@ from cvjobs.operations.nightly import child
 ROOT = Path(__file__).parent.parent
 # Keys of metadata and names of files look like modules.
 KEYS = {"fingerprint", "facts", "source", "versions", "index", "generation", "embeddings", "k", "min_score", "yaml"}
-KEYS |= {"output", "pem", "categories", "min_score_from"}
+KEYS |= {"output", "pem", "categories", "min_score_from", "licence"}
+KEYS |= {"families", "models"}  # groups of entry points
 NAME = re.compile(r"\bcvjobs(?:\.[a-z_]\w*)+(?::\w+)?")
 
 
