@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+from collections.abc import Mapping
 from cvjobs.clusters.files import Status
 from cvjobs.clusters.jobs_api.server import ClusterJob
 from cvjobs.common.errors import CvjobsError as CvjobsError
@@ -27,6 +28,8 @@ from cvjobs.evaluation.result import Evaluation
 from cvjobs.indexing.index_report import IndexReport
 from cvjobs.indexing.search.answers import Duplicates
 from cvjobs.indexing.search.answers import Neighbours
+from cvjobs.networks.catalogue.catalogue import CatalogueEntry
+from cvjobs.networks.model_card import ModelCard
 from cvjobs.operations.doctor.finding import Checked
 from cvjobs.operations.nightly.outcome import Outcome
 from cvjobs.prediction.dry_run import Forecast
@@ -38,14 +41,22 @@ import pyarrow as pa
 __version__: str
 
 class Families(dict[str, list[str]], Tabular):
-    """The names of models by family; as text one on each line, as they are typed after ``--model``."""
+    """The names of models by family; as text one on each line, as they are typed after ``--model``, with the rest."""
 
-    def as_dict(self) -> dict[str, list[str]]:
-        """Return the names as JSON types."""
+    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str]) -> None:
+        ...
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The models, one record each: names, ``tasks``, ``parameters`` (a number or None), ``size`` and licences."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the names as JSON types, and in ``models`` the rows."""
         ...
 
     def to_arrow(self, columns: list[str] | None=None) -> pa.Table:
-        """Return the models, one row each: family, and model as it is typed after ``--model``."""
+        """Return the models, one row each: ``family``, ``model`` as it is typed after ``--model``, and what it has."""
         ...
 
     def __str__(self) -> str:
@@ -125,6 +136,7 @@ def classify(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -179,6 +191,9 @@ def classify(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -238,6 +253,7 @@ def classify(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -292,6 +308,9 @@ def classify(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -379,6 +398,7 @@ def detect(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -441,6 +461,9 @@ def detect(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -515,6 +538,7 @@ def detect(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -577,6 +601,9 @@ def detect(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -672,6 +699,7 @@ def embed(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -725,6 +753,9 @@ def embed(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -783,6 +814,7 @@ def embed(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -836,6 +868,9 @@ def embed(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -1041,22 +1076,26 @@ def jobs(
     """
 
 def models(
+    name: str | None = None,
     *,
     task: Literal['embed', 'classify', 'detect', 'segment', 'train', 'autoencoder'] = 'embed',
     json: bool = False,
-) -> Families:
-    """List the models that a task can use, by family.
+) -> Families | Any:
+    """List the models that a task can use, by family: parameters, input size and licence; or say all of one.
 
     For example `cvjobs.models(task="detect")`.
 
     Args:
+        name (str | None): A model as it is typed after --model, to show what is known of it. Default:
+            None (all).
         task (Literal['embed', 'classify', 'detect', 'segment', 'train', 'autoencoder']): The task that
             the models are for. Default: 'embed'.
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
             a function prints nothing. Default: False.
 
     Returns:
-        Families: the names of the families that have models for the task.
+        Families | ModelCard: the models of the families that have any for the task, or what is known of
+            one.
 
     Raises:
         WrongUse: An option, a name or a source is wrong; nothing was changed.
@@ -1076,6 +1115,7 @@ def query(
     out: str | os.PathLike[str] | None = None,
     html: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
+    accept_licence: list[str] | tuple[str, ...] = (),
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     storage_option: list[str] | tuple[str, ...] = (),
@@ -1104,6 +1144,9 @@ def query(
         html (str | os.PathLike[str] | None): The file for a page of thumbnails. Default: None.
         weights (str | os.PathLike[str] | None): The file of the model's weights. Default: None (where
             the index had them).
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         max_error_rate (float): The largest share of images that may fail; above it the exit code is 3.
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
@@ -1141,6 +1184,7 @@ def query(
     out: str | os.PathLike[str] | None = None,
     html: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
+    accept_licence: list[str] | tuple[str, ...] = (),
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
     storage_option: list[str] | tuple[str, ...] = (),
@@ -1169,6 +1213,9 @@ def query(
         html (str | os.PathLike[str] | None): The file for a page of thumbnails. Default: None.
         weights (str | os.PathLike[str] | None): The file of the model's weights. Default: None (where
             the index had them).
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         max_error_rate (float): The largest share of images that may fail; above it the exit code is 3.
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
@@ -1280,6 +1327,7 @@ def segment(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: Literal[True],
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -1339,6 +1387,9 @@ def segment(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -1407,6 +1458,7 @@ def segment(
     truncated: Literal['fail', 'use'] = 'fail',
     max_error_rate: float = 0.1,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     dry_run: bool = False,
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
@@ -1466,6 +1518,9 @@ def segment(
             Default: 0.1.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         dry_run (bool): List the images, time a sample, predict time and size, and write nothing.
             Default: False.
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
@@ -1546,6 +1601,7 @@ def train(
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
     max_time: int | str | None = None,
@@ -1653,6 +1709,9 @@ def train(
             Default: False.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
             is a label's value of or the host name, or else of every one; repeat the option for more.
             Default: ().
@@ -1776,6 +1835,7 @@ def train(
     storage_option: list[str] | tuple[str, ...] = (),
     confine: bool = False,
     exclude: list[str] | tuple[str, ...] = (),
+    accept_licence: list[str] | tuple[str, ...] = (),
     price: list[str] | tuple[str, ...] = (),
     max_cost: float | None = None,
     max_time: int | str | None = None,
@@ -1883,6 +1943,9 @@ def train(
             Default: False.
         exclude (list[str] | tuple[str, ...]): A glob of names, or with a / of paths relative to the
             source, whose files and folders are left out; repeat the option for more. Default: ().
+        accept_licence (list[str] | tuple[str, ...]): A licence of weights that is accepted though it
+            forbids some use, by the name that `cvjobs models` shows; repeat the option for more.
+            Default: ().
         price (list[str] | tuple[str, ...]): The USD that an hour of a machine costs, of those that NAME
             is a label's value of or the host name, or else of every one; repeat the option for more.
             Default: ().

@@ -137,10 +137,10 @@ class TypedLine:
     def _named(self, name: str, given: Mapping[str, str], begun: str) -> list[str]:
         """Return the values of an option that are names of files: models, formats, places to run."""
         if name == "model":
-            from cvjobs.networks import names_on_disk
+            from cvjobs.networks import model_suggestions
 
             train = self.command == "train" and given.get("task") != "autoencoder"
-            return names_on_disk.names("train" if train else given.get("task", self.command), begun)
+            return model_suggestions.names("train" if train else given.get("task", self.command), begun)
         if (self.command, name) == ("export", "format"):
             return plugins.names("cvjobs.dataset.exports")
         if (self.command, name) == ("cluster", "name"):

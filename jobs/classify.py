@@ -71,4 +71,6 @@ class ClassifyJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = ClassifyRequest(model=c.model, weights=c.weights, labels=named, top=c.top)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement)
+        return model_choice.resolve(
+            request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement, accepted=c.accept_licence
+        )

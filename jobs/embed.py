@@ -70,4 +70,6 @@ class EmbedJob:
 
         c = self._config
         request = EmbedRequest(model=c.model, weights=c.weights, layer=c.layer)
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement)
+        return model_choice.resolve(
+            request, c.precision, earlier, c.truncated, c.bits, c.decode, placement=placement, accepted=c.accept_licence
+        )

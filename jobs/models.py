@@ -1,12 +1,13 @@
-"""List the models that a task can use, by family.
+"""List the models that a task can use, by family: parameters, input size and licence; or say all of one.
 
 For example `cvjobs models --task detect`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,11 +19,21 @@ from cvjobs.config.options import Json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cvjobs.networks.catalogue.catalogue import CatalogueEntry
+    from cvjobs.networks.model_card import ModelCard
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The options of ``cvjobs models``."""
 
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model as it is typed after --model, to show what is known of it.  [default: all]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     task: Annotated[
         Literal["embed", "classify", "detect", "segment", "train", "autoencoder"],
         typer.Option(help="The task that the models are for.", rich_help_panel="Model, data and size"),
@@ -31,28 +42,43 @@ class Config:
 
 
 class Families(dict[str, list[str]], Tabular):
-    """The names of models by family; as text one on each line, as they are typed after ``--model``."""
+    """The names of models by family; as text one on each line, as they are typed after ``--model``, with the rest."""
 
-    def as_dict(self) -> dict[str, list[str]]:
-        """Return the names as JSON types."""
-        return dict(self)
+    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str]) -> None:
+        super().__init__({family: [entry.model for entry in found] for family, found in entries.items()})
+        self._entries, self._lacking = entries, lacking
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The models, one record each: names, ``tasks``, ``parameters`` (a number or None), ``size`` and licences."""
+        return [entry.record() for found in self._entries.values() for entry in found]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the names as JSON types, and in ``models`` the rows."""
+        return {**self, "models": self.rows}
 
     def to_arrow(self, columns: list[str] | None = None) -> pa.Table:
-        """Return the models, one row each: family, and model as it is typed after ``--model``."""
-        rows = [{"family": family, "model": f"{family}/{name}"} for family, names in self.items() for name in names]
-        return tabular.table(rows, columns)
+        """Return the models, one row each: ``family``, ``model`` as it is typed after ``--model``, and what it has."""
+        return tabular.table(self.rows, columns)
 
     def __str__(self) -> str:
         lines = []
-        for family, names in self.items():
-            lines += [f"{family}: {counted(len(names), 'names')}", *(f"  {family}/{name}" for name in names)]
+        for family, found in self._entries.items():
+            missing = self._lacking.get(family)
+            lines.append(f"{family}: {counted(len(found), 'names')}" + (f" ({missing})" if missing else ""))
+            width = max(len(entry.name) for entry in found)
+            lines += [f"  {entry.name.ljust(width)}  {entry.figures}".rstrip() for entry in found]
         return "\n".join(lines)
 
 
-def call(config: Config) -> Families:
-    """Return the names of the families that have models for the task."""
+def call(config: Config) -> Families | ModelCard:
+    """Return the models of the families that have any for the task, or what is known of one."""
     from cvjobs.common.progress import tell
-    from cvjobs.networks.registry import names
+    from cvjobs.networks import known_models
 
-    found = names(config.task, tell)
-    return Families({family: offered for family, offered in found.items() if offered})
+    if config.name is not None:
+        from cvjobs.networks import model_card
+
+        return model_card.of(config.name, config.task)
+    found = {family: offered for family, offered in known_models.listed(config.task, tell).items() if offered}
+    return Families(found, {family: known_models.lacking(family) for family in found})

@@ -15,7 +15,7 @@ import typer
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.config.fields import REQUIRED
-from cvjobs.config.options import Confine, Exclude, Json, MaxErrorRate, StorageOptions
+from cvjobs.config.options import AcceptLicence, Confine, Exclude, Json, MaxErrorRate, StorageOptions
 
 if TYPE_CHECKING:
     from cvjobs.common.progress import Progress
@@ -92,6 +92,7 @@ class Config:
             rich_help_panel="Model, data and size",
         ),
     ] = None
+    accept_licence: AcceptLicence = ()
     max_error_rate: MaxErrorRate = 0.1
     exclude: Exclude = ()
     storage_option: StorageOptions = ()
@@ -185,6 +186,7 @@ def _neighbours(config: Config, index: Index, out: AnswerFolder, progress: Progr
         "storage_option": config.storage_option,
         "confine": config.confine,
         "exclude": config.exclude,
+        "accept_licence": config.accept_licence,
         # Without -o the vectors go to a folder of this machine, which others need not see.
         "address": config.address if config.out else None,
     }

@@ -84,4 +84,6 @@ class SegmentJob:
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
         request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
-        return model_choice.resolve(request, c.precision, earlier, c.truncated, c.bits, placement=placement)
+        return model_choice.resolve(
+            request, c.precision, earlier, c.truncated, c.bits, placement=placement, accepted=c.accept_licence
+        )

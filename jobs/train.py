@@ -15,6 +15,7 @@ import typer
 
 from cvjobs.config.options import (
     MOST_WORKERS,
+    AcceptLicence,
     Address,
     Bits,
     Confine,
@@ -210,6 +211,7 @@ class Config:
     storage_option: StorageOptions = ()
     confine: Confine = False
     exclude: Exclude = ()
+    accept_licence: AcceptLicence = ()
     price: Price = ()
     max_cost: MaxCost = None
     max_time: MaxTime = None
@@ -281,6 +283,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 storage=storage,
                 confine=config.confine,
                 exclude=config.exclude,
+                accept_licence=config.accept_licence,
                 address=config.address,
                 device=config.device,
                 spending=allowed,

@@ -53,6 +53,13 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "unpacked"
 
 
+def test_every_file_of_the_catalogue_is_in_the_wheel(unpacked: Path) -> None:
+    place = Path("cvjobs/networks/catalogue")
+    ours = {file.name: file.read_bytes() for file in (ROOT / place).glob("*.csv")}
+    assert {file.name: file.read_bytes() for file in (unpacked / place).glob("*.csv")} == ours
+    assert "timm.csv" in ours
+
+
 def test_every_module_is_in_the_wheel(unpacked: Path) -> None:
     library = {str(path.relative_to(ROOT)) for path in (ROOT / "cvjobs").rglob("*.py")}
     drivers = {f"cvjobs/drivers/{path.name}" for path in (ROOT / "jobs").glob("*.py")}

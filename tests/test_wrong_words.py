@@ -42,7 +42,6 @@ SHOWN = {field.spelt for name in commands.files() for field in fields(commands.l
         ("detect photos -o out --save-txt", "--format may be meant, which is an option of export"),
         ("embed photos -o out --batch-sise 4", "embed has no option --batch-sise (nearest: --batch-size)"),
         ("embed photos -o out --zebra", "embed has no option --zebra: see 'cvjobs embed --help'."),
-        ("models resnet", "models takes no name: `cvjobs models | grep resnet` finds those with it."),
         ("embed photos vectors", "vectors is one value too many: if it is the output, type -o vectors."),
         ("export labels labels.csv --format csv", "if it is the output, type -o labels.csv."),
         ("predict photos -o out", "There is no command 'predict': 'cvjobs classify' or 'cvjobs detect'"),

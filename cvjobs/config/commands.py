@@ -67,17 +67,17 @@ def run(driver: ModuleType, given: Any) -> int:
     """Run a driver with its Config, print what it returns, with ``--json`` as JSON, and return the exit code."""
     if hasattr(driver, "run"):
         return driver.run(given) or 0
-    from cvjobs.common import json_values  # imports Arrow, which --help does without
-
     record = driver.call(given)
     left = next(filter(None, (getattr(record, name, "") for name in ("to", "out", "report"))), "")
     with printing("" if getattr(given, "dry_run", False) else left):
-        print(
-            json.dumps(json_values.finite(record.as_dict()))
-            if getattr(given, "json", False)
-            else visible_lines(str(record))
-        )
+        print(_json(record) if getattr(given, "json", False) else visible_lines(str(record)))
     return getattr(record, "exit_code", 0)
+
+
+def _json(record: Any) -> str:
+    from cvjobs.common import json_values  # imports Arrow, which --help and a list of models do without
+
+    return json.dumps(json_values.finite(record.as_dict()))
 
 
 CLOSED = "Standard output {}: give one that can be written to, then run the same command again."

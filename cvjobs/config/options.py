@@ -108,6 +108,16 @@ Bits = Annotated[
         rich_help_panel="Model, data and size",
     ),
 ]
+AcceptLicence = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--accept-licence",
+        metavar="NAME",
+        help="A licence of weights that is accepted though it forbids some use, by the name that `cvjobs models` "
+        "shows; repeat the option for more.  [default: none]",
+        rich_help_panel="Model, data and size",
+    ),
+]
 
 SaveImages = Annotated[
     str | None,
@@ -265,6 +275,7 @@ class BatchOptions:
     truncated: Truncated = "fail"
     max_error_rate: MaxErrorRate = 0.1
     exclude: Exclude = ()
+    accept_licence: AcceptLicence = ()
     dry_run: Annotated[
         bool,
         typer.Option(

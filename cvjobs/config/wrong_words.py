@@ -86,8 +86,6 @@ def too_many(command: str, config: type, given: Mapping[str, Any], left: Sequenc
     if len(left) == 1 and out and not out.positional and given.get("out") is None:
         typed = f"{out.spelt.split('/')[0]} {shlex.quote(left[0])}"
         return f"{shortened(left[0])} is one value too many: if it is the output, type {typed}."
-    if command == "models":
-        return f"models takes no name: `cvjobs models | grep {shlex.quote(shortened(left[0]))}` finds those with it."
     takes = " ".join(field.spelt for field in taken) or "no value by position"
     first = shortened(left[0]) + (f" and {len(left) - 1:,} more" if len(left) > 1 else "")
     return f"{command} takes {takes}, so {first} is too many: quote what has spaces, or see 'cvjobs {command} --help'."

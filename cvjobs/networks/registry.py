@@ -1,28 +1,26 @@
 """Models by name: `family/model`, where the family is a file in `families/`, or a bare name looked up across them.
 
-A family module offers ``names(task)``, and for each task that it has models for a function that makes one; nothing
-here imports torch.
+A family may be another package's module, too, which `plugin_families` finds. It offers ``names(task)``, and for each
+task that it has models for a function that makes one; nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from cvjobs.common import plugins
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.common.phases import IMPORTING
 from cvjobs.common.plugins import BrokenPlugin
-from cvjobs.common.progress import during
 from cvjobs.images.transform import Transform
+from cvjobs.networks import known_models, licences
+from cvjobs.networks.licences import Licence
 from cvjobs.storage.object_store import address
 
 # Families that compute on the CPU whatever the machine has.
 WITHOUT_GPU = ("thumbnail",)
 # Families whose models may be named by a file or folder.
 OF_FILES = ("hf", "onnx")
-_FAMILIES, _KIND = "cvjobs.networks.families", "model family"
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +104,7 @@ class PictureModel(Model, Protocol):
 
 
 class Family(Protocol):
-    """What a module in `families/` offers."""
+    """What a module in `families/` offers; it may also have the two functions of ``Described``."""
 
     def names(self, task: str) -> list[str]:
         """Return the names of the models for a task, without the family; empty where it has none."""
@@ -133,6 +131,16 @@ class Family(Protocol):
 
     def autoencoder(self, name: str, weights: str, dim: int, side: int | None, seed: int) -> Trainable:
         """Return one of them that makes ``dim`` numbers of an image and the image of those; raise as ``trainable``."""
+
+
+class Described(Protocol):
+    """What a family may also offer, beside the catalogue or in its place."""
+
+    def licence(self, name: str) -> Licence:
+        """Return the licences of a model's code and published weights; raise ``WrongUse`` for an unknown name."""
+
+    def described(self, name: str) -> list[tuple[str, str]]:
+        """Return what `cvjobs models NAME` says more of a model, as pairs; raise ``WrongUse`` for an unknown name."""
 
 
 def embedder(name: str, *, weights: str = "pretrained", layer: str = "") -> Embedder:
@@ -245,66 +253,83 @@ def find(name: str, task: str) -> tuple[Family, str]:
     Raises:
         WrongUse: there is no such family, it has no models for the task, or no family has a model of this bare name.
     """
-    family, slash, model = name.partition("/")
-    if _is_run(name):
-        family, model = "training_run", name
-    elif not slash:
-        return _home(name, task), name
-    elif family not in families():
-        raise WrongUse(_no_model(name, task))
-    found = _family(family)
-    if not _offered(family, found, task):
+    family, model = located(name, task)
+    found = known_models.module(family)
+    if not known_models.offered(family, task):
         raise WrongUse(f"The family {family} has no models for that: `cvjobs models --task {task}` lists those.")
     return found, model
 
 
-def names(task: str, warn: Callable[[str], None] | None = None) -> dict[str, list[str]]:
-    """Return the names of the models for a task by family; imports every family, which takes seconds.
+def licence(name: str, task: str, weights: str = "pretrained") -> Licence:
+    """Return the licences of a model by its full or bare name, and of the weights that it is asked with.
 
-    ``warn`` is told of each family that cannot be used, which is left out.
+    Raises:
+        WrongUse: there is no such model.
     """
-    found: dict[str, list[str]] = {}
-    for family in families():
-        try:
-            found[family] = _offered(family, _family(family), task)
-        except BrokenPlugin as error:
-            if warn:
-                warn(str(error))
+    family, model = located(name, task)
+    if weights == "pretrained":
+        return known_models.licence(family, model)
+    known = known_models.entry(family, model)
+    code = known.licence.code if known else licences.UNKNOWN
+    return Licence(code=code, weights=licences.NONE if weights == "random" else licences.YOURS)
+
+
+def accepted(name: str, task: str, weights: str, names: Sequence[str], *, begun: bool) -> Licence:
+    """Return what ``licence`` does, where it forbids nothing or is one of the accepted ``names``.
+
+    Of a model with which results are ``begun`` it is only said that it is not; what is not known of it then, as of a
+    family that is gone, is no reason to stop.
+
+    Raises:
+        WrongUse: there is no such model, or its licence is to be accepted first.
+    """
+    try:
+        found = licence(name, task, weights)
+    except (WrongUse, BrokenPlugin):
+        if not begun:
+            raise
+        return licences.UNSAID
+    licences.check(found, name, names, begun=begun)
     return found
 
 
+def located(name: str, task: str) -> tuple[str, str]:
+    """Return the family of a name, and the name there; raises WrongUse where there is no such family or bare name."""
+    family, slash, model = name.partition("/")
+    if _is_run(name):
+        return "training_run", name
+    if not slash:
+        return _home(name, task), name
+    if family not in families():
+        raise WrongUse(_no_model(name, task))
+    return family, model
+
+
+def names(task: str, warn: Callable[[str], None] | None = None) -> dict[str, list[str]]:
+    """Return the names of the models for a task by family.
+
+    ``warn`` is told of each family that cannot be used, which is left out.
+    """
+    return known_models.names(task, warn)
+
+
 def families() -> list[str]:
-    """Return the model families, the files in `families/`, in the order in which a bare name is looked up."""
-    return sorted(plugins.names(_FAMILIES), key=lambda family: (family != "torchvision", family))
+    """Return the model families in the order in which a bare name is looked up."""
+    return known_models.families()
 
 
-def _family(name: str) -> Family:
-    with during(IMPORTING):
-        return cast(Family, plugins.load(_FAMILIES, _KIND, name, families(), ["names"]))
-
-
-def _offered(name: str, family: Family, task: str) -> list[str]:
-    """Return the names that a family has for a task; raises BrokenPlugin where it cannot say them."""
-    with plugins.guarded(f"{_FAMILIES}.{name}", f"{_KIND} {name}"):
-        offered = family.names(task)
-        if not isinstance(offered, list) or not all(isinstance(model, str) for model in offered):
-            raise TypeError("its names(task) returns no list of names")
-        return offered
-
-
-def _home(model: str, task: str) -> Family:
-    """Return the family that has a model of this bare name; imports families only until it is found."""
+def _home(model: str, task: str) -> str:
+    """Return the family that has a model of this bare name; imports families only where it must, until it is found."""
     known: set[str] = set()
     broken: list[str] = []
     for name in families():
         try:
-            family = _family(name)
-            offered = _offered(name, family, task)
+            offered = [entry.model for entry in known_models.entries(name, task)]
         except BrokenPlugin:
             broken.append(name)
             continue
         if model in offered:
-            return family
+            return name
         known.update(offered)
     without = f", and {', '.join(broken)} cannot be used" if broken else ""
     raise WrongUse(

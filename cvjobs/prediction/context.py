@@ -15,6 +15,7 @@ from cvjobs.config.options import BatchOptions
 from cvjobs.dataset.parts import Author
 from cvjobs.dataset.update import UpdateRequest
 from cvjobs.images.decode_children import DecoderServer
+from cvjobs.networks.licences import Licence
 from cvjobs.prediction.engine.engine import EngineSpec
 from cvjobs.prediction.engine.task import Opener
 from cvjobs.prediction.placement import Placement, Team
@@ -42,6 +43,10 @@ class Resolved(Opener, Protocol):
     @property
     def title(self) -> str:
         """The model as a person reads it."""
+
+    @property
+    def licence(self) -> Licence:
+        """The licences of the model, with which the results are marked."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the next run on the same output is given, as JSON types."""

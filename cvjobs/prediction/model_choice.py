@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import pyarrow as pa
 
@@ -18,8 +18,9 @@ from cvjobs.common.fingerprint import facts, installed
 from cvjobs.common.progress import during
 from cvjobs.dataset import schema
 from cvjobs.images.transform import Decode, Decoder, Transform, Truncated
-from cvjobs.networks import local_copies, registry
+from cvjobs.networks import licences, local_copies, registry
 from cvjobs.networks.detection.settings import Settings
+from cvjobs.networks.licences import Licence
 from cvjobs.networks.registry import Model
 from cvjobs.prediction.engine.task import PictureStep, Step
 from cvjobs.prediction.placement import HERE, Placement
@@ -37,6 +38,7 @@ class ModelRequest(ABC, Generic[Loaded]):
     A task's own class says how the model is found, and which step a found model becomes.
     """
 
+    task: ClassVar[str]  # that ``registry.names`` lists the models of
     model: str
     weights: str
 
@@ -166,11 +168,12 @@ class ModelRecord:
 class TaskSpec:
     """A resolved choice of model as a job's step; travels to workers and loads the model there.
 
-    A model in a bucket is reached with the options ``storage``.
+    A model in a bucket is reached with the options ``storage``. ``licence`` is what results are marked with.
     """
 
     record: ModelRecord
     storage: Options = field(default_factory=dict, repr=False, compare=False)
+    licence: Licence = field(default=licences.UNSAID, compare=False)
 
     @property
     def device(self) -> str:
@@ -238,6 +241,7 @@ def resolve(
     decode: Decode = "auto",
     *,
     placement: Placement = HERE,
+    accepted: Sequence[str] = (),
 ) -> TaskSpec:
     """Return what a request comes to, on this machine or where it is placed.
 
@@ -246,11 +250,14 @@ def resolve(
     a precision of "auto" means what it meant then, and files become pixels by the rules of then, also with the
     ``bits`` of then where none are given. ``truncated`` is what becomes of pictures that are cut short, as in the
     transform. ``decode`` is what decodes JPEGs: auto is what it was then, and the processor for a new output.
+    ``accepted`` are the names of licences that may forbid something.
 
     Raises:
-        WrongUse: there is no such model, or it cannot do what is asked, or there is no GPU to decode with.
+        WrongUse: there is no such model, or it cannot do what is asked, or there is no GPU to decode with; or the
+            licence of its weights forbids something, is not accepted, and nothing was begun with them.
     """
     request = replace(request, model=registry.settled(request.model))
+    licence = registry.accepted(request.model, request.task, request.weights, accepted, begun=bool(earlier))
     versions = _versions(request.model)
     known = ModelRecord.load(earlier, type(request))
     # A cluster is only asked for its device where that is needed.
@@ -264,7 +271,7 @@ def resolve(
         same = same and known.transform.truncated == truncated
         same = same and decode in ("auto", known.transform.decoder)
         if same and _is_current(request.model, known.file) and precision in ("auto", known.precision):
-            return TaskSpec(known, local_copies.options())
+            return TaskSpec(known, local_copies.options(), licence)
         if precision == "auto":
             precision = known.precision
     _check_memory(request.model)
@@ -281,7 +288,7 @@ def resolve(
         transform=replace(transform, truncated=truncated, decoder=_decoder(decode, transform)),
         precision=placement.precision(precision, device),
     )
-    return TaskSpec(request.completed(record, model), local_copies.options())
+    return TaskSpec(request.completed(record, model), local_copies.options(), licence)
 
 
 def _is_current(model: str, known: WeightsFile) -> bool:

@@ -152,6 +152,7 @@ def _schema(listing: Listing, resolved: Resolved) -> pa.Schema:
     metadata = {
         "cvjobs.fingerprint": digest(resolved.facts),
         "cvjobs.facts": schema.pack(resolved.facts),
+        "cvjobs.licence": schema.pack(resolved.licence.record()),
         "cvjobs.source": listing.source,
         "cvjobs.versions": schema.pack(libraries()),
     }
@@ -382,6 +383,7 @@ def _summary(context: Context, base: Snapshot, todo: Plan, run: Run) -> Summary:
         spent=spent,
         cost=context.allowance.machines.cost(phases.whole(took)).as_dict(),
         model=context.resolved.title,
+        licence=context.resolved.licence.record(),
         failures=dict(failed.counts),
         first_failed=reasons.named(failed.counts, failed.names()),
         skipped_by=context.listing.skipped,

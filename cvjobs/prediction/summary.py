@@ -29,9 +29,9 @@ class Summary(Tabular):
     ``left_out`` have the first names of each, too. ``new`` and ``changed`` of the images computed the output did not
     know, or knew with another content; ``gone`` are those that the source has no more; the first of both have names.
     ``blank`` counts those that the run decoded and that are black, white, of one colour or equal, as
-    ``BlankImages.record`` has it. ``spent`` is the limit of time or money that the run reached with images left, which
-    are ``remaining`` then, as the option that sets it; ``cost`` is the record of ``machine_hours.Cost``, empty without
-    a price. ``storage`` has the settings of a bucket, which are never printed.
+    ``BlankImages.record`` has it. ``licence`` has those of the model. ``spent`` is the limit of time or money that the
+    run reached with images left, which are ``remaining`` then, as the option that sets it; ``cost`` is the record of
+    ``machine_hours.Cost``, empty without a price. ``storage`` has the settings of a bucket, which are never printed.
     """
 
     listed: int
@@ -48,6 +48,7 @@ class Summary(Tabular):
     exit_code: int
     phases: dict[str, float] = field(default_factory=dict)
     model: str = ""
+    licence: dict[str, str] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     first_failed: dict[str, NamedCount] = field(default_factory=dict)
     skipped_by: dict[str, int] = field(default_factory=dict)

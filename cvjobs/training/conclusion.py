@@ -85,6 +85,7 @@ def summary(
         task=plan.subject.task,
         model=trainable.name,
         weights=trainable.weights.label,
+        licence=plan.licence.record(),
         classes=len(plan.classes),
         inherited=trainable.inherited,
         images={name: len(part) for name, part in parts.items()},

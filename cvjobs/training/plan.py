@@ -14,9 +14,10 @@ from torch import nn
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks import local_copies, registry
+from cvjobs.networks import licences, local_copies, registry
 from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
+from cvjobs.networks.licences import Licence
 from cvjobs.networks.precision import resolve_precision
 from cvjobs.networks.torch_network import TYPES
 from cvjobs.networks.trainable import Trainable
@@ -86,8 +87,9 @@ class TrainPlan:
     operations of the forward pass of one image, as ``memory.Estimate`` has them. ``compiled`` is whether the network is
     compiled. ``begun_epochs`` are those of the run's first command, 0 where they are the recipe's.
     ``limited``: there is a limit of time or money. ``run`` is a folder, or a prefix of a bucket, which is reached with
-    the options ``storage``. ``decoding`` is what each machine decodes for its workers, None where all see what the
-    command's decodes; then ``test`` are the images that the first worker tests on, None without any.
+    the options ``storage``. ``licence`` is that of the weights that it begins with. ``decoding`` is what each machine
+    decodes for its workers, None where all see what the command's decodes; then ``test`` are the images that the first
+    worker tests on, None without any.
     """
 
     run: str
@@ -107,6 +109,7 @@ class TrainPlan:
     begun_epochs: int = 0
     limited: bool = False
     storage: Mapping[str, str] = field(default_factory=dict, repr=False)
+    licence: Licence = licences.UNSAID
     decoding: DecodeOrder | None = None
     test: SplitPart | None = field(default=None, repr=False)
 

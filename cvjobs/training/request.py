@@ -46,6 +46,7 @@ class TrainRequest:
     storage: Mapping[str, str] = field(repr=False)
     confine: bool = False
     exclude: tuple[str, ...] = ()
+    accept_licence: tuple[str, ...] = ()
     address: str | None
     device: Device = "auto"
     spending: Spending = field(default_factory=Spending)

@@ -11,7 +11,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
-from cvjobs.networks import torch_network
+from cvjobs.networks import registry, torch_network
+from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
 from cvjobs.storage.object_store import address
@@ -38,7 +39,7 @@ class Setup:
 
     ``cache_side`` is the shorter side of the pictures that crops are taken from, 0 where they are squares.
     ``earlier`` is the record of the run that is continued, empty where one begins; ``begun_epochs`` are those of the
-    run's first command. ``compiled`` is whether the network is.
+    run's first command. ``compiled`` is whether the network is. ``licence`` is that of what training begins with.
     """
 
     request: TrainRequest
@@ -49,6 +50,7 @@ class Setup:
     rules: TrainRules
     begun_epochs: int
     compiled: bool
+    licence: Licence
     cache_side: int
 
     @property
@@ -101,6 +103,7 @@ class Setup:
             begun_epochs=self.begun_epochs,
             limited=request.spending.limited,
             storage=request.storage,
+            licence=self.licence,
         )
 
 
@@ -132,6 +135,8 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
     progress.phase("looking up the model")
     subject = _subject(request, labelled)
+    named = "train" if request.task == "classify" else request.task
+    licence = registry.accepted(request.model, named, request.weights, request.accept_licence, begun=bool(earlier))
     trainable = subject.trainable()
     transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
     if earlier:
@@ -164,6 +169,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         rules=then,
         begun_epochs=begun,
         compiled=compiled,
+        licence=licence,
         cache_side=_cache_side(request, side, earlier, then),
     )
 

@@ -37,7 +37,8 @@ class TrainingSummary(Tabular):
     ``images`` counts what was trained on, validated and tested with; ``leaks`` the images of val and test whose
     content is in train, too; ``inherited`` the classes whose head began with rows of the weights' own, None where that
     was not asked for. ``left_out`` is the record of ``omissions``, empty of a run before there was one. ``memory``
-    is the estimate for a worker in bytes, None where it is unknown. ``phases`` are the seconds of the command's phases,
+    is the estimate for a worker in bytes, None where it is unknown. ``licence`` has those of the model and of the
+    weights that it began with, empty of a run before it was known. ``phases`` are the seconds of the command's phases,
     which add up to ``seconds``; a run before there were any has none. ``cost`` is the record of ``machine_hours.Cost``
     of that command, empty without a price. The four before it are ``StepCosts`` of all epochs. ``storage`` has the
     settings of a bucket, which are never printed.
@@ -68,6 +69,7 @@ class TrainingSummary(Tabular):
     memory: int | None = None
     balanced_accuracy: float | None = None
     left_out: dict[str, Any] = field(default_factory=dict)
+    licence: dict[str, str] = field(default_factory=dict)
     up_to_date: bool = False
     phases: dict[str, float] = field(default_factory=dict)
     data_wait: float | None = None

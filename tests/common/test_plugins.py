@@ -16,7 +16,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.plugins import BrokenPlugin
 from cvjobs.dataset import export
 from cvjobs.dataset.export import formats
-from cvjobs.networks import registry
+from cvjobs.networks import known_models, registry
 from cvjobs.networks.registry import families
 from cvjobs.operations import schedule_files
 
@@ -107,7 +107,7 @@ def test_a_family_that_is_broken_leaves_the_others(
     name = f"family{abs(hash(content))}"
     (tmp_path / f"{name}.py").write_text(content)
     monkeypatch.setattr("cvjobs.networks.families.__path__", [str(tmp_path), *cvjobs.networks.families.__path__])
-    monkeypatch.setattr(registry, "families", lambda: [name, "small"])
+    monkeypatch.setattr(known_models, "families", lambda: [name, "small"])
     assert cvjobs.models(task="train") == {"small": ["cnn"]}
     assert f"cvjobs: The model family {name} cannot be used: {tmp_path}/{name}.py" in capsys.readouterr().err
     assert registry.find("cnn", "train")[1] == "cnn"

@@ -215,8 +215,10 @@ class TestNames:
     def test_the_driver_lists_what_can_be_typed(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["models", "--json"]) == 0
         listed = json.loads(capsys.readouterr().out)
+        rows = listed.pop("models")
         assert listed == {family: offered for family, offered in names("embed").items() if offered}
+        assert [row["model"] for row in rows] == [f"{one}/{name}" for one, every in listed.items() for name in every]
         assert {"resnet50", "swin_v2_t"} <= set(listed["torchvision"])
         assert {"resnet50", "resnet50.a1_in1k"} <= set(listed["timm"])
         assert cli.main(["models"]) == 0
-        assert "  torchvision/resnet50\n" in capsys.readouterr().out
+        assert "\n  torchvision/resnet50 " in capsys.readouterr().out

@@ -31,6 +31,8 @@ from cvjobs.dataset.changes import Plan
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
+from cvjobs.networks import licences
+from cvjobs.networks.licences import Licence
 from cvjobs.prediction import run as prediction_run
 from cvjobs.prediction.context import Context, Resolved
 from cvjobs.prediction.engine.task import Columns
@@ -246,6 +248,7 @@ class ToyResolved:
     facts: dict[str, Any]
     device: str = "cpu"
     title: str = "toy"
+    licence: Licence = licences.UNSAID
 
     @property
     def transform(self) -> Transform:

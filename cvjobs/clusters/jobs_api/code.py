@@ -17,7 +17,7 @@ from cvjobs.config import commands
 
 LABEL = "cvjobs"  # a machine of a cluster that was started with `--labels=cvjobs=VERSION` has that version installed
 LARGEST = 20 << 20
-SUFFIXES = frozenset({".py", ".pyi", ".html", ".css", ".yaml", ".nft", ".typed"})
+SUFFIXES = frozenset({".py", ".pyi", ".csv", ".html", ".css", ".yaml", ".nft", ".typed"})
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

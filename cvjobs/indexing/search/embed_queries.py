@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def ask(source: str, model: QueryModel, out: AnswerFolder, options: dict[str, An
     name = hashlib.sha256(f"{model.generation.fingerprint} {Path(source).absolute()}".encode(errors="surrogateescape"))
     folder = f"{EMBEDDED}/{name.hexdigest()[:16]}"
     asked = BatchOptions(source=source, out=f"{out.store.place}/{folder}", allow_deletions=True, **options)
-    summary = run.run(asked, _Embed(model))
+    summary = run.run(asked, _Embed(model, asked.accept_licence))
     assert isinstance(summary, Summary)
     for other in out.store.names(EMBEDDED):
         if f"{EMBEDDED}/{other}" != folder:
@@ -138,8 +139,8 @@ class _Embed:
 
     command = "query"
 
-    def __init__(self, model: QueryModel) -> None:
-        self._model = model
+    def __init__(self, model: QueryModel, accepted: Sequence[str]) -> None:
+        self._model, self._accepted = model, accepted
 
     def resolve(self, earlier: dict[str, Any], placement: Placement) -> Resolved:
         """Return the model's step; raises WrongUse where it is not the one that the index was made with."""
@@ -153,7 +154,12 @@ class _Embed:
         request = replace(made.asked, weights=self._model.weights or made.asked.weights)
         cut = made.transform.truncated
         resolved = model_choice.resolve(
-            request, made.precision, earlier or generation.resolved, cut, placement=placement
+            request,
+            made.precision,
+            earlier or generation.resolved,
+            cut,
+            placement=placement,
+            accepted=self._accepted,
         )
         if digest(resolved.facts) != generation.fingerprint:
             raise WrongUse(

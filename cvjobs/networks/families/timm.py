@@ -6,6 +6,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
-from cvjobs.networks import checkpoint, head_transfer, torch_network
+from cvjobs.networks import checkpoint, head_transfer, licences, torch_network
 from cvjobs.networks import weights as files
+from cvjobs.networks.licences import Licence
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.trainable import Trainable, resized
 from cvjobs.networks.weights import Weights
@@ -35,8 +37,19 @@ def names(task: str) -> list[str]:
     """Return the names of timm's models, and with each tag of their weights; those that ``classify`` name classes."""
     if task not in ("embed", "classify", "train"):
         return []
-    known = sorted({*timm.list_models(), *timm.list_pretrained()})
+    known = list(_known())
     return known if task != "classify" else [name for name in known if infer_imagenet_subset(_config(name))]
+
+
+@cache
+def _known() -> dict[str, None]:
+    return dict.fromkeys(sorted({*timm.list_models(), *timm.list_pretrained()}))
+
+
+def licence(name: str) -> Licence:
+    """Return timm's own licence, and the one that timm's configuration has of the weights."""
+    _check(name)
+    return Licence(code="Apache-2.0", weights=licences.spelt(_config(name).get("license")))
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
@@ -91,11 +104,15 @@ def _head(model: Any) -> nn.Module:
 
 def _chosen(name: str, weights: str) -> tuple[str, dict[str, Any], Transform, Weights]:
     """Return a model's full name, timm's configuration of it, its preprocessing and its weights."""
-    if name not in names("embed"):
-        raise WrongUse(f"There is no model timm/{name}{nearest(name, names('embed'))}: `cvjobs models` lists them.")
+    _check(name)
     config = _config(name)
     full = f"timm/{name.partition('.')[0]}" + (f".{config['tag']}" if config.get("tag") else "")
     return full, config, _transform(full, config), _weights(full, config, weights)
+
+
+def _check(name: str) -> None:
+    if name not in _known():
+        raise WrongUse(f"There is no model timm/{name}{nearest(name, _known())}: `cvjobs models` lists them.")
 
 
 def _config(name: str) -> dict[str, Any]:

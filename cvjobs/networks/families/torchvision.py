@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torchvision import models
+
+from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.networks import licences
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torchvision import classifiers, detectors, segmenters
 from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
 
-__all__ = ["classifier", "detector", "embedder", "names", "segmenter", "trainable"]
+__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable"]
+
+
+_LICENCE = "BSD-3-Clause"
+# What the metadata of weights name by an address.
+_NAMED = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC-4.0"}
 
 
 def names(task: str) -> list[str]:
@@ -20,6 +30,15 @@ def names(task: str) -> list[str]:
     if task == "segment":
         return [*segmenters.names(), *detectors.names(masks=True)]
     return classifiers.names() if task in ("embed", "classify", "train") else []
+
+
+def licence(name: str) -> Licence:
+    """Return torchvision's own licence, which is that of its default weights, too, where these name no other."""
+    known = {*classifiers.names(), *segmenters.names(), *detectors.names()}
+    if name not in known:
+        raise WrongUse(f"There is no model torchvision/{name}{nearest(name, known)}: `cvjobs models` lists them.")
+    named = models.get_model_weights(name).DEFAULT.meta.get("license")
+    return Licence(code=_LICENCE, weights=_NAMED.get(named, licences.UNKNOWN) if named else _LICENCE)
 
 
 def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:

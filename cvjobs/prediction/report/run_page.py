@@ -221,6 +221,7 @@ def _facts(context: Context, run: Run, base: Snapshot) -> list[tuple[str, str]]:
         ("source", context.listing.source),
         ("output", context.store.place),
         ("model", resolved.title),
+        ("licence", resolved.licence.words),
         ("device", device),
         ("workers", run.workers),
         ("machine", machine(device)),

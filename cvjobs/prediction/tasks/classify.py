@@ -26,6 +26,8 @@ SCHEMA = SCHEMAS["classify"]
 class ClassifyRequest(ModelRequest[Classifier]):
     """Which model names the classes: ``labels`` where they are given, and how many of them are wanted of an image."""
 
+    task = "classify"
+
     labels: tuple[str, ...]
     top: int
 

@@ -28,6 +28,8 @@ NOTHING = PictureDetections(np.empty((0, 4), np.float32), np.empty(0, np.float32
 class DetectRequest(RuledRequest[PictureModel]):
     """Which detector looks for what."""
 
+    task = "detect"
+
     def find(self) -> PictureModel:
         """See ``ModelRequest``."""
         return once(registry.detector, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)

@@ -23,6 +23,8 @@ COLUMN = "embedding"
 class EmbedRequest(ModelRequest[Embedder]):
     """Which model makes the vectors; ``layer`` is the module whose pooled output they are, empty for the last."""
 
+    task = "embed"
+
     layer: str
 
     def find(self) -> Embedder:

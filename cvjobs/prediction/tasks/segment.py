@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # a run with nothing to do loads no torch
 class SegmentRequest(RuledRequest["PictureModel"]):
     """Which model segments: every pixel, or the objects that the settings ask for."""
 
+    task = "segment"
+
     def find(self) -> PictureModel:
         """See ``ModelRequest``."""
         return once(registry.segmenter, self.model, weights=self.weights, labels=self.labels).ruled(self.settings)

@@ -23,6 +23,7 @@ from cvjobs.html import render
 from cvjobs.html.original_links import links
 from cvjobs.html.thumbnails import Thumbnail, thumbnails
 from cvjobs.images.decode_children import DecoderServer
+from cvjobs.networks import licences
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.reader import open_source
 from cvjobs.storage.store import Store
@@ -153,7 +154,8 @@ def shown(begun: BegunRun) -> dict[str, Any]:
 
 def _settings(plan: TrainPlan, trainable: Trainable) -> list[tuple[str, str]]:
     """Return what the run was trained with, as options and values."""
-    values = {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
+    values: dict[str, Any] = {"licence": plan.licence.words} if plan.licence != licences.UNSAID else {}
+    values |= {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
     if trainable.inherited is not None:
         values["init-head-from-labels"] = f"{trainable.inherited} of {len(plan.classes)} classes"
     recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
