@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from cvjobs.common.errors import WrongUse
 from cvjobs.images import resizing
 from cvjobs.networks import registry
 from cvjobs.networks.hf import loading
@@ -55,14 +57,14 @@ KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 }
 
 
-def made(kind: str, folder: Path, published: str = "", **more: Any) -> Path:
+def made(kind: str, folder: Path, **more: Any) -> Path:
     """Save a tiny model of a kind with its processor, as the library publishes them."""
     architecture, settings, processor, prepared = KINDS[kind]
-    classes = CLASSES if "Classification" in (published or architecture) else {}
-    config = transformers.AutoConfig.for_model(kind, **settings, **classes, **more)
+    classes = CLASSES if "Classification" in architecture else {}
+    config = transformers.AutoConfig.for_model(kind, **{**settings, **classes, **more})
     with torch.random.fork_rng(), loading.quiet():
         torch.manual_seed(0)
-        model = getattr(transformers, published or architecture)(config).eval()
+        model = getattr(transformers, architecture)(config).eval()
         for parameter in model.parameters():  # what is 0 or 1 at first would hide what is left out
             parameter.data += 0.1 * torch.randn(parameter.shape)
         model.save_pretrained(folder)
@@ -75,7 +77,7 @@ def images() -> list[NDArray[np.uint8]]:
     drawn = np.random.default_rng(0)
     small = [drawn.integers(0, 256, (5, 6, 3), dtype=np.uint8) for _ in SIZES]
     return [
-        np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC))
+        np.array(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC))
         for one, (height, width) in zip(small, SIZES, strict=True)
     ]
 
@@ -160,3 +162,59 @@ def test_logits_are_the_librarys_own(kind: str, tmp_path: Path) -> None:
         found = ours(model, batch)
         np.testing.assert_allclose(found, expected, atol=1e-3)
     assert model.labels == ("cat", "crane (1)", "crane (2)")
+
+
+def test_several_labels_at_once_have_a_probability_each(tmp_path: Path) -> None:
+    model = registry.classifier(f"hf/{made('vit', tmp_path, problem_type='multi_label_classification')}")
+    assert model.activation == model.facts["activation"] == "sigmoid"
+
+
+def test_a_tower_alone_is_that_of_the_pair(tmp_path: Path) -> None:
+    """A folder of CLIP's or SigLIP's vision model alone, with the projection or without."""
+    for kind, kept in (("clip", "CLIPVisionModelWithProjection"), ("siglip", "SiglipVisionModel")):
+        folder = made(kind, tmp_path / kind, projection_dim=512) if kind == "clip" else made(kind, tmp_path / kind)
+        whole = ours(registry.embedder(f"hf/{folder}"), 8)
+        with loading.quiet():
+            tower = getattr(transformers, kept).from_pretrained(folder)
+            tower.save_pretrained(folder)
+            np.testing.assert_allclose(ours(registry.embedder(f"hf/{folder}"), 8), whole, atol=1e-6)
+            if kind == "clip":
+                tower.vision_model.save_pretrained(folder)
+                assert registry.embedder(f"hf/{folder}").dim == WIDTHS["hidden_size"]
+
+
+def test_a_layer_is_pooled_where_the_library_returns_several_things(tmp_path: Path) -> None:
+    folder = made("swin", tmp_path)
+    with loading.quiet():
+        processor = transformers.AutoImageProcessor.from_pretrained(folder)
+        model = transformers.SwinModel.from_pretrained(folder).eval()
+    taken: list[Any] = []
+    model.encoder.layers[0].register_forward_hook(lambda _module, _inputs, output: taken.append(output[0]))
+    with torch.inference_mode():
+        for image in images():
+            model(**processor(image, return_tensors="pt"))
+    found = registry.embedder(f"hf/{folder}", layer="encoder.layers.0")
+    np.testing.assert_allclose(ours(found, 8), torch.cat(taken).mean(1).numpy(), atol=1e-3)
+    assert found.facts["layer"] == "encoder.layers.0"
+    with pytest.raises(WrongUse, match="has no layer 'head'"):
+        registry.embedder(f"hf/{folder}", layer="head")
+
+
+@pytest.mark.parametrize("kind", ["vit", "swinv2", "convnextv2", "dinov3_vit", "siglip", "clip"])
+def test_sixteen_bits_are_near(kind: str, tmp_path: Path) -> None:
+    model = registry.embedder(f"hf/{made(kind, tmp_path)}")
+    fitted = np.stack([resizing.fit(image, model.transform) for image in images()])
+    whole, short = (model.load("cpu", precision)(fitted) for precision in ("fp32", "bf16"))
+    assert (cosines(short, whole) > 0.99).all()
+
+
+def test_threads_share_a_model(tmp_path: Path) -> None:
+    model = registry.embedder(f"hf/{made('vit', tmp_path)}", layer="layers.0")
+    fitted = np.stack([resizing.fit(image, model.transform) for image in images()])
+    network = model.load("cpu", "fp32")
+    alone = [network(fitted[i : i + 1]) for i in range(len(fitted))]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            together = list(pool.map(network, [fitted[i : i + 1] for i in range(len(fitted))]))
+            for one, other in zip(alone, together, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-6)

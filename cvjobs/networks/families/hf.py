@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from cvjobs.common import extras
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.networks import licences
 from cvjobs.networks.hf import short_names
+from cvjobs.networks.licences import Licence
 
 if TYPE_CHECKING:
     from cvjobs.networks.hf.repository import Repository
@@ -37,6 +39,32 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     from cvjobs.networks.hf import backbones
 
     return backbones.classifier(repository, weights, labels)
+
+
+def licence(name: str) -> Licence:
+    """Return the licence of a repository's card, fetched where it is not in the cache, as ``unknown`` out of reach."""
+    known = short_names.entry(name)
+    if known:
+        return known.licence
+    repository = _opened(name, "embed")
+    from cvjobs.networks.hf import front_matter
+
+    weights = licences.YOURS if repository.folder else front_matter.licence(repository)
+    return Licence(code="Apache-2.0", weights=weights)
+
+
+def described(name: str) -> list[tuple[str, str]]:
+    """Return where a model is and what its settings say it is."""
+    repository = _opened(name, "embed")
+    classes = repository.config.get("id2label")
+    pairs = [
+        ("repository", repository.hub),
+        ("revision", repository.revision),
+        ("folder", str(repository.folder or "")),
+        ("kind", repository.kind),
+        ("classes", f"{len(classes):,}" if isinstance(classes, dict) else ""),
+    ]
+    return [(what, value) for what, value in pairs if value]
 
 
 def _opened(name: str, task: str) -> Repository:

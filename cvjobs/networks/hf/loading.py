@@ -13,7 +13,7 @@ from torch import nn
 
 from cvjobs.common import devices, extras
 from cvjobs.common.categories import Category
-from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.common.errors import WrongUse
 from cvjobs.networks import weights as files
 from cvjobs.networks.hf.repository import Repository
 from cvjobs.networks.weights import Weights
@@ -52,7 +52,7 @@ def loaded(
     if repository.kind not in classes:
         kind = repository.kind or "unknown"
         raise WrongUse(
-            f"{repository.name} is of the kind {kind!r}{nearest(kind, classes)}, which is not for this command: "
+            f"{repository.name} is of the kind {kind!r}, which is not for this command: "
             f"choose one of {', '.join(sorted(classes))}."
         )
     weights = repository.weights(chosen)

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from cvjobs.networks.catalogue import catalogue
+from cvjobs.networks.catalogue.catalogue import CatalogueEntry
 
-from cvjobs.networks import catalogue
-
-
-class ShortName(NamedTuple):
-    """A model under its short ``name``: its tasks, the identifiers of its licences, and its ``repository``."""
-
-    name: str
-    tasks: tuple[str, ...]
-    code: str
-    weights: str
-    repository: str
-
-
-@cache
-def known() -> dict[str, ShortName]:
-    """Return the models of the catalogue by their short names."""
-    file = Path(catalogue.__path__[0]) / "hf.csv"
-    rows = csv.DictReader(line for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#")
-    return {
-        row["model"]: ShortName(
-            row["model"], tuple(row["tasks"].split()), row["code"], row["weights"], row["repository"]
-        )
-        for row in rows
-    }
+_FAMILY = "hf"
 
 
 def of_task(task: str) -> list[str]:
     """Return the short names of the models for a task, in the catalogue's order."""
-    return [model.name for model in known().values() if task in model.tasks]
+    return [entry.model for entry in catalogue.entries(_FAMILY) if task in entry.tasks]
 
 
 def hub(model: str) -> str:
     """Return the repository that a short name stands for, with the revision where one is named; empty for others."""
     name, at, revision = model.partition("@")
-    found = known().get(name)
+    found = catalogue.find(_FAMILY, name)
     return f"{found.repository}{at}{revision}" if found else ""
+
+
+def entry(model: str) -> CatalogueEntry | None:
+    """Return what the catalogue has of a model by its short name or its repository, without the revision."""
+    name = model.partition("@")[0]
+    return next((one for one in catalogue.entries(_FAMILY) if name in (one.model, one.repository)), None)
