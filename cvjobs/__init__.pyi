@@ -1296,6 +1296,7 @@ def segment(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     imgsz: int | None = None,
+    kind: Literal['auto', 'semantic', 'instance'] = 'auto',
     masks_dir: str | os.PathLike[str] | None = None,
     save_images: str | os.PathLike[str] | None = None,
 ) -> Forecast:
@@ -1373,6 +1374,9 @@ def segment(
             for weights of your own. Default: None.
         imgsz (int | None): The length in pixels to which the shorter side is resized. Default: None
             (the model's own).
+        kind (Literal['auto', 'semantic', 'instance']): The kind of results, of a model that has
+            several: a class for every pixel (semantic), objects (instance), or what the model is for
+            (auto). Default: 'auto'.
         masks_dir (str | os.PathLike[str] | None): A folder for a PNG of masks for each image, kept like
             the results. Default: None.
         save_images (str | os.PathLike[str] | None): A folder for a JPEG of each image with what was
@@ -1423,6 +1427,7 @@ def segment(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     imgsz: int | None = None,
+    kind: Literal['auto', 'semantic', 'instance'] = 'auto',
     masks_dir: str | os.PathLike[str] | None = None,
     save_images: str | os.PathLike[str] | None = None,
 ) -> Summary | Any:
@@ -1500,6 +1505,9 @@ def segment(
             for weights of your own. Default: None.
         imgsz (int | None): The length in pixels to which the shorter side is resized. Default: None
             (the model's own).
+        kind (Literal['auto', 'semantic', 'instance']): The kind of results, of a model that has
+            several: a class for every pixel (semantic), objects (instance), or what the model is for
+            (auto). Default: 'auto'.
         masks_dir (str | os.PathLike[str] | None): A folder for a PNG of masks for each image, kept like
             the results. Default: None.
         save_images (str | os.PathLike[str] | None): A folder for a JPEG of each image with what was

@@ -111,6 +111,7 @@ ONE_MEANING = {
     "yolo",
 }
 ONE_MEANING |= {"small", "torchvision"}
+ONE_MEANING |= {"loading", "segmenters"}  # of a family
 LONGEST = 400
 NAMES = 24
 

@@ -59,17 +59,7 @@ class Segmenter:
 
     def ruled(self, settings: Settings) -> Segmenter:
         """Return the segmenter as a user wants it; raises WrongUse for choices that only instances have."""
-        for option, value in (
-            ("--conf", settings.conf),
-            ("--iou", settings.iou),
-            ("--max-det", settings.max_det),
-            ("--classes", settings.classes or None),
-        ):
-            if value is not None:
-                raise WrongUse(
-                    f"{option} chooses among objects, and {self.name} gives every pixel a class: leave it out, "
-                    "or choose a Mask R-CNN with --model."
-                )
+        without_objects(settings, self.name, "choose a Mask R-CNN with --model")
         return replace(self, transform=replace(self.transform, resize=settings.imgsz or self.transform.resize))
 
     def load(self, device: str, precision: str) -> SegmenterNetwork:
@@ -77,6 +67,20 @@ class Segmenter:
         on_cpu = torch.device(device).type == "cpu"
         module = torch_network.folded(self.module, SAMPLE) if on_cpu else copy.deepcopy(self.module)
         return SegmenterNetwork(module, self.transform, torch.device(device), precision)
+
+
+def without_objects(settings: Settings, name: str, remedy: str) -> None:
+    """Raise WrongUse for choices among objects, of a model that gives every pixel a class."""
+    for option, value in (
+        ("--conf", settings.conf),
+        ("--iou", settings.iou),
+        ("--max-det", settings.max_det),
+        ("--classes", settings.classes or None),
+    ):
+        if value is not None:
+            raise WrongUse(
+                f"{option} chooses among objects, and {name} gives every pixel a class: leave it out, or {remedy}."
+            )
 
 
 class SegmenterNetwork:
@@ -88,6 +92,10 @@ class SegmenterNetwork:
         self._module = module.eval().to(device, self._type, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalizer = torch_network.Normalizer(transform, device, self._type)
         self._streams = Streams(device)
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the model sees decoded pixels: that they have, for it takes them as they are."""
+        return height, width
 
     def __call__(self, pictures: Sequence[Picture]) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
         """Return the class of each pixel of each picture's source, (height, width); None where logits aren't finite.

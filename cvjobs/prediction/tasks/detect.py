@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,9 @@ import pyarrow as pa
 from cvjobs.common.categories import Category
 from cvjobs.common.failures import Failure
 from cvjobs.dataset.schema import DETECTION, DETECTIONS, SCHEMAS
-from cvjobs.images.picture import Picture
+from cvjobs.images.picture import Picture, Pixels
 from cvjobs.networks import registry
-from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
+from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.networks.registry import PictureModel
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
@@ -38,10 +38,20 @@ class DetectRequest(RuledRequest[PictureModel]):
         return DetectStep(network, model.categories)
 
 
+class ObjectNetwork(Protocol):
+    """A loaded network that finds objects in pictures of equal shape; None for no finite numbers."""
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """See ``PictureStep``."""
+
+    def __call__(self, pictures: Sequence[Pixels]) -> list[PictureDetections | None]:
+        """Return what is found in each picture, uint8 (height, width, 3)."""
+
+
 class DetectStep:
     """A loaded detector as a step of the engine."""
 
-    def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
+    def __init__(self, network: ObjectNetwork, categories: Sequence[Category]) -> None:
         self._network = network
         self._names = pa.array([category.name for category in categories], pa.string())
         self._place = {category.id: i for i, category in enumerate(categories)}
