@@ -27,7 +27,7 @@ def images(folder: Path, count: int, side: int = 40) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_images_and_page_in_a_bucket(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     bucket = made(s3, "check")
