@@ -19,7 +19,7 @@ from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.html.original_links import links
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.inspection import decoded_facts, paired_images, problems, truth_files
-from cvjobs.inspection.appraisal import Appraisal, CheckRequest, CheckedImages
+from cvjobs.inspection.appraisal import Appraisal, CheckedImages, CheckRequest
 from cvjobs.inspection.check_page import page
 from cvjobs.inspection.data_check import NUMBERS, PAGE, DataCheck
 from cvjobs.inspection.decoded_facts import DecodedFacts, FactsRequest
