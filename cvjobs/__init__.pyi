@@ -1411,6 +1411,7 @@ def segment(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     imgsz: int | None = None,
+    kind: Literal['auto', 'semantic', 'instance'] = 'auto',
     masks_dir: str | os.PathLike[str] | None = None,
     save_images: str | os.PathLike[str] | None = None,
 ) -> Forecast:
@@ -1491,6 +1492,9 @@ def segment(
             for weights of your own. Default: None.
         imgsz (int | None): The length in pixels to which the shorter side is resized. Default: None
             (the model's own).
+        kind (Literal['auto', 'semantic', 'instance']): The kind of results, of a model that has
+            several: a class for every pixel (semantic), objects (instance), or what the model is for
+            (auto). Default: 'auto'.
         masks_dir (str | os.PathLike[str] | None): A folder for a PNG of masks for each image, kept like
             the results. Default: None.
         save_images (str | os.PathLike[str] | None): A folder for a JPEG of each image with what was
@@ -1542,6 +1546,7 @@ def segment(
     weights: str | os.PathLike[str] = 'pretrained',
     labels: str | os.PathLike[str] | None = None,
     imgsz: int | None = None,
+    kind: Literal['auto', 'semantic', 'instance'] = 'auto',
     masks_dir: str | os.PathLike[str] | None = None,
     save_images: str | os.PathLike[str] | None = None,
 ) -> Summary | Any:
@@ -1622,6 +1627,9 @@ def segment(
             for weights of your own. Default: None.
         imgsz (int | None): The length in pixels to which the shorter side is resized. Default: None
             (the model's own).
+        kind (Literal['auto', 'semantic', 'instance']): The kind of results, of a model that has
+            several: a class for every pixel (semantic), objects (instance), or what the model is for
+            (auto). Default: 'auto'.
         masks_dir (str | os.PathLike[str] | None): A folder for a PNG of masks for each image, kept like
             the results. Default: None.
         save_images (str | os.PathLike[str] | None): A folder for a JPEG of each image with what was

@@ -8,7 +8,7 @@ For example `cvjobs segment photos -o maps --masks-dir masks`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,14 @@ class Config(ObjectOptions, BatchOptions):
     weights: Weights = "pretrained"
     labels: Labels = None
     imgsz: ShorterSide = None
+    kind: Annotated[
+        Literal["auto", "semantic", "instance"],
+        typer.Option(
+            help="The kind of results, of a model that has several: a class for every pixel (semantic), objects "
+            "(instance), or what the model is for (auto).",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = "auto"
     masks_dir: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +91,13 @@ class SegmentJob:
 
         c = self._config
         named = tuple(class_names.read(c.labels)) if c.labels else ()
-        request = SegmentRequest(model=c.model, weights=c.weights, labels=named, settings=chosen(Settings, c))
+        request = SegmentRequest(
+            model=c.model,
+            weights=c.weights,
+            labels=named,
+            settings=chosen(Settings, c),
+            kind="" if c.kind == "auto" else c.kind,
+        )
         return model_choice.resolve(
             request, c.precision, earlier, c.truncated, c.bits, placement=placement, accepted=c.accept_licence
         )

@@ -113,7 +113,7 @@ ONE_MEANING = {
     "yolo",
 }
 ONE_MEANING |= {"hf", "onnx", "small", "torchvision"}
-ONE_MEANING |= {"detectors", "loading"}  # of a family
+ONE_MEANING |= {"detectors", "loading", "segmenters"}  # of a family
 LONGEST = 400
 NAMES = 24
 

@@ -49,6 +49,10 @@ class ModelRequest(ABC, Generic[Loaded]):
         kept: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         return cls(**kept)
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the request as JSON types; the form is kept, for earlier outputs hold it."""
+        return facts(self)
+
     @abstractmethod
     def find(self) -> Loaded:
         """Return the model, on the CPU; raises WrongUse where there is none."""
@@ -166,7 +170,7 @@ class ModelRecord:
         """Return the record as JSON types; the form is kept, for earlier outputs hold it."""
         sizes = {name: size for name, size in (("dim", self.dim), ("top", self.top)) if size is not None}
         return {
-            "asked": {**facts(self.asked), "device": self.device, "versions": self.versions},
+            "asked": {**self.asked.recorded(), "device": self.device, "versions": self.versions},
             "file": self.file.as_dict(),
             "facts": dict(self.facts),
             "transform": self.transform.record(),

@@ -6,6 +6,8 @@ bound once at most between two. Time and memory are those of the mask's width al
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,6 +46,38 @@ def of_image(masks: NDArray[np.float32], size: Size) -> list[str]:
     return [rle.written(_turns_of_image(mask.astype(np.float64), size), size[0] * size[1]) for mask in masks]
 
 
+def of_cells(inside: NDArray[np.bool_], size: Size) -> list[str]:
+    """Return the run-length strings of masks (N, h, w) of a whole image of that (height, width).
+
+    A pixel belongs to the object where its nearest cell does, by torch's ``nearest``.
+    """
+    rows, columns = (_nearest(count, side) for count, side in zip(inside.shape[1:], size, strict=True))
+    used, first = np.unique(rows, return_index=True)
+    return [rle.written(_turns_of_cells(one[used][:, columns].T, first, size[0]), size[0] * size[1]) for one in inside]
+
+
+def of_numbers(found: NDArray[np.uint8] | NDArray[np.uint16], numbers: Iterable[int]) -> list[str]:
+    """Return the run-length strings of the pixels of each number in a map (height, width)."""
+    flat = found.T.ravel()
+    begins = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    ends = np.append(begins[1:], flat.size)
+    value = flat[begins]
+    return [rle.written(np.stack([begins[own], ends[own]], 1).ravel(), flat.size) for own in map(value.__eq__, numbers)]
+
+
+def boxes(rles: Sequence[str], size: Size) -> NDArray[np.float32]:
+    """Return the smallest boxes (N, 4), x0, y0, x1, y1 in pixels, around masks that have pixels."""
+    found = np.empty((len(rles), 4), np.float32)
+    for number, text in enumerate(rles):
+        begins, ends = rle.runs(text, *size)
+        columns, last = begins // size[0], (ends - 1) // size[0]
+        across = bool((columns != last).any())  # a run goes on in the next column: from the top to the bottom
+        top = 0 if across else (begins % size[0]).min()
+        bottom = size[0] if across else ((ends - 1) % size[0]).max() + 1
+        found[number] = columns[0], top, last[-1] + 1, bottom
+    return found
+
+
 def _turns(cells: Floats, box: tuple[int, int, int, int], size: Size) -> NDArray[np.int64]:
     """Return where the mask begins and ends in turn, as column * height + row; its border cells are 0."""
     x0, y0, x1, y1 = box
@@ -66,6 +100,20 @@ def _turns_of_image(cells: Floats, size: Size) -> NDArray[np.int64]:
     first = np.clip(_crossings(down, column, cell, 0.0, height / len(cells), on_line=False), 0, height)
     begun, ended = np.flatnonzero(inside[:, 0]) * height, np.flatnonzero(inside[:, -1]) * height + height
     return _runs(np.concatenate([column * height + first, begun, ended]))
+
+
+def _turns_of_cells(down: NDArray[np.bool_], first: NDArray[np.int64], height: int) -> NDArray[np.int64]:
+    """``down`` (columns, h) are the cells of each column of pixels, ``first`` (h,) the first row of each."""
+    column, cell = np.nonzero(down[:, 1:] != down[:, :-1])
+    begun, ended = np.flatnonzero(down[:, 0]) * height, np.flatnonzero(down[:, -1]) * height + height
+    return _runs(np.concatenate([column * height + first[cell + 1], begun, ended]))
+
+
+def _nearest(count: int, size: int) -> NDArray[np.int64]:
+    """Return which of ``count`` cells each of ``size`` pixels has, as torch rounds it."""
+    cells = torch.arange(count, dtype=torch.float32)[None, None]
+    found: NDArray[np.int64] = torch.nn.functional.interpolate(cells, size, mode="nearest")[0, 0].long().numpy()
+    return found
 
 
 def _down(cells: Floats, place: Floats) -> Floats:

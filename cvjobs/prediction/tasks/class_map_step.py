@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from cvjobs.common.failures import Failure
 from cvjobs.dataset.schema import SCHEMAS
 from cvjobs.images.masks import png
 from cvjobs.images.picture import Picture
-from cvjobs.networks.segmentation.segmenter import SegmenterNetwork
 from cvjobs.prediction.engine.task import Columns
 
 SCHEMA = SCHEMAS["semantic"]
@@ -26,30 +25,41 @@ _NONFINITE = Failure("infer", "infer_nonfinite", "the scores of the classes hold
 _TOO_LONG = Failure("infer", "infer_error", f"one side is over {LONGEST} times as long as the other: cut the image up")
 
 
+class ClassMapNetwork(Protocol):
+    """A loaded network that gives each pixel of pictures of equal shape a class; None for no finite numbers."""
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """See ``PictureStep``."""
+
+    def __call__(self, pictures: Sequence[Picture]) -> Sequence[NDArray[np.uint8] | NDArray[np.uint16] | None]:
+        """Return the class of each pixel of each picture's source, (height, width)."""
+
+
 class ClassMaps:
     """A loaded network as a step of the engine."""
 
-    def __init__(self, network: SegmenterNetwork, categories: Sequence[Category]) -> None:
+    def __init__(self, network: ClassMapNetwork, categories: Sequence[Category]) -> None:
         self._network = network
         self._names = {category.id: category.name for category in categories}
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size that decoded pixels have; the model takes them as they are."""
-        return height, width
+        """Return the size in which the model sees decoded pixels of that size."""
+        return self._network.shape(height, width)
 
     def __call__(self, pictures: Sequence[Picture]) -> Columns:
         """Return the class maps of pictures of equal shape, and how many pixels each class has."""
-        sides = pictures[0].pixels.shape[:2]
-        if max(sides) > LONGEST * min(sides):
-            failures = dict.fromkeys(range(len(pictures)), _TOO_LONG)
-            return Columns([pa.nulls(len(pictures), field.type) for field in SCHEMA], failures)
-        maps = self._network(pictures)
+        sides = [picture.pixels.shape[:2] for picture in pictures]
+        long = [i for i, (height, width) in enumerate(sides) if max(height, width) > LONGEST * min(height, width)]
+        some = [picture for i, picture in enumerate(pictures) if i not in long]
+        looked = iter(self._network(some) if some else [])
+        maps = [None if i in long else next(looked) for i in range(len(pictures))]
         columns = [
             [png.encode(found) if found is not None else None for found in maps],
             [self._areas(found) if found is not None else None for found in maps],
         ]
         arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-        return Columns(arrays, {i: _NONFINITE for i, found in enumerate(maps) if found is None})
+        failures = {i: _NONFINITE for i, found in enumerate(maps) if found is None}
+        return Columns(arrays, failures | dict.fromkeys(long, _TOO_LONG))
 
     def _areas(self, found: NDArray[Any]) -> list[dict[str, Any]]:
         counted = found if found.dtype == np.uint8 else found.astype(np.int32)  # torch counts no uint16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,9 @@ from cvjobs.common import categories as common_categories
 from cvjobs.common.categories import Category
 from cvjobs.common.failures import Failure
 from cvjobs.dataset.schema import DETECTION, LANDMARKS, MARKED_DETECTION
-from cvjobs.images.picture import Picture
+from cvjobs.images.picture import Picture, Pixels
 from cvjobs.networks import registry
-from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
+from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.networks.registry import PictureModel
 from cvjobs.prediction.engine.task import Columns
 from cvjobs.prediction.model_choice import ModelRecord, RuledRequest, once
@@ -39,10 +39,20 @@ class DetectRequest(RuledRequest[PictureModel]):
         return DetectStep(network, model.categories, len(common_categories.landmarks(record.facts)))
 
 
+class ObjectNetwork(Protocol):
+    """A loaded network that finds objects in pictures of equal shape; None for no finite numbers."""
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """See ``PictureStep``."""
+
+    def __call__(self, pictures: Sequence[Pixels]) -> list[PictureDetections | None]:
+        """Return what is found in each picture, uint8 (height, width, 3)."""
+
+
 class DetectStep:
     """A loaded detector as a step of the engine; ``landmarks`` are how many points it finds of an object."""
 
-    def __init__(self, network: DetectorNetwork, categories: Sequence[Category], landmarks: int = 0) -> None:
+    def __init__(self, network: ObjectNetwork, categories: Sequence[Category], landmarks: int = 0) -> None:
         self._network, self._landmarks = network, landmarks
         self._names = pa.array([category.name for category in categories], pa.string())
         self._place = {category.id: i for i, category in enumerate(categories)}

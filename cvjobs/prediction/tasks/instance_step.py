@@ -9,10 +9,10 @@ import pyarrow as pa
 from cvjobs.common.categories import Category
 from cvjobs.dataset.schema import DETECTIONS, INSTANCE, SCHEMAS
 from cvjobs.images.picture import Picture
-from cvjobs.networks.detection.detector_network import DetectorNetwork, PictureDetections
+from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.networks.segmentation import outlines
 from cvjobs.prediction.engine.task import Columns
-from cvjobs.prediction.tasks.detect import NONFINITE, NOTHING, DetectStep
+from cvjobs.prediction.tasks.detect import NONFINITE, NOTHING, DetectStep, ObjectNetwork
 
 SCHEMA = SCHEMAS["instance"]
 
@@ -20,7 +20,7 @@ SCHEMA = SCHEMAS["instance"]
 class Instances:
     """A loaded detector with masks as a step of the engine."""
 
-    def __init__(self, network: DetectorNetwork, categories: Sequence[Category]) -> None:
+    def __init__(self, network: ObjectNetwork, categories: Sequence[Category]) -> None:
         self._network = network
         self._boxes = DetectStep(network, categories)
 

@@ -1,0 +1,84 @@
+"""The image processors of transformers on our pixels: a model sees what its own one makes of each image alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.images.picture import Pixels
+from cvjobs.networks.hf import loading
+from cvjobs.networks.hf.repository import CONFIG, PROCESSOR, Repository
+
+TOO_THIN = (1, 1)  # the shape of pictures of which nothing is left at the size that the model wants
+
+
+@dataclass(frozen=True)
+class ImageProcessing:
+    """A processor of transformers on tensors (its torchvision backend); several threads call it at once.
+
+    ``size`` is the size in pixels that it resizes to, in its words, such as ``shortest_edge``.
+    """
+
+    processor: Any
+    size: dict[str, int]
+
+    def resized(self, side: int) -> ImageProcessing:
+        """Return one that resizes to another size: the shortest length in it becomes ``side`` pixels."""
+        factor = side / min(self.size.values())
+        return replace(self, size={name: round(length * factor) for name, length in self.size.items()})
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) in which the model sees a picture; windows count below each other."""
+        image = torch.empty(3, height, width, dtype=torch.uint8, device="meta")
+        try:
+            pixels = self._processed([image], do_rescale=False, do_normalize=False)["pixel_values"]
+        except (RuntimeError, ValueError):
+            return TOO_THIN
+        return sum(int(one.shape[-2]) for one in pixels), int(pixels[0].shape[-1])
+
+    def __call__(self, pixels: Sequence[Pixels], device: torch.device) -> dict[str, Any]:
+        """Return what the model takes of pictures, uint8 (height, width, 3), of equal ``shape``, on a device.
+
+        ``pixel_values`` (B, 3, H, W) are float32; of a model that looks at windows of a picture they are those of all
+        pictures, and ``patch_offsets`` tell of each its picture, its first and its last pixel along the longer side.
+        """
+        images = [torch.from_numpy(one).to(device).permute(2, 0, 1).contiguous() for one in pixels]
+        made: dict[str, Any] = dict(self._processed(images))
+        return made
+
+    def _processed(self, images: list[Tensor], **more: Any) -> Any:
+        return self.processor(images, input_data_format="channels_first", return_tensors="pt", size=self.size, **more)
+
+
+def of(repository: Repository) -> ImageProcessing:
+    """Return the processor of a repository; raises WrongUse where it has none, or none that makes sense."""
+    place = repository.file(PROCESSOR)
+    if place is None:
+        raise WrongUse(
+            f"{repository.name} has no {PROCESSOR}, which says what the model wants to see: copy that of the model "
+            "that it was made from beside it."
+        )
+    repository.file(CONFIG)  # by whose kind the processor is found, where its own settings don't name it
+    from transformers import AutoImageProcessor
+
+    # OneFormer's would fetch a list of names, which it needs for training alone.
+    unneeded = {"class_info_file": None} if repository.kind == "oneformer" else {}
+    try:
+        with loading.quiet():
+            made = AutoImageProcessor.from_pretrained(
+                str(place.parent), backend="torchvision", local_files_only=True, trust_remote_code=False, **unneeded
+            )
+        size = {name: int(length) for name, length in dict(made.size).items() if length}
+    except Exception as error:  # whatever the library trips over in a file that anyone wrote
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WrongUse(
+            f"The file {place} makes no image processor ({why}): choose another model or revision."
+        ) from error
+    if not size:
+        raise WrongUse(f"The file {place} names no size: choose another model or revision.")
+    return ImageProcessing(made, size)
