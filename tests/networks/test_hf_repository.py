@@ -248,3 +248,11 @@ def test_names_are_said_without_the_library() -> None:
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     )
     assert not {"torch", "transformers", "huggingface_hub", "numpy"} & set(done.stdout.split())
+
+
+def test_what_moves_with_a_model_is_watched(cache: Path, folder: Path) -> None:
+    """An output is known to be of the same model by the state of its files, without loading it."""
+    place = cached(cache, folder)
+    moved = registry.embedder(f"hf/{VIT}").beside  # type: ignore[attr-defined]
+    assert [Path(name).read_text() for name in moved] == [place.name]
+    assert str(folder / PROCESSOR) in registry.embedder(f"hf/{folder}").beside  # type: ignore[attr-defined]

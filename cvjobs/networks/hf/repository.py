@@ -64,6 +64,18 @@ class Repository:
         both = json.dumps([self.config, self.processor], sort_keys=True)
         return hashlib.sha256(both.encode()).hexdigest()
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The files that change the model beside that of its weights, also some that are not there yet.
+
+        Of a name on the hub the one that says which commit its revision is, of weights in several files each of them.
+        """
+        if self.folder is not None:
+            settings = [self.folder / name for name in (CONFIG, PROCESSOR, _PROCESSORS)]
+            return tuple(map(str, [*settings, *sorted(self.folder.glob("*-of-*.safetensors"))]))
+        cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+        return (str(cache / f"models--{self.hub.replace('/', '--')}" / "refs" / (self.revision or "main")),)
+
     def weights(self, chosen: str) -> Weights:
         """Return the weights that ``pretrained``, ``random`` or the path of a file stand for; raises WrongUse."""
         if chosen == "random":
