@@ -100,7 +100,7 @@ def test_a_cluster_finds_the_same_and_its_second_night_nothing(
     line = ("detect", source, "--model", model, "--conf", "0.3", "--json")
     own = run(*line, "-o", tmp_path / "own")
     assert own.code == 0, own
-    variables = nodes.variables(tmp_path)
+    variables: Any = nodes.variables(tmp_path)
     with (
         node(variables, "--head", "--port=0", "--include-dashboard=false") as address,
         node(variables, f"--address={address}"),
