@@ -109,8 +109,9 @@ def test_weights_in_several_files_are_those_in_one(folder: Path, tmp_path: Path)
     for name, tensor in one.module.state_dict().items():  # type: ignore[attr-defined]
         assert torch.equal(tensor, several.module.state_dict()[name])  # type: ignore[attr-defined]
     assert one.facts["weights_sha256"] != several.facts["weights_sha256"]
-    (tmp_path / "several" / f"{MODEL}.index.json").write_text('{"weight_map": []}')
-    assert "names no files of weights" in refused(f"hf/{tmp_path / 'several'}")
+    for named in ("[]", "{}", '{"a": "../model/model.safetensors"}', '{"a": "pytorch_model.bin"}'):
+        (tmp_path / "several" / f"{MODEL}.index.json").write_text(f'{{"weight_map": {named}}}')
+        assert "names no files of weights beside it" in refused(f"hf/{tmp_path / 'several'}")
 
 
 def test_a_pickle_alone_is_refused(folder: Path) -> None:
