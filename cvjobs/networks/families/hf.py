@@ -51,11 +51,11 @@ def detector(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
 
 
 def segmenter(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
-    """Return a model that finds masks of objects; its classes are named as a detector's."""
+    """Return a segmenter, or a detector of objects with masks; its classes are named as a detector's."""
     repository = _opened(name, "segment")
-    from cvjobs.networks.hf import detectors
+    from cvjobs.networks.hf import segmenters
 
-    return detectors.detector(repository, weights, labels, masks=True)
+    return segmenters.segmenter(repository, weights, labels)
 
 
 def licence(name: str) -> Licence:

@@ -88,9 +88,10 @@ class Repository:
         if weights.file.name != _INDEX:
             return [weights.file]
         named = _parsed(weights.file.read_bytes(), weights.file).get("weight_map")
-        if not isinstance(named, dict) or not named:
-            raise WrongUse(f"The file {weights.file} names no files of weights: copy or download it again.")
-        return [self._needed(name) for name in sorted({str(name) for name in named.values()})]
+        names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+        if not names or any(not name.endswith(".safetensors") or "/" in name for name in names):
+            raise WrongUse(f"The file {weights.file} names no files of weights beside it: copy or download it again.")
+        return [self._needed(name) for name in names]
 
     def file(self, name: str) -> Path | None:
         """Return a file of the repository on this machine, None where it has none; raises WrongUse out of reach."""
