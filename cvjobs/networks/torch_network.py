@@ -34,7 +34,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "AL
 class TorchEmbedder:
     """A torch module from normalised (B, 3, H, W) floats to (B, dim) vectors, with its weights, on the CPU.
 
-    ``file`` is where the weights came from, empty where they are random.
+    ``file`` is where the weights came from, empty where they are random; files ``beside`` it may change results, too.
     """
 
     name: str
@@ -43,6 +43,7 @@ class TorchEmbedder:
     facts: Mapping[str, Any]
     module: nn.Module = field(repr=False)
     file: str = ""
+    beside: tuple[str, ...] = ()
 
     def load(self, device: str, precision: str) -> TorchNetwork:
         """Return a copy of the model on a device, in ``fp32``, ``bf16`` or ``fp16``."""

@@ -257,8 +257,11 @@ class TaskSpec:
         _check_memory(self.record.asked.model)
         with local_copies.reached_with(self.storage):
             model: Model = self.record.asked.find()
-        if model.facts["weights_sha256"] != self.record.facts["weights_sha256"]:
-            raise JobFailed(f"The weights of {model.name} differ between this machine and the driver: make them equal.")
+        for part in ("weights", "settings"):
+            if model.facts.get(f"{part}_sha256") != self.record.facts.get(f"{part}_sha256"):
+                raise JobFailed(
+                    f"The {part} of {model.name} differ between this machine and the driver: make them equal."
+                )
         return model
 
 

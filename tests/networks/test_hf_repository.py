@@ -16,6 +16,7 @@ from commands import environment
 from reference import refused
 from safetensors.torch import save_file
 
+from cvjobs.common.errors import WrongUse
 from cvjobs.networks import known_models, licences, registry
 from cvjobs.networks.catalogue import catalogue
 from cvjobs.networks.families import hf
@@ -108,8 +109,9 @@ def test_weights_in_several_files_are_those_in_one(folder: Path, tmp_path: Path)
     for name, tensor in one.module.state_dict().items():  # type: ignore[attr-defined]
         assert torch.equal(tensor, several.module.state_dict()[name])  # type: ignore[attr-defined]
     assert one.facts["weights_sha256"] != several.facts["weights_sha256"]
-    (tmp_path / "several" / f"{MODEL}.index.json").write_text('{"weight_map": []}')
-    assert "names no files of weights" in refused(f"hf/{tmp_path / 'several'}")
+    for named in ("[]", "{}", '{"a": "../model/model.safetensors"}', '{"a": "pytorch_model.bin"}'):
+        (tmp_path / "several" / f"{MODEL}.index.json").write_text(f'{{"weight_map": {named}}}')
+        assert "names no files of weights beside it" in refused(f"hf/{tmp_path / 'several'}")
 
 
 def test_a_pickle_alone_is_refused(folder: Path) -> None:
@@ -248,3 +250,29 @@ def test_names_are_said_without_the_library() -> None:
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     )
     assert not {"torch", "transformers", "huggingface_hub", "numpy"} & set(done.stdout.split())
+
+
+def test_what_moves_with_a_model_is_watched(cache: Path, folder: Path) -> None:
+    """An output is known to be of the same model by the state of its files, without loading it."""
+    place = cached(cache, folder)
+    moved = registry.embedder(f"hf/{VIT}").beside  # type: ignore[attr-defined]
+    assert [Path(name).read_text() for name in moved] == [place.name]
+    assert str(folder / PROCESSOR) in registry.embedder(f"hf/{folder}").beside  # type: ignore[attr-defined]
+
+
+def test_detectors_and_segmenters_are_found_by_name(tmp_path: Path) -> None:
+    with loading.quiet():
+        named = {"id2label": {0: "cat", 1: "dog"}}
+        boxes = transformers.YolosConfig(**WIDTHS, image_size=[32, 48], patch_size=16, num_detection_tokens=5, **named)
+        transformers.YolosForObjectDetection(boxes).save_pretrained(tmp_path / "boxes")
+        transformers.YolosImageProcessor().save_pretrained(tmp_path / "boxes")
+        pixels = transformers.SegformerConfig(hidden_sizes=[16] * 4, decoder_hidden_size=16, **named)
+        transformers.SegformerForSemanticSegmentation(pixels).save_pretrained(tmp_path / "pixels")
+        transformers.SegformerImageProcessor().save_pretrained(tmp_path / "pixels")
+    for found in (registry.detector(f"hf/{tmp_path / 'boxes'}"), registry.segmenter(f"hf/{tmp_path / 'pixels'}")):
+        assert [category.name for category in found.categories] == ["cat", "dog"]
+        assert found.facts["settings_sha256"]
+        assert str(Path(found.file).parent / PROCESSOR) in found.beside  # type: ignore[attr-defined]
+    for make, folder in ((registry.detector, "pixels"), (registry.segmenter, "boxes")):
+        with pytest.raises(WrongUse, match="is of the kind"):
+            make(f"hf/{tmp_path / folder}")

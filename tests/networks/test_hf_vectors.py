@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import here
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -218,3 +221,26 @@ def test_threads_share_a_model(tmp_path: Path) -> None:
             together = list(pool.map(network, [fitted[i : i + 1] for i in range(len(fitted))]))
             for one, other in zip(alone, together, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.faults(minutes=0.5)
+def test_an_index_is_searched_with_the_model_of_its_vectors(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(images()):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
+    folder = made("vit", tmp_path / "model")
+    out, index = tmp_path / "vectors", tmp_path / "index"
+    assert here("embed", tmp_path / "photos", "-o", out, "--model", f"hf/{folder}").code == 0
+    again = json.loads(here("embed", tmp_path / "photos", "-o", out, "--model", f"hf/{folder}", "--json").out)
+    assert (again["computed"], again["reused"]) == (0, len(SIZES))
+    rows = {row["path"]: row["embedding"] for row in pq.read_table(out / "data").to_pylist()}
+    np.testing.assert_allclose(
+        [rows[f"{number}.png"] for number in range(len(SIZES))], own(folder, *BARE["vit"]), atol=1e-3
+    )
+    assert here("index", out, "-o", index).code == 0
+    found = json.loads(here("query", index, tmp_path / "photos" / "3.png", "-k", "1", "--json").out)
+    assert (found["answered"], found["neighbours"]) == (1, 1)
+    settings = folder / "preprocessor_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "image_mean": [0.4, 0.5, 0.6]}))
+    refused = here("embed", tmp_path / "photos", "-o", out, "--model", f"hf/{folder}")
+    assert (refused.code, "settings_sha256" in refused.err) == (2, True), refused

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from cvjobs.common.errors import WrongUse
-from cvjobs.networks.detection.nms import Candidates
+from cvjobs.networks.detection.nms import Candidates, _all_at_once, kept
+from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.onnx.heads import (
     box_rows,
     counted_boxes,
@@ -596,3 +598,27 @@ def test_features_of_another_shape_are_one_sentence() -> None:
     for name, wrong in {"o": torch.zeros(2, 9, 50), "p": torch.zeros(8, 16, 16)}.items():
         with pytest.raises(WrongUse, match=f"The output '{name}'"):
             proto_masks.features({**right, name: wrong}, channels_first=True)
+
+
+@pytest.mark.parametrize("rule", ["per-class", "all-classes"])
+def test_boxes_beyond_their_image_leave_those_of_the_others_alone(rule: str) -> None:
+    """Image by image, and of a batch by one NMS, as on a GPU, those remain that NMS of each image and class leaves."""
+    rng = np.random.default_rng(8)
+    corner = rng.uniform(-300, 100, (200, 2))
+    table = np.concatenate([corner, corner + rng.uniform(20, 200, (200, 2))], 1).astype(np.float32)
+    found = Candidates(
+        torch.arange(200) // 50,
+        torch.from_numpy(table),
+        torch.from_numpy(uniform(rng, 200)),
+        torch.from_numpy(rng.integers(0, 3, 200)),
+        torch.ones(4, dtype=torch.bool),
+    )
+    rules = Rules(conf=0, iou=0.3, max_det=300, short=64, long=64, nms=rule)
+    groups = found.image * 3 + (found.labels if rule == "per-class" else 0)
+    each = [torch.where(groups == group)[0] for group in sorted(set(groups.tolist()))]
+    remaining = [int(row) for rows in each for row in rows[nms(found.boxes[rows], found.scores[rows], 0.3)]]
+    remaining.sort(key=lambda row: -float(found.scores[row]))
+    expected = [[row for row in remaining if row // 50 == image] for image in range(4)]
+    assert [rows.tolist() for rows in kept(found, 4, rules, torch.arange(3))] == expected
+    together = _all_at_once(found, rules).tolist()
+    assert [[row for row in together if row // 50 == image] for image in range(4)] == expected

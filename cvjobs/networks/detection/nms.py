@@ -20,8 +20,8 @@ class Candidates:
     """Boxes of a batch before NMS.
 
     ``image`` (N,) is the position in the batch of each, ``boxes`` (N, 4) float32 x0, y0, x1, y1 in pixels of the
-    batch's tensor and inside of its image, ``scores`` (N,) float32, ``labels`` (N,) the class's index of the model.
-    ``finite`` (B,) tells the images without NaN or infinity in what the model said about them. Of some models,
+    batch's tensor, of some models also beyond it, ``scores`` (N,) float32, ``labels`` (N,) the class's index of the
+    model. ``finite`` (B,) tells the images without NaN or infinity in what the model said about them. Of some models,
     ``landmarks`` (N, K, 2) float32 are the x and y of points of each object, and ``query`` (N,) is which of an image's
     guesses each is, by which its mask is found.
     """
@@ -99,6 +99,9 @@ def kept(found: Candidates, count: int, rules: Rules, classes: Tensor) -> list[T
 def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, rules: Rules) -> Tensor:
     """Return which boxes of one image NMS leaves, best first."""
     if rules.per_class:
+        # torchvision moves the boxes of each class to a place of their own, which those below 0 would leave.
+        if len(boxes) and boxes.min() < 0:
+            boxes = boxes - boxes.min()
         rows: Tensor = batched_nms(boxes, scores, labels, rules.iou)
     else:
         rows = nms(boxes, scores, rules.iou)
@@ -116,7 +119,8 @@ def _all_at_once(found: Candidates, rules: Rules) -> Tensor:
     if rules.per_class:
         group = group * (found.labels.max() + 1) + found.labels
     boxes = found.boxes.double()
-    rows: Tensor = nms(boxes + group[:, None] * (boxes.max() + 1), found.scores.double(), rules.iou)
+    length = boxes.max() - boxes.min().clamp(max=0) + 1
+    rows: Tensor = nms(boxes + group[:, None] * length, found.scores.double(), rules.iou)
     return rows
 
 

@@ -17,6 +17,7 @@ from cvjobs.networks.licences import Licence
 
 if TYPE_CHECKING:
     from cvjobs.networks.hf.repository import Repository
+    from cvjobs.networks.registry import PictureModel
     from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 
 
@@ -39,6 +40,22 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     from cvjobs.networks.hf import backbones
 
     return backbones.classifier(repository, weights, labels)
+
+
+def detector(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
+    """Return a detector; without other names its classes have those of its settings."""
+    repository = _opened(name, "detect")
+    from cvjobs.networks.hf import detectors
+
+    return detectors.detector(repository, weights, labels)
+
+
+def segmenter(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
+    """Return a segmenter, or a detector of objects with masks; its classes are named as a detector's."""
+    repository = _opened(name, "segment")
+    from cvjobs.networks.hf import segmenters
+
+    return segmenters.segmenter(repository, weights, labels)
 
 
 def licence(name: str) -> Licence:

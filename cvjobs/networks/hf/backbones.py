@@ -176,7 +176,8 @@ def _made(repository: Repository, make: Callable[[], Made]) -> Made:
         if isinstance(error, WrongUse):
             raise
         raise loading.senseless(repository, error) from error
-    return replace(made, facts={**made.facts, "settings_sha256": repository.digest})
+    facts = {**made.facts, "settings_sha256": repository.digest}
+    return replace(made, facts=facts, beside=repository.beside)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

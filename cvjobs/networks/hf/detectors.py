@@ -57,12 +57,13 @@ _NO_CLASS = "N/A"
 class SetDetector(Detector):
     """A detector that chooses so many ``guesses`` among the places of its feature maps, which have those ``strides``.
 
-    Without strides it makes its guesses at every size.
+    Without strides it makes its guesses at every size. Files ``beside`` that of the weights may change results, too.
     """
 
     best: int | None
     guesses: int = 0
     strides: tuple[int, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def ruled(self, settings: Settings) -> Self:
         """See ``Detector``; raises WrongUse for a size at which there are too few places as well."""
@@ -124,6 +125,7 @@ def detector(repository: Repository, weights: str, labels: Sequence[str], masks:
         folded="",
         merging=MERGING,
         also={"settings_sha256": repository.digest},
+        beside=repository.beside,
         guesses=boxes,
         strides=tuple(model.config.feat_strides) if flexible else (),
     )

@@ -64,6 +64,18 @@ class Repository:
         both = json.dumps([self.config, self.processor], sort_keys=True)
         return hashlib.sha256(both.encode()).hexdigest()
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The files that change the model beside that of its weights, also some that are not there yet.
+
+        Of a name on the hub the one that says which commit its revision is, of weights in several files each of them.
+        """
+        if self.folder is not None:
+            settings = [self.folder / name for name in (CONFIG, PROCESSOR, _PROCESSORS)]
+            return tuple(map(str, [*settings, *sorted(self.folder.glob("*-of-*.safetensors"))]))
+        cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+        return (str(cache / f"models--{self.hub.replace('/', '--')}" / "refs" / (self.revision or "main")),)
+
     def weights(self, chosen: str) -> Weights:
         """Return the weights that ``pretrained``, ``random`` or the path of a file stand for; raises WrongUse."""
         if chosen == "random":
@@ -76,9 +88,10 @@ class Repository:
         if weights.file.name != _INDEX:
             return [weights.file]
         named = _parsed(weights.file.read_bytes(), weights.file).get("weight_map")
-        if not isinstance(named, dict) or not named:
-            raise WrongUse(f"The file {weights.file} names no files of weights: copy or download it again.")
-        return [self._needed(name) for name in sorted({str(name) for name in named.values()})]
+        names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+        if not names or any(not name.endswith(".safetensors") or "/" in name for name in names):
+            raise WrongUse(f"The file {weights.file} names no files of weights beside it: copy or download it again.")
+        return [self._needed(name) for name in names]
 
     def file(self, name: str) -> Path | None:
         """Return a file of the repository on this machine, None where it has none; raises WrongUse out of reach."""

@@ -44,7 +44,7 @@ class HfSegmenter:
     """A segmenter of transformers, on the CPU; its results are of the ``kind`` that is one of its ``kinds``.
 
     ``architecture`` is what transformers calls it, ``tokens`` what OneFormer is told for each kind, ``conf``,
-    ``max_det`` and ``classes`` which objects are kept.
+    ``max_det`` and ``classes`` which objects are kept. Files ``beside`` that of the weights may change results, too.
     """
 
     name: str
@@ -60,6 +60,7 @@ class HfSegmenter:
     imgsz: int = 0
     choice: ObjectChoice | None = None
     transform: Transform = field(default_factory=lambda: Transform(fit="native"))
+    beside: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -155,6 +156,7 @@ def segmenter(repository: Repository, weights: str, labels: Sequence[str]) -> Hf
         architecture=repository.kind,
         weights=chosen,
         settings_sha256=repository.digest,
+        beside=repository.beside,
         categories=_named(kinds[0], class_names.for_head(len(published), labels, published, repository.name)),
         kind=kinds[0],
         kinds=kinds,
