@@ -1,4 +1,6 @@
-"""How fast and how large `cvjobs detect` and `cvjobs segment` are beside torchvision in a plain two-thread loop.
+"""How fast and how large `cvjobs detect` and `cvjobs segment` are beside a plain two-thread loop.
+
+The loop is torchvision's, or transformers' own processor and model with random weights.
 
 python benchmarks/prediction.py [--images N] [--cache FOLDER]
 
@@ -16,6 +18,7 @@ from statistics import mean
 
 import numpy as np
 import photos
+import published_settings
 import pyarrow.dataset as pds
 from made_up import weights
 from PIL import Image
@@ -29,7 +32,10 @@ FACTOR = 4
 # The commands' own models on so few images: the network is by far the longest part.
 USUAL = {"detect": "fasterrcnn_resnet50_fpn_v2", "segment": "deeplabv3_mobilenet_v3_large"}
 FEW = 6
+Words = tuple[str | Path, ...]
 CROWDED = "maskrcnn_resnet50_fpn"
+TRANSFORMERS = {"detect": ("d-fine-n", ("--conf", "0.13")), "segment": ("segformer-b0", ())}
+HUNDRED = 100
 MASKS, CROWDS, TWELVE_MEGAPIXELS = 300, 3, (4000, 3000)
 
 
@@ -40,34 +46,67 @@ def rows(images: int, cache: Path) -> list[Row]:
         source = photos.folder(count, cache)
         found += [_speed(task, source, count, cache), _share(task, LIGHT[task], source, count, cache)]
         found.append(_share(task, USUAL[task], photos.folder(FEW, cache), FEW, cache))
+        found += _transformers(task, photos.folder(HUNDRED, cache), cache)
     return [*found, _memory(images, cache), _crowd(cache)]
 
 
-def _options(task: str, model: str, cache: Path) -> tuple[str | Path, ...]:
+def _options(task: str, model: str, cache: Path) -> Words:
     return ("--model", model, "--weights", weights(model, cache), *CONF[task])
 
 
 def _speed(task: str, source: Path, images: int, cache: Path) -> Row:
     options = _options(task, LIGHT[task], cache)
+    runs = _runs("plain_prediction.py", task, source, cache, options, options)
+    return _ratio(f"{task} {LIGHT[task]}, {images:,} images: steady img/s ÷ plain loop", 0.9, images, runs)
+
+
+def _transformers(task: str, source: Path, cache: Path) -> list[Row]:
+    """Return the rows of a model of transformers: images per second from the first to the last, and the whole."""
+    name, words = TRANSFORMERS[task]
+    folder = published_settings.saved(name, cache)
+    runs = _runs(
+        "plain_transformers.py", task, source, cache, ("--model", folder, *words), ("--model", f"hf/{folder}", *words)
+    )
+    what = f"{task} hf/{name} (random weights), {HUNDRED} images:"
+    whole = mean((runs["plain"].seconds, runs["plain_after"].seconds)) / runs["ours"].seconds
+    return [
+        _ratio(f"{what} steady img/s ÷ plain loop of transformers", 1.0, HUNDRED, runs),
+        Row(
+            what=f"{what} whole command ÷ plain loop of transformers",
+            value=whole,
+            unit="×",
+            bound="≥",
+            target=1.0,
+            noisy=noisy(runs["plain"].seconds, runs["plain_after"].seconds),
+            raw={name: {"whole_seconds": round(run.seconds, 2)} for name, run in runs.items()},
+        ),
+    ]
+
+
+def _runs(loop: str, task: str, source: Path, cache: Path, theirs: Words, options: Words) -> dict[str, Finished]:
+    """Run the command between two runs of a loop; raises ValueError where their results differ."""
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         plain, out = Path(scratch, "plain.parquet"), Path(scratch, "out")
-        before = script("plain_prediction.py", task, source, plain, *options)
+        before = script(loop, task, source, plain, *theirs)
         ours = job(task, source, out, *options)
-        after = script("plain_prediction.py", task, source, plain, *options)
+        after = script(loop, task, source, plain, *theirs)
         same = _agreement(task, plain, out / "data")
     if same < 0.99:
         raise ValueError(
             f"{task}: only {same:.3f} of the results of the two sides agree, so their times do not compare."
         )
-    runs = _named(before, ours, after)
+    return _named(before, ours, after)
+
+
+def _ratio(what: str, target: float, images: int, runs: dict[str, Finished]) -> Row:
     speeds = {name: float(run.answer["images_per_second"]) for name, run in runs.items()}
     return Row(
-        what=f"{task} {LIGHT[task]}, {images:,} images: steady img/s ÷ plain loop",
+        what=what,
         value=speeds["ours"] / mean((speeds["plain"], speeds["plain_after"])),
         unit="×",
         bound="≥",
-        target=0.9,
-        cpu=1000 * ours.cpu / images,
+        target=target,
+        cpu=1000 * runs["ours"].cpu / images,
         noisy=noisy(speeds["plain"], speeds["plain_after"]),
         raw={
             name: {"images_per_second": round(speeds[name], 2), "whole_seconds": round(run.seconds, 2)}

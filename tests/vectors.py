@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from cvjobs.dataset import parts, snapshot, versions
 from cvjobs.dataset import schema as dataset_schema
@@ -49,6 +50,7 @@ class Fake:
     facts: dict[str, str] = field(default_factory=lambda: {"model": "toy"})
     rows_a_file: int = 1000
     vectors: dict[str, Floats] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)  # of images, where these are files
 
     def put(self, vectors: Mapping[str, Floats], gone: tuple[str, ...] = ()) -> None:
         """Publish a snapshot with some images new or changed and some gone."""
@@ -94,7 +96,7 @@ class Fake:
             "image_id": pa.array(
                 [hashlib.blake2b(n.encode(), digest_size=16).digest() for n in names], dataset_schema.ID
             ),
-            "content_hash": pa.array([hashlib.md5(v.tobytes()).digest() for v in vectors], dataset_schema.ID),
+            "content_hash": pa.array([self._hash(name) for name in names], dataset_schema.ID),
             "bytes": pa.array(np.full(count, 100)),
             "modified": pa.array(np.zeros(count, np.int64), pa.int64()).cast(dataset_schema.MODIFIED),
             "version": pa.array(np.ones(count, np.uint64)),
@@ -104,6 +106,11 @@ class Fake:
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dim),
         }
         return pa.table([columns[name] for name in schema.names], schema=schema)
+
+    def _hash(self, name: str) -> bytes:
+        if name in self.contents:
+            return xxhash.xxh3_128_digest(self.contents[name])
+        return hashlib.md5(self.vectors[name].tobytes()).digest()
 
 
 def named(vectors: Floats, first: int = 0) -> dict[str, Floats]:

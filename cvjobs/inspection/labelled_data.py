@@ -60,9 +60,9 @@ def look(labelled: LabelledImages, own: ImageLabels, facts: DecodedFacts, proble
         problems,
     )
     failures = [*omissions.listed(labelled), *_failed(facts, used)]
-    counts = {}
+    counts, decoded = {}, facts.good
     for name, part in labelled.splits.items():
-        good = np.array([facts.good[at] for at in used if own.splits[at] == name], bool)
+        good = decoded[[at for at in used if own.splits[at] == name]]
         counts[name] = (int(good.sum()), labels.counts(part.labels[good], len(labelled.classes)))
     return Survey(
         classes=labelled.classes,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import Ended, here, sentence
 from PIL import Image
+from vectors import Fake
 
 import cvjobs
 from cvjobs.evaluation.ground_truth import coco, openimages, voc, yolo_lines
@@ -418,30 +419,27 @@ def test_what_readers_complain_of_is_a_kind_of_problem(module: Any) -> None:
     assert KINDS.keys() >= {kind for kind in ("box_bad", "mask_bad", "class_unknown", "id_unknown") if kind in source}
 
 
-def pattern(random: np.random.Generator) -> Any:
-    """Coarse squares, which are still there in a thumbnail."""
-    return np.kron(random.random((8, 8, 3)), np.ones((16, 16, 1)))
-
-
 def test_vectors_tell_doubtful_labels_and_near_leaks(tmp_path: Path) -> None:
     random, data = np.random.default_rng(4), tmp_path / "data"
-    of_class = {name: pattern(random) for name in ("cat", "dog")}
+    of_class = {name: random.random(192) for name in ("cat", "dog")}
+    known: dict[str, Any] = {}
     for split, count in (("train", 14), ("val", 4)):
         for name, common in of_class.items():
             for number in range(count):
-                place = data / split / name / f"{number}.png"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                pixels = 255 * (0.5 * common + 0.5 * pattern(random))
-                Image.fromarray(pixels.astype(np.uint8)).save(place)
+                path = f"{split}/{name}/{number}.png"
+                image(data / path, len(known))
+                known[path] = np.asarray(0.5 * common + 0.5 * random.random(192), np.float32)
     (data / "train/cat/0.png").rename(data / "train/dog/a_cat.png")
-    with Image.open(data / "train/cat/5.png") as again:
-        again.save(data / "val/cat/again.jpg", quality=90)
+    known["train/dog/a_cat.png"] = known.pop("train/cat/0.png")
+    image(data / "val/cat/again.png", 99)
+    known["val/cat/again.png"] = known["train/cat/5.png"] + np.float32(0.001)
     vectors = tmp_path / "vectors"
-    assert here("embed", data, "-o", vectors, "--model", "thumbnail/8").code == 0
+    contents = {path: (data / path).read_bytes() for path in known}
+    Fake(vectors, 192, contents=contents).put(known)  # embedded elsewhere: the bytes tell
     found = check(tmp_path / "out", data, "--vectors", vectors, code=0)
     assert found.counts == {"near_leak": 1, "label_doubtful": 1}
     (near,) = [row for row in found.rows if row["problem"] == "near_leak"]
-    assert (near["path"], near["other"], near["split"]) == ("val/cat/again.jpg", "train/cat/5.png", "val")
+    assert (near["path"], near["other"], near["split"]) == ("val/cat/again.png", "train/cat/5.png", "val")
     (doubtful,) = [row for row in found.rows if row["problem"] == "label_doubtful"]
     assert doubtful["path"] == "train/dog/a_cat.png"
     assert doubtful["detail"].startswith("dog here, 10 of 10 neighbours are cat")
@@ -451,8 +449,8 @@ def test_vectors_tell_doubtful_labels_and_near_leaks(tmp_path: Path) -> None:
     assert check(tmp_path / "again", data, "--vectors", tmp_path / "index", code=0).rows == found.rows
     shutil.rmtree(tmp_path / "again")
     others = tmp_path / "others"
-    image(others / "a/1.png", 1)
+    image(others / "a/1.png", 1000)
     for number in range(8):
-        image(others / f"b/{number}.png", 2 + number)
+        image(others / f"b/{number}.png", 1001 + number)
     assert "are of other images" in sentence(here("check", others, "--vectors", vectors, "-o", tmp_path / "o"), 2)
     assert "embed" in sentence(here("check", data, "--vectors", others, "-o", tmp_path / "o"), 2)

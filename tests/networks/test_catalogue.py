@@ -24,8 +24,11 @@ from cvjobs.networks.known_models import TASKS
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file.stem for file in catalogue.FOLDER.glob("*.csv"))
 HEAVY = {"torch", "ray", "timm", "torchvision", "transformers", "onnxruntime", "numpy", "pyarrow", "rich"}
-# For every entry it would take minutes: another head, a fixed size, no head.
-SAMPLE = ("resnet18", "resnetv2_50x1_bit.goog_in21k", "vit_tiny_patch16_224", "convnextv2_atto.fcmae", "test_vit")
+# For every entry it would take minutes: another head, a fixed size, no head, one that is another under each tag.
+SAMPLE = (
+    *("resnet18", "resnetv2_50x1_bit.goog_in21k", "vit_tiny_patch16_224", "convnextv2_atto.fcmae", "test_vit"),
+    "qwen3_vit_306m_merge.qwen_drive_1_0_4b",
+)
 
 
 @pytest.fixture(scope="module")
