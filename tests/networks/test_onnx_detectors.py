@@ -362,7 +362,7 @@ def test_masks_of_lists_are_outlined(tmp_path: Path) -> None:
 def test_a_detector_without_masks_does_not_segment(tmp_path: Path) -> None:
     path = listed(tmp_path / "d.onnx")
     (tmp_path / "d.yaml").write_text("labels: [ant, bee, cat]\ntask: instance\n")
-    with pytest.raises(WrongUse, match="finds boxes without masks: give it to `cvjobs detect`"):
+    with pytest.raises(WrongUse, match="finds boxes without masks that cvjobs knows: give it to `cvjobs detect`"):
         registry.segmenter(f"onnx/{path}")
 
 

@@ -165,7 +165,7 @@ def broken(case: str, folder: Path) -> Path:  # noqa: PLR0912 - a file a case
         inputs.type.tensor_type.shape.dim[1].dim_value = 1
     elif case == "double":
         inputs.type.tensor_type.elem_type = TensorProto.DOUBLE
-    elif case in ("external", "outside", "absolute", "link", "short"):
+    elif case in ("external", "outside", "absolute", "link", "short", "long"):
         onnx.save(model, str(path), save_as_external_data=True, location="m.bin", size_threshold=0)
         if case == "external":
             (folder / "m.bin").unlink()
@@ -177,7 +177,7 @@ def broken(case: str, folder: Path) -> Path:  # noqa: PLR0912 - a file a case
         else:
             model = onnx.load(str(path), load_external_data=False)
             for tensor in model.graph.initializer:
-                tensor.external_data[0].value = "../m.bin" if case == "outside" else "/etc/passwd"
+                tensor.external_data[0].value = {"outside": "../m.bin", "long": "m" * 9000}.get(case, "/etc/passwd")
             path.write_bytes(model.SerializeToString())
         return path
     path.write_bytes(model.SerializeToString())
@@ -199,6 +199,7 @@ def broken(case: str, folder: Path) -> Path:  # noqa: PLR0912 - a file a case
         ("double", "of the type float64"),
         ("external", "m.bin, which is not there"),
         ("short", "is too short"),
+        ("long", "which is not there"),
         ("outside", "outside of its folder"),
         ("absolute", "outside of its folder"),
         ("link", "outside of its folder"),

@@ -50,7 +50,16 @@ _HEADS: dict[str, Callable[..., Candidates]] = {
 
 def alone(head: Recognised) -> bool:
     """Whether the outputs are about one image, however many the input takes."""
-    return head.kind == "torchvision" or (head.kind == "rows" and "image" not in head.options["columns"])
+    table = head.kind == "rows" and "image" not in head.options["columns"] and len(head.outputs) == 1
+    return head.kind == "torchvision" or table
+
+
+def of_each(head: Recognised, masks: bool) -> tuple[str, ...]:
+    """Return the outputs that have a row for each image of a batch."""
+    if "image" in head.options.get("columns", ()):
+        return ()
+    names = head.outputs[:-1] if head.kind == "ssd" else head.outputs  # the last ones are its priors
+    return (*names, head.masks) if masks else names
 
 
 def candidates(head: Recognised, outputs: Mapping[str, Tensor], size: Size, conf: float, count: int) -> Candidates:
@@ -62,6 +71,9 @@ def candidates(head: Recognised, outputs: Mapping[str, Tensor], size: Size, conf
         first = options.pop("channels_first")
         return yolo_boxes.candidates(wanted, size, conf, row=YoloRow(**options), channels_first=first)
     if found is box_rows.candidates:
+        if head.kind == "rows" and len(wanted) > 1:
+            table, classes = wanted.values()
+            wanted = {head.outputs[0]: torch.cat([table, classes[..., None].to(table)], -1)}
         if "image" not in options.get("columns", ()):
             wanted = {name: value[None] if value.dim() == 2 else value for name, value in wanted.items()}
         return box_rows.candidates(wanted, size, conf, count=count, **options)
@@ -75,6 +87,8 @@ def mask_features(head: Recognised, outputs: Mapping[str, Tensor], count: int) -
     """Return what ``masks`` needs of the first ``count`` images."""
     if head.kind == "torchvision":
         return {"masks": outputs[head.masks].float()}
+    if head.kind == "detr":
+        return {"planes": outputs[head.masks][:count].float()}
     wanted = {name: outputs[name] for name in (*head.outputs, head.masks)}
     found = proto_masks.features(wanted, channels_first=bool(head.options.get("channels_first")))
     return {name: value[:count] for name, value in found.items()}
@@ -92,6 +106,9 @@ def masks(
     head: Recognised, features: dict[str, Tensor], found: Sequence[Candidates], places: Sequence[Place], size: Size
 ) -> Tensor:
     """Return the masks of what was kept, values in cells of each image that are above 0 on the object."""
+    if head.kind == "detr":
+        parts = zip(features["planes"], found, places, strict=True)
+        return torch.cat([proto_masks.of_place(planes[some.query], place, size) for planes, some, place in parts])
     if head.kind != "torchvision":
         return proto_masks.masks(features, found, places, size)
     each = []

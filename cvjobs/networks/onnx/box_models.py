@@ -141,7 +141,8 @@ class OnnxArchitecture:
         del sizes
         size = (images.shape[2], images.shape[3])
         found, masks, done = [], [], 0
-        for count, outputs in self._session.pieces(images, self._taken):
+        each = () if box_heads.alone(self._head) else box_heads.of_each(self._head, self._masks)
+        for count, outputs in self._session.pieces(images, self._taken, each):
             run = self._taken.batch or count
             some = box_heads.candidates(self._head, outputs, size, conf, run)
             rows = some.only(some.image < count)
@@ -180,7 +181,7 @@ def of_model(model: OnnxModel, labels: Sequence[str], *, masks: bool) -> OnnxDet
     said = model.card.get("labels", ())
     head = recognised(model, len(labels or said))
     if masks and not head.masks:
-        raise WrongUse(f"{model.file.path} finds boxes without masks: give it to `cvjobs detect`.")
+        raise WrongUse(f"{model.file.path} finds boxes without masks that cvjobs knows: give it to `cvjobs detect`.")
     values = _resolved(model, head)
     face = FACE_POINTS if head.kind in FACES and head.options.get("landmarks", True) else ()
     usual = _USUAL[head.kind]
@@ -210,6 +211,8 @@ def _resolved(model: OnnxModel, head: Recognised) -> dict[str, Any]:
     if head.kind == "detr":  # RT-DETR's kin take plain values, DETR and RF-DETR's ImageNet's
         plain = head.options["activation"] == "sigmoid" and head.outputs[1] != "dets"
         usual = {**usual, **(PLAIN if plain else IMAGENET)}
+    if head.kind == "rows" and len(head.outputs) > 1:  # most of MMDetection's
+        usual = {**usual, **_CORNER, **IMAGENET, "fill": None}
     if head.kind == "boxes" and len(head.outputs) > 2 and head.classes is None:
         usual = {**usual, "nms": "inside"}
     if head.options.get("style") == "yxyx":  # TensorFlow's
@@ -261,7 +264,8 @@ def _categories(model: OnnxModel, head: Recognised, given: Sequence[str]) -> lis
     things = [name for name in coco if name not in class_names.NONE]
     published = things if head.classes == len(things) else []
     classes = head.classes if head.classes is not None else len(names)
-    named = class_names.for_head(classes, names, published, str(model.file.path))
+    by = "--labels" if given else str(model.card.file)
+    named = class_names.for_head(classes, names, published, str(model.file.path), by)
     return [Category(number, name) for number, name in enumerate(named, head.first)]
 
 

@@ -82,6 +82,11 @@ def read(file: OnnxFile) -> Card:
     also: tuple[Path, ...] = ()
     if isinstance(values.get("labels"), str):
         also = (place.parent / values["labels"],)
+        if "labels" not in given and len(Path(values["labels"]).parts) > 1:
+            raise WrongUse(
+                f"The metadata of {file.path} name a file of labels outside of its folder, "
+                f"{shortened(values['labels'])!r}: write `labels:` with the file into {place}."
+            )
         values["labels"] = tuple(class_names.read(str(also[0])))
     return Card(place, values, also)
 
@@ -94,6 +99,8 @@ def _yaml(place: Path) -> dict[str, Any]:
     try:
         if not place.exists():
             return {}
+        if not place.is_file():
+            raise WrongUse(f"{place} is no file: write the keys of the model into one of that name, or rename it.")
         with place.open("rb") as stream:
             content = stream.read(MOST + 1)
         if len(content) > MOST:

@@ -100,13 +100,16 @@ class OnnxClassMaps:
             pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures])).permute(0, 3, 1, 2)
             images = self._normalizer(pixels.flip(1) if self._bgr else pixels)
             found: list[NDArray[np.uint8] | NDArray[np.uint16] | None] = []
-            for count, outputs in self._session.pieces(images, self._taken):
+            each = [self._output] if len(self._taken.layout) > 3 else []
+            for count, outputs in self._session.pieces(images, self._taken, each):
                 maps = outputs[self._output][:count] if len(self._taken.layout) > 3 else outputs[self._output][None]
                 sizes = [(one.height, one.width) for one in pictures[len(found) :]]
                 found += [self._classes(one, images.shape[2:], size) for one, size in zip(maps, sizes, strict=False)]
             return found
 
     def _classes(self, said: Tensor, seen: Sequence[int], size: tuple[int, int]) -> Any:
+        if said.ndim == 3 and self._taken.layout.endswith("C"):
+            said = said.permute(2, 0, 1)
         if self._kind == "class-map":
             return _enlarged(said.reshape(said.shape[-2:]), size)
         logits = said.float()
@@ -114,8 +117,6 @@ class OnnxClassMaps:
             return None
         if self._half:  # of what there is to see, against nothing
             logits = torch.cat([torch.zeros_like(logits), logits - (0.5 if self._half == "Sigmoid" else 0.0)])
-        elif self._taken.layout.endswith("C"):
-            logits = logits.permute(2, 0, 1)
         return class_map(logits.contiguous(), (seen[0], seen[1]), size).numpy()
 
 
@@ -170,7 +171,9 @@ def _of_objects(model: OnnxModel) -> bool:
 
 def _chosen(model: OnnxModel, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return the output that is a grid: the only one, or torchvision's ``out`` beside ``aux``."""
-    grids = [name for name, shape in shapes.items() if len(shape) in (3, 4) and min(shape[-2:]) > 1]
+    last = model.taken.layout.endswith("C")
+    sides = {name: shape[1:3] if last and len(shape) == 4 else shape[-2:] for name, shape in shapes.items()}
+    grids = [name for name, shape in shapes.items() if len(shape) in (3, 4) and min(sides[name]) > 1]
     grids = [name for name in grids if not name.startswith("aux")] or grids
     if not grids:
         raise WrongUse(
@@ -219,5 +222,6 @@ def _categories(model: OnnxModel, classes: int | None, given: Sequence[str]) -> 
         names = class_names.voc()
     if len(names) == classes - 1:
         names = [BACKGROUND, *names]
-    named = class_names.for_head(classes, names, (), str(model.file.path))
+    by = "--labels" if given else str(model.card.file)
+    named = class_names.for_head(classes, names, (), str(model.file.path), by)
     return [Category(number, name) for number, name in enumerate(named)]

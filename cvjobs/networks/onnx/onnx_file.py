@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from cvjobs.networks import weights as files
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 _REFUSED = ("EPContext",)
 _THROUGH = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")  # change no number
+_DTYPES = re.compile("bool|float(16|32|64)|u?int(8|16|32|64)")  # those that numpy has, too
 _MOST_NODES = 1_000_000
 AGAIN = "copy or download it again, or export it anew"
 
@@ -82,7 +85,7 @@ def read(path: Path) -> OnnxFile:
         path=path,
         sha256=digest,
         inputs=tuple(_value(one, path) for one in graph.input if one.name not in held),
-        outputs=tuple(_value(one, path) for one in graph.output),
+        outputs=_outputs(graph, path),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         ends={one.name: _end(one.name, made) for one in graph.output},
         also=also,
@@ -185,13 +188,27 @@ def _inside(folder: Path, name: str, path: Path) -> Path:
             f"{path} keeps tensors in {shortened(name)!r}, outside of its folder, where cvjobs opens none: put all "
             "files of the model into one folder, without links out of it."
         )
-    if not real.is_file():
-        raise WrongUse(f"{path} keeps tensors in {folder / name}, which is not there: copy that file beside it.")
+    if not os.path.isfile(real):
+        raise WrongUse(
+            f"{path} keeps tensors in {folder / shortened(name)}, which is not there: copy that file beside it."
+        )
     return folder / name
 
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _outputs(graph: Any, path: Path) -> tuple[Value, ...]:
+    """Return the outputs that are tensors of numbers; what else there is, such as names of classes, is left aside."""
+    found = []
+    for one in graph.output:
+        with suppress(WrongUse):
+            found.append(_value(one, path))
+    numbers = tuple(value for value in found if _DTYPES.fullmatch(value.kind))
+    if not numbers:
+        raise WrongUse(f"{path} gives no tensor of numbers: export a model that does.")
+    return numbers
 
 
 def _value(one: Any, path: Path) -> Value:
@@ -202,7 +219,8 @@ def _value(one: Any, path: Path) -> Value:
         raise WrongUse(f"{path} takes or gives {shortened(one.name)!r}, which is no tensor: export one with tensors.")
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     sides = kind.shape.dim if kind.HasField("shape") else ()
-    return Value(one.name, dtype, tuple(side.dim_value if side.HasField("dim_value") else None for side in sides))
+    shape = tuple(side.dim_value if side.HasField("dim_value") and side.dim_value >= 0 else None for side in sides)
+    return Value(one.name, dtype, shape)
 
 
 def _end(name: str, made: Mapping[str, Any]) -> str:

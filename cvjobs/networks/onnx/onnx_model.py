@@ -92,7 +92,7 @@ class OnnxModel:
         """Return the shapes of its outputs by name, with a batch of one or the file's own; raises as ``tried``."""
         declared = {}
         for value in self.file.outputs:
-            if not value.shape or None in value.shape[1:]:
+            if not value.shape or not all(value.shape[1:]):
                 return {name: tuple(found.shape) for name, found in self.tried(task).items()}
             declared[value.name] = tuple(side or self.taken.batch or 1 for side in value.shape)
         return declared
@@ -172,6 +172,8 @@ def _image_input(file: OnnxFile, card: Card) -> ImageInput:
             "runs models with one input of images."
         )
     (value,) = images
+    if 0 in value.shape:
+        raise WrongUse(f"{file.path} takes no images at all, for a side of its input {value} is 0: export it anew.")
     if value.kind not in KINDS:
         raise WrongUse(f"{file.path} takes images of the type {value.kind}: export it with one of {', '.join(KINDS)}.")
     layout = _layout(value, file, card)

@@ -178,7 +178,9 @@ def _detr(look: Look, asked: bool) -> Recognised | None:
         "style": look.card.get("boxes", "cxcywh"),
         "relative": look.card.get("relative", True),
     }
-    return Recognised("detr", (logits, boxes), classes - (activation == "softmax"), options)
+    planes = [name for name in look.names if len(look.shapes[name]) == 4 and look.shapes[name][1] == queries]
+    masks = look.model.named("masks") or next(iter(planes), "")
+    return Recognised("detr", (logits, boxes), classes - (activation == "softmax"), options, masks=masks)
 
 
 def _retinaface(look: Look, asked: bool) -> Recognised | None:
@@ -192,6 +194,8 @@ def _retinaface(look: Look, asked: bool) -> Recognised | None:
 
 
 def _rows(look: Look, asked: bool) -> Recognised | None:
+    if found := _table_and_labels(look):
+        return found
     name = look.role("rows") or next((each for each in look.names if look.ranks[each] in (2, 4)), "")
     if not name and asked:
         name = look.names[0]
@@ -209,6 +213,19 @@ def _rows(look: Look, asked: bool) -> Recognised | None:
     relative = look.card.get("relative", len(shape) == 4)
     options = {"columns": columns, "relative": relative, "style": look.card.get("boxes", "xyxy")}
     return Recognised("rows", (name,), None, options)
+
+
+def _table_and_labels(look: Look) -> Recognised | None:
+    """Return what is of MMDetection: boxes with their scores (B, N, 5), and whole numbers (B, N)."""
+    tables, labels = look.role("rows", "dets", rank=3), look.role("labels", "labels", rank=2)
+    if not tables or not labels or not look.kinds[labels].startswith("int") or look.shapes[tables][-1] != LEAST:
+        return None
+    options = {
+        "columns": ("box", "score", "class"),
+        "relative": look.card.get("relative", False),
+        "style": look.card.get("boxes", "xyxy"),
+    }
+    return Recognised("rows", (tables, labels), None, options)
 
 
 def _yolo(look: Look, kind: str, asked: bool) -> Recognised | None:
@@ -293,21 +310,27 @@ def _boxes(look: Look, asked: bool) -> Recognised | None:
     many = len(shapes[scores]) == 3
     end = look.model.file.ends[scores]
     likely = look.said[scores]
-    activation = look.card.get(
-        "activation", "none" if labels or 0 <= float(likely.min()) <= float(likely.max()) <= 1 else ""
-    )
+    known = likely.numel() > 0 and 0 <= float(likely.min()) <= float(likely.max()) <= 1
+    activation = look.card.get("activation", "none" if labels or known else "")
     if not activation:
         told = "what makes its scores probabilities"
         raise look.card.ask(look.model.file.path, told, "activation", "none, softmax or sigmoid")
     softmax = end == "Softmax" or activation == "softmax"
     background = _background(look, "first" if softmax and many and shapes[scores][2] != look.labels else "none")
     corners = look.said[boxes].reshape(-1, 4)
-    style = look.card.get("boxes", "xyxy" if labels or bool((corners[:, 2:] >= corners[:, :2]).all()) else "")
+    likely_corners = len(corners) > 0 and bool((corners[:, 2:] >= corners[:, :2]).all())
+    style = look.card.get("boxes", "xyxy" if labels or likely_corners else "")
     if not style:
         raise look.card.ask(look.model.file.path, "what the numbers of a box are", "boxes", "xyxy, xywh or cxcywh")
+    relative = look.card.get("relative", None)
+    if relative is None and len(corners):
+        relative = bool(corners.abs().max() <= PAIR)
+    elif relative is None and not look.model.taken.sizes:  # which boxes in pixels are for
+        told = "whether its boxes are shares of the input's sides, for it finds nothing in noise"
+        raise look.card.ask(look.model.file.path, told, "relative", "true or false")
     options = {
         "style": style,
-        "relative": look.card.get("relative", bool(corners.abs().max() <= PAIR) if len(corners) else False),
+        "relative": bool(relative),
         "activation": activation,
         "background": background,
         "landmarks": bool(landmarks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +51,20 @@ class Session:
         self._names = [value.name for value in file.outputs]
         self._session = _made(file, device)
 
-    def pieces(self, images: Tensor, taken: ImageInput) -> Iterator[tuple[int, Outputs]]:
+    def pieces(self, images: Tensor, taken: ImageInput, each: Sequence[str] = ()) -> Iterator[tuple[int, Outputs]]:
         """Yield how many of (B, 3, H, W) float32 images an answer is about, and the outputs by name.
 
         A file with a batch of its own gets that many images, where there are less with black ones at the end, whose
-        results are among the outputs.
+        results are among the outputs. One that fails on several, or answers about another number, gets them one by one.
+
+        Args:
+            images: the batch.
+            taken: the input.
+            each: the outputs that have a row for every image, unless an image is alone.
 
         Raises:
             MemoryError: they are too many for the device.
+            RuntimeError: the file fails, or has a batch of its own and answers about another number.
         """
         rest = images
         while len(rest):
@@ -69,6 +75,8 @@ class Session:
                 piece = torch.cat([piece, piece.new_zeros((step - count, *piece.shape[1:]))])
             try:
                 found = self.run(piece, taken)
+                if len(piece) > 1:
+                    _check_rows(found, each, len(piece))
             except RuntimeError:
                 if taken.batch or count == 1:
                     raise
@@ -118,6 +126,13 @@ def _laid_out(images: Tensor, taken: ImageInput) -> Any:
     return images.contiguous().numpy()
 
 
+def _check_rows(found: Outputs, each: Sequence[str], count: int) -> None:
+    for name in each:
+        rows = len(found[name]) if found[name].dim() else 0
+        if rows != count:
+            raise RuntimeError(f"the output {name!r} has {rows} rows for a batch of {count} images")
+
+
 def _tensor(value: Any) -> Tensor:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
         raise RuntimeError("an output is no tensor of numbers")
@@ -135,7 +150,8 @@ def _made(file: OnnxFile, device: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the decoders need the cores
     providers = _providers(runtime, device)
     try:
-        session = runtime.InferenceSession(str(file.path), options, providers=providers)
+        # Its own second try prints on stdout.
+        session = runtime.InferenceSession(str(file.path), options, providers=providers, enable_fallback=False)
     except Exception as error:  # noqa: BLE001 - of its own kinds
         raise WrongUse(
             f"onnxruntime {runtime.__version__} cannot run {file.path} ({_reason(error)}): {AGAIN}."

@@ -63,7 +63,8 @@ class OnnxEmbedder:
     def load(self, device: str, precision: str) -> VectorNetwork:
         """Return the model on a device; the file says in what it computes."""
         del precision
-        return VectorNetwork(self.model.on(device), self.model.taken, self.transform, self.resolved, self._vectors)
+        session = self.model.on(device)
+        return VectorNetwork(session, self.model.taken, self.transform, self.resolved, self.output, self._vectors)
 
     def _vectors(self, outputs: Mapping[str, Tensor]) -> Tensor:
         return pooled(outputs[self.output].float())
@@ -100,8 +101,10 @@ class VectorNetwork:
         taken: ImageInput,
         transform: Transform,
         resolved: Mapping[str, Any],
+        output: str,
         vectors: Callable[[Mapping[str, Tensor]], Tensor],
     ) -> None:
+        self._output = output
         self._session, self._taken, self._vectors = session, taken, vectors
         self._normalizer = Normalizer(transform, torch.device("cpu"), torch.float32)
         self._bgr = resolved["channels"] == "BGR"
@@ -111,7 +114,9 @@ class VectorNetwork:
         with torch.inference_mode():
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             images = self._normalizer(images.flip(1) if self._bgr else images)
-            parts = [self._vectors(found)[:count] for count, found in self._session.pieces(images, self._taken)]
+            each = [self._output] if len(self._taken.layout) > 3 else []
+            pieces = self._session.pieces(images, self._taken, each)
+            parts = [self._vectors(found)[:count] for count, found in pieces]
             vectors: NDArray[np.float32] = torch.cat(parts).contiguous().numpy()
             return vectors
 
@@ -175,17 +180,21 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> OnnxClassifier
         dim=classes,
         resolved={**values, "output": kind},
         transform=transform,
-        labels=tuple(class_names.for_head(classes, labels, _published(model, classes), str(model.file.path))),
+        labels=_labels(model, classes, labels),
         activation=activation,
     )
 
 
-def _published(model: OnnxModel, classes: int) -> list[str]:
-    """Return the names of the card, or of ImageNet's classes where there are a thousand."""
+def _labels(model: OnnxModel, classes: int, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that are given, those of the card, or of ImageNet's classes where there are a thousand."""
     said = model.card.get("labels", ())
     if isinstance(said, Mapping):
-        return [name for number, (key, name) in enumerate(said.items()) if key == number]
-    return list(said) or (class_names.imagenet() if classes == class_names.IMAGENET else [])
+        if not given and list(said) != list(range(classes)):
+            raise WrongUse(f"{model.card.file} has labels of other numbers than 0 to {classes - 1}: name each class.")
+        said = tuple(said.values())
+    published = class_names.imagenet() if classes == class_names.IMAGENET else []
+    by = "--labels" if given else str(model.card.file)
+    return tuple(class_names.for_head(classes, given or said, published, str(model.file.path), by))
 
 
 def _chosen(model: OnnxModel, shapes: Mapping[str, tuple[int, ...]], role: str, hints: Sequence[str]) -> str:

@@ -52,15 +52,15 @@ def masks(found: dict[str, Tensor], kept: Sequence[Candidates], places: Sequence
     each = []
     for image, (some, place) in enumerate(zip(kept, places, strict=True)):
         assert some.query is not None
-        own = _of_place(protos[image], place, size)
+        own = of_place(protos[image], place, size)
         values = torch.einsum("np,phw->nhw", found["coefficients"][image, some.query], own)
         inside = _inside(some.boxes, place, (own.shape[1], own.shape[2]))
         each.append(torch.where(values > 0, values * inside.clamp(-1, 1), values))
     return torch.cat(each)
 
 
-def _of_place(protos: Tensor, place: Place, size: Size) -> Tensor:
-    """Return prototypes (P, h, w) of the input as (P, h, w) of an image in it, by bilinear interpolation."""
+def of_place(protos: Tensor, place: Place, size: Size) -> Tensor:
+    """Return prototypes or masks (P, h, w) of the input as those of an image in it, by bilinear interpolation."""
     top, left, height, width = place
     if (top, left, height, width) == (0, 0, *size):
         return protos
