@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from cvjobs.clusters.files import Status
 from cvjobs.clusters.jobs_api.server import ClusterJob
 from cvjobs.common.errors import CvjobsError as CvjobsError
@@ -44,7 +45,8 @@ __version__: str
 class Families(dict[str, list[str]], Tabular):
     """The names of models by family; as text one on each line, as they are typed after ``--model``, with the rest."""
 
-    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str]) -> None:
+    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str], tasks: Sequence[str]) -> None:
+        """``lacking`` is what installs a family that is not here; the models are for the first of ``tasks``."""
         ...
 
     @property

@@ -393,6 +393,9 @@ def test_what_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
     assert "named with --truth" in sentence(here("check", tmp_path / "images", "-o", out), 2)
     assert "among those of DATA" in sentence(here("check", tmp_path / "images", "--truth", other, "-o", out), 2)
     assert "There is no truth" in sentence(here("check", tmp_path / "images", "--truth", "nowhere", "-o", out), 2)
+    (tmp_path / "data.yaml").write_text("names: [ant]")
+    ended = here("check", tmp_path / "images", "--truth", tmp_path / "data.yaml", "-o", out)
+    assert f"name its folder, {tmp_path}," in sentence(ended, 2)
     for odd in ("", "a\0b", "~no-such-user/x", "train="):
         assert sentence(here("check", tmp_path / "images", "--truth", odd, "-o", out), 2)
     both = ("--truth", other, "--truth", tmp_path / "labels.csv")

@@ -242,7 +242,7 @@ class TestSentences:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({}, "has no preprocessor_config.json: copy"),
+            ({}, "has no preprocessor_config.json, which says how images are prepared: copy"),
             ({"image_processor_type": "ViTImageProcessor"}, "ViTImageProcessor, is of no detector"),
             ({"image_processor_type": "NoImageProcessor"}, "make no image processor"),
             ({"image_processor_type": "DetrImageProcessor", "do_resize": False}, "leave images as large as they are"),

@@ -59,15 +59,21 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
 
 
 def licence(name: str) -> Licence:
-    """Return the licence of a repository's card, fetched where it is not in the cache, as ``unknown`` out of reach."""
+    """Return the licence of a repository's card, fetched where it is not in the cache, as ``unknown`` out of reach.
+
+    Raises:
+        WrongUse: the repository itself is out of reach, or there is none.
+    """
     known = short_names.entry(name)
     if known:
         return known.licence
     repository = _opened(name, "embed")
     from cvjobs.networks.hf import front_matter
 
-    weights = licences.YOURS if repository.folder else front_matter.licence(repository)
-    return Licence(code="Apache-2.0", weights=weights)
+    if repository.folder:
+        return Licence(code="Apache-2.0", weights=licences.YOURS)
+    _ = repository.config  # where that is not to be had there is nothing whose licence could be accepted
+    return Licence(code="Apache-2.0", weights=front_matter.licence(repository))
 
 
 def described(name: str) -> list[tuple[str, str]]:

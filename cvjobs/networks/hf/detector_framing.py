@@ -113,7 +113,8 @@ def processor(repository: Repository) -> Any:
     library = loading.transformers(repository.name)
     if not repository.processor:
         raise WrongUse(
-            f"{repository.name} has no {PROCESSOR}: copy the one of the model that it was made from into it."
+            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
+            "was made from into it."
         )
     with loading.quiet(), tempfile.TemporaryDirectory() as folder:
         for name, values in ((CONFIG, repository.config), (PROCESSOR, repository.processor)):
@@ -172,5 +173,5 @@ def transform(found: Any) -> Transform:
 
 def _unknown(repository: Repository, what: str) -> WrongUse:
     return WrongUse(
-        f"The settings in {PROCESSOR} of {repository.name} {what}, which is not for this command: choose another model."
+        f"The settings in {PROCESSOR} of {repository.said} {what}, which is not for this command: choose another model."
     )

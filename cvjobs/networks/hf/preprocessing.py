@@ -32,7 +32,7 @@ def transform(repository: Repository) -> Transform:
         made = None
     if made is None:
         raise WrongUse(
-            f"{repository.name} wants images prepared in a way that cvjobs does not offer: choose a model whose images "
+            f"{repository.said} wants images prepared in a way that cvjobs does not offer: choose a model whose images "
             "all get one size."
         )
     return Transform(**made, interpolation=_FILTERS[int(processor.resample)], mean=mean, std=std, crop="down")
@@ -46,7 +46,8 @@ def image_processor(repository: Repository) -> Any:
     """
     if not repository.processor:
         raise WrongUse(
-            f"{repository.name} has no {PROCESSOR}, which says how images are prepared: choose another model."
+            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
+            "was made from into it."
         )
     library = transformers(repository.name)
     with TemporaryDirectory() as folder, quiet():
@@ -58,7 +59,7 @@ def image_processor(repository: Repository) -> Any:
         except Exception as error:  # whatever the library trips over in a file that anyone wrote
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise WrongUse(
-                f"The {PROCESSOR} of {repository.name} makes no image processor ({why}): choose another model or "
+                f"The {PROCESSOR} of {repository.said} makes no image processor ({why}): choose another model or "
                 "revision."
             ) from error
 

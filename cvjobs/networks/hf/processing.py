@@ -60,8 +60,8 @@ def of(repository: Repository) -> ImageProcessing:
     place = repository.file(PROCESSOR)
     if place is None:
         raise WrongUse(
-            f"{repository.name} has no {PROCESSOR}, which says what the model wants to see: copy that of the model "
-            "that it was made from beside it."
+            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
+            "was made from into it."
         )
     repository.file(CONFIG)  # by whose kind the processor is found, where its own settings don't name it
     from transformers import AutoImageProcessor
