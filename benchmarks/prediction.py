@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import made_up_onnx
 import numpy as np
 import photos
 import published_settings
@@ -47,7 +48,7 @@ def rows(images: int, cache: Path) -> list[Row]:
         found += [_speed(task, source, count, cache), _share(task, LIGHT[task], source, count, cache)]
         found.append(_share(task, USUAL[task], photos.folder(FEW, cache), FEW, cache))
         found += _transformers(task, photos.folder(HUNDRED, cache), cache)
-    return [*found, _memory(images, cache), _crowd(cache)]
+    return [*found, *onnx_rows(images, cache), _memory(images, cache), _crowd(cache)]
 
 
 def _options(task: str, model: str, cache: Path) -> Words:
@@ -194,6 +195,45 @@ def _crowd(cache: Path) -> Row:
         target=3072,
         raw={"whole_seconds": round(run.seconds, 2), "images": CROWDS},
     )
+
+
+def onnx_rows(images: int, cache: Path) -> list[Row]:
+    """Measure models of ONNX files beside onnxruntime in a plain two-thread loop."""
+    return [_onnx(task, photos.folder(images, cache), images, cache) for task in ("classify", "detect")]
+
+
+def _onnx(task: str, source: Path, images: int, cache: Path) -> Row:
+    model = made_up_onnx.file(task, cache)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        plain, out = Path(scratch, "plain.parquet"), Path(scratch, "out")
+        before = script("plain_onnx.py", task, source, plain, "--model", model)
+        ours = job(task, source, out, "--model", f"onnx/{model}")
+        after = script("plain_onnx.py", task, source, plain, "--model", model)
+        sums = _sum(plain, "scores"), _sum(out / "data", "score" if task == "classify" else "detections")
+    if not 0.99 < sums[0] / sums[1] < 1.01:
+        raise ValueError(f"onnx {task}: the scores of the two sides sum to {sums}, so their times do not compare.")
+    runs = _named(before, ours, after)
+    speeds = {name: float(run.answer["images_per_second"]) for name, run in runs.items()}
+    return Row(
+        what=f"{task} onnx/ MobileNetV2, {images:,} images: steady img/s ÷ plain onnxruntime loop",
+        value=speeds["ours"] / mean((speeds["plain"], speeds["plain_after"])),
+        unit="×",
+        bound="≥",
+        target=0.95,
+        cpu=1000 * ours.cpu / images,
+        noisy=noisy(speeds["plain"], speeds["plain_after"]),
+        raw={
+            name: {"images_per_second": round(speeds[name], 2), "whole_seconds": round(run.seconds, 2)}
+            for name, run in runs.items()
+        },
+    )
+
+
+def _sum(place: Path, column: str) -> float:
+    """Return the sum of all scores."""
+    values = pds.dataset(place).to_table([column])[column].to_pylist()
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return float(sum(one["score"] if isinstance(one, dict) else one for one in flat))
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:

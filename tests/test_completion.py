@@ -78,7 +78,7 @@ def test_models(press: Press) -> None:
     assert "torchvision/ssdlite320_mobilenet_v3_large" in press("cvjobs detect photos --model ")
     few = press("cvjobs embed photos --model ")
     assert "timm/" in few
-    assert len(few) < 100, "thousands are no help"
+    assert len(few) < 250, "thousands are no help"
 
 
 def test_runs_and_files_are_beside_words(press: Press, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

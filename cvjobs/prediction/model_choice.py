@@ -214,7 +214,7 @@ class TaskSpec:
     def placed(self, placement: Placement) -> TaskSpec:
         """See ``Resolved``."""
         device = _device(self.record.asked, placement)
-        return self if device == self.record.device else TaskSpec(replace(self.record, device=device))
+        return self if device == self.record.device else replace(self, record=replace(self.record, device=device))
 
     @property
     def transform(self) -> Transform:

@@ -22,6 +22,7 @@ from cvjobs.networks.detection.detector_network import DetectorNetwork
 from cvjobs.networks.detection.settings import Rules, Settings
 from cvjobs.networks.hf import detector_framing, folding, loading
 from cvjobs.networks.hf.detectors import SetDetector, detector
+from cvjobs.networks.hf.image_processor import image_processor
 from cvjobs.networks.hf.repository import Repository, opened
 from cvjobs.networks.torch_network import Normalizer
 from cvjobs.prediction.tasks.instance_step import Instances
@@ -131,7 +132,7 @@ def test_inputs_are_the_processors(kind: str, settings: dict[str, Any], tmp_path
         theirs = getattr(transformers, name)(**{**usual, **settings})
         theirs.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    found = detector_framing.processor(opened(str(tmp_path)))
+    found = image_processor(opened(str(tmp_path)))
     assert type(found) is type(theirs)
     framing, (short, long) = detector_framing.framing(opened(str(tmp_path)), found, 1)
     rules = Rules(conf=0.5, iou=1.0, max_det=1, short=short, long=long)
@@ -242,9 +243,9 @@ class TestSentences:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({}, "has no preprocessor_config.json, which says how images are prepared: copy"),
+            ({}, "has no preprocessor_config.json, which"),
             ({"image_processor_type": "ViTImageProcessor"}, "ViTImageProcessor, is of no detector"),
-            ({"image_processor_type": "NoImageProcessor"}, "make no image processor"),
+            ({"image_processor_type": "NoImageProcessor"}, "makes no image processor"),
             ({"image_processor_type": "DetrImageProcessor", "do_resize": False}, "leave images as large as they are"),
             ({"image_processor_type": "DetrImageProcessor", "resample": 4}, r"have the filter 4 \(resample\)"),
             ({"image_processor_type": "RTDetrImageProcessor", "size": {"shortest_edge": 9}}, "have the size"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import resource
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hf_detectors
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ from cvjobs.common.categories import BACKGROUND, Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.masks import png, rle
 from cvjobs.images.picture import Picture
+from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.settings import Settings
 from cvjobs.networks.hf import mask_queries, segmenters
 from cvjobs.networks.hf.repository import opened
@@ -60,9 +62,15 @@ def pictures() -> list[NDArray[np.uint8]]:
     ]
 
 
+def made(place: Path, weights: str, labels: Sequence[str]) -> HfSegmenter:
+    found = segmenters.segmenter(opened(str(place)), weights, labels)
+    assert isinstance(found, HfSegmenter)
+    return found
+
+
 def model(place: Path, **settings: Any) -> HfSegmenter:
     kind = settings.pop("kind", None)
-    found = segmenters.segmenter(opened(str(place)), "pretrained", ())
+    found = made(place, "pretrained", ())
     return (found.of_kind(kind) if kind else found).ruled(Settings(**settings))
 
 
@@ -216,12 +224,12 @@ def test_each_number_of_a_map_is_a_mask() -> None:
 
 
 def test_a_model_is_what_its_files_and_its_name_say(models: Path, tmp_path: Path) -> None:
-    found = {kind: segmenters.segmenter(opened(str(models / kind)), "pretrained", ()).kinds for kind in universal.KINDS}
+    found = {kind: made(models / kind, "pretrained", ()).kinds for kind in universal.KINDS}
     both = ("instance", "semantic")
     assert found == {kind: both if kind in universal.OBJECTS else ("semantic",) for kind in universal.KINDS}
     named = tmp_path / "eomt-of-ours-semantic"
     shutil.copytree(models / "eomt_dinov3", named)
-    ours = segmenters.segmenter(opened(str(named)), "random", ())
+    ours = made(named, "random", ())
     assert ours.kind == "semantic"
     assert ours.facts["weights"] == "random"
     assert ours.of_kind("instance").kind == "instance"
@@ -238,12 +246,12 @@ def test_what_is_recorded_of_a_request_is_as_before_there_were_kinds() -> None:
 def test_names_and_the_background(models: Path, tmp_path: Path) -> None:
     names = ["background", "sky", "road", "car", "tree"]
     place = universal.folder("segformer", tmp_path, names)
-    found = segmenters.segmenter(opened(str(place)), "pretrained", ())
+    found = made(place, "pretrained", ())
     assert found.categories[:2] == [Category(0, BACKGROUND), Category(1, "sky")]
-    renamed = segmenters.segmenter(opened(str(place)), "pretrained", ["a", "b", "c", "d"])
+    renamed = made(place, "pretrained", ["a", "b", "c", "d"])
     assert [c.name for c in renamed.categories] == [BACKGROUND, "a", "b", "c", "d"]
     with pytest.raises(WrongUse, match=r"--labels has 2 names and the weights of .* have 5 classes"):
-        segmenters.segmenter(opened(str(models / "dpt")), "pretrained", ["a", "b"])
+        made(models / "dpt", "pretrained", ["a", "b"])
 
 
 def test_choices_of_a_user(models: Path) -> None:
@@ -290,8 +298,17 @@ def test_what_a_repository_lacks_is_one_sentence(models: Path, tmp_path: Path) -
         shutil.copytree(models / kind, place)
         (place / name).unlink()
         with pytest.raises(WrongUse, match=f"has no {name}, which") as caught:
-            segmenters.segmenter(opened(str(place)), "random", ())
+            made(place, "random", ())
         assert "\n" not in str(caught.value)
     (tmp_path / "segformer" / "preprocessor_config.json").write_text('{"size": "large"}')
     with pytest.raises(WrongUse, match="makes no image processor"):
-        segmenters.segmenter(opened(str(tmp_path / "segformer")), "random", ())
+        made(tmp_path / "segformer", "random", ())
+
+
+def test_a_detector_with_masks_finds_objects(tmp_path: Path) -> None:
+    found = segmenters.segmenter(hf_detectors.made("rf_detr", tmp_path, masks=True), "pretrained", ())
+    assert isinstance(found, Detector)
+    assert found.masks == "image"
+    assert result_kind.chosen(found, "instance") is found
+    with pytest.raises(WrongUse, match="gives objects only: leave out --kind"):
+        result_kind.chosen(found, "semantic")

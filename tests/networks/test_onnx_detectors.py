@@ -12,9 +12,11 @@ import numpy as np
 import onnx_files
 import pytest
 import torch
+from commands import here, rows
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx_files import Rows
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms
@@ -396,3 +398,23 @@ def test_what_is_not_told_is_asked_in_a_sentence(tmp_path: Path, made: dict[str,
     (tmp_path / "d.yaml").write_text(f"size: 64\n{card}")
     with pytest.raises(WrongUse, match=words):
         registry.detector(f"onnx/{path}")
+
+
+def test_faces_have_landmarks_night_after_night(tmp_path: Path, images: list[NDArray[np.uint8]]) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(source / f"{number}.png")
+    path = onnx_files.detector(tmp_path / "faces.onnx", CASES["yunet"].made)
+    line = ("detect", source, "-o", out, "--model", f"onnx/{path}", "--imgsz", "128", "--json")
+    first = here(*line)
+    assert first.code == 0, first
+    assert '"computed": 8' in first.out
+    found = rows(out)["detections"].to_pylist()
+    for row, image in zip(found, images, strict=True):
+        wanted = expected(CASES["yunet"], path, image, None)
+        assert len(row) == len(wanted["boxes"])
+        assert all(one["label"] == "face" and len(one["landmarks"]) == 5 for one in row)
+    assert '"computed": 0' in here(*line).out
+    moved = path.rename(tmp_path / "photos" / "faces.onnx")
+    assert '"computed": 0' in here(*line[:5], f"onnx/{moved}", *line[6:]).out

@@ -6,10 +6,7 @@ does there: what reaches the model is equal.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,7 @@ from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.networks.detection.framing import Size
 from cvjobs.networks.detection.settings import Rules
-from cvjobs.networks.hf import loading
-from cvjobs.networks.hf.repository import CONFIG, PROCESSOR, Repository
+from cvjobs.networks.hf.repository import PROCESSOR, Repository
 
 BOTH, FORMS = "height", (("height", "width"), ("shortest_edge", "longest_edge"), ("max_height", "max_width"))
 _FILTERS = ("nearest-exact", "nearest", "bilinear", "bicubic")
@@ -102,29 +98,6 @@ class ProcessorFraming:
         size = [place.shape[1], place.shape[2]]
         resized: Tensor = functional.resize(source, size, interpolation=self.filter, antialias=self.antialias)
         return resized
-
-
-def processor(repository: Repository) -> Any:
-    """Return transformers' own image processor with the settings of a repository; code in there is never run.
-
-    Raises:
-        WrongUse: it has none, or none that transformers knows.
-    """
-    library = loading.transformers(repository.name)
-    if not repository.processor:
-        raise WrongUse(
-            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
-            "was made from into it."
-        )
-    with loading.quiet(), tempfile.TemporaryDirectory() as folder:
-        for name, values in ((CONFIG, repository.config), (PROCESSOR, repository.processor)):
-            known = {key: value for key, value in values.items() if key != "auto_map"}
-            Path(folder, name).write_text(json.dumps(known))
-        try:
-            return library.AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="torchvision")
-        except Exception as error:  # whatever the library trips over in a file that anyone wrote
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-            raise _unknown(repository, f"make no image processor ({why})") from error
 
 
 def framing(repository: Repository, found: Any, stride: int) -> tuple[ProcessorFraming, Size]:

@@ -23,6 +23,7 @@ from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.nms import Candidates
 from cvjobs.networks.detection.settings import Rules, Settings
 from cvjobs.networks.hf import detector_framing, folding, loading
+from cvjobs.networks.hf.image_processor import image_processor
 from cvjobs.networks.hf.repository import Repository
 
 KINDS = {
@@ -96,7 +97,7 @@ def detector(repository: Repository, weights: str, labels: Sequence[str], masks:
     """
     both = masks or repository.config.get("architectures") == [WITH_MASKS.get(repository.kind)]
     model, chosen = loading.loaded(repository, WITH_MASKS if both else KINDS, weights)
-    found = detector_framing.processor(repository)
+    found = image_processor(repository)
     kind = type(found).__name__
     if kind not in _BEST:
         raise WrongUse(

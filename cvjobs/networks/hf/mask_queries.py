@@ -6,6 +6,7 @@ and each pixel of the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class FoundObjects:
+class OutlinedObjects:
     """Objects of an image: their ``scores`` (N,), ``labels`` (N,), which are the model's numbers, and masks."""
 
     scores: Tensor
@@ -89,19 +90,19 @@ def stitched(windows: Sequence[Said], starts: Sequence[int], canvas: Size, frame
     return total.div_(count[:, None] if upright else count)
 
 
-def mask2former(said: Said, size: Size, conf: float) -> FoundObjects:
+def mask2former(said: Said, size: Size, conf: float) -> OutlinedObjects:
     """Return the objects of an image of that size that score at least ``conf``; they may overlap."""
     scores, query, labels = _best(said.classes)
     some = scores >= conf  # the mask's own score, at most 1, is a factor
     if not some.any():
-        return FoundObjects(scores[some], labels[some], [])
+        return OutlinedObjects(scores[some], labels[some], [])
     masks = Said(said.classes, said.masks[query[some]]).to(GRID).masks
     inside = masks > 0
     sure = (masks.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
     return _seen(scores[some] * sure, labels[some], outlines.of_cells(inside.cpu().numpy(), size), conf)
 
 
-def eomt(said: Said, size: Size, conf: float) -> FoundObjects:
+def eomt(said: Said, size: Size, conf: float) -> OutlinedObjects:
     """Return the objects as ``mask2former`` does; the masks of ``said`` cover the image and nothing else."""
     scores, labels = said.classes.softmax(-1)[:, :-1].max(-1)
     some = torch.where(scores >= conf)[0]
@@ -111,7 +112,7 @@ def eomt(said: Said, size: Size, conf: float) -> FoundObjects:
     return _seen(scores[some] * scores.new_tensor(sure), labels[some], rles, conf)
 
 
-def oneformer(said: Said, size: Size, conf: float) -> FoundObjects:
+def oneformer(said: Said, size: Size, conf: float) -> OutlinedObjects:
     """Return the objects of an image of that size that score above ``conf``.
 
     Each pixel is of the object with the highest value there; who keeps too little of what it would like is none.
@@ -120,7 +121,7 @@ def oneformer(said: Said, size: Size, conf: float) -> FoundObjects:
     some = scores > conf
     scores, labels = scores[some], labels[some]
     if not len(scores):
-        return FoundObjects(scores, labels, [])
+        return OutlinedObjects(scores, labels, [])
     values = _shrunk(said.masks[query[some]] * scores[:, None, None], size)
     winner = most_likely(values, size).cpu().numpy()
     rles = outlines.of_numbers(winner, range(len(scores)))
@@ -128,7 +129,7 @@ def oneformer(said: Said, size: Size, conf: float) -> FoundObjects:
     own = rle.areas(rles)
     kept = (own > 0) & (liked > 0) & (own > SHARE * liked)
     rows = torch.from_numpy(kept).to(scores.device)
-    return FoundObjects(scores[rows], labels[rows], [text for text, stays in zip(rles, kept, strict=True) if stays])
+    return OutlinedObjects(scores[rows], labels[rows], [text for text, stays in zip(rles, kept, strict=True) if stays])
 
 
 def _best(classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,29 +139,41 @@ def _best(classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return scores, place // likely.shape[1], place % likely.shape[1]
 
 
-def _seen(scores: Tensor, labels: Tensor, rles: list[str], conf: float) -> FoundObjects:
+def _seen(scores: Tensor, labels: Tensor, rles: list[str], conf: float) -> OutlinedObjects:
     """Return the objects that score enough and have pixels."""
     rows = torch.where((scores >= conf).cpu() & torch.from_numpy(rle.areas(rles) > 0))[0]
     chosen = rows.to(scores.device)
-    return FoundObjects(scores[chosen], labels[chosen], [rles[row] for row in rows.tolist()])
+    return OutlinedObjects(scores[chosen], labels[chosen], [rles[row] for row in rows.tolist()])
 
 
 def _mean_inside(mask: Tensor, size: Size) -> float:
     """Return the mean probability of the pixels of a mask, of logits (h, w) that are resized to the image's size."""
     height, width = size
-    rows = functional.interpolate(mask[None, None], (len(mask), width), mode="bilinear")[0, 0]
+    positive = mask > 0
+    top, bottom = _reach(positive.any(1), height)
+    left, right = _reach(positive.any(0), width)
+    rows = functional.interpolate(mask[None, None], (len(mask), width), mode="bilinear")[0, 0, :, left:right]
     place = np.maximum((np.arange(height) + 0.5) * (len(mask) / height) - 0.5, 0)
     above = torch.from_numpy(np.minimum(place.astype(np.int64), len(mask) - 1)).to(mask.device)
     share = torch.from_numpy(place.astype(np.float32)).to(mask.device) - above
     total, count = mask.new_zeros((), dtype=torch.float64), mask.new_zeros((), dtype=torch.int64)
-    together = max(STRIP // width, 1)
-    for start in range(0, height, together):
-        first, part = above[start : start + together], share[start : start + together, None]
+    together = max(STRIP // (right - left), 1)
+    for start in range(top, bottom, together):
+        end = min(start + together, bottom)
+        first, part = above[start:end], share[start:end, None]
         values = torch.lerp(rows[first], rows[(first + 1).clamp_(max=len(mask) - 1)], part)
         inside = values > 0
         total += (values.sigmoid_() * inside).sum(dtype=torch.float64)
         count += inside.sum()
     return float(total / (count + 1e-6))
+
+
+def _reach(positive: Tensor, size: int) -> tuple[int, int]:
+    """Return the first and the end of the ``size`` pixels that depend on a positive cell, of which there is one."""
+    cells = torch.where(positive)[0]
+    pixels = size / len(positive)
+    first, last = int((float(cells[0]) - 0.5) * pixels - 0.5), math.ceil((float(cells[-1]) + 1.5) * pixels)
+    return max(first, 0), min(last + 1, size)
 
 
 def _shrunk(values: Tensor, size: Size) -> Tensor:

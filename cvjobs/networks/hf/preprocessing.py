@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks.hf.loading import quiet, transformers
-from cvjobs.networks.hf.repository import CONFIG, PROCESSOR, Repository
+from cvjobs.networks.hf.image_processor import image_processor
+from cvjobs.networks.hf.repository import Repository
 
 _GREY = 1 / 255
 Interpolation = Literal["lanczos", "bilinear", "bicubic"]
@@ -36,32 +33,6 @@ def transform(repository: Repository) -> Transform:
             "all get one size."
         )
     return Transform(**made, interpolation=_FILTERS[int(processor.resample)], mean=mean, std=std, crop="down")
-
-
-def image_processor(repository: Repository) -> Any:
-    """Return the library's own image processor of a repository; no code of the repository is run.
-
-    Raises:
-        WrongUse: it has none, or its settings make no sense.
-    """
-    if not repository.processor:
-        raise WrongUse(
-            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
-            "was made from into it."
-        )
-    library = transformers(repository.name)
-    with TemporaryDirectory() as folder, quiet():
-        for name, settings in ((CONFIG, repository.config), (PROCESSOR, repository.processor)):
-            kept = {key: value for key, value in settings.items() if key != "auto_map"}
-            (Path(folder) / name).write_text(json.dumps(kept))
-        try:
-            return library.AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # whatever the library trips over in a file that anyone wrote
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-            raise WrongUse(
-                f"The {PROCESSOR} of {repository.said} makes no image processor ({why}): choose another model or "
-                "revision."
-            ) from error
 
 
 def _geometry(processor: Any) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.picture import Pixels
-from cvjobs.networks.hf import loading
-from cvjobs.networks.hf.repository import CONFIG, PROCESSOR, Repository
+from cvjobs.networks.hf.image_processor import image_processor
+from cvjobs.networks.hf.repository import PROCESSOR, Repository
 
 TOO_THIN = (1, 1)  # the shape of pictures of which nothing is left at the size that the model wants
 
@@ -57,28 +57,8 @@ class ImageProcessing:
 
 def of(repository: Repository) -> ImageProcessing:
     """Return the processor of a repository; raises WrongUse where it has none, or none that makes sense."""
-    place = repository.file(PROCESSOR)
-    if place is None:
-        raise WrongUse(
-            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
-            "was made from into it."
-        )
-    repository.file(CONFIG)  # by whose kind the processor is found, where its own settings don't name it
-    from transformers import AutoImageProcessor
-
-    # OneFormer's would fetch a list of names, which it needs for training alone.
-    unneeded = {"class_info_file": None} if repository.kind == "oneformer" else {}
-    try:
-        with loading.quiet():
-            made = AutoImageProcessor.from_pretrained(
-                str(place.parent), backend="torchvision", local_files_only=True, trust_remote_code=False, **unneeded
-            )
-        size = {name: int(length) for name, length in dict(made.size).items() if length}
-    except Exception as error:  # whatever the library trips over in a file that anyone wrote
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WrongUse(
-            f"The file {place} makes no image processor ({why}): choose another model or revision."
-        ) from error
+    made = image_processor(repository)
+    size = {name: int(length) for name, length in dict(made.size or {}).items() if length}
     if not size:
-        raise WrongUse(f"The file {place} names no size: choose another model or revision.")
+        raise WrongUse(f"The {PROCESSOR} of {repository.said} names no size: choose another model or revision.")
     return ImageProcessing(made, size)

@@ -18,8 +18,9 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import class_names
 from cvjobs.networks.detection import settings as detection
+from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.settings import Rules, Settings
-from cvjobs.networks.hf import loading, processing, task_tokens
+from cvjobs.networks.hf import detectors, loading, processing, task_tokens
 from cvjobs.networks.hf.processing import ImageProcessing
 from cvjobs.networks.hf.repository import Repository
 from cvjobs.networks.hf.segmenter_network import HfClassMaps, HfObjects, ObjectChoice
@@ -124,7 +125,7 @@ class HfSegmenter:
         return ObjectChoice(rules.conf, rules.max_det, rules.classes)
 
 
-def segmenter(repository: Repository, weights: str, labels: Sequence[str]) -> HfSegmenter:
+def segmenter(repository: Repository, weights: str, labels: Sequence[str]) -> HfSegmenter | Detector:
     """Return the segmenter of a repository; its classes are named by ``labels`` or its settings.
 
     ``weights`` are ``pretrained``, ``random`` or the path of a file. A model that can do both finds objects, unless it
@@ -134,6 +135,8 @@ def segmenter(repository: Repository, weights: str, labels: Sequence[str]) -> Hf
         WrongUse: it is no segmenter, lacks a file, or has another number of classes than there are labels.
     """
     loading.transformers(repository.name)
+    if repository.kind in detectors.WITH_MASKS:
+        return detectors.detector(repository, weights, labels, masks=True)
     if repository.kind in QUERIES and importlib.util.find_spec("scipy") is None:
         raise WrongUse(f"--model {repository.name} needs scipy: pip install 'cvjobs[hf]'.")
     module, chosen = loading.loaded(repository, {**PIXELS, **QUERIES}, weights)

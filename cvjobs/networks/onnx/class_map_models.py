@@ -69,13 +69,13 @@ class OnnxSegmenter:
             raise WrongUse(f"{self.name} takes pictures of one size only, or in their own: leave out --imgsz.")
         return replace(self, transform=replace(self.transform, resize=settings.imgsz or self.transform.resize))
 
-    def load(self, device: str, precision: str) -> ClassMapNetwork:
+    def load(self, device: str, precision: str) -> OnnxClassMaps:
         """Return the model on a device; the file says in what it computes."""
         del precision
-        return ClassMapNetwork(self.model.on(device), self.model.taken, self.transform, self.resolved, self.output)
+        return OnnxClassMaps(self.model.on(device), self.model.taken, self.transform, self.resolved, self.output)
 
 
-class ClassMapNetwork:
+class OnnxClassMaps:
     """One segmenter on one device; several threads may call it at once."""
 
     def __init__(

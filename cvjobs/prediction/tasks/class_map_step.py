@@ -25,7 +25,7 @@ _NONFINITE = Failure("infer", "infer_nonfinite", "the scores of the classes hold
 _TOO_LONG = Failure("infer", "infer_error", f"one side is over {LONGEST} times as long as the other: cut the image up")
 
 
-class ClassMapNetwork(Protocol):
+class ClassMapper(Protocol):
     """A loaded network that gives each pixel of pictures of equal shape a class; None for no finite numbers."""
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class ClassMapNetwork(Protocol):
 class ClassMaps:
     """A loaded network as a step of the engine."""
 
-    def __init__(self, network: ClassMapNetwork, categories: Sequence[Category]) -> None:
+    def __init__(self, network: ClassMapper, categories: Sequence[Category]) -> None:
         self._network = network
         self._names = {category.id: category.name for category in categories}
 

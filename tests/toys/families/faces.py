@@ -16,6 +16,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.nms import Candidates
 from cvjobs.networks.detection.settings import Rules
+from cvjobs.networks.licences import NONE, Licence
 from cvjobs.networks.weights import RANDOM
 
 NAMES = ["right eye", "left eye", "nose", "right corner of the mouth", "left corner of the mouth"]
@@ -26,6 +27,12 @@ LIGHT = 0.8
 def names(task: str) -> list[str]:
     """Return the names of the models."""
     return ["toy"] if task == "detect" else []
+
+
+def licence(name: str) -> Licence:
+    """Of no weights."""
+    del name
+    return Licence(code="Apache-2.0", weights=NONE)
 
 
 def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
