@@ -282,8 +282,8 @@ def classify(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            classify` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            classify` lists them; or hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -399,8 +399,8 @@ def classify(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            classify` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            classify` lists them; or hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -559,8 +559,9 @@ def detect(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            detect` lists them. Default: 'torchvision/fasterrcnn_resnet50_fpn_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            detect` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/fasterrcnn_resnet50_fpn_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -699,8 +700,9 @@ def detect(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            detect` lists them. Default: 'torchvision/fasterrcnn_resnet50_fpn_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            detect` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/fasterrcnn_resnet50_fpn_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -844,8 +846,8 @@ def embed(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, its name, or thumbnail/N; `cvjobs
-            models` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models` lists
+            them; or thumbnail/N, hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
@@ -959,8 +961,8 @@ def embed(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, its name, or thumbnail/N; `cvjobs
-            models` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models` lists
+            them; or thumbnail/N, hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
@@ -1486,8 +1488,9 @@ def segment(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            segment` lists them. Default: 'torchvision/deeplabv3_mobilenet_v3_large'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            segment` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/deeplabv3_mobilenet_v3_large'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -1621,8 +1624,9 @@ def segment(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            segment` lists them. Default: 'torchvision/deeplabv3_mobilenet_v3_large'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            segment` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/deeplabv3_mobilenet_v3_large'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,

@@ -353,6 +353,17 @@ def test_masks(tmp_path: Path) -> None:
     assert bad.numbers["figures"]["masks"] == 3
 
 
+def test_folders_that_are_most_likely_no_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/images", "train/masks", "val/images", "val/masks")):
+        image(tmp_path / "data" / name / "a.png", number)
+    ended = here("check", tmp_path / "data", "-o", tmp_path / "out")
+    assert ended.code == 0
+    assert "images and masks are taken for classes" in ended.err
+    (tmp_path / "data/train/masks").rename(tmp_path / "data/train/mice")
+    (tmp_path / "data/val/masks").rename(tmp_path / "data/val/mice")
+    assert "taken for classes" not in here("check", tmp_path / "data", "-o", tmp_path / "out").err
+
+
 def test_masks_with_a_palette(tmp_path: Path) -> None:
     image(tmp_path / "images/a.png", 1)
     place = tmp_path / "masks/a.png"

@@ -235,9 +235,19 @@ def test_a_folder_without_the_settings_of_its_processor_is_one_sentence(folder: 
 def test_what_is_said_of_a_model(cache: Path, folder: Path) -> None:
     cached(cache, folder)
     assert hf.described(f"{VIT}@main") == [
-        *(("repository", VIT), ("revision", "main"), ("kind", "vit"), ("classes", "2")),
+        *(("repository", VIT), ("revision", "main"), ("kind", "vit"), ("classes", "2"), ("for", "embed, classify")),
     ]
     assert ("folder", str(folder)) in hf.described(str(folder))
+    for kind, head, commands in (
+        ("dinov2", "Dinov2Model", "embed"),
+        ("d_fine", "DFineForObjectDetection", "detect"),
+        ("rf_detr", "RfDetrForObjectDetection", "detect"),
+        ("rf_detr", "RfDetrForInstanceSegmentation", "detect, segment"),
+        ("segformer", "SegformerForSemanticSegmentation", "segment"),
+        ("bert", "BertModel", "no command, as this kind is not among those that cvjobs knows"),
+    ):
+        changed(folder, CONFIG, model_type=kind, architectures=[head])
+        assert dict(hf.described(str(folder)))["for"] == commands
 
 
 def test_short_names_stand_for_one_repository_each() -> None:

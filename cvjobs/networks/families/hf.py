@@ -86,8 +86,24 @@ def described(name: str) -> list[tuple[str, str]]:
         ("folder", str(repository.folder or "")),
         ("kind", repository.kind),
         ("classes", f"{len(classes):,}" if isinstance(classes, dict) else ""),
+        ("for", ", ".join(_commands(repository)) or "no command, as this kind is not among those that cvjobs knows"),
     ]
     return [(what, value) for what, value in pairs if value]
+
+
+def _commands(repository: Repository) -> list[str]:
+    """Return the commands that take a model of this kind, and with the head that its settings name."""
+    from cvjobs.networks.hf import backbones, detectors, segmenters
+
+    kind, heads = repository.kind, str(repository.config.get("architectures"))
+    takes = {
+        "embed": kind in backbones.BACKBONES,
+        "classify": kind in backbones.CLASSIFIERS and "Classification" in heads,
+        "detect": kind in detectors.KINDS,
+        "segment": kind in {**segmenters.PIXELS, **segmenters.QUERIES}
+        or (kind in detectors.WITH_MASKS and "Segmentation" in heads),
+    }
+    return [command for command, taken in takes.items() if taken]
 
 
 def _opened(name: str, task: str) -> Repository:
