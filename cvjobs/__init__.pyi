@@ -1157,8 +1157,8 @@ def models(
     For example `cvjobs.models(task="detect")`.
 
     Args:
-        name (str | None): A model as it is typed after --model, to show what is known of it. Default:
-            None (all).
+        name (str | None): A model as it is typed after --model, to show what is known of it, or a
+            family. Default: None (all).
         task (Literal['embed', 'classify', 'detect', 'segment', 'train', 'autoencoder']): The task that
             the models are for. Default: 'embed'.
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:

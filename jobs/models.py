@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cvjobs.common import tabular
+from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted
 from cvjobs.common.tabular import Tabular
 from cvjobs.config.options import Json
@@ -32,7 +33,7 @@ class Config:
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A model as it is typed after --model, to show what is known of it.  [default: all]",
+            help="A model as it is typed after --model, to show what is known of it, or a family.  [default: all]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -83,10 +84,13 @@ def call(config: Config) -> Families | ModelCard:
     from cvjobs.common.progress import tell
     from cvjobs.networks import known_models
 
-    if config.name is not None:
+    if config.name is not None and config.name not in known_models.families():
         from cvjobs.networks import model_card
 
         return model_card.of(config.name, config.task)
-    found = {family: offered for family, offered in known_models.listed(config.task, tell).items() if offered}
+    listed = known_models.listed(config.task, tell)
+    found = {family: offered for family, offered in listed.items() if offered and config.name in (None, family)}
+    if not found and config.name is not None:
+        raise WrongUse(f"The family {config.name} has no models for {config.task}: choose another --task.")
     tasks = [config.task, *(task for task in known_models.TASKS if task != config.task)]
     return Families(found, {family: known_models.lacking(family) for family in found}, tasks)
