@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from cvjobs.clusters.files import Status
 from cvjobs.clusters.jobs_api.server import ClusterJob
 from cvjobs.common.errors import CvjobsError as CvjobsError
@@ -44,7 +45,8 @@ __version__: str
 class Families(dict[str, list[str]], Tabular):
     """The names of models by family; as text one on each line, as they are typed after ``--model``, with the rest."""
 
-    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str]) -> None:
+    def __init__(self, entries: Mapping[str, list[CatalogueEntry]], lacking: Mapping[str, str], tasks: Sequence[str]) -> None:
+        """``lacking`` is what installs a family that is not here; the models are for the first of ``tasks``."""
         ...
 
     @property
@@ -280,8 +282,8 @@ def classify(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            classify` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            classify` lists them; or hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -397,8 +399,8 @@ def classify(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            classify` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            classify` lists them; or hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -557,8 +559,9 @@ def detect(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            detect` lists them. Default: 'torchvision/fasterrcnn_resnet50_fpn_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            detect` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/fasterrcnn_resnet50_fpn_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -697,8 +700,9 @@ def detect(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            detect` lists them. Default: 'torchvision/fasterrcnn_resnet50_fpn_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            detect` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/fasterrcnn_resnet50_fpn_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -842,8 +846,8 @@ def embed(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, its name, or thumbnail/N; `cvjobs
-            models` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models` lists
+            them; or thumbnail/N, hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
@@ -957,8 +961,8 @@ def embed(
             Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        model (str | os.PathLike[str]): The model as family/name, its name, or thumbnail/N; `cvjobs
-            models` lists them. Default: 'torchvision/mobilenet_v2'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models` lists
+            them; or thumbnail/N, hf/FOLDER, onnx/FILE. Default: 'torchvision/mobilenet_v2'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         layer (str): The module whose pooled output is the vector. Default: '' (the last before the
@@ -1153,8 +1157,8 @@ def models(
     For example `cvjobs.models(task="detect")`.
 
     Args:
-        name (str | None): A model as it is typed after --model, to show what is known of it. Default:
-            None (all).
+        name (str | None): A model as it is typed after --model, to show what is known of it, or a
+            family. Default: None (all).
         task (Literal['embed', 'classify', 'detect', 'segment', 'train', 'autoencoder']): The task that
             the models are for. Default: 'embed'.
         json (bool): Print the result as JSON, and nothing else, on stdout. It is for the command line:
@@ -1484,8 +1488,9 @@ def segment(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            segment` lists them. Default: 'torchvision/deeplabv3_mobilenet_v3_large'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            segment` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/deeplabv3_mobilenet_v3_large'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,
@@ -1619,8 +1624,9 @@ def segment(
             None (the model's own).
         classes (str): The classes to look for, by name or id, with commas in between. Default: ''
             (all).
-        model (str | os.PathLike[str]): The model as family/name, or its name; `cvjobs models --task
-            segment` lists them. Default: 'torchvision/deeplabv3_mobilenet_v3_large'.
+        model (str | os.PathLike[str]): The model as family/name, or its name, as `cvjobs models --task
+            segment` lists them; or hf/FOLDER, onnx/FILE. Default:
+            'torchvision/deeplabv3_mobilenet_v3_large'.
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         labels (str | os.PathLike[str] | None): A file with the names of the classes, one on each line,

@@ -29,7 +29,8 @@ class Config(BatchOptions):
         str,
         typer.Option(
             metavar="MODEL",
-            help="The model as family/name, or its name; `cvjobs models --task classify` lists them.",
+            help="The model as family/name, or its name, as `cvjobs models --task classify` lists them; or hf/FOLDER, "
+            "onnx/FILE.",
             rich_help_panel="Model, data and size",
         ),
     ] = "torchvision/mobilenet_v2"

@@ -38,7 +38,8 @@ class Config(ObjectOptions, BatchOptions):
         str,
         typer.Option(
             metavar="MODEL",
-            help="The model as family/name, or its name; `cvjobs models --task detect` lists them.",
+            help="The model as family/name, or its name, as `cvjobs models --task detect` lists them; or hf/FOLDER, "
+            "onnx/FILE.",
             rich_help_panel="Model, data and size",
         ),
     ] = "torchvision/fasterrcnn_resnet50_fpn_v2"

@@ -29,7 +29,8 @@ class Config(ObjectOptions, BatchOptions):
         str,
         typer.Option(
             metavar="MODEL",
-            help="The model as family/name, or its name; `cvjobs models --task segment` lists them.",
+            help="The model as family/name, or its name, as `cvjobs models --task segment` lists them; or hf/FOLDER, "
+            "onnx/FILE.",
             rich_help_panel="Model, data and size",
         ),
     ] = "torchvision/deeplabv3_mobilenet_v3_large"

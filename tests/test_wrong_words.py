@@ -122,6 +122,16 @@ def test_models_that_are_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "no model family 'runs', and no folder runs/mob of a training" in said("runs/mob")
     assert said("photos").startswith("The folder photos holds no training run")
     assert "cells.pt is a file: name it with --weights" in said("cells.pt")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "yolo.onnx").touch()
+    (tmp_path / "own" / "config.json").write_text('{"model_type": "vit"}')
+    for named in ("own", "own/"):
+        assert said(named).startswith("The folder own holds a model of transformers: name it as --model hf/own.")
+    (tmp_path / "own" / "model.safetensors").touch()
+    assert "--model hf/own." in said("own")
+    assert said("own/yolo.onnx").startswith("own/yolo.onnx is an ONNX file: name it as --model onnx/own/yolo.onnx.")
+    ended = here("embed", "photos", "-o", "out", "--model", "resnet18", "--weights", "own/yolo.onnx")
+    assert "own/yolo.onnx is an ONNX file: name it as --model onnx/own/yolo.onnx" in sentence(ended, 2)
 
 
 def test_paths_in_sentences_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cvjobs.common import json_values
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.progress import Progress
+from cvjobs.common.progress import Progress, tell
 from cvjobs.dataset import contents, sealed_table
 from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.html.original_links import links
@@ -34,6 +34,9 @@ from cvjobs.sources.rows import Listing
 from cvjobs.storage.store import Store, open_store
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
+
+# Folders that are most likely no classes, but images and the truth of them.
+IMAGES, BESIDE_IMAGES = "images", (["masks"], ["labels"], ["annotations"])
 
 
 def check(request: CheckRequest, decoder_server: DecoderServer, progress: Progress) -> DataCheck:
@@ -87,9 +90,16 @@ def check(request: CheckRequest, decoder_server: DecoderServer, progress: Progre
 
 def _labelled(listing: Listing, val: float) -> LabelledImages:
     try:
-        return labels.label(listing, val)
+        labelled = labels.label(listing, val)
     except WrongUse as error:
         raise WrongUse(f"{str(error).removesuffix('.')}; a truth of boxes or masks is named with --truth.") from error
+    pictures, *others = sorted(labelled.classes, key=lambda name: name.lower() != IMAGES)
+    if pictures.lower() == IMAGES and [name.lower() for name in others] in BESIDE_IMAGES:
+        tell(
+            f"{pictures} and {others[0]} are taken for classes, as folders are: if {others[0]} has the truth of the "
+            "images, name that folder with --truth."
+        )
+    return labelled
 
 
 def _decoded(

@@ -27,7 +27,7 @@ from cvjobs.evaluation.ground_truth import (
     yolo,
     yolo_lines,
 )
-from cvjobs.evaluation.ground_truth.open import TruthFormat
+from cvjobs.evaluation.ground_truth.open import TruthFormat, of_yolo
 from cvjobs.evaluation.ground_truth.types import BadTruth, GroundTruth
 from cvjobs.inspection.problems import Problems
 from cvjobs.storage.remote_files import is_remote
@@ -114,7 +114,7 @@ def _format(path: Path) -> TruthFormat:
         return masks
     elif folders.fits(path):
         return folders
-    raise WrongUse(f"{path} is no truth: name {KNOWN}.")
+    raise WrongUse(of_yolo(path) or f"{path} is no truth: name {KNOWN}.")
 
 
 def _labelled_by_txt(path: Path) -> bool:

@@ -69,7 +69,7 @@ def of(name: str, task: str) -> ModelCard:
     entry = CatalogueEntry(
         family=family,
         model=model,
-        tasks=tasks or (known.tasks if known else ()),
+        tasks=tasks or (known.tasks if known and not more else ()),  # of FILE any, and what was found in it says which
         licence=known_models.licence(family, model),
     )
     return ModelCard(entry=entry, more=tuple(cast("list[tuple[str, str]]", more)))

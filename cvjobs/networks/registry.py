@@ -299,6 +299,8 @@ def located(name: str, task: str) -> tuple[str, str]:
     """Return the family of a name, and the name there; raises WrongUse where there is no such family or bare name."""
     family, slash, model = name.partition("/")
     if _is_run(name):
+        if _is_of_transformers(name):
+            raise WrongUse(_taken_for_run(name))
         return "training_run", name
     if not slash:
         return _home(name, task), name
@@ -358,14 +360,25 @@ def _no_model(name: str, task: str) -> str:
     )
 
 
+def _is_of_transformers(name: str) -> bool:
+    """Return whether a folder is one that transformers' ``save_pretrained`` made: a run's settings have other keys."""
+    try:
+        with open(os.path.join(name, "config.json"), "rb") as file:
+            return b'"model_type"' in file.read(1 << 20)
+    except OSError:
+        return False
+
+
 def _taken_for_run(name: str) -> str:
     """Return what to do about a file or folder that is named as a model and is no run; empty where there is none."""
+    place = os.path.relpath(name)
+    place = os.path.normpath(name) if place.startswith("..") else place
+    if _is_of_transformers(name):
+        return f"The folder {place} holds a model of transformers: name it as --model hf/{place}."
     if os.path.isdir(name):
-        folder = os.path.normpath(name)
-        return f"The folder {folder} holds no training run: name the -o folder of `cvjobs train`, or a model."
+        return f"The folder {place} holds no training run: name the -o folder of `cvjobs train`, or a model."
     if os.path.isfile(name):
-        return (
-            f"{os.path.normpath(name)} is a file: name it with --weights, and with --model the model that it was saved "
-            "from."
-        )
+        if name.endswith(".onnx"):
+            return f"{place} is an ONNX file: name it as --model onnx/{place}."
+        return f"{place} is a file: name it with --weights, and with --model the model that it was saved from."
     return ""

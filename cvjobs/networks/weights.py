@@ -267,6 +267,8 @@ def _other(file: Path) -> WrongUse | None:
             begin = stream.read(64).lstrip().lower()
     except OSError:
         return None
+    if file.suffix == ".onnx":
+        return WrongUse(f"{file} is an ONNX file: name it as --model onnx/{file}, and leave out --weights.")
     found = next((what for mark, what in _OTHERS.items() if begin.startswith(mark)), "")
     return WrongUse(f"The weights file {file} is {found}.") if found else None
 

@@ -353,6 +353,17 @@ def test_masks(tmp_path: Path) -> None:
     assert bad.numbers["figures"]["masks"] == 3
 
 
+def test_folders_that_are_most_likely_no_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/images", "train/masks", "val/images", "val/masks")):
+        image(tmp_path / "data" / name / "a.png", number)
+    ended = here("check", tmp_path / "data", "-o", tmp_path / "out")
+    assert ended.code == 0
+    assert "images and masks are taken for classes" in ended.err
+    (tmp_path / "data/train/masks").rename(tmp_path / "data/train/mice")
+    (tmp_path / "data/val/masks").rename(tmp_path / "data/val/mice")
+    assert "taken for classes" not in here("check", tmp_path / "data", "-o", tmp_path / "out").err
+
+
 def test_masks_with_a_palette(tmp_path: Path) -> None:
     image(tmp_path / "images/a.png", 1)
     place = tmp_path / "masks/a.png"
@@ -393,6 +404,9 @@ def test_what_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
     assert "named with --truth" in sentence(here("check", tmp_path / "images", "-o", out), 2)
     assert "among those of DATA" in sentence(here("check", tmp_path / "images", "--truth", other, "-o", out), 2)
     assert "There is no truth" in sentence(here("check", tmp_path / "images", "--truth", "nowhere", "-o", out), 2)
+    (tmp_path / "data.yaml").write_text("names: [ant]")
+    ended = here("check", tmp_path / "images", "--truth", tmp_path / "data.yaml", "-o", out)
+    assert f"name its folder, {tmp_path}," in sentence(ended, 2)
     for odd in ("", "a\0b", "~no-such-user/x", "train="):
         assert sentence(here("check", tmp_path / "images", "--truth", odd, "-o", out), 2)
     both = ("--truth", other, "--truth", tmp_path / "labels.csv")

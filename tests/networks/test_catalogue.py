@@ -167,6 +167,15 @@ def test_one_model(name: str, shown: list[str]) -> None:
     assert record["model"].endswith(name)
 
 
+def test_one_family_and_what_else_there_is() -> None:
+    lines = here("models", "hf", "--task", "detect").out.splitlines()
+    assert lines[0].startswith("hf: ")
+    assert all(line.startswith("  hf/") for line in lines[1:-1])
+    assert lines[-1] == "These are for detect; --task lists those for embed, classify, segment, train, autoencoder."
+    assert max(map(len, lines[1:-1])) <= 80
+    assert "has no models for detect" in sentence(here("models", "thumbnail", "--task", "detect"), 2)
+
+
 def test_one_model_that_there_is_not() -> None:
     assert "nearest: resnet18" in sentence(here("models", "torchvision/resnet1"), 2)
     assert "There is no model 'resnet'" in sentence(here("models", "resnet"), 2)

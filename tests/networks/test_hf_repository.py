@@ -191,7 +191,8 @@ def test_without_a_network_it_is_said_at_once_what_to_do(cache: Path, folder: Pa
     begun = time.monotonic()
     said = refused(f"hf/{VIT}")
     assert time.monotonic() - begun < 10
-    assert said.startswith(f"No weights for hf/{VIT}: config.json of the repository {VIT} is not in {cache}, and ")
+    absent = f"there is no such folder, config.json of the repository {VIT} is not in {cache}, and "
+    assert said.startswith(f"No weights for hf/{VIT}: {absent}")
     assert said.endswith("fetch the repository where there is a network, then name its folder as hf/FOLDER.")
     (cached(cache, folder) / MODEL).unlink()
     assert f"{MODEL} of the repository {VIT} is not in" in refused(f"hf/{VIT}")
@@ -222,15 +223,31 @@ def test_the_licence_is_that_of_the_card(cache: Path, folder: Path, card: str, f
 def test_the_licence_of_a_known_model_is_the_catalogue_s() -> None:
     assert known_models.licence("hf", "facebook/convnextv2-tiny-1k-224@refs/pr/3").weights == "CC-BY-NC-4.0"
     assert known_models.licence("hf", "dinov3-vits16").weights == "dinov3-license"
-    assert known_models.licence("hf", "owner/name").weights == licences.UNKNOWN  # and no network
+    with pytest.raises(WrongUse, match=r"there is no such folder, config\.json of the repository owner/name is not in"):
+        known_models.licence("hf", "owner/name")  # and no network
+
+
+def test_a_folder_without_the_settings_of_its_processor_is_one_sentence(folder: Path) -> None:
+    (folder / PROCESSOR).unlink()
+    assert refused(f"hf/{folder}").startswith(f"{folder} has no {PROCESSOR}, which says how images are prepared: copy")
 
 
 def test_what_is_said_of_a_model(cache: Path, folder: Path) -> None:
     cached(cache, folder)
     assert hf.described(f"{VIT}@main") == [
-        *(("repository", VIT), ("revision", "main"), ("kind", "vit"), ("classes", "2")),
+        *(("repository", VIT), ("revision", "main"), ("kind", "vit"), ("classes", "2"), ("for", "embed, classify")),
     ]
     assert ("folder", str(folder)) in hf.described(str(folder))
+    for kind, head, commands in (
+        ("dinov2", "Dinov2Model", "embed"),
+        ("d_fine", "DFineForObjectDetection", "detect"),
+        ("rf_detr", "RfDetrForObjectDetection", "detect"),
+        ("rf_detr", "RfDetrForInstanceSegmentation", "detect, segment"),
+        ("segformer", "SegformerForSemanticSegmentation", "segment"),
+        ("bert", "BertModel", "no command, as this kind is not among those that cvjobs knows"),
+    ):
+        changed(folder, CONFIG, model_type=kind, architectures=[head])
+        assert dict(hf.described(str(folder)))["for"] == commands
 
 
 def test_short_names_stand_for_one_repository_each() -> None:

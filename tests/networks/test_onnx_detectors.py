@@ -305,7 +305,7 @@ def test_boxes_are_those_of_each_image_alone(
             same(one, other)
 
 
-def listed(path: Path, masks: bool = False) -> Path:
+def listed(path: Path, masks: bool = False, sides: Sequence[int | str] = ("height", "width")) -> Path:
     """Write a file as torchvision's are exported: an image without a batch, lists of what is in it."""
     mean = helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0)
     scaled = helper.make_node("Mul", ["likely", "mean"], ["scores"])
@@ -330,7 +330,7 @@ def listed(path: Path, masks: bool = False) -> Path:
         constants["axis"] = np.array([0], np.int64)
         outputs["masks"] = ["n", 1, "height", "width"]
     kinds = {"labels": TensorProto.INT64}
-    return onnx_files.saved(path, nodes, {"images": [3, "height", "width"]}, outputs, constants, kinds=kinds)
+    return onnx_files.saved(path, nodes, {"images": [3, *sides]}, outputs, constants, kinds=kinds)
 
 
 def test_lists_of_an_image_without_a_batch(tmp_path: Path) -> None:
@@ -347,6 +347,17 @@ def test_lists_of_an_image_without_a_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose(other.scores[:2], [1.8, 1.6], rtol=1e-5)
     with pytest.raises(WrongUse, match="in their own size: leave out --imgsz"):
         model.ruled(Settings(imgsz=320))
+
+
+def test_lists_of_an_image_of_one_size_are_of_squashed_pictures(tmp_path: Path) -> None:
+    path = listed(tmp_path / "d.onnx", sides=(64, 32))
+    model: Any = registry.detector(f"onnx/{path}", labels=["ant", "bee", "cat"])
+    assert model.facts["card"]["resize"] == "squash"
+    found = model.load("cpu", "fp32")([np.full((128, 96, 3), 128, np.uint8)])[0]
+    np.testing.assert_allclose(found.boxes, np.array([[3, 4, 90, 80], [15, 10, 61.5, 41]]), rtol=1e-5)
+    (tmp_path / "d.yaml").write_text("resize: keep\n")
+    with pytest.raises(WrongUse, match="takes pictures of one size only"):
+        registry.detector(f"onnx/{path}", labels=["ant", "bee", "cat"])
 
 
 def test_masks_of_lists_are_outlined(tmp_path: Path) -> None:

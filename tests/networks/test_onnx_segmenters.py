@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.masks import rle
 from cvjobs.images.picture import Picture
-from cvjobs.networks import registry
+from cvjobs.networks import model_card, registry
 from cvjobs.networks.detection.settings import Settings
 from cvjobs.networks.families import onnx as family
 
@@ -125,19 +125,27 @@ def test_masks_of_prototypes_are_those_of_the_pixels(tmp_path: Path) -> None:
 
 def test_what_was_recognised_is_told(tmp_path: Path) -> None:
     path = grid(tmp_path / "s.onnx")
-    refused = [value for title, value in family.described(str(path)) if title == "not"]
-    assert "4 classes that only you can name" in refused[1]
-    assert [value.partition(":")[0] for value in refused] == ["detect", "segment", "classify", "embed"]
+    refused = {title: value for title, value in family.described(str(path)) if title.startswith("not")}
+    assert "4 classes that only you can name" in refused["not segment"]
+    assert list(refused) == ["not detect", "not segment", "not classify", "not embed"]
+    assert f"give it to the command that `cvjobs models onnx/{path}` names" in refused["not classify"]
+    assert "name one with --layer, to be pooled" in refused["not embed"]
     (tmp_path / "s.yaml").write_text(FOUR)
     told = dict(family.described(str(path)))
-    assert told["for"] == "cvjobs segment"
+    assert told["for"] == "segment"
     assert told["output"] == "pixel-logits"
     assert told["classes"] == "4: road, tree, car, sky"
     path = onnx_files.detector(tmp_path / "d.onnx", {"output0": Rows(84, first=True)}, size=(64, 64))
     told = dict(family.described(str(path)))
-    assert (told["for"], told["output"]) == ("cvjobs detect", "yolov8")
+    assert (told["for"], told["output"]) == ("detect", "yolov8")
+    assert not told.keys() & {"coefficients", "landmarks", "objectness"}  # no words of the card's
     assert (told["resize"], told["fill"]) == ("letterbox", "114")
     assert told["classes"].startswith("80: person, bicycle")
     path = onnx_files.vectors(tmp_path / "v.onnx", dim=1000)
-    rows = family.described(str(path))
-    assert [value for title, value in rows if title == "for"] == ["cvjobs classify", "cvjobs embed"]
+    told = dict(family.described(str(path)))
+    assert (told["for"], told["output"], told["classes"][:5]) == ("classify, embed", "logits", "1000:")
+    assert model_card.of(f"onnx/{path}", "embed").as_dict()["tasks"] == []
+    path = onnx_files.vectors(tmp_path / "own.onnx", dim=5)
+    told = dict(family.described(str(path)))
+    assert told["for"] == "embed"
+    assert "5 classes that only you can name" in told["not classify"]

@@ -66,4 +66,11 @@ def read(place: str, task: str, names: Sequence[str] = ()) -> GroundTruth:
             if not len(truth):
                 raise WrongUse(f"The truth {place} knows no image: name {KNOWN[task]}.")
             return truth
-    raise WrongUse(f"{place} is no truth for these predictions: name {KNOWN[task]}.")
+    raise WrongUse(of_yolo(path) or f"{place} is no truth for these predictions: name {KNOWN[task]}.")
+
+
+def of_yolo(path: Path) -> str:
+    """Return what to name in place of the YAML that describes a YOLO data set; empty for other files."""
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return ""
+    return f"{path} is no truth: name its folder, {path.parent}, where the txt files of YOLO and the names are found."

@@ -59,15 +59,21 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> PictureModel:
 
 
 def licence(name: str) -> Licence:
-    """Return the licence of a repository's card, fetched where it is not in the cache, as ``unknown`` out of reach."""
+    """Return the licence of a repository's card, fetched where it is not in the cache, as ``unknown`` out of reach.
+
+    Raises:
+        WrongUse: the repository itself is out of reach, or there is none.
+    """
     known = short_names.entry(name)
     if known:
         return known.licence
     repository = _opened(name, "embed")
     from cvjobs.networks.hf import front_matter
 
-    weights = licences.YOURS if repository.folder else front_matter.licence(repository)
-    return Licence(code="Apache-2.0", weights=weights)
+    if repository.folder:
+        return Licence(code="Apache-2.0", weights=licences.YOURS)
+    _ = repository.config  # where that is not to be had there is nothing whose licence could be accepted
+    return Licence(code="Apache-2.0", weights=front_matter.licence(repository))
 
 
 def described(name: str) -> list[tuple[str, str]]:
@@ -80,8 +86,24 @@ def described(name: str) -> list[tuple[str, str]]:
         ("folder", str(repository.folder or "")),
         ("kind", repository.kind),
         ("classes", f"{len(classes):,}" if isinstance(classes, dict) else ""),
+        ("for", ", ".join(_commands(repository)) or "no command, as this kind is not among those that cvjobs knows"),
     ]
     return [(what, value) for what, value in pairs if value]
+
+
+def _commands(repository: Repository) -> list[str]:
+    """Return the commands that take a model of this kind, and with the head that its settings name."""
+    from cvjobs.networks.hf import backbones, detectors, segmenters
+
+    kind, heads = repository.kind, str(repository.config.get("architectures"))
+    takes = {
+        "embed": kind in backbones.BACKBONES,
+        "classify": kind in backbones.CLASSIFIERS and "Classification" in heads,
+        "detect": kind in detectors.KINDS,
+        "segment": kind in {**segmenters.PIXELS, **segmenters.QUERIES}
+        or (kind in detectors.WITH_MASKS and "Segmentation" in heads),
+    }
+    return [command for command, taken in takes.items() if taken]
 
 
 def _opened(name: str, task: str) -> Repository:

@@ -49,7 +49,7 @@ BACKBONES = {
     "clip": Backbone("CLIPVisionModelWithProjection", "image_embeds", part=_VISION),
     "clip_vision_model": Backbone("CLIPVisionModelWithProjection", "image_embeds"),
 }
-_CLASSIFIERS = {
+CLASSIFIERS = {
     "vit": "ViTForImageClassification",
     "deit": "DeiTForImageClassification",
     "swin": "SwinForImageClassification",
@@ -96,7 +96,7 @@ def classifier(repository: Repository, weights: str, labels: Sequence[str]) -> T
     """
     _check_fixed(repository)
     distilled = _DISTILLED in _architectures(repository)
-    classes = {**_CLASSIFIERS, "deit": _DISTILLED} if distilled else _CLASSIFIERS
+    classes = {**CLASSIFIERS, "deit": _DISTILLED} if distilled else CLASSIFIERS
     model, found = loading.loaded(repository, classes, weights)
     transform = preprocessing.transform(repository)
     published = [category.name for category in loading.categories(model)]

@@ -146,5 +146,5 @@ def transform(found: Any) -> Transform:
 
 def _unknown(repository: Repository, what: str) -> WrongUse:
     return WrongUse(
-        f"The settings in {PROCESSOR} of {repository.name} {what}, which is not for this command: choose another model."
+        f"The settings in {PROCESSOR} of {repository.said} {what}, which is not for this command: choose another model."
     )

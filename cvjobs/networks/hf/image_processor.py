@@ -20,8 +20,8 @@ def image_processor(repository: Repository) -> Any:
     """
     if not repository.processor:
         raise WrongUse(
-            f"{repository.name} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
-            "was made from beside it."
+            f"{repository.said} has no {PROCESSOR}, which says how images are prepared: copy that of the model that it "
+            "was made from into it."
         )
     library = transformers(repository.name)
     # OneFormer's would fetch a list of names, which it needs for training alone.
@@ -37,6 +37,6 @@ def image_processor(repository: Repository) -> Any:
         except Exception as error:  # whatever the library trips over in a file that anyone wrote
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise WrongUse(
-                f"The {PROCESSOR} of {repository.name} makes no image processor ({why}): choose another model or "
+                f"The {PROCESSOR} of {repository.said} makes no image processor ({why}): choose another model or "
                 "revision."
             ) from error

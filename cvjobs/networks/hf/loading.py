@@ -52,7 +52,7 @@ def loaded(
     if repository.kind not in classes:
         kind = repository.kind or "unknown"
         raise WrongUse(
-            f"{repository.name} is of the kind {kind!r}, which is not for this command: "
+            f"{repository.said} is of the kind {kind!r}, which is not for this command: "
             f"choose one of {', '.join(sorted(classes))}."
         )
     weights = repository.weights(chosen)
@@ -120,7 +120,7 @@ def _built(made: Any, config: Any, repository: Repository, options: Mapping[str,
 def senseless(repository: Repository, error: Exception) -> WrongUse:
     """Return the error about settings that the library cannot make a working model of."""
     why = " ".join(str(error).split())[:200] or type(error).__name__
-    return WrongUse(f"The settings of {repository.name} make no model ({why}): choose another model or revision.")
+    return WrongUse(f"The settings of {repository.said} make no model ({why}): choose another model or revision.")
 
 
 def _published(
@@ -146,7 +146,7 @@ def _published(
     missing = [*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])]
     if missing:
         raise WrongUse(
-            f"The weights of {repository.name} lack or have another size of {', '.join(sorted(missing)[:3])}: choose a "
+            f"The weights of {repository.said} lack or have another size of {', '.join(sorted(missing)[:3])}: choose a "
             "model that is trained for this command, or another revision."
         )
     placed: nn.Module = model.eval()

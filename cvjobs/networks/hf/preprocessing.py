@@ -29,7 +29,7 @@ def transform(repository: Repository) -> Transform:
         made = None
     if made is None:
         raise WrongUse(
-            f"{repository.name} wants images prepared in a way that cvjobs does not offer: choose a model whose images "
+            f"{repository.said} wants images prepared in a way that cvjobs does not offer: choose a model whose images "
             "all get one size."
         )
     return Transform(**made, interpolation=_FILTERS[int(processor.resample)], mean=mean, std=std, crop="down")

@@ -60,5 +60,5 @@ def of(repository: Repository) -> ImageProcessing:
     made = image_processor(repository)
     size = {name: int(length) for name, length in dict(made.size or {}).items() if length}
     if not size:
-        raise WrongUse(f"The {PROCESSOR} of {repository.name} names no size: choose another model or revision.")
+        raise WrongUse(f"The {PROCESSOR} of {repository.said} names no size: choose another model or revision.")
     return ImageProcessing(made, size)

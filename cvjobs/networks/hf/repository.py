@@ -41,6 +41,11 @@ class Repository:
     revision: str = ""
     folder: Path | None = None
 
+    @property
+    def said(self) -> str:
+        """What sentences call it: the folder of one's own, else the name."""
+        return str(self.folder or self.name)
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings of the model; raises WrongUse where there are none, or they make no sense."""
@@ -118,14 +123,15 @@ class Repository:
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 return None
             cache = huggingface_hub.constants.HF_HUB_CACHE
-            absent = f"{name} of the repository {self.hub} is not in {cache}"
+            folder = "there is no such folder, " if self.name.partition("/")[2].partition("@")[0] == self.hub else ""
+            absent = f"{folder}{name} of the repository {self.hub} is not in {cache}"
             remedy = "fetch the repository where there is a network, then name its folder as hf/FOLDER"
             raise files.missing(self.name, absent, url, error, remedy) from None
 
     def _needed(self, name: str) -> Path:
         found = self.file(name)
         if found is None:
-            raise WrongUse(f"{self.name} has no {name}: choose a model of transformers with safetensors.")
+            raise WrongUse(f"{self.said} has no {name}: choose a model of transformers with safetensors.")
         return found
 
     def _json(self, name: str, *, needed: bool) -> dict[str, Any]:
@@ -140,7 +146,7 @@ class Repository:
         index = self.file(_INDEX)
         if index is None:
             raise WrongUse(
-                f"{self.name} has no {MODEL}: convert its weights to safetensors, or name a file with --weights FILE."
+                f"{self.said} has no {MODEL}: convert its weights to safetensors, or name a file with --weights FILE."
             )
         digest = hashlib.sha256()
         for shard in self.shards(Weights(label, index, "")):

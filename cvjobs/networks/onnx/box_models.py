@@ -215,6 +215,8 @@ def _resolved(model: OnnxModel, head: Recognised) -> dict[str, Any]:
         usual = {**usual, **_CORNER, **IMAGENET, "fill": None}
     if head.kind == "boxes" and len(head.outputs) > 2 and head.classes is None:
         usual = {**usual, "nms": "inside"}
+    if usual["resize"] == "keep" and model.size:  # exported in one size
+        usual = {**usual, "resize": "squash"}
     if head.options.get("style") == "yxyx":  # TensorFlow's
         usual = {**usual, "resize": "squash", "fill": None}
     default = {

@@ -178,7 +178,7 @@ def _chosen(model: OnnxModel, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if not grids:
         raise WrongUse(
             f"No output of {model.file.path} is a grid of classes, or boxes with masks: it has "
-            f"{listed(model.file.outputs)}."
+            f"{listed(model.file.outputs)}; {model.elsewhere}."
         )
     if len(grids) > 1:
         choices = f"{{pixel-logits: {grids[0]}}}, and `output: pixel-logits`"

@@ -7,8 +7,10 @@ from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks.onnx import box_models, class_map_models, onnx_model, vector_models
+from cvjobs.networks.onnx.card import KEYS
 from cvjobs.networks.onnx.onnx_model import COMMANDS, listed
 
+FOR = "for"
 # By command; of a file that finds boxes or pixels' classes no vector is told.
 _PICTURES: dict[str, Callable[[str], Any]] = {
     "detect": lambda name: box_models.detector(name, "pretrained", ()),
@@ -36,23 +38,29 @@ def described(name: str) -> list[tuple[str, str]]:
         ("card", str(place) if place.exists() else f"none; {place} would be it"),
     ]
     for choices in (_PICTURES, _VECTORS):
-        found = [row for command, find in choices.items() for row in _told(command, find, name)]
-        if any(title != "not" for title, _ in found):
-            return rows + [row for row in found if row[0] != "not"]
-        rows += [("not", sentence) for _, sentence in found]
+        found = {command: _told(command, find, name) for command, find in choices.items()}
+        commands = [command for command, told in found.items() if told[0][0] == FOR]
+        if commands:
+            refused = [row for told in found.values() if told[0][0] != FOR for row in told if choices is _VECTORS]
+            known = {FOR: ", ".join(commands)}
+            for command in commands:
+                known = {**dict(found[command]), **known}
+            return [*rows, *refused, (FOR, known.pop(FOR)), *known.items()]
+        rows += [row for told in found.values() for row in told]
     return rows
 
 
 def _told(command: str, find: Callable[[str], Any], name: str) -> list[tuple[str, str]]:
+    """Return what a command makes of a file, which begins with what it is ``FOR``, or why it cannot take it."""
     try:
         model = find(name)
     except WrongUse as error:
-        return [("not", f"{command}: {error}")]
+        return [(f"not {command}", str(error))]
     said: Mapping[str, Any] = model.facts
-    rows = [("for", f"cvjobs {command}")]
-    rows += box_models.shown((key, value) for key, value in said["card"].items())
+    rows = [(FOR, command)]
+    rows += box_models.shown((key, value) for key, value in said["card"].items() if key in KEYS)
     rows += box_models.shown((key, said.get(key)) for key in ("activation", "layer", "conf", "iou", "landmarks"))
     if categories := said.get("categories"):
         names = [label for _, label in categories]
         rows.append(("classes", f"{len(names)}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"))
-    return rows
+    return [row for row in rows if row != ("landmarks", "0")]

@@ -58,6 +58,11 @@ class OnnxModel:
         said = self.card.get("size", None)
         return said if isinstance(said, int) else None
 
+    @property
+    def elsewhere(self) -> str:
+        """What to do with a file that another command takes, as the end of a sentence."""
+        return f"give it to the command that `cvjobs models onnx/{self.file.path}` names"
+
     def facts(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
         """Return what identifies its results, with what its card comes to for a task."""
         values = {key: _plain(value) for key, value in sorted(resolved.items()) if value is not None}

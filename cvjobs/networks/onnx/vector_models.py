@@ -205,9 +205,9 @@ def _chosen(model: OnnxModel, shapes: Mapping[str, tuple[int, ...]], role: str, 
         if len(found) == 1:
             return found[0]
     if not vectors:
+        remedy = "name one with --layer, to be pooled" if role == "vector" else model.elsewhere
         raise WrongUse(
-            f"No output of {model.file.path} is one vector an image: it has {listed(model.file.outputs)}; "
-            "`cvjobs embed` takes another one, pooled, with --layer NAME."
+            f"No output of {model.file.path} is one vector an image: it has {listed(model.file.outputs)}; {remedy}."
         )
     raise model.card.ask(model.file.path, f"which output has the {role}", "outputs", f"{{{role}: {vectors[0]}}}")
 
