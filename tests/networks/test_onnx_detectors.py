@@ -356,6 +356,8 @@ def test_lists_of_an_image_of_one_size_are_of_squashed_pictures(tmp_path: Path) 
     found = model.load("cpu", "fp32")([np.full((128, 96, 3), 128, np.uint8)])[0]
     np.testing.assert_allclose(found.boxes, np.array([[3, 4, 90, 80], [15, 10, 61.5, 41]]), rtol=1e-5)
     (tmp_path / "d.yaml").write_text("resize: keep\n")
+    with pytest.raises(WrongUse, match=r"No output of .* is one vector an image"):
+        registry.embedder(f"onnx/{path}")
     with pytest.raises(WrongUse, match="takes pictures of one size only"):
         registry.detector(f"onnx/{path}", labels=["ant", "bee", "cat"])
 

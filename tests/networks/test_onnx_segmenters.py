@@ -128,7 +128,9 @@ def test_what_was_recognised_is_told(tmp_path: Path) -> None:
     refused = {title: value for title, value in family.described(str(path)) if title.startswith("not")}
     assert "4 classes that only you can name" in refused["not segment"]
     assert list(refused) == ["not detect", "not segment", "not classify", "not embed"]
-    assert f"give it to the command that `cvjobs models onnx/{path}` names" in refused["not classify"]
+    with pytest.raises(WrongUse, match=r"; give it to the command that `cvjobs models onnx/.*/s\.onnx` names\."):
+        registry.classifier(f"onnx/{path}")
+    assert refused["not classify"].endswith("it has out (? × 4 × ? × ?).")
     assert "name one with --layer, to be pooled" in refused["not embed"]
     (tmp_path / "s.yaml").write_text(FOUR)
     told = dict(family.described(str(path)))

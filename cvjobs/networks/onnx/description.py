@@ -38,7 +38,7 @@ def described(name: str) -> list[tuple[str, str]]:
         ("card", str(place) if place.exists() else f"none; {place} would be it"),
     ]
     for choices in (_PICTURES, _VECTORS):
-        found = {command: _told(command, find, name) for command, find in choices.items()}
+        found = {command: _told(command, find, name, model.elsewhere) for command, find in choices.items()}
         commands = [command for command, told in found.items() if told[0][0] == FOR]
         if commands:
             refused = [row for told in found.values() if told[0][0] != FOR for row in told if choices is _VECTORS]
@@ -50,12 +50,12 @@ def described(name: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _told(command: str, find: Callable[[str], Any], name: str) -> list[tuple[str, str]]:
-    """Return what a command makes of a file, which begins with what it is ``FOR``, or why it cannot take it."""
+def _told(command: str, find: Callable[[str], Any], name: str, elsewhere: str) -> list[tuple[str, str]]:
+    """Return what a command makes of a file, beginning with what it is ``FOR``, or why not, without ``elsewhere``."""
     try:
         model = find(name)
     except WrongUse as error:
-        return [(f"not {command}", str(error))]
+        return [(f"not {command}", str(error).replace(f"; {elsewhere}", ""))]
     said: Mapping[str, Any] = model.facts
     rows = [(FOR, command)]
     rows += box_models.shown((key, value) for key, value in said["card"].items() if key in KEYS)

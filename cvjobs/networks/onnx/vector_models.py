@@ -199,7 +199,10 @@ def _labels(model: OnnxModel, classes: int, given: Sequence[str]) -> tuple[str, 
 
 def _chosen(model: OnnxModel, shapes: Mapping[str, tuple[int, ...]], role: str, hints: Sequence[str]) -> str:
     """Return the output that is a vector an image: the only one, or the only one with such a name."""
+    alone = "N" not in model.taken.layout  # then what has any number of rows lists what is in the image
+    lists = [value.name for value in model.file.outputs if alone and value.shape and value.shape[0] is None]
     vectors = [name for name, shape in shapes.items() if len(shape) >= 2 and all(side == 1 for side in shape[2:])]
+    vectors = [name for name in vectors if name not in lists]
     hinted = [name for name in vectors if any(hint in name.lower() for hint in hints)]
     for found in (vectors, hinted):
         if len(found) == 1:
