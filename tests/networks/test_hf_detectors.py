@@ -144,7 +144,8 @@ def test_inputs_are_the_processors(kind: str, settings: dict[str, Any], tmp_path
         assert canvas.shape == expected.shape
         place = canvas[..., : size[0], : size[1]]
         framing.draw(image, place[0])
-        Normalizer(detector_framing.transform(found), torch.device("cpu"), torch.float32).in_place(place)
+        greys = detector_framing.transform(opened(str(tmp_path)), found)
+        Normalizer(greys, torch.device("cpu"), torch.float32).in_place(place)
         torch.testing.assert_close(canvas, expected.float(), atol=3e-4 if not found.do_rescale else 3e-6, rtol=1e-5)
 
 

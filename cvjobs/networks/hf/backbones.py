@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -99,12 +99,10 @@ def classifier(repository: Repository, weights: str, labels: Sequence[str]) -> T
     classes = {**CLASSIFIERS, "deit": _DISTILLED} if distilled else CLASSIFIERS
     model, found = loading.loaded(repository, classes, weights)
     transform = preprocessing.transform(repository)
-    published = [category.name for category in loading.categories(model)]
+    published = [category.name for category in loading.distinct(loading.categories(model))]
     made = _made(
         repository,
-        lambda: torch_network.classifier(
-            repository.name, transform, found, VisionLogits(model), labels, _distinct(published)
-        ),
+        lambda: torch_network.classifier(repository.name, transform, found, VisionLogits(model), labels, published),
     )
     if repository.config.get("problem_type") != "multi_label_classification":
         return made
@@ -178,9 +176,3 @@ def _made(repository: Repository, make: Callable[[], Made]) -> Made:
         raise loading.senseless(repository, error) from error
     facts = {**made.facts, "settings_sha256": repository.digest}
     return replace(made, facts=facts, beside=repository.beside)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names with their number behind them where several classes have one name."""
-    often = Counter(names)
-    return [name if often[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]

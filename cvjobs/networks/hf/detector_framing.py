@@ -6,6 +6,7 @@ does there: what reaches the model is equal.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from cvjobs.images.picture import Pixels
 from cvjobs.images.transform import Transform
 from cvjobs.networks.detection.framing import Size
 from cvjobs.networks.detection.settings import Rules
+from cvjobs.networks.hf.image_processor import LARGEST
 from cvjobs.networks.hf.repository import PROCESSOR, Repository
 
 BOTH, FORMS = "height", (("height", "width"), ("shortest_edge", "longest_edge"), ("max_height", "max_width"))
@@ -115,7 +117,7 @@ def framing(repository: Repository, found: Any, stride: int) -> tuple[ProcessorF
         raise _unknown(repository, "leave images as large as they are (do_resize)")
     sizes = {form: (getattr(found.size, form[0]), getattr(found.size, form[1])) for form in FORMS}
     forms = [form for form, values in sizes.items() if all(values)]
-    if len(forms) != 1:
+    if len(forms) != 1 or not 0 < min(sizes[forms[0]]) <= LARGEST:
         raise _unknown(repository, f"have the size {dict(found.size)}")
     interpolation = pil_torch_interpolation_mapping.get(found.resample)
     if interpolation is None or interpolation.value not in _FILTERS:
@@ -133,15 +135,21 @@ def framing(repository: Repository, found: Any, stride: int) -> tuple[ProcessorF
     return framed, sizes[forms[0]]
 
 
-def transform(found: Any) -> Transform:
-    """Return how the grey values of a processor's pictures reach its model."""
-    factor = 255 * (found.rescale_factor if found.do_rescale else 1.0)
-    mean, std = (found.image_mean, found.image_std) if found.do_normalize else ((0.0,) * 3, (1.0,) * 3)
-    return Transform(
-        fit="native",
-        mean=tuple(float(value) / factor for value in mean),
-        std=tuple(float(value) / factor for value in std),
-    )
+def transform(repository: Repository, found: Any) -> Transform:
+    """Return how grey values reach the model of a processor; raises WrongUse where its numbers make no sense."""
+    mean, std = (found.image_mean, found.image_std) if found.do_normalize else (0.0, 1.0)
+    both = []
+    try:
+        factor = 255 * (float(found.rescale_factor) if found.do_rescale else 1.0)
+        for values in (mean, std):
+            three = [values] * 3 if isinstance(values, float | int) else list(values)
+            both.append(tuple(float(value) / factor for value in three))
+        right = {len(three) for three in both} == {3} and all(both[1]) and all(map(math.isfinite, both[0] + both[1]))
+    except (TypeError, ValueError, ZeroDivisionError):
+        right = False
+    if not right:
+        raise _unknown(repository, f"have the mean {mean}, the deviation {std} and the factor {found.rescale_factor}")
+    return Transform(fit="native", mean=both[0], std=both[1])
 
 
 def _unknown(repository: Repository, what: str) -> WrongUse:

@@ -113,7 +113,7 @@ def detector(repository: Repository, weights: str, labels: Sequence[str], masks:
     return SetDetector(
         name=repository.name,
         weights=chosen,
-        transform=detector_framing.transform(found),
+        transform=detector_framing.transform(repository, found),
         categories=_categories(model, labels, repository.name),
         rules=Rules(
             conf=CONF, iou=1.0, max_det=_BEST[kind] or boxes, short=short, long=long, fixed=squashed and not flexible
@@ -134,7 +134,7 @@ def detector(repository: Repository, weights: str, labels: Sequence[str], masks:
 
 def _categories(model: Any, labels: Sequence[str], name: str) -> list[Category]:
     if not labels:
-        return [category for category in loading.categories(model) if category.name != _NO_CLASS]
+        return loading.distinct([one for one in loading.categories(model) if one.name != _NO_CLASS])
     return [
         Category(number, label)
         for number, label in enumerate(class_names.for_head(model.config.num_labels, labels, (), name))

@@ -11,6 +11,8 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks.hf.loading import quiet, transformers
 from cvjobs.networks.hf.repository import CONFIG, PROCESSOR, Repository
 
+LARGEST = 16384  # pixels of the shorter side to which images may be resized
+
 
 def image_processor(repository: Repository) -> Any:
     """Return the library's own image processor with the settings of a repository, whose code is never run.

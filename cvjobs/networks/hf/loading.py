@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cvjobs.common import devices, extras
@@ -80,6 +83,12 @@ def categories(model: Any) -> list[Category]:
     return [Category(number, str(named[number])) for number in sorted(named)]
 
 
+def distinct(found: Sequence[Category]) -> list[Category]:
+    """Return classes with their number behind their name where several have one."""
+    often = Counter(one.name for one in found)
+    return [one if often[one.name] == 1 else Category(one.id, f"{one.name} ({one.id})") for one in found]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the library's warnings and reports from the terminal: what matters is raised by us."""
@@ -130,6 +139,8 @@ def _published(
     shards = repository.shards(weights)
     held = sum(shard.stat().st_size for shard in shards)
     devices.check_memory(held, f"The model {repository.name}", "use a smaller model, or raise the limit")
+    for shard in shards:
+        _check_whole(shard)
     try:
         model, found = made.from_pretrained(
             str(shards[0].parent),
@@ -151,3 +162,13 @@ def _published(
         )
     placed: nn.Module = model.eval()
     return placed
+
+
+def _check_whole(shard: Path) -> None:
+    try:
+        with safe_open(shard, "pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise WrongUse(
+            f"The file {shard} is no safetensors, or only the beginning of one ({error}): copy or download it again."
+        ) from None

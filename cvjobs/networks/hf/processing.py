@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.picture import Pixels
-from cvjobs.networks.hf.image_processor import image_processor
+from cvjobs.networks.hf.image_processor import LARGEST, image_processor
 from cvjobs.networks.hf.repository import PROCESSOR, Repository
 
 TOO_THIN = (1, 1)  # the shape of pictures of which nothing is left at the size that the model wants
@@ -59,6 +60,16 @@ def of(repository: Repository) -> ImageProcessing:
     """Return the processor of a repository; raises WrongUse where it has none, or none that makes sense."""
     made = image_processor(repository)
     size = {name: int(length) for name, length in dict(made.size or {}).items() if length}
-    if not size:
-        raise WrongUse(f"The {PROCESSOR} of {repository.said} names no size: choose another model or revision.")
-    return ImageProcessing(made, size)
+    if not size or not 0 < min(size.values()) <= LARGEST:
+        raise WrongUse(f"The {PROCESSOR} of {repository.said} names no size that can be: choose another model.")
+    processing = ImageProcessing(made, size)
+    try:
+        values = torch.as_tensor(processing([np.full((64, 64, 3), 128, np.uint8)], torch.device("cpu"))["pixel_values"])
+        why = "" if values.isfinite().all() else "its numbers are not finite"
+    except Exception as error:  # noqa: BLE001 - whatever the library trips over in a file that anyone wrote
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+    if why:
+        raise WrongUse(
+            f"The {PROCESSOR} of {repository.said} prepares no image ({why}): choose another model or revision."
+        )
+    return processing

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks import weights as files
@@ -167,14 +174,23 @@ def opened(model: str, hub: str = "") -> Repository:
     if not hub and folder.is_dir():
         if not (folder / CONFIG).is_file():
             raise WrongUse(f"The folder {folder} has no {CONFIG}: name one that transformers' save_pretrained made.")
-        return Repository(full, folder=folder)
+        return Repository(f"hf/{folder.resolve().name}", folder=folder)
     name, _, revision = (hub or model).partition("@")
-    if not _HUB_NAME.fullmatch(name):
+    if not _HUB_NAME.fullmatch(name) or not _allowed(name):
         raise WrongUse(
             f"There is no model {full}: write hf/OWNER/NAME as on the Hugging Face hub, hf/FOLDER, or a name that "
             "`cvjobs models` lists."
         )
     return Repository(full, hub=name, revision=revision)
+
+
+def _allowed(name: str) -> bool:
+    """Whether the hub has such names: of at most 96 characters, without two hyphens in a row and so on."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _parsed(content: bytes, place: Path) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def segmenter(repository: Repository, weights: str, labels: Sequence[str]) -> Hf
         for part in module.modules():
             if hasattr(part, "is_training"):  # of some files true: it would drop numbers out, and ask for texts
                 part.is_training = False
-    published = [category.name for category in loading.categories(module)]
+    published = [category.name for category in loading.distinct(loading.categories(module))]
     if labels and kinds[0] == "semantic" and _is_background(published[0]):
         labels = [BACKGROUND, *labels]
     return HfSegmenter(
