@@ -30,7 +30,8 @@ steps:
 
 
 def transformers(folder: Path) -> str:
-    return hf_detectors.made("d_fine", folder / "tiny").name
+    hf_detectors.made("d_fine", folder / "tiny")
+    return f"hf/{folder / 'tiny'}"
 
 
 def onnx(folder: Path) -> str:
