@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.networks import class_names
+from cvjobs.networks import class_names, cpu_pieces
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.nms import Candidates
 from cvjobs.networks.detection.settings import Rules, Settings
@@ -52,6 +52,7 @@ _BEST = {
 }
 _HEADS = ("bbox_embed", "bbox_predictor", "class_embed", "class_labels_classifier")
 _NO_CLASS = "N/A"
+_OUTPUTS = ("logits", "pred_boxes", "pred_masks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +163,8 @@ class Guesses:
         self, images: Tensor, sizes: list[tuple[int, int]], conf: float
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """See ``Architecture``; the masks, where there are any, are all that is handed on."""
-        with self._precision():
-            outputs = self.module(pixel_values=images, **_padding(images, sizes))
-        logits, relative = outputs.logits.float(), outputs.pred_boxes.float()
+        outputs = self._outputs(images, _padding(images, sizes))
+        logits, relative = outputs["logits"], outputs["pred_boxes"]
         finite = logits.isfinite().flatten(1).all(1) & relative.isfinite().flatten(1).all(1)
         scores, labels, queries = self._scored(logits)
         image, place = torch.where(scores > conf)
@@ -179,6 +179,17 @@ class Guesses:
             return found, {}
         empty = masks[image, query].flatten(1).amax(1) <= 0  # not NaN, which is found out later
         return found.only(~empty), {"masks": masks}
+
+    def _outputs(self, images: Tensor, padding: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the model says of images: logits (B, Q, C), boxes (B, Q, 4) and perhaps masks (B, Q, h, w)."""
+        step = cpu_pieces.step(*images.shape[2:]) if self.device.type == "cpu" else len(images)
+        pieces = []
+        for start in range(0, len(images), step):
+            some = slice(start, start + step)
+            with self._precision():
+                found = self.module(pixel_values=images[some], **{name: mask[some] for name, mask in padding.items()})
+            pieces.append({name: found[name].float() for name in _OUTPUTS if found.get(name) is not None})
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _scored(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return of each guess of (B, Q, C) logits, best first or in order, the score, the class and the box."""

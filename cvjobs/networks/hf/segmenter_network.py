@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cvjobs.images.picture import Picture, Pixels
+from cvjobs.networks import cpu_pieces
 from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.networks.hf import mask_queries
 from cvjobs.networks.hf.mask_queries import Said, Size
@@ -90,15 +91,13 @@ class HfNetwork:
         windows = given.pop("patch_offsets", None) or []
         given.pop("task_inputs", None)  # in words
         images = given.pop("pixel_values").to(self._type, memory_format=torch.channels_last)
-        more = {name: values.expand(len(images), -1) for name, values in self._more.items()}
-        outputs = self._module(pixel_values=images, **given, **more)
+        said = self._said(images, given)
         del images, given
-        if "logits" in outputs:
-            for logits in outputs.logits:
-                yield logits.float() if logits.isfinite().all() else None
+        if self._architecture not in _FINDING:
+            for logits in said:
+                assert isinstance(logits, Tensor)
+                yield logits if logits.isfinite().all() else None
             return
-        each = zip(outputs.class_queries_logits, outputs.masks_queries_logits, strict=True)
-        said = (Said(classes.float(), masks.float()) for classes, masks in each)
         if not windows:
             for one, picture in zip(said, pictures, strict=True):
                 yield self._framed(one, picture.shape) if one.finite else None
@@ -108,6 +107,20 @@ class HfNetwork:
             own = [next(said) for _ in starts]
             fine = all(one.finite for one in own)
             yield self._stitched(own, starts, picture.shape) if fine else None
+
+    def _said(self, images: Tensor, given: Mapping[str, Tensor]) -> Iterator[Any]:
+        """Yield the logits of each image, or what the queries say of it."""
+        step = cpu_pieces.step(*images.shape[2:]) if self._device.type == "cpu" else len(images)
+        for start in range(0, len(images), step):
+            some = images[start : start + step]
+            own = {name: values[start : start + step] for name, values in given.items()}
+            more = {name: values.expand(len(some), -1) for name, values in self._more.items()}
+            outputs = self._module(pixel_values=some, **own, **more)
+            if self._architecture not in _FINDING:
+                yield from outputs.logits.float()
+                continue
+            for classes, masks in zip(outputs.class_queries_logits, outputs.masks_queries_logits, strict=True):
+                yield Said(classes.float(), masks.float())
 
     def _framed(self, said: Said, shape: Sequence[int]) -> Said:
         """Return what is said of a picture of that shape without what is around it in the input."""

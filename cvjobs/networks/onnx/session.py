@@ -13,8 +13,10 @@ from torch import Tensor
 
 from cvjobs.common import devices, extras
 from cvjobs.common.errors import WrongUse
+from cvjobs.networks import cpu_pieces
 from cvjobs.networks.onnx.onnx_file import AGAIN, OnnxFile
 
+MOST = 1 << 16  # images of a batch
 LANES = 4  # threads of the engine that run a model on a CPU
 _NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 # What onnxruntime says before the reason: its code, the file, and the place in its source that raised.
@@ -50,6 +52,7 @@ class Session:
         self._alone = False
         self._names = [value.name for value in file.outputs]
         self._session = _made(file, device)
+        self._on_cpu = device == "cpu"
 
     def pieces(self, images: Tensor, taken: ImageInput, each: Sequence[str] = ()) -> Iterator[tuple[int, Outputs]]:
         """Yield how many of (B, 3, H, W) float32 images an answer is about, and the outputs by name.
@@ -68,7 +71,7 @@ class Session:
         """
         rest = images
         while len(rest):
-            step = taken.batch or (1 if self._alone else len(rest))
+            step = taken.batch or (1 if self._alone else self._together(*images.shape[2:]))
             piece, left = rest[:step], rest[step:]
             count = len(piece)
             if count < (taken.batch or 0):
@@ -84,6 +87,9 @@ class Session:
                 continue
             yield count, found
             rest = left
+
+    def _together(self, height: int, width: int) -> int:
+        return cpu_pieces.step(height, width) if self._on_cpu else MOST
 
     def run(self, images: Tensor, taken: ImageInput) -> Outputs:
         """Return the outputs by name of as many (B, 3, H, W) float32 images as the file takes; raises as ``pieces``."""
