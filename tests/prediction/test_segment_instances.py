@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,15 @@ def test_masks_of_a_whole_image_are_those_of_its_interpolated_values() -> None:
         grown = torch.nn.functional.interpolate(values[None].double(), size, mode="bilinear", align_corners=False)[0]
         expected = [rle.encode(mask, (0, 0), size) for mask in (grown > 0).numpy()]
         assert of_image(values.numpy(), size) == expected
+
+
+def test_masks_that_lie_on_the_line_are_as_ever() -> None:
+    """Strings of the first version that made them, of masks whose numbers are halves and quarters."""
+    random, found = np.random.default_rng(0), hashlib.sha256()
+    for number in range(60):
+        steps = 1 + 3 * (number % 2)
+        masks = np.round(random.random((8, 28, 28)) * steps) / steps
+        boxes = np.sort(random.uniform(-50, 550, (8, 2, 2)), 1).reshape(8, 4)
+        height, width = random.integers(1, 500, 2).tolist()
+        found.update("\n".join(of_boxes(masks.astype("float32"), boxes.astype("float32"), (height, width))).encode())
+    assert found.hexdigest() == "9b8135c11275737d9ed95a0a0c1929fb8e35d7d8b9edc9abe7fd52c7f92dff77"

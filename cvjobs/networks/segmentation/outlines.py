@@ -87,7 +87,7 @@ def _turns(cells: Floats, box: tuple[int, int, int, int], size: Size) -> NDArray
     inside = down >= LEAST
     column, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
     # The pixel that lies on the line belongs to the object.
-    first = _crossings(down, column, cell, LEAST, height / count, on_line=True)
+    first = _crossings(down, column, cell, LEAST, height, on_line=True)
     turns = columns[column] * size[0] + np.clip(y0 + first, max(y0, 0), max(min(y0 + height, size[0]), 0))
     return _runs(turns)
 
@@ -97,7 +97,7 @@ def _turns_of_image(cells: Floats, size: Size) -> NDArray[np.int64]:
     down = _down(cells, (np.arange(width) + 0.5) * cells.shape[1] / width - 0.5)
     inside = down > 0
     column, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    first = np.clip(_crossings(down, column, cell, 0.0, height / len(cells), on_line=False), 0, height)
+    first = np.clip(_crossings(down, column, cell, 0.0, height, on_line=False), 0, height)
     begun, ended = np.flatnonzero(inside[:, 0]) * height, np.flatnonzero(inside[:, -1]) * height + height
     return _runs(np.concatenate([column * height + first, begun, ended]))
 
@@ -127,14 +127,14 @@ def _down(cells: Floats, place: Floats) -> Floats:
 
 
 def _crossings(
-    down: Floats, column: NDArray[np.int64], cell: NDArray[np.int64], bound: float, pixels: float, *, on_line: bool
+    down: Floats, column: NDArray[np.int64], cell: NDArray[np.int64], bound: float, height: int, *, on_line: bool
 ) -> NDArray[np.int64]:
-    """Return the first row after each passing of the bound, where a cell is so many ``pixels`` high.
+    """Return the first row after each passing of the bound, of cells that are ``height`` pixels high together.
 
     ``on_line``: a row that lies on the bound is inside.
     """
     before, after = down[column, cell], down[column, cell + 1]
-    row = (cell + (bound - before) / (after - before) + 0.5) * pixels - 0.5
+    row = (cell + (bound - before) / (after - before) + 0.5) * height / down.shape[1] - 0.5
     rising = after > before
     found: NDArray[np.int64] = np.where(rising == on_line, np.ceil(row), np.floor(row) + 1).astype(np.int64)
     return found
