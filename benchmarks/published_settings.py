@@ -42,7 +42,7 @@ D_FINE_N: dict[str, Any] = {
     "num_labels": 80,
 }
 # SegFormer's own defaults are B0; ADE20K has 150 classes.
-SEGFORMER_B0: dict[str, Any] = {"num_labels": 150}
+SEGFORMER_B0: dict[str, Any] = {"num_labels": 19}
 
 
 def saved(name: str, cache: Path) -> Path:

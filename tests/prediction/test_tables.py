@@ -50,7 +50,7 @@ def test_an_index_and_its_answers(made: Path) -> None:
 
 def test_lists(made: Path) -> None:
     models = cvjobs.models(task="autoencoder")
-    assert models.to_arrow().to_pylist() == [{"family": "small", "model": "small/autoencoder"}]
+    assert models.to_arrow(["family", "model"]).to_pylist() == [{"family": "small", "model": "small/autoencoder"}]
     (made / "nights.yaml").write_text(f"state: {made}/nights\nsteps:\n  - embed: {{source: photos, out: vectors}}\n")
     assert cvjobs.run(made / "nights.yaml", dry_run=True).to_arrow(["command"])["command"].to_pylist() == ["embed"]
 
