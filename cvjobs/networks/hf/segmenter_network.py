@@ -110,9 +110,9 @@ class HfNetwork:
 
     def _said(self, images: Tensor, given: Mapping[str, Tensor]) -> Iterator[Any]:
         """Yield the logits of each image, or what the queries say of it."""
-        step = len(images)
+        step, (height, width) = len(images), images.shape[2:]
         if self._device.type == "cpu":
-            step = cpu_pieces.step(*images.shape[2:], cpu_pieces.OF_SEGMENTERS)
+            step = cpu_pieces.step(height, width, cpu_pieces.OF_SEGMENTERS)
         for start in range(0, len(images), step):
             some = images[start : start + step]
             own = {name: values[start : start + step] for name, values in given.items()}
