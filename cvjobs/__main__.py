@@ -1,16 +1,36 @@
 """``python -m cvjobs`` is the command ``cvjobs``, which can be stopped from here on: imports take most of its start."""
 
-from cvjobs.common import phases, signals
+import atexit
+import os
+import sys
+import threading
+from typing import NoReturn
+
+from cvjobs.common import malloc, phases, signals
 
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
     phases.begin()
     signals.begin()
+    malloc.one_heap()
     from cvjobs import cli
 
     return cli.main()
 
 
+def command() -> NoReturn:
+    """Run the command line and end the process; the interpreter is not taken apart, which after torch takes seconds."""
+    code = main()
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 1
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command()

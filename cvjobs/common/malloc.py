@@ -14,7 +14,7 @@ from collections.abc import Iterator
 _BLOCK = 1 << 30  # bytes of the largest block that stays
 _TOP = (1 << 31) - 1  # that may be free at the end of the heap
 _USUAL_BLOCK, _USUAL_TOP = 32 << 20, 64 << 20  # as far as glibc goes by itself
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of malloc.h
 # The same for a process to come, in whose threads networks compute: all of them have the heap of the main one.
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
@@ -23,9 +23,19 @@ ENVIRONMENT = {
 }
 
 
+def one_heap() -> None:
+    """Give all threads that this process will have the heap of the main one; without glibc, do nothing.
+
+    glibc counts heaps only while they are few: this comes before libraries with threads of their own.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_ARENA_MAX, 1)
+
+
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Keep what the main thread frees until the end; without glibc, do nothing."""
+    """Keep what the main heap's threads free until the end; without glibc, do nothing."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
         yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 PIXELS, OF_SEGMENTERS = 1 << 19, 1 << 20
 
 
-def step(height: int, width: int, pixels: int = PIXELS) -> int:
-    """Return how many images of that size in pixels are best together."""
-    return max(pixels // (height * width), 1)
+def step(count: int, height: int, width: int, pixels: int = PIXELS) -> int:
+    """Return how many of ``count`` images of that size in pixels go together, so that all pieces are about as large."""
+    most = max(pixels // (height * width), 1)
+    return -(-count // -(-count // most)) if count else 1

@@ -212,7 +212,9 @@ class Models:
         while (batch := self._bins.ready.get()) is not None:
             assert len({self._bins._step.shape(*p.pixels.shape[:2]) for p in batch.images}) == 1
             assert [int(p.pixels[0, 0, 0]) for p in batch.images] == [tag % 256 for tag in batch.tags]
+            began = time.monotonic()
             time.sleep(self._delay())
+            batch.timed(time.monotonic() - began)
             with self._lock:
                 self.tags += batch.tags
                 self.lengths.append(len(batch.tags))
@@ -272,6 +274,15 @@ def test_a_busy_model_gets_full_batches_and_no_picture_waits_long(monkeypatch: p
     taken.end()
     assert taken.lengths.count(8) >= 18
     assert sorted(taken.tags) == list(range(161))
+
+
+def test_a_better_batch_size_is_in_force_at_once_however_many_pictures_wait() -> None:
+    filled = Bins(Toy(), 0, (1 << 9, 1 << 14), 1)
+    taken = Models(filled, 1, lambda: 0.02)
+    poured(filled, [(8, 8)] * 300, 4)
+    taken.end()
+    assert max(taken.lengths) == 32
+    assert len(taken.lengths) <= 40
 
 
 def test_the_batch_size_is_counted_in_pixels() -> None:

@@ -182,7 +182,7 @@ class Guesses:
 
     def _outputs(self, images: Tensor, padding: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what the model says of images: logits (B, Q, C), boxes (B, Q, 4) and perhaps masks (B, Q, h, w)."""
-        step = cpu_pieces.step(*images.shape[2:]) if self.device.type == "cpu" else len(images)
+        step = cpu_pieces.step(len(images), *images.shape[2:]) if self.device.type == "cpu" else len(images)
         pieces = []
         for start in range(0, len(images), step):
             some = slice(start, start + step)

@@ -112,7 +112,7 @@ class HfNetwork:
         """Yield the logits of each image, or what the queries say of it."""
         step, (height, width) = len(images), images.shape[2:]
         if self._device.type == "cpu":
-            step = cpu_pieces.step(height, width, cpu_pieces.OF_SEGMENTERS)
+            step = cpu_pieces.step(len(images), height, width, cpu_pieces.OF_SEGMENTERS)
         for start in range(0, len(images), step):
             some = images[start : start + step]
             own = {name: values[start : start + step] for name, values in given.items()}

@@ -69,9 +69,9 @@ class Session:
             MemoryError: they are too many for the device.
             RuntimeError: the file fails, or has a batch of its own and answers about another number.
         """
-        rest = images
+        rest, together = images, self._together(images.shape)
         while len(rest):
-            step = taken.batch or (1 if self._alone else self._together(*images.shape[2:]))
+            step = taken.batch or (1 if self._alone else together)
             piece, left = rest[:step], rest[step:]
             count = len(piece)
             if count < (taken.batch or 0):
@@ -88,8 +88,9 @@ class Session:
             yield count, found
             rest = left
 
-    def _together(self, height: int, width: int) -> int:
-        return cpu_pieces.step(height, width) if self._on_cpu else MOST
+    def _together(self, shape: Sequence[int]) -> int:
+        count, _, height, width = shape
+        return cpu_pieces.step(count, height, width) if self._on_cpu else MOST
 
     def run(self, images: Tensor, taken: ImageInput) -> Outputs:
         """Return the outputs by name of as many (B, 3, H, W) float32 images as the file takes; raises as ``pieces``."""

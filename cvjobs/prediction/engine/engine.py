@@ -7,13 +7,14 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cvjobs.common import devices
+from cvjobs.common import devices, malloc
 from cvjobs.common.errors import OutputHeld, Stopped
 from cvjobs.common.failures import Failure
 from cvjobs.common.timing import Stopwatch
@@ -41,7 +42,7 @@ from cvjobs.storage.store import open_store
 
 CPU_BATCHES = (8, 64)
 GPU_BATCHES = (32, 1024)
-CPU_PIXELS = (1 << 19, 1 << 19)
+CPU_PIXELS = (1 << 19, 1 << 21)
 GPU_PIXELS = (2 << 20, 8 << 20)  # a Faster R-CNN takes 460 bytes a pixel in float32, twice at once
 LANES = 3  # of a GPU: two are with it, of one the results are made
 HOPELESS = 8
@@ -111,8 +112,11 @@ class Engine:
         server = decoder_server or self._own_server
         assert server is not None
         self._process: ModelProcess | None = None
+        self._heap = ExitStack()
         try:
             server.start()
+            if not gpu:
+                self._heap.enter_context(malloc.kept())
             step = self._opened()
             room, less = (wanted, "") if gpu else headroom.within_limit(wanted, step, devices.cpus() // spec.cpus)
         except BaseException:
@@ -152,6 +156,7 @@ class Engine:
         return step
 
     def _close_processes(self) -> None:
+        self._heap.close()
         if self._process is not None:
             self._process.close()
         if self._own_server is not None:

@@ -15,13 +15,15 @@ from cvjobs.prediction.engine.task import PictureStep
 BUDGET = 256 << 20  # bytes of pixels that may wait or be with a model
 LEAST = 64 << 10  # bytes that a picture counts for, so that tiny ones are bounded in number
 LINGER = 2.0  # s that a picture may wait for others of its shape
+AHEAD = 2  # full batches that wait for a model
 
 
 class Bins:
     """Sorts pictures into bins by the shape in which the model sees them; filled from many threads.
 
     A bin is handed on when it is full, when it has waited for 2 s, and the oldest one when a model has nothing to do
-    or there is no room for another picture. One larger than the whole budget passes when it is alone.
+    or there is no room for another picture. Full ones stay while more wait for a model than it takes to keep all of
+    them busy, so that a larger batch size is soon in force. One larger than the whole budget passes when it is alone.
 
     ``pixels`` are the model's at which the search for the batch size begins and ends; ``fixed`` 0 searches.
     """
@@ -48,14 +50,14 @@ class Bins:
             self._used += count
         picture = Picture(pixels.copy(), measured.height, measured.width)
         with self._changed:
+            while self._full(shape):
+                self._changed.wait()
             if shape not in self._bins:
                 self._bins[shape] = time.monotonic(), self._batch(*shape)
             _, batch = self._bins[shape]
             batch.images.append(picture)
             batch.tags.append(tag)
             batch.measured.append(together([measured]))
-            if len(batch.tags) >= batch.capacity:
-                self._hand_on(shape)
             self._hurry()
             self._changed.notify_all()
 
@@ -80,12 +82,20 @@ class Bins:
             self._hurry()
             self._changed.notify_all()
 
+    def _full(self, shape: tuple[int, int]) -> bool:
+        if shape not in self._bins:
+            return False
+        _, batch = self._bins[shape]
+        return len(batch.tags) >= batch.capacity
+
     def _hurry(self) -> None:
-        """Hand on the oldest bins where a model has nothing to do or they have waited long enough."""
+        """Hand on full bins, and the oldest ones where a model has nothing to do or they have waited long enough."""
         for shape, (since, _) in list(self._bins.items()):
-            if self._alive >= self._models and time.monotonic() - since < LINGER:
-                return
-            self._hand_on(shape)
+            if self._full(shape):
+                if self._alive < self._models + AHEAD:
+                    self._hand_on(shape)
+            elif self._alive < self._models or time.monotonic() - since >= LINGER:
+                self._hand_on(shape)
 
     def _hand_on(self, shape: tuple[int, int]) -> None:
         _, batch = self._bins.pop(shape)
