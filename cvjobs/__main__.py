@@ -1,6 +1,7 @@
 """``python -m cvjobs`` is the command ``cvjobs``, which can be stopped from here on: imports take most of its start."""
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -24,11 +25,9 @@ def command() -> NoReturn:
     code = main()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):  # of which the command line has told
             stream.flush()
-        except (OSError, ValueError):
-            code = code or 1
     os._exit(code)
 
 
