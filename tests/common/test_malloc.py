@@ -16,8 +16,12 @@ pytestmark = pytest.mark.skipif(
 
 PROBE = """
 import contextlib, resource, sys
-import numpy as np
+from concurrent.futures import ThreadPoolExecutor
 from cvjobs.common import malloc
+
+if "one heap" in sys.argv:
+    malloc.one_heap()
+import numpy as np
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -27,16 +31,17 @@ def faults():
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
-with malloc.kept() if sys.argv[1] == "kept" else contextlib.nullcontext():
-    first, second, large = faults(), faults(), resident()
+with malloc.kept() if sys.argv[1] == "kept" else contextlib.nullcontext(), ThreadPoolExecutor(1) as other:
+    called = (lambda task: other.submit(task).result()) if "in a thread" in sys.argv else (lambda task: task())
+    first, second, large = called(faults), called(faults), resident()
 print(first, second, large - resident())
 """
 
 
-def probe(how: str, **environment: str) -> list[int]:
+def probe(*how: str, **environment: str) -> list[int]:
     """Return the page faults of two equal arrays, one after the other, and the pages given back in the end."""
     ran = subprocess.run(
-        [sys.executable, "-c", PROBE, how],
+        [sys.executable, "-c", PROBE, *how],
         capture_output=True,
         text=True,
         check=True,
@@ -61,3 +66,11 @@ def test_without_it_every_batch_is_mapped_anew() -> None:
 def test_a_process_may_begin_with_it() -> None:
     first, second, _ = probe("usual", **malloc.ENVIRONMENT)
     assert second < first / 10
+
+
+def test_the_threads_of_a_process_with_one_heap_keep_their_memory_too() -> None:
+    first, second, back = probe("kept", "in a thread", "one heap")
+    assert second < first / 10
+    assert back > 0.9 * (64 << 20) // os.sysconf("SC_PAGE_SIZE")
+    first, second, _ = probe("kept", "in a thread")
+    assert second > first / 2

@@ -115,8 +115,6 @@ class Engine:
         self._heap = ExitStack()
         try:
             server.start()
-            if not gpu:
-                self._heap.enter_context(malloc.kept())
             step = self._opened()
             room, less = (wanted, "") if gpu else headroom.within_limit(wanted, step, devices.cpus() // spec.cpus)
         except BaseException:
@@ -124,6 +122,8 @@ class Engine:
             raise
         if less:
             print(f"cvjobs: {less}.", file=sys.stderr, flush=True)
+        elif not gpu:
+            self._heap.enter_context(malloc.kept())
         models = room.models
         self._span = Span(spec.device)
         self._intra_op(1 if gpu else max(spec.cpus // models, 1))

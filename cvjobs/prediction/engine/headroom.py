@@ -1,7 +1,7 @@
 """What an engine may have of the memory that a control group allows: batches, model threads, decode processes.
 
 Without such a limit, everything is as the machine's cores want it. What is needed was measured: of models the bytes of
-their widest layer for each image, and as many again; see ``tests/prediction/test_headroom.py``.
+their widest layer for each image, and as many again; see ``tests/prediction/test_memory_limit.py``.
 """
 
 from __future__ import annotations
