@@ -142,6 +142,8 @@ def test_settings_that_are_none_are_one_sentence(folder: Path, name: str, broken
         (CONFIG, {"hidden_size": "wide"}, "make no model"),
         (CONFIG, {"num_attention_heads": 3}, "lack or have another size of"),
         (CONFIG, {"patch_size": 0}, "make no model"),
+        (CONFIG, {"num_hidden_layers": 10_000_000}, "10,000,000 layers"),
+        (CONFIG, {"num_hidden_layers": float("inf")}, "make no model"),
         (CONFIG, {"image_size": 64}, "lack or have another size of"),
         (PROCESSOR, {"size": {"height": 48, "width": 48}}, "make no model"),
         (PROCESSOR, {"image_processor_type": "OwnImageProcessor"}, "makes no image processor"),

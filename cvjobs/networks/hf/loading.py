@@ -23,6 +23,7 @@ from cvjobs.networks.weights import Weights
 
 # Settings that do not make the model: they name code of the repository, or change the type of what it returns.
 _LEFT_OUT = ("auto_map", "return_dict", "torchscript", "output_hidden_states", "output_attentions")
+_DEEPEST = 1000  # layers of any kind: building of more takes minutes, whatever the weights are
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -111,12 +112,23 @@ def quiet() -> Iterator[None]:
 def _config(library: Any, repository: Repository) -> Any:
     """Return the settings as the library's own record; what names code of the repository is left out."""
     values = {key: value for key, value in repository.config.items() if key not in _LEFT_OUT}
+    if (deepest := max(_depths(values), default=0)) > _DEEPEST:
+        raise senseless(repository, ValueError(f"{deepest:,} layers"))
     if "use_pretrained_backbone" in values:
         values["use_pretrained_backbone"] = False  # or building would fetch weights that are then replaced
     try:
         return library.AutoConfig.for_model(**values)
     except Exception as error:  # whatever the library trips over in a file that anyone wrote
         raise senseless(repository, error) from error
+
+
+def _depths(values: Any) -> Iterator[float]:
+    """Yield the numbers of layers that settings name, at any depth."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _depths(value)
+        elif "layers" in key or key == "depths":
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float))
 
 
 def _built(made: Any, config: Any, repository: Repository, options: Mapping[str, Any]) -> Any:
