@@ -1,4 +1,4 @@
-"""The versions of the rules for any input: which files count, their pixels, classes, what is cropped, nearness.
+"""The versions of the rules for any input: which files count, their pixels, classes, splits, crops, nearness.
 
 What a command makes says by which rules it was begun, and goes on by them until ``--overwrite``; what says nothing was
 begun by the first. ``docs/rules.md`` tells what each version changed.
@@ -11,6 +11,7 @@ LISTING = 2
 PIXELS = 2
 LABELS = 2
 PICTURES = 2
+SPLITS = 2  # of a training whose data say of no image that it validates
 SCORES = 3
 TEAM = 2  # of a training on a cluster: how many workers without --workers, on what, with how many cores
 MEASURED_SCORES = 3  # from which on a score that nobody gives is measured

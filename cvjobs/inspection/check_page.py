@@ -128,10 +128,11 @@ def _cell(kind: str, value: float) -> str:
 def _sentence(objects: ObjectStatistics | None) -> str:
     if objects is None or not objects.objects:
         return ""
-    return (
+    small = (
         f"Where the shorter side of an image is {objects.input_side:,} pixels (--img-size), {percent(objects.small)} "
         f"of the objects have a side below {SMALL} pixels, which a detector hardly sees."
     )
+    return f"{small} {objects.anchors}" if objects.anchors else small
 
 
 def _charts(show: CheckShow) -> list[charts.Histogram | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvjobs.evaluation.metrics.objects import Floats, Ints
+from cvjobs.inspection.anchor_fit import AnchorFit
 from cvjobs.inspection.found_objects import FoundObjects
 
 IN_AN_IMAGE = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129)
@@ -43,6 +44,7 @@ class ObjectStatistics:
 
     ``classes`` has a record of each: its name, objects and images by split, and the median of ``share``, the side as a
     share of the image's. ``small`` is the share of objects with a side below ``SMALL`` pixels at the input.
+    ``anchors`` is what a detector's anchors reach there, None for few boxes.
     """
 
     objects: int
@@ -55,6 +57,7 @@ class ObjectStatistics:
     small: float
     input_side: int
     classes: list[dict[str, Any]]
+    anchors: AnchorFit | None
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON types, without the classes."""
@@ -67,6 +70,7 @@ class ObjectStatistics:
             "side_as_share_of_the_image": self.shares.record(),
             "side_in_pixels_at_the_input": self.pixels.record(),
             "width_by_height": self.ratios.record(),
+            **({"anchors": self.anchors.record()} if self.anchors else {}),
         }
 
 
@@ -76,7 +80,8 @@ def measure(found: FoundObjects, splits: Sequence[str], input_side: int) -> Obje
     width, height = found.boxes[sized, 2], found.boxes[sized, 3]
     sides, image = np.sqrt(width * height), found.sizes[sized].astype(np.float64)
     share = (sides / np.sqrt(image.prod(axis=1))).clip(0, 1)
-    at_input = sides * input_side / image.min(axis=1)
+    scale = input_side / image.min(axis=1)
+    at_input = sides * scale
     each = np.bincount(found.image, minlength=len(splits))[found.known] if len(splits) else np.zeros(0, np.int64)
     shares = np.full(len(found), np.nan)
     shares[sized] = share
@@ -91,6 +96,7 @@ def measure(found: FoundObjects, splits: Sequence[str], input_side: int) -> Obje
         small=float((at_input < SMALL).mean()) if len(sized) else 0.0,
         input_side=input_side,
         classes=_classes(found, splits, shares),
+        anchors=AnchorFit.of(found.boxes[sized, 2:] * scale[:, None]),
     )
 
 

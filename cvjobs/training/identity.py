@@ -20,17 +20,18 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
-_LATER = ("team", "pictures")  # rules that a record of before says nothing of
+_LATER = ("team", "pictures", "splits")  # rules that a record of before says nothing of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRules:
-    """The versions of the rules by which a training's images are listed, labelled and kept, and its workers chosen."""
+    """The versions of the rules by which a training's images are listed, labelled, split and kept, and its team."""
 
     listing: int = rules.LISTING
     labels: int = rules.LABELS
     team: int = rules.TEAM
     pictures: int = rules.PICTURES
+    splits: int = rules.SPLITS
 
     @property
     def whole(self) -> bool:

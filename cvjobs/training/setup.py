@@ -14,7 +14,7 @@ from cvjobs.dataset import contents
 from cvjobs.networks import registry, torch_network
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
-from cvjobs.sources.listing import list_source
+from cvjobs.sources.listing import Listing, list_source
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
 from cvjobs.training import extension, identity
@@ -132,7 +132,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         columns=("label", "labels", "split"),
         rules=then.listing,
     )
-    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
+    labelled = _labelled(request, listing, then)
     progress.phase("looking up the model")
     subject = _subject(request, labelled)
     named = "train" if request.task == "classify" else request.task
@@ -172,6 +172,13 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         licence=licence,
         cache_side=_cache_side(request, side, earlier, then),
     )
+
+
+def _labelled(request: TrainRequest, listing: Listing, then: TrainRules) -> LabelledImages:
+    """Return the images with what they show, as the task reads it."""
+    if request.task == "classify":
+        return labels.label(listing, request.val, then.labels, then.splits)
+    return labels.unlabelled(listing, request.val, then.labels)
 
 
 def _precision(asked: str, resources: Resources) -> str:

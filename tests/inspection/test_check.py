@@ -115,6 +115,23 @@ def coco_file(place: Path, images: list[str], annotations: list[dict[str, Any]],
     return place
 
 
+def test_what_anchors_reach_on_boxes(tmp_path: Path) -> None:
+    image(tmp_path / "data" / "a.png", 1)
+    made = [annotation(n, 1, 1, [n, n, 40, 10]) for n in range(1, 16)]
+    found = check(tmp_path / "15", tmp_path / "data", "--truth", coco_file(tmp_path / "15.json", ["a.png"], made),
+                  "--img-size", 160, code=0)  # fmt: skip
+    anchors = found.numbers["figures"]["anchors"]
+    # Boxes of 80 x 20; the nearest default anchor is 46 x 22: 920 / (1600 + 1012 - 920) is 0.54.
+    assert (anchors["iou"], anchors["recall"], anchors["recall_fitted"]) == ([0.5, 0.7], [1.0, 0.0], [1.0, 1.0])
+    assert anchors["sizes_fitted"] == [[40.0]] * 5
+    assert anchors["aspect_ratios_fitted"] == [[0.25] * 3] * 5
+    assert "and 0.0% one of 0.7; with as many anchors that k-means fits to the boxes 100.0% and 100.0%" in found.page
+    few = coco_file(tmp_path / "14.json", ["a.png"], made[:14])
+    fewer = check(tmp_path / "14", tmp_path / "data", "--truth", few, code=0)
+    assert "anchors" not in fewer.numbers["figures"]
+    assert "k-means" not in fewer.page
+
+
 def test_coco_in_two_splits(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for seed, name in enumerate(("train/a", "train/b", "val/a", "val/c")):  # a name that both splits have

@@ -56,7 +56,9 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         precision="fp32",
         begun_epochs=3,
     )
-    first = TrainRules(listing=rules.FIRST, labels=rules.FIRST, team=rules.FIRST, pictures=rules.FIRST)
+    first = TrainRules(
+        listing=rules.FIRST, labels=rules.FIRST, team=rules.FIRST, pictures=rules.FIRST, splits=rules.FIRST
+    )
     transform = replace(trainable.transform, pixel_rules=rules.FIRST)
     return made, made.record("0" * 64, 80_000_000, transform, first)
 

@@ -64,6 +64,7 @@ def test_a_run_that_was_begun_before_goes_on(tmp_path: Path) -> None:
     store = LocalStore(str(run), begun=True)
     run.mkdir()
     del record["rules"], record["cache_side"]
+    record["data"] = labels.label(list_source(str(source), links=True, rules=1), 0.2, rules=1, splits=1).identity
     record["transform"].pop("pixel_rules", None)
     artifacts.record(store, identity.CONFIG, {"identity": record, "command": "train"})
     found = cvjobs.train(source, run, **OPTIONS)

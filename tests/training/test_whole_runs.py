@@ -14,8 +14,10 @@ from training import CLASSES, SIDE
 import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.dataset import sealed
+from cvjobs.sources.listing import list_source
 from cvjobs.storage.local_store import LocalStore
 from cvjobs.training import artifacts, identity
+from cvjobs.training.data import labels
 from cvjobs.training.plan import HISTORY
 
 pytestmark = pytest.mark.slow
@@ -44,7 +46,10 @@ def begun_before(run: Path, images: Path) -> None:
     """Make the folder of a run what a version without whole pictures leaves when it is killed at once."""
     cvjobs.train(images, run.parent / "like", **OPTIONS)
     record = sealed.unpack((run.parent / "like" / identity.CONFIG).read_bytes()) or {}
-    del record["identity"]["cache_side"], record["identity"]["rules"]["pictures"]
+    del record["identity"]["cache_side"]
+    for rule in ("pictures", "splits"):
+        del record["identity"]["rules"][rule]
+    record["identity"]["data"] = labels.label(list_source(str(images), links=True), 0.2, splits=1).identity
     run.mkdir()
     (run / identity.CONFIG).write_text(json.dumps(record))
 
@@ -68,7 +73,7 @@ def test_a_run_keeps_whole_pictures_of_the_side_that_was_asked_for(tmp_path: Pat
     run, cache = tmp_path / "run", tmp_path / "cache"
     cvjobs.train(images, run, **OPTIONS, cache=cache)
     chunks = list(cache.glob("*/pixels.bin"))
-    assert [chunk.stat().st_size for chunk in chunks] == [3 * 12 * 20 * 50], "as they are, for none is enlarged"
+    assert [chunk.stat().st_size for chunk in chunks] == [3 * 12 * 20 * 48], "as they are, for none is enlarged"
     record = identity.earlier(LocalStore(str(run)))
     assert (record["cache_side"], record["rules"]["pictures"]) == (12, 2)
     summary = cvjobs.train(images, run, **OPTIONS, cache=cache)
@@ -77,6 +82,6 @@ def test_a_run_keeps_whole_pictures_of_the_side_that_was_asked_for(tmp_path: Pat
         cvjobs.train(images, run, **OPTIONS, cache=cache, cache_side=10)
     cvjobs.train(images, tmp_path / "smaller", **OPTIONS, cache=tmp_path / "other", cache_side=10)
     (smaller,) = (tmp_path / "other").glob("*/pixels.bin")
-    assert smaller.stat().st_size == 3 * 10 * 17 * 50
+    assert smaller.stat().st_size == 3 * 10 * 17 * 48
     report = cvjobs.verify(str(run))
     assert not report.problems

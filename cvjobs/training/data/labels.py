@@ -19,7 +19,7 @@ from cvjobs.common.formatting import shortened
 from cvjobs.sources.left_out import EXAMPLES
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing, id_bytes
-from cvjobs.training.data import class_naming
+from cvjobs.training.data import class_naming, stratified
 
 SPLITS = ("train", "val", "test")
 Leak = tuple[str, str, str, str]  # split, path, the training path, hash
@@ -74,13 +74,14 @@ class LabelledImages:
         return hasher.hexdigest()
 
 
-def label(listing: Listing, share: float, rules: int = newest.LABELS) -> LabelledImages:
+def label(listing: Listing, share: float, rules: int = newest.LABELS, splits: int = newest.SPLITS) -> LabelledImages:
     """Return the images of a listing with their labels.
 
     A list has a column ``label``, or ``labels`` (separated by ``|``, or a list of strings), and may have ``split``.
     In a folder the label is the folder's name: below ``train``, ``val`` and ``test``, or right at the top. Without a
-    val split, ``share`` of the training images are it, chosen by a hash of their path. ``rules`` is the version of the
-    rules by which classes are named.
+    val split, ``share`` of the training images are it, of each class, chosen by a hash of their path
+    (``stratified.held_out``). ``rules`` is the version of the rules by which classes are named, ``splits`` that of the
+    rules by which images are chosen: by the first, each by its own hash alone.
 
     Raises:
         WrongUse: there are no labels, fewer than two classes, or no images in a split that needs some.
@@ -89,11 +90,11 @@ def label(listing: Listing, share: float, rules: int = newest.LABELS) -> Labelle
     if not images.num_rows:
         raise WrongUse(nothing_found(listing))
     if listing.root:
-        names, splits = class_naming.by_folders(listing, rules)
+        names, said = class_naming.by_folders(listing, rules)
         multilabel = False
     else:
         names, multilabel = class_naming.by_column(listing, rules)
-        splits = class_naming.splits_by_column(listing, rules)
+        said = class_naming.splits_by_column(listing, rules)
     names, respelt = class_naming.merged(names, rules)
     classes = sorted({name for own in names for name in own})
     if len(classes) < 2:
@@ -104,7 +105,7 @@ def label(listing: Listing, share: float, rules: int = newest.LABELS) -> Labelle
     number = {name: i for i, name in enumerate(classes)}
     found = _parted(
         listing,
-        _split(splits, images, share),
+        _split(said, images, share, names if splits > newest.FIRST else None),
         np.array([bool(own) for own in names]),
         lambda rows: _numbers(names, rows, number, multilabel),
     )
@@ -173,13 +174,20 @@ def _parted(
     return found
 
 
-def _split(said: Sequence[str], images: pa.Table, share: float) -> NDArray[np.str_]:
-    """Return the split of each image; without a val split, ``share`` of the training images are it."""
+def _split(
+    said: Sequence[str], images: pa.Table, share: float, names: class_naming.Names | None = None
+) -> NDArray[np.str_]:
+    """Return the split of each image; without a val split ``share`` of the training images are it, of each class."""
     splits = np.array(["train" if name == "" else name for name in said])
-    if not (splits == "val").any():
-        ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
-        place = ids[:, :8].copy().view("<u8").ravel() / 2.0**64
-        splits[(splits == "train") & (place < share)] = "val"
+    if (splits == "val").any():
+        return splits
+    ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
+    places = ids[:, :8].copy().view("<u8").ravel()
+    if names is None:
+        splits[(splits == "train") & (places / 2.0**64 < share)] = "val"
+    else:
+        free = np.array([row for row in np.flatnonzero(splits == "train").tolist() if names[row]], np.int64)
+        splits[free[stratified.held_out(places[free], [names[row] for row in free.tolist()], share)]] = "val"
     return splits
 
 
