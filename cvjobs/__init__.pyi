@@ -37,6 +37,7 @@ from cvjobs.operations.nightly.outcome import Outcome
 from cvjobs.prediction.dry_run import Forecast
 from cvjobs.prediction.summary import Summary
 from cvjobs.training.checks.lr_range import LearningRate
+from cvjobs.training.run_export import ExportedModel
 from cvjobs.training.training_summary import TrainingSummary
 import pyarrow as pa
 
@@ -1032,22 +1033,26 @@ def export(
     format: str,
     *,
     category_ids: Literal['coco', 'contiguous'] | None = None,
+    overwrite: bool = False,
     storage_option: list[str] | tuple[str, ...] = (),
     json: bool = False,
-) -> Exported:
-    """Write the results of an output in the format of other programs: coco, csv, jsonl or yolo.
+) -> Exported | Any:
+    """Write results in the format of other programs, or the model of a training run as a file that they run.
 
-    It reads the newest snapshot a few images at a time, and leaves a whole file or none.
+    Results go as coco, csv, jsonl or yolo, from the newest snapshot, a few images at a time. The best model of a run goes
+    as onnx, pt2 (torch.export) or safetensors, with its classes and preprocessing, checked against torch. A whole file is
+    left, or none.
 
-    For example `cvjobs.export("labels", "labels.csv", "csv")`.
+    For example `cvjobs.export("labels", "labels.csv", "csv")`, or `cvjobs export run --format onnx -o model.onnx`.
 
     Args:
         results (str | os.PathLike[str]): The results: the output folder of detect, segment, classify or
-            embed.
+            embed; or the run: that of train.
         out (str | os.PathLike[str]): The file to write, or the folder for --format yolo.
-        format (str): The format: coco, csv, jsonl or yolo.
+        format (str): The format: coco, csv, jsonl or yolo; of a run onnx, pt2 or safetensors.
         category_ids (Literal['coco', 'contiguous'] | None): The numbers of the classes in --format
             coco: the model's own, or 1 to N. Default: None (coco).
+        overwrite (bool): Replace a FILE of a run that is there already. Default: False.
         storage_option (list[str] | tuple[str, ...]): A setting for s3://, gs:// and az://, such as
             endpoint=http://HOST:PORT, region=NAME or skip_signature=true; repeat the option for more.
             Default: ().
@@ -1055,7 +1060,7 @@ def export(
             a function prints nothing. Default: False.
 
     Returns:
-        Exported: what was written.
+        Exported | ExportedModel: what was written: of results ``Exported``, of a run ``ExportedModel``.
 
     Raises:
         WrongUse: An option, a name or a source is wrong; nothing was changed.

@@ -25,13 +25,15 @@ PACKAGES = (
 REINSTALL = "`pip install --force-reinstall cvjobs`"
 
 
-def load(extra: str, purpose: str) -> ModuleType:
-    """Return the module of an extra; ``purpose``, an option or a word for what is made, begins the error's sentence.
+def load(extra: str, purpose: str, other: str = "") -> ModuleType:
+    """Return the module of an extra, or an ``other`` that it brings, too.
+
+    ``purpose``, an option or a word for what is made, begins the error's sentence.
 
     Raises:
         WrongUse: the module cannot be imported.
     """
-    module = MODULES[extra]
+    module = other or MODULES[extra]
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -29,30 +29,41 @@ def names(task: str) -> list[str]:
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
-    opened = _open(name, weights)
-    trained = opened.trainable
-    return torch_network.embedder(trained.name, opened.transform, opened.weights, trained.module, layer, trained.pooled)
+    found = _open(name, weights)
+    trained = found.trainable
+    return torch_network.embedder(trained.name, found.transform, found.weights, trained.module, layer, trained.pooled)
 
 
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
     """Return the run's model; its classes have the names of the training data, or those given."""
-    opened = _open(name, weights)
-    if opened.task == "autoencoder":
+    found = _open(name, weights)
+    if found.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
     return torch_network.classifier(
-        opened.trainable.name, opened.transform, opened.weights, opened.trainable.module, labels, ()
+        found.trainable.name, found.transform, found.weights, found.trainable.module, labels, ()
     )
 
 
 @dataclass(frozen=True)
-class _Opened:
+class OpenedRun:
+    """A run's best model so far: its task, its module on the CPU in evaluation mode, and how it sees images."""
+
     task: str
     trainable: Trainable
     transform: Transform
     weights: Weights
 
 
-def _open(name: str, weights: str) -> _Opened:
+def opened(name: str) -> OpenedRun:
+    """Return the model of a run.
+
+    Raises:
+        WrongUse: there is none yet, it is damaged, or its file is not a run's.
+    """
+    return _open(name, "pretrained")
+
+
+def _open(name: str, weights: str) -> OpenedRun:
     if weights != "pretrained":
         raise WrongUse(f"The run {name} has weights of its own: leave out --weights.")
     file = Path(local_copies.run_folder(name)) / FILE
@@ -69,14 +80,14 @@ def _open(name: str, weights: str) -> _Opened:
         trainable = registry.trainable(model, weights="random", classes=known["classes"], side=side)
     files.fitted(lambda: trainable.module.load_state_dict(files.state(found)), trainable.name, found)
     trainable.module.eval()
-    return _Opened(task, trainable, transform, found)
+    return OpenedRun(task, trainable, transform, found)
 
 
 def about(file: Path) -> dict[str, Any]:
     """Return what the run wrote of its model: ``task``, ``model``, ``classes`` (a number), ``dim``, ``transform``."""
     try:
-        with safe_open(file, "pt") as opened:
-            known: dict[str, Any] = json.loads((opened.metadata() or {})[ABOUT])
+        with safe_open(file, "pt") as held:
+            known: dict[str, Any] = json.loads((held.metadata() or {})[ABOUT])
         complete = isinstance(known["model"], str) and isinstance(known["classes"], int) and known["transform"]["size"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         if reached := limit(error):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cvjobs.common import rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
-from cvjobs.images.transform import Transform
+from cvjobs.images.transform import ALL_BITS, Transform
 from cvjobs.networks.onnx import card as cards
 from cvjobs.networks.onnx import onnx_file
 from cvjobs.networks.onnx.card import Card
@@ -117,9 +120,15 @@ class OnnxModel:
         return name
 
     def transform(self, resolved: Mapping[str, Any], **more: Any) -> Transform:
-        """Return how pixels reach the model, with mean and deviation of values of 0 to 1."""
+        """Return how pixels reach the model, with mean and deviation of values of 0 to 1.
+
+        Files become pixels as they did for the training run that a file is of.
+        """
         scale = resolved["scale"]
+        pixel_rules, bits = _pixels(self.file.metadata.get("cvjobs", ""))
         return Transform(
+            pixel_rules=pixel_rules,
+            bits=bits,
             mean=tuple(mean / scale for mean in resolved["mean"]),
             std=tuple(std / scale for std in resolved["std"]),
             **more,
@@ -219,6 +228,16 @@ def listed(values: Sequence[Value]) -> str:
     """Return inputs or outputs as people read them."""
     shown = [shortened(str(value)) for value in values[:12]]
     return ", ".join(shown) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    """Return the rules by which a run's images became pixels, and their bits, given what it says of its model."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        record = json.loads(text)["transform"]
+        made, bits = record.get("pixel_rules", rules.FIRST), record.get("bits", 0)
+        if made in range(rules.FIRST, rules.PIXELS + 1) and bits in range(ALL_BITS):
+            return int(made), int(bits)
+    return rules.PIXELS, 0
 
 
 def _plain(value: Any) -> Any:
