@@ -1660,13 +1660,15 @@ def train(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    task: Literal['classify', 'autoencoder'] = 'classify',
+    task: Literal['classify', 'autoencoder', 'detect'] = 'classify',
     model: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
     recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None = None,
-    batch_size: int | str = 64,
+    batch_size: int | str | None = None,
+    scale_jitter: str | None = None,
     val: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
@@ -1730,10 +1732,11 @@ def train(
     denoise: float | None = None,
     img_size: str | None = None,
 ) -> LearningRate:
-    """Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
+    """Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
-    and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
+    and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
+    a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
 
@@ -1741,10 +1744,14 @@ def train(
         data (str | os.PathLike[str]): The images: a folder of class folders, a list (.csv, .tsv,
             .parquet), or any folder.
         out (str | os.PathLike[str]): The run's folder; the same folder continues the run.
-        task (Literal['classify', 'autoencoder']): What the model learns: the classes of images, or
-            vectors from which it can rebuild them. Default: 'classify'.
+        task (Literal['classify', 'autoencoder', 'detect']): What the model learns: the classes of
+            images, vectors from which it can rebuild them, or boxes around objects. Default:
+            'classify'.
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
-            --task train` lists them. Default: None (torchvision/mobilenet_v2, or small/autoencoder).
+            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder, or
+            torchvision/fasterrcnn_resnet50_fpn to detect).
+        backbone (str | None): The classifier below the head of a Faster R-CNN or RetinaNet, which
+            --weights are of then. Default: None (the detector's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
@@ -1753,8 +1760,10 @@ def train(
         recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None): The recipe: values
             for all settings, which the other options replace one by one. Default: None (finetune;
             from-scratch without weights; autoencoder for that task).
-        batch_size (int | str): The number of images in a step, over all workers; auto is the power of
-            two up to 256 that fits. Default: 64.
+        batch_size (int | str | None): The number of images in a step, over all workers; auto is the
+            power of two up to 256 that fits. Default: None (64, or 8 to detect).
+        scale_jitter (str | None): The random scale of a detector's training images; at 1 the longer
+            side is --img-size. Default: None (0.6:1.4).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -1894,13 +1903,15 @@ def train(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    task: Literal['classify', 'autoencoder'] = 'classify',
+    task: Literal['classify', 'autoencoder', 'detect'] = 'classify',
     model: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
     recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None = None,
-    batch_size: int | str = 64,
+    batch_size: int | str | None = None,
+    scale_jitter: str | None = None,
     val: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
@@ -1964,10 +1975,11 @@ def train(
     denoise: float | None = None,
     img_size: str | None = None,
 ) -> TrainingSummary | Any:
-    """Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
+    """Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
-    and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
+    and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
+    a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
 
@@ -1975,10 +1987,14 @@ def train(
         data (str | os.PathLike[str]): The images: a folder of class folders, a list (.csv, .tsv,
             .parquet), or any folder.
         out (str | os.PathLike[str]): The run's folder; the same folder continues the run.
-        task (Literal['classify', 'autoencoder']): What the model learns: the classes of images, or
-            vectors from which it can rebuild them. Default: 'classify'.
+        task (Literal['classify', 'autoencoder', 'detect']): What the model learns: the classes of
+            images, vectors from which it can rebuild them, or boxes around objects. Default:
+            'classify'.
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
-            --task train` lists them. Default: None (torchvision/mobilenet_v2, or small/autoencoder).
+            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder, or
+            torchvision/fasterrcnn_resnet50_fpn to detect).
+        backbone (str | None): The classifier below the head of a Faster R-CNN or RetinaNet, which
+            --weights are of then. Default: None (the detector's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
@@ -1987,8 +2003,10 @@ def train(
         recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None): The recipe: values
             for all settings, which the other options replace one by one. Default: None (finetune;
             from-scratch without weights; autoencoder for that task).
-        batch_size (int | str): The number of images in a step, over all workers; auto is the power of
-            two up to 256 that fits. Default: 64.
+        batch_size (int | str | None): The number of images in a step, over all workers; auto is the
+            power of two up to 256 that fits. Default: None (64, or 8 to detect).
+        scale_jitter (str | None): The random scale of a detector's training images; at 1 the longer
+            side is --img-size. Default: None (0.6:1.4).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.

@@ -1,7 +1,8 @@
-"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
+"""Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
 
 DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
-and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
+and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
+a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
 
 For example `cvjobs train photos -o run --model torchvision/mobilenet_v2 --epochs 10`.
 """
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from cvjobs.training.training_summary import TrainingSummary
 
 
+_MODELS = {
+    "classify": "torchvision/mobilenet_v2",
+    "autoencoder": "small/autoencoder",
+    "detect": "torchvision/fasterrcnn_resnet50_fpn",
+}
 MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
 
@@ -58,9 +64,10 @@ class Config:
         str, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder; the same folder continues the run.")
     ]
     task: Annotated[
-        Literal["classify", "autoencoder"],
+        Literal["classify", "autoencoder", "detect"],
         typer.Option(
-            help="What the model learns: the classes of images, or vectors from which it can rebuild them.",
+            help="What the model learns: the classes of images, vectors from which it can rebuild them, or boxes "
+            "around objects.",
             rich_help_panel="Model, data and size",
         ),
     ] = "classify"
@@ -69,7 +76,16 @@ class Config:
         typer.Option(
             metavar="MODEL",
             help="The model as family/name, or its name; `cvjobs models --task train` lists them.  "
-            "[default: torchvision/mobilenet_v2, or small/autoencoder]",
+            "[default: torchvision/mobilenet_v2, small/autoencoder, or torchvision/fasterrcnn_resnet50_fpn to detect]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The classifier below the head of a Faster R-CNN or RetinaNet, which --weights are of then.  "
+            "[default: the detector's own]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -100,14 +116,24 @@ class Config:
         ),
     ] = None
     batch_size: Annotated[
-        int | str,
+        int | str | None,
         typer.Option(
             min=2,
             metavar="N|auto",
-            help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.",
+            help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.  "
+            "[default: 64, or 8 to detect]",
             rich_help_panel="Model, data and size",
         ),
-    ] = 64
+    ] = None
+    scale_jitter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="The random scale of a detector's training images; at 1 the longer side is --img-size.  "
+            "[default: 0.6:1.4]",
+            rich_help_panel="Augmentation",
+        ),
+    ] = None
     val: Annotated[
         float,
         typer.Option(
@@ -251,8 +277,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             before = predecessor(config.weights)
             if before is not None:
                 before.check(config.task)
-            usual = "small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2"
-            model = config.model or (before.model if before is not None else usual)
+            model = config.model or (before.model if before is not None else _MODELS[config.task])
             request = TrainRequest(
                 data=config.data,
                 out=config.out,
@@ -263,7 +288,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 init_head_from_labels=config.init_head_from_labels,
                 recipe=_recipe(config, model, before),
                 warmup_asked=replaced(config)["warmup_epochs"] is not None,
-                batch_size=checks_batch_size.batch(config.batch_size),
+                batch_size=checks_batch_size.batch(_batch(config)),
                 seed=config.seed,
                 precision=config.precision,
                 compile=config.compile,
@@ -283,6 +308,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 storage=storage,
                 confine=config.confine,
                 exclude=config.exclude,
+                backbone=_backbone(config),
+                scale_jitter=_jitter(config),
                 accept_licence=config.accept_licence,
                 address=config.address,
                 device=config.device,
@@ -304,4 +331,44 @@ def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
     given = replaced(config)
     if before is not None and given["img_size"] is None:
         given["img_size"] = (before.side,)
+    if config.task == "detect":
+        from cvjobs.training.recipe.detection_recipe import detection
+
+        return detection(config.recipe or ("from-scratch" if scratch else "finetune"), **given)
     return recipe_recipe.named(name, classes=classes, **given)
+
+
+def _batch(config: Config) -> int | str:
+    """Return the images of a step that are asked for, or what is usual for the task."""
+    from cvjobs.training.recipe import detection_recipe
+
+    usual = detection_recipe.BATCH if config.task == "detect" else 64
+    return usual if config.batch_size is None else config.batch_size
+
+
+def _backbone(config: Config) -> str:
+    """Return the classifier below a detector's head in full, empty for its own."""
+    from cvjobs.common.errors import WrongUse
+
+    if config.backbone and config.task != "detect":
+        raise WrongUse("--backbone is for --task detect: name the model with --model.")
+    return config.backbone or ""
+
+
+def _jitter(config: Config) -> tuple[float, float]:
+    """Return the least and the most of the scale of a detector's training images."""
+    from cvjobs.common.errors import WrongUse
+    from cvjobs.training.recipe import detection_recipe
+    from cvjobs.training.recipe.recipe import span
+
+    if config.task != "detect":
+        if config.scale_jitter:
+            raise WrongUse("--scale-jitter is for --task detect: leave it out.")
+        return 1.0, 1.0
+    if config.scale_jitter is None:
+        return detection_recipe.JITTER
+    numbers = span(config.scale_jitter, "--scale-jitter", "0.6:1.4")
+    low, high = numbers[0], numbers[-1]
+    if not 0.05 <= low <= high <= 20:
+        raise WrongUse("--scale-jitter must be from 0.05 to 20, the lower first, as in 0.6:1.4.")
+    return low, high

@@ -70,8 +70,10 @@ def record(run: Store, name: str, values: dict[str, Any]) -> None:
 
 
 def history(run: Store, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a row for each epoch so far."""
-    sealed_table.write(run, HISTORY, pa.Table.from_pylist(list(rows), _HISTORY))
+    """Write a row for each epoch so far; what a task says more of one has a column of its own."""
+    more = dict.fromkeys(name for row in rows for name in row if name not in _HISTORY.names)
+    schema = pa.schema([*_HISTORY, *((name, pa.float64()) for name in more)])
+    sealed_table.write(run, HISTORY, pa.Table.from_pylist(list(rows), schema))
 
 
 def best(run: Store, plan: TrainPlan, task: TrainTask, network: nn.Module, epoch: int, found: TaskScores) -> None:

@@ -92,6 +92,12 @@ class TrainIdentity:
         own: dict[str, Any] = {"dim": subject.dim}
         if subject.task == "classify":
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
+        if subject.task == "detect":
+            own = {
+                "classes": list(subject.classes),
+                "backbone": subject.backbone,
+                "scale_jitter": list(subject.scale_jitter),
+            }
         values = {
             "task": subject.task,
             **own,
@@ -116,8 +122,16 @@ class TrainIdentity:
 
     def checkpoint_digest(self, train: SplitPart) -> str:
         """Return what a checkpoint can be continued with: the same images in the same order, and the same settings."""
+        own: dict[str, Any] = {}
+        if train.objects is not None:
+            own = {
+                "objects": train.objects.digest,
+                "backbone": self.subject.backbone,
+                "scale_jitter": list(self.subject.scale_jitter),
+            }
         return digest(
             {
+                **own,
                 "paths": digest({"paths": list(train.paths)}),
                 "labels": train.labels.tolist(),
                 "recipe": facts(self.recipe) | {"epochs": self.begun_epochs},

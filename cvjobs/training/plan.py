@@ -14,7 +14,7 @@ from torch import nn
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks import licences, local_copies, registry
+from cvjobs.networks import detector_training, licences, local_copies, registry
 from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.licences import Licence
@@ -25,22 +25,28 @@ from cvjobs.storage.store import Store, begun_store
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.decode_order import DecodeOrder
 from cvjobs.training.data.decode_request import DecodedImages
+from cvjobs.training.data.image_objects import ImageObjects
 from cvjobs.training.recipe import sampling
-from cvjobs.training.recipe.augment import Form
+from cvjobs.training.recipe.augment import Augment, Augmentation, Form
+from cvjobs.training.recipe.canvases import CanvasAugment
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-TaskName = Literal["classify", "autoencoder"]
+TaskName = Literal["classify", "autoencoder", "detect"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPart:
-    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures."""
+    """The images of a split that could be decoded: their paths and labels, both in the order of the pictures.
+
+    ``objects`` are those that a detector learns.
+    """
 
     decoded: DecodedImages
     paths: Sequence[str]
     labels: NDArray[np.integer]
+    objects: ImageObjects | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +58,8 @@ class Subject:
 
     ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
+    Of a detector ``backbone`` is the classifier below its head, empty for its own, and ``scale_jitter`` the least and
+    the most of a picture's scale.
     """
 
     task: TaskName
@@ -62,6 +70,8 @@ class Subject:
     side: int | None
     seed: int
     init_head: bool
+    backbone: str = ""
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
 
     def trainable(self) -> Trainable:
         """Return the model as training begins with it; raises WrongUse as ``registry.trainable``."""
@@ -69,6 +79,15 @@ class Subject:
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
+        if self.task == "detect":
+            return detector_training.detector(
+                self.model,
+                weights=self.weights,
+                labels=self.classes,
+                side=self.side,
+                seed=self.seed,
+                backbone=self.backbone,
+            )
         return registry.trainable(
             self.model,
             weights=self.weights,
@@ -129,6 +148,13 @@ class TrainPlan:
         together = self.train.decoded.length if self.train.decoded.whole else 0
         return sampling.order(self.train.labels, self.recipe, self.seed, epoch, together)
 
+    def augmentation(self, side: int, device: torch.device) -> Augmentation:
+        """Return the augmentation of training images to squares of a side in pixels."""
+        mean, std = self.transform.mean, self.transform.std
+        if self.subject.task == "detect":
+            return CanvasAugment(self.recipe, side, mean, std, device, self.subject.scale_jitter)
+        return Augment(self.recipe, side, mean, std, device, self.form)
+
     @property
     def form(self) -> Form:
         """What the training images are before they are cropped."""
@@ -168,6 +194,9 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
         "epoch": epoch,
         "metric": metric,
     }
+    if subject.task == "detect":
+        about["backbone"] = subject.backbone
+        return {"labels": json.dumps(list(subject.classes)), "cvjobs": json.dumps(about)}
     if not subject.classes:
         return {"cvjobs": json.dumps(about)}
     activation: networks_weights.Activation = "sigmoid" if multilabel else "softmax"

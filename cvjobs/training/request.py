@@ -46,6 +46,8 @@ class TrainRequest:
     storage: Mapping[str, str] = field(repr=False)
     confine: bool = False
     exclude: tuple[str, ...] = ()
+    backbone: str = ""
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
     accept_licence: tuple[str, ...] = ()
     address: str | None
     device: Device = "auto"

@@ -34,17 +34,17 @@ from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
-from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
+from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TrainPlan
 from cvjobs.training.predecessor import predecessor
-from cvjobs.training.report import classifier, reconstructions, training_page
+from cvjobs.training.report import training_page
 from cvjobs.training.report.live import Live
+from cvjobs.training.report.page_sections import SECTIONS
 from cvjobs.training.report.samples import COUNT, TrainingSample, samples
 from cvjobs.training.request import TrainRequest
 from cvjobs.training.setup import Setup, setup
 from cvjobs.training.training_summary import FILE, TrainingSummary
 
 _BEGUN = ("tensorboard", HISTORY, MODEL, REPORT)  # what a run has in its first epoch, beside checkpoints
-SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
 def train(

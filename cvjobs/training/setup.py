@@ -21,7 +21,7 @@ from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
-from cvjobs.training.data import labels
+from cvjobs.training.data import box_labels, labels, omissions
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
@@ -124,7 +124,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     begun = asked_epochs if request.overwrite else extension.begun_epochs(store, earlier, asked_epochs)
     request = replace(request, recipe=extension.kept(request.recipe, begun, warmup_asked=request.warmup_asked))
     listing = list_source(
-        request.data,
+        box_labels.images_of(request.data) if request.task == "detect" else request.data,
         dict(request.storage),
         confine=request.confine,
         exclude=request.exclude,
@@ -132,11 +132,12 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         columns=("label", "labels", "split"),
         rules=then.listing,
     )
-    labelled = _labelled(request, listing, then)
+    labelled = _labelled(request, listing, then, progress)
     progress.phase("looking up the model")
     subject = _subject(request, labelled)
     named = "train" if request.task == "classify" else request.task
-    licence = registry.accepted(request.model, named, request.weights, request.accept_licence, begun=bool(earlier))
+    licensed, named = (request.backbone, "train") if request.backbone else (request.model, named)
+    licence = registry.accepted(licensed, named, request.weights, request.accept_licence, begun=bool(earlier))
     trainable = subject.trainable()
     transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
     if earlier:
@@ -157,7 +158,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     progress.phase("estimating", "measuring the batch size" if request.batch_size == AUTO else "estimating a step")
     batch = case.batch(request.batch_size, earlier)
     before = identity.compiled(store) if earlier else None
-    compiled = compilation.decided(request.compile, before, case, progress.note)
+    compiled = request.task != "detect" and compilation.decided(request.compile, before, case, progress.note)
     # The curves of a longer run are whole, also where the command that adds to it does not ask for them again.
     curves = request.tensorboard or (begun != asked_epochs and bool(store.names("tensorboard")))
     return Setup(
@@ -174,8 +175,13 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     )
 
 
-def _labelled(request: TrainRequest, listing: Listing, then: TrainRules) -> LabelledImages:
-    """Return the images with what they show, as the task reads it."""
+def _labelled(request: TrainRequest, listing: Listing, then: TrainRules, progress: Progress) -> LabelledImages:
+    """Return the images of a listing with what the task learns of them."""
+    if request.task == "detect":
+        labelled = box_labels.label(request.data, listing, request.val)
+        for line in omissions.lines(labelled.beside):
+            progress.note(line.strip())
+        return labelled
     if request.task == "classify":
         return labels.label(listing, request.val, then.labels, then.splits)
     return labels.unlabelled(listing, request.val, then.labels)
@@ -226,6 +232,8 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         dim=request.dim,
         side=sizes[-1] if sizes else None,
         seed=request.seed,
+        backbone=request.backbone,
+        scale_jitter=request.scale_jitter,
         init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
     )
 
@@ -233,7 +241,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
 def _check_sizes(request: TrainRequest, trainable: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
-    if len(sizes) < 2:
+    if len(sizes) < 2 or request.task == "detect":
         return
     try:
         torch_network.vector_length(trainable.module, trainable.name, (sizes[0], sizes[0]))

@@ -13,14 +13,15 @@ from cvjobs.evaluation.ground_truth.types import Complaint, GroundTruth, refuse
 from cvjobs.storage.remote_files import is_remote
 
 FORMATS = {
-    "detect": ("coco", "openimages", "yolo", "voc"),
+    "detect": ("coco", "openimages", "yolo", "voc", "box_table"),
     "instance": ("coco", "openimages", "yolo", "voc"),
     "semantic": ("panoptic", "coco", "masks"),
     "classify": ("table", "labelled_output", "folders"),
 }
 MASKED = ("instance", "semantic")
 KNOWN = {
-    "detect": "COCO JSON (FILE.json), a folder of VOC XML or of YOLO txt files, or OpenImages' CSV",
+    "detect": "COCO JSON (FILE.json), a folder of VOC XML or of YOLO txt files, OpenImages' CSV, or a table with the "
+    "columns path, label, xmin, ymin, xmax and ymax",
     "instance": "COCO JSON (FILE.json), a folder of VOC XML or of YOLO txt files, or OpenImages' CSV",
     "semantic": "a folder of PNG masks whose pixels are class ids, or COCO JSON (FILE.json) with masks",
     "classify": "a folder with one subfolder of images for each class, or a table (.csv, .parquet, .jsonl) with "

@@ -79,3 +79,18 @@ class TorchvisionFraming:
             plane = source[None, None, :, :, channel].float()
             size = (place.shape[1], place.shape[2])
             place[channel] = torch.nn.functional.interpolate(plane, size, mode="bilinear", align_corners=False)[0, 0]
+
+
+@dataclass(frozen=True)
+class CanvasFraming(TorchvisionFraming):
+    """A square that has a picture's longer side: what an SSD was trained on, whose anchors are shares of it."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See ``Framing``."""
+        return {"canvas": "square"}
+
+    def canvas(self, size: Size, rules: Rules) -> Size:
+        """See ``Framing``."""
+        side = max(rules.short, *size)
+        return side, side

@@ -11,11 +11,12 @@ from cvjobs.networks import licences
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
-from cvjobs.networks.torchvision import classifiers, detectors, segmenters
+from cvjobs.networks.torchvision import classifiers, detectors, segmenters, trained_detectors
 from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
+from cvjobs.networks.trainable import Trainable
 
-__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable"]
+__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable", "trainable_detector"]
 
 
 _LICENCE = "BSD-3-Clause"
@@ -46,3 +47,10 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Det
     if name in detectors.names(masks=True):
         return detector(name, weights, labels, masks=True)
     return segmenters.segmenter(name, weights, labels)
+
+
+def trainable_detector(
+    name: str, weights: str, labels: Sequence[str], side: int | None, seed: int, backbone: Trainable | None
+) -> Trainable:
+    """Return a detector with a new head for classes, perhaps on another backbone; see ``trained_detectors``."""
+    return trained_detectors.trainable(name, weights, labels, side, seed, backbone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from safetensors import SafetensorError, safe_open
 
 from cvjobs.common.errors import WrongUse, limit
 from cvjobs.images.transform import Transform
-from cvjobs.networks import local_copies, registry, torch_network
+from cvjobs.networks import class_names, detector_training, local_copies, registry, torch_network
 from cvjobs.networks import weights as files
+from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
+from cvjobs.networks.torchvision import trained_detectors
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
 
@@ -24,7 +26,7 @@ ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its m
 
 def names(task: str) -> list[str]:
     """Return ``RUN``, which stands for the folder of any run."""
-    return ["RUN"] if task in ("embed", "classify") else []
+    return ["RUN"] if task in ("embed", "classify", "detect") else []
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
@@ -37,11 +39,24 @@ def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
 def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifier:
     """Return the run's model; its classes have the names of the training data, or those given."""
     found = _open(name, weights)
+    if found.task == "detect":
+        raise WrongUse(f"The run {name} finds boxes and names no images: give it to `cvjobs detect`.")
     if found.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
     return torch_network.classifier(
         found.trainable.name, found.transform, found.weights, found.trainable.module, labels, ()
     )
+
+
+def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
+    """Return the run's detector; its classes have the names of the training data, or those given."""
+    found = _open(name, weights)
+    if found.task != "detect":
+        raise WrongUse(f"The run {name} finds no boxes: name one of `cvjobs train --task detect`.")
+    known = files.head(found.weights).labels
+    named = class_names.for_head(len(known), labels, known, found.trainable.name)
+    trained = replace(found.trainable, transform=found.transform)
+    return trained_detectors.detector(trained, named, found.weights)
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,10 @@ def _open(name: str, weights: str) -> OpenedRun:
     transform = Transform.load(known["transform"])
     assert transform.size is not None
     task, model, side = known.get("task", "classify"), known["model"], transform.size[0]
-    if task == "autoencoder":
+    if task == "detect":
+        labels, backbone = files.head(found).labels, known.get("backbone", "")
+        trainable = detector_training.detector(model, weights="random", labels=labels, side=side, backbone=backbone)
+    elif task == "autoencoder":
         trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)
     else:
         trainable = registry.trainable(model, weights="random", classes=known["classes"], side=side)

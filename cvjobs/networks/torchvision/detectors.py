@@ -20,6 +20,7 @@ from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.torchvision import loading
 from cvjobs.networks.torchvision.architectures import OneStage, Ssd, TwoStages
+from cvjobs.networks.weights import Weights
 
 _NO_CLASSES = ("__background__", "N/A")
 # Published with batch norms that add nothing to the variance; torchvision builds them so for these weights only.
@@ -54,10 +55,7 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
         named = class_names.for_head(classes - 1, labels, published, full)
         files.say_head(chosen, classes - 1, len(published))
         module = loading.loaded(name, classes, tensors, chosen)
-        if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):
-            for part in module.modules():
-                if isinstance(part, nn.BatchNorm2d):
-                    part.eps = 0.0
+        correct_norms(name, module, chosen, entry)
     return Detector(
         name=full,
         weights=chosen,
@@ -65,7 +63,7 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
         categories=[Category(i, label) for i, label in enumerate(named, 1) if labels or label not in _NO_CLASSES],
         rules=_rules(module),
         module=module,
-        architecture=_architecture(module),
+        architecture=architecture(module),
         masks="box" if masks else "",
     )
 
@@ -103,7 +101,16 @@ def _rules(module: Any) -> Rules:
     )
 
 
-def _architecture(module: nn.Module) -> type[TwoStages | OneStage]:
+def correct_norms(name: str, module: nn.Module, chosen: Weights, entry: Any) -> None:
+    """Give the batch norms of a model with its published weights, which ``entry`` are, what they were made with."""
+    if name in _NO_EPSILON and chosen.sha256.startswith(files.named_hash(entry.url)):
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eps = 0.0
+
+
+def architecture(module: nn.Module) -> type[TwoStages | OneStage]:
+    """Return what makes boxes of a detector's outputs."""
     if isinstance(module, detection.FasterRCNN):
         return TwoStages
     return Ssd if isinstance(module, detection.ssd.SSD) else OneStage

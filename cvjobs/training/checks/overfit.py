@@ -27,7 +27,7 @@ from cvjobs.training.loop.step import Learner, StepBatch, StepPart, parted
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
-from cvjobs.training.recipe.augment import Augment, generator
+from cvjobs.training.recipe.augment import generator
 
 STEPS = 200
 RISE = 10  # steps in which the rate grows to the recipe's
@@ -111,7 +111,7 @@ class _FirstBatch:
         self._which = self._pictures.stand_ins(plan.order(0)[: plan.batch])
         self._images = gpu_cache.mapped(self._pictures, device)
         side = lr_schedule.size(plan.recipe, 0, min(plan.transform.size or (0,)))
-        self._plain = Augment(plan.recipe, side, plan.transform.mean, plan.transform.std, device, plan.form)
+        self._plain = plan.augmentation(side, device)
         self._random = generator(plan.seed)
         self._parts = [self._part(these) for these in parted(self.count, parts)]
         self._learner = Learner.of(plan, Alone(device), steps=1)
@@ -164,7 +164,7 @@ class _FirstBatch:
         taken, changes, known = Block(needed, self._device).sent()
         images = self._images.there(taken)
 
-        def given() -> tuple[Tensor, Tensor]:
+        def given() -> tuple[Any, Tensor]:
             return self._task.prepared(self._plain(images, changes), known)
 
         return StepPart(images=len(which), given=given)

@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
 WHOLE_SCHEMA = pa.schema([*SCHEMA, *((name, pa.int64()) for name in PLACE)])
 PROPORTIONS = 4 / 3  # of most photos
 MOST = 256  # whole pictures of a chunk, for training waits for a whole one
+NATIVE = 1024  # pixels of the shorter side of pictures that are kept as they are, about
 PACKED = 24  # bytes of pixels that a byte of a file stands for, seldom more
 
 
@@ -43,7 +44,7 @@ class DecodeRequest:
     @property
     def whole(self) -> bool:
         """Whether pictures keep a size of their own."""
-        return self.transform.fit == "whole"
+        return self.transform.fit in ("whole", "native")
 
     @property
     def schema(self) -> pa.Schema:
@@ -54,7 +55,7 @@ class DecodeRequest:
     def each(self) -> int:
         """How many bytes of pixels an image has, of whole pictures about."""
         if self.whole:
-            return round(3 * PROPORTIONS * self.transform.resize**2)
+            return round(3 * PROPORTIONS * (self.transform.resize or NATIVE) ** 2)
         height, width = self.transform.size or (0, 0)
         return 3 * height * width
 

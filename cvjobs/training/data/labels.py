@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -16,30 +16,36 @@ from numpy.typing import NDArray
 from cvjobs.common import rules as newest
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
-from cvjobs.sources.left_out import EXAMPLES
+from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing, id_bytes
 from cvjobs.training.data import class_naming, stratified
+from cvjobs.training.data.image_objects import ImageObjects
 
 SPLITS = ("train", "val", "test")
 Leak = tuple[str, str, str, str]  # split, path, the training path, hash
 Double = tuple[str, str, bool]  # path, the path that has the same content, whether their labels differ
-_KEYS = ["path", "image_id", "bytes", "modified", "version"]
+KEYS = ["path", "image_id", "bytes", "modified", "version"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The images of one split: key rows, and what they show, int64 (n,) or, of several labels, uint8 (n, classes)."""
+    """The images of one split: key rows, and what they show, int64 (n,) or, of several labels, uint8 (n, classes).
+
+    ``objects`` are those that a detector learns.
+    """
 
     rows: pa.Table
     labels: NDArray[np.integer]
+    objects: ImageObjects | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """Return some of the images."""
-        return Split(rows=self.rows.take(pa.array(rows)), labels=self.labels[rows])
+        objects = None if self.objects is None else self.objects.take(rows)
+        return Split(rows=self.rows.take(pa.array(rows)), labels=self.labels[rows], objects=objects)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,8 @@ class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
     ``unlabelled`` counts the images that have no label or belong to no split, ``unlabelled_first`` are the paths of the
-    first; ``respelt`` are the labels that are another spelling of a class, as ``Cat: cat``.
+    first; ``respelt`` are the labels that are another spelling of a class, as ``Cat: cat``; ``beside`` is what else is
+    to be said of them, by the kinds of ``omissions``.
     """
 
     listing: Listing
@@ -57,6 +64,7 @@ class LabelledImages:
     unlabelled: int
     unlabelled_first: tuple[str, ...] = ()
     respelt: tuple[str, ...] = ()
+    beside: Mapping[str, NamedCount] = field(default_factory=dict)
 
     def failed(self, decoded: Mapping[str, Sized]) -> int:
         """Return how many images are missing among those that could be decoded, by split; or failed while listing."""
@@ -71,6 +79,8 @@ class LabelledImages:
             ids, versions = id_bytes(split.rows["image_id"]), split.rows["version"].to_numpy()
             for part in (ids, versions.tobytes(), split.labels.tobytes()):
                 hasher.update(len(part).to_bytes(8, "little") + part)
+            if split.objects is not None:
+                hasher.update(split.objects.digest.encode())
         return hasher.hexdigest()
 
 
@@ -164,7 +174,7 @@ def _parted(
     for name in SPLITS:
         rows = np.flatnonzero((chosen == name) & usable)
         if len(rows):
-            found[name] = Split(rows=listing.images.select(_KEYS).take(pa.array(rows)), labels=labels(rows))
+            found[name] = Split(rows=listing.images.select(KEYS).take(pa.array(rows)), labels=labels(rows))
     for name in ("train", "val"):
         if name not in found:
             raise WrongUse(

@@ -20,6 +20,10 @@ _KINDS = {
     "unsplit": "images of no split",
     "followed": reasons.FOLLOWED,
     "respelt": "labels in another spelling of a class",
+    "missing": "images of the annotations that are not there",
+    "crowds": "objects that are crowds or difficult, and not trained on, in",
+    "areas": "boxes without an area in their image, and not trained on, in",
+    "empty": "images without objects, which are trained on",
 }
 
 
@@ -42,6 +46,7 @@ def record(labelled: LabelledImages, failures: Iterable[Failure]) -> dict[str, A
         "unlabelled" if labelled.classes else "unsplit": _counted(labelled.unlabelled, labelled.unlabelled_first),
         "followed": _counted(len(listing.followed), listing.followed),
         "respelt": _counted(len(labelled.respelt), labelled.respelt),
+        **labelled.beside,
     }
     return {name: value for name, value in found.items() if value}
 

@@ -64,6 +64,7 @@ def good_of(part: SplitPart, codes: pa.ChunkedArray) -> SplitPart:
         decoded=replace(decoded, rows=good, pending=False),
         paths=[part.paths[number] for number in good.tolist()],
         labels=part.labels[good],
+        objects=None if part.objects is None else part.objects.take(good),
     )
 
 

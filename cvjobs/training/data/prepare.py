@@ -270,7 +270,8 @@ class Intake:
         decoded = self._requests[name].listed()
         if name == "train" and self.bounded:
             decoded = replace(decoded, passing=self._passes)
-        return SplitPart(decoded=decoded, paths=split.rows["path"].to_pylist(), labels=split.labels)
+        paths = split.rows["path"].to_pylist()
+        return SplitPart(decoded=decoded, paths=paths, labels=split.labels, objects=split.objects)
 
     def _ended(self, name: str, table: pa.Table) -> None:
         """Raise what ends the training when a split is decoded: nothing is left of it, or too little of all of them."""
@@ -283,6 +284,8 @@ class Intake:
         transform = self.transform
         if name == "train" and self.cache_side:
             transform = replace(transform, size=None, resize=self.cache_side, fit="whole")
+        elif split.objects is not None:  # whose boxes are looked for in the pictures as they are
+            transform = replace(transform, size=None, resize=0, fit="native")
         elif name == "train" and transform.fit == "short" and transform.size is not None:
             side = max(transform.resize, *transform.size)
             transform = replace(transform, size=(side, side), resize=side)
@@ -313,7 +316,8 @@ class Intake:
         self.stop.guarded = True
         self._tables[name] = table
         paths = table["path"].take(pa.array(decoded.rows)).to_pylist()
-        return SplitPart(decoded=decoded, paths=paths, labels=split.labels[decoded.rows])
+        good = split.take(decoded.rows)
+        return SplitPart(decoded=decoded, paths=paths, labels=good.labels, objects=good.objects)
 
     def note(self, run: Store) -> list[Leak]:
         """Write the images that failed, also while listing, and those that are in two splits; return the latter.

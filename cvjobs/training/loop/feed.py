@@ -23,7 +23,7 @@ from cvjobs.training.loop.training_task import TrainTask
 from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule, sampling
-from cvjobs.training.recipe.augment import Augment, Changes, Settled, generator
+from cvjobs.training.recipe.augment import Augmentation, generator
 
 IDLE = 0.2  # seconds without a step until ``idle`` is called
 SETTLED = 2048  # images whose augmentation is settled at once, for it is hundreds of small calls
@@ -46,11 +46,11 @@ class Feed:
         self._all_there = self._begun = False
         self.steps = _steps(len(plan.train), plan.batch, plan.recipe.drop_last)
 
-    def augmentation(self, epoch: int) -> Augment:
+    def augmentation(self, epoch: int) -> Augmentation:
         """Return the augmentation of an epoch, at its image size."""
         recipe, transform = self._plan.recipe, self._plan.transform
         side = lr_schedule.size(recipe, epoch, min(transform.size or (0,)))
-        return Augment(recipe, side, transform.mean, transform.std, self._team.device, self._plan.form)
+        return self._plan.augmentation(side, self._team.device)
 
     def _settle(self) -> None:
         """Bring the images to the device, from the first epoch on at which all are there, where they have room."""
@@ -65,25 +65,25 @@ class Feed:
         if self._closed.is_set():
             raise _ClosedError
 
-    def batches(self, epoch: int, first: int, augment: Augment) -> Generator[StepBatch, None, None]:
+    def batches(self, epoch: int, first: int, augment: Augmentation) -> Generator[StepBatch, None, None]:
         """Yield every step of an epoch from ``first`` on; torch's own generator is seeded anew for each."""
         for ready in self._read(epoch, first, augment):
             torch.manual_seed(ready.seed)
             yield self._batch(ready, augment)
 
-    def _batch(self, ready: _Ready, augment: Augment) -> StepBatch:
+    def _batch(self, ready: _Ready, augment: Augmentation) -> StepBatch:
         sent = ready.block.sent()
         images = self._images.there(sent.images)
 
-        def part(these: slice, changes: Changes, drawn: Any) -> StepPart:
-            def given() -> tuple[Tensor, Tensor]:
+        def part(these: slice, changes: Any, drawn: Any) -> StepPart:
+            def given() -> tuple[Any, Tensor]:
                 return self._task.prepared(augment(images[these], changes), drawn)
 
             return StepPart(images=these.stop - these.start, given=given)
 
         return StepBatch(parts=[part(*one) for one in zip(ready.parts, *sent.parts, strict=True)], whole=ready.whole)
 
-    def _read(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
+    def _read(self, epoch: int, first: int, augment: Augmentation) -> Iterator[_Ready]:
         """Yield what every step from ``first`` on takes, made ready while the one before is computed."""
         self._closed.clear()
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
@@ -106,7 +106,7 @@ class Feed:
                     raise
                 self._idle()
 
-    def _all_ready(self, epoch: int, first: int, augment: Augment) -> Iterator[_Ready]:
+    def _all_ready(self, epoch: int, first: int, augment: Augmentation) -> Iterator[_Ready]:
         plan = self._plan
         order = plan.order(epoch)
         end = first
@@ -133,7 +133,7 @@ class Feed:
         return len(which), slice(rank, None, size), self._pictures.stand_ins(which[rank::size])
 
     def _ready(
-        self, place: tuple[int, int], whole: int, which: NDArray[np.int64], settled: Settled, first: int, side: int
+        self, place: tuple[int, int], whole: int, which: NDArray[np.int64], settled: Any, first: int, side: int
     ) -> _Ready:
         """Read this worker's images of a step; what is done to them is settled from the row ``first`` on."""
         plan, team = self._plan, self._team
@@ -156,7 +156,7 @@ class _Needed:
     """What a device needs of a step: what stands for its images, and what is done to those of each part."""
 
     images: Any
-    parts: tuple[list[Changes], list[Any]]
+    parts: tuple[list[Any], list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # of float32 outputs and targets
 class GradientPass(Protocol):
     """A way to compute gradients."""
 
-    def __call__(self, inputs: Tensor, targets: Tensor, criterion: Criterion, share: float) -> Tensor:
+    def __call__(self, inputs: Any, targets: Tensor, criterion: Criterion, share: float) -> Tensor:
         """Add a share of the gradients of a loss to those that the weights have.
 
         Args:
-            inputs: (n, 3, H, W) float32.
+            inputs: (n, 3, H, W) float32, or a dataclass of the tensors that a network takes, such images first.
             targets: What the criterion compares the network's outputs with.
             criterion: The loss.
             share: What the gradients are multiplied by.
@@ -38,15 +38,16 @@ class PlainPass:
     ``cached`` is whether weights that are used several times are cast to low precision once.
     """
 
-    network: Callable[[Tensor], Tensor]
+    network: Callable[..., Tensor]
     scaler: torch.amp.GradScaler
     kind: torch.dtype
     cached: bool = True
 
-    def __call__(self, inputs: Tensor, targets: Tensor, criterion: Criterion, share: float) -> Tensor:
+    def __call__(self, inputs: Any, targets: Tensor, criterion: Criterion, share: float) -> Tensor:
         """See ``GradientPass``."""
-        with autocast(inputs.device, self.kind, cached=self.cached):
-            outputs = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        images, *more = (inputs,) if isinstance(inputs, Tensor) else vars(inputs).values()
+        with autocast(images.device, self.kind, cached=self.cached):
+            outputs = self.network(images.contiguous(memory_format=torch.channels_last), *more)
         loss: Any = criterion(outputs.float(), targets)
         self.scaler.scale(loss * share).backward()
         detached: Tensor = loss.detach()

@@ -23,6 +23,7 @@ from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data import outcomes
 from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import WholePictures, opened
 from cvjobs.training.loop import cuda_graph, task_registry
 from cvjobs.training.loop.compiled_pass import CompiledPass
 from cvjobs.training.loop.feed import Feed
@@ -104,7 +105,7 @@ class Loop:
         self._plan, self._team, self._watch, self._recipe = plan, team, watch, plan.recipe
         self._task = task_registry.of(plan)
         self._feed = Feed(plan, team, self._task, self._idle)
-        self._val: Pictures | None = None
+        self._val: Pictures | WholePictures | None = None
         self._learner = Learner.of(plan, team, self._feed.steps)
         self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
@@ -283,7 +284,7 @@ class Loop:
         loss = self._mean_loss(team.sums(position.losses()).tolist())
         if self._val is None:
             plan = self._plan = replace(plan, val=outcomes.known(plan.val, self._idle))
-            self._val = Pictures(plan.val.decoded)
+            self._val = opened(plan.val.decoded)
         if self._agree is not None:
             self._agree(plan.val)
         self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")
@@ -302,7 +303,7 @@ class Loop:
             workers=team.size,
             **vars(self._spent),
         )
-        position.end_epoch(asdict(row))
+        position.end_epoch({**asdict(row), **found.more})
         if team.rank == 0:
             self._tell("saving")
             self._check()

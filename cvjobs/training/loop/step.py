@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,13 @@ from cvjobs.training.recipe.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class StepPart:
-    """Images that are computed at once: their number; ``given`` returns the inputs (n, 3, H, W) and the targets."""
+    """Images that are computed at once: their number; ``given`` returns the inputs and the targets.
+
+    Inputs are images (n, 3, H, W), or a dataclass of tensors with such images first.
+    """
 
     images: int
-    given: Callable[[], tuple[Tensor, Tensor]]
+    given: Callable[[], tuple[Any, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
@@ -19,11 +19,15 @@ from cvjobs.training.recipe.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's."""
+    """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's.
+
+    ``more`` are other figures of the epoch, by name, which become columns of ``history.parquet``.
+    """
 
     loss: float
     metric: float
     each: NDArray[np.float32]
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 class TrainTask(Protocol):
@@ -45,11 +49,11 @@ class TrainTask(Protocol):
             random: where everything random comes from, on the CPU.
         """
 
-    def prepared(self, images: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
+    def prepared(self, images: Any, drawn: Any) -> tuple[Any, Tensor]:
         """Return what the network is given, and what its output is compared with, without waiting for a device.
 
         Args:
-            images: augmented and normalised, (N, 3, H, W) float32.
+            images: augmented and normalised, (N, 3, H, W) float32, or what else the augmentation returns.
             drawn: what was drawn for them, on their device.
         """
 
@@ -62,7 +66,7 @@ class TrainTask(Protocol):
     def goal(self, first: float, targets: Tensor) -> float:
         """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: Any, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:

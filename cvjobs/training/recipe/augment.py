@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -81,6 +81,21 @@ class Settled:
         )
 
 
+class Augmentation(Protocol):
+    """What makes a network's images of training images; ``size`` is their side, see ``Augment``."""
+
+    size: int
+
+    def drawn(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return the random numbers of so many images, on the CPU."""
+
+    def settled(self, drawn: Tensor, height: int | Tensor, width: int | Tensor) -> Any:
+        """Return what is done to images of a size, or of sizes of their own; it has ``changes(rows)``."""
+
+    def __call__(self, images: Any, changes: Any) -> Any:
+        """Return what a task prepares for its network: images, or what holds them."""
+
+
 class Augment:
     """The augmentation of a recipe, at one size on one device; an image needs so many random ``numbers``."""
 
@@ -143,7 +158,7 @@ class Augment:
         whole pictures: packed, or (h, w, 3) uint8 each on a CPU, for which crop and flips come before the policy.
         """
         cut = self._cut(images, changes).float()
-        pixels = self._normalised(cut, changes.shares).view(cut.shape)
+        pixels = self.normalised(cut, changes.shares).view(cut.shape)
         if changes.erased is not None:
             pixels.mul_(_kept(changes.erased, self.size))
         return pixels
@@ -168,7 +183,7 @@ class Augment:
             cut if policy is None else policies.applied(cut.round_().byte() if cut.is_floating_point() else cut, policy)
         )
 
-    def _normalised(self, images: Tensor, shares: Tensor | None) -> Tensor:
+    def normalised(self, images: Tensor, shares: Tensor | None) -> Tensor:
         """Return normalised (N, 3, size × size) pixels; a change of colour goes into the same multiplication."""
         pixels = images.flatten(2)
         if shares is None:

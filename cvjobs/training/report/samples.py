@@ -16,7 +16,8 @@ from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
-from cvjobs.training.recipe.augment import Augment, generator
+from cvjobs.training.recipe.augment import generator
+from cvjobs.training.report import drawn_boxes
 
 COUNT = 16
 
@@ -43,7 +44,7 @@ def samples(
     rows = few.rows if few else which
     side = lr_schedule.size(recipe, recipe.epochs - 1, min(transform.size or (0,)))
     random = generator(plan.seed, 0)
-    augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"), plan.form)
+    augment = plan.augmentation(side, torch.device("cpu"))
     settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(rows))
     augmented = augment(pictures.some(rows), settled.changes(slice(None)))
     task = task_registry.of(plan)
@@ -51,8 +52,13 @@ def samples(
         torch.manual_seed(plan.seed)
         inputs, targets = task.prepared(augmented, task.drawn(which, side, random))
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
-    shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    images = inputs if isinstance(inputs, torch.Tensor) else inputs.images
+    shown = ((images * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    drawn = [Image.fromarray(np.ascontiguousarray(image)) for image in shown]
+    if plan.subject.task == "detect":
+        for image, boxes, labels in zip(drawn, inputs.boxes.tolist(), inputs.labels.tolist(), strict=True):
+            drawn_boxes.draw(image, boxes, labels)
     return [
-        TrainingSample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
-        for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
+        TrainingSample(encoded(image), plan.train.paths[number], caption)
+        for image, number, caption in zip(drawn, which.tolist(), task.captions(targets), strict=True)
     ]

@@ -1,0 +1,43 @@
+"""Detectors to be trained, by name: those of the families that offer ``trainable_detector``, on any backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks import registry
+
+if TYPE_CHECKING:
+    from cvjobs.networks.trainable import Trainable
+
+
+def detector(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    labels: Sequence[str],
+    side: int | None = None,
+    seed: int = 0,
+    backbone: str = "",
+) -> Trainable:
+    """Return the detector of that name with a new head, to be trained: its module is a ``DetectionTrainee``.
+
+    Args:
+        name: ``family/model``, or a model's bare name.
+        weights: what all but the head begins with, as ``registry.trainable``'s; with a ``backbone`` that.
+        labels: the names of the classes.
+        side: of the square images that it is trained on, in pixels; None for the model's own.
+        seed: of the weights that are random.
+        backbone: the classifier below the head, by its name; empty for the model's own.
+
+    Raises:
+        WrongUse: as ``registry.trainable``, and for a model whose training there is no code for.
+    """
+    family, model = registry.find(name, "detect")
+    made: Any = family
+    if not hasattr(made, "trainable_detector"):
+        raise WrongUse(f"{name} cannot be trained: choose one of torchvision's detectors.")
+    below = registry.trainable(backbone, weights=weights, classes=2, seed=seed) if backbone else None
+    found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below)
+    return found

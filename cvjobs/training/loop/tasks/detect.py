@@ -1,0 +1,236 @@
+"""Finding objects in images by boxes with a class: torchvision's detectors and their losses, COCO's AP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvjobs.common.errors import JobFailed, WrongUse
+from cvjobs.evaluation.metrics import coco_ap
+from cvjobs.evaluation.metrics.objects import Detections
+from cvjobs.networks.detection.detector_network import PictureDetections
+from cvjobs.networks.detection.trainee import DetectionTrainee
+from cvjobs.networks.torchvision import trained_detectors
+from cvjobs.networks.trainable import Trainable
+from cvjobs.networks.weights import RANDOM
+from cvjobs.training.data.image_objects import ImageObjects
+from cvjobs.training.data.whole_pictures import WholePictures
+from cvjobs.training.loop.evaluate import autocast
+from cvjobs.training.loop.process_group import ProcessGroup
+from cvjobs.training.loop.training_task import TaskScores
+from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
+from cvjobs.training.recipe.augment import generator
+from cvjobs.training.recipe.canvases import CanvasAugment, Canvases
+from cvjobs.training.recipe.recipe import RECONSTRUCTION, Recipe
+
+BATCH = 8  # pictures that are looked at together
+
+
+def build(plan: TrainPlan) -> DetectTask:
+    """See ``training_task.TaskModule``."""
+    return DetectTask(plan)
+
+
+def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
+    """See ``training_task.TaskModule``."""
+    if recipe.loss in RECONSTRUCTION or recipe.loss != "auto":
+        raise WrongUse(f"--loss {recipe.loss} is not for --task detect, whose losses are the detector's own.")
+    if subject.init_head:
+        raise WrongUse("--init-head-from-labels is for --task classify: leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnBoxes:
+    """The boxes of images in shares of them, (N, M, 4), and their classes, (N, M), -1 for none."""
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionInputs:
+    """What a ``DetectionTrainee`` is given, in its order."""
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundScores(TaskScores):
+    """Scores with what was found in each image, and COCO's AP at an IoU of 0.5."""
+
+    found: Sequence[PictureDetections]
+    ap50: float
+
+
+class DetectTask:
+    """See ``training_task.TrainTask``; ``TaskScores.each`` is the number of boxes found, (n, 1).
+
+    The metric is COCO's AP, of what ``cvjobs detect --model RUN`` says of the images as they are.
+    """
+
+    metric = "AP"
+    file = "predictions.parquet"
+
+    def __init__(self, plan: TrainPlan) -> None:
+        self._plan = plan
+
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> DrawnBoxes:  # noqa: ARG002
+        """See ``training_task.TrainTask``."""
+        return _boxes(objects_of(self._plan.train), which)
+
+    def prepared(self, images: Any, drawn: DrawnBoxes) -> tuple[Any, Tensor]:
+        """See ``training_task.TrainTask``; images are ``Canvases``, the inputs ``DetectionInputs``, targets labels."""
+        canvases: Canvases = images
+        boxes, labels = canvases.moved(drawn.boxes, drawn.labels)
+        return DetectionInputs(images=canvases.images, boxes=boxes, labels=labels), labels
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """See ``training_task.TrainTask``: the sum of the detector's own."""
+        return outputs.sum()
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """See ``training_task.TrainTask``."""
+        return torch.ones(len(targets), dtype=torch.bool)
+
+    def goal(self, first: float, targets: Tensor) -> float:  # noqa: ARG002
+        """See ``training_task.TrainTask``: a third of it."""
+        return max(first / 3, 0.1)
+
+    def scores(self, network: nn.Module, pictures: Any, part: SplitPart, team: ProcessGroup) -> FoundScores:
+        """See ``training_task.TrainTask``."""
+        mine = np.arange(team.rank, len(part), team.size)
+        found = self._found(network, pictures, part.decoded.rows[mine], team.device)
+        loss = self._losses(network, pictures, part, mine, team.device)
+        gathered = team.gathered((found, loss))
+        every: list[Any] = [None] * len(part)
+        for rank, (own, _) in enumerate(gathered):
+            every[rank :: team.size] = own
+        heights, widths = (sides.numpy() for sides in pictures.sizes(part.decoded.rows))
+        truths = objects_of(part).truths(heights, widths)
+        scored = coco_ap.evaluate(truths, detections(every), len(self._plan.classes))
+        return FoundScores(
+            loss=sum(own for _, own in gathered) / len(part),
+            metric=max(scored.average("AP"), 0.0),
+            ap50=max(scored.average("AP50"), 0.0),
+            more={"AP50": max(scored.average("AP50"), 0.0)},
+            each=np.array([[len(one.scores)] for one in every], np.float32),
+            found=every,
+        )
+
+    def _found(
+        self, network: nn.Module, pictures: WholePictures, rows: NDArray[np.int64], device: torch.device
+    ) -> list[PictureDetections]:
+        """Return what is found in some pictures; raises JobFailed where that is no number."""
+        assert isinstance(network, DetectionTrainee)
+        plan = self._plan
+        network.eval()
+        trained = Trainable(
+            name=plan.subject.model, transform=plan.transform, weights=RANDOM, module=network, pooled=_as_it_is
+        )
+        looking = trained_detectors.detector(trained, plan.classes, RANDOM).load(str(device), plan.precision)
+        found: list[PictureDetections] = []
+        for start in range(0, len(rows), BATCH):
+            some = looking([picture.numpy() for picture in pictures.some(rows[start : start + BATCH])])
+            found += [one for one in some if one is not None]
+            if None in some:
+                raise JobFailed("The boxes that the model finds are no numbers any more: lower --lr.")
+        return found
+
+    def _losses(
+        self,
+        network: nn.Module,
+        pictures: WholePictures,
+        part: SplitPart,
+        mine: NDArray[np.int64],
+        device: torch.device,
+    ) -> float:
+        """Return the sum of the losses over some images as they are, with the same random choices every time."""
+        plan = self._plan
+        augment = plain(plan, min(plan.transform.size or (0,)), device)
+        total = 0.0
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.inference_mode(),
+            autocast(device, kind(plan.precision)),
+        ):
+            for start in range(0, len(mine), BATCH):
+                which = mine[start : start + BATCH]
+                torch.manual_seed(int(which[0]))
+                rows = part.decoded.rows[which]
+                drawn = augment.drawn(len(which), generator(plan.seed))
+                changes = augment.settled(drawn, *pictures.sizes(rows)).changes(slice(None))
+                canvases = augment([picture.to(device) for picture in pictures.some(rows)], changes)
+                boxes = _boxes(objects_of(part), which)
+                moved, labels = canvases.moved(boxes.boxes.to(device), boxes.labels.to(device))
+                total += float(network(canvases.images, moved, labels).sum()) * len(which)
+        return total
+
+    def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
+        """See ``training_task.TrainTask``: the boxes found, x, y, width and height in pixels, the best first."""
+        assert isinstance(found, FoundScores)
+        each = [_plain(one.boxes) for one in found.found]
+        names = np.array(self._plan.classes, object)
+        return pa.table(
+            {
+                "path": pa.array(part.paths, pa.string()),
+                "split": [split] * len(part.paths),
+                "boxes": pa.array([own.tolist() for own in each], pa.list_(pa.list_(pa.float32()))),
+                "labels": pa.array([names[one.classes - 1].tolist() for one in found.found], pa.list_(pa.string())),
+                "scores": pa.array([one.scores.tolist() for one in found.found], pa.list_(pa.float32())),
+            }
+        )
+
+    def captions(self, targets: Tensor) -> list[str]:
+        """See ``training_task.TrainTask``: how many objects of each class."""
+        return [self._caption(labels[labels >= 0].tolist()) for labels in targets]
+
+    def _caption(self, labels: list[int]) -> str:
+        counts = {self._plan.classes[label]: labels.count(label) for label in sorted(set(labels))}
+        return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+
+def plain(plan: TrainPlan, side: int, device: torch.device) -> CanvasAugment:
+    """Return the augmentation that does nothing but place pictures on canvases, as validation sees them."""
+    recipe = Recipe(epochs=plan.recipe.epochs, hflip=0.0)
+    return CanvasAugment(recipe, side, plan.transform.mean, plan.transform.std, device, (1.0, 1.0))
+
+
+def objects_of(part: SplitPart) -> ImageObjects:
+    """Return the objects in the images of a split."""
+    assert part.objects is not None
+    return part.objects
+
+
+def detections(found: Sequence[PictureDetections]) -> Detections:
+    """Return what was found in images as an evaluation takes it."""
+    boxes = _plain(np.concatenate([one.boxes for one in found])).astype(np.float64)
+    return Detections(
+        image=np.repeat(np.arange(len(found)), [len(one.scores) for one in found]),
+        category=np.concatenate([one.classes for one in found]).astype(np.int64) - 1,
+        boxes=boxes,
+        area=boxes[:, 2] * boxes[:, 3],
+        score=np.concatenate([one.scores for one in found]).astype(np.float64),
+    )
+
+
+def _plain(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return x, y, width and height of corners, (n, 4)."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def _boxes(objects: ImageObjects, which: NDArray[np.int64]) -> DrawnBoxes:
+    boxes, labels = objects.padded(which)
+    return DrawnBoxes(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+
+
+def _as_it_is(module: nn.Module) -> nn.Module:
+    return module

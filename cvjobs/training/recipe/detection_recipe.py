@@ -1,0 +1,26 @@
+"""The recipes for a detector: the named ones, without what is about whole images and their classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.training.recipe import recipe as recipes
+from cvjobs.training.recipe.recipe import OF_CLASSES, Recipe, option_of
+
+BATCH = 8
+JITTER = (0.6, 1.4)
+# What would move pixels without the boxes in them, or compares whole images.
+WITHOUT: dict[str, Any] = {"aa": "none", "scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+_OTHERS = (*OF_CLASSES, *WITHOUT, "loss", "denoise")
+
+
+def detection(name: str, **given: Any) -> Recipe:
+    """Return a named recipe for a detector, with some settings replaced; one that is None stays the recipe's own.
+
+    Raises:
+        WrongUse: as ``recipe.named``, and for a setting that a detector has not.
+    """
+    if wrong := [own for own in _OTHERS if given.get(own) is not None]:
+        raise WrongUse(f"{option_of(wrong[0])} is not for --task detect: leave it out.")
+    return recipes.named(name, classes=False, **{**given, **dict.fromkeys(OF_CLASSES), **WITHOUT})

@@ -1,0 +1,13 @@
+"""What the page of each task has to show at its end."""
+
+from __future__ import annotations
+
+from cvjobs.training.plan import TaskName
+from cvjobs.training.report import classifier, object_pictures, reconstructions
+from cvjobs.training.report.training_page import Section
+
+SECTIONS: dict[TaskName, Section] = {
+    "classify": classifier.values,
+    "autoencoder": reconstructions.values,
+    "detect": object_pictures.values,
+}

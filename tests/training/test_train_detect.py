@@ -1,0 +1,219 @@
+"""Training detectors: data of each format, the losses of torchvision, runs that are models, resumption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from cvjobs.common.errors import WrongUse
+from cvjobs.networks import detector_training
+from cvjobs.networks.detection.trainee import PlacedTransform
+from cvjobs.sources.listing import list_source
+from cvjobs.training.data import box_labels
+from cvjobs.training.data.labels import LabelledImages
+from cvjobs.training.recipe.canvases import CanvasAugment
+from cvjobs.training.recipe.recipe import Recipe
+
+CLASSES = ("disc", "square")
+COLOURS = ((220, 60, 60), (60, 90, 220))
+
+
+def picture(random: np.random.Generator, wide: int = 96, high: int = 72) -> tuple[Image.Image, list[tuple[int, Any]]]:
+    """Return a picture of noise with one to three coloured blocks, and these: classes and corners."""
+    pixels = random.integers(90, 140, (high, wide, 3)).astype(np.uint8)
+    found: list[tuple[int, Any]] = []
+    for _ in range(int(random.integers(1, 4))):
+        label, side = int(random.integers(2)), int(random.integers(16, 30))
+        left, top = int(random.integers(0, wide - side)), int(random.integers(0, high - side))
+        if any(left < x1 and x0 < left + side and top < y1 and y0 < top + side for _, (x0, y0, x1, y1) in found):
+            continue
+        pixels[top : top + side, left : left + side] = COLOURS[label]
+        found.append((label, (left, top, left + side, top + side)))
+    return Image.fromarray(pixels), found
+
+
+def coco(root: Path, counts: dict[str, int], seed: int = 0, **more: Any) -> Path:
+    """Return a folder with a COCO file and a folder of images for each split; ``more`` are lists of its JSON."""
+    random = np.random.default_rng(seed)
+    for split, count in counts.items():
+        (root / split).mkdir(parents=True)
+        images: list[Any] = []
+        annotations: list[Any] = []
+        for number in range(count):
+            image, objects = picture(random)
+            name = f"{split}{number:03}.png"
+            image.save(root / split / name)
+            images.append({"id": number, "file_name": name, "width": image.width, "height": image.height})
+            for label, (x0, y0, x1, y1) in objects:
+                box = [x0, y0, x1 - x0, y1 - y0]
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": box,
+                     "area": box[2] * box[3], "iscrowd": 0}
+                )  # fmt: skip
+        categories = [{"id": at + 1, "name": name} for at, name in enumerate(CLASSES)]
+        whole = {"images": images, "annotations": annotations, "categories": categories}
+        for key, rows in more.items():
+            whole[key] = [*whole[key], *rows]
+        (root / f"{split}.json").write_text(json.dumps(whole))
+    return root
+
+
+def labelled(data: Path | str) -> LabelledImages:
+    return box_labels.label(str(data), list_source(box_labels.images_of(str(data)), links=True), 0.3)
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "retinanet_resnet50_fpn",
+                                  "ssdlite320_mobilenet_v3_large", "fcos_resnet50_fpn"])  # fmt: skip
+def test_losses_and_gradients_are_those_of_torchvision(name: str) -> None:
+    """The same batch through the detector as torchvision has it, which resizes and normalises by itself."""
+    side = 128
+    trained = detector_training.detector(name, weights="random", labels=CLASSES, side=side)
+    module: Any = trained.module.train()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trained.transform.mean, trained.transform.std))
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[[10, 10, 70, 60.0], [0, 0, 0, 0]], [[20, 30, 90, 100], [64, 5, 120, 40.0]]])
+    labels = torch.tensor([[0, -1], [1, 0]])
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 0.0  # or the second pass has other statistics
+    torch.manual_seed(1)
+    ours = module((pixels - mean) / std, boxes, labels)
+    ours.sum().backward()
+    gradients = {key: parameter.grad.clone() for key, parameter in module.named_parameters()}
+
+    module.zero_grad()
+    plain = module.detector
+    assert isinstance(plain.transform, PlacedTransform)
+    fixed = (side, side) if plain.transform.fixed_size else None
+    plain.transform = GeneralizedRCNNTransform(
+        side, side, plain.transform.image_mean, plain.transform.image_std, fixed_size=fixed
+    )
+    plain.transform.torch_choice = lambda sides: sides[0]  # which draws a random number for its one choice
+    targets = [
+        {"boxes": boxes[0, :1], "labels": torch.tensor([1])},
+        {"boxes": boxes[1], "labels": torch.tensor([2, 1])},
+    ]
+    torch.manual_seed(1)
+    theirs = plain(list(pixels), targets)
+    assert ours.tolist() == pytest.approx([loss.item() for loss in theirs.values()], abs=1e-5, rel=1e-5)
+    sum(theirs.values()).backward()
+    for key, parameter in module.named_parameters():
+        assert torch.allclose(parameter.grad, gradients[key], atol=1e-5, rtol=1e-3), key
+
+
+def test_boxes_stay_on_their_objects() -> None:
+    """Whatever the scale, crop and flips: where a box is, there is the colour of its class, and around it is not."""
+    random = np.random.default_rng(3)
+    recipe = Recipe(epochs=1, hflip=0.5, vflip=0.5)
+    augment = CanvasAugment(recipe, 96, (0.0,) * 3, (1 / 255,) * 3, torch.device("cpu"), (0.5, 2.0))
+    seen = 0
+    for number in range(40):
+        image, objects = picture(random)
+        pixels = torch.from_numpy(np.array(image))
+        drawn = augment.drawn(1, torch.Generator().manual_seed(number))
+        settled = augment.settled(drawn, torch.tensor([72]), torch.tensor([96]))
+        canvases = augment([pixels], settled.changes(slice(None)))
+        shares = torch.tensor([[[x0 / 96, y0 / 72, x1 / 96, y1 / 72] for _, (x0, y0, x1, y1) in objects]])
+        boxes, labels = canvases.moved(shares, torch.tensor([[label for label, _ in objects]]))
+        for (x0, y0, x1, y1), label in zip(boxes[0].tolist(), labels[0].tolist(), strict=True):
+            if label < 0:
+                continue
+            seen += 1
+            assert 0 <= x0 < x1 <= 96
+            assert 0 <= y0 < y1 <= 96
+            inner = canvases.images[0, :, round(y0) + 2 : round(y1) - 2, round(x0) + 2 : round(x1) - 2]
+            assert inner.numel()
+            assert (inner - torch.tensor(COLOURS[label]).view(3, 1, 1)).abs().max() < 2
+            outer = canvases.images[0, :, max(round(y0) - 2, 0) : round(y1) + 2, max(round(x0) - 2, 0) : round(x1) + 2]
+            assert (outer - torch.tensor(COLOURS[label]).view(3, 1, 1)).abs().max() > 10 or outer.shape == inner.shape
+    assert seen > 30
+
+
+def test_each_format_has_the_same_objects(tmp_path: Path) -> None:
+    expected = labelled(coco(tmp_path / "coco", {"train": 4, "val": 2}))
+    train = expected.splits["train"].objects
+    assert train is not None
+    assert expected.classes == CLASSES
+    assert {name: len(split) for name, split in expected.splits.items()} == {"train": 4, "val": 2}
+
+    voc, yolo, table = tmp_path / "voc", tmp_path / "yolo", tmp_path / "table"
+    table.mkdir()
+    rows = ["path,label,xmin,ymin,xmax,ymax,split"]
+    for split in ("train", "val"):
+        whole = json.loads((tmp_path / f"coco/{split}.json").read_text())
+        for place in (voc / "JPEGImages", voc / "Annotations", yolo / split / "images", yolo / split / "labels"):
+            place.mkdir(parents=True, exist_ok=True)
+        (voc / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+        (voc / f"ImageSets/Main/{split}.txt").write_text("\n".join(i["file_name"][:-4] for i in whole["images"]))
+        for image in whole["images"]:
+            pixels = (tmp_path / "coco" / split / image["file_name"]).read_bytes()
+            for place in (voc / "JPEGImages", yolo / split / "images", table):
+                (place / image["file_name"]).write_bytes(pixels)
+            stem, objects, lines = image["file_name"][:-4], "", ""
+            for one in (one for one in whole["annotations"] if one["image_id"] == image["id"]):
+                x, y, w, h = one["bbox"]
+                name = CLASSES[one["category_id"] - 1]
+                corners = "".join(
+                    f"<{side}>{value}</{side}>"
+                    for side, value in zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + w, y + h), strict=True)
+                )
+                objects += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
+                lines += f"{one['category_id'] - 1} {(x + w / 2) / 96} {(y + h / 2) / 72} {w / 96} {h / 72}\n"
+                rows.append(f"{image['file_name']},{name},{x},{y},{x + w},{y + h},{split}")
+            size = "<size><width>96</width><height>72</height></size>"
+            (voc / f"Annotations/{stem}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+            (yolo / split / f"labels/{stem}.txt").write_text(lines)
+    (yolo / "data.yaml").write_text(f"names: {list(CLASSES)}\n")
+    (table / "boxes.csv").write_text("\n".join(rows))
+    for data in (voc, yolo, table / "boxes.csv"):
+        found = labelled(data)
+        assert found.classes == CLASSES, data
+        assert {name: len(split) for name, split in found.splits.items()} == {"train": 4, "val": 2}, data
+        objects_ = found.splits["train"].objects
+        assert objects_ is not None
+        order, other = (
+            np.argsort([path.rpartition("/")[2] for path in split.rows["path"].to_pylist()])
+            for split in (expected.splits["train"], found.splits["train"])
+        )
+        boxes, labels = train.padded(order)
+        those, named = objects_.padded(other)
+        assert np.allclose(boxes, those, atol=1e-6)
+        assert np.array_equal(labels, named)
+
+
+def test_odd_objects_are_counted_and_bad_data_is_one_sentence(tmp_path: Path) -> None:
+    odd: list[dict[str, Any]] = [
+        {"id": 91, "image_id": 0, "category_id": 1, "bbox": [5, 5, 0, 20], "area": 0, "iscrowd": 0},
+        {"id": 92, "image_id": 0, "category_id": 1, "bbox": [200, 5, 20, 20], "area": 400, "iscrowd": 0},
+        {"id": 93, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 1},
+    ]
+    gone = [{"id": 50, "file_name": "gone.png", "width": 96, "height": 72}]
+    found = labelled(coco(tmp_path / "odd", {"train": 3}, annotations=odd, images=gone) / "train.json")
+    counts = {kind: own["count"] for kind, own in found.beside.items()}
+    assert counts == {"missing": 1, "crowds": 1, "areas": 2}
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"annotations": [{"id": 1, "image_id": 0, "category_id": 9, "bbox": [1, 1, 5, 5]}]},
+        {"annotations": [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, float("nan"), 5, 5]}]},
+        {"images": [{"id": 0, "file_name": "again.png", "width": 9, "height": 9}]},
+    )
+    for number, wrong in enumerate(wrongs):
+        with pytest.raises(WrongUse):
+            labelled(coco(tmp_path / f"bad{number}", {"train": 2}, **wrong))
+    empty = coco(tmp_path / "empty", {"val": 2, "train": 0})
+    with pytest.raises(WrongUse, match="no images to train on"):
+        labelled(empty)
+    yolo = tmp_path / "yolo"
+    for place in ("images", "labels"):
+        (yolo / place).mkdir(parents=True)
+    (yolo / "data.yaml").write_text("names: [a, b, c, d]\n")
+    Image.new("RGB", (32, 32)).save(yolo / "images/a.png")
+    (yolo / "labels/a.txt").write_text("4 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(WrongUse, match="class 4"):
+        labelled(yolo)
