@@ -1,7 +1,8 @@
-"""Train a classifier or an autoencoder, on one machine or N workers; the run is a model for the other commands.
+"""Train a classifier, a segmenter or an autoencoder, on one machine or N workers; the run is then a model.
 
 DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
-and label (or labels), and perhaps split. An autoencoder needs no labels. After a kill the same command continues.
+and label (or labels), and perhaps split. A segmenter needs a folder with images and masks (PNGs of the same names), an
+autoencoder no labels. After a kill the same command continues.
 
 For example `cvjobs train photos -o run --model torchvision/mobilenet_v2 --epochs 10`.
 """
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     from cvjobs.training.training_summary import TrainingSummary
 
 
+USUAL = {
+    "classify": "torchvision/mobilenet_v2",
+    "autoencoder": "small/autoencoder",
+    "segment": "torchvision/lraspp_mobilenet_v3_large",
+}
+BATCH = {"classify": 64, "autoencoder": 64, "segment": 8}
 MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
 
@@ -58,9 +65,10 @@ class Config:
         str, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder; the same folder continues the run.")
     ]
     task: Annotated[
-        Literal["classify", "autoencoder"],
+        Literal["classify", "autoencoder", "segment"],
         typer.Option(
-            help="What the model learns: the classes of images, or vectors from which it can rebuild them.",
+            help="What the model learns: the classes of images, vectors from which it can rebuild them, or the "
+            "classes of pixels.",
             rich_help_panel="Model, data and size",
         ),
     ] = "classify"
@@ -69,7 +77,16 @@ class Config:
         typer.Option(
             metavar="MODEL",
             help="The model as family/name, or its name; `cvjobs models --task train` lists them.  "
-            "[default: torchvision/mobilenet_v2, or small/autoencoder]",
+            "[default: torchvision/mobilenet_v2, small/autoencoder or torchvision/lraspp_mobilenet_v3_large]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A classifier of torchvision, with its weights, under the head of a segmenter.  [default: the "
+            "segmenter's own]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -95,19 +112,36 @@ class Config:
         Name | None,
         typer.Option(
             help="The recipe: values for all settings, which the other options replace one by one.  "
-            "[default: finetune; from-scratch without weights; autoencoder for that task]",
+            "[default: finetune; from-scratch without weights; autoencoder and segment for these tasks]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file with the names of the classes in masks, one on each line.  [default: a list near the masks]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    void: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|N",
+            help="The value of pixels in masks that do not count, or none where all do.  [default: 255]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
     batch_size: Annotated[
-        int | str,
+        int | str | None,
         typer.Option(
             min=2,
             metavar="N|auto",
-            help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.",
+            help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.  "
+            "[default: 64, or 8 of a segmenter]",
             rich_help_panel="Model, data and size",
         ),
-    ] = 64
+    ] = None
     val: Annotated[
         float,
         typer.Option(
@@ -239,7 +273,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
         decoder_server.start()  # takes seconds, as do the imports
         devices.check_memory(devices.libraries(model=True), "Training")
         from cvjobs.config.byte_sizes import parse_bytes
-        from cvjobs.networks import local_copies
+        from cvjobs.evaluation.void import chosen
+        from cvjobs.networks import class_names, local_copies
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size
@@ -251,8 +286,9 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             before = predecessor(config.weights)
             if before is not None:
                 before.check(config.task)
-            usual = "small/autoencoder" if config.task == "autoencoder" else "torchvision/mobilenet_v2"
-            model = config.model or (before.model if before is not None else usual)
+            model = config.model or (before.model if before is not None else USUAL[config.task])
+            if config.backbone is not None:
+                model = _composed(config, model)
             request = TrainRequest(
                 data=config.data,
                 out=config.out,
@@ -263,7 +299,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 init_head_from_labels=config.init_head_from_labels,
                 recipe=_recipe(config, model, before),
                 warmup_asked=replaced(config)["warmup_epochs"] is not None,
-                batch_size=checks_batch_size.batch(config.batch_size),
+                batch_size=checks_batch_size.batch(config.batch_size or BATCH[config.task]),
                 seed=config.seed,
                 precision=config.precision,
                 compile=config.compile,
@@ -276,6 +312,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 bits=config.bits,
                 truncated=config.truncated,
                 max_error_rate=config.max_error_rate,
+                mask_names=tuple(class_names.read(config.labels)) if config.labels else (),
+                void=chosen(None, config.void),
                 overwrite=config.overwrite,
                 find_lr=config.find_lr,
                 tensorboard=config.tensorboard,
@@ -291,6 +329,16 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             return run.train(request, decoder_server)
 
 
+def _composed(config: Config, model: str) -> str:
+    """Return the name of the head of a model on the backbone that is asked for."""
+    from cvjobs.common.errors import WrongUse
+    from cvjobs.networks.torchvision import segmenter_training
+
+    if config.task != "segment":
+        raise WrongUse("--backbone is for --task segment: leave it out, and name the classifier with --model.")
+    return segmenter_training.composed(model, config.backbone or "")
+
+
 def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
     """Return the named recipe with what was asked for; without a name, what suits the task and the weights.
 
@@ -298,10 +346,11 @@ def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
     """
     from cvjobs.training.recipe import recipe as recipe_recipe
 
-    classes = config.task == "classify"
+    classes, masks = config.task != "autoencoder", config.task == "segment"
     scratch = before is None and (config.weights == "random" or model.startswith("small/"))
-    name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
+    own = {"autoencoder": "autoencoder", "segment": "segment"}
+    name = config.recipe or own.get(config.task, "from-scratch" if scratch else "finetune")
     given = replaced(config)
     if before is not None and given["img_size"] is None:
         given["img_size"] = (before.side,)
-    return recipe_recipe.named(name, classes=classes, **given)
+    return recipe_recipe.named(name, classes=classes, masks=masks, **given)

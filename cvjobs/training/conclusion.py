@@ -15,7 +15,7 @@ from cvjobs.common import rates
 from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.training import artifacts
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.tasks.classify import balanced_accuracy
@@ -34,7 +34,7 @@ def scored(plan: TrainPlan, device: torch.device, check: Callable[[], None]) -> 
     try:
         sealed_table.read(run, task.file)
     except UnreadableTable:
-        found = task.scores(_best(plan, device), Pictures(plan.val.decoded), plan.val, Alone(device))
+        found = task.scores(_best(plan, device), opened(plan.val.decoded), plan.val, Alone(device))
         sealed_table.write(run, task.file, task.table("val", plan.val, found))
 
 
@@ -44,7 +44,7 @@ def tested(plan: TrainPlan, part: SplitPart, device: torch.device, check: Callab
     ``check`` may refuse that by raising.
     """
     task, run = task_registry.of(plan), plan.store(check)
-    found = task.scores(_best(plan, device), Pictures(part.decoded), part, Alone(device))
+    found = task.scores(_best(plan, device), opened(part.decoded), part, Alone(device))
     before = artifacts.rows(run, task.file)
     kept = before.filter(pa.array(np.asarray(before["split"]) == "val"))
     rows = task.table("test", part, found)

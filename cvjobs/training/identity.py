@@ -20,6 +20,7 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
+LATER: dict[str, Any] = {"scale_jitter": []}  # settings that records of before say nothing of
 _LATER = ("team", "pictures")  # rules that a record of before says nothing of
 
 
@@ -89,7 +90,7 @@ class TrainIdentity:
         """
         subject = self.subject
         own: dict[str, Any] = {"dim": subject.dim}
-        if subject.task == "classify":
+        if subject.classes:
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
         values = {
             "task": subject.task,
@@ -102,7 +103,7 @@ class TrainIdentity:
             "precision": self.precision,
             "max_pixels": max_pixels,
             "transform": transform.record(),
-            **facts(self.recipe),
+            **recipe_facts(self.recipe),
         }
         if self.begun_epochs != self.recipe.epochs:
             values[extension.BEGUN] = self.begun_epochs
@@ -119,7 +120,7 @@ class TrainIdentity:
             {
                 "paths": digest({"paths": list(train.paths)}),
                 "labels": train.labels.tolist(),
-                "recipe": facts(self.recipe) | {"epochs": self.begun_epochs},
+                "recipe": recipe_facts(self.recipe) | {"epochs": self.begun_epochs},
                 "batch": self.batch,
                 "seed": self.subject.seed,
                 "weights": self.weights_sha256,
@@ -127,6 +128,11 @@ class TrainIdentity:
                 "precision": self.precision,
             }
         )
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of a recipe as JSON, but for those that came later and are not used."""
+    return {name: value for name, value in facts(recipe).items() if name not in LATER or value != LATER[name]}
 
 
 def earlier(store: Store) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks import licences, local_copies, registry
+from cvjobs.networks import licences, local_copies, registry, segmenters_to_train
 from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.licences import Licence
@@ -31,7 +31,7 @@ from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-TaskName = Literal["classify", "autoencoder"]
+TaskName = Literal["classify", "autoencoder", "segment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,8 @@ class Subject:
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
-        return registry.trainable(
+        make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
+        return make(
             self.model,
             weights=self.weights,
             classes=len(self.classes),
@@ -134,6 +135,8 @@ class TrainPlan:
         """What the training images are before they are cropped."""
         if not self.train.decoded.whole:
             return "square"
+        if self.subject.task == "segment":
+            return "padded"
         return "squashed" if self.transform.fit == "exact" else "whole"
 
     @property
@@ -170,7 +173,7 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
     }
     if not subject.classes:
         return {"cvjobs": json.dumps(about)}
-    activation: networks_weights.Activation = "sigmoid" if multilabel else "softmax"
+    activation: networks_weights.Activation = "sigmoid" if multilabel and subject.task == "classify" else "softmax"
     return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
 
 

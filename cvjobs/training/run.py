@@ -34,17 +34,17 @@ from cvjobs.training.loop import checkpoints, task_registry
 from cvjobs.training.loop.loop import Loop, State
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.loop.resources import Resources, resources_for, torch_device, words
-from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TaskName, TrainPlan
+from cvjobs.training.plan import HISTORY, MODEL, SplitPart, TrainPlan
 from cvjobs.training.predecessor import predecessor
-from cvjobs.training.report import classifier, reconstructions, training_page
+from cvjobs.training.report import training_page
 from cvjobs.training.report.live import Live
 from cvjobs.training.report.samples import COUNT, TrainingSample, samples
+from cvjobs.training.report.sections import SECTIONS
 from cvjobs.training.request import TrainRequest
 from cvjobs.training.setup import Setup, setup
 from cvjobs.training.training_summary import FILE, TrainingSummary
 
 _BEGUN = ("tensorboard", HISTORY, MODEL, REPORT)  # what a run has in its first epoch, beside checkpoints
-SECTIONS: dict[TaskName, training_page.Section] = {"classify": classifier.values, "autoencoder": reconstructions.values}
 
 
 def train(
@@ -86,6 +86,7 @@ def train(
         with lock.held(store) as held:
             stop.guarded = True
             with closing(_Session(made, cache, held, decoder_server, progress, limits, link=link)) as session:
+                made.leave(held)
                 if request.find_lr:
                     return session.find_rate(resources)
                 if not made.longer:
@@ -172,6 +173,7 @@ class _Session:
             seed=made.request.seed,
             most_failed=made.most_failed,
             elsewhere=self._elsewhere(made),
+            seen_whole=made.subject.task == "segment",
             first=made.request.overfit_check and not checkpoints.shelf(self._store).begun(),
         )
 

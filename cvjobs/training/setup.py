@@ -11,17 +11,19 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
+from cvjobs.dataset.lock import Lock
 from cvjobs.networks import registry, torch_network
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
+from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
-from cvjobs.storage.store import Store
+from cvjobs.storage.store import Store, begun_store
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
-from cvjobs.training.data import labels
+from cvjobs.training.data import labels, mask_labels, mask_store
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
@@ -82,6 +84,12 @@ class Setup:
         data, transform = self.labelled.identity, self.trainable.transform
         return identified.record(data, self.request.max_pixels, transform, self.rules, self.cache_side)
 
+    def leave(self, held: Lock) -> None:
+        """Write what is known of the images beside their classes into the run that is held, for its workers."""
+        mask_store.leave(
+            begun_store(held.store.place, self.request.storage, held.check), self.labelled, self.cache_side
+        )
+
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
         request = self.request
@@ -132,7 +140,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         columns=("label", "labels", "split"),
         rules=then.listing,
     )
-    labelled = (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
+    labelled = _labelled(request, listing, then)
     progress.phase("looking up the model")
     subject = _subject(request, labelled)
     named = "train" if request.task == "classify" else request.task
@@ -172,6 +180,13 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
         licence=licence,
         cache_side=_cache_side(request, side, earlier, then),
     )
+
+
+def _labelled(request: TrainRequest, listing: Listing, then: TrainRules) -> LabelledImages:
+    """Return the images of a listing with what the task learns from."""
+    if request.task == "segment":
+        return mask_labels.masked(listing, request.val, void=request.void, names=request.mask_names)
+    return (labels.label if request.task == "classify" else labels.unlabelled)(listing, request.val, then.labels)
 
 
 def _precision(asked: str, resources: Resources) -> str:
@@ -226,7 +241,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
 def _check_sizes(request: TrainRequest, trainable: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
-    if len(sizes) < 2:
+    if len(sizes) < 2 or request.task == "segment":  # a segmenter takes images of any size
         return
     try:
         torch_network.vector_length(trainable.module, trainable.name, (sizes[0], sizes[0]))

@@ -11,11 +11,12 @@ from cvjobs.networks import licences
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
-from cvjobs.networks.torchvision import classifiers, detectors, segmenters
+from cvjobs.networks.torchvision import classifiers, detectors, segmenter_training, segmenters
 from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
+from cvjobs.networks.torchvision.segmenter_training import trainable as trainable_segmenter
 
-__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable"]
+__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable", "trainable_segmenter"]
 
 
 _LICENCE = "BSD-3-Clause"
@@ -34,6 +35,7 @@ def names(task: str) -> list[str]:
 
 def licence(name: str) -> Licence:
     """Return torchvision's own licence, which is that of its default weights, too, where these name no other."""
+    name = segmenter_training.licence_name(name)
     known = {*classifiers.names(), *segmenters.names(), *detectors.names()}
     if name not in known:
         raise WrongUse(f"There is no model torchvision/{name}{nearest(name, known)}: `cvjobs models` lists them.")

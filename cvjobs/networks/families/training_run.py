@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse, limit
 from cvjobs.images.transform import Transform
-from cvjobs.networks import local_copies, registry, torch_network
+from cvjobs.networks import class_names, local_copies, registry, segmenters_to_train, torch_network
 from cvjobs.networks import weights as files
+from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
@@ -24,12 +26,14 @@ ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its m
 
 def names(task: str) -> list[str]:
     """Return ``RUN``, which stands for the folder of any run."""
-    return ["RUN"] if task in ("embed", "classify") else []
+    return ["RUN"] if task in ("embed", "classify", "segment") else []
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
     opened = _open(name, weights)
+    if opened.task == "segment":
+        raise WrongUse(f"The run {name} is a segmenter and has no vectors: give it to `cvjobs segment`.")
     trained = opened.trainable
     return torch_network.embedder(trained.name, opened.transform, opened.weights, trained.module, layer, trained.pooled)
 
@@ -39,9 +43,33 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
     opened = _open(name, weights)
     if opened.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
+    if opened.task == "segment":
+        raise WrongUse(f"The run {name} is a segmenter: give it to `cvjobs segment`.")
     return torch_network.classifier(
         opened.trainable.name, opened.transform, opened.weights, opened.trainable.module, labels, ()
     )
+
+
+def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
+    """Return the run's model; its classes have the ids of the masks that it learnt from, and their names or others."""
+    opened = _open(name, weights)
+    if opened.task != "segment":
+        raise WrongUse(f"The run {name} is no segmenter: give it to `cvjobs classify` or `cvjobs embed`.")
+    own = files.head(opened.weights).labels
+    named = class_names.for_head(len(own), labels, own, opened.trainable.name)
+    return Segmenter(
+        name=opened.trainable.name,
+        weights=opened.weights,
+        transform=whole_pictures(opened.transform),
+        categories=[Category(at, label) for at, label in enumerate(named)],
+        module=opened.trainable.module,
+    )
+
+
+def whole_pictures(transform: Transform) -> Transform:
+    """Return how a segmenter sees images that was trained on square crops: whole, reduced to the side of the crops."""
+    assert transform.size is not None
+    return replace(transform, size=None, resize=transform.size[0], fit="whole")
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,10 @@ def _open(name: str, weights: str) -> _Opened:
     task, model, side = known.get("task", "classify"), known["model"], transform.size[0]
     if task == "autoencoder":
         trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)
+    elif task == "segment":
+        trainable = segmenters_to_train.trainable_segmenter(
+            model, weights="random", classes=known["classes"], side=side
+        )
     else:
         trainable = registry.trainable(model, weights="random", classes=known["classes"], side=side)
     files.fitted(lambda: trainable.module.load_state_dict(files.state(found)), trainable.name, found)

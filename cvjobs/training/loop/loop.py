@@ -22,7 +22,7 @@ from cvjobs.common.formatting import counted
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data import outcomes
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import AnyPictures, opened
 from cvjobs.training.loop import cuda_graph, task_registry
 from cvjobs.training.loop.compiled_pass import CompiledPass
 from cvjobs.training.loop.feed import Feed
@@ -104,7 +104,7 @@ class Loop:
         self._plan, self._team, self._watch, self._recipe = plan, team, watch, plan.recipe
         self._task = task_registry.of(plan)
         self._feed = Feed(plan, team, self._task, self._idle)
-        self._val: Pictures | None = None
+        self._val: AnyPictures | None = None
         self._learner = Learner.of(plan, team, self._feed.steps)
         self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))
@@ -283,7 +283,7 @@ class Loop:
         loss = self._mean_loss(team.sums(position.losses()).tolist())
         if self._val is None:
             plan = self._plan = replace(plan, val=outcomes.known(plan.val, self._idle))
-            self._val = Pictures(plan.val.decoded)
+            self._val = opened(plan.val.decoded)
         if self._agree is not None:
             self._agree(plan.val)
         self._tell(f"{VALIDATING} {counted(len(plan.val), 'images')}")

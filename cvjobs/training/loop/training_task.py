@@ -11,19 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import AnyPictures
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.recipe.augment import Changes
 from cvjobs.training.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's."""
+    """How a network does on the n images of a split; ``each`` is floats (n, k), what k stands for is the task's."""
 
     loss: float
     metric: float
-    each: NDArray[np.float32]
+    each: NDArray[np.float32] | NDArray[np.float64]
 
 
 class TrainTask(Protocol):
@@ -36,13 +37,14 @@ class TrainTask(Protocol):
     metric: str
     file: str
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> Any:
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Changes) -> Any:
         """Return what ``prepared`` needs of some images, as ``transfer.Block`` takes it.
 
         Args:
             which: their numbers among the training images.
             side: of the images, in pixels.
             random: where everything random comes from, on the CPU.
+            changes: what is done to the images.
         """
 
     def prepared(self, images: Tensor, drawn: Any) -> tuple[Tensor, Tensor]:
@@ -62,11 +64,14 @@ class TrainTask(Protocol):
     def goal(self, first: float, targets: Tensor) -> float:
         """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: AnyPictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """Return a row for each image, beginning with path and split."""
+
+    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:
+        """Return inputs as pictures, (N, H, W, 3), with what is to be said of places in them painted over."""
 
     def captions(self, targets: Tensor) -> list[str]:
         """Return what the targets are, in words, one for each; empty where nothing is to be said."""

@@ -45,13 +45,15 @@ def samples(
     random = generator(plan.seed, 0)
     augment = Augment(recipe, side, transform.mean, transform.std, torch.device("cpu"), plan.form)
     settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(rows))
-    augmented = augment(pictures.some(rows), settled.changes(slice(None)))
+    changes = settled.changes(slice(None))
+    augmented = augment(pictures.some(rows), changes)
     task = task_registry.of(plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        inputs, targets = task.prepared(augmented, task.drawn(which, side, random))
+        inputs, targets = task.prepared(augmented, task.drawn(which, side, random, changes))
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     shown = ((inputs * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    shown = task.painted(shown, targets)
     return [
         TrainingSample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
         for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
