@@ -1660,15 +1660,16 @@ def train(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    task: Literal['classify', 'autoencoder', 'detect'] = 'classify',
+    task: Literal['classify', 'autoencoder', 'segment', 'detect'] = 'classify',
     model: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
-    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None = None,
+    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    void: str | None = None,
     batch_size: int | str | None = None,
-    scale_jitter: str | None = None,
     val: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
@@ -1711,7 +1712,7 @@ def train(
     decay_rate: float | None = None,
     min_lr: float | None = None,
     patience: int | None = None,
-    loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim'] | None = None,
+    loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1720,6 +1721,7 @@ def train(
     drop_last: bool = False,
     scale: str | None = None,
     ratio: str | None = None,
+    scale_jitter: str | None = None,
     hflip: float | None = None,
     vflip: float | None = None,
     color_jitter: float | None = None,
@@ -1732,11 +1734,12 @@ def train(
     denoise: float | None = None,
     img_size: str | None = None,
 ) -> LearningRate:
-    """Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
+    """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
     and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-    a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
+    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+    After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
 
@@ -1744,26 +1747,29 @@ def train(
         data (str | os.PathLike[str]): The images: a folder of class folders, a list (.csv, .tsv,
             .parquet), or any folder.
         out (str | os.PathLike[str]): The run's folder; the same folder continues the run.
-        task (Literal['classify', 'autoencoder', 'detect']): What the model learns: the classes of
-            images, vectors from which it can rebuild them, or boxes around objects. Default:
-            'classify'.
+        task (Literal['classify', 'autoencoder', 'segment', 'detect']): What the model learns: the
+            classes of images, vectors from which it can rebuild them, the classes of pixels, or boxes
+            around objects. Default: 'classify'.
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
-            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder, or
-            torchvision/fasterrcnn_resnet50_fpn to detect).
-        backbone (str | None): The classifier below the head of a Faster R-CNN or RetinaNet, which
-            --weights are of then. Default: None (the detector's own).
+            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder,
+            torchvision/lraspp_mobilenet_v3_large or torchvision/fasterrcnn_resnet50_fpn).
+        backbone (str | None): The classifier below the head of a detector or segmenter, which --weights
+            are of then. Default: None (the model's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
             own rows. Default: False.
         dim (int): The number of values in an autoencoder's vectors. Default: 128.
-        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None): The recipe: values
-            for all settings, which the other options replace one by one. Default: None (finetune;
-            from-scratch without weights; autoencoder for that task).
+        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] |
+            None): The recipe: values for all settings, which the other options replace one by one.
+            Default: None (finetune; from-scratch without weights; autoencoder and segment for these
+            tasks).
+        labels (str | os.PathLike[str] | None): A file with the names of the classes in masks, one on
+            each line. Default: None (a list near the masks).
+        void (str | None): The value of pixels in masks that do not count, or none where all do.
+            Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect).
-        scale_jitter (str | None): The random scale of a detector's training images; at 1 the longer
-            side is --img-size. Default: None (0.6:1.4).
+            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -1819,14 +1825,15 @@ def train(
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
         epochs (int | None): The number of times that training sees every image. Default: None (10 in
-            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder).
+            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in
+            segment-many).
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001).
+            Default: None (0.001, 0.004 in segment and segment-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.05,
-            0.01 in autoencoder).
+            0.01 in autoencoder and segment and segment-many).
         layer_decay (float | None): The learning rate of a layer as a share of the next layer's; 0 gives
             all the same. Default: None (0).
         freeze_until (str | None): The first layer that learns; the layers before it stay as they are.
@@ -1849,9 +1856,10 @@ def train(
             None (0).
         patience (int | None): The epochs without a better metric that end the training early; 0 ends
             none. Default: None (0).
-        loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim'] | None): The loss: ce, focal
-            and bce of classes, mse, l1 and ssim of an autoencoder; auto is ce, bce for several labels,
-            mse for an autoencoder. Default: None (auto).
+        loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
+            loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
+            None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
@@ -1868,10 +1876,12 @@ def train(
             0.5:1 in finetune, 0.25:1 in from-scratch).
         ratio (str | None): The width of a random crop as a share of its height. Default: None
             (0.75:1.33, 1:1 in quick and autoencoder).
+        scale_jitter (str | None): The random scale of images with masks or boxes; at 1 --img-size is
+            the shorter side, of boxes the longer. Default: None (0.5:2, or 0.6:1.4 to detect).
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.
-            Default: None (0, 0.1 in finetune).
+            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many).
         aa (Literal['none', 'autoaugment', 'randaugment', 'trivialaugment', 'augmix'] | None): The
             policy of automatic augmentation. Default: None (none, trivialaugment in from-scratch).
         erasing (float | None): The share of images in which a random box is blanked. Default: None (0,
@@ -1903,15 +1913,16 @@ def train(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    task: Literal['classify', 'autoencoder', 'detect'] = 'classify',
+    task: Literal['classify', 'autoencoder', 'segment', 'detect'] = 'classify',
     model: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
-    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None = None,
+    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    void: str | None = None,
     batch_size: int | str | None = None,
-    scale_jitter: str | None = None,
     val: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
@@ -1954,7 +1965,7 @@ def train(
     decay_rate: float | None = None,
     min_lr: float | None = None,
     patience: int | None = None,
-    loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim'] | None = None,
+    loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1963,6 +1974,7 @@ def train(
     drop_last: bool = False,
     scale: str | None = None,
     ratio: str | None = None,
+    scale_jitter: str | None = None,
     hflip: float | None = None,
     vflip: float | None = None,
     color_jitter: float | None = None,
@@ -1975,11 +1987,12 @@ def train(
     denoise: float | None = None,
     img_size: str | None = None,
 ) -> TrainingSummary | Any:
-    """Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
+    """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
     and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-    a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
+    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+    After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
 
@@ -1987,26 +2000,29 @@ def train(
         data (str | os.PathLike[str]): The images: a folder of class folders, a list (.csv, .tsv,
             .parquet), or any folder.
         out (str | os.PathLike[str]): The run's folder; the same folder continues the run.
-        task (Literal['classify', 'autoencoder', 'detect']): What the model learns: the classes of
-            images, vectors from which it can rebuild them, or boxes around objects. Default:
-            'classify'.
+        task (Literal['classify', 'autoencoder', 'segment', 'detect']): What the model learns: the
+            classes of images, vectors from which it can rebuild them, the classes of pixels, or boxes
+            around objects. Default: 'classify'.
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
-            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder, or
-            torchvision/fasterrcnn_resnet50_fpn to detect).
-        backbone (str | None): The classifier below the head of a Faster R-CNN or RetinaNet, which
-            --weights are of then. Default: None (the detector's own).
+            --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder,
+            torchvision/lraspp_mobilenet_v3_large or torchvision/fasterrcnn_resnet50_fpn).
+        backbone (str | None): The classifier below the head of a detector or segmenter, which --weights
+            are of then. Default: None (the model's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
             the folder of a training run. Default: 'pretrained'.
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
             own rows. Default: False.
         dim (int): The number of values in an autoencoder's vectors. Default: 128.
-        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder'] | None): The recipe: values
-            for all settings, which the other options replace one by one. Default: None (finetune;
-            from-scratch without weights; autoencoder for that task).
+        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] |
+            None): The recipe: values for all settings, which the other options replace one by one.
+            Default: None (finetune; from-scratch without weights; autoencoder and segment for these
+            tasks).
+        labels (str | os.PathLike[str] | None): A file with the names of the classes in masks, one on
+            each line. Default: None (a list near the masks).
+        void (str | None): The value of pixels in masks that do not count, or none where all do.
+            Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect).
-        scale_jitter (str | None): The random scale of a detector's training images; at 1 the longer
-            side is --img-size. Default: None (0.6:1.4).
+            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -2062,14 +2078,15 @@ def train(
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
         epochs (int | None): The number of times that training sees every image. Default: None (10 in
-            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder).
+            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in
+            segment-many).
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001).
+            Default: None (0.001, 0.004 in segment and segment-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.05,
-            0.01 in autoencoder).
+            0.01 in autoencoder and segment and segment-many).
         layer_decay (float | None): The learning rate of a layer as a share of the next layer's; 0 gives
             all the same. Default: None (0).
         freeze_until (str | None): The first layer that learns; the layers before it stay as they are.
@@ -2092,9 +2109,10 @@ def train(
             None (0).
         patience (int | None): The epochs without a better metric that end the training early; 0 ends
             none. Default: None (0).
-        loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim'] | None): The loss: ce, focal
-            and bce of classes, mse, l1 and ssim of an autoencoder; auto is ce, bce for several labels,
-            mse for an autoencoder. Default: None (auto).
+        loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
+            loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
+            None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
@@ -2111,10 +2129,12 @@ def train(
             0.5:1 in finetune, 0.25:1 in from-scratch).
         ratio (str | None): The width of a random crop as a share of its height. Default: None
             (0.75:1.33, 1:1 in quick and autoencoder).
+        scale_jitter (str | None): The random scale of images with masks or boxes; at 1 --img-size is
+            the shorter side, of boxes the longer. Default: None (0.5:2, or 0.6:1.4 to detect).
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.
-            Default: None (0, 0.1 in finetune).
+            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many).
         aa (Literal['none', 'autoaugment', 'randaugment', 'trivialaugment', 'augmix'] | None): The
             policy of automatic augmentation. Default: None (none, trivialaugment in from-scratch).
         erasing (float | None): The share of images in which a random box is blanked. Default: None (0,

@@ -1,8 +1,9 @@
-"""Train a classifier, a detector or an autoencoder, on one machine or N workers; the run is a model for other commands.
+"""Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
 DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
 and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-a table of boxes. An autoencoder needs no labels. After a kill the same command continues.
+a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+After a kill the same command continues.
 
 For example `cvjobs train photos -o run --model torchvision/mobilenet_v2 --epochs 10`.
 """
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
     from cvjobs.training.training_summary import TrainingSummary
 
 
-_MODELS = {
+USUAL = {
     "classify": "torchvision/mobilenet_v2",
     "autoencoder": "small/autoencoder",
+    "segment": "torchvision/lraspp_mobilenet_v3_large",
     "detect": "torchvision/fasterrcnn_resnet50_fpn",
 }
+BATCH = {"classify": 64, "autoencoder": 64, "segment": 8, "detect": 8}
 MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
 
@@ -64,10 +67,10 @@ class Config:
         str, typer.Option("-o", "--out", metavar="FOLDER", help="The run's folder; the same folder continues the run.")
     ]
     task: Annotated[
-        Literal["classify", "autoencoder", "detect"],
+        Literal["classify", "autoencoder", "segment", "detect"],
         typer.Option(
-            help="What the model learns: the classes of images, vectors from which it can rebuild them, or boxes "
-            "around objects.",
+            help="What the model learns: the classes of images, vectors from which it can rebuild them, the classes of "
+            "pixels, or boxes around objects.",
             rich_help_panel="Model, data and size",
         ),
     ] = "classify"
@@ -76,7 +79,8 @@ class Config:
         typer.Option(
             metavar="MODEL",
             help="The model as family/name, or its name; `cvjobs models --task train` lists them.  "
-            "[default: torchvision/mobilenet_v2, small/autoencoder, or torchvision/fasterrcnn_resnet50_fpn to detect]",
+            "[default: torchvision/mobilenet_v2, small/autoencoder, torchvision/lraspp_mobilenet_v3_large or "
+            "torchvision/fasterrcnn_resnet50_fpn]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -84,8 +88,8 @@ class Config:
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The classifier below the head of a Faster R-CNN or RetinaNet, which --weights are of then.  "
-            "[default: the detector's own]",
+            help="The classifier below the head of a detector or segmenter, which --weights are of then.  [default: "
+            "the model's own]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -111,7 +115,23 @@ class Config:
         Name | None,
         typer.Option(
             help="The recipe: values for all settings, which the other options replace one by one.  "
-            "[default: finetune; from-scratch without weights; autoencoder for that task]",
+            "[default: finetune; from-scratch without weights; autoencoder and segment for these tasks]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file with the names of the classes in masks, one on each line.  [default: a list near the masks]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
+    void: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|N",
+            help="The value of pixels in masks that do not count, or none where all do.  [default: 255]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -121,17 +141,8 @@ class Config:
             min=2,
             metavar="N|auto",
             help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.  "
-            "[default: 64, or 8 to detect]",
+            "[default: 64, or 8 to detect and segment]",
             rich_help_panel="Model, data and size",
-        ),
-    ] = None
-    scale_jitter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOW:HIGH",
-            help="The random scale of a detector's training images; at 1 the longer side is --img-size.  "
-            "[default: 0.6:1.4]",
-            rich_help_panel="Augmentation",
         ),
     ] = None
     val: Annotated[
@@ -265,7 +276,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
         decoder_server.start()  # takes seconds, as do the imports
         devices.check_memory(devices.libraries(model=True), "Training")
         from cvjobs.config.byte_sizes import parse_bytes
-        from cvjobs.networks import local_copies
+        from cvjobs.evaluation.void import chosen
+        from cvjobs.networks import class_names, local_copies
         from cvjobs.storage.storage_options import parse_options
         from cvjobs.training import run
         from cvjobs.training.checks import batch_size as checks_batch_size
@@ -277,7 +289,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             before = predecessor(config.weights)
             if before is not None:
                 before.check(config.task)
-            model = config.model or (before.model if before is not None else _MODELS[config.task])
+            model = config.model or (before.model if before is not None else USUAL[config.task])
+            model, backbone = _on_backbone(config, model)
             request = TrainRequest(
                 data=config.data,
                 out=config.out,
@@ -288,7 +301,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 init_head_from_labels=config.init_head_from_labels,
                 recipe=_recipe(config, model, before),
                 warmup_asked=replaced(config)["warmup_epochs"] is not None,
-                batch_size=checks_batch_size.batch(_batch(config)),
+                batch_size=checks_batch_size.batch(config.batch_size or BATCH[config.task]),
                 seed=config.seed,
                 precision=config.precision,
                 compile=config.compile,
@@ -301,6 +314,8 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 bits=config.bits,
                 truncated=config.truncated,
                 max_error_rate=config.max_error_rate,
+                mask_names=tuple(class_names.read(config.labels)) if config.labels else (),
+                void=chosen(None, config.void),
                 overwrite=config.overwrite,
                 find_lr=config.find_lr,
                 tensorboard=config.tensorboard,
@@ -308,14 +323,26 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 storage=storage,
                 confine=config.confine,
                 exclude=config.exclude,
-                backbone=_backbone(config),
-                scale_jitter=_jitter(config),
+                backbone=backbone,
                 accept_licence=config.accept_licence,
                 address=config.address,
                 device=config.device,
                 spending=allowed,
             )
             return run.train(request, decoder_server)
+
+
+def _on_backbone(config: Config, model: str) -> tuple[str, str]:
+    """Return the name of a model on the backbone that is asked for, and of a detector the backbone beside it."""
+    from cvjobs.common.errors import WrongUse
+
+    if config.backbone and config.task == "segment":
+        from cvjobs.networks.torchvision import segmenter_training
+
+        return segmenter_training.composed(model, config.backbone), ""
+    if config.backbone and config.task != "detect":
+        raise WrongUse("--backbone is for --task detect and segment: leave it out, and name the model with --model.")
+    return model, config.backbone or ""
 
 
 def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
@@ -325,50 +352,15 @@ def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
     """
     from cvjobs.training.recipe import recipe as recipe_recipe
 
-    classes = config.task == "classify"
+    classes, masks = config.task != "autoencoder", config.task == "segment"
     scratch = before is None and (config.weights == "random" or model.startswith("small/"))
-    name = config.recipe or (("from-scratch" if scratch else "finetune") if classes else "autoencoder")
+    own = {"autoencoder": "autoencoder", "segment": "segment"}
+    name = config.recipe or own.get(config.task, "from-scratch" if scratch else "finetune")
     given = replaced(config)
     if before is not None and given["img_size"] is None:
         given["img_size"] = (before.side,)
     if config.task == "detect":
         from cvjobs.training.recipe.detection_recipe import detection
 
-        return detection(config.recipe or ("from-scratch" if scratch else "finetune"), **given)
-    return recipe_recipe.named(name, classes=classes, **given)
-
-
-def _batch(config: Config) -> int | str:
-    """Return the images of a step that are asked for, or what is usual for the task."""
-    from cvjobs.training.recipe import detection_recipe
-
-    usual = detection_recipe.BATCH if config.task == "detect" else 64
-    return usual if config.batch_size is None else config.batch_size
-
-
-def _backbone(config: Config) -> str:
-    """Return the classifier below a detector's head in full, empty for its own."""
-    from cvjobs.common.errors import WrongUse
-
-    if config.backbone and config.task != "detect":
-        raise WrongUse("--backbone is for --task detect: name the model with --model.")
-    return config.backbone or ""
-
-
-def _jitter(config: Config) -> tuple[float, float]:
-    """Return the least and the most of the scale of a detector's training images."""
-    from cvjobs.common.errors import WrongUse
-    from cvjobs.training.recipe import detection_recipe
-    from cvjobs.training.recipe.recipe import span
-
-    if config.task != "detect":
-        if config.scale_jitter:
-            raise WrongUse("--scale-jitter is for --task detect: leave it out.")
-        return 1.0, 1.0
-    if config.scale_jitter is None:
-        return detection_recipe.JITTER
-    numbers = span(config.scale_jitter, "--scale-jitter", "0.6:1.4")
-    low, high = numbers[0], numbers[-1]
-    if not 0.05 <= low <= high <= 20:
-        raise WrongUse("--scale-jitter must be from 0.05 to 20, the lower first, as in 0.6:1.4.")
-    return low, high
+        return detection(name, **given)
+    return recipe_recipe.named(name, classes=classes, masks=masks, **given)

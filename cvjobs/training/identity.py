@@ -20,6 +20,7 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
+LATER: dict[str, Any] = {"scale_jitter": []}  # settings that records of before say nothing of
 _LATER = ("team", "pictures", "splits")  # rules that a record of before says nothing of
 
 
@@ -90,14 +91,10 @@ class TrainIdentity:
         """
         subject = self.subject
         own: dict[str, Any] = {"dim": subject.dim}
-        if subject.task == "classify":
+        if subject.classes:
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
         if subject.task == "detect":
-            own = {
-                "classes": list(subject.classes),
-                "backbone": subject.backbone,
-                "scale_jitter": list(subject.scale_jitter),
-            }
+            own = {"classes": list(subject.classes), "backbone": subject.backbone}
         values = {
             "task": subject.task,
             **own,
@@ -109,7 +106,7 @@ class TrainIdentity:
             "precision": self.precision,
             "max_pixels": max_pixels,
             "transform": transform.record(),
-            **facts(self.recipe),
+            **recipe_facts(self.recipe),
         }
         if self.begun_epochs != self.recipe.epochs:
             values[extension.BEGUN] = self.begun_epochs
@@ -124,17 +121,13 @@ class TrainIdentity:
         """Return what a checkpoint can be continued with: the same images in the same order, and the same settings."""
         own: dict[str, Any] = {}
         if train.objects is not None:
-            own = {
-                "objects": train.objects.digest,
-                "backbone": self.subject.backbone,
-                "scale_jitter": list(self.subject.scale_jitter),
-            }
+            own = {"objects": train.objects.digest, "backbone": self.subject.backbone}
         return digest(
             {
                 **own,
                 "paths": digest({"paths": list(train.paths)}),
                 "labels": train.labels.tolist(),
-                "recipe": facts(self.recipe) | {"epochs": self.begun_epochs},
+                "recipe": recipe_facts(self.recipe) | {"epochs": self.begun_epochs},
                 "batch": self.batch,
                 "seed": self.subject.seed,
                 "weights": self.weights_sha256,
@@ -142,6 +135,11 @@ class TrainIdentity:
                 "precision": self.precision,
             }
         )
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of a recipe as JSON, but for those that came later and are not used."""
+    return {name: value for name, value in facts(recipe).items() if name not in LATER or value != LATER[name]}
 
 
 def earlier(store: Store) -> dict[str, Any]:

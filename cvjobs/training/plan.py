@@ -14,7 +14,7 @@ from torch import nn
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
-from cvjobs.networks import detector_training, licences, local_copies, registry
+from cvjobs.networks import detector_training, licences, local_copies, registry, segmenters_to_train
 from cvjobs.networks import weights as networks_weights
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.licences import Licence
@@ -33,7 +33,7 @@ from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-TaskName = Literal["classify", "autoencoder", "detect"]
+TaskName = Literal["classify", "autoencoder", "segment", "detect"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,7 @@ class Subject:
 
     ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
-    Of a detector ``backbone`` is the classifier below its head, empty for its own, and ``scale_jitter`` the least and
-    the most of a picture's scale.
+    ``backbone`` is the classifier below a detector's head, empty for its own.
     """
 
     task: TaskName
@@ -71,7 +70,6 @@ class Subject:
     seed: int
     init_head: bool
     backbone: str = ""
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
 
     def trainable(self) -> Trainable:
         """Return the model as training begins with it; raises WrongUse as ``registry.trainable``."""
@@ -88,7 +86,8 @@ class Subject:
                 seed=self.seed,
                 backbone=self.backbone,
             )
-        return registry.trainable(
+        make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
+        return make(
             self.model,
             weights=self.weights,
             classes=len(self.classes),
@@ -152,7 +151,7 @@ class TrainPlan:
         """Return the augmentation of training images to squares of a side in pixels."""
         mean, std = self.transform.mean, self.transform.std
         if self.subject.task == "detect":
-            return CanvasAugment(self.recipe, side, mean, std, device, self.subject.scale_jitter)
+            return CanvasAugment(self.recipe, side, mean, std, device)
         return Augment(self.recipe, side, mean, std, device, self.form)
 
     @property
@@ -160,6 +159,8 @@ class TrainPlan:
         """What the training images are before they are cropped."""
         if not self.train.decoded.whole:
             return "square"
+        if self.subject.task == "segment":
+            return "padded"
         return "squashed" if self.transform.fit == "exact" else "whole"
 
     @property
@@ -199,7 +200,7 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
         return {"labels": json.dumps(list(subject.classes)), "cvjobs": json.dumps(about)}
     if not subject.classes:
         return {"cvjobs": json.dumps(about)}
-    activation: networks_weights.Activation = "sigmoid" if multilabel else "softmax"
+    activation: networks_weights.Activation = "sigmoid" if multilabel and subject.task == "classify" else "softmax"
     return {"labels": json.dumps(list(subject.classes)), "activation": activation, "cvjobs": json.dumps(about)}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cvjobs.config.options import Device
 from cvjobs.config.spending import Spending
+from cvjobs.evaluation.void import USUAL, Void
 from cvjobs.images.transform import Truncated
 from cvjobs.training.checks.compilation import Compile
 from cvjobs.training.plan import TaskName
@@ -39,6 +40,8 @@ class TrainRequest:
     bits: int | None
     truncated: Truncated
     max_error_rate: float = 0.1
+    mask_names: tuple[str, ...] = ()
+    void: Void = field(default_factory=lambda: Void(value=USUAL, chosen=False))
     overwrite: bool
     find_lr: bool
     tensorboard: bool
@@ -47,7 +50,6 @@ class TrainRequest:
     confine: bool = False
     exclude: tuple[str, ...] = ()
     backbone: str = ""
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
     accept_licence: tuple[str, ...] = ()
     address: str | None
     device: Device = "auto"

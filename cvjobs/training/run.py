@@ -86,6 +86,7 @@ def train(
         with lock.held(store) as held:
             stop.guarded = True
             with closing(_Session(made, cache, held, decoder_server, progress, limits, link=link)) as session:
+                made.leave(held)
                 if request.find_lr:
                     return session.find_rate(resources)
                 if not made.longer:
@@ -172,6 +173,7 @@ class _Session:
             seed=made.request.seed,
             most_failed=made.most_failed,
             elsewhere=self._elsewhere(made),
+            seen_whole=made.subject.task == "segment",
             first=made.request.overfit_check and not checkpoints.shelf(self._store).begun(),
         )
 

@@ -11,17 +11,19 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.progress import Progress
 from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
+from cvjobs.dataset.lock import Lock
 from cvjobs.networks import registry, torch_network
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
-from cvjobs.sources.listing import Listing, list_source
+from cvjobs.sources.listing import list_source
+from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
-from cvjobs.storage.store import Store
+from cvjobs.storage.store import Store, begun_store
 from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
-from cvjobs.training.data import box_labels, labels, omissions
+from cvjobs.training.data import box_labels, labels, mask_labels, mask_store, omissions
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
@@ -81,6 +83,12 @@ class Setup:
         )
         data, transform = self.labelled.identity, self.trainable.transform
         return identified.record(data, self.request.max_pixels, transform, self.rules, self.cache_side)
+
+    def leave(self, held: Lock) -> None:
+        """Write what is known of the images beside their classes into the run that is held, for its workers."""
+        mask_store.leave(
+            begun_store(held.store.place, self.request.storage, held.check), self.labelled, self.cache_side
+        )
 
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
@@ -182,6 +190,8 @@ def _labelled(request: TrainRequest, listing: Listing, then: TrainRules, progres
         for line in omissions.lines(labelled.beside):
             progress.note(line.strip())
         return labelled
+    if request.task == "segment":
+        return mask_labels.masked(listing, request.val, void=request.void, names=request.mask_names)
     if request.task == "classify":
         return labels.label(listing, request.val, then.labels, then.splits)
     return labels.unlabelled(listing, request.val, then.labels)
@@ -233,7 +243,6 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         side=sizes[-1] if sizes else None,
         seed=request.seed,
         backbone=request.backbone,
-        scale_jitter=request.scale_jitter,
         init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
     )
 
@@ -241,7 +250,7 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
 def _check_sizes(request: TrainRequest, trainable: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
-    if len(sizes) < 2 or request.task == "detect":
+    if len(sizes) < 2 or request.task in ("detect", "segment"):  # these take images of any size
         return
     try:
         torch_network.vector_length(trainable.module, trainable.name, (sizes[0], sizes[0]))

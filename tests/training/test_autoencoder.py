@@ -24,7 +24,7 @@ from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.process_group import Alone
 from cvjobs.training.recipe import recipe, reconstruction
-from cvjobs.training.recipe.augment import generator
+from cvjobs.training.recipe.augment import Changes, generator
 from cvjobs.training.training_summary import TrainingSummary
 
 pytestmark = pytest.mark.slow
@@ -153,7 +153,8 @@ class TestNoise:
     def test_the_network_is_given_noise_and_is_to_paint_without(self, tmp_path: Path) -> None:
         task = task_registry.of(reconstructing(plan(tmp_path, "run", denoise=0.1)))
         images = torch.full((4, 3, SIDE, SIDE), 0.5)
-        inputs, targets = task.prepared(images, task.drawn(np.arange(4), SIDE, generator(0)))
+        nothing = Changes(policy=None, crop=torch.zeros(4, 2, 3), shares=None, erased=None)
+        inputs, targets = task.prepared(images, task.drawn(np.arange(4), SIDE, generator(0), nothing))
         assert torch.equal(targets, images)
         assert float((inputs - images).std()) == pytest.approx(0.1, abs=0.02)
 

@@ -84,7 +84,10 @@ def test_every_setting_is_an_option_of_train() -> None:
 @pytest.mark.parametrize(
     ("name", "default"),
     [
-        ("epochs", "10 in finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder"),
+        (
+            "epochs",
+            "10 in finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in segment-many",
+        ),
         ("clip_grad", "1, 0 in from-scratch"),
         ("ratio", "0.75:1.33, 1:1 in quick and autoencoder"),
         ("smoothing", "0.1, 0 in quick"),

@@ -111,8 +111,8 @@ def test_losses_and_gradients_are_those_of_torchvision(name: str) -> None:
 def test_boxes_stay_on_their_objects() -> None:
     """Whatever the scale, crop and flips: where a box is, there is the colour of its class, and around it is not."""
     random = np.random.default_rng(3)
-    recipe = Recipe(epochs=1, hflip=0.5, vflip=0.5)
-    augment = CanvasAugment(recipe, 96, (0.0,) * 3, (1 / 255,) * 3, torch.device("cpu"), (0.5, 2.0))
+    recipe = Recipe(epochs=1, hflip=0.5, vflip=0.5, scale_jitter=(0.5, 2.0))
+    augment = CanvasAugment(recipe, 96, (0.0,) * 3, (1 / 255,) * 3, torch.device("cpu"))
     seen = 0
     for number in range(40):
         image, objects = picture(random)

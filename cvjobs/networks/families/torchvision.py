@@ -11,12 +11,23 @@ from cvjobs.networks import licences
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
-from cvjobs.networks.torchvision import classifiers, detectors, segmenters, trained_detectors
+from cvjobs.networks.torchvision import classifiers, detectors, segmenter_training, segmenters, trained_detectors
 from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
+from cvjobs.networks.torchvision.segmenter_training import trainable as trainable_segmenter
 from cvjobs.networks.trainable import Trainable
 
-__all__ = ["classifier", "detector", "embedder", "licence", "names", "segmenter", "trainable", "trainable_detector"]
+__all__ = [
+    "classifier",
+    "detector",
+    "embedder",
+    "licence",
+    "names",
+    "segmenter",
+    "trainable",
+    "trainable_detector",
+    "trainable_segmenter",
+]
 
 
 _LICENCE = "BSD-3-Clause"
@@ -35,6 +46,7 @@ def names(task: str) -> list[str]:
 
 def licence(name: str) -> Licence:
     """Return torchvision's own licence, which is that of its default weights, too, where these name no other."""
+    name = segmenter_training.licence_name(name)
     known = {*classifiers.names(), *segmenters.names(), *detectors.names()}
     if name not in known:
         raise WrongUse(f"There is no model torchvision/{name}{nearest(name, known)}: `cvjobs models` lists them.")

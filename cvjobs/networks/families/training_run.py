@@ -10,11 +10,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse, limit
 from cvjobs.images.transform import Transform
-from cvjobs.networks import class_names, detector_training, local_copies, registry, torch_network
+from cvjobs.networks import class_names, detector_training, local_copies, registry, segmenters_to_train, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.torchvision import trained_detectors
 from cvjobs.networks.trainable import Trainable
@@ -26,12 +28,14 @@ ABOUT = "cvjobs"  # the key of the file's metadata with what a run says of its m
 
 def names(task: str) -> list[str]:
     """Return ``RUN``, which stands for the folder of any run."""
-    return ["RUN"] if task in ("embed", "classify", "detect") else []
+    return ["RUN"] if task in ("embed", "classify", "detect", "segment") else []
 
 
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
     found = _open(name, weights)
+    if found.task in ("segment", "detect"):
+        raise WrongUse(f"The run {name} has no vectors of whole images: give it to `cvjobs {found.task}`.")
     trained = found.trainable
     return torch_network.embedder(trained.name, found.transform, found.weights, trained.module, layer, trained.pooled)
 
@@ -43,6 +47,8 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
         raise WrongUse(f"The run {name} finds boxes and names no images: give it to `cvjobs detect`.")
     if found.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
+    if found.task == "segment":
+        raise WrongUse(f"The run {name} is a segmenter: give it to `cvjobs segment`.")
     return torch_network.classifier(
         found.trainable.name, found.transform, found.weights, found.trainable.module, labels, ()
     )
@@ -57,6 +63,28 @@ def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
     named = class_names.for_head(len(known), labels, known, found.trainable.name)
     trained = replace(found.trainable, transform=found.transform)
     return trained_detectors.detector(trained, named, found.weights)
+
+
+def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
+    """Return the run's model; its classes have the ids of the masks that it learnt from, and their names or others."""
+    found = _open(name, weights)
+    if found.task != "segment":
+        raise WrongUse(f"The run {name} is no segmenter: give it to `cvjobs classify` or `cvjobs embed`.")
+    own = files.head(found.weights).labels
+    named = class_names.for_head(len(own), labels, own, found.trainable.name)
+    return Segmenter(
+        name=found.trainable.name,
+        weights=found.weights,
+        transform=whole_pictures(found.transform),
+        categories=[Category(at, label) for at, label in enumerate(named)],
+        module=found.trainable.module,
+    )
+
+
+def whole_pictures(transform: Transform) -> Transform:
+    """Return how a segmenter sees images that was trained on square crops: whole, reduced to the side of the crops."""
+    assert transform.size is not None
+    return replace(transform, size=None, resize=transform.size[0], fit="whole")
 
 
 @dataclass(frozen=True)
@@ -94,6 +122,10 @@ def _open(name: str, weights: str) -> OpenedRun:
         trainable = detector_training.detector(model, weights="random", labels=labels, side=side, backbone=backbone)
     elif task == "autoencoder":
         trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)
+    elif task == "segment":
+        trainable = segmenters_to_train.trainable_segmenter(
+            model, weights="random", classes=known["classes"], side=side
+        )
     else:
         trainable = registry.trainable(model, weights="random", classes=known["classes"], side=side)
     files.fitted(lambda: trainable.module.load_state_dict(files.state(found)), trainable.name, found)

@@ -113,12 +113,25 @@ class SegmenterNetwork:
         # Raised out here because the traceback of the first error would keep the batch's tensors alive.
         raise MemoryError(reason)
 
-    def _maps(self, pictures: Sequence[Picture]) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
+    def with_logits(self, picture: Picture) -> tuple[NDArray[np.uint8] | NDArray[np.uint16] | None, Tensor]:
+        """Return what a call returns of a picture, and the float32 logits (1, classes, h, w) that it follows from."""
+        with torch.inference_mode(), self._streams.own():
+            logits = self._logits([picture])
+            return self._classes(logits, [picture])[0], logits.float()
+
+    def _logits(self, pictures: Sequence[Picture]) -> Tensor:
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures])).to(self._device)
         images = self._normalizer(pixels.permute(0, 3, 1, 2))
         logits: Tensor = self._module(images.contiguous(memory_format=torch.channels_last))
-        del images
-        seen = (pixels.shape[1], pixels.shape[2])
+        return logits
+
+    def _maps(self, pictures: Sequence[Picture]) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
+        return self._classes(self._logits(pictures), pictures)
+
+    def _classes(
+        self, logits: Tensor, pictures: Sequence[Picture]
+    ) -> list[NDArray[np.uint8] | NDArray[np.uint16] | None]:
+        seen = pictures[0].pixels.shape[0], pictures[0].pixels.shape[1]
         finite = logits.isfinite().flatten(1).all(1).tolist()
         return [
             class_map(one.float().contiguous(), seen, (picture.height, picture.width)).cpu().numpy() if fine else None

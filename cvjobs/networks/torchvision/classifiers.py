@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,23 @@ from cvjobs.networks.weights import Weights
 
 # The published densenet files are older than a renaming of their modules: norm.1 became norm1.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneClassifier:
+    """A classifier that others are built on: its full name, how it sees images, its weights and its module."""
+
+    name: str
+    transform: Transform
+    weights: Weights
+    module: nn.Module = field(repr=False)
+
+
+def with_weights(name: str, weights: str, seed: int = 0) -> BackboneClassifier:
+    """Return a classifier as a backbone; raises WrongUse as ``trainable``."""
+    full, entry, chosen = _chosen(name, weights)
+    module, chosen = _model(name, entry, chosen, seed=seed)
+    return BackboneClassifier(name=full, transform=_transform(entry), weights=chosen, module=module)
 
 
 def names() -> list[str]:

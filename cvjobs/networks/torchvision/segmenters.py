@@ -53,7 +53,7 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
     return Segmenter(
         name=full,
         weights=chosen,
-        transform=_transform(entry),
+        transform=preprocessing(entry),
         categories=[Category(i, label) for i, label in enumerate([background, *named])],
         module=Logits(module),
     )
@@ -82,7 +82,8 @@ def _classes(name: str, tensors: dict[str, Any], published: int) -> int:
     return len(head) if isinstance(head, Tensor) and head.ndim == 1 and len(head) > 1 else published
 
 
-def _transform(entry: Any) -> Transform:
+def preprocessing(entry: Any) -> Transform:
+    """Return how a model of published weights sees images."""
     preset = entry.transforms()
     (short,) = preset.resize_size
     return Transform(

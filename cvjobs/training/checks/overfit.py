@@ -156,10 +156,11 @@ class _FirstBatch:
         """Return some of the images, which go to the device once, as they are."""
         which = self._which[these]
         drawn = self._plain.drawn(len(which), self._random)
+        changes = self._plain.settled(drawn, *self._pictures.sizes(which)).changes(slice(None))
         needed = (
             self._images.taken(which),
-            self._plain.settled(drawn, *self._pictures.sizes(which)).changes(slice(None)),
-            self._task.drawn(which, self._plain.size, self._random),
+            changes,
+            self._task.drawn(which, self._plain.size, self._random, changes),
         )
         taken, changes, known = Block(needed, self._device).sent()
         images = self._images.there(taken)

@@ -48,6 +48,11 @@ def splits_by_folders(listing: Listing, version: int) -> list[str]:
     return [split or NONE for split in splits] if "train" in splits else [UNSAID] * len(splits)
 
 
+def split_of(folder: str) -> str:
+    """Return the split that the name of a folder stands for, empty where it is none."""
+    return _split_of(folder, rules.LABELS)
+
+
 @lru_cache
 def _split_of(folder: str, version: int) -> str:
     return class_labels.split(class_labels.clean(folder) if version > rules.FIRST else folder)

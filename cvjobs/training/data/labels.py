@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -48,13 +49,21 @@ class Split:
         return Split(rows=self.rows.take(pa.array(rows)), labels=self.labels[rows], objects=objects)
 
 
+class Truth(Protocol):
+    """What is known of images beside the classes that they show; ``digest`` tells whether it is the same."""
+
+    @property
+    def digest(self) -> str:
+        """See above."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
     """A listing with labels, or, where there are no ``classes``, with none: all of them are 0 then.
 
     ``unlabelled`` counts the images that have no label or belong to no split, ``unlabelled_first`` are the paths of the
     first; ``respelt`` are the labels that are another spelling of a class, as ``Cat: cat``; ``beside`` is what else is
-    to be said of them, by the kinds of ``omissions``.
+    to be said of them, by the kinds of ``omissions``. ``truth`` is what a segmenter learns from.
     """
 
     listing: Listing
@@ -65,6 +74,7 @@ class LabelledImages:
     unlabelled_first: tuple[str, ...] = ()
     respelt: tuple[str, ...] = ()
     beside: Mapping[str, NamedCount] = field(default_factory=dict)
+    truth: Truth | None = None
 
     def failed(self, decoded: Mapping[str, Sized]) -> int:
         """Return how many images are missing among those that could be decoded, by split; or failed while listing."""
@@ -81,6 +91,8 @@ class LabelledImages:
                 hasher.update(len(part).to_bytes(8, "little") + part)
             if split.objects is not None:
                 hasher.update(split.objects.digest.encode())
+        if self.truth is not None:
+            hasher.update(self.truth.digest.encode())
         return hasher.hexdigest()
 
 
@@ -151,6 +163,33 @@ def unlabelled(listing: Listing, share: float, rules: int = newest.LABELS) -> La
         splits=found,
         unlabelled=images.num_rows - used,
         unlabelled_first=_left(listing, found),
+    )
+
+
+def parted(
+    listing: Listing,
+    said: Sequence[str],
+    shown: NDArray[np.uint8],
+    classes: tuple[str, ...],
+    share: float,
+    truth: Truth,
+) -> LabelledImages:
+    """Return the images of a listing with the classes that each shows, (n, classes), by the splits said of them.
+
+    ``share`` and what is raised are as for ``label``.
+    """
+    images = listing.images
+    if not images.num_rows:
+        raise WrongUse(f"None of the images of {listing.source} can be trained on: `cvjobs check` says what is wrong.")
+    found = _parted(listing, _split(said, images, share), np.ones(len(said), bool), lambda rows: shown[rows])
+    return LabelledImages(
+        listing=listing,
+        classes=classes,
+        multilabel=True,
+        splits=found,
+        unlabelled=images.num_rows - sum(map(len, found.values())),
+        unlabelled_first=_left(listing, found),
+        truth=truth,
     )
 
 

@@ -24,6 +24,7 @@ from cvjobs.dataset import sealed_table
 from cvjobs.dataset.sealed_table import UnreadableTable
 from cvjobs.images.decode_children import DecoderServer
 from cvjobs.images.transform import Transform
+from cvjobs.networks.families import training_run
 from cvjobs.sources.rows import id_bytes
 from cvjobs.storage.object_store import address
 from cvjobs.storage.store import Store
@@ -32,11 +33,12 @@ from cvjobs.training.data import decoded as data_decoded
 from cvjobs.training.data import labels as data_labels
 from cvjobs.training.data.cache_hold import CacheHold
 from cvjobs.training.data.decode_order import DecodeOrder, check_some
-from cvjobs.training.data.decode_request import SCHEMA, DecodeRequest
+from cvjobs.training.data.decode_request import SCHEMA, DecodedImages, DecodeRequest
 from cvjobs.training.data.decoded import Pictures
 from cvjobs.training.data.few_images import FewImages, few_images
 from cvjobs.training.data.filling import Filling
 from cvjobs.training.data.labels import Double, LabelledImages, Leak, Split
+from cvjobs.training.data.whole_pictures import opened
 from cvjobs.training.plan import ERRORS, LEAKS, SplitPart
 
 EARLY = 10.0  # seconds for which training waits for images to be decoded before it begins without the rest
@@ -55,6 +57,7 @@ class Intake:
     Whole pictures are decoded in the background, in the order of the first epoch of a ``seed``; ``most_failed`` is the
     share of the images that may fail. ``cache_size`` is how many bytes of images to train with stay, 0 for all, and
     ``folder_of_run`` the cache that the run has if no other is asked for.
+    With ``seen_whole`` images of the other splits keep their proportions, as a segmenter sees them.
     ``bounded`` is whether some of them do not stay.
     """
 
@@ -77,6 +80,7 @@ class Intake:
     most_failed: float = 1.0
     elsewhere: bool = False
     first: bool = False
+    seen_whole: bool = False
     order: DecodeOrder | None = field(default=None, init=False)
     _heard: Mapping[str, Any] = field(default_factory=dict, init=False)
     _hold: CacheHold | None = field(default=None, init=False)
@@ -233,12 +237,12 @@ class Intake:
         assert self.order is not None
         return few_images(self.order, name, numbers, self.decoder_server)
 
-    def pixels(self, name: str, part: SplitPart, which: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return some images of a split that could be decoded, uint8 (n, height, width, 3)."""
+    def pixels(self, name: str, part: SplitPart, which: NDArray[np.int64]) -> Any:
+        """Return some images of a split that could be decoded, uint8 (n, height, width, 3), or a list of whole ones."""
         if not self.elsewhere:
-            return Pictures(part.decoded).gather(which)
+            return _pixels(part.decoded, which)
         with self.few(name, part.decoded.rows[which]) as few:
-            return Pictures(few.decoded).gather(np.arange(len(which)))
+            return _pixels(few.decoded, np.arange(len(which)))
 
     def _wait(self, seconds: float) -> None:
         filling = self._filling
@@ -286,6 +290,8 @@ class Intake:
             transform = replace(transform, size=None, resize=self.cache_side, fit="whole")
         elif split.objects is not None:  # whose boxes are looked for in the pictures as they are
             transform = replace(transform, size=None, resize=0, fit="native")
+        elif self.seen_whole:
+            transform = training_run.whole_pictures(transform)
         elif name == "train" and transform.fit == "short" and transform.size is not None:
             side = max(transform.resize, *transform.size)
             transform = replace(transform, size=(side, side), resize=side)
@@ -361,3 +367,10 @@ class Intake:
         """Return the training images that are there before, by their content."""
         table, labels = self._tables["train"], self._splits["train"].labels
         return data_labels.doubles(table["path"].to_pylist(), table["content_hash"].to_pylist(), labels)
+
+
+def _pixels(decoded: DecodedImages, which: NDArray[np.int64]) -> Any:
+    pictures = opened(decoded)
+    if isinstance(pictures, Pictures):
+        return pictures.gather(which)
+    return [picture.numpy().copy() for picture in pictures.some(decoded.rows[which])]

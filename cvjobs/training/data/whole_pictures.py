@@ -147,6 +147,9 @@ class _Chunk:
         return torch.from_file(file, shared=False, size=self.nbytes, dtype=torch.uint8)
 
 
-def opened(decoded: DecodedImages, glance: Callable[[], None] = nothing) -> Pictures | WholePictures:
+AnyPictures = Pictures | WholePictures
+
+
+def opened(decoded: DecodedImages, glance: Callable[[], None] = nothing) -> AnyPictures:
     """Return decoded images as what they are: squares, or whole pictures, which may not be there yet."""
     return WholePictures(decoded, glance) if decoded.whole else Pictures(decoded)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cvjobs.images.transform import Transform
 from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import AnyPictures
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.transfer import Block
 
@@ -23,7 +24,7 @@ WAITING = 16  # batches that a GPU may be behind
 def answers(
     network: nn.Module,
     ask: Callable[[Tensor, NDArray[np.int64]], Tensor],
-    pictures: Pictures,
+    pictures: AnyPictures,
     transform: Transform,
     team: ProcessGroup,
     kind: torch.dtype,
@@ -33,6 +34,7 @@ def answers(
     ``ask`` is given normalised images (N, 3, H, W), and their numbers, and returns (N, k); ``kind`` is autocast's. Each
     worker takes the images of its rank; all of them return the same.
     """
+    assert isinstance(pictures, Pictures)
     mine = np.arange(team.rank, len(pictures), team.size)
     own: list[Tensor] = []
     levels = levels_of(transform, team.device)

@@ -141,13 +141,9 @@ class Feed:
         random = generator(plan.seed, *place, team.rank)
         seed = int(torch.randint(2**62, (), generator=random))
         parts = parted(len(which), plan.recipe.accumulate)
-        needed = _Needed(
-            images=self._images.taken(which),
-            parts=(
-                [settled.changes(slice(first + these.start, first + these.stop)) for these in parts],
-                [self._task.drawn(which[these], side, random) for these in parts],
-            ),
-        )
+        changes = [settled.changes(slice(first + these.start, first + these.stop)) for these in parts]
+        drawn = [self._task.drawn(which[these], side, random, own) for these, own in zip(parts, changes, strict=True)]
+        needed = _Needed(images=self._images.taken(which), parts=(changes, drawn))
         return _Ready(seed=seed, whole=whole, parts=parts, block=Block(needed, team.device))
 
 

@@ -22,8 +22,7 @@ from cvjobs.common.formatting import counted
 from cvjobs.training import artifacts
 from cvjobs.training.checks import batch_size
 from cvjobs.training.data import outcomes
-from cvjobs.training.data.decoded import Pictures
-from cvjobs.training.data.whole_pictures import WholePictures, opened
+from cvjobs.training.data.whole_pictures import AnyPictures, opened
 from cvjobs.training.loop import cuda_graph, task_registry
 from cvjobs.training.loop.compiled_pass import CompiledPass
 from cvjobs.training.loop.feed import Feed
@@ -105,7 +104,7 @@ class Loop:
         self._plan, self._team, self._watch, self._recipe = plan, team, watch, plan.recipe
         self._task = task_registry.of(plan)
         self._feed = Feed(plan, team, self._task, self._idle)
-        self._val: Pictures | WholePictures | None = None
+        self._val: AnyPictures | None = None
         self._learner = Learner.of(plan, team, self._feed.steps)
         self._hasten(warn if team.rank == 0 else lambda _: None)
         self._position = Position(loss=torch.zeros((), dtype=torch.float64, device=team.device))

@@ -12,21 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvjobs.training.data.whole_pictures import AnyPictures
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.recipe.augment import Changes
 from cvjobs.training.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """How a network does on the n images of a split; ``each`` is float32 (n, k), what k stands for is the task's.
+    """How a network does on the n images of a split; ``each`` is floats (n, k), what k stands for is the task's.
 
     ``more`` are other figures of the epoch, by name, which become columns of ``history.parquet``.
     """
 
     loss: float
     metric: float
-    each: NDArray[np.float32]
+    each: NDArray[np.float32] | NDArray[np.float64]
     more: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -40,13 +42,14 @@ class TrainTask(Protocol):
     metric: str
     file: str
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> Any:
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Changes) -> Any:
         """Return what ``prepared`` needs of some images, as ``transfer.Block`` takes it.
 
         Args:
             which: their numbers among the training images.
             side: of the images, in pixels.
             random: where everything random comes from, on the CPU.
+            changes: what is done to the images.
         """
 
     def prepared(self, images: Any, drawn: Any) -> tuple[Any, Tensor]:
@@ -66,11 +69,14 @@ class TrainTask(Protocol):
     def goal(self, first: float, targets: Tensor) -> float:
         """Return the loss at which a batch is learnt by heart if all of it is right; ``first`` is where it began."""
 
-    def scores(self, network: nn.Module, pictures: Any, part: SplitPart, team: ProcessGroup) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: AnyPictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """Return how a network does on every image of a split, each once, the same on every worker."""
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """Return a row for each image, beginning with path and split."""
+
+    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:
+        """Return inputs as pictures, (N, H, W, 3), with what is to be said of places in them painted over."""
 
     def captions(self, targets: Tensor) -> list[str]:
         """Return what the targets are, in words, one for each; empty where nothing is to be said."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from cvjobs.training.recipe import crops, policies, whole_crops
+from cvjobs.training.recipe import crops, padded_crops, policies, whole_crops
 from cvjobs.training.recipe.crops import Boxes, between
 from cvjobs.training.recipe.policies import PolicyChanges, SettledPolicy
 from cvjobs.training.recipe.recipe import Recipe
@@ -24,8 +24,9 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ERASED = (0.02, 1 / 3)  # the share of the area of an erased box, and its proportions (Zhong et al. 2017)
 _ERASED_RATIO = (0.3, 1 / 0.3)
 
-Form = Literal["square", "whole", "squashed"]
-"""What images are before they are cropped: of one size, whole, or whole and cropped as if they were square."""
+Form = Literal["square", "whole", "squashed", "padded"]
+"""What images are before they are cropped: of one size, whole, whole and cropped as if they were square, or whole and
+cropped to squares that may reach beyond them."""
 
 
 def generator(*position: int) -> torch.Generator:
@@ -134,7 +135,10 @@ class Augment:
         elsewhere = self._device.type != "cpu"
         if isinstance(height, Tensor) and isinstance(width, Tensor):
             squashed = self._form == "squashed"
-            boxes = whole_crops.picture_boxes(recipe, columns.box, columns.flips, height, width, squashed=squashed)
+            if self._form == "padded":
+                boxes = padded_crops.padded_boxes(recipe, columns.box, columns.flips, height, width)
+            else:
+                boxes = whole_crops.picture_boxes(recipe, columns.box, columns.flips, height, width, squashed=squashed)
             height = width = self.size  # for the policy, which comes behind the crop
         else:
             boxes = crops.boxes(recipe, columns.box, columns.flips, int(height), int(width))
@@ -148,7 +152,7 @@ class Augment:
             maps=maps,
             shares=between(columns.colours, 1 - strength, 1 + strength) if strength else None,
             erased=_erased(columns.erased, recipe.erasing) if recipe.erasing else None,
-            packed=self.size if elsewhere and isinstance(boxes, PictureBoxes) else None,
+            packed=self.size if elsewhere and isinstance(boxes, PictureBoxes) and self._form != "padded" else None,
         )
 
     def __call__(self, images: Tensor | Sequence[Tensor] | PackedPictures, changes: Changes) -> Tensor:
@@ -173,6 +177,9 @@ class Augment:
                 return crops.crop_one_by_one(images, crop, self.size)
             assert isinstance(crop, Tensor)
             return crops.crop_at_once(images, crop, self.size)
+        if self._form == "padded":
+            assert isinstance(crop, PictureBoxes)
+            return padded_crops.crop_padded(images, crop, self.size)
         if isinstance(images, PackedPictures):
             assert isinstance(crop, PackedBoxes)
             cut = whole_crops.crop_packed(images, crop, self.size)

@@ -97,13 +97,10 @@ class CanvasAugment:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
-        jitter: tuple[float, float],
     ) -> None:
-        """Prepare for a side in pixels; ``jitter`` are the least and the most of a picture's scale.
-
-        At 1 its longer side is as long as the canvas's.
-        """
-        self._recipe, self.size, self._device, self._jitter = recipe, size, device, jitter
+        """Prepare for a side in pixels; where a picture's scale is 1, its longer side is as long as the canvas's."""
+        self._recipe, self.size, self._device = recipe, size, device
+        self._jitter = recipe.scale_jitter or (1.0, 1.0)
         self._colours = Augment(recipe, size, mean, std, device)
         self.numbers = NUMBERS
 

@@ -8,7 +8,6 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.training.recipe import recipe as recipes
 from cvjobs.training.recipe.recipe import OF_CLASSES, Recipe, option_of
 
-BATCH = 8
 JITTER = (0.6, 1.4)
 # What would move pixels without the boxes in them, or compares whole images.
 WITHOUT: dict[str, Any] = {"aa": "none", "scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
@@ -23,4 +22,5 @@ def detection(name: str, **given: Any) -> Recipe:
     """
     if wrong := [own for own in _OTHERS if given.get(own) is not None]:
         raise WrongUse(f"{option_of(wrong[0])} is not for --task detect: leave it out.")
-    return recipes.named(name, classes=False, **{**given, **dict.fromkeys(OF_CLASSES), **WITHOUT})
+    own = {**given, **dict.fromkeys(OF_CLASSES), **WITHOUT, "scale_jitter": given.get("scale_jitter") or JITTER}
+    return recipes.named(name, classes=False, boxes=True, **own)

@@ -7,19 +7,25 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from cvjobs.common.errors import WrongUse, nearest
 
-Name = Literal["finetune", "from-scratch", "quick", "autoencoder"]
+Name = Literal["finetune", "from-scratch", "quick", "autoencoder", "segment", "segment-many"]
 Optimizer = Literal["sgd", "rmsprop", "adam", "adamw", "nadamw", "lamb", "lars", "lion"]
 Schedule = Literal["constant", "step", "cosine", "onecycle", "cyclic", "linear", "plateau"]
-Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim"]
+Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim", "dice", "lovasz"]
 ClassWeights = Literal["none", "inverse", "effective"]
 Sampling = Literal["shuffle", "balanced"]
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"]
 ClipMode = Literal["norm", "value", "agc"]
 
+MOST_SCALE = 10  # of --scale-jitter
 CLIMBING = ("onecycle", "cyclic")  # schedules that start low by themselves
 RECONSTRUCTION = ("mse", "l1", "ssim")  # losses of an autoencoder
 SIZE = "Model, data and size"  # a group of options
+OF_PIXELS = ("dice", "lovasz")  # losses of a segmenter alone
 OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
+# Settings about images of one class each, or that move pixels of an image and not of its mask.
+NOT_OF_MASKS = (
+    "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
+)  # fmt: skip
 
 
 class Limit(NamedTuple):
@@ -128,8 +134,8 @@ class Recipe:
         Loss,
         Setting(
             "Loss and imbalance",
-            "The loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder; auto is ce, bce for several "
-            "labels, mse for an autoencoder.",
+            "The loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and lovasz of "
+            "a segmenter; auto is ce, bce for several labels, mse for an autoencoder.",
         ),
     ] = "auto"
     smoothing: Annotated[
@@ -169,6 +175,15 @@ class Recipe:
         tuple[float, float],
         Setting("Augmentation", "The width of a random crop as a share of its height.", metavar="LOW:HIGH"),
     ] = (1.0, 1.0)
+    scale_jitter: Annotated[
+        tuple[float, ...],
+        Setting(
+            "Augmentation",
+            "The random scale of images with masks or boxes; at 1 --img-size is the shorter side, of boxes the longer.",
+            metavar="LOW:HIGH",
+            off="0.5:2, or 0.6:1.4 to detect",
+        ),
+    ] = ()
     hflip: Annotated[float, Setting("Augmentation", "The share of images mirrored left to right.", SHARE)] = 0.5
     vflip: Annotated[float, Setting("Augmentation", "The share of images mirrored top to bottom.", SHARE)] = 0.0
     color_jitter: Annotated[
@@ -249,6 +264,8 @@ def _check(name: str, known: tuple[Any, Setting], value: Any) -> None:
         raise WrongUse(f"{option_of(name)} must be one of {', '.join(choices)}, not {value!r}{hint}.")
     if kind == tuple[float, float] and (len(value) != 2 or not 0 < value[0] <= value[1] < math.inf):
         raise WrongUse(f"{option_of(name)} must be two numbers above 0, the lower first, as in 0.5:1.")
+    if name == "scale_jitter" and value and (len(value) != 2 or not 0 < value[0] <= value[1] <= MOST_SCALE):
+        raise WrongUse(f"--scale-jitter must be two numbers above 0 up to {MOST_SCALE}, the lower first, as in 0.5:2.")
     if kind == tuple[int, ...] and (len(value) > 2 or any(side < 8 for side in value)):
         raise WrongUse(f"{option_of(name)} must be at least 8 pixels, or two sizes as in 128:224.")
 
@@ -281,13 +298,16 @@ NAMED: dict[Name, Recipe] = {
     ),
     "quick": Recipe(epochs=3, sched="linear", warmup_epochs=0.2, clip_grad=1.0),
     "autoencoder": Recipe(epochs=30, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
+    "segment": Recipe(epochs=60, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.3),
+    "segment-many": Recipe(epochs=20, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
 }
 
 
-def named(recipe: str, *, classes: bool = True, **overrides: Any) -> Recipe:
+def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool = False, **overrides: Any) -> Recipe:
     """Return a named recipe with some settings replaced; one that is None stays the recipe's own.
 
-    Without ``classes`` to learn, a recipe's settings that are about those are off.
+    Without ``classes`` to learn, a recipe's settings that are about those are off; with ``masks`` those that are about
+    images of one class each, or would move an image and not its mask. With ``boxes`` it is of a detector.
 
     A warm-up that was not asked for is shortened to a tenth of fewer epochs, and left out where the schedule starts
     low by itself.
@@ -308,7 +328,14 @@ def named(recipe: str, *, classes: bool = True, **overrides: Any) -> Recipe:
                 f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
             )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
-    elif given.get("denoise"):
+    if given.get("scale_jitter") and not (masks or boxes):
+        raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
+    if masks:
+        if wrong := [name for name in NOT_OF_MASKS if name in given]:
+            remedy = "take --scale-jitter" if wrong[0] in ("scale", "ratio") else "leave it out"
+            raise WrongUse(f"{option_of(wrong[0])} does not go with the masks of --task segment: {remedy}.")
+        own |= {field.name: field.default for field in fields(Recipe) if field.name in NOT_OF_MASKS}
+    if classes and given.get("denoise"):
         raise WrongUse("--denoise is for --task autoencoder: leave it out.")
     values = own | given
     if "warmup_epochs" not in given:

@@ -6,11 +6,16 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import typer
 
-from cvjobs.training.recipe.recipe import NAMED, OF_CLASSES, SETTINGS, Setting, option_of, sides, span
+from cvjobs.training.recipe.recipe import NAMED, NOT_OF_MASKS, OF_CLASSES, SETTINGS, Setting, option_of, sides, span
 
 Config = TypeVar("Config")
 
-OF_PICTURES = ("denoise",)  # what no recipe for classes has
+_NOT_OF = {  # settings that a recipe has no value for
+    "autoencoder": (*OF_CLASSES, "scale_jitter"),
+    "segment": (*NOT_OF_MASKS, "denoise"),
+    "segment-many": (*NOT_OF_MASKS, "denoise"),
+}
+OF_PICTURES = ("denoise", "scale_jitter")  # what no recipe for classes has
 
 
 def replaceable(config: type[Config]) -> type[Config]:
@@ -53,7 +58,7 @@ def _default(name: str, setting: Setting) -> str:
     """Return the value in each recipe: first the one that most of them have, then which recipes have another."""
     having: dict[str, list[str]] = {}
     for recipe, own in NAMED.items():
-        if name not in (OF_CLASSES if recipe == "autoencoder" else OF_PICTURES):
+        if name not in _NOT_OF.get(recipe, OF_PICTURES):
             having.setdefault(_shown(getattr(own, name), setting), []).append(recipe)
     common = max(having, key=lambda value: len(having[value]))
     named = {value: f"{value} in {' and '.join(recipes)}" for value, recipes in having.items()}

@@ -46,14 +46,16 @@ def samples(
     random = generator(plan.seed, 0)
     augment = plan.augmentation(side, torch.device("cpu"))
     settled = augment.settled(augment.drawn(len(which), random), *pictures.sizes(rows))
-    augmented = augment(pictures.some(rows), settled.changes(slice(None)))
+    changes = settled.changes(slice(None))
+    augmented = augment(pictures.some(rows), changes)
     task = task_registry.of(plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        inputs, targets = task.prepared(augmented, task.drawn(which, side, random))
+        inputs, targets = task.prepared(augmented, task.drawn(which, side, random, changes))
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     images = inputs if isinstance(inputs, torch.Tensor) else inputs.images
     shown = ((images * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    shown = task.painted(shown, targets)
     drawn = [Image.fromarray(np.ascontiguousarray(image)) for image in shown]
     if plan.subject.task == "detect":
         for image, boxes, labels in zip(drawn, inputs.boxes.tolist(), inputs.labels.tolist(), strict=True):

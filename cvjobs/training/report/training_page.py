@@ -69,13 +69,13 @@ class BegunRun:
 class EndedRun(BegunRun):
     """A run that has ended, and the split that its page is about: its name, its images and the task's table of it.
 
-    ``pixels`` returns some of the images by their number, uint8 (n, height, width, 3).
+    ``pixels`` returns some of the images by their number, uint8 (n, height, width, 3), or a list of whole pictures.
     """
 
     summary: TrainingSummary
     split: str
     part: SplitPart
-    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    pixels: Callable[[NDArray[np.int64]], Any]
     file: str
     storage: Mapping[str, str] = field(repr=False)
     confine: bool

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import AnyPictures
 from cvjobs.training.loop.evaluate import answers
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe import reconstruction
-from cvjobs.training.recipe.augment import generator
+from cvjobs.training.recipe.augment import Changes, generator
 from cvjobs.training.recipe.recipe import Recipe
 
 
@@ -42,7 +42,7 @@ class AutoencoderTask:
         self._plan = plan
         self._recipe = plan.recipe
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> None:
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Changes) -> None:
         """See ``training_task.TrainTask``: nothing, for noise comes from torch's own generator on the device."""
 
     def prepared(self, images: Tensor, drawn: None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
@@ -69,7 +69,7 @@ class AutoencoderTask:
         mean = targets.mean(0, keepdim=True).expand_as(targets)
         return max(self.loss(mean, targets).item() / 3, first / 50)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:  # noqa: ARG002
+    def scores(self, network: nn.Module, pictures: AnyPictures, part: SplitPart, team: ProcessGroup) -> TaskScores:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
 
         def errors(images: Tensor, which: NDArray[np.int64]) -> Tensor:
@@ -101,6 +101,10 @@ class AutoencoderTask:
                 **{name: found.each[:, number] for number, name in enumerate(("loss", "mse", "psnr"))},
             }
         )
+
+    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
+        """See ``training_task.TrainTask``."""
+        return pictures
 
     def captions(self, targets: Tensor) -> list[str]:
         """See ``training_task.TrainTask``."""

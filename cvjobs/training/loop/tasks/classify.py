@@ -14,14 +14,15 @@ from torch.nn import functional
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics import ranking
-from cvjobs.training.data.decoded import Pictures
+from cvjobs.training.data.whole_pictures import AnyPictures
 from cvjobs.training.loop.evaluate import answers
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe import losses, mixing
+from cvjobs.training.recipe.augment import Changes
 from cvjobs.training.recipe.mixing import Mix
-from cvjobs.training.recipe.recipe import RECONSTRUCTION, Recipe
+from cvjobs.training.recipe.recipe import OF_PIXELS, RECONSTRUCTION, Recipe
 
 
 def build(plan: TrainPlan) -> ClassifyTask:
@@ -31,8 +32,9 @@ def build(plan: TrainPlan) -> ClassifyTask:
 
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
     """See ``training_task.TaskModule``."""
-    if recipe.loss in RECONSTRUCTION:
-        raise WrongUse(f"--loss {recipe.loss} is for --task autoencoder: leave it out.")
+    if recipe.loss in (*RECONSTRUCTION, *OF_PIXELS):
+        task = "autoencoder" if recipe.loss in RECONSTRUCTION else "segment"
+        raise WrongUse(f"--loss {recipe.loss} is for --task {task}: leave it out.")
     losses.build(recipe, [1] * len(subject.classes), multilabel)
 
 
@@ -57,7 +59,13 @@ class ClassifyTask:
         self._criterion = losses.build(plan.recipe, plan.counts, plan.multilabel)
         self.metric = "mAP" if plan.multilabel else "top-1"
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> LabelsToMix:
+    def drawn(
+        self,
+        which: NDArray[np.int64],
+        side: int,
+        random: torch.Generator,
+        changes: Changes,  # noqa: ARG002
+    ) -> LabelsToMix:
         """See ``training_task.TrainTask``."""
         labels = torch.from_numpy(self._plan.train.labels[which])
         return LabelsToMix(labels=labels, mix=mixing.draw(len(which), side, self._plan.recipe, random))
@@ -81,7 +89,7 @@ class ClassifyTask:
         """See ``training_task.TrainTask``: a fifth of it, which is one guess in five where it began with guessing."""
         return max(first / 5, 0.1)
 
-    def scores(self, network: nn.Module, pictures: Pictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
+    def scores(self, network: nn.Module, pictures: AnyPictures, part: SplitPart, team: ProcessGroup) -> TaskScores:
         """See ``training_task.TrainTask``."""
         plan = self._plan
         dtype = kind(plan.precision)
@@ -112,6 +120,10 @@ class ClassifyTask:
                 **more,
             }
         )
+
+    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
+        """See ``training_task.TrainTask``."""
+        return pictures
 
     def captions(self, targets: Tensor) -> list[str]:
         """See ``training_task.TrainTask``: ``cat``, ``cat, dog`` of several labels, ``cat 0.70, dog 0.30`` mixed."""
