@@ -205,7 +205,9 @@ def test_a_program_of_torch_export_gives_logits_and_vectors(tmp_path: Path) -> N
 def test_weights_go_with_what_is_said_of_them_and_are_a_run_by_themselves(tmp_path: Path) -> None:
     run, alone = made(tmp_path / "run"), tmp_path / "alone"
     alone.mkdir()
-    exported(run, alone / MODEL, "safetensors")
+    written = exported(run, alone / MODEL, "safetensors")
+    assert written.outputs == ()
+    assert "\n  the run's weights to the last bit, with metadata\n" in str(written)
     with safe_open(alone / MODEL, "pt") as found, safe_open(run / MODEL, "pt") as own:
         assert found.keys() == own.keys()
         assert all(found.get_tensor(name).equal(own.get_tensor(name)) for name in own.keys())  # noqa: SIM118
