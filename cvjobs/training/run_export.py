@@ -35,8 +35,9 @@ class ExportedModel(Readable):
     """What was written of a run: its model of ``epoch``, the best one, or the best so far where it has not ``ended``.
 
     ``size`` is the (height, width) of its images in pixels, ``classes`` are those of a classifier, 0 of an autoencoder;
-    ``difference`` is the largest between its outputs and torch's, as a share of the largest value. ``card`` is a YAML
-    beside an ONNX file, whose keys count more than the file's own; empty where there is none.
+    ``outputs`` are those of the network, none of weights alone; ``difference`` is the largest between them and torch's,
+    as a share of the largest value. ``card`` is a YAML beside an ONNX file, whose keys count more than the file's own;
+    empty where there is none.
     """
 
     format: str
@@ -64,10 +65,13 @@ class ExportedModel(Readable):
         classes = [counted(self.classes, "classes")] if self.classes else []
         far = "" if self.ended else ", the best so far, for the run has not ended"
         about = ", ".join([self.model, *classes, f"images of {width} × {height} pixels", f"epoch {self.epoch}{far}"])
-        checked = f"equal to torch on random images (largest difference {self.difference:.1e})"
+        checked = "  the run's weights to the last bit, with metadata"
+        if self.outputs:
+            equal = f"equal to torch on random images (largest difference {self.difference:.1e})"
+            checked = f"  gives {', '.join(self.outputs)}; {equal}"
         commands = " and ".join(f"`cvjobs {one}`" for one in (["classify"] if self.classes else []) + ["embed"])
         use = f", for {commands} with --model onnx/{self.to}" if self.format == "onnx" else ""
-        lines = [about, f"  gives {', '.join(self.outputs)}; {checked}", f"{self.to}, {size(self.bytes)}{use}"]
+        lines = [about, checked, f"{self.to}, {size(self.bytes)}{use}"]
         if self.card:
             lines.append(f"  {self.card} lies beside it, and what it says counts more than what the file says")
         return "\n".join(lines)
@@ -111,7 +115,7 @@ def write(run: str, wanted: str, to: str, options: Options, *, overwrite: bool) 
         model=model.name,
         classes=len(model.labels),
         size=model.size,
-        outputs=model.outputs,
+        outputs=model.outputs if wanted != "safetensors" else (),
         epoch=int(model.about.get("epoch", 0)),
         ended=TrainingSummary.read(store) is not None,
         difference=difference,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import buckets
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +28,8 @@ from cvjobs.training import plan as training_plan
 from cvjobs.training.plan import MODEL, Subject
 from cvjobs.training.portable import portable_model, pt2_format
 from cvjobs.training.run_export import ExportedModel
+
+pytestmark = pytest.mark.slow
 
 ODD = ("a", "ü, [b]: 'c' # \"d\"", "😀\u2028\x85\x7f\n.", "yes")
 SMALL: dict[str, Any] = {"model": "small/cnn", "recipe": "quick", "epochs": 1, "img_size": str(SIDE), "batch_size": 16}
@@ -158,9 +161,8 @@ def test_what_the_file_says_of_a_run_is_the_same_each_time(trained: Path, birds:
     assert "3: blue, green, red" in shown
 
 
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_a_classifier_is_read_back_with_its_classes(multilabel: bool, tmp_path: Path) -> None:
-    run, file = made(tmp_path / "run", multilabel=multilabel), tmp_path / "m.onnx"
+def test_a_classifier_of_several_labels_is_read_back_with_its_classes(tmp_path: Path) -> None:
+    run, file = made(tmp_path / "run", multilabel=True), tmp_path / "m.onnx"
     found = exported(run, file, "onnx")
     assert not found.ended
     assert "the best so far" in str(found)
@@ -203,7 +205,9 @@ def test_a_program_of_torch_export_gives_logits_and_vectors(tmp_path: Path) -> N
 def test_weights_go_with_what_is_said_of_them_and_are_a_run_by_themselves(tmp_path: Path) -> None:
     run, alone = made(tmp_path / "run"), tmp_path / "alone"
     alone.mkdir()
-    exported(run, alone / MODEL, "safetensors")
+    written = exported(run, alone / MODEL, "safetensors")
+    assert written.outputs == ()
+    assert "\n  the run's weights to the last bit, with metadata\n" in str(written)
     with safe_open(alone / MODEL, "pt") as found, safe_open(run / MODEL, "pt") as own:
         assert found.keys() == own.keys()
         assert all(found.get_tensor(name).equal(own.get_tensor(name)) for name in own.keys())  # noqa: SIM118
@@ -213,6 +217,23 @@ def test_weights_go_with_what_is_said_of_them_and_are_a_run_by_themselves(tmp_pa
     one, other = (registry.classifier(str(place)) for place in (run, alone))
     assert one.labels == other.labels
     np.testing.assert_array_equal(answers(one), answers(other))
+
+
+def test_a_run_in_a_bucket_becomes_a_file_in_it(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    bucket = buckets.made(s3, "exported")
+    bucket.upload(made(tmp_path / "run"), "run")
+    line = ("export", bucket.url("run"), "--format", "safetensors", "-o", bucket.url("out/m.safetensors"))
+    done = here(*line, *bucket.options)
+    assert done.code == 0, done.err
+    assert bucket.keys("out") == ["out/m.safetensors"]
+    (tmp_path / "m.safetensors").write_bytes(bucket.read("out/m.safetensors"))
+    assert sealed_model.hashed(tmp_path / "m.safetensors")[1]
+    assert "is there already" in here(*line, *bucket.options).err
+    assert here(*line, "--overwrite", *bucket.options).code == 0
+    assert (
+        "holds no training run: name" in here("export", bucket.url("no"), *line[2:], "--overwrite", *bucket.options).err
+    )
 
 
 @pytest.mark.faults(minutes=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from cvjobs.common import extras
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.networks.onnx import vector_models
+from cvjobs.networks.onnx.onnx_model import OnnxModel
 from cvjobs.training.portable.portable_model import ELSE, INPUT, SAMPLE, PortableModel
 from cvjobs.training.portable.traced_program import faults, traced
 
@@ -67,20 +69,32 @@ def check(model: PortableModel, path: Path) -> float:
         JobFailed: by too much, or `--model onnx/FILE` would prepare images or name classes in another way.
     """
     try:
-        vectors = vector_models.embedder(str(path), "pretrained", "")
-        named = vector_models.classifier(str(path), "pretrained", ()) if model.labels else None
-        taken, session, most = vectors.model.taken, vectors.model.session, 0.0
+        read, most = _READ[model.task](model, str(path)), 0.0
         for count in (1, SAMPLE):
             images = model.sample(SAMPLE)[:count]
-            outputs = session.run(images, taken)
+            outputs = read.session.run(images, read.taken)
             most = max(most, model.compare(images, [outputs[name] for name in model.outputs]))
     except (WrongUse, RuntimeError) as error:
         raise JobFailed(f"The file cannot be read again ({str(error).rstrip('.')}): {ELSE}") from error
-    if named and (named.labels, named.activation) != (model.labels, model.card["activation"]):
+    return most
+
+
+def _vectors(model: PortableModel, path: str) -> OnnxModel:
+    read = vector_models.embedder(path, "pretrained", "")
+    if replace(read.transform, decoder=model.transform.decoder) != model.transform:
+        raise JobFailed(f"Images for {model.run} are prepared in a way that the file does not tell: {ELSE}")
+    return read.model
+
+
+def _classes(model: PortableModel, path: str) -> OnnxModel:
+    read = vector_models.classifier(path, "pretrained", ())
+    if (read.labels, read.activation) != (model.labels, model.card["activation"]):
         raise JobFailed(
             f"The classes of {model.run} are not read again as they are, for some begin or end with a space: choose "
             "--format pt2 or safetensors."
         )
-    if replace(vectors.transform, decoder=model.transform.decoder) != model.transform:
-        raise JobFailed(f"Images for {model.run} are prepared in a way that the file does not tell: {ELSE}")
-    return most
+    return _vectors(model, path)
+
+
+# By task, what reads a file as `--model onnx/FILE` does, and refuses one that does not say what the run says.
+_READ: dict[str, Callable[[PortableModel, str], OnnxModel]] = {"classify": _classes, "autoencoder": _vectors}
