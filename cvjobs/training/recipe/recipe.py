@@ -179,7 +179,7 @@ class Recipe:
         tuple[float, ...],
         Setting(
             "Augmentation",
-            "The random scale of a segmenter's images, of which 1 lets --img-size see the shorter side.",
+            "The random scale of a segmenter's images, of which 1 is how validation sees them.",
             metavar="LOW:HIGH",
             off="0.5:2",
         ),
