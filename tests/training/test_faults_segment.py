@@ -98,6 +98,7 @@ def test_eight_images_are_learnt_by_heart(model: str, tmp_path: Path) -> None:
             shutil.copy(file, images / "train" / kind / f"{copy}-{file.name}")
     found = cvjobs.train(
         images, tmp_path / "run", task="segment", model=f"torchvision/{model}", weights="random", img_size="96",
-        epochs=60, batch_size=8, scale_jitter="0.75:1.25", color_jitter=0.0, lr=1.6e-2,
+        epochs=60, patience=12, batch_size=8, scale_jitter="0.75:1.25", color_jitter=0.0,
+        lr=1.6e-2,
     )  # fmt: skip
     assert found.metric >= 0.9
