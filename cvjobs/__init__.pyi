@@ -1876,8 +1876,8 @@ def train(
             0.5:1 in finetune, 0.25:1 in from-scratch).
         ratio (str | None): The width of a random crop as a share of its height. Default: None
             (0.75:1.33, 1:1 in quick and autoencoder).
-        scale_jitter (str | None): The random scale of images with masks or boxes; at 1 --img-size is
-            the shorter side, of boxes the longer. Default: None (0.5:2, or 0.6:1.4 to detect).
+        scale_jitter (str | None): The random scale of images with masks or boxes, of which 1 is how
+            validation sees them. Default: None (0.5:2, or 0.6:1.4 to detect).
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.
@@ -2129,8 +2129,8 @@ def train(
             0.5:1 in finetune, 0.25:1 in from-scratch).
         ratio (str | None): The width of a random crop as a share of its height. Default: None
             (0.75:1.33, 1:1 in quick and autoencoder).
-        scale_jitter (str | None): The random scale of images with masks or boxes; at 1 --img-size is
-            the shorter side, of boxes the longer. Default: None (0.5:2, or 0.6:1.4 to detect).
+        scale_jitter (str | None): The random scale of images with masks or boxes, of which 1 is how
+            validation sees them. Default: None (0.5:2, or 0.6:1.4 to detect).
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.

@@ -24,14 +24,14 @@ def picture(random: np.random.Generator) -> tuple[Any, Any]:
     return (image + random.integers(0, 20, image.shape)).clip(0, 255).astype(np.uint8), mask
 
 
-def folder(root: Path, train: int = 8, val: int = 4, seed: int = 0) -> Path:
-    """Return a folder with train/images, train/masks and the same of val."""
+def folder(root: Path, train: int = 8, val: int = 4, seed: int = 0, times: int = 1) -> Path:
+    """Return a folder with train/images, train/masks and the same of val; so many ``times`` as large."""
     random = np.random.default_rng(seed)
     for split, count in (("train", train), ("val", val)):
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
         for number in range(count):
-            image, mask = picture(random)
+            image, mask = (one.repeat(times, 0).repeat(times, 1) for one in picture(random))
             Image.fromarray(image).save(root / split / "images" / f"{number}.png")
             Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
     return root

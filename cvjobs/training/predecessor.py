@@ -30,7 +30,7 @@ class Predecessor:
     def check(self, task: str) -> None:
         """Raise WrongUse where the run learnt another task."""
         if self.task != task:
-            remedy = "give --task autoencoder" if self.task == "autoencoder" else "leave out --task autoencoder"
+            remedy = f"give --task {self.task}" if self.task != "classify" else f"leave out --task {task}"
             raise WrongUse(f"{self.place} was trained for --task {self.task}: {remedy}, or --weights of another run.")
 
     def inherited(self, classes: Sequence[str]) -> list[str]:

@@ -102,7 +102,7 @@ class TestCrops:
         flips = torch.rand(32, 2, generator=torch.Generator().manual_seed(2))
         recipe = recipe_recipe.named("segment", masks=True, vflip=0.5)
         sizes = torch.tensor([160] * 32), torch.tensor([200] * 32)
-        boxes = padded_crops.padded_boxes(recipe, draws, flips, *sizes)
+        boxes = padded_crops.padded_boxes(recipe, draws, flips, *sizes, 64)
         made = padded_crops.crop_padded([picture] * 32, boxes, 64)[:, 0]
         truth = padded_crops.crop_masks([mask] * 32, boxes, 64)
         beyond = truth == padded_crops.VOID
@@ -111,13 +111,14 @@ class TestCrops:
         near = (made[~beyond].long() - truth[~beyond].long() * 100).abs() <= 50  # bilinear is off at edges alone
         assert float(near.float().mean()) > 0.97
 
-    def test_scale_1_keeps_the_shorter_side(self) -> None:
+    @pytest.mark.parametrize(("size", "side"), [(24, 30), (32, 32)])
+    def test_scale_1_is_what_validation_sees(self, size: int, side: int) -> None:
         recipe = recipe_recipe.named("segment", masks=True, scale_jitter=(1.0, 1.0), hflip=0.0)
         boxes = padded_crops.padded_boxes(
-            recipe, torch.rand(1, 22), torch.rand(1, 2), torch.tensor([30]), torch.tensor([50])
+            recipe, torch.rand(1, 22), torch.rand(1, 2), torch.tensor([30]), torch.tensor([50]), size
         )
-        assert boxes.edges[0, :2].tolist() == [0, 30]
-        assert int(boxes.edges[0, 3] - boxes.edges[0, 2]) == 30
+        top, bottom, left, right = boxes.edges[0].tolist()
+        assert (bottom - top, right - left) == (side, side)
 
     def test_a_box_around_a_picture_is_black_and_void_beyond(self) -> None:
         boxes = PictureBoxes(

@@ -136,7 +136,7 @@ class Augment:
         if isinstance(height, Tensor) and isinstance(width, Tensor):
             squashed = self._form == "squashed"
             if self._form == "padded":
-                boxes = padded_crops.padded_boxes(recipe, columns.box, columns.flips, height, width)
+                boxes = padded_crops.padded_boxes(recipe, columns.box, columns.flips, height, width, self.size)
             else:
                 boxes = whole_crops.picture_boxes(recipe, columns.box, columns.flips, height, width, squashed=squashed)
             height = width = self.size  # for the policy, which comes behind the crop

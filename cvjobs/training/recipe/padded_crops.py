@@ -22,10 +22,13 @@ JITTER = (0.5, 2.0)  # of the scale, without another one; the reference's
 VOID = -1  # the class of a mask where nothing is known
 
 
-def padded_boxes(recipe: Recipe, drawn: Tensor, flips: Tensor, heights: Tensor, widths: Tensor) -> PictureBoxes:
+def padded_boxes(
+    recipe: Recipe, drawn: Tensor, flips: Tensor, heights: Tensor, widths: Tensor, size: int
+) -> PictureBoxes:
     """Return a square box of each picture, which may reach beyond it.
 
-    At scale 1 its side is the picture's shorter one, at scale 2 half of that.
+    At scale 1 its side is the picture's shorter one, or ``size`` of smaller pictures, which are never enlarged in
+    validation either; at scale 2 it is half of that.
 
     Args:
         recipe: ``scale_jitter`` and the flips of it.
@@ -33,9 +36,10 @@ def padded_boxes(recipe: Recipe, drawn: Tensor, flips: Tensor, heights: Tensor, 
         flips: Random numbers (N, 2) from 0 to 1.
         heights: Of the pictures, int64 (N,).
         widths: The same.
+        size: The side of the crops in pixels.
     """
     low, most = recipe.scale_jitter or JITTER
-    short = torch.minimum(heights, widths).double()
+    short = torch.minimum(heights, widths).clamp(min=size).double()
     side = (short / between(drawn[:, 0].double(), low, most)).round().clamp(min=1).long()
     top = ((heights - side) * drawn[:, -2].double()).round().long()
     left = ((widths - side) * drawn[:, -1].double()).round().long()

@@ -179,7 +179,7 @@ class Recipe:
         tuple[float, ...],
         Setting(
             "Augmentation",
-            "The random scale of images with masks or boxes; at 1 --img-size is the shorter side, of boxes the longer.",
+            "The random scale of images with masks or boxes, of which 1 is how validation sees them.",
             metavar="LOW:HIGH",
             off="0.5:2, or 0.6:1.4 to detect",
         ),
