@@ -7,62 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from block_pictures import CLASSES, COLOURS, coco, picture
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+import cvjobs
 from cvjobs.common.errors import WrongUse
-from cvjobs.networks import detector_training
+from cvjobs.networks import detector_training, registry
 from cvjobs.networks.detection.trainee import PlacedTransform
 from cvjobs.sources.listing import list_source
 from cvjobs.training.data import box_labels
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.recipe.canvases import CanvasAugment
 from cvjobs.training.recipe.recipe import Recipe
-
-CLASSES = ("disc", "square")
-COLOURS = ((220, 60, 60), (60, 90, 220))
-
-
-def picture(random: np.random.Generator, wide: int = 96, high: int = 72) -> tuple[Image.Image, list[tuple[int, Any]]]:
-    """Return a picture of noise with one to three coloured blocks, and these: classes and corners."""
-    pixels = random.integers(90, 140, (high, wide, 3)).astype(np.uint8)
-    found: list[tuple[int, Any]] = []
-    for _ in range(int(random.integers(1, 4))):
-        label, side = int(random.integers(2)), int(random.integers(16, 30))
-        left, top = int(random.integers(0, wide - side)), int(random.integers(0, high - side))
-        if any(left < x1 and x0 < left + side and top < y1 and y0 < top + side for _, (x0, y0, x1, y1) in found):
-            continue
-        pixels[top : top + side, left : left + side] = COLOURS[label]
-        found.append((label, (left, top, left + side, top + side)))
-    return Image.fromarray(pixels), found
-
-
-def coco(root: Path, counts: dict[str, int], seed: int = 0, **more: Any) -> Path:
-    """Return a folder with a COCO file and a folder of images for each split; ``more`` are lists of its JSON."""
-    random = np.random.default_rng(seed)
-    for split, count in counts.items():
-        (root / split).mkdir(parents=True)
-        images: list[Any] = []
-        annotations: list[Any] = []
-        for number in range(count):
-            image, objects = picture(random)
-            name = f"{split}{number:03}.png"
-            image.save(root / split / name)
-            images.append({"id": number, "file_name": name, "width": image.width, "height": image.height})
-            for label, (x0, y0, x1, y1) in objects:
-                box = [x0, y0, x1 - x0, y1 - y0]
-                annotations.append(
-                    {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": box,
-                     "area": box[2] * box[3], "iscrowd": 0}
-                )  # fmt: skip
-        categories = [{"id": at + 1, "name": name} for at, name in enumerate(CLASSES)]
-        whole = {"images": images, "annotations": annotations, "categories": categories}
-        for key, rows in more.items():
-            whole[key] = [*whole[key], *rows]
-        (root / f"{split}.json").write_text(json.dumps(whole))
-    return root
 
 
 def labelled(data: Path | str) -> LabelledImages:
@@ -217,3 +177,50 @@ def test_odd_objects_are_counted_and_bad_data_is_one_sentence(tmp_path: Path) ->
     (yolo / "labels/a.txt").write_text("4 0.5 0.5 0.2 0.2\n")
     with pytest.raises(WrongUse, match="class 4"):
         labelled(yolo)
+
+
+@pytest.mark.slow
+def test_a_run_is_a_detector_that_finds_what_validation_found(tmp_path: Path) -> None:
+    data, run = coco(tmp_path / "data", {"train": 6, "val": 3}), tmp_path / "run"
+    options: dict[str, Any] = {
+        "task": "detect", "model": "ssdlite320_mobilenet_v3_large", "weights": "random", "img_size": "96", "epochs": 1,
+        "batch_size": 4, "recipe": "quick",
+    }  # fmt: skip
+    summary = cvjobs.train(data, run, **options)
+    assert (summary.metric_name, summary.classes, summary.images) == ("AP", 2, {"train": 6, "val": 3})
+    found = pq.read_table(run / "predictions.parquet").to_pylist()
+    detector: Any = registry.detector(str(run))
+    assert [category.name for category in detector.categories] == list(CLASSES)
+    looking = detector.load("cpu", "fp32")
+    for row in found:
+        (again,) = looking([np.array(Image.open(data / row["path"]))])
+        assert again.scores.tolist() == row["scores"]
+        corners = np.array(row["boxes"])
+        corners[:, 2:] += corners[:, :2]
+        assert np.allclose(again.boxes, corners, atol=1e-4)
+    page = (run / "report.html").read_text()
+    assert "What it is trained on" in page
+    assert "Classes" in page
+    assert cvjobs.train(data, run, **options).up_to_date
+    with pytest.raises(WrongUse, match="was begun with scale-jitter"):
+        cvjobs.train(data, run, **options, scale_jitter="1:1")
+    with pytest.raises(WrongUse, match="finds boxes and names no images"):
+        registry.classifier(str(run))
+    with pytest.raises(WrongUse, match="--mixup is not for --task detect"):
+        cvjobs.train(data, tmp_path / "other", **options, mixup=0.2)
+    with pytest.raises(WrongUse, match="goes on no other --backbone"):
+        cvjobs.train(data, tmp_path / "other", **options, backbone="mobilenet_v2")
+
+
+def test_a_backbone_has_maps_of_three_sizes() -> None:
+    trained = detector_training.detector(
+        "retinanet_resnet50_fpn", weights="random", labels=CLASSES, side=96, backbone="mobilenet_v2"
+    )
+    assert trained.transform.size == (96, 96)
+    backbone: Any = trained.module.detector.backbone  # type: ignore[union-attr]
+    shapes = [tuple(level.shape[1:]) for level in backbone(torch.zeros(1, 3, 96, 96)).values()]
+    assert shapes == [(256, 12, 12), (256, 6, 6), (256, 3, 3), (256, 2, 2), (256, 1, 1)]
+    with pytest.raises(WrongUse, match="cannot be a --backbone"):
+        detector_training.detector(
+            "fasterrcnn_resnet50_fpn", weights="random", labels=CLASSES, backbone="torchvision/vit_b_32"
+        )

@@ -177,13 +177,13 @@ class DetectTask:
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """See ``training_task.TrainTask``: the boxes found, x, y, width and height in pixels, the best first."""
         assert isinstance(found, FoundScores)
-        each = [_plain(one.boxes) for one in found.found]
+        each = [_plain(one.boxes.astype(np.float64)) for one in found.found]
         names = np.array(self._plan.classes, object)
         return pa.table(
             {
                 "path": pa.array(part.paths, pa.string()),
                 "split": [split] * len(part.paths),
-                "boxes": pa.array([own.tolist() for own in each], pa.list_(pa.list_(pa.float32()))),
+                "boxes": pa.array([own.tolist() for own in each], pa.list_(pa.list_(pa.float64()))),
                 "labels": pa.array([names[one.classes - 1].tolist() for one in found.found], pa.list_(pa.string())),
                 "scores": pa.array([one.scores.tolist() for one in found.found], pa.list_(pa.float32())),
             }
@@ -212,7 +212,7 @@ def objects_of(part: SplitPart) -> ImageObjects:
 
 def detections(found: Sequence[PictureDetections]) -> Detections:
     """Return what was found in images as an evaluation takes it."""
-    boxes = _plain(np.concatenate([one.boxes for one in found])).astype(np.float64)
+    boxes = _plain(np.concatenate([one.boxes for one in found]).astype(np.float64))
     return Detections(
         image=np.repeat(np.arange(len(found)), [len(one.scores) for one in found]),
         category=np.concatenate([one.classes for one in found]).astype(np.int64) - 1,
@@ -222,7 +222,7 @@ def detections(found: Sequence[PictureDetections]) -> Detections:
     )
 
 
-def _plain(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _plain(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x, y, width and height of corners, (n, 4)."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
 
