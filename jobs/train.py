@@ -308,7 +308,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 storage=storage,
                 confine=config.confine,
                 exclude=config.exclude,
-                backbone=_backbone(config),
+                backbone=_backbone(config, before),
                 scale_jitter=_jitter(config),
                 accept_licence=config.accept_licence,
                 address=config.address,
@@ -346,13 +346,13 @@ def _batch(config: Config) -> int | str:
     return usual if config.batch_size is None else config.batch_size
 
 
-def _backbone(config: Config) -> str:
+def _backbone(config: Config, before: Predecessor | None) -> str:
     """Return the classifier below a detector's head in full, empty for its own."""
     from cvjobs.common.errors import WrongUse
 
     if config.backbone and config.task != "detect":
         raise WrongUse("--backbone is for --task detect: name the model with --model.")
-    return config.backbone or ""
+    return config.backbone or (before.backbone if before is not None else "")
 
 
 def _jitter(config: Config) -> tuple[float, float]:

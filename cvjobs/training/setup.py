@@ -233,7 +233,8 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         seed=request.seed,
         backbone=request.backbone,
         scale_jitter=request.scale_jitter,
-        init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
+        init_head=request.init_head_from_labels
+        or (request.task != "detect" and bool(before and before.inherited(labelled.classes))),
     )
 
 
