@@ -290,7 +290,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             if before is not None:
                 before.check(config.task)
             model = config.model or (before.model if before is not None else USUAL[config.task])
-            model, backbone = _on_backbone(config, model)
+            model, backbone = _on_backbone(config, model, before)
             request = TrainRequest(
                 data=config.data,
                 out=config.out,
@@ -332,7 +332,7 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             return run.train(request, decoder_server)
 
 
-def _on_backbone(config: Config, model: str) -> tuple[str, str]:
+def _on_backbone(config: Config, model: str, before: Predecessor | None) -> tuple[str, str]:
     """Return the name of a model on the backbone that is asked for, and of a detector the backbone beside it."""
     from cvjobs.common.errors import WrongUse
 
@@ -342,7 +342,7 @@ def _on_backbone(config: Config, model: str) -> tuple[str, str]:
         return segmenter_training.composed(model, config.backbone), ""
     if config.backbone and config.task != "detect":
         raise WrongUse("--backbone is for --task detect and segment: leave it out, and name the model with --model.")
-    return model, config.backbone or ""
+    return model, config.backbone or (before.backbone if before is not None else "")
 
 
 def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:

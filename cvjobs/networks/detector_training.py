@@ -35,9 +35,12 @@ def detector(
         WrongUse: as ``registry.trainable``, and for a model whose training there is no code for.
     """
     family, model = registry.find(name, "detect")
+    from cvjobs.networks import weights as files  # which imports torch
+
     made: Any = family
     if not hasattr(made, "trainable_detector"):
         raise WrongUse(f"{name} cannot be trained: choose one of torchvision's detectors.")
-    below = registry.trainable(backbone, weights=weights, classes=2, seed=seed) if backbone else None
+    of_backbone = "random" if files.is_run(weights) else weights
+    below = registry.trainable(backbone, weights=of_backbone, classes=2, seed=seed) if backbone else None
     found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below)
     return found

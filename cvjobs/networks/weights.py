@@ -90,6 +90,11 @@ def given(path: str) -> Weights:
     return from_file(Path(path))
 
 
+def is_run(weights: str) -> bool:
+    """Return whether ``--weights`` names the folder of a run."""
+    return weights not in ("pretrained", "random") and os.path.isdir(local_copies.run_folder(weights))
+
+
 def _of_run(folder: Path) -> Weights:
     """Return what a training left in its folder."""
     file = folder / RUN_MODEL

@@ -18,7 +18,10 @@ NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Predecessor:
-    """A run whose model another one begins with; ``side`` is that of its images in pixels, ``labels`` its classes."""
+    """A run whose model another one begins with; ``side`` is that of its images in pixels, ``labels`` its classes.
+
+    ``backbone`` is a detector's, empty for its own.
+    """
 
     place: str
     task: str
@@ -26,6 +29,7 @@ class Predecessor:
     side: int
     dim: int
     labels: tuple[str, ...]
+    backbone: str = ""
 
     def check(self, task: str) -> None:
         """Raise WrongUse where the run learnt another task."""
@@ -68,6 +72,7 @@ def predecessor(weights: str) -> Predecessor | None:
         side=min(about["transform"]["size"]),
         dim=about.get("dim", 0),
         labels=files.head(found).labels,
+        backbone=about.get("backbone", ""),
     )
 
 

@@ -243,7 +243,8 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         side=sizes[-1] if sizes else None,
         seed=request.seed,
         backbone=request.backbone,
-        init_head=request.init_head_from_labels or bool(before and before.inherited(labelled.classes)),
+        init_head=request.init_head_from_labels
+        or (request.task != "detect" and bool(before and before.inherited(labelled.classes))),
     )
 
 

@@ -17,6 +17,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks import detector_training, registry
+from cvjobs.networks import weights as torch_weights
 from cvjobs.networks.detection.trainee import PlacedTransform
 from cvjobs.sources.listing import list_source
 from cvjobs.training.data import box_labels
@@ -201,6 +202,18 @@ def test_a_run_is_a_detector_that_finds_what_validation_found(tmp_path: Path) ->
     page = (run / "report.html").read_text()
     assert "What it is trained on" in page
     assert "Classes" in page
+    (epoch,) = pq.read_table(run / "history.parquet").to_pylist()
+    assert epoch["val_loss_box"] + epoch["val_loss_class"] == pytest.approx(epoch["val_loss"])
+    assert epoch["AP50"] >= epoch["metric"]
+    begun = [
+        detector_training.detector(options["model"], weights=str(run), labels=labels).module.state_dict()
+        for labels in (CLASSES, ("disc", "cube"))
+    ]
+    trained = torch_weights.state(torch_weights.given(str(run)))
+    other = [{key for key in trained if not torch.equal(trained[key], own[key])} for own in begun]
+    assert other[0] == set()
+    assert other[1]
+    assert all("classification_head" in key for key in other[1])
     assert cvjobs.train(data, run, **options).up_to_date
     with pytest.raises(WrongUse, match="was begun with scale-jitter"):
         cvjobs.train(data, run, **options, scale_jitter="1:1")

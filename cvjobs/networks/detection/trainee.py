@@ -40,7 +40,7 @@ class PlacedTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 class DetectionTrainee(nn.Module):
-    """A detector in training.
+    """A detector in training; ``parts`` are the names of those of its loss.
 
     With ``frozen_norms`` the batch norms of its backbone stay as they are, as torchvision has it for weights that are
     trained already: the few images of a step say too little of them.
@@ -51,6 +51,7 @@ class DetectionTrainee(nn.Module):
         self.detector: Any = detector
         self.detector.transform = PlacedTransform(self.detector.transform)
         self._frozen = frozen_norms
+        self.parts = _parts(detector)
         for norm in self._norms():
             for parameter in norm.parameters():
                 parameter.requires_grad = False
@@ -84,8 +85,8 @@ class DetectionTrainee(nn.Module):
         return torch.stack([loss.float() for loss in losses.values()])
 
 
-def parts(detector: nn.Module) -> Sequence[str]:
-    """Return the names of the parts of a detector's loss, in the order in which ``DetectionTrainee`` returns them."""
+def _parts(detector: nn.Module) -> Sequence[str]:
+    """Return the names of the parts of a detector's loss, in the order in which torchvision returns them."""
     if isinstance(detector, FasterRCNN):
         return "class", "box", "objectness", "proposal"
     if isinstance(detector, FCOS):

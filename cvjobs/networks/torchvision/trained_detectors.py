@@ -48,7 +48,7 @@ def trainable(
 
     Args:
         name: of torchvision's detector.
-        weights: ``pretrained``, ``random`` or the path of a file; with a ``backbone`` only ``random`` is looked at.
+        weights: ``pretrained``, ``random`` or a file of the whole detector; with a ``backbone`` only a run's folder is.
         labels: the names of the classes.
         side: of the square images it is trained on, in pixels; None for 640, or what an SSD is made for.
         seed: of the weights that are random.
@@ -65,7 +65,8 @@ def trainable(
         )
     with files.seeded(seed):
         module: Any = loading.built(name, len(labels) + 1) if backbone is None else _on(name, len(labels), backbone)
-    chosen = backbone.weights if backbone is not None else _loaded(name, module, weights, labels)
+    whole = backbone is None or files.is_run(weights)
+    chosen = backbone.weights if backbone is not None and not whole else _loaded(name, module, weights, labels)
     transform = module.transform
     own = min(transform.fixed_size) if transform.fixed_size else SIDE
     side = side or own

@@ -75,8 +75,8 @@ class TrainTask(Protocol):
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """Return a row for each image, beginning with path and split."""
 
-    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:
-        """Return inputs as pictures, (N, H, W, 3), with what is to be said of places in them painted over."""
+    def painted(self, pictures: NDArray[np.uint8], inputs: Any, targets: Tensor) -> NDArray[np.uint8]:
+        """Return pictures of the inputs, uint8 (N, H, W, 3), with what is to be said of places in them painted over."""
 
     def captions(self, targets: Tensor) -> list[str]:
         """Return what the targets are, in words, one for each; empty where nothing is to be said."""

@@ -13,10 +13,10 @@ from PIL import Image
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.coco_ap import DetectionScores
 from cvjobs.evaluation.metrics.objects import Detections, Truths
+from cvjobs.html import drawn_boxes
 from cvjobs.html.thumbnails import Thumbnail, encoded
 from cvjobs.training.data.whole_pictures import WholePictures
 from cvjobs.training.loop.tasks.detect import objects_of
-from cvjobs.training.report import drawn_boxes
 from cvjobs.training.report.training_page import EndedRun
 
 SHOWN = 12

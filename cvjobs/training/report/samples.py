@@ -17,7 +17,6 @@ from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import TrainPlan
 from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.augment import generator
-from cvjobs.training.report import drawn_boxes
 
 COUNT = 16
 
@@ -55,12 +54,8 @@ def samples(
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (transform.std, transform.mean))
     images = inputs if isinstance(inputs, torch.Tensor) else inputs.images
     shown = ((images * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    shown = task.painted(shown, targets)
-    drawn = [Image.fromarray(np.ascontiguousarray(image)) for image in shown]
-    if plan.subject.task == "detect":
-        for image, boxes, labels in zip(drawn, inputs.boxes.tolist(), inputs.labels.tolist(), strict=True):
-            drawn_boxes.draw(image, boxes, labels)
+    shown = task.painted(shown, inputs, targets)
     return [
-        TrainingSample(encoded(image), plan.train.paths[number], caption)
-        for image, number, caption in zip(drawn, which.tolist(), task.captions(targets), strict=True)
+        TrainingSample(encoded(Image.fromarray(np.ascontiguousarray(image))), plan.train.paths[number], caption)
+        for image, number, caption in zip(shown, which.tolist(), task.captions(targets), strict=True)
     ]

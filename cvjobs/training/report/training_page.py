@@ -38,6 +38,7 @@ from cvjobs.training.training_summary import TrainingSummary
 
 NAMED = 12
 BUDGET = 20.0
+PART = "val_loss_"  # what the column of a part of the validation loss begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,11 @@ def shown(begun: BegunRun) -> dict[str, Any]:
         ),
         "curves": {
             name: [(row["epoch"], row[name]) for row in history] for name in ("train_loss", "val_loss", "metric", "lr")
+        },
+        "loss_parts": {
+            name.removeprefix(PART): [(row["epoch"], row[name]) for row in history]
+            for name in (history[-1] if history else ())
+            if name.startswith(PART)
         },
         "metric_name": task_registry.of(begun.plan).metric,
         "survey": begun.survey,

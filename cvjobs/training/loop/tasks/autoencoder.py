@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -102,7 +104,7 @@ class AutoencoderTask:
             }
         )
 
-    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
+    def painted(self, pictures: NDArray[np.uint8], inputs: Any, targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
         return pictures
 

@@ -121,7 +121,7 @@ class ClassifyTask:
             }
         )
 
-    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
+    def painted(self, pictures: NDArray[np.uint8], inputs: Any, targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
         return pictures
 

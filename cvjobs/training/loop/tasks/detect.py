@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.objects import Detections
+from cvjobs.html import drawn_boxes
 from cvjobs.networks.detection.detector_network import PictureDetections
 from cvjobs.networks.detection.trainee import DetectionTrainee
 from cvjobs.networks.torchvision import trained_detectors
@@ -28,8 +30,9 @@ from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe.augment import generator
 from cvjobs.training.recipe.canvases import CanvasAugment, Canvases
-from cvjobs.training.recipe.recipe import RECONSTRUCTION, Recipe
+from cvjobs.training.recipe.recipe import Recipe
 
+LOSS = "val_loss_"  # what comes before the name of a part of the validation loss in ``history.parquet``
 BATCH = 8  # pictures that are looked at together
 
 
@@ -40,7 +43,7 @@ def build(plan: TrainPlan) -> DetectTask:
 
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
     """See ``training_task.TaskModule``."""
-    if recipe.loss in RECONSTRUCTION or recipe.loss != "auto":
+    if recipe.loss != "auto":
         raise WrongUse(f"--loss {recipe.loss} is not for --task detect, whose losses are the detector's own.")
     if subject.init_head:
         raise WrongUse("--init-head-from-labels is for --task classify: leave it out.")
@@ -83,7 +86,7 @@ class DetectTask:
     def __init__(self, plan: TrainPlan) -> None:
         self._plan = plan
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator) -> DrawnBoxes:  # noqa: ARG002
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Any) -> DrawnBoxes:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
         return _boxes(objects_of(self._plan.train), which)
 
@@ -117,11 +120,13 @@ class DetectTask:
         heights, widths = (sides.numpy() for sides in pictures.sizes(part.decoded.rows))
         truths = objects_of(part).truths(heights, widths)
         scored = coco_ap.evaluate(truths, detections(every), len(self._plan.classes))
+        names = network.parts if isinstance(network, DetectionTrainee) else ()
+        losses = {f"{LOSS}{name}": sum(own[at] for _, own in gathered) / len(part) for at, name in enumerate(names)}
         return FoundScores(
-            loss=sum(own for _, own in gathered) / len(part),
+            loss=sum(sum(own) for _, own in gathered) / len(part),
             metric=max(scored.average("AP"), 0.0),
             ap50=max(scored.average("AP50"), 0.0),
-            more={"AP50": max(scored.average("AP50"), 0.0)},
+            more={"AP50": max(scored.average("AP50"), 0.0), **losses},
             each=np.array([[len(one.scores)] for one in every], np.float32),
             found=every,
         )
@@ -152,11 +157,12 @@ class DetectTask:
         part: SplitPart,
         mine: NDArray[np.int64],
         device: torch.device,
-    ) -> float:
-        """Return the sum of the losses over some images as they are, with the same random choices every time."""
+    ) -> list[float]:
+        """Return the sums of the losses over some images as they are, with the same random choices every time."""
+        assert isinstance(network, DetectionTrainee)
         plan = self._plan
         augment = plain(plan, min(plan.transform.size or (0,)), device)
-        total = 0.0
+        total = torch.zeros(len(network.parts))
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             torch.inference_mode(),
@@ -171,8 +177,9 @@ class DetectTask:
                 canvases = augment([picture.to(device) for picture in pictures.some(rows)], changes)
                 boxes = _boxes(objects_of(part), which)
                 moved, labels = canvases.moved(boxes.boxes.to(device), boxes.labels.to(device))
-                total += float(network(canvases.images, moved, labels).sum()) * len(which)
-        return total
+                total += network(canvases.images, moved, labels).cpu() * len(which)
+        sums: list[float] = total.tolist()
+        return sums
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """See ``training_task.TrainTask``: the boxes found, x, y, width and height in pixels, the best first."""
@@ -188,6 +195,13 @@ class DetectTask:
                 "scores": pa.array([one.scores.tolist() for one in found.found], pa.list_(pa.float32())),
             }
         )
+
+    def painted(self, pictures: NDArray[np.uint8], inputs: Any, targets: Tensor) -> NDArray[np.uint8]:
+        """See ``training_task.TrainTask``: the boxes drawn into the pictures."""
+        drawn = [Image.fromarray(np.ascontiguousarray(picture)) for picture in pictures]
+        for picture, boxes, labels in zip(drawn, inputs.boxes.tolist(), targets.tolist(), strict=True):
+            drawn_boxes.draw(picture, boxes, labels)
+        return np.stack([np.asarray(picture) for picture in drawn])
 
     def captions(self, targets: Tensor) -> list[str]:
         """See ``training_task.TrainTask``: how many objects of each class."""

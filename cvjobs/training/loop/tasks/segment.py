@@ -145,7 +145,7 @@ class SegmentTask:
             found.append(", ".join(names[number] for number in order[:3] if counts[number]) or "void")
         return found
 
-    def painted(self, pictures: NDArray[np.uint8], targets: Tensor) -> NDArray[np.uint8]:
+    def painted(self, pictures: NDArray[np.uint8], inputs: Any, targets: Tensor) -> NDArray[np.uint8]:  # noqa: ARG002
         """See ``training_task.TrainTask``: the masks over the pictures."""
         return np.stack([paint(*one) for one in zip(pictures, targets.numpy(), strict=True)])
 
