@@ -57,7 +57,7 @@ def test_which_options_name_a_place() -> None:
         "run": {"pipeline"},
         "schedule": {"pipeline", "out"},
         "segment": {"source", "out", "weights", "labels", "masks_dir", "save_images"},
-        "train": {"data", "out", "weights", "cache"},
+        "train": {"data", "out", "weights", "cache", "labels"},
         "unlock": {"out"},
         "verify": {"out", "source"},
     }
