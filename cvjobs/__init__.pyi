@@ -1666,7 +1666,7 @@ def train(
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
-    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] | None = None,
+    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many', 'detect', 'detect-many'] | None = None,
     labels: str | os.PathLike[str] | None = None,
     void: str | None = None,
     batch_size: int | str | None = None,
@@ -1760,10 +1760,10 @@ def train(
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
             own rows. Default: False.
         dim (int): The number of values in an autoencoder's vectors. Default: 128.
-        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] |
-            None): The recipe: values for all settings, which the other options replace one by one.
-            Default: None (finetune; from-scratch without weights; autoencoder and segment for these
-            tasks).
+        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many',
+            'detect', 'detect-many'] | None): The recipe: values for all settings, which the other
+            options replace one by one. Default: None (finetune; from-scratch without weights;
+            autoencoder, segment and detect for these tasks).
         labels (str | os.PathLike[str] | None): A file with the names of the classes in masks, one on
             each line. Default: None (a list near the masks).
         void (str | None): The value of pixels in masks that do not count, or none where all do.
@@ -1824,16 +1824,16 @@ def train(
             a function prints nothing. Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        epochs (int | None): The number of times that training sees every image. Default: None (10 in
-            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in
-            segment-many).
+        epochs (int | None): The number of times that training sees every image. Default: None (30, 10
+            in finetune, 100 in from-scratch, 3 in quick, 60 in segment, 20 in segment-many, 12 in
+            detect-many).
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many).
+            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
-        weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.05,
-            0.01 in autoencoder and segment and segment-many).
+        weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
+            0.05 in finetune and from-scratch and quick).
         layer_decay (float | None): The learning rate of a layer as a share of the next layer's; 0 gives
             all the same. Default: None (0).
         freeze_until (str | None): The first layer that learns; the layers before it stay as they are.
@@ -1881,7 +1881,7 @@ def train(
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.
-            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many).
+            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many and detect).
         aa (Literal['none', 'autoaugment', 'randaugment', 'trivialaugment', 'augmix'] | None): The
             policy of automatic augmentation. Default: None (none, trivialaugment in from-scratch).
         erasing (float | None): The share of images in which a random box is blanked. Default: None (0,
@@ -1919,7 +1919,7 @@ def train(
     weights: str | os.PathLike[str] = 'pretrained',
     init_head_from_labels: bool = False,
     dim: int = 128,
-    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] | None = None,
+    recipe: Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many', 'detect', 'detect-many'] | None = None,
     labels: str | os.PathLike[str] | None = None,
     void: str | None = None,
     batch_size: int | str | None = None,
@@ -2013,10 +2013,10 @@ def train(
         init_head_from_labels (bool): Start the classes that the weights know by name from the weights'
             own rows. Default: False.
         dim (int): The number of values in an autoencoder's vectors. Default: 128.
-        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many'] |
-            None): The recipe: values for all settings, which the other options replace one by one.
-            Default: None (finetune; from-scratch without weights; autoencoder and segment for these
-            tasks).
+        recipe (Literal['finetune', 'from-scratch', 'quick', 'autoencoder', 'segment', 'segment-many',
+            'detect', 'detect-many'] | None): The recipe: values for all settings, which the other
+            options replace one by one. Default: None (finetune; from-scratch without weights;
+            autoencoder, segment and detect for these tasks).
         labels (str | os.PathLike[str] | None): A file with the names of the classes in masks, one on
             each line. Default: None (a list near the masks).
         void (str | None): The value of pixels in masks that do not count, or none where all do.
@@ -2077,16 +2077,16 @@ def train(
             a function prints nothing. Default: False.
         address (str | None): A Ray cluster: http://HOST:8265 runs the whole command there, HOST:PORT
             and auto only its workers. Default: None (this machine).
-        epochs (int | None): The number of times that training sees every image. Default: None (10 in
-            finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in
-            segment-many).
+        epochs (int | None): The number of times that training sees every image. Default: None (30, 10
+            in finetune, 100 in from-scratch, 3 in quick, 60 in segment, 20 in segment-many, 12 in
+            detect-many).
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many).
+            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
-        weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.05,
-            0.01 in autoencoder and segment and segment-many).
+        weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
+            0.05 in finetune and from-scratch and quick).
         layer_decay (float | None): The learning rate of a layer as a share of the next layer's; 0 gives
             all the same. Default: None (0).
         freeze_until (str | None): The first layer that learns; the layers before it stay as they are.
@@ -2134,7 +2134,7 @@ def train(
         hflip (float | None): The share of images mirrored left to right. Default: None (0.5).
         vflip (float | None): The share of images mirrored top to bottom. Default: None (0).
         color_jitter (float | None): The strength of random changes of brightness, contrast and colour.
-            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many).
+            Default: None (0, 0.1 in finetune, 0.3 in segment, 0.2 in segment-many and detect).
         aa (Literal['none', 'autoaugment', 'randaugment', 'trivialaugment', 'augmix'] | None): The
             policy of automatic augmentation. Default: None (none, trivialaugment in from-scratch).
         erasing (float | None): The share of images in which a random box is blanked. Default: None (0,

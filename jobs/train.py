@@ -115,7 +115,7 @@ class Config:
         Name | None,
         typer.Option(
             help="The recipe: values for all settings, which the other options replace one by one.  "
-            "[default: finetune; from-scratch without weights; autoencoder and segment for these tasks]",
+            "[default: finetune; from-scratch without weights; autoencoder, segment and detect for these tasks]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -354,7 +354,7 @@ def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
 
     classes, masks = config.task != "autoencoder", config.task == "segment"
     scratch = before is None and (config.weights == "random" or model.startswith("small/"))
-    own = {"autoencoder": "autoencoder", "segment": "segment"}
+    own = {"autoencoder": "autoencoder", "segment": "segment", "detect": "detect"}
     name = config.recipe or own.get(config.task, "from-scratch" if scratch else "finetune")
     given = replaced(config)
     if before is not None and given["img_size"] is None:

@@ -12,6 +12,7 @@ PIXELS = 2
 LABELS = 2
 PICTURES = 2
 SPLITS = 2  # of a training whose data say of no image that it validates
+CANVASES = 2  # that a detector learns from
 SCORES = 3
 TEAM = 2  # of a training on a cluster: how many workers without --workers, on what, with how many cores
 MEASURED_SCORES = 3  # from which on a score that nobody gives is measured

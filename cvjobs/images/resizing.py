@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+Samples = npt.NDArray[Any]  # uint8 or, where they are not rounded, float32
 
 
 def resized(height: int, width: int, transform: Transform) -> tuple[int, int]:
@@ -51,9 +54,19 @@ def fit(pixels: Pixels, transform: Transform) -> Pixels:
     The arithmetic of the sizes is torchvision's: the longer side is truncated, the crop's corner rounded as the
     transform says; where the image is smaller than the crop it is padded with black. Without ``transform.size`` nothing
     is cropped. Of a picture that is much longer than the crop, only that is resized: the result is within 1 of 255.
+
+    With 16 ``grey_bits`` the result is not rounded to whole numbers: it is (2 x height, width, 3), the whole numbers
+    above, below them the rest in 256ths.
     """
     if transform.fit == "native":
         return pixels
+    if transform.grey_bits == 8:
+        return _fit(pixels, transform)
+    values = np.rint(_fit(pixels.astype(np.float32), transform) * 256).astype(np.uint16)
+    return np.concatenate([values >> 8, values & 255]).astype(np.uint8)
+
+
+def _fit(pixels: Samples, transform: Transform) -> Samples:
     size = resized(pixels.shape[0], pixels.shape[1], transform)
     crop = transform.size
     if crop is None:
@@ -68,7 +81,7 @@ def fit(pixels: Pixels, transform: Transform) -> Pixels:
     return _crop(_centre(pixels, size, crop, transform), transform)
 
 
-def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+def _resize(pixels: Samples, size: tuple[int, int], interpolation: str) -> Samples:
     if pixels.shape[:2] == size:
         return pixels
     if interpolation == "lanczos":
@@ -83,7 +96,7 @@ def _resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], transform: Transform) -> Pixels:
+def _centre(pixels: Samples, size: tuple[int, int], crop: tuple[int, int], transform: Transform) -> Samples:
     """Return of the resized picture the part that the crop keeps, for which only its part of the image is looked at."""
     interpolation = transform.interpolation
     kept = [min(side, most) for side, most in zip(size, crop, strict=True)]
@@ -95,7 +108,7 @@ def _centre(pixels: Pixels, size: tuple[int, int], crop: tuple[int, int], transf
         down, across = (_nearest(*side) for side in sides)
         return pixels[down[:, None], across]
     (top, bottom, rows), (left, right, columns) = (_span(*side, _SUPPORT[interpolation]) for side in sides)
-    part = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    part = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right], np.uint8))
     # Pillow begins with the height of a high image that shrinks, which the longest filter shows.
     high = interpolation == "lanczos" and pixels.shape[1] < pixels.shape[0] > size[0]
     for upright in (high, not high):
@@ -121,7 +134,7 @@ def _nearest(given: int, side: int, kept: int, before: int) -> npt.NDArray[np.in
     return found
 
 
-def _crop(pixels: Pixels, transform: Transform) -> Pixels:
+def _crop(pixels: Samples, transform: Transform) -> Samples:
     assert transform.size is not None
     size = height, width = transform.size
     if pixels.shape[:2] == size:

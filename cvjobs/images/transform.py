@@ -29,7 +29,8 @@ class Transform:
     values in 0..1. ``pixel_rules`` is the version of the rules by which a file becomes pixels; ``bits`` of 16 are used
     where a file does not say, 0 for all. ``truncated`` tells whether a picture that is cut short is an error, or used
     as far as it can be read. ``decoder`` is what decodes JPEGs that both do: the values of the two are not the same,
-    but near.
+    but near. ``grey_bits`` are those of a resized grey value: 8, rounded to whole numbers, or 16, to 1/256 of one (see
+    ``resizing.fit``), for models whose publishers resize numbers that are not rounded; JPEGs only decode on a CPU then.
     """
 
     size: tuple[int, int] | None = None
@@ -43,6 +44,7 @@ class Transform:
     truncated: Truncated = "fail"
     decoder: Decoder = "cpu"
     crop: Literal["even", "down"] = "even"
+    grey_bits: Literal[8, 16] = 8
 
     @classmethod
     def load(cls, record: dict[str, Any]) -> Transform:
@@ -67,6 +69,8 @@ class Transform:
             del made["decoder"]
         if self.crop == "even":
             del made["crop"]
+        if self.grey_bits == 8:
+            del made["grey_bits"]
         return made
 
     def like(self, record: Any, bits: int | None = None) -> Transform:
@@ -79,7 +83,10 @@ class Transform:
         except (TypeError, AttributeError):
             then = Transform(pixel_rules=rules.FIRST)
         given = 0 if bits == ALL_BITS and not then.bits else bits
-        return replace(self, pixel_rules=then.pixel_rules, bits=given or then.bits, decoder=then.decoder)
+        grey = min(self.grey_bits, then.grey_bits)
+        return replace(
+            self, pixel_rules=then.pixel_rules, bits=given or then.bits, decoder=then.decoder, grey_bits=grey
+        )
 
     @property
     def target(self) -> int:
@@ -94,6 +101,11 @@ class Transform:
         return self.resize if self.fit in ("short", "square") else max(self.size)
 
     @property
+    def stored(self) -> tuple[int, int] | None:
+        """The sides of the pixels that ``resizing.fit`` makes, of ``size`` and ``grey_bits``; None without a size."""
+        return self.size and (self.size[0] * self.grey_bits // 8, self.size[1])
+
+    @property
     def most(self) -> tuple[int, int] | None:
         """The sides of the largest result; None where only the source bounds it."""
-        return (self.resize, LONGEST * self.resize) if self.fit == "whole" else self.size
+        return (self.resize, LONGEST * self.resize) if self.fit == "whole" else self.stored

@@ -11,6 +11,8 @@ from cvjobs.networks import registry
 if TYPE_CHECKING:
     from cvjobs.networks.trainable import Trainable
 
+CANVAS_STEP = 32  # pixels: the strides of its maps divide the sides of what a detector sees
+
 
 def detector(
     name: str,

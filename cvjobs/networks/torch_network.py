@@ -95,7 +95,7 @@ class TorchNetwork:
             torch.cuda.cudart().cudaHostUnregister(pixels.ctypes.data)  # type: ignore[no-untyped-call]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the (B, dim) float32 vectors of (B, height, width, 3) RGB pixels.
+        """Return the (B, dim) float32 vectors of (B, height, width, 3) RGB pixels, or of twice the height with 16 bits.
 
         Raises:
             MemoryError: the batch does not fit the device; a smaller one may.
@@ -112,6 +112,9 @@ class TorchNetwork:
     def _vectors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), self._streams.own():
             images = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+            if images.shape[2] == 2 * self._size[0]:  # 16 bits of each grey value, see ``resizing.fit``
+                whole, rest = images.float().chunk(2, dim=2)
+                images = whole.add_(rest, alpha=1 / 256)
             images = self._normalizer(images)
             output = self._module(images.contiguous(memory_format=torch.channels_last))
             vectors: NDArray[np.float32] = output.float().cpu().numpy()  # waits for this thread's stream

@@ -348,6 +348,8 @@ def _decoder(decode: Decode, transform: Transform) -> Decoder:
     """Return what decodes; raises WrongUse where a GPU is asked for that has no such filter."""
     if decode == "gpu" and transform.interpolation == "lanczos":
         raise WrongUse("--decode gpu resizes without the filter of this model (lanczos): use --decode cpu.")
+    if decode == "gpu" and transform.grey_bits > 8:
+        raise WrongUse("--decode gpu resizes to whole numbers, unlike this model's own processor: use --decode cpu.")
     return transform.decoder if decode == "auto" else decode
 
 

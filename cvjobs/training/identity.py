@@ -21,18 +21,19 @@ from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
 LATER: dict[str, Any] = {"scale_jitter": []}  # settings that records of before say nothing of
-_LATER = ("team", "pictures", "splits")  # rules that a record of before says nothing of
+_LATER = ("team", "pictures", "splits", "canvases")  # rules that a record of before says nothing of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRules:
-    """The versions of the rules by which a training's images are listed, labelled, split and kept, and its team."""
+    """The versions of the rules by which a training's images are listed, named, split, kept and seen, and its team."""
 
     listing: int = rules.LISTING
     labels: int = rules.LABELS
     team: int = rules.TEAM
     pictures: int = rules.PICTURES
     splits: int = rules.SPLITS
+    canvases: int = rules.CANVASES
 
     @property
     def whole(self) -> bool:

@@ -107,7 +107,8 @@ class TrainPlan:
     ``limited``: there is a limit of time or money. ``run`` is a folder, or a prefix of a bucket, which is reached with
     the options ``storage``. ``licence`` is that of the weights that it begins with. ``decoding`` is what each machine
     decodes for its workers, None where all see what the command's decodes; then ``test`` are the images that the first
-    worker tests on, None without any.
+    worker tests on, None without any. ``canvas_step`` is what the sides of a detector's canvases are multiples of, 0
+    for squares.
     """
 
     run: str
@@ -125,6 +126,7 @@ class TrainPlan:
     flops: float = 0.0
     compiled: bool = False
     begun_epochs: int = 0
+    canvas_step: int = 0
     limited: bool = False
     storage: Mapping[str, str] = field(default_factory=dict, repr=False)
     licence: Licence = licences.UNSAID
@@ -151,7 +153,7 @@ class TrainPlan:
         """Return the augmentation of training images to squares of a side in pixels."""
         mean, std = self.transform.mean, self.transform.std
         if self.subject.task == "detect":
-            return CanvasAugment(self.recipe, side, mean, std, device)
+            return CanvasAugment(self.recipe, side, mean, std, device, self.canvas_step)
         return Augment(self.recipe, side, mean, std, device, self.form)
 
     @property

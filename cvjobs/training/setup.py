@@ -12,7 +12,7 @@ from cvjobs.common.progress import Progress
 from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
 from cvjobs.dataset.lock import Lock
-from cvjobs.networks import registry, torch_network
+from cvjobs.networks import detector_training, registry, torch_network
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
@@ -90,6 +90,11 @@ class Setup:
             begun_store(held.store.place, self.request.storage, held.check), self.labelled, self.cache_side
         )
 
+    @property
+    def _trimmed(self) -> bool:
+        """Whether the canvases of a detector end where its pictures do."""
+        return self.rules.canvases > FIRST and getattr(self.trainable.module, "any_size", False)
+
     def plan(self, run: str, parts: Mapping[str, SplitPart]) -> TrainPlan:
         """Return what every worker is told of a run in a folder, with its decoded images."""
         request = self.request
@@ -109,6 +114,7 @@ class Setup:
             flops=self.case.needed.flops if self.case.needed is not None else 0.0,
             compiled=self.compiled,
             begun_epochs=self.begun_epochs,
+            canvas_step=detector_training.CANVAS_STEP if self._trimmed else 0,
             limited=request.spending.limited,
             storage=request.storage,
             licence=self.licence,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import time
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 from cvjobs.images import device_resizing, resizing
 from cvjobs.images.decode import decode
@@ -74,6 +76,27 @@ def test_a_square_is_squashed_to_and_then_cropped() -> None:
     squashed = fit(noise(40, 90), Transform(size=(31, 31), fit="exact"))
     assert (fit(noise(40, 90), made) == squashed[3:27, 3:27]).all()
     assert made.target == 31
+
+
+def test_grey_values_of_sixteen_bits_are_not_rounded() -> None:
+    whole = Transform(size=(20, 30), resize=24, mean=(0.5,) * 3)
+    image = np.random.default_rng(1).integers(0, 256, (47, 61, 3), dtype=np.uint8)
+    fine = replace(whole, grey_bits=16)
+    found = resizing.fit(image, fine)
+    assert (found.shape, fine.stored, fine.most) == ((40, 30, 3), (40, 30), (40, 30))
+    values = found[:20] + found[20:] / 256
+    floats = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = functional.center_crop(functional.resize(floats, [24, int(24 * 61 / 47)], antialias=True), [20, 30])
+    np.testing.assert_allclose(values, expected[0].permute(1, 2, 0).numpy(), atol=1 / 256)
+    assert np.abs(values - resizing.fit(image, whole)).max() > 0.4
+
+
+def test_what_was_begun_with_rounded_grey_values_goes_on_so() -> None:
+    fine = Transform(size=(20, 30), resize=24, grey_bits=16)
+    rounded = replace(fine, grey_bits=8)
+    assert "grey_bits" not in rounded.record()
+    assert fine.like(rounded.record()) == rounded
+    assert fine.like(fine.record()) == Transform.load(fine.record()) == fine
 
 
 def test_a_record_names_the_crop_only_where_it_is_not_the_usual_one() -> None:

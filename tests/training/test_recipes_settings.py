@@ -12,8 +12,9 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.config import commands
 from cvjobs.config import fields as config_fields
 from cvjobs.training.recipe import sampling
-from cvjobs.training.recipe.recipe import NAMED, SETTINGS, Optimizer, Recipe, named, sides, span
+from cvjobs.training.recipe.recipe import NAMED, SETTINGS, Optimizer, Recipe, named
 from cvjobs.training.recipe.recipe_options import replaced
+from cvjobs.training.recipe.setting import sides, span
 
 
 def test_an_override_replaces_one_setting_and_none_leaves_it() -> None:
@@ -86,7 +87,7 @@ def test_every_setting_is_an_option_of_train() -> None:
     [
         (
             "epochs",
-            "10 in finetune, 100 in from-scratch, 3 in quick, 30 in autoencoder, 60 in segment, 20 in segment-many",
+            "30, 10 in finetune, 100 in from-scratch, 3 in quick, 60 in segment, 20 in segment-many, 12 in detect-many",
         ),
         ("clip_grad", "1, 0 in from-scratch"),
         ("ratio", "0.75:1.33, 1:1 in quick and autoencoder"),

@@ -57,7 +57,12 @@ def today() -> tuple[TrainIdentity, dict[str, Any]]:
         begun_epochs=3,
     )
     first = TrainRules(
-        listing=rules.FIRST, labels=rules.FIRST, team=rules.FIRST, pictures=rules.FIRST, splits=rules.FIRST
+        listing=rules.FIRST,
+        labels=rules.FIRST,
+        team=rules.FIRST,
+        pictures=rules.FIRST,
+        splits=rules.FIRST,
+        canvases=rules.FIRST,
     )
     transform = replace(trainable.transform, pixel_rules=rules.FIRST)
     return made, made.record("0" * 64, 80_000_000, transform, first)

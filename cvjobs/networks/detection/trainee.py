@@ -52,6 +52,7 @@ class DetectionTrainee(nn.Module):
         self.detector.transform = PlacedTransform(self.detector.transform)
         self._frozen = frozen_norms
         self.parts = _parts(detector)
+        self.any_size = not isinstance(detector, SSD)  # whose boxes are shares of a square
         for norm in self._norms():
             for parameter in norm.parameters():
                 parameter.requires_grad = False

@@ -32,7 +32,10 @@ def transform(repository: Repository) -> Transform:
             f"{repository.said} wants images prepared in a way that cvjobs does not offer: choose a model whose images "
             "all get one size."
         )
-    return Transform(**made, interpolation=_FILTERS[int(processor.resample)], mean=mean, std=std, crop="down")
+    filter_ = _FILTERS[int(processor.resample)]
+    # A bilinear filter stays within the values that there are, which 16 bits hold.
+    bits: Literal[8, 16] = 16 if _scales_first(processor) and filter_ == "bilinear" else 8
+    return Transform(**made, interpolation=filter_, mean=mean, std=std, crop="down", grey_bits=bits)
 
 
 def _geometry(processor: Any) -> dict[str, Any] | None:
@@ -76,7 +79,11 @@ def _plain(processor: Any) -> bool:
         getattr(kind, step) is getattr(TorchvisionBackend, step)
         for step in ("resize", "center_crop", "rescale", "normalize", "rescale_and_normalize")
     )
-    return same and (kind._preprocess is TorchvisionBackend._preprocess or kind.__name__.startswith("DINOv3"))
+    return same and (kind._preprocess is TorchvisionBackend._preprocess or _scales_first(processor))
+
+
+def _scales_first(processor: Any) -> bool:
+    return type(processor).__name__.startswith("DINOv3")
 
 
 def _scale(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

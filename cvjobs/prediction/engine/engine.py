@@ -375,7 +375,7 @@ def _collector(step: Step | PictureStep, room: Headroom, spec: EngineSpec) -> Ba
     gpu = spec.device != "cpu"
     if isinstance(step, PictureStep):
         return Bins(step, room.batch, GPU_PIXELS if gpu else CPU_PIXELS, room.models)
-    size, shape = BatchSize(room.batch, *room.batches), spec.opener.transform.size
+    size, shape = BatchSize(room.batch, *room.batches), spec.opener.transform.stored
     assert shape is not None
     return Batcher(size, shape, room.models + 2)
 

@@ -1,4 +1,4 @@
-"""Pictures placed on square canvases: scaled at random, cropped at random where they are larger, flipped, coloured.
+"""Pictures placed on canvases: scaled at random, cropped at random where they are larger, flipped, coloured.
 
 Their proportions are kept, and so is what is needed to move the boxes of objects along. What is around a picture is 0
 behind the normalisation, to its right and below, as it is where a detector looks at one.
@@ -24,7 +24,7 @@ LEAST = 1e-3  # pixels of a box's side
 
 @dataclass(frozen=True, kw_only=True)
 class Canvases:
-    """Pictures on their canvases: ``images`` (N, 3, side, side) float32, and where each is (N, 6) in ``places``.
+    """Pictures on their canvases: ``images`` (N, 3, H, W) float32, and where each is (N, 6) in ``places``.
 
     A place is the width and the height of the whole picture in pixels of the canvas, its left and top edge there
     (negative where it is cropped), and whether it is mirrored and upturned (1 or 0), which is done to its part on the
@@ -97,9 +97,13 @@ class CanvasAugment:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
+        step: int = 0,
     ) -> None:
-        """Prepare for a side in pixels; where a picture's scale is 1, its longer side is as long as the canvas's."""
-        self._recipe, self.size, self._device = recipe, size, device
+        """Prepare for a side in pixels; where a picture's scale is 1, its longer side is as long as the canvas's.
+
+        Canvases end where no picture of theirs goes on, at the next multiple of ``step``; those of 0 are squares.
+        """
+        self._recipe, self.size, self._device, self._step = recipe, size, device, step
         self._jitter = recipe.scale_jitter or (1.0, 1.0)
         self._colours = Augment(recipe, size, mean, std, device)
         self.numbers = NUMBERS
@@ -132,7 +136,7 @@ class CanvasAugment:
 
     def __call__(self, images: Sequence[Tensor] | PackedPictures, changes: CanvasChanges) -> Canvases:
         """Return the pictures, uint8 (height, width, 3) each or packed, on their canvases, all on the device."""
-        canvases = torch.zeros(len(changes.parts), 3, self.size, self.size, device=self._device)
+        canvases = torch.zeros(len(changes.parts), 3, *self._sides(changes), device=self._device)
         sizes, flips = changes.sizes.tolist(), changes.places[:, 4:].tolist()
         pictures = _unpacked(images) if isinstance(images, PackedPictures) else images
         parts = changes.parts.tolist()
@@ -145,6 +149,13 @@ class CanvasAugment:
             turned = [axis for axis, turn in ((3, mirrored), (2, upturned)) if turn]
             canvases[number, :, :high, :wide] = drawn.flip(turned)[0] if turned else drawn[0]
         return Canvases(images=canvases, places=changes.places, ends=changes.sizes.flip(1).float())
+
+    def _sides(self, changes: CanvasChanges) -> list[int]:
+        """Return the height and the width of the canvases of some pictures."""
+        if not self._step:
+            return [self.size, self.size]
+        longest: list[int] = changes.sizes.amax(0).tolist()
+        return [min(-(-side // self._step) * self._step, self.size) for side in longest]
 
 
 def _part(side: Tensor, whole: Tensor, place: Tensor, canvas: int) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.training.recipe import recipe as recipes
-from cvjobs.training.recipe.recipe import OF_CLASSES, Recipe, option_of
+from cvjobs.training.recipe.recipe import NOT_OF_BOXES, OF_CLASSES, Recipe
+from cvjobs.training.recipe.setting import option_of
 
 JITTER = (0.6, 1.4)
 # What would move pixels without the boxes in them, or compares whole images.
 WITHOUT: dict[str, Any] = {"aa": "none", "scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
-_OTHERS = (*OF_CLASSES, *WITHOUT, "loss", "denoise")
+_OTHERS = (*NOT_OF_BOXES, "denoise")
 
 
 def detection(name: str, **given: Any) -> Recipe:

@@ -1,13 +1,13 @@
 """Every setting of a recipe, in plain values, and the named recipes; what they do lives in the modules beside this."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cvjobs.common.errors import WrongUse, nearest
+from cvjobs.training.recipe.setting import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Setting, option_of
 
-Name = Literal["finetune", "from-scratch", "quick", "autoencoder", "segment", "segment-many"]
+Name = Literal["finetune", "from-scratch", "quick", "autoencoder", "segment", "segment-many", "detect", "detect-many"]
 Optimizer = Literal["sgd", "rmsprop", "adam", "adamw", "nadamw", "lamb", "lars", "lion"]
 Schedule = Literal["constant", "step", "cosine", "onecycle", "cyclic", "linear", "plateau"]
 Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim", "dice", "lovasz"]
@@ -26,35 +26,7 @@ OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "
 NOT_OF_MASKS = (
     "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
 )  # fmt: skip
-
-
-class Limit(NamedTuple):
-    """The range of a number, in words too; ``least`` and ``most`` belong to it, where it has such ends."""
-
-    words: str
-    holds: Callable[[float], bool]
-    least: float | None = None
-    most: float | None = None
-
-
-POSITIVE = Limit("more than 0", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Limit("at least 0", lambda value: 0 <= value < math.inf, least=0)
-SHARE = Limit("from 0 to 1", lambda value: 0 <= value <= 1, least=0, most=1)
-BELOW_ONE = Limit("from 0 to below 1", lambda value: 0 <= value < 1, least=0)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a field of a recipe is as an option: its group in ``cvjobs train --help``, its sentence, its limit.
-
-    ``off`` says what an empty value means. A choice of words has its choices, and a pair of numbers its ``metavar``.
-    """
-
-    group: str
-    help: str
-    limit: Limit | None = None
-    metavar: str | None = None
-    off: str = ""
+NOT_OF_BOXES = (*OF_CLASSES, "scale", "ratio", "aa", "loss")  # and losses that are not a detector's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,11 +242,6 @@ def _check(name: str, known: tuple[Any, Setting], value: Any) -> None:
         raise WrongUse(f"{option_of(name)} must be at least 8 pixels, or two sizes as in 128:224.")
 
 
-def option_of(name: str) -> str:
-    """Return the option of a setting, as it is typed."""
-    return f"--{name.replace('_', '-')}"
-
-
 NAMED: dict[Name, Recipe] = {
     "finetune": Recipe(
         epochs=10,
@@ -300,6 +267,8 @@ NAMED: dict[Name, Recipe] = {
     "autoencoder": Recipe(epochs=30, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
     "segment": Recipe(epochs=60, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.3),
     "segment-many": Recipe(epochs=20, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
+    "detect": Recipe(epochs=30, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
+    "detect-many": Recipe(epochs=12, lr=2e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
 }
 
 
@@ -347,26 +316,3 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
 def shortened(warmup_epochs: float, epochs: int) -> float:
     """Return a warm-up that nobody asked for: at most a tenth of the epochs."""
     return min(warmup_epochs, epochs / 10)
-
-
-def span(text: str, option: str, example: str = "0.5:1") -> tuple[float, ...]:
-    """Return the one or two numbers of ``224``, ``128:224`` or ``0.5:1``.
-
-    Raises:
-        WrongUse: it is something else.
-    """
-    try:
-        numbers = tuple(float(part) for part in text.split(":"))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 2) or not all(map(math.isfinite, numbers)):
-        raise WrongUse(f"{option} must be a number, or two as in {example}, not {text!r}.")
-    return numbers
-
-
-def sides(text: str) -> tuple[int, ...]:
-    """Return the one or two sides in pixels of an ``--img-size``; see ``span``."""
-    numbers = span(text, "--img-size", "128:224")
-    if any(side != int(side) for side in numbers):
-        raise WrongUse(f"--img-size must be whole pixels, as in 224 or 128:224, not {text!r}.")
-    return tuple(map(int, numbers))

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import typer
 
-from cvjobs.training.recipe.recipe import NAMED, NOT_OF_MASKS, OF_CLASSES, SETTINGS, Setting, option_of, sides, span
+from cvjobs.training.recipe.recipe import NAMED, NOT_OF_BOXES, NOT_OF_MASKS, OF_CLASSES, SETTINGS
+from cvjobs.training.recipe.setting import Setting, option_of, sides, span
 
 Config = TypeVar("Config")
 
@@ -14,6 +15,8 @@ _NOT_OF = {  # settings that a recipe has no value for
     "autoencoder": (*OF_CLASSES, "scale_jitter"),
     "segment": (*NOT_OF_MASKS, "denoise"),
     "segment-many": (*NOT_OF_MASKS, "denoise"),
+    "detect": (*NOT_OF_BOXES, "denoise"),
+    "detect-many": (*NOT_OF_BOXES, "denoise"),
 }
 OF_PICTURES = ("denoise", "scale_jitter")  # what no recipe for classes has
 

@@ -215,7 +215,7 @@ class DetectTask:
 def plain(plan: TrainPlan, side: int, device: torch.device) -> CanvasAugment:
     """Return the augmentation that does nothing but place pictures on canvases, as validation sees them."""
     recipe = Recipe(epochs=plan.recipe.epochs, hflip=0.0)
-    return CanvasAugment(recipe, side, plan.transform.mean, plan.transform.std, device)
+    return CanvasAugment(recipe, side, plan.transform.mean, plan.transform.std, device, plan.canvas_step)
 
 
 def objects_of(part: SplitPart) -> ImageObjects:
