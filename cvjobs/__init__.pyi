@@ -139,18 +139,19 @@ def check(
 ) -> DataCheck:
     """Look at data before anything is spent on them: every image decoded, classes counted, what is wrong, as a page.
 
-    DATA is what `cvjobs train` takes: class folders, or a list with labels. With --truth it is the images of a truth that
-    `cvjobs eval` reads: boxes, masks or labels. Exit code 0: nothing is to be corrected; 1: something is.
+    DATA is what `cvjobs train` takes: class folders, a list with labels, or a folder with COCO's, VOC's or YOLO's boxes or
+    with masks. With --truth it is the images of a truth that `cvjobs eval` reads. Exit code 0: nothing is to be corrected;
+    1: something is.
 
     For example `cvjobs.check("photos", "look")`, `cvjobs check images --truth annotations.json -o look`.
 
     Args:
-        data (str | os.PathLike[str]): The images: a folder of class folders, or a list; with --truth
-            any folder or list.
+        data (str | os.PathLike[str]): The images: a folder of class folders or with boxes or masks, or
+            a list; with --truth any of both.
         out (str | os.PathLike[str]): The folder for the page, the numbers and the table.
         truth (list[str] | tuple[str, ...]): A truth of the images, as `cvjobs eval` takes it, perhaps
-            all of one split (train, val or test); repeat the option for more. Default: () (the labels
-            that DATA has).
+            all of one split (train, val or test); repeat the option for more. Default: () (the boxes,
+            masks or labels that DATA has).
         labels (str | os.PathLike[str] | None): A file with the names of classes that are numbers, one
             on each line. Default: None.
         vectors (str | os.PathLike[str] | None): The output of `cvjobs embed` on these images, or an

@@ -108,7 +108,7 @@ def label(data: str, listing: Listing, share: float) -> LabelledImages:
 
 def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
     """Yield the truths of a place."""
-    files = [path] if path.is_file() and coco.fits(path) else _coco_files(path)
+    files = [path] if path.is_file() and coco.fits(path) else coco_files(path)
     if not files:
         known = truths.read(str(path), "detect")
         assert isinstance(known, ObjectTruth)
@@ -121,8 +121,11 @@ def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
         yield _Truth(split, known, _paired(file, known, paths, within or range(len(paths))))
 
 
-def _coco_files(folder: Path) -> list[Path]:
-    """Return COCO's files of a folder: in it, in ``annotations``, or in the folders of its splits."""
+def coco_files(folder: Path) -> list[Path]:
+    """Return the JSON files of a folder that are COCO's by their places and names.
+
+    They are in it, in ``annotations``, or in the folders of its splits; where some are ``instances_...``, only those.
+    """
     if not folder.is_dir():
         return []
     inside = [place for place in sorted(folder.iterdir()) if place.is_dir()]
