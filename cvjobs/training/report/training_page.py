@@ -127,6 +127,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
     """Return what every page of a training shows: ``train.html``."""
     errors = artifacts.rows(begun.store, ERRORS)
     history = begun.history
+    metric = task_registry.of(begun.plan).metric
     return {
         "data": begun.labelled.listing.source,
         "original": links(
@@ -140,7 +141,13 @@ def shown(begun: BegunRun) -> dict[str, Any]:
             for name in (history[-1] if history else ())
             if name.startswith(PART)
         },
-        "metric_name": task_registry.of(begun.plan).metric,
+        "metrics": {
+            words: [(row["epoch"], row[name]) for row in history]
+            for name, words in {"metric": metric, "AP50": "AP50"}.items()
+            if history and name in history[-1]
+        },
+        "metric_name": metric,
+        "backbone": begun.plan.subject.backbone,
         "survey": begun.survey,
         "open_classes": OPEN,
         "named": NAMED,
