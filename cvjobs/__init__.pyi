@@ -1734,6 +1734,7 @@ def train(
     swa: float | None = None,
     denoise: float | None = None,
     img_size: str | None = None,
+    anchors: Literal['default', 'auto'] | None = None,
 ) -> LearningRate:
     """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
@@ -1899,6 +1900,8 @@ def train(
             share of the range of pixels. Default: None (0).
         img_size (str | None): The side of the images in pixels; two, as in 128:224, are those of the
             first and the last epoch. Default: None (the model's own).
+        anchors (Literal['default', 'auto'] | None): The anchors of a detector: its own, or of --weights
+            RUN that run's; auto fits as many to the boxes. Default: None (default).
 
     Returns:
         TrainingSummary | LearningRate: what came of it, or the rate that was found (``find_lr``).
@@ -1987,6 +1990,7 @@ def train(
     swa: float | None = None,
     denoise: float | None = None,
     img_size: str | None = None,
+    anchors: Literal['default', 'auto'] | None = None,
 ) -> TrainingSummary | Any:
     """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
@@ -2152,6 +2156,8 @@ def train(
             share of the range of pixels. Default: None (0).
         img_size (str | None): The side of the images in pixels; two, as in 128:224, are those of the
             first and the last epoch. Default: None (the model's own).
+        anchors (Literal['default', 'auto'] | None): The anchors of a detector: its own, or of --weights
+            RUN that run's; auto fits as many to the boxes. Default: None (default).
 
     Returns:
         TrainingSummary | LearningRate: what came of it, or the rate that was found (``find_lr``).

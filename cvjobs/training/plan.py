@@ -16,6 +16,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import detector_training, licences, local_copies, registry, segmenters_to_train
 from cvjobs.networks import weights as networks_weights
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.precision import resolve_precision
@@ -58,7 +59,8 @@ class Subject:
 
     ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
-    ``backbone`` is the classifier below a detector's head, empty for its own.
+    ``backbone`` is the classifier below a detector's head, empty for its own; ``anchors`` are those that a detector is
+    given, None for its own.
     """
 
     task: TaskName
@@ -70,6 +72,7 @@ class Subject:
     seed: int
     init_head: bool
     backbone: str = ""
+    anchors: DetectorAnchors | None = None
 
     def trainable(self) -> Trainable:
         """Return the model as training begins with it; raises WrongUse as ``registry.trainable``."""
@@ -85,6 +88,7 @@ class Subject:
                 side=self.side,
                 seed=self.seed,
                 backbone=self.backbone,
+                anchors=self.anchors,
             )
         make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
         return make(
@@ -199,6 +203,8 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
     }
     if subject.task == "detect":
         about["backbone"] = subject.backbone
+        if subject.anchors is not None:
+            about["anchors"] = subject.anchors.record()
         return {"labels": json.dumps(list(subject.classes)), "cvjobs": json.dumps(about)}
     if not subject.classes:
         return {"cvjobs": json.dumps(about)}

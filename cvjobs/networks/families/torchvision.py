@@ -9,6 +9,7 @@ from torchvision import models
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.networks import licences
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torchvision import classifiers, detectors, segmenter_training, segmenters, trained_detectors
@@ -62,7 +63,19 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Det
 
 
 def trainable_detector(
-    name: str, weights: str, labels: Sequence[str], side: int | None, seed: int, backbone: Trainable | None
+    name: str,
+    weights: str,
+    labels: Sequence[str],
+    side: int | None,
+    seed: int,
+    backbone: Trainable | None,
+    *,
+    anchors: DetectorAnchors | None,
 ) -> Trainable:
     """Return a detector with a new head for classes, perhaps on another backbone; see ``trained_detectors``."""
-    return trained_detectors.trainable(name, weights, labels, side, seed, backbone)
+    return trained_detectors.trainable(name, weights, labels, side, seed, backbone, anchors=anchors)
+
+
+def detector_anchors(name: str, on_backbone: bool) -> DetectorAnchors:
+    """Return the anchors that a detector has by itself; see ``trained_detectors``."""
+    return trained_detectors.anchors(name, on_backbone=on_backbone)

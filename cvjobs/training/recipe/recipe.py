@@ -14,6 +14,7 @@ Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim", "dice", "lovas
 ClassWeights = Literal["none", "inverse", "effective"]
 Sampling = Literal["shuffle", "balanced"]
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"]
+AnchorChoice = Literal["default", "auto"]
 ClipMode = Literal["norm", "value", "agc"]
 
 MOST_SCALE = 10  # of --scale-jitter
@@ -26,6 +27,7 @@ OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "
 NOT_OF_MASKS = (
     "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
 )  # fmt: skip
+OF_BOXES = ("anchors",)  # settings of a detector alone
 NOT_OF_BOXES = (*OF_CLASSES, "scale", "ratio", "aa", "loss")  # and losses that are not a detector's own
 
 
@@ -202,6 +204,14 @@ class Recipe:
         ),
     ] = ()
 
+    anchors: Annotated[
+        AnchorChoice,
+        Setting(
+            SIZE,
+            "The anchors of a detector: its own, or of --weights RUN that run's; auto fits as many to the boxes.",
+        ),
+    ] = "default"
+
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
             _check(name, setting, getattr(self, name))
@@ -297,6 +307,8 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
                 f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
             )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
+    if not boxes and (wrong := [name for name in OF_BOXES if name in given]):
+        raise WrongUse(f"{option_of(wrong[0])} is for --task detect: leave it out.")
     if given.get("scale_jitter") and not (masks or boxes):
         raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
     if masks:
