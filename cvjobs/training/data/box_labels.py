@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs.common import class_labels
+from cvjobs.common import class_labels, rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import path_bytes
 from cvjobs.evaluation import label_tables
@@ -27,8 +27,9 @@ from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
-from cvjobs.sources.rows import Listing, id_bytes
+from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
+from cvjobs.training.data import stratified
 from cvjobs.training.data.image_objects import ImageObjects
 from cvjobs.training.data.labels import KEYS, SPLITS, LabelledImages, Split
 
@@ -68,11 +69,12 @@ class _Truth:
     row: Ints
 
 
-def label(data: str, listing: Listing, share: float) -> LabelledImages:
+def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS) -> LabelledImages:
     """Return the images of a listing with the objects in them.
 
     A split is said by the name of a COCO file or of its folder, by the folders of the images, by ``ImageSets`` of VOC
-    or the column ``split`` of a table; without a val split, ``share`` of the training images are it, by a hash.
+    or the column ``split`` of a table; without a val split, ``share`` of the training images are it
+    (``stratified.validating``, by the version ``splits`` of the rules).
 
     Raises:
         WrongUse: there are no annotations, they make no sense, or a split has no images or objects that it needs.
@@ -90,19 +92,23 @@ def label(data: str, listing: Listing, share: float) -> LabelledImages:
     split = _splits_of_voc(path, paths, split)
     known = split != "-"
     if not (split == "val").any():
-        split[(split == "train") & (_places(images) < share)] = "val"
+        shown = objects.shown(len(classes))
+        free = split == "train"
+        split[stratified.validating(images, free, shown=shown, classes=classes, share=share, version=splits)] = "val"
     rows = {name: np.flatnonzero(known & (split == name)) for name in SPLITS}
-    splits = {name: _split(listing, own, objects.take(own), len(classes)) for name, own in rows.items() if len(own)}
-    _check(data, splits)
+    found_splits = {
+        name: _split(listing, own, objects.take(own), len(classes)) for name, own in rows.items() if len(own)
+    }
+    _check(data, found_splits)
     left = np.flatnonzero(~known).tolist()
     return LabelledImages(
         listing=listing,
         classes=classes,
         multilabel=True,
-        splits=splits,
+        splits=found_splits,
         unlabelled=len(left),
         unlabelled_first=tuple(paths[row] for row in left[:EXAMPLES]),
-        beside={**beside, **_oddities(splits)},
+        beside={**beside, **_oddities(found_splits)},
     )
 
 
@@ -220,12 +226,6 @@ def _sizes(known: ObjectTruth, row: Ints, listing: Listing, paths: Sequence[str]
             )
         sizes[at] = said if min(said) > 0 else (1, 1)  # it cannot be read, and is a row of errors.parquet
     return sizes
-
-
-def _places(images: pa.Table) -> NDArray[np.float64]:
-    """Return a number from 0 to 1 for each image that follows from its path, as ``labels`` has it."""
-    ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
-    return np.asarray(ids[:, :8].copy().view("<u8").ravel() / 2.0**64)
 
 
 def _splits_of_table(path: Path, truth: _Truth, split: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs.common import devices
+from cvjobs.common import devices, rules
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import shortened
@@ -30,7 +30,7 @@ from cvjobs.evaluation.void import Void
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.remote_files import is_remote
-from cvjobs.training.data import class_naming, labels
+from cvjobs.training.data import class_naming, labels, stratified
 from cvjobs.training.data.labels import LabelledImages
 
 IMAGES, MASKS = "images", "masks"
@@ -68,12 +68,18 @@ class _Seen:
 
 
 def masked(
-    listing: Listing, share: float, *, void: Void, names: Sequence[str] = (), most: int = MOST_CLASSES
+    listing: Listing,
+    share: float,
+    *,
+    void: Void,
+    names: Sequence[str] = (),
+    most: int = MOST_CLASSES,
+    splits: int = rules.SPLITS,
 ) -> LabelledImages:
     """Return the images of a folder that have a mask, with the classes that each shows, uint8 (n, classes).
 
     An image without a mask, or whose mask is damaged, has another size or values that are no class, is among the
-    failures of the listing. Without a val split, ``share`` of the images are it, as in ``labels.label``.
+    failures of the listing. Without a val split, ``share`` of the images are it (``stratified.validating``).
 
     Args:
         listing: Of a folder on this machine.
@@ -81,6 +87,7 @@ def masked(
         void: The value of pixels that do not count.
         names: Those of the classes, by their values; without any those of a file near the masks, or ``class 3``.
         most: More classes are an error.
+        splits: The version of the rules by which images are chosen to validate.
 
     Raises:
         WrongUse: there are no masks, fewer than two classes, or no images in a split that needs some; or it is to be
@@ -93,7 +100,7 @@ def masked(
         )
     if not listing.images.num_rows:
         raise WrongUse(nothing_found(listing))
-    return _Reading(listing, void, names, most).labelled(share)
+    return _Reading(listing, void, names, most).labelled(share, splits)
 
 
 class _Reading:
@@ -115,7 +122,7 @@ class _Reading:
             )
         self._void = void
 
-    def labelled(self, share: float) -> LabelledImages:
+    def labelled(self, share: float, version: int) -> LabelledImages:
         first = _lenient(next(truth for truth in self._truths.values() if len(truth)))
         known = [*first.categories, *first.beside]
         evaluation_void.ask(self._void, first, known)
@@ -144,7 +151,10 @@ class _Reading:
             table=table,
             digest=hasher.hexdigest(),
         )
-        return labels.parted(listing, [splits[at] for at in good], shown, names, share, truth)
+        chosen = partial(
+            stratified.validating, listing.images, shown=shown, classes=names, share=share, version=version
+        )
+        return labels.parted(listing, [splits[at] for at in good], shown, names, truth, chosen)
 
     def _file(self, path: str) -> Path | None:
         """Return the mask of an image, None where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -47,13 +48,14 @@ def leave(run: Store, labelled: LabelledImages, side: int) -> None:
         except UnreadableTable:
             pass
         paths: list[str] = images.rows["path"].to_pylist()
+        pack = partial(_packed, truth, side if split == "train" else 0)
         with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
-            packed = list(threads.map(lambda path: _packed(truth, path, side if split == "train" else 0), paths))  # noqa: B023
+            packed = list(threads.map(pack, paths))
         table = pa.table([pa.array(paths, pa.string()), pa.array(packed, pa.binary())], schema=SCHEMA)
         sealed_table.write(run, table_of(split), table.replace_schema_metadata({"masks": digest}))
 
 
-def _packed(truth: MaskTruth, path: str, side: int) -> bytes:
+def _packed(truth: MaskTruth, side: int, path: str) -> bytes:
     classes = truth.classes(path) + SHIFT
     if side:
         height, width = resized(classes.shape[0], classes.shape[1], Transform(resize=side, fit="whole"))
