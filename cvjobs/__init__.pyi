@@ -1771,7 +1771,8 @@ def train(
         void (str | None): The value of pixels in masks that do not count, or none where all do.
             Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
+            power of two up to 256 that fits. Default: None (64, 8 to segment, 4 to detect, 16 by
+            detect-many).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -1832,7 +1833,8 @@ def train(
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
+            Default: None (0.001, 0.004 in segment and segment-many, 0.008 in detect, 0.002 in
+            detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
             0.05 in finetune and from-scratch and quick).
@@ -2027,7 +2029,8 @@ def train(
         void (str | None): The value of pixels in masks that do not count, or none where all do.
             Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
+            power of two up to 256 that fits. Default: None (64, 8 to segment, 4 to detect, 16 by
+            detect-many).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -2088,7 +2091,8 @@ def train(
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
+            Default: None (0.001, 0.004 in segment and segment-many, 0.008 in detect, 0.002 in
+            detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
             0.05 in finetune and from-scratch and quick).

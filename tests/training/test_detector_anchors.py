@@ -23,6 +23,7 @@ from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.recipe import anchors, default_boxes
 from cvjobs.training.recipe.default_boxes import DefaultBoxes
 
+
 def labelled(data: Path) -> LabelledImages:
     return box_labels.label(str(data), list_source(box_labels.images_of(str(data)), links=True), 0.3)
 

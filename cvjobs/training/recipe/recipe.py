@@ -277,7 +277,7 @@ NAMED: dict[Name, Recipe] = {
     "autoencoder": Recipe(epochs=30, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
     "segment": Recipe(epochs=60, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.3),
     "segment-many": Recipe(epochs=20, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
-    "detect": Recipe(epochs=30, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
+    "detect": Recipe(epochs=30, lr=8e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
     "detect-many": Recipe(epochs=12, lr=2e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
 }
 
