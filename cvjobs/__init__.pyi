@@ -1714,6 +1714,7 @@ def train(
     min_lr: float | None = None,
     patience: int | None = None,
     loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
+    box_loss: Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1730,6 +1731,7 @@ def train(
     erasing: float | None = None,
     mixup: float | None = None,
     cutmix: float | None = None,
+    mosaic: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
@@ -1862,14 +1864,17 @@ def train(
             none. Default: None (0).
         loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
             loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
-            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
-            None (auto).
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a
+            detector its own. Default: None (auto).
+        box_loss (Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None): The loss of a detector's
+            boxes; auto is its own, of a Faster R-CNN smooth-l1. Default: None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
             Default: None (2).
         class_weights (Literal['none', 'inverse', 'effective'] | None): The weights of classes in the
-            loss: none, or by the inverse or the effective number of their images. Default: None.
+            loss: none, or by the inverse or the effective number of their images, of their pixels to
+            segment, of their objects to detect. Default: None.
         logit_adjustment (float | None): The factor of the log class frequencies that are added to the
             logits in training; 0 adds none. Default: None (0).
         sampling (Literal['shuffle', 'balanced'] | None): The order of images: shuffled, or balanced
@@ -1894,6 +1899,8 @@ def train(
             (0, 0.2 in from-scratch).
         cutmix (float | None): The alpha of CutMix, which pastes a box of another image; 0 pastes none.
             Default: None (0).
+        mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
+            last tenth of the epochs. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0
@@ -1972,6 +1979,7 @@ def train(
     min_lr: float | None = None,
     patience: int | None = None,
     loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
+    box_loss: Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1988,6 +1996,7 @@ def train(
     erasing: float | None = None,
     mixup: float | None = None,
     cutmix: float | None = None,
+    mosaic: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
@@ -2120,14 +2129,17 @@ def train(
             none. Default: None (0).
         loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
             loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
-            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
-            None (auto).
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a
+            detector its own. Default: None (auto).
+        box_loss (Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None): The loss of a detector's
+            boxes; auto is its own, of a Faster R-CNN smooth-l1. Default: None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
             Default: None (2).
         class_weights (Literal['none', 'inverse', 'effective'] | None): The weights of classes in the
-            loss: none, or by the inverse or the effective number of their images. Default: None.
+            loss: none, or by the inverse or the effective number of their images, of their pixels to
+            segment, of their objects to detect. Default: None.
         logit_adjustment (float | None): The factor of the log class frequencies that are added to the
             logits in training; 0 adds none. Default: None (0).
         sampling (Literal['shuffle', 'balanced'] | None): The order of images: shuffled, or balanced
@@ -2152,6 +2164,8 @@ def train(
             (0, 0.2 in from-scratch).
         cutmix (float | None): The alpha of CutMix, which pastes a box of another image; 0 pastes none.
             Default: None (0).
+        mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
+            last tenth of the epochs. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0

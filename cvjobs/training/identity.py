@@ -20,7 +20,8 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
-LATER: dict[str, Any] = {"scale_jitter": [], "anchors": "default"}  # settings that records of before say nothing of
+# Settings that records of before say nothing of.
+LATER: dict[str, Any] = {"scale_jitter": [], "anchors": "default", "box_loss": "auto", "mosaic": 0.0}
 ANCHORS = "anchors_given"  # in a record
 _LATER = ("team", "pictures", "splits", "canvases")  # rules that a record of before says nothing of
 

@@ -236,8 +236,8 @@ def test_a_run_is_a_detector_that_finds_what_validation_found(tmp_path: Path) ->
         cvjobs.train(data, run, **options, scale_jitter="1:1")
     with pytest.raises(WrongUse, match="finds boxes and names no images"):
         registry.classifier(str(run))
-    with pytest.raises(WrongUse, match="--mixup is not for --task detect"):
-        cvjobs.train(data, tmp_path / "other", **options, mixup=0.2)
+    with pytest.raises(WrongUse, match="--cutmix is not for --task detect"):
+        cvjobs.train(data, tmp_path / "other", **options, cutmix=0.2)
     with pytest.raises(WrongUse, match="goes on no other --backbone"):
         cvjobs.train(data, tmp_path / "other", **options, backbone="mobilenet_v2")
 

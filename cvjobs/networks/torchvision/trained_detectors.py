@@ -18,6 +18,8 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
 from cvjobs.networks import weights as files
+from cvjobs.networks.detection import detector_losses
+from cvjobs.networks.detection.detection_losses import DetectionLosses
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.detection.framing import CanvasFraming, TorchvisionFraming
@@ -106,6 +108,12 @@ def anchors(name: str, *, on_backbone: bool) -> DetectorAnchors:
         return DetectorAnchors(sizes=_SIZES, aspect_ratios=_RATIOS)
     with torch.device("meta"):
         return anchor_shapes.own(loading.built(name, 2), full)
+
+
+def check_losses(full: str, losses: DetectionLosses) -> None:
+    """Raise WrongUse where the detector of that full name cannot learn by these losses."""
+    with torch.device("meta"):
+        detector_losses.check(loading.built(full.partition("/")[2], 2), losses, full)
 
 
 def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Detector:

@@ -77,8 +77,9 @@ def training_boxes(labelled: LabelledImages, side: int) -> Shapes:
     objects = split.objects.take(step)
     kept = objects.usable & (sizes.min(axis=1) > 0)[objects.image]
     corners, image = objects.inside[kept], objects.image[kept]
-    scaled: NDArray[np.float64] = sizes[image, ::-1] * (side / sizes[image].max(axis=1, keepdims=True))
-    return (corners[:, 2:] - corners[:, :2]) * scaled
+    scaled = sizes[image, ::-1] * (side / sizes[image].max(axis=1, keepdims=True))
+    boxes: NDArray[np.float64] = (corners[:, 2:] - corners[:, :2]) * scaled
+    return boxes
 
 
 def _recalls(boxes: Shapes, shapes: Shapes) -> tuple[float, ...]:

@@ -83,6 +83,15 @@ class StoredMasks:
         val = self._of("val")
         return _unpacked(val[path] if path in val else self._of("test")[path])
 
+    def pixels(self, classes: int) -> list[int]:
+        """Return how many pixels of the masks to train with are of each class, void left out."""
+        counts = np.zeros(classes, np.int64)
+        for mask in self._of("train").values():
+            found = _unpacked(mask)
+            counts += np.bincount(found[found >= 0], minlength=classes)[:classes]
+        counted: list[int] = counts.tolist()
+        return counted
+
     def _of(self, split: str) -> dict[str, bytes]:
         if split not in self._splits:
             try:

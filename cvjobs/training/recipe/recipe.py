@@ -15,6 +15,7 @@ ClassWeights = Literal["none", "inverse", "effective"]
 Sampling = Literal["shuffle", "balanced"]
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"]
 AnchorChoice = Literal["default", "auto"]
+BoxLoss = Literal["auto", "smooth-l1", "giou", "diou", "ciou"]
 ClipMode = Literal["norm", "value", "agc"]
 
 MOST_SCALE = 10  # of --scale-jitter
@@ -25,10 +26,10 @@ OF_PIXELS = ("dice", "lovasz")  # losses of a segmenter alone
 OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
 # Settings about images of one class each, or that move pixels of an image and not of its mask.
 NOT_OF_MASKS = (
-    "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
+    "smoothing", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
 )  # fmt: skip
-OF_BOXES = ("anchors",)  # settings of a detector alone
-NOT_OF_BOXES = (*OF_CLASSES, "scale", "ratio", "aa", "loss")  # and losses that are not a detector's own
+OF_BOXES = ("anchors", "box_loss", "mosaic")  # settings of a detector alone
+NOT_OF_BOXES = ("smoothing", "logit_adjustment", "sampling", "cutmix", "erasing", "scale", "ratio", "aa")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +110,12 @@ class Recipe:
         Setting(
             "Loss and imbalance",
             "The loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and lovasz of "
-            "a segmenter; auto is ce, bce for several labels, mse for an autoencoder.",
+            "a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a detector its own.",
         ),
+    ] = "auto"
+    box_loss: Annotated[
+        BoxLoss,
+        Setting("Loss and imbalance", "The loss of a detector's boxes; auto is its own, of a Faster R-CNN smooth-l1."),
     ] = "auto"
     smoothing: Annotated[
         float,
@@ -124,7 +129,8 @@ class Recipe:
         ClassWeights,
         Setting(
             "Loss and imbalance",
-            "The weights of classes in the loss: none, or by the inverse or the effective number of their images.",
+            "The weights of classes in the loss: none, or by the inverse or the effective number of their images, of "
+            "their pixels to segment, of their objects to detect.",
         ),
     ] = "none"
     logit_adjustment: Annotated[
@@ -174,6 +180,14 @@ class Recipe:
         float,
         Setting(
             "Augmentation", "The alpha of CutMix, which pastes a box of another image; 0 pastes none.", NOT_NEGATIVE
+        ),
+    ] = 0.0
+    mosaic: Annotated[
+        float,
+        Setting(
+            "Augmentation",
+            "The share of a detector's images that become mosaics of four; none in the last tenth of the epochs.",
+            SHARE,
         ),
     ] = 0.0
     ema: Annotated[
