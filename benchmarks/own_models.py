@@ -122,7 +122,8 @@ def _boxes(count: int, cache: Path) -> Path:
     drawn = random.Random(0)
     for split, paths in _split(count, cache).items():
         (unfinished / split).mkdir(parents=True)
-        images, objects = [], []
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for number, path in enumerate(paths, 1):
             os.link(path, unfinished / split / path.name)
             with Image.open(path) as image:
