@@ -195,13 +195,15 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
 
 def _labelled(request: TrainRequest, listing: Listing, then: TrainRules, progress: Progress) -> LabelledImages:
     """Return the images of a listing with what the task learns of them."""
-    if request.task == "detect":
-        labelled = box_labels.label(request.data, listing, request.val, then.splits)
-        for line in omissions.lines(labelled.beside):
+    if request.task in ("detect", "segment"):
+        if request.task == "detect":
+            found = box_labels.label(request.data, listing, request.val, then.splits)
+        else:
+            void, names = request.void, request.mask_names
+            found = mask_labels.masked(listing, request.val, void=void, names=names, splits=then.splits)
+        for line in omissions.lines(found.beside):
             progress.note(line.strip())
-        return labelled
-    if request.task == "segment":
-        return mask_labels.masked(listing, request.val, void=request.void, names=request.mask_names, splits=then.splits)
+        return found
     if request.task == "classify":
         return labels.label(listing, request.val, then.labels, then.splits)
     return labels.unlabelled(listing, request.val, then.labels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torchvision import models
 
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.networks import licences
+from cvjobs.networks import licences, registry
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.licences import Licence
@@ -48,6 +48,8 @@ def names(task: str) -> list[str]:
 def licence(name: str) -> Licence:
     """Return torchvision's own licence, which is that of its default weights, too, where these name no other."""
     name = segmenter_training.licence_name(name)
+    if "/" in name:
+        return registry.licence(name, "train")
     known = {*classifiers.names(), *segmenters.names(), *detectors.names()}
     if name not in known:
         raise WrongUse(f"There is no model torchvision/{name}{nearest(name, known)}: `cvjobs models` lists them.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
-from cvjobs.training.data import stratified
+from cvjobs.training.data import omissions, stratified
 from cvjobs.training.data.image_objects import ImageObjects
 from cvjobs.training.data.labels import KEYS, SPLITS, LabelledImages, Split
 
@@ -62,11 +62,12 @@ def images_of(data: str) -> str:
 
 @dataclass(frozen=True)
 class _Truth:
-    """A truth, and the rows of the listing that its images are, -1 for none."""
+    """A truth, the rows of the listing that its images are, -1 for none, and why: the names of such images by kind."""
 
     split: str
     known: ObjectTruth
     row: Ints
+    left: Mapping[str, NamedCount]
 
 
 def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS) -> LabelledImages:
@@ -108,7 +109,7 @@ def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS)
         splits=found_splits,
         unlabelled=len(left),
         unlabelled_first=tuple(paths[row] for row in left[:EXAMPLES]),
-        beside={**beside, **_oddities(found_splits)},
+        beside={**beside, **_oddities(found_splits), **omissions.unused(classes, found_splits["train"].labels)},
     )
 
 
@@ -118,13 +119,13 @@ def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
     if not files:
         known = truths.read(str(path), "detect")
         assert isinstance(known, ObjectTruth)
-        yield _Truth("", known, _paired(path, known, paths, range(len(paths))))
+        yield _Truth("", known, *_paired(path, known, paths, range(len(paths))))
         return
     for file in files:
         split = _split_of_file(file) if len(files) > 1 or _split_of_file(file) != "test" else ""
         known = coco.read(file, masks=False)
         within = [row for row, name in enumerate(paths) if split and _split_of_path(name) == split]
-        yield _Truth(split, known, _paired(file, known, paths, within or range(len(paths))))
+        yield _Truth(split, known, *_paired(file, known, paths, within or range(len(paths))))
 
 
 def coco_files(folder: Path) -> list[Path]:
@@ -154,9 +155,13 @@ def _split_of_path(path: str) -> str:
     return next(filter(None, map(_split_of_name, path.split("/")[:-1])), "")
 
 
-def _paired(place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequence[int]) -> Ints:
-    """Return the row of each image of a truth, -1 for none."""
+def _paired(
+    place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequence[int]
+) -> tuple[Ints, Mapping[str, NamedCount]]:
+    """Return the row of each image of a truth, -1 for none, and those without one by kind, as ``omissions``."""
     some = [paths[row] for row in rows]
+    if len(known) and not any(known.names):
+        raise WrongUse(f"{place} names no file of an image: give its images a file_name.")
     try:
         met = pair_images(known.names, known.endings, some, ())
     except WrongUse:
@@ -166,11 +171,15 @@ def _paired(place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequenc
         ) from None
     row = np.full(len(known), -1)
     row[met.place[met.place >= 0]] = np.array(rows, np.int64)[met.place >= 0]
-    return row
+    return row, met.unpaired.get("truth", {})
 
 
 def _classes(found: Sequence[_Truth], data: str) -> tuple[str, ...]:
     """Return the names of all classes, each once, in the order of the first truth that has them."""
+    if len({truth.known.named for truth in found if truth.known.categories}) > 1:
+        raise WrongUse(
+            f"Some of the files of {data} name their categories, and others do not: give all of them the same."
+        )
     names = [category.name or str(category.id) for truth in found for category in truth.known.categories]
     classes = tuple(dict.fromkeys(names))
     if not classes:
@@ -184,11 +193,9 @@ def _together(
     """Return the objects of every row of a listing, its split (``-`` where it is in no truth), and what is missing."""
     number = {name: at for at, name in enumerate(classes)}
     split = np.full(len(paths), "-", dtype="<U5")
-    missing: list[str] = []
     parts = []
     for truth in found:
         known, row = truth.known, truth.row
-        missing += [known.names[at] for at in np.flatnonzero(row < 0).tolist()]
         for own in row[row >= 0].tolist():
             split[own] = truth.split or _split_of_path(paths[own]) or "train"
         of = np.array([number[c.name or str(c.id)] for c in known.categories], np.int64)
@@ -210,7 +217,7 @@ def _together(
         crowd=crowd[order],
         ignored=ignored[order],
     )
-    return every, split, _named({"missing": missing})
+    return every, split, _summed([truth.left for truth in found])
 
 
 def _sizes(known: ObjectTruth, row: Ints, listing: Listing, paths: Sequence[str], wanted: Ints) -> NDArray[np.float64]:
@@ -281,6 +288,17 @@ def _oddities(splits: dict[str, Split]) -> dict[str, NamedCount]:
         found["areas"] += [paths[at] for at in image[~usable & ~objects.ignored].tolist()]
         found["empty"] += [paths[at] for at in np.flatnonzero(~split.labels.any(1)).tolist()]
     return _named(found)
+
+
+def _summed(each: Sequence[Mapping[str, NamedCount]]) -> dict[str, NamedCount]:
+    """Return the counts of each kind over several truths."""
+    return {
+        kind: NamedCount(
+            count=sum(own[kind]["count"] for own in each if kind in own),
+            first=[name for own in each if kind in own for name in own[kind]["first"]][:EXAMPLES],
+        )
+        for kind in dict.fromkeys(kind for own in each for kind in own)
+    }
 
 
 def _named(found: dict[str, list[str]]) -> dict[str, NamedCount]:
