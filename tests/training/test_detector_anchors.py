@@ -113,6 +113,8 @@ def test_a_run_keeps_its_anchors(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert tuple(opened.detector.anchor_generator.scales) == given.scales
     detector: Any = registry.detector(str(run))
     assert tuple(detector.module.anchor_generator.scales) == given.scales
+    file: Any = registry.detector(options["model"], weights=str(run / "model.safetensors"), labels=CLASSES)
+    assert tuple(file.module.anchor_generator.scales) == given.scales
     assert cvjobs.train(data, run, **options, anchors="auto").up_to_date
     with pytest.raises(WrongUse, match="was begun with anchors auto, not default"):
         cvjobs.train(data, run, **options)
