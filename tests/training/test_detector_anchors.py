@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from block_pictures import CLASSES, coco
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 import cvjobs
@@ -17,9 +17,11 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import detector_training, registry
 from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.families import training_run
+from cvjobs.networks.torchvision import anchor_shapes
 from cvjobs.sources.listing import list_source
 from cvjobs.training.data import box_labels, fitted_anchors
 from cvjobs.training.data.labels import LabelledImages
+from cvjobs.training.predecessor import predecessor
 from cvjobs.training.recipe import anchors, default_boxes
 from cvjobs.training.recipe.default_boxes import DefaultBoxes
 
@@ -39,7 +41,7 @@ def test_boxes_are_as_large_as_in_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "backbone"),
     [("fasterrcnn_resnet50_fpn", "mobilenet_v2"), ("fasterrcnn_mobilenet_v3_large_320_fpn", ""),
-     ("retinanet_resnet50_fpn", ""), ("ssd300_vgg16", ""), ("ssdlite320_mobilenet_v3_large", "")],
+     ("retinanet_resnet50_fpn", ""), ("ssd300_vgg16", "")],
 )  # fmt: skip
 def test_fitted_anchors_reach_more_and_are_as_many(tmp_path: Path, name: str, backbone: str) -> None:
     data = labelled(coco(tmp_path / "data", {"train": 20, "val": 1}))
@@ -66,6 +68,15 @@ def test_default_boxes_are_those_of_torchvision() -> None:
     assert list(found.scales) == sorted(found.scales)
 
 
+def test_layers_for_another_number_of_anchors_are_told() -> None:
+    head, conv = "rpn.head.bbox_pred.weight", "rpn.head.conv.0.0.weight"
+    expected = {head: torch.zeros(12, 4), conv: torch.zeros(4, 4)}
+    found = anchor_shapes.fitting({head: torch.ones(24, 4), conv: torch.ones(8, 4)}, expected)
+    assert list(found) == [conv]  # which fits nowhere, and is said to
+    assert list(anchor_shapes.fitting({head: torch.ones(12, 4)}, expected)) == [head]
+
+
+@pytest.mark.faults(minutes=1)
 def test_weights_of_another_number_of_anchors_begin_anew(tmp_path: Path) -> None:
     name, file = "fasterrcnn_mobilenet_v3_large_320_fpn", tmp_path / "other.safetensors"
     own = detector_training.own_anchors(name, on_backbone=False)
@@ -113,11 +124,22 @@ def test_a_run_keeps_its_anchors(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert tuple(opened.detector.anchor_generator.scales) == given.scales
     detector: Any = registry.detector(str(run))
     assert tuple(detector.module.anchor_generator.scales) == given.scales
-    assert cvjobs.train(data, run, **options, anchors="auto").up_to_date
+    file: Any = registry.detector(options["model"], weights=str(run / "model.safetensors"), labels=CLASSES)
+    assert tuple(file.module.anchor_generator.scales) == given.scales
+    before = predecessor(str(run))
+    assert before is not None
+    assert before.anchors == given
+
+
+@pytest.mark.faults(minutes=1)
+def test_what_begins_with_a_run_has_its_anchors(tmp_path: Path) -> None:
+    data, runs = coco(tmp_path / "data", {"train": 12, "val": 3}), [tmp_path / "run", tmp_path / "nearer"]
+    options: dict[str, Any] = {"task": "detect", "img_size": "96", "epochs": 1, "batch_size": 4, "recipe": "quick"}
+    own_model: dict[str, Any] = {**options, "model": "ssdlite320_mobilenet_v3_large", "weights": "random"}
+    cvjobs.train(data, runs[0], **own_model, anchors="auto")
+    assert cvjobs.train(data, runs[0], **own_model, anchors="auto").up_to_date
     with pytest.raises(WrongUse, match="was begun with anchors auto, not default"):
-        cvjobs.train(data, run, **options)
-    nearer = tmp_path / "nearer"
-    options = {**options, "model": None, "weights": str(run)}
-    cvjobs.train(data, nearer, **options)
-    assert DetectorAnchors.of(training_run.about(nearer / "model.safetensors")["anchors"]) == given
-    assert load_file(nearer / "model.safetensors").keys() == load_file(run / "model.safetensors").keys()
+        cvjobs.train(data, runs[0], **own_model)
+    cvjobs.train(data, runs[1], **options, weights=str(runs[0]))
+    own, given = (training_run.about(run / "model.safetensors")["anchors"] for run in runs)
+    assert own == given

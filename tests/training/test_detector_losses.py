@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -30,11 +32,15 @@ BOXES = torch.tensor([[[10, 10, 70, 60.0], [0, 0, 0, 0]], [[20, 30, 90, 100], [6
 LABELS = torch.tensor([[0, -1], [1, 0]])
 
 
+@cache
+def begun() -> Any:
+    return detector_training.detector(FASTER, weights="random", labels=CLASSES, side=128).module.train()
+
+
 def learning(losses: DetectionLosses | None) -> Any:
-    trained = detector_training.detector(FASTER, weights="random", labels=CLASSES, side=128)
-    module: Any = trained.module.train()
+    module = copy.deepcopy(begun())
     if losses is not None:
-        module.learn_by(losses, trained.name)
+        module.learn_by(losses, FASTER)
     return module
 
 

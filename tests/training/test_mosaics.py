@@ -8,6 +8,7 @@ import torch
 from block_pictures import COLOURS, picture
 from torch import Tensor
 
+from cvjobs.training.recipe import lr_schedule
 from cvjobs.training.recipe.augment import generator
 from cvjobs.training.recipe.canvases import NUMBERS, CanvasAugment
 from cvjobs.training.recipe.mosaics import TILES, MosaicAugment, closed
@@ -138,7 +139,8 @@ def test_the_last_tenth_of_the_epochs_has_no_mosaics() -> None:
     for epochs, first in ((1, 1), (2, 1), (10, 9), (30, 27), (35, 31)):
         recipe = Recipe(epochs=epochs, mosaic=1.0)
         assert [closed(recipe, epoch) for epoch in range(epochs)] == [epoch >= first for epoch in range(epochs)]
-    recipe = Recipe(epochs=10, mosaic=1.0)
+    recipe = Recipe(epochs=10, mosaic=1.0, sched="constant")
+    assert "--mosaic" in lr_schedule.bound(recipe)  # more epochs would have had other mosaics
     for epoch, each in ((8, TILES), (9, 1)):
         made = augment(recipe, epoch=epoch)
         changes = made.settled(made.drawn(3, generator(0)), SIDE, SIDE).changes(slice(None))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
@@ -34,6 +37,15 @@ def own(detector: nn.Module, name: str) -> DetectorAnchors:
         sizes=tuple(tuple(map(float, level)) for level in generator.sizes),
         aspect_ratios=tuple(tuple(map(float, level)) for level in generator.aspect_ratios),
     )
+
+
+def of_file(file: Path | None) -> DetectorAnchors | None:
+    """Return the anchors that the model of a training run says in its file that it was given; None of other files."""
+    try:
+        with safe_open(file, "pt") as held:
+            return DetectorAnchors.of(json.loads((held.metadata() or {})["cvjobs"]).get("anchors"))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def give(detector: nn.Module, anchors: DetectorAnchors) -> None:
