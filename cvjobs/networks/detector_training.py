@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks import registry
@@ -22,6 +22,7 @@ def detector(
     side: int | None = None,
     seed: int = 0,
     backbone: str = "",
+    masks: bool = False,
 ) -> Trainable:
     """Return the detector of that name with a new head, to be trained: its module is a ``DetectionTrainee``.
 
@@ -32,17 +33,19 @@ def detector(
         side: of the square images that it is trained on, in pixels; None for the model's own.
         seed: of the weights that are random.
         backbone: the classifier below the head, by its name; empty for the model's own.
+        masks: whether it is to find the masks of objects, beside their boxes.
 
     Raises:
         WrongUse: as ``registry.trainable``, and for a model whose training there is no code for.
     """
-    family, model = registry.find(name, "detect")
+    family, model = registry.find(name, "segment" if masks else "detect")
     from cvjobs.networks import weights as files  # which imports torch
 
-    made: Any = family
-    if not hasattr(made, "trainable_detector"):
-        raise WrongUse(f"{name} cannot be trained: choose one of torchvision's detectors.")
+    offered = "trainable_instances" if masks else "trainable_detector"
+    if not hasattr(family, offered):
+        which = "Mask R-CNNs" if masks else "detectors"
+        raise WrongUse(f"{name} cannot be trained: choose one of torchvision's {which}.")
+    make: Callable[..., Trainable] = getattr(family, offered)
     of_backbone = "random" if files.is_run(weights) else weights
     below = registry.trainable(backbone, weights=of_backbone, classes=2, seed=seed) if backbone else None
-    found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below)
-    return found
+    return make(model, weights, labels, side, seed, below)

@@ -15,12 +15,12 @@ from cvjobs.images.transform import Transform
 from cvjobs.storage.store import Store
 from cvjobs.training import artifacts, extension
 from cvjobs.training.loop import checkpoints
-from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
+from cvjobs.training.plan import HISTORY, OF_OBJECTS, SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
-LATER: dict[str, Any] = {"scale_jitter": []}  # settings that records of before say nothing of
+LATER: dict[str, Any] = {"scale_jitter": [], "copy_paste": 0.0}  # settings that records of before say nothing of
 _LATER = ("team", "pictures", "splits", "canvases")  # rules that a record of before says nothing of
 
 
@@ -94,7 +94,7 @@ class TrainIdentity:
         own: dict[str, Any] = {"dim": subject.dim}
         if subject.classes:
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
-        if subject.task == "detect":
+        if subject.task in OF_OBJECTS:
             own = {"classes": list(subject.classes), "backbone": subject.backbone}
         values = {
             "task": subject.task,

@@ -33,7 +33,8 @@ from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-TaskName = Literal["classify", "autoencoder", "segment", "detect"]
+TaskName = Literal["classify", "autoencoder", "segment", "detect", "instance"]
+OF_OBJECTS = ("detect", "instance")  # tasks whose images have objects with boxes; the latter's have masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Subject:
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
-        if self.task == "detect":
+        if self.task in OF_OBJECTS:
             return detector_training.detector(
                 self.model,
                 weights=self.weights,
@@ -85,6 +86,7 @@ class Subject:
                 side=self.side,
                 seed=self.seed,
                 backbone=self.backbone,
+                masks=self.task == "instance",
             )
         make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
         return make(
@@ -152,7 +154,7 @@ class TrainPlan:
     def augmentation(self, side: int, device: torch.device) -> Augmentation:
         """Return the augmentation of training images to squares of a side in pixels."""
         mean, std = self.transform.mean, self.transform.std
-        if self.subject.task == "detect":
+        if self.subject.task in OF_OBJECTS:
             return CanvasAugment(self.recipe, side, mean, std, device, self.canvas_step)
         return Augment(self.recipe, side, mean, std, device, self.form)
 
@@ -197,7 +199,7 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
         "epoch": epoch,
         "metric": metric,
     }
-    if subject.task == "detect":
+    if subject.task in OF_OBJECTS:
         about["backbone"] = subject.backbone
         return {"labels": json.dumps(list(subject.classes)), "cvjobs": json.dumps(about)}
     if not subject.classes:

@@ -22,7 +22,7 @@ from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.framing import CanvasFraming, TorchvisionFraming
 from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.detection.trainee import DetectionTrainee
-from cvjobs.networks.torchvision import detectors, loading
+from cvjobs.networks.torchvision import detectors, loading, mask_heads
 from cvjobs.networks.torchvision.pyramids import STRIDES, WIDTH, PyramidBackbone
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
@@ -63,6 +63,14 @@ def trainable(
             f"There is no model {full} whose boxes can be trained{nearest(name, names())}: choose one of "
             f"{', '.join(names())}."
         )
+    return made(name, weights, labels, side, seed, backbone)
+
+
+def made(
+    name: str, weights: str, labels: Sequence[str], side: int | None, seed: int, backbone: Trainable | None
+) -> Trainable:
+    """Return what ``trainable`` does, of a Mask R-CNN too; the name is one of torchvision's."""
+    full = f"torchvision/{name}"
     with files.seeded(seed):
         module: Any = loading.built(name, len(labels) + 1) if backbone is None else _on(name, len(labels), backbone)
     whole = backbone is None or files.is_run(weights)
@@ -87,10 +95,10 @@ def trainable(
     )
 
 
-def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Detector:
+def detector(trained: Trainable, labels: Sequence[str], weights: Weights, *, masks: bool = False) -> Detector:
     """Return a detector that was trained: it looks at pictures as it did in training, with the longer side as there.
 
-    Its boxes, scores and thresholds are those of torchvision.
+    Its boxes, scores and thresholds are those of torchvision. With ``masks`` a Mask R-CNN finds these, too.
     """
     module: Any = trained.module.detector
     transform = trained.transform
@@ -112,6 +120,7 @@ def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Det
         module=module.eval(),
         architecture=detectors.architecture(module),
         framing=CanvasFraming() if isinstance(module, SSD) else TorchvisionFraming(),
+        masks="box" if masks else "",
     )
 
 
@@ -123,6 +132,8 @@ def _no_vectors(module: nn.Module) -> nn.Module:
 def _on(name: str, classes: int, backbone: Trainable) -> nn.Module:
     """Return the heads of a detector on a feature pyramid of a classifier, all but that with random weights."""
     kind = name.partition("_")[0]
+    if kind == "maskrcnn":
+        return mask_heads.added(_on(name.replace(kind, "fasterrcnn", 1), classes, backbone), classes)
     mean, std = list(backbone.transform.mean), list(backbone.transform.std)
     if kind not in ON_ANY:
         raise WrongUse(

@@ -23,6 +23,7 @@ _KINDS = {
     "missing": "images of the annotations that are not there",
     "crowds": "objects that are crowds or difficult, and not trained on, in",
     "areas": "boxes without an area in their image, and not trained on, in",
+    "masks": "objects whose mask has no pixels in their image, and not trained on, in",
     "empty": "images without objects, which are trained on",
 }
 

@@ -25,6 +25,7 @@ OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "
 # Settings about images of one class each, or that move pixels of an image and not of its mask.
 NOT_OF_MASKS = (
     "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
+    "copy_paste",
 )  # fmt: skip
 NOT_OF_BOXES = (*OF_CLASSES, "scale", "ratio", "aa", "loss")  # and losses that are not a detector's own
 
@@ -174,6 +175,10 @@ class Recipe:
             "Augmentation", "The alpha of CutMix, which pastes a box of another image; 0 pastes none.", NOT_NEGATIVE
         ),
     ] = 0.0
+    copy_paste: Annotated[
+        float,
+        Setting("Augmentation", "The share of images into which objects of another one are pasted, with masks.", SHARE),
+    ] = 0.0
     ema: Annotated[
         float,
         Setting("Averages", "The decay of an exponential moving average of the weights; 0 keeps none.", BELOW_ONE),
@@ -297,6 +302,8 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
                 f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
             )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
+    if given.get("copy_paste") and not (masks or boxes):
+        raise WrongUse("--copy-paste is for --task segment, whose objects have masks: leave it out.")
     if given.get("scale_jitter") and not (masks or boxes):
         raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
     if masks:
