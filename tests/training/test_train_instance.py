@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from blob_pictures import CLASSES, HIGH, WIDE, coco, mask_of, picture, yolo
+from blob_pictures import CLASSES, COLOURS, HIGH, WIDE, coco, mask_of, picture, yolo
 from faster_coco_eval.core import mask as rles
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -24,9 +24,12 @@ from cvjobs.training.data import box_labels, segment_kind
 from cvjobs.training.data.instance_store import ImageMasks
 from cvjobs.training.data.instance_truth import InstanceTruth
 from cvjobs.training.data.labels import LabelledImages
+from cvjobs.training.loop.instance_task import window
 from cvjobs.training.recipe import copy_paste, packed_masks
+from cvjobs.training.recipe.canvases import CanvasAugment
 from cvjobs.training.recipe.copy_paste import CanvasObjects
 from cvjobs.training.recipe.packed_masks import Window
+from cvjobs.training.recipe.recipe import Recipe
 
 
 def labelled(data: Path) -> LabelledImages:
@@ -113,6 +116,28 @@ def test_masks_move_with_the_pixels_of_their_pictures() -> None:
             assert np.array_equal(made[: seen.rows, : seen.columns], expected)
             assert not made[seen.rows :].any()
             assert not made[:, seen.columns :].any()
+
+
+def test_masks_lie_on_the_colours_of_their_objects() -> None:
+    """Whatever the scale, crop and flips: where a mask is, there is the colour of its class, and around it is not."""
+    recipe = Recipe(epochs=1, hflip=0.5, vflip=0.5, scale_jitter=(0.5, 2.0))
+    augment = CanvasAugment(recipe, 96, (0.0,) * 3, (1 / 255,) * 3, torch.device("cpu"))
+    random, seen = np.random.default_rng(3), 0
+    for number in range(30):
+        image, blobs = picture(random)
+        texts = [rles.encode(np.asfortranarray(mask_of(polygon)))["counts"] for _, polygon in blobs]
+        drawn = augment.drawn(1, torch.Generator().manual_seed(number))
+        changes = augment.settled(drawn, torch.tensor([HIGH]), torch.tensor([WIDE])).changes(slice(None))
+        canvas = augment([torch.from_numpy(np.array(image))], changes).images[0]
+        masks = packed_masks.placed(texts, (HIGH, WIDE), window(changes, 0), 96)
+        for (label, _), mask in zip(blobs, packed_masks.unpacked(torch.from_numpy(masks), 96, 96).float(), strict=True):
+            inner = -torch.nn.functional.max_pool2d(-mask[None], 5, 1, 2)[0] > 0
+            outer = (torch.nn.functional.max_pool2d(mask[None], 5, 1, 2)[0] > 0) & (mask == 0)
+            off = (canvas - torch.tensor(COLOURS[label]).view(3, 1, 1)).abs().amax(0)
+            assert (off[inner] < 3).all()
+            assert (off[outer] > 3).float().mean() > 0.5 or not outer.any()
+            seen += int(inner.any())
+    assert seen > 30
 
 
 def test_masks_of_another_size_are_the_nearest_pixels() -> None:

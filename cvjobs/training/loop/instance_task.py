@@ -102,7 +102,7 @@ class InstanceTask(DetectTask):
             rows = np.flatnonzero(usable[own.ends[at] : own.ends[at + 1]])
             there = kept[at, : len(rows)] >= 0
             texts = [known.texts[row] for row in rows[there].tolist()]
-            masks = packed_masks.placed(texts, (known.height, known.width), _window(changes, at), side)
+            masks = packed_masks.placed(texts, (known.height, known.width), window(changes, at), side)
             some = CanvasObjects(boxes=boxes[at, : len(rows)][there], labels=kept[at, : len(rows)][there], masks=masks)
             found.append(some.only(packed_masks.areas(masks) > 0))
         return found
@@ -175,7 +175,7 @@ def masked(found: Sequence[PictureDetections], heights: NDArray[np.int64], width
     return replace(detections(found), masks=masks, area=coco_records.sizes(masks))
 
 
-def _window(changes: CanvasChanges, at: int) -> Window:
+def window(changes: CanvasChanges, at: int) -> Window:
     """Return what is seen of the picture of a canvas."""
     top, bottom, left, right = changes.parts[at].tolist()
     rows, columns = changes.sizes[at].tolist()

@@ -302,8 +302,8 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
                 f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
             )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
-    if given.get("copy_paste") and not (masks or boxes):
-        raise WrongUse("--copy-paste is for --task segment, whose objects have masks: leave it out.")
+    if given.get("copy_paste") and not boxes:
+        raise WrongUse("--copy-paste is for --task segment --kind instance, whose objects have masks: leave it out.")
     if given.get("scale_jitter") and not (masks or boxes):
         raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
     if masks:
