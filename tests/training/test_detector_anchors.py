@@ -104,7 +104,7 @@ def test_what_has_no_anchors_or_no_boxes_is_refused(tmp_path: Path) -> None:
         cvjobs.train(data, tmp_path / "run", task="segment", anchors="auto")
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=1)
 def test_a_run_keeps_its_anchors(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, run = coco(tmp_path / "data", {"train": 12, "val": 3}), tmp_path / "run"
     options: dict[str, Any] = {
