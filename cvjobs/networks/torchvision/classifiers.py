@@ -185,7 +185,10 @@ def _model(
 
 def _names(name: str, options: Mapping[str, Any]) -> list[str]:
     """Return the names of a model's tensors; a densenet's are those of today."""
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            return list(_built(name, dict(options)).state_dict())
+    except NotImplementedError:  # a RegNet works out its widths with tensors
         return list(_built(name, dict(options)).state_dict())
 
 
