@@ -116,7 +116,8 @@ class PortableDetector(nn.Module):
             rows = slice(start, start + many)
             value, index = _best(scores[rows], rpn._pre_nms_top_n["testing"])
             boxes = _clipped(rpn.box_coder.decode_single(deltas[rows][index], anchors[rows][index]), height, width)
-            found.append((*_large(boxes, value, rpn.min_size), torch.full_like(index, number)))
+            boxes, value = _large(boxes, value * (value >= rpn.score_thresh), rpn.min_size)
+            found.append((boxes, value, torch.full_like(index, number)))
             start = start + many
         boxes, values, levels = (torch.cat(parts) for parts in zip(*found, strict=True))
         most = rpn._post_nms_top_n["testing"]
