@@ -83,6 +83,9 @@ def _enliven(detector: nn.Module, images: torch.Tensor) -> None:
 
     def scaled(deviation: float, mean: float = 0.0) -> Any:
         def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+            if module in done:  # the same for each level
+                return output
+            done.append(module)
             factor = deviation / max(float(output.std()), 1e-12)
             module.weight.mul_(factor)
             module.bias.fill_(mean)
@@ -90,7 +93,8 @@ def _enliven(detector: nn.Module, images: torch.Tensor) -> None:
 
         return hook
 
-    handles = []
+    handles: list[Any] = []
+    done: list[nn.Module] = []
     for name, module in detector.named_modules():
         parts = name.split(".")
         last = parts[-1] in _LAST or (

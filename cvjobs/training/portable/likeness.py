@@ -9,7 +9,7 @@ from torch import Tensor
 
 PIXELS = 0.5  # by which the corners of one box may differ
 SCORE = 1e-3
-UNLIKE = 0.02  # the share of boxes that may be others, where two overlap by just what NMS allows
+UNLIKE = 0.1  # the share of boxes that may be others: where two are as good, or overlap by just what NMS allows
 _SHARE = 2  # of the rows the better half: what is in the last ones hangs on all before
 
 

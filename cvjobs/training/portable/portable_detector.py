@@ -7,6 +7,7 @@ above it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,8 @@ class PortableDetector(nn.Module):
             value, index = _best(scores[rows].flatten(), model.topk_candidates)
             anchor = index // count
             decode = model.box_coder.decode if isinstance(model, FCOS) else model.box_coder.decode_single
-            found.append((decode(deltas[rows][anchor], anchors[rows][anchor]), value, index % count))
+            boxes = decode(deltas[rows][anchor], anchors[rows][anchor])
+            found.append((boxes, value.clamp(min=0), index % count))
             start = start + places
         boxes, values, classes = (torch.cat(parts) for parts in zip(*found, strict=True))
         return boxes, values, classes
@@ -111,11 +113,12 @@ class PortableDetector(nn.Module):
         anchors = _anchors(rpn.anchor_generator, canvas, features)
         places = [level.shape[1] * level.shape[2] * level.shape[3] for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-        scores, start, found = objectness.flatten().sigmoid(), 0, []
+        scores, start, found = objectness.flatten(), 0, []
         for number, many in enumerate(places):
             rows = slice(start, start + many)
             value, index = _best(scores[rows], rpn._pre_nms_top_n["testing"])
             boxes = _clipped(rpn.box_coder.decode_single(deltas[rows][index], anchors[rows][index]), height, width)
+            value = value.sigmoid()
             boxes, value = _large(boxes, value * (value >= rpn.score_thresh), rpn.min_size)
             found.append((boxes, value, torch.full_like(index, number)))
             start = start + many
@@ -139,10 +142,9 @@ def _anchors(generator: nn.Module, canvas: Tensor, features: Features) -> Tensor
 
 
 def _best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return the ``most`` best of scores (N,) with their places; where there are fewer, 0 with the first place."""
-    value, index = torch.cat([scores, scores.new_full((most,), -1.0)]).topk(most)
-    there = value >= 0
-    return value.clamp(min=0), torch.where(there, index, 0)
+    """Return the ``most`` best of scores (N,) with their places; where there are fewer, -inf with the first place."""
+    value, index = torch.cat([scores, scores.new_full((most,), -math.inf)]).topk(most)
+    return value, torch.where(value > -math.inf, index, 0)
 
 
 def _clipped(boxes: Tensor, height: Any, width: Any) -> Tensor:
