@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 from cvjobs.evaluation.metrics import coco_ap
 from cvjobs.evaluation.metrics.objects import Detections, Truths
 
-BATCH = 8
+BATCH = 4
 WORKERS = 2
 CLIP = 1.0
 STAGES = {"6": "0", "13": "1", "18": "2"}  # of MobileNetV2, at an eighth, a 16th and a 32nd of the side

@@ -1,11 +1,12 @@
 """How fast `cvjobs train` is beside a plain PyTorch loop, how soon it begins, and how well what it trained does.
 
-python benchmarks/trainings.py [--quick] [--only NAME ...] [--cifar FOLDER] [--cache FOLDER]
+python benchmarks/trainings.py [--quick] [--only NAME ...] [--cifar FOLDER] [--boxes FOLDER] [--masks FOLDER]
 
 Speed: images per second from the second epoch on, of the command between two runs of the loop. NAME is speed, bounded
 (a quarter and half of the images stay decoded), start, early (the first step on 10,000 and 1,000,000 images), workers,
-fashion or autoencoder; ``--cifar`` is a folder of CIFAR-10's classes below train and val, and without it that
-row is left out.
+fashion, autoencoder, detector or segmenter; ``--cifar`` is a folder of CIFAR-10's classes below train and val,
+``--boxes`` one of COCO's train.json and val.json, ``--masks`` one of images and masks of 11 classes; without them
+their rows are left out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import NamedTuple
 
 import encoders
 import learning
+import own_models
 import photos
 import pyarrow.parquet as pq
 import record
@@ -221,7 +223,9 @@ def _stepped(run: Path) -> bool:
     return False
 
 
-def steps(quick: bool, cache: Path, cifar: Path | None = None) -> dict[str, Callable[[], list[Row]]]:
+def steps(
+    quick: bool, cache: Path, cifar: Path | None = None, boxes: Path | None = None, masks: Path | None = None
+) -> dict[str, Callable[[], list[Row]]]:
     """Return what measures the rows of each name."""
     pictures = 2000 if quick else None
     found: dict[str, Callable[[], list[Row]]] = {
@@ -232,9 +236,15 @@ def steps(quick: bool, cache: Path, cifar: Path | None = None) -> dict[str, Call
         "workers": lambda: learning.workers(1000 if quick else 4000, 2 if quick else 4, cache),
         "fashion": lambda: learning.fashion_mnist(pictures, 2 if quick else 10, cache),
         "autoencoder": lambda: encoders.rows(pictures, 2 if quick else 5, cache),
+        "detector": lambda: own_models.detector(quick, cache),
+        "segmenter": lambda: own_models.segmenter(quick, cache),
     }
     if cifar is not None:
         found["cifar"] = lambda: [learning.cifar(cifar, cache)]
+    if boxes is not None:
+        found["boxes"] = lambda: own_models.cells(boxes, 2 if quick else 10, cache)
+    if masks is not None:
+        found["masks"] = lambda: own_models.streets(masks, 2 if quick else 20, cache)
     return found
 
 
@@ -243,14 +253,16 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=photos.default_cache(), help="where images are kept between runs")
     parser.add_argument("--quick", action="store_true", help="fewer images: minutes, and no values to quote")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="names, as above, or cifar")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names, as above, or cifar, boxes or masks")
     parser.add_argument("--cifar", type=Path, help="a folder of CIFAR-10's classes below train and val")
+    parser.add_argument("--boxes", type=Path, help="a folder of images with train.json and val.json")
+    parser.add_argument("--masks", type=Path, help="a folder of images and masks of 11 classes below train and val")
     options = parser.parse_args(arguments)
     two_cores()
     where = {**record.machine(), "threads": threads()[1]}
     table = record.place(options.cache, options.quick, "-training")
     rows: list[Row] = []
-    for name, measure in steps(options.quick, options.cache, options.cifar).items():
+    for name, measure in steps(options.quick, options.cache, options.cifar, options.boxes, options.masks).items():
         if not options.only or name in options.only:
             rows += measure()
             record.save(table, where, rows)

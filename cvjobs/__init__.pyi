@@ -139,18 +139,19 @@ def check(
 ) -> DataCheck:
     """Look at data before anything is spent on them: every image decoded, classes counted, what is wrong, as a page.
 
-    DATA is what `cvjobs train` takes: class folders, or a list with labels. With --truth it is the images of a truth that
-    `cvjobs eval` reads: boxes, masks or labels. Exit code 0: nothing is to be corrected; 1: something is.
+    DATA is what `cvjobs train` takes: class folders, a list with labels, or a folder with COCO's, VOC's or YOLO's boxes or
+    with masks. With --truth it is the images of a truth that `cvjobs eval` reads. Exit code 0: nothing is to be corrected;
+    1: something is.
 
     For example `cvjobs.check("photos", "look")`, `cvjobs check images --truth annotations.json -o look`.
 
     Args:
-        data (str | os.PathLike[str]): The images: a folder of class folders, or a list; with --truth
-            any folder or list.
+        data (str | os.PathLike[str]): The images: a folder of class folders or with boxes or masks, or
+            a list; with --truth any of both.
         out (str | os.PathLike[str]): The folder for the page, the numbers and the table.
         truth (list[str] | tuple[str, ...]): A truth of the images, as `cvjobs eval` takes it, perhaps
-            all of one split (train, val or test); repeat the option for more. Default: () (the labels
-            that DATA has).
+            all of one split (train, val or test); repeat the option for more. Default: () (the boxes,
+            masks or labels that DATA has).
         labels (str | os.PathLike[str] | None): A file with the names of classes that are numbers, one
             on each line. Default: None.
         vectors (str | os.PathLike[str] | None): The output of `cvjobs embed` on these images, or an
@@ -1713,6 +1714,7 @@ def train(
     min_lr: float | None = None,
     patience: int | None = None,
     loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
+    box_loss: Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1729,10 +1731,12 @@ def train(
     erasing: float | None = None,
     mixup: float | None = None,
     cutmix: float | None = None,
+    mosaic: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
     img_size: str | None = None,
+    anchors: Literal['default', 'auto'] | None = None,
 ) -> LearningRate:
     """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
@@ -1769,7 +1773,8 @@ def train(
         void (str | None): The value of pixels in masks that do not count, or none where all do.
             Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
+            power of two up to 256 that fits. Default: None (64, 8 to segment, 4 to detect, 16 by
+            detect-many).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -1830,7 +1835,8 @@ def train(
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
+            Default: None (0.001, 0.004 in segment and segment-many, 0.008 in detect, 0.002 in
+            detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
             0.05 in finetune and from-scratch and quick).
@@ -1858,14 +1864,17 @@ def train(
             none. Default: None (0).
         loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
             loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
-            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
-            None (auto).
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a
+            detector its own. Default: None (auto).
+        box_loss (Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None): The loss of a detector's
+            boxes; auto is its own, of a Faster R-CNN smooth-l1. Default: None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
             Default: None (2).
         class_weights (Literal['none', 'inverse', 'effective'] | None): The weights of classes in the
-            loss: none, or by the inverse or the effective number of their images. Default: None.
+            loss: none, or by the inverse or the effective number of their images, of their pixels to
+            segment, of their objects to detect. Default: None.
         logit_adjustment (float | None): The factor of the log class frequencies that are added to the
             logits in training; 0 adds none. Default: None (0).
         sampling (Literal['shuffle', 'balanced'] | None): The order of images: shuffled, or balanced
@@ -1890,6 +1899,8 @@ def train(
             (0, 0.2 in from-scratch).
         cutmix (float | None): The alpha of CutMix, which pastes a box of another image; 0 pastes none.
             Default: None (0).
+        mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
+            last tenth of the epochs. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0
@@ -1898,6 +1909,8 @@ def train(
             share of the range of pixels. Default: None (0).
         img_size (str | None): The side of the images in pixels; two, as in 128:224, are those of the
             first and the last epoch. Default: None (the model's own).
+        anchors (Literal['default', 'auto'] | None): The anchors of a detector: its own, or of --weights
+            RUN that run's; auto fits as many to the boxes. Default: None (default).
 
     Returns:
         TrainingSummary | LearningRate: what came of it, or the rate that was found (``find_lr``).
@@ -1966,6 +1979,7 @@ def train(
     min_lr: float | None = None,
     patience: int | None = None,
     loss: Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None = None,
+    box_loss: Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None = None,
     smoothing: float | None = None,
     focal_gamma: float | None = None,
     class_weights: Literal['none', 'inverse', 'effective'] | None = None,
@@ -1982,10 +1996,12 @@ def train(
     erasing: float | None = None,
     mixup: float | None = None,
     cutmix: float | None = None,
+    mosaic: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
     img_size: str | None = None,
+    anchors: Literal['default', 'auto'] | None = None,
 ) -> TrainingSummary | Any:
     """Train a classifier, detector, segmenter or autoencoder, on one machine or N workers; the run is then a model.
 
@@ -2022,7 +2038,8 @@ def train(
         void (str | None): The value of pixels in masks that do not count, or none where all do.
             Default: None (255).
         batch_size (int | str | None): The number of images in a step, over all workers; auto is the
-            power of two up to 256 that fits. Default: None (64, or 8 to detect and segment).
+            power of two up to 256 that fits. Default: None (64, 8 to segment, 4 to detect, 16 by
+            detect-many).
         val (float): The share of the images to validate with, where the data have no val split.
             Default: 0.2.
         seed (int): The seed of every random choice. Default: 0.
@@ -2083,7 +2100,8 @@ def train(
         opt (Literal['sgd', 'rmsprop', 'adam', 'adamw', 'nadamw', 'lamb', 'lars', 'lion'] | None): The
             optimizer. Default: None (adamw).
         lr (float | None): The highest learning rate for steps of 64 images; it grows with --batch-size.
-            Default: None (0.001, 0.004 in segment and segment-many and detect, 0.002 in detect-many).
+            Default: None (0.001, 0.004 in segment and segment-many, 0.008 in detect, 0.002 in
+            detect-many).
         momentum (float | None): The momentum of an optimizer that has one. Default: None (0.9).
         weight_decay (float | None): The weight decay; biases and norms have none. Default: None (0.01,
             0.05 in finetune and from-scratch and quick).
@@ -2111,14 +2129,17 @@ def train(
             none. Default: None (0).
         loss (Literal['auto', 'ce', 'focal', 'bce', 'mse', 'l1', 'ssim', 'dice', 'lovasz'] | None): The
             loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and
-            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder. Default:
-            None (auto).
+            lovasz of a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a
+            detector its own. Default: None (auto).
+        box_loss (Literal['auto', 'smooth-l1', 'giou', 'diou', 'ciou'] | None): The loss of a detector's
+            boxes; auto is its own, of a Faster R-CNN smooth-l1. Default: None (auto).
         smoothing (float | None): The share of every label that is spread over all classes. Default:
             None (0.1, 0 in quick).
         focal_gamma (float | None): The gamma of --loss focal; more of it counts easy images less.
             Default: None (2).
         class_weights (Literal['none', 'inverse', 'effective'] | None): The weights of classes in the
-            loss: none, or by the inverse or the effective number of their images. Default: None.
+            loss: none, or by the inverse or the effective number of their images, of their pixels to
+            segment, of their objects to detect. Default: None.
         logit_adjustment (float | None): The factor of the log class frequencies that are added to the
             logits in training; 0 adds none. Default: None (0).
         sampling (Literal['shuffle', 'balanced'] | None): The order of images: shuffled, or balanced
@@ -2143,6 +2164,8 @@ def train(
             (0, 0.2 in from-scratch).
         cutmix (float | None): The alpha of CutMix, which pastes a box of another image; 0 pastes none.
             Default: None (0).
+        mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
+            last tenth of the epochs. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0
@@ -2151,6 +2174,8 @@ def train(
             share of the range of pixels. Default: None (0).
         img_size (str | None): The side of the images in pixels; two, as in 128:224, are those of the
             first and the last epoch. Default: None (the model's own).
+        anchors (Literal['default', 'auto'] | None): The anchors of a detector: its own, or of --weights
+            RUN that run's; auto fits as many to the boxes. Default: None (default).
 
     Returns:
         TrainingSummary | LearningRate: what came of it, or the rate that was found (``find_lr``).

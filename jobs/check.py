@@ -1,7 +1,8 @@
 """Look at data before anything is spent on them: every image decoded, classes counted, what is wrong, as a page.
 
-DATA is what `cvjobs train` takes: class folders, or a list with labels. With --truth it is the images of a truth that
-`cvjobs eval` reads: boxes, masks or labels. Exit code 0: nothing is to be corrected; 1: something is.
+DATA is what `cvjobs train` takes: class folders, a list with labels, or a folder with COCO's, VOC's or YOLO's boxes or
+with masks. With --truth it is the images of a truth that `cvjobs eval` reads. Exit code 0: nothing is to be corrected;
+1: something is.
 
 For example `cvjobs check photos -o look`, `cvjobs check images --truth annotations.json -o look`.
 """
@@ -26,7 +27,9 @@ class Config:
 
     data: Annotated[
         str,
-        typer.Argument(help="The images: a folder of class folders, or a list; with --truth any folder or list."),
+        typer.Argument(
+            help="The images: a folder of class folders or with boxes or masks, or a list; with --truth any of both."
+        ),
     ]
     out: Annotated[
         str, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for the page, the numbers and the table.")
@@ -37,7 +40,7 @@ class Config:
             "--truth",
             metavar="[SPLIT=]TRUTH",
             help="A truth of the images, as `cvjobs eval` takes it, perhaps all of one split (train, val or test); "
-            "repeat the option for more.  [default: the labels that DATA has]",
+            "repeat the option for more.  [default: the boxes, masks or labels that DATA has]",
             rich_help_panel="Model, data and size",
         ),
     ] = ()

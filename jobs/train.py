@@ -50,7 +50,8 @@ USUAL = {
     "segment": "torchvision/lraspp_mobilenet_v3_large",
     "detect": "torchvision/fasterrcnn_resnet50_fpn",
 }
-BATCH = {"classify": 64, "autoencoder": 64, "segment": 8, "detect": 8}
+BATCH = {"classify": 64, "autoencoder": 64, "segment": 8, "detect": 4}  # few steps teach a detector little
+OF_MANY = {"detect-many": 16}  # the same of a recipe
 MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
 
@@ -141,7 +142,7 @@ class Config:
             min=2,
             metavar="N|auto",
             help="The number of images in a step, over all workers; auto is the power of two up to 256 that fits.  "
-            "[default: 64, or 8 to detect and segment]",
+            "[default: 64, 8 to segment, 4 to detect, 16 by detect-many]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -301,7 +302,9 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
                 init_head_from_labels=config.init_head_from_labels,
                 recipe=_recipe(config, model, before),
                 warmup_asked=replaced(config)["warmup_epochs"] is not None,
-                batch_size=checks_batch_size.batch(config.batch_size or BATCH[config.task]),
+                batch_size=checks_batch_size.batch(
+                    config.batch_size or OF_MANY.get(config.recipe or "", BATCH[config.task])
+                ),
                 seed=config.seed,
                 precision=config.precision,
                 compile=config.compile,

@@ -35,8 +35,7 @@ from cvjobs.storage.store import Store, open_store
 from cvjobs.training.data import labels
 from cvjobs.training.data.labels import LabelledImages
 
-# Folders that are most likely no classes, but images and the truth of them.
-IMAGES, BESIDE_IMAGES = "images", (["masks"], ["labels"], ["annotations"])
+NO_CLASSES = ["annotations", "images"]  # folders that are most likely images and the truth of them
 
 
 def check(request: CheckRequest, decoder_server: DecoderServer, progress: Progress) -> DataCheck:
@@ -61,6 +60,7 @@ def check(request: CheckRequest, decoder_server: DecoderServer, progress: Progre
     )
     found = Problems()
     labelled, truths = None, []
+    request = replace(request, truths=tuple(request.truths) or truth_files.held(request.data))
     if request.truths:
         progress.phase("reading", "reading the truth")
         truths = truth_files.read(request.truths, request.names, found)
@@ -93,11 +93,10 @@ def _labelled(listing: Listing, val: float) -> LabelledImages:
         labelled = labels.label(listing, val)
     except WrongUse as error:
         raise WrongUse(f"{str(error).removesuffix('.')}; a truth of boxes or masks is named with --truth.") from error
-    pictures, *others = sorted(labelled.classes, key=lambda name: name.lower() != IMAGES)
-    if pictures.lower() == IMAGES and [name.lower() for name in others] in BESIDE_IMAGES:
+    if sorted(name.lower() for name in labelled.classes) == NO_CLASSES:
         tell(
-            f"{pictures} and {others[0]} are taken for classes, as folders are: if {others[0]} has the truth of the "
-            "images, name that folder with --truth."
+            "The folders images and annotations are taken for classes: if annotations has the truth of the images, "
+            "name that folder with --truth."
         )
     return labelled
 

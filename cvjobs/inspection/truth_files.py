@@ -31,12 +31,14 @@ from cvjobs.evaluation.ground_truth.open import TruthFormat, of_yolo
 from cvjobs.evaluation.ground_truth.types import BadTruth, GroundTruth
 from cvjobs.inspection.problems import Problems
 from cvjobs.storage.remote_files import is_remote
+from cvjobs.training.data import box_labels
 
 FILES: tuple[TruthFormat, ...] = (panoptic, coco, openimages, table)
 KNOWN = (
     "COCO JSON, OpenImages' CSV, a table with the columns path and label, or a folder of VOC XML, of YOLO txt, of PNG "
     "masks or of class folders"
 )
+IMAGES, MASKS = "images", "masks"  # folders beside each other
 TRIED = 200  # text files that are looked into
 _LETTERS = re.compile("[a-z]+")
 
@@ -86,6 +88,19 @@ def read(given: Sequence[str], names: Sequence[str], problems: Problems) -> list
     if len(kinds) > 1:
         raise WrongUse("--truth names truths of several kinds: look at boxes, masks and labels one after the other.")
     return found
+
+
+def held(data: str) -> tuple[str, ...]:
+    """Return the truths of boxes or masks that a folder of images holds itself, as training takes it; perhaps none."""
+    path = Path(os.path.expanduser(data))
+    if is_remote(data.encode()) or not path.is_dir():
+        return ()
+    if files := [file for file in box_labels.coco_files(path) if coco.fits(file)]:
+        return tuple(map(str, files))
+    if voc.fits(path) or ((path / yolo.LABELS).is_dir() and _labelled_by_txt(path)):
+        return (data,)
+    places = [path, *(place for place in sorted(path.iterdir()) if class_labels.split(place.name))]
+    return tuple(str(place / MASKS) for place in places if (place / MASKS).is_dir() and (place / IMAGES).is_dir())
 
 
 def _words(error: BadTruth) -> str:

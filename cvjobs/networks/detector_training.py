@@ -9,6 +9,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.networks import registry
 
 if TYPE_CHECKING:
+    from cvjobs.networks.detection.detector_anchors import DetectorAnchors
     from cvjobs.networks.trainable import Trainable
 
 CANVAS_STEP = 32  # pixels: the strides of its maps divide the sides of what a detector sees
@@ -22,6 +23,7 @@ def detector(
     side: int | None = None,
     seed: int = 0,
     backbone: str = "",
+    anchors: DetectorAnchors | None = None,
 ) -> Trainable:
     """Return the detector of that name with a new head, to be trained: its module is a ``DetectionTrainee``.
 
@@ -32,17 +34,34 @@ def detector(
         side: of the square images that it is trained on, in pixels; None for the model's own.
         seed: of the weights that are random.
         backbone: the classifier below the head, by its name; empty for the model's own.
+        anchors: those that it has; None for the model's own.
 
     Raises:
         WrongUse: as ``registry.trainable``, and for a model whose training there is no code for.
     """
-    family, model = registry.find(name, "detect")
+    made, model = _family(name)
     from cvjobs.networks import weights as files  # which imports torch
 
+    of_backbone = "random" if files.is_run(weights) else weights
+    below = registry.trainable(backbone, weights=of_backbone, classes=2, seed=seed) if backbone else None
+    found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below, anchors=anchors)
+    return found
+
+
+def own_anchors(name: str, *, on_backbone: bool) -> DetectorAnchors:
+    """Return the anchors that the detector of that name has by itself, with its own backbone or on another.
+
+    Raises:
+        WrongUse: it has none, or as ``detector``.
+    """
+    made, model = _family(name)
+    found: DetectorAnchors = made.detector_anchors(model, on_backbone)
+    return found
+
+
+def _family(name: str) -> tuple[Any, str]:
+    family, model = registry.find(name, "detect")
     made: Any = family
     if not hasattr(made, "trainable_detector"):
         raise WrongUse(f"{name} cannot be trained: choose one of torchvision's detectors.")
-    of_backbone = "random" if files.is_run(weights) else weights
-    below = registry.trainable(backbone, weights=of_backbone, classes=2, seed=seed) if backbone else None
-    found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below)
-    return found
+    return made, model

@@ -34,12 +34,21 @@ def kept(asked: Recipe, begun: int, *, warmup_asked: bool) -> Recipe:
     return replace(asked, warmup_epochs=recipe.shortened(asked.warmup_epochs, begun))
 
 
+def differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between the records of a run and of a command.
+
+    A setting that came later is in a record only where it is used.
+    """
+    dropped = [name for name in earlier if name not in now and name in recipe.SETTINGS]
+    return [name for name in (*now, *dropped) if name != BEGUN and earlier.get(name) != now.get(name)]
+
+
 def wanted(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Return whether the number of epochs is all that differs between the records of a run and of a command.
 
     Of fewer epochs the warm-up may, too, which follows from them.
     """
-    different = {name for name in now if name != BEGUN and earlier.get(name) != now[name]}
+    different = set(differing(earlier, now))
     if different == {"epochs", "warmup_epochs"}:
         return bool(earlier) and now["epochs"] < earlier.get("epochs", 0)
     return bool(earlier) and different == {"epochs"}

@@ -20,7 +20,9 @@ from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
-LATER: dict[str, Any] = {"scale_jitter": []}  # settings that records of before say nothing of
+# Settings that records of before say nothing of.
+LATER: dict[str, Any] = {"scale_jitter": [], "anchors": "default", "box_loss": "auto", "mosaic": 0.0}
+ANCHORS = "anchors_given"  # in a record
 _LATER = ("team", "pictures", "splits", "canvases")  # rules that a record of before says nothing of
 
 
@@ -95,7 +97,7 @@ class TrainIdentity:
         if subject.classes:
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
         if subject.task == "detect":
-            own = {"classes": list(subject.classes), "backbone": subject.backbone}
+            own = {"classes": list(subject.classes), "backbone": subject.backbone, **_anchors(subject)}
         values = {
             "task": subject.task,
             **own,
@@ -122,7 +124,7 @@ class TrainIdentity:
         """Return what a checkpoint can be continued with: the same images in the same order, and the same settings."""
         own: dict[str, Any] = {}
         if train.objects is not None:
-            own = {"objects": train.objects.digest, "backbone": self.subject.backbone}
+            own = {"objects": train.objects.digest, "backbone": self.subject.backbone, **_anchors(self.subject)}
         return digest(
             {
                 **own,
@@ -136,6 +138,11 @@ class TrainIdentity:
                 "precision": self.precision,
             }
         )
+
+
+def _anchors(subject: Subject) -> dict[str, Any]:
+    """Return the anchors that a detector was given, nothing of one with its own."""
+    return {ANCHORS: subject.anchors.record()} if subject.anchors is not None else {}
 
 
 def recipe_facts(recipe: Recipe) -> dict[str, Any]:
@@ -173,12 +180,12 @@ def rules_of(earlier: dict[str, Any]) -> TrainRules:
 
 def check(store: Store, earlier: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise WrongUse with the difference where a run was begun with other settings or images."""
-    different = [name for name in now if name != extension.BEGUN and earlier.get(name) != now[name]]
+    different = extension.differing(earlier, now)
     if not different:
         return
     words = {"data": "other images or labels", "classes": "other classes", "weights": "other weights"}
     shown = [
-        words.get(name) or f"{name.replace('_', '-')} {_short(earlier.get(name))}, not {_short(now[name])}"
+        words.get(name) or f"{name.replace('_', '-')} {_short(_of(earlier, name))}, not {_short(_of(now, name))}"
         for name in different[:3]
     ]
     # What a person does with more images, or classes, is a run of its own that begins with what this one learnt.
@@ -234,6 +241,11 @@ def note(
             f"{store.place} has a {HISTORY} and no checkpoints, and training does not silently start over: "
             "bring them back, or give --overwrite."
         )
+
+
+def _of(record: dict[str, Any], name: str) -> Any:
+    """Return what a record says of a setting, also where it says nothing of one that came later."""
+    return record.get(name, LATER.get(name))
 
 
 def _short(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import detector_training, licences, local_copies, registry, segmenters_to_train
 from cvjobs.networks import weights as networks_weights
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.head_transfer import OPTION
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.precision import resolve_precision
@@ -29,6 +30,8 @@ from cvjobs.training.data.image_objects import ImageObjects
 from cvjobs.training.recipe import sampling
 from cvjobs.training.recipe.augment import Augment, Augmentation, Form
 from cvjobs.training.recipe.canvases import CanvasAugment
+from cvjobs.training.recipe.detection_recipe import losses_of
+from cvjobs.training.recipe.mosaics import MosaicAugment
 from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
@@ -58,7 +61,8 @@ class Subject:
 
     ``classes`` are a classifier's, ``dim`` is the length of an autoencoder's vectors; ``side`` is that of the images
     in pixels, None for the model's own. ``init_head`` is whether a classifier's head begins with rows of the weights'.
-    ``backbone`` is the classifier below a detector's head, empty for its own.
+    ``backbone`` is the classifier below a detector's head, empty for its own; ``anchors`` are those that a detector is
+    given, None for its own.
     """
 
     task: TaskName
@@ -70,6 +74,7 @@ class Subject:
     seed: int
     init_head: bool
     backbone: str = ""
+    anchors: DetectorAnchors | None = None
 
     def trainable(self) -> Trainable:
         """Return the model as training begins with it; raises WrongUse as ``registry.trainable``."""
@@ -85,6 +90,7 @@ class Subject:
                 side=self.side,
                 seed=self.seed,
                 backbone=self.backbone,
+                anchors=self.anchors,
             )
         make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
         return make(
@@ -137,6 +143,15 @@ class TrainPlan:
         """Return where the run's files are; ``check`` may refuse that one is written by raising."""
         return begun_store(self.run, self.storage, check)
 
+    def trainable(self) -> Trainable:
+        """Return the model as training begins with it, which learns by the losses of the recipe."""
+        found = self.subject.trainable()
+        if self.subject.task == "detect":
+            learner: Any = found.module  # a DetectionTrainee
+            counts = self.train.objects.counts(len(self.classes)) if self.train.objects is not None else []
+            learner.learn_by(losses_of(self.recipe, counts), found.name)
+        return found
+
     def trained(self) -> nn.Module:
         """Return the best model that the run has so far, in evaluation mode, on the CPU."""
         module = self.subject.trainable().module.eval()
@@ -149,11 +164,13 @@ class TrainPlan:
         together = self.train.decoded.length if self.train.decoded.whole else 0
         return sampling.order(self.train.labels, self.recipe, self.seed, epoch, together)
 
-    def augmentation(self, side: int, device: torch.device) -> Augmentation:
-        """Return the augmentation of training images to squares of a side in pixels."""
+    def augmentation(self, side: int, device: torch.device, epoch: int = 0) -> Augmentation:
+        """Return the augmentation of training images to squares of a side in pixels, in an epoch from 0."""
         mean, std = self.transform.mean, self.transform.std
         if self.subject.task == "detect":
-            return CanvasAugment(self.recipe, side, mean, std, device, self.canvas_step)
+            canvases = CanvasAugment(self.recipe, side, mean, std, device, self.canvas_step)
+            several = self.recipe.mosaic or self.recipe.mixup
+            return MosaicAugment(canvases, self.recipe, epoch) if several else canvases
         return Augment(self.recipe, side, mean, std, device, self.form)
 
     @property
@@ -199,6 +216,8 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
     }
     if subject.task == "detect":
         about["backbone"] = subject.backbone
+        if subject.anchors is not None:
+            about["anchors"] = subject.anchors.record()
         return {"labels": json.dumps(list(subject.classes)), "cvjobs": json.dumps(about)}
     if not subject.classes:
         return {"cvjobs": json.dumps(about)}

@@ -10,6 +10,7 @@ from cvjobs.common.errors import WrongUse
 from cvjobs.common.formatting import counted, shortened
 from cvjobs.networks import head_transfer
 from cvjobs.networks import weights as files
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.families import training_run
 from cvjobs.storage.object_store import address
 
@@ -20,7 +21,7 @@ NAMED = 5
 class Predecessor:
     """A run whose model another one begins with; ``side`` is that of its images in pixels, ``labels`` its classes.
 
-    ``backbone`` is a detector's, empty for its own.
+    ``backbone`` is a detector's, empty for its own, and ``anchors`` are those that it was given.
     """
 
     place: str
@@ -30,6 +31,7 @@ class Predecessor:
     dim: int
     labels: tuple[str, ...]
     backbone: str = ""
+    anchors: DetectorAnchors | None = None
 
     def check(self, task: str) -> None:
         """Raise WrongUse where the run learnt another task."""
@@ -73,6 +75,7 @@ def predecessor(weights: str) -> Predecessor | None:
         dim=about.get("dim", 0),
         labels=files.head(found).labels,
         backbone=about.get("backbone", ""),
+        anchors=DetectorAnchors.of(about.get("anchors")),
     )
 
 

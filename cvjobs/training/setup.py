@@ -13,6 +13,7 @@ from cvjobs.common.rules import FIRST
 from cvjobs.dataset import contents
 from cvjobs.dataset.lock import Lock
 from cvjobs.networks import detector_training, registry, torch_network
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.trainable import Trainable
 from cvjobs.sources.listing import list_source
@@ -23,7 +24,7 @@ from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
-from cvjobs.training.data import box_labels, labels, mask_labels, mask_store, omissions
+from cvjobs.training.data import box_labels, fitted_anchors, labels, mask_labels, mask_store, omissions
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
@@ -153,6 +154,9 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     licensed, named = (request.backbone, "train") if request.backbone else (request.model, named)
     licence = registry.accepted(licensed, named, request.weights, request.accept_licence, begun=bool(earlier))
     trainable = subject.trainable()
+    if subject.task == "detect" and (anchors := _anchors(request, labelled, earlier, trainable, progress)):
+        subject = replace(subject, anchors=anchors)
+        trainable = subject.trainable()
     transform = replace(trainable.transform, bits=request.bits or trainable.transform.bits)
     if earlier:
         transform = trainable.transform.like(earlier.get("transform"), request.bits)
@@ -191,16 +195,40 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
 
 def _labelled(request: TrainRequest, listing: Listing, then: TrainRules, progress: Progress) -> LabelledImages:
     """Return the images of a listing with what the task learns of them."""
-    if request.task == "detect":
-        labelled = box_labels.label(request.data, listing, request.val)
-        for line in omissions.lines(labelled.beside):
+    if request.task in ("detect", "segment"):
+        if request.task == "detect":
+            found = box_labels.label(request.data, listing, request.val, then.splits)
+        else:
+            void, names = request.void, request.mask_names
+            found = mask_labels.masked(listing, request.val, void=void, names=names, splits=then.splits)
+        for line in omissions.lines(found.beside):
             progress.note(line.strip())
-        return labelled
-    if request.task == "segment":
-        return mask_labels.masked(listing, request.val, void=request.void, names=request.mask_names)
+        return found
     if request.task == "classify":
         return labels.label(listing, request.val, then.labels, then.splits)
     return labels.unlabelled(listing, request.val, then.labels)
+
+
+def _anchors(
+    request: TrainRequest,
+    labelled: LabelledImages,
+    earlier: Mapping[str, Any],
+    trainable: Trainable,
+    progress: Progress,
+) -> DetectorAnchors | None:
+    """Return the anchors that a detector is given: fitted ones, those of the run that it begins with, None for its own.
+
+    A run that is continued has those that it was begun with.
+    """
+    if request.recipe.anchors != "auto":
+        before = predecessor(request.weights)
+        return before.anchors if before is not None else None
+    found = DetectorAnchors.of(earlier.get(identity.ANCHORS))
+    if found is None:
+        side = min(trainable.transform.size or (0,))
+        found = fitted_anchors.fitted(labelled, request.model, request.backbone, side)
+    progress.note(f"anchors fitted to the boxes: {found.reached}")
+    return found
 
 
 def _precision(asked: str, resources: Resources) -> str:

@@ -371,14 +371,38 @@ def test_masks(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_most_likely_no_classes(tmp_path: Path) -> None:
-    for number, name in enumerate(("train/images", "train/masks", "val/images", "val/masks")):
+    for number, name in enumerate(("train/images", "train/annotations", "val/images", "val/annotations")):
         image(tmp_path / "data" / name / "a.png", number)
     ended = here("check", tmp_path / "data", "-o", tmp_path / "out")
     assert ended.code == 0
-    assert "images and masks are taken for classes" in ended.err
-    (tmp_path / "data/train/masks").rename(tmp_path / "data/train/mice")
-    (tmp_path / "data/val/masks").rename(tmp_path / "data/val/mice")
+    assert "images and annotations are taken for classes" in ended.err
+    (tmp_path / "data/train/annotations").rename(tmp_path / "data/train/mice")
+    (tmp_path / "data/val/annotations").rename(tmp_path / "data/val/mice")
     assert "taken for classes" not in here("check", tmp_path / "data", "-o", tmp_path / "out").err
+
+
+@pytest.mark.parametrize("form", ["coco", "voc", "masks"])
+def test_a_folder_that_holds_its_truth(form: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number, split in enumerate(("train", "val")):
+        image(data / split / "images/a.png", number)
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}
+        about = {"images": [{"id": 1, "file_name": "images/a.png", "width": WIDTH, "height": HEIGHT}]}
+        if form == "coco":
+            whole = {**about, "annotations": [box], "categories": [{"id": 1, "name": "cell"}]}
+            (data / f"{split}.json").write_text(json.dumps(whole))
+        elif form == "voc":
+            (data / split / "images/a.xml").write_text(
+                "<annotation><object><name>cell</name><bndbox><xmin>6</xmin><ymin>6</ymin><xmax>25</xmax>"
+                "<ymax>25</ymax></bndbox></object></annotation>"
+            )
+        else:
+            (data / split / "masks").mkdir()
+            Image.new("L", (WIDTH, HEIGHT), 1).save(data / split / "masks/a.png")
+    found = check(tmp_path / "out", data, code=0)
+    assert found.counts == {}
+    assert found.numbers["images"] == {"train": 1, "val": 1}
+    assert found.numbers["task"] == ("semantic" if form == "masks" else "detect")
 
 
 def test_masks_with_a_palette(tmp_path: Path) -> None:

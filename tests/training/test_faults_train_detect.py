@@ -34,20 +34,21 @@ def curve(out: Path) -> list[tuple[float, ...]]:
     return [(row["epoch"], row["train_loss"], row["val_loss"], row["metric"]) for row in rows]
 
 
-def test_kills_leave_the_curve_and_the_weights_as_they_are(tmp_path: Path) -> None:
-    data = coco(tmp_path / "data", {"train": 8, "val": 2})
+@pytest.mark.parametrize("more", [(), ("--mosaic", "0.6", "--mixup", "1.5", "--anchors", "auto")])
+def test_kills_leave_the_curve_and_the_weights_as_they_are(tmp_path: Path, more: tuple[str, ...]) -> None:
+    data = coco(tmp_path / "data", {"train": 12, "val": 2})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run("train", data, "-o", whole, *WORDS, **ONE).code == 0
+    assert run("train", data, "-o", whole, *WORDS, *more, **ONE).code == 0
     moments = random.Random(4)
     for _ in range(3):
         before = checkpoints(killed)
-        with started([*CLI, "train", str(data), "-o", str(killed), *WORDS], **ONE) as process:
+        with started([*CLI, "train", str(data), "-o", str(killed), *WORDS, *more], **ONE) as process:
             until(lambda: checkpoints(killed) != before or process.poll() is not None)  # noqa: B023
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(moments.uniform(0.0, 1.0))
             kill(process, signal.SIGKILL)
             process.wait()
-    assert run("train", data, "-o", killed, *WORDS, **ONE).code == 0
+    assert run("train", data, "-o", killed, *WORDS, *more, **ONE).code == 0
     assert curve(killed) == curve(whole)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 

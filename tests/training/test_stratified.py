@@ -137,7 +137,7 @@ def test_a_run_of_before_goes_on_with_its_split_and_check_shows_that_of_a_new_on
     data = folder(tmp_path / "data", 10)
     cvjobs.train(data, tmp_path / "new", **OPTIONS)
     record = sealed.unpack((tmp_path / "new" / identity.CONFIG).read_bytes()) or {}
-    assert record["identity"]["rules"]["splits"] == 2
+    assert record["identity"]["rules"]["splits"] == 3
     looked = here("check", data, "-o", tmp_path / "look")
     shown = json.loads((tmp_path / "look" / "check.json").read_text())
     assert looked.code == 0, looked

@@ -97,6 +97,23 @@ def test_boxes_stay_on_their_objects() -> None:
     assert seen > 30
 
 
+def test_canvases_end_where_their_pictures_do() -> None:
+    square, trimmed = (
+        CanvasAugment(Recipe(epochs=1), 96, (0.0,) * 3, (1.0,) * 3, torch.device("cpu"), step) for step in (0, 32)
+    )
+    pictures = [torch.full((40, 96, 3), 255, dtype=torch.uint8), torch.full((66, 96, 3), 255, dtype=torch.uint8)]
+    drawn = square.drawn(2, torch.Generator().manual_seed(0))
+    changes = square.settled(drawn, torch.tensor([40, 66]), torch.tensor([96, 96])).changes(slice(None))
+    whole, ended = square(pictures, changes), trimmed(pictures, changes)
+    assert (whole.images.shape, ended.images.shape) == ((2, 3, 96, 96), (2, 3, 96, 96))
+    pictures[1], changes = pictures[0], square.settled(drawn, 40, 96).changes(slice(None))
+    whole, ended = square(pictures, changes), trimmed(pictures, changes)
+    assert ended.images.shape == (2, 3, 64, 96)
+    assert torch.equal(ended.images, whole.images[:, :, :64])
+    assert whole.images[:, :, 64:].abs().max() == 0
+    assert torch.equal(ended.places, whole.places)
+
+
 def test_each_format_has_the_same_objects(tmp_path: Path) -> None:
     expected = labelled(coco(tmp_path / "coco", {"train": 4, "val": 2}))
     train = expected.splits["train"].objects
@@ -219,8 +236,8 @@ def test_a_run_is_a_detector_that_finds_what_validation_found(tmp_path: Path) ->
         cvjobs.train(data, run, **options, scale_jitter="1:1")
     with pytest.raises(WrongUse, match="finds boxes and names no images"):
         registry.classifier(str(run))
-    with pytest.raises(WrongUse, match="--mixup is not for --task detect"):
-        cvjobs.train(data, tmp_path / "other", **options, mixup=0.2)
+    with pytest.raises(WrongUse, match="--cutmix is not for --task detect"):
+        cvjobs.train(data, tmp_path / "other", **options, cutmix=0.2)
     with pytest.raises(WrongUse, match="goes on no other --backbone"):
         cvjobs.train(data, tmp_path / "other", **options, backbone="mobilenet_v2")
 

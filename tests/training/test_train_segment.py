@@ -15,6 +15,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 import cvjobs
 from cvjobs.common.errors import WrongUse
 from cvjobs.networks.segmenters_to_train import trainable_segmenter
+from cvjobs.storage.store import open_store
+from cvjobs.training.data.mask_store import StoredMasks
 from cvjobs.training.recipe import padded_crops, pixel_losses
 from cvjobs.training.recipe import recipe as recipe_recipe
 from cvjobs.training.recipe.whole_crops import PictureBoxes
@@ -42,6 +44,16 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.faults(minutes=1)
+def test_class_weights_are_learnt_by(run: Path, images: Path, tmp_path: Path) -> None:
+    """The first epoch's loss is another, also that of validation; the run is begun anew without them."""
+    weighted = tmp_path / "weighted"
+    cvjobs.train(images, weighted, **OPTIONS, class_weights="inverse")
+    plain, other = (pq.read_table(place / "history.parquet").to_pylist()[0] for place in (run, weighted))
+    assert other["train_loss"] != pytest.approx(plain["train_loss"], rel=1e-3)
+    assert other["val_loss"] != pytest.approx(plain["val_loss"], rel=1e-3)
+
+
 @pytest.mark.slow
 class TestRun:
     """A run that has ended."""
@@ -52,6 +64,15 @@ class TestRun:
         found = cvjobs.eval(tmp_path / "out", images / "val" / "masks")
         history = pq.read_table(run / "history.parquet").to_pylist()
         assert found.metrics["mIoU"] == pytest.approx(max(row["metric"] for row in history), abs=1e-9)
+
+    def test_pixels_of_the_masks_to_train_with_are_counted(self, run: Path, images: Path) -> None:
+        stored = StoredMasks(open_store(str(run)))
+        paths = [f"train/images/{file.name}" for file in sorted((images / "train" / "images").iterdir())]
+        found = [stored.to_train(path) for path in paths]
+        counts = stored.pixels(3)
+        assert counts == [sum(int((mask == number).sum()) for mask in found) for number in range(3)]
+        assert min(counts) > 0
+        assert sum(counts) < sum(mask.size for mask in found)  # void is left out
 
     def test_its_classes_are_in_the_model_and_each_image_is_a_row(self, run: Path) -> None:
         rows = pq.read_table(run / "segmentation.parquet").to_pylist()

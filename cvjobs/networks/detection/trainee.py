@@ -1,6 +1,7 @@
 """A torchvision detector as a network to train: images and the boxes in them go in, the parts of its loss come out.
 
-The losses, the matched anchors and the sampling are torchvision's own: its modules are called, none is written anew.
+The losses, the matched anchors and the sampling are torchvision's own, where no other losses are asked for: its modules
+are called, none is written anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from cvjobs.networks.detection import detector_losses
+from cvjobs.networks.detection.detection_losses import DetectionLosses
 
 _LEARNING = (FasterRCNN, RetinaNet, FCOS, SSD, RegionProposalNetwork, RoIHeads)  # what does other things in training
 
@@ -56,6 +60,10 @@ class DetectionTrainee(nn.Module):
         for norm in self._norms():
             for parameter in norm.parameters():
                 parameter.requires_grad = False
+
+    def learn_by(self, losses: DetectionLosses, name: str) -> None:
+        """Learn by other losses than torchvision's; raises WrongUse where the detector, called ``name``, cannot."""
+        detector_losses.give(self.detector, losses, name)
 
     def _norms(self) -> Iterator[nn.Module]:
         if self._frozen:

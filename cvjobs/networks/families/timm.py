@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
-from cvjobs.networks import checkpoint, head_transfer, licences, torch_network
+from cvjobs.networks import checkpoint, head_transfer, licences, timm_maps, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
+from cvjobs.networks.torchvision.classifiers import BackboneClassifier
 from cvjobs.networks.trainable import Trainable, resized
 from cvjobs.networks.weights import Weights
 
@@ -94,6 +95,13 @@ def trainable(name: str, weights: str, classes: int, side: int | None, seed: int
         pooled=Pooled,
         inherited=inherited,
     )
+
+
+def feature_maps(name: str, weights: str, seed: int) -> BackboneClassifier:
+    """Return the feature maps of a classifier, a list of them; see ``timm_maps.maps``."""
+    full, config, transform, chosen = _chosen(name, weights)
+    model, chosen = _model(full, name, config, chosen, seed=seed)
+    return BackboneClassifier(name=full, transform=transform, weights=chosen, module=timm_maps.maps(model, name))
 
 
 def _head(model: Any) -> nn.Module:

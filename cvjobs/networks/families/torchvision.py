@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torchvision import models
 
 from cvjobs.common.errors import WrongUse, nearest
-from cvjobs.networks import licences
+from cvjobs.networks import licences, registry
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torchvision import classifiers, detectors, segmenter_training, segmenters, trained_detectors
@@ -47,6 +48,8 @@ def names(task: str) -> list[str]:
 def licence(name: str) -> Licence:
     """Return torchvision's own licence, which is that of its default weights, too, where these name no other."""
     name = segmenter_training.licence_name(name)
+    if "/" in name:
+        return registry.licence(name, "train")
     known = {*classifiers.names(), *segmenters.names(), *detectors.names()}
     if name not in known:
         raise WrongUse(f"There is no model torchvision/{name}{nearest(name, known)}: `cvjobs models` lists them.")
@@ -62,7 +65,19 @@ def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Det
 
 
 def trainable_detector(
-    name: str, weights: str, labels: Sequence[str], side: int | None, seed: int, backbone: Trainable | None
+    name: str,
+    weights: str,
+    labels: Sequence[str],
+    side: int | None,
+    seed: int,
+    backbone: Trainable | None,
+    *,
+    anchors: DetectorAnchors | None,
 ) -> Trainable:
     """Return a detector with a new head for classes, perhaps on another backbone; see ``trained_detectors``."""
-    return trained_detectors.trainable(name, weights, labels, side, seed, backbone)
+    return trained_detectors.trainable(name, weights, labels, side, seed, backbone, anchors=anchors)
+
+
+def detector_anchors(name: str, on_backbone: bool) -> DetectorAnchors:
+    """Return the anchors that a detector has by itself; see ``trained_detectors``."""
+    return trained_detectors.anchors(name, on_backbone=on_backbone)

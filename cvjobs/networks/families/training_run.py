@@ -16,6 +16,7 @@ from cvjobs.images.transform import Transform
 from cvjobs.networks import class_names, detector_training, local_copies, registry, segmenters_to_train, torch_network
 from cvjobs.networks import weights as files
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.segmentation.segmenter import Segmenter
 from cvjobs.networks.torch_network import TorchClassifier, TorchEmbedder
 from cvjobs.networks.torchvision import trained_detectors
@@ -118,8 +119,14 @@ def _open(name: str, weights: str) -> OpenedRun:
     assert transform.size is not None
     task, model, side = known.get("task", "classify"), known["model"], transform.size[0]
     if task == "detect":
-        labels, backbone = files.head(found).labels, known.get("backbone", "")
-        trainable = detector_training.detector(model, weights="random", labels=labels, side=side, backbone=backbone)
+        trainable = detector_training.detector(
+            model,
+            weights="random",
+            labels=files.head(found).labels,
+            side=side,
+            backbone=known.get("backbone", ""),
+            anchors=DetectorAnchors.of(known.get("anchors")),
+        )
     elif task == "autoencoder":
         trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)
     elif task == "segment":

@@ -18,7 +18,7 @@ from cvjobs.networks import class_names
 from cvjobs.networks import weights as files
 from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.settings import Rules
-from cvjobs.networks.torchvision import loading
+from cvjobs.networks.torchvision import anchor_shapes, loading
 from cvjobs.networks.torchvision.architectures import OneStage, Ssd, TwoStages
 from cvjobs.networks.weights import Weights
 
@@ -56,6 +56,8 @@ def detector(name: str, weights: str, labels: Sequence[str], masks: bool = False
         files.say_head(chosen, classes - 1, len(published))
         module = loading.loaded(name, classes, tensors, chosen)
         correct_norms(name, module, chosen, entry)
+        if (anchors := anchor_shapes.of_file(chosen.file)) is not None:
+            anchor_shapes.give(module, anchors)
     return Detector(
         name=full,
         weights=chosen,

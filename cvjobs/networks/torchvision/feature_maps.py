@@ -1,15 +1,17 @@
-"""Any of torchvision's classifiers as a backbone: its feature maps at two depths, dilated as torchvision's own are."""
+"""A classifier of torchvision or timm as a backbone: its feature maps at two depths, dilated as torchvision's are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse
+from cvjobs.networks import registry
 from cvjobs.networks.torchvision import classifiers
 from cvjobs.networks.torchvision.classifiers import BackboneClassifier
 
@@ -50,13 +52,40 @@ class FeatureMaps(nn.Module):
         return {**found, "out": images, "high": images}
 
 
-def backbone(name: str, weights: str, seed: int) -> tuple[FeatureMaps, BackboneClassifier]:
-    """Return the feature maps of a classifier, and what it was made from.
+class ListedMaps(nn.Module):
+    """The same of a network that returns a list of maps, of which the last is the deep one."""
+
+    def __init__(self, maps: nn.Module) -> None:
+        super().__init__()
+        self.maps = maps
+        with torch.inference_mode():
+            found = maps(torch.zeros(1, 3, *SAMPLE))
+        self._low = max((at for at, one in enumerate(found) if _stride(one) <= SHALLOW), default=0)
+        self.channels = found[self._low].shape[1], found[-1].shape[1]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the two feature maps."""
+        found = self.maps(images)
+        return {"low": found[self._low], "out": found[-1], "high": found[-1]}
+
+
+def backbone(name: str, weights: str, seed: int) -> tuple[FeatureMaps | ListedMaps, BackboneClassifier]:
+    """Return the feature maps of a classifier of torchvision, or ``family/NAME``, and what it was made from.
 
     Raises:
         WrongUse: there is no such classifier, its weights are not to be had, or it has no feature maps, as transformers
             have not.
     """
+    if "/" in name:
+        found, model = registry.find(name, "train")
+        family: Any = found
+        if not hasattr(family, "feature_maps"):
+            raise WrongUse(
+                f"{name} has no feature maps that a segmenter could be built on: choose a classifier of torchvision or "
+                "timm as --backbone, such as mobilenet_v2 or timm/resnet18."
+            )
+        other: BackboneClassifier = family.feature_maps(model, weights, seed)
+        return ListedMaps(other.module), other
     chosen = classifiers.with_weights(name, weights, seed)
     stages = list(_stages(chosen.module.eval(), name))
     _dilate(stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import OrderedDict
 from typing import Any
@@ -33,6 +34,16 @@ class PyramidBackbone(nn.Module):
             [found[stride][1] for stride in STRIDES], WIDTH, extra_blocks=extra or LastLevelMaxPool()
         )
         self.out_channels = WIDTH
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PyramidBackbone:
+        """Return a copy in the same mode: of torchvision's traced modules copies come in training mode."""
+        made: PyramidBackbone = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        made.train(self.training)
+        for own, copied in zip(self.modules(), made.modules(), strict=True):
+            copied.training = own.training
+        return made
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the levels, each (N, 256, h, w)."""

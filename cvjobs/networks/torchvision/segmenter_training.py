@@ -1,6 +1,7 @@
 """torchvision's semantic segmenters to be trained: with new last layers, or a head of theirs on any backbone.
 
-`fcn_resnet50` is torchvision's model, `lraspp+mobilenet_v2` a head on a classifier of torchvision's.
+`fcn_resnet50` is torchvision's model, `lraspp+mobilenet_v2` a head on a classifier of torchvision's, and
+`lraspp+timm/resnet18` on one of timm's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
-from cvjobs.networks import head_transfer
+from cvjobs.networks import head_transfer, registry
 from cvjobs.networks import weights as files
 from cvjobs.networks.torchvision import feature_maps, loading, segmenters
 from cvjobs.networks.trainable import Trainable
@@ -65,12 +66,13 @@ class _Composed(nn.Module):
 
 
 def composed(model: str, backbone: str) -> str:
-    """Return the name of a model's head on a backbone; raises WrongUse for a model that has no such head."""
+    """Return the name of a model's head on a backbone; raises WrongUse for a model without such a head or name."""
     family, _, name = model.rpartition("/")
     head = name.partition(JOINT)[0].partition("_")[0]
     if family not in ("", "torchvision") or head not in HEADS:
         raise WrongUse(f"--backbone puts a head of {', '.join(HEADS)} on a classifier: give one of these with --model.")
-    return f"torchvision/{head}{JOINT}{backbone.removeprefix('torchvision/')}"
+    home, classifier = registry.located(backbone, "train")
+    return f"torchvision/{head}{JOINT}{classifier if home == 'torchvision' else f'{home}/{classifier}'}"
 
 
 def trainable(name: str, weights: str, classes: int, side: int | None, seed: int, labels: Sequence[str]) -> Trainable:

@@ -18,11 +18,14 @@ from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse, nearest
 from cvjobs.images.transform import Transform
 from cvjobs.networks import weights as files
+from cvjobs.networks.detection import detector_losses
+from cvjobs.networks.detection.detection_losses import DetectionLosses
 from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.detection.framing import CanvasFraming, TorchvisionFraming
 from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.detection.trainee import DetectionTrainee
-from cvjobs.networks.torchvision import detectors, loading
+from cvjobs.networks.torchvision import anchor_shapes, detectors, loading
 from cvjobs.networks.torchvision.pyramids import STRIDES, WIDTH, PyramidBackbone
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
@@ -31,7 +34,8 @@ SIDE = 640  # pixels, of a detector that takes images of any size
 ON_ANY = ("fasterrcnn", "retinanet")  # whose heads go on any backbone
 BOXES, PROPOSALS = 128, 300  # of an image in training, and in evaluation, on another backbone
 # Two sizes of anchors a level, half an octave apart: objects of a small picture are small.
-_ANCHORS = tuple((3 * stride, round(3 * stride * 2**0.5)) for stride in (*STRIDES, 2 * STRIDES[-1]))
+_SIZES = tuple((3 * stride, round(3 * stride * 2**0.5)) for stride in (*STRIDES, 2 * STRIDES[-1]))
+_RATIOS = ((0.5, 1.0, 2.0),) * len(_SIZES)
 
 
 def names() -> list[str]:
@@ -40,7 +44,14 @@ def names() -> list[str]:
 
 
 def trainable(
-    name: str, weights: str, labels: Sequence[str], side: int | None, seed: int, backbone: Trainable | None
+    name: str,
+    weights: str,
+    labels: Sequence[str],
+    side: int | None,
+    seed: int,
+    backbone: Trainable | None,
+    *,
+    anchors: DetectorAnchors | None = None,
 ) -> Trainable:
     """Return a detector with a new head for the classes ``labels``, in a ``DetectionTrainee``.
 
@@ -53,20 +64,19 @@ def trainable(
         side: of the square images it is trained on, in pixels; None for 640, or what an SSD is made for.
         seed: of the weights that are random.
         backbone: the classifier below the head of ``name``, None for its own.
+        anchors: those that it has, None for its own. A head in ``weights`` for another number of them begins anew.
 
     Raises:
         WrongUse: there is no such detector, its head goes on no other backbone, or its images cannot be so small.
     """
-    full = f"torchvision/{name}"
-    if name not in names():
-        raise WrongUse(
-            f"There is no model {full} whose boxes can be trained{nearest(name, names())}: choose one of "
-            f"{', '.join(names())}."
-        )
+    full = _known(name)
     with files.seeded(seed):
         module: Any = loading.built(name, len(labels) + 1) if backbone is None else _on(name, len(labels), backbone)
+    if anchors is not None:
+        anchor_shapes.give(module, anchors)
     whole = backbone is None or files.is_run(weights)
-    chosen = backbone.weights if backbone is not None and not whole else _loaded(name, module, weights, labels)
+    given = anchors is not None
+    chosen = backbone.weights if backbone is not None and not whole else _loaded(name, module, weights, labels, given)
     transform = module.transform
     own = min(transform.fixed_size) if transform.fixed_size else SIDE
     side = side or own
@@ -85,6 +95,25 @@ def trainable(
         module=DetectionTrainee(module, frozen_norms=chosen.file is not None),
         pooled=_no_vectors,
     )
+
+
+def anchors(name: str, *, on_backbone: bool) -> DetectorAnchors:
+    """Return the anchors that a detector has by itself, by its name, with its own backbone or another one.
+
+    Raises:
+        WrongUse: it has none, or there is no such detector.
+    """
+    full = _known(name)
+    if on_backbone and name.startswith("fasterrcnn"):
+        return DetectorAnchors(sizes=_SIZES, aspect_ratios=_RATIOS)
+    with torch.device("meta"):
+        return anchor_shapes.own(loading.built(name, 2), full)
+
+
+def check_losses(full: str, losses: DetectionLosses) -> None:
+    """Raise WrongUse where the detector of that full name cannot learn by these losses."""
+    with torch.device("meta"):
+        detector_losses.check(loading.built(full.partition("/")[2], 2), losses, full)
 
 
 def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Detector:
@@ -139,7 +168,7 @@ def _on(name: str, classes: int, backbone: Trainable) -> nn.Module:
         classes + 1,
         image_mean=mean,
         image_std=std,
-        rpn_anchor_generator=AnchorGenerator(_ANCHORS, ((0.5, 1.0, 2.0),) * len(_ANCHORS)),
+        rpn_anchor_generator=AnchorGenerator(_SIZES, _RATIOS),
         box_roi_pool=MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
         # A box is a thousand times the work of a place in a map: few of them suit small backbones.
         box_batch_size_per_image=BOXES,
@@ -148,8 +177,22 @@ def _on(name: str, classes: int, backbone: Trainable) -> nn.Module:
     return faster.eval()
 
 
-def _loaded(name: str, module: nn.Module, weights: str, labels: Sequence[str]) -> Weights:
-    """Let a detector begin with weights, all but the layers that have an output for each class."""
+def _known(name: str) -> str:
+    """Return the full name of a detector of boxes; raises WrongUse where there is none that can be trained."""
+    full = f"torchvision/{name}"
+    if name not in names():
+        raise WrongUse(
+            f"There is no model {full} whose boxes can be trained{nearest(name, names())}: choose one of "
+            f"{', '.join(names())}."
+        )
+    return full
+
+
+def _loaded(name: str, module: nn.Module, weights: str, labels: Sequence[str], anchors_given: bool) -> Weights:
+    """Let a detector begin with weights, all but the layers that have an output for each class.
+
+    Where other anchors were given to it, its layers that have outputs for another number of anchors begin anew, too.
+    """
     full = f"torchvision/{name}"
     entry = models.get_model_weights(name).DEFAULT
     chosen = loading.chosen(full, entry, weights)
@@ -161,6 +204,9 @@ def _loaded(name: str, module: nn.Module, weights: str, labels: Sequence[str]) -
     tensors = {key.removeprefix("detector."): tensor for key, tensor in tensors.items()}
     head = set() if same else _of_classes(name, len(labels) + 1)
     given = {key: tensor for key, tensor in tensors.items() if key not in head}
+    if anchors_given:
+        given = anchor_shapes.fitting(given, own)
+        head |= tensors.keys() & own.keys() - given.keys()
     files.fitted(lambda: module.load_state_dict({**{key: own[key] for key in head}, **given}), full, chosen, tensors)
     detectors.correct_norms(name, module, chosen, entry)
     return chosen

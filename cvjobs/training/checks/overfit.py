@@ -34,7 +34,7 @@ RISE = 10  # steps in which the rate grows to the recipe's
 PLAIN: dict[str, Any] = {
     "scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "vflip": 0.0, "color_jitter": 0.0, "aa": "none",
     "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "denoise": 0.0, "class_weights": "none",
-    "logit_adjustment": 0.0, "drop_last": False, "ema": 0.0, "swa": 0.0,
+    "mosaic": 0.0, "logit_adjustment": 0.0, "drop_last": False, "ema": 0.0, "swa": 0.0,
 }  # fmt: skip
 
 FORGETFUL = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, DropPath, StochasticDepth)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs.common import class_labels
+from cvjobs.common import class_labels, rules
 from cvjobs.common.errors import WrongUse
 from cvjobs.common.paths import path_bytes
 from cvjobs.evaluation import label_tables
@@ -27,8 +27,9 @@ from cvjobs.evaluation.ground_truth.types import ObjectTruth
 from cvjobs.evaluation.metrics.objects import Ints
 from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
-from cvjobs.sources.rows import Listing, id_bytes
+from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
+from cvjobs.training.data import omissions, stratified
 from cvjobs.training.data.image_objects import ImageObjects
 from cvjobs.training.data.labels import KEYS, SPLITS, LabelledImages, Split
 
@@ -61,18 +62,20 @@ def images_of(data: str) -> str:
 
 @dataclass(frozen=True)
 class _Truth:
-    """A truth, and the rows of the listing that its images are, -1 for none."""
+    """A truth, the rows of the listing that its images are, -1 for none, and why: the names of such images by kind."""
 
     split: str
     known: ObjectTruth
     row: Ints
+    left: Mapping[str, NamedCount]
 
 
-def label(data: str, listing: Listing, share: float) -> LabelledImages:
+def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS) -> LabelledImages:
     """Return the images of a listing with the objects in them.
 
     A split is said by the name of a COCO file or of its folder, by the folders of the images, by ``ImageSets`` of VOC
-    or the column ``split`` of a table; without a val split, ``share`` of the training images are it, by a hash.
+    or the column ``split`` of a table; without a val split, ``share`` of the training images are it
+    (``stratified.validating``, by the version ``splits`` of the rules).
 
     Raises:
         WrongUse: there are no annotations, they make no sense, or a split has no images or objects that it needs.
@@ -90,39 +93,46 @@ def label(data: str, listing: Listing, share: float) -> LabelledImages:
     split = _splits_of_voc(path, paths, split)
     known = split != "-"
     if not (split == "val").any():
-        split[(split == "train") & (_places(images) < share)] = "val"
+        shown = objects.shown(len(classes))
+        free = split == "train"
+        split[stratified.validating(images, free, shown=shown, classes=classes, share=share, version=splits)] = "val"
     rows = {name: np.flatnonzero(known & (split == name)) for name in SPLITS}
-    splits = {name: _split(listing, own, objects.take(own), len(classes)) for name, own in rows.items() if len(own)}
-    _check(data, splits)
+    found_splits = {
+        name: _split(listing, own, objects.take(own), len(classes)) for name, own in rows.items() if len(own)
+    }
+    _check(data, found_splits)
     left = np.flatnonzero(~known).tolist()
     return LabelledImages(
         listing=listing,
         classes=classes,
         multilabel=True,
-        splits=splits,
+        splits=found_splits,
         unlabelled=len(left),
         unlabelled_first=tuple(paths[row] for row in left[:EXAMPLES]),
-        beside={**beside, **_oddities(splits)},
+        beside={**beside, **_oddities(found_splits), **omissions.unused(classes, found_splits["train"].labels)},
     )
 
 
 def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
     """Yield the truths of a place."""
-    files = [path] if path.is_file() and coco.fits(path) else _coco_files(path)
+    files = [path] if path.is_file() and coco.fits(path) else coco_files(path)
     if not files:
         known = truths.read(str(path), "detect")
         assert isinstance(known, ObjectTruth)
-        yield _Truth("", known, _paired(path, known, paths, range(len(paths))))
+        yield _Truth("", known, *_paired(path, known, paths, range(len(paths))))
         return
     for file in files:
         split = _split_of_file(file) if len(files) > 1 or _split_of_file(file) != "test" else ""
         known = coco.read(file, masks=False)
         within = [row for row, name in enumerate(paths) if split and _split_of_path(name) == split]
-        yield _Truth(split, known, _paired(file, known, paths, within or range(len(paths))))
+        yield _Truth(split, known, *_paired(file, known, paths, within or range(len(paths))))
 
 
-def _coco_files(folder: Path) -> list[Path]:
-    """Return COCO's files of a folder: in it, in ``annotations``, or in the folders of its splits."""
+def coco_files(folder: Path) -> list[Path]:
+    """Return the JSON files of a folder that are COCO's by their places and names.
+
+    They are in it, in ``annotations``, or in the folders of its splits; where some are ``instances_...``, only those.
+    """
     if not folder.is_dir():
         return []
     inside = [place for place in sorted(folder.iterdir()) if place.is_dir()]
@@ -145,9 +155,13 @@ def _split_of_path(path: str) -> str:
     return next(filter(None, map(_split_of_name, path.split("/")[:-1])), "")
 
 
-def _paired(place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequence[int]) -> Ints:
-    """Return the row of each image of a truth, -1 for none."""
+def _paired(
+    place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequence[int]
+) -> tuple[Ints, Mapping[str, NamedCount]]:
+    """Return the row of each image of a truth, -1 for none, and those without one by kind, as ``omissions``."""
     some = [paths[row] for row in rows]
+    if len(known) and not any(known.names):
+        raise WrongUse(f"{place} names no file of an image: give its images a file_name.")
     try:
         met = pair_images(known.names, known.endings, some, ())
     except WrongUse:
@@ -157,11 +171,15 @@ def _paired(place: Path, known: ObjectTruth, paths: Sequence[str], rows: Sequenc
         ) from None
     row = np.full(len(known), -1)
     row[met.place[met.place >= 0]] = np.array(rows, np.int64)[met.place >= 0]
-    return row
+    return row, met.unpaired.get("truth", {})
 
 
 def _classes(found: Sequence[_Truth], data: str) -> tuple[str, ...]:
     """Return the names of all classes, each once, in the order of the first truth that has them."""
+    if len({truth.known.named for truth in found if truth.known.categories}) > 1:
+        raise WrongUse(
+            f"Some of the files of {data} name their categories, and others do not: give all of them the same."
+        )
     names = [category.name or str(category.id) for truth in found for category in truth.known.categories]
     classes = tuple(dict.fromkeys(names))
     if not classes:
@@ -175,11 +193,9 @@ def _together(
     """Return the objects of every row of a listing, its split (``-`` where it is in no truth), and what is missing."""
     number = {name: at for at, name in enumerate(classes)}
     split = np.full(len(paths), "-", dtype="<U5")
-    missing: list[str] = []
     parts = []
     for truth in found:
         known, row = truth.known, truth.row
-        missing += [known.names[at] for at in np.flatnonzero(row < 0).tolist()]
         for own in row[row >= 0].tolist():
             split[own] = truth.split or _split_of_path(paths[own]) or "train"
         of = np.array([number[c.name or str(c.id)] for c in known.categories], np.int64)
@@ -201,7 +217,7 @@ def _together(
         crowd=crowd[order],
         ignored=ignored[order],
     )
-    return every, split, _named({"missing": missing})
+    return every, split, _summed([truth.left for truth in found])
 
 
 def _sizes(known: ObjectTruth, row: Ints, listing: Listing, paths: Sequence[str], wanted: Ints) -> NDArray[np.float64]:
@@ -217,12 +233,6 @@ def _sizes(known: ObjectTruth, row: Ints, listing: Listing, paths: Sequence[str]
             )
         sizes[at] = said if min(said) > 0 else (1, 1)  # it cannot be read, and is a row of errors.parquet
     return sizes
-
-
-def _places(images: pa.Table) -> NDArray[np.float64]:
-    """Return a number from 0 to 1 for each image that follows from its path, as ``labels`` has it."""
-    ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
-    return np.asarray(ids[:, :8].copy().view("<u8").ravel() / 2.0**64)
 
 
 def _splits_of_table(path: Path, truth: _Truth, split: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -278,6 +288,17 @@ def _oddities(splits: dict[str, Split]) -> dict[str, NamedCount]:
         found["areas"] += [paths[at] for at in image[~usable & ~objects.ignored].tolist()]
         found["empty"] += [paths[at] for at in np.flatnonzero(~split.labels.any(1)).tolist()]
     return _named(found)
+
+
+def _summed(each: Sequence[Mapping[str, NamedCount]]) -> dict[str, NamedCount]:
+    """Return the counts of each kind over several truths."""
+    return {
+        kind: NamedCount(
+            count=sum(own[kind]["count"] for own in each if kind in own),
+            first=[name for own in each if kind in own for name in own[kind]["first"]][:EXAMPLES],
+        )
+        for kind in dict.fromkeys(kind for own in each for kind in own)
+    }
 
 
 def _named(found: dict[str, list[str]]) -> dict[str, NamedCount]:

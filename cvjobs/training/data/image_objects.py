@@ -88,6 +88,11 @@ class ImageObjects:
         found[self.image[some], self.labels[some]] = 1
         return found
 
+    def counts(self, classes: int) -> list[int]:
+        """Return how many objects of each class are trained on."""
+        counted: list[int] = np.bincount(self.labels[self.usable], minlength=classes).tolist()
+        return counted
+
     def padded(self, which: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return what is trained on of some images.
 

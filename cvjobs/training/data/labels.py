@@ -171,17 +171,20 @@ def parted(
     said: Sequence[str],
     shown: NDArray[np.uint8],
     classes: tuple[str, ...],
-    share: float,
     truth: Truth,
+    chosen: Callable[[NDArray[np.bool_]], NDArray[np.bool_]],
 ) -> LabelledImages:
     """Return the images of a listing with the classes that each shows, (n, classes), by the splits said of them.
 
-    ``share`` and what is raised are as for ``label``.
+    Without a val split ``chosen`` says which of those that are free to validate do. What is raised is as for ``label``.
     """
     images = listing.images
     if not images.num_rows:
         raise WrongUse(f"None of the images of {listing.source} can be trained on: `cvjobs check` says what is wrong.")
-    found = _parted(listing, _split(said, images, share), np.ones(len(said), bool), lambda rows: shown[rows])
+    splits = np.array(["train" if name == "" else name for name in said])
+    if not (splits == "val").any():
+        splits[chosen(splits == "train")] = "val"
+    found = _parted(listing, splits, np.ones(len(said), bool), lambda rows: shown[rows])
     return LabelledImages(
         listing=listing,
         classes=classes,
@@ -230,8 +233,7 @@ def _split(
     splits = np.array(["train" if name == "" else name for name in said])
     if (splits == "val").any():
         return splits
-    ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
-    places = ids[:, :8].copy().view("<u8").ravel()
+    places = stratified.digests(images)
     if names is None:
         splits[(splits == "train") & (places / 2.0**64 < share)] = "val"
     else:

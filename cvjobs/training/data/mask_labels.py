@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cvjobs.common import devices
+from cvjobs.common import devices, rules
 from cvjobs.common.categories import Category
 from cvjobs.common.errors import WrongUse
-from cvjobs.common.formatting import shortened
+from cvjobs.common.formatting import counted, shortened
 from cvjobs.common.paths import path_bytes
 from cvjobs.evaluation import void as evaluation_void
 from cvjobs.evaluation.ground_truth import folder_files, image_sizes, masks
 from cvjobs.evaluation.ground_truth.types import BadTruth, PixelTruth
 from cvjobs.evaluation.void import Void
+from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.remote_files import is_remote
-from cvjobs.training.data import class_naming, labels
+from cvjobs.training.data import class_naming, labels, omissions, stratified
 from cvjobs.training.data.labels import LabelledImages
 
 IMAGES, MASKS = "images", "masks"
@@ -68,12 +69,18 @@ class _Seen:
 
 
 def masked(
-    listing: Listing, share: float, *, void: Void, names: Sequence[str] = (), most: int = MOST_CLASSES
+    listing: Listing,
+    share: float,
+    *,
+    void: Void,
+    names: Sequence[str] = (),
+    most: int = MOST_CLASSES,
+    splits: int = rules.SPLITS,
 ) -> LabelledImages:
     """Return the images of a folder that have a mask, with the classes that each shows, uint8 (n, classes).
 
     An image without a mask, or whose mask is damaged, has another size or values that are no class, is among the
-    failures of the listing. Without a val split, ``share`` of the images are it, as in ``labels.label``.
+    failures of the listing. Without a val split, ``share`` of the images are it (``stratified.validating``).
 
     Args:
         listing: Of a folder on this machine.
@@ -81,6 +88,7 @@ def masked(
         void: The value of pixels that do not count.
         names: Those of the classes, by their values; without any those of a file near the masks, or ``class 3``.
         most: More classes are an error.
+        splits: The version of the rules by which images are chosen to validate.
 
     Raises:
         WrongUse: there are no masks, fewer than two classes, or no images in a split that needs some; or it is to be
@@ -93,7 +101,7 @@ def masked(
         )
     if not listing.images.num_rows:
         raise WrongUse(nothing_found(listing))
-    return _Reading(listing, void, names, most).labelled(share)
+    return _Reading(listing, void, names, most).labelled(share, splits)
 
 
 class _Reading:
@@ -115,13 +123,18 @@ class _Reading:
             )
         self._void = void
 
-    def labelled(self, share: float) -> LabelledImages:
+    def labelled(self, share: float, version: int) -> LabelledImages:
         first = _lenient(next(truth for truth in self._truths.values() if len(truth)))
         known = [*first.categories, *first.beside]
         evaluation_void.ask(self._void, first, known)
         white = evaluation_void.is_black_and_white(self._void, first, known)
         files = [self._file(path) for path in self._paths]
         seen = list(self._seen(files))
+        if all(one.code for one in seen):
+            raise WrongUse(
+                f"None of the {counted(len(seen), 'images')} of {self._listing.source} has a mask to train on: "
+                f"of {self._paths[0]} {seen[0].detail}."
+            )
         names = self._names(known, seen, white)
         table = np.full(VALUES, STRANGE)
         table[: len(names)] = np.arange(len(names))
@@ -132,19 +145,51 @@ class _Reading:
         seen = [_judged(one, table, len(names)) for one in seen]
         good = [at for at, one in enumerate(seen) if not one.code]
         listing = self._without(seen)
+        splits = self._splits(version)
         shown = np.zeros((len(good), len(names)), np.uint8)
         hasher = sha256(table.tobytes())
         for row, at in enumerate(good):
             own = table[seen[at].values]
             shown[row, own[own >= 0]] = 1
             hasher.update(seen[at].digest)
-        splits = _splits(self._paths)
         truth = MaskTruth(
             files={self._paths[at]: file for at in good if (file := files[at]) is not None},
             table=table,
             digest=hasher.hexdigest(),
         )
-        return labels.parted(listing, [splits[at] for at in good], shown, names, share, truth)
+        chosen = partial(
+            stratified.validating, listing.images, shown=shown, classes=names, share=share, version=version
+        )
+        found = labels.parted(listing, [splits[at] for at in good], shown, names, truth, chosen)
+        for split in ("train", "val") if version >= rules.OBJECT_SPLITS else ():
+            if not found.splits[split].labels.any():
+                raise WrongUse(
+                    f"The masks of the split {split} of {listing.source} are all void: annotate some of them."
+                )
+        without = self._without_image(files)
+        alone = {"missing": NamedCount(count=len(without), first=without[:EXAMPLES])} if without else {}
+        return replace(found, beside={**alone, **omissions.unused(names, found.splits["train"].labels)})
+
+    def _without_image(self, files: Sequence[Path | None]) -> list[str]:
+        """Return the masks that belong to no image."""
+        used = set(files)
+        return [str(file) for truth in self._truths.values() for file in truth.files if file not in used]
+
+    def _splits(self, version: int) -> list[str]:
+        """Return the split of each image by the first of its folders that has the name of one.
+
+        Raises:
+            WrongUse: there are splits, and ``train`` is none of them.
+        """
+        said = [next(filter(None, map(class_naming.split_of, path.split("/")[:-1])), "") for path in self._paths]
+        if "train" in said:
+            return [split or class_naming.NONE for split in said]
+        if said and all(said) and version >= rules.OBJECT_SPLITS:
+            raise WrongUse(
+                f"{self._listing.source} has no images to train on: give it a folder `train` beside {said[0]}, or name "
+                "the folder with `images` and `masks` itself."
+            )
+        return [class_naming.UNSAID] * len(said)
 
     def _file(self, path: str) -> Path | None:
         """Return the mask of an image, None where there is none."""
@@ -250,9 +295,3 @@ def _above(path: str) -> str | None:
     folders = path.split("/")[:-1]
     found = [at for at, name in enumerate(folders) if name == IMAGES]
     return "/".join(folders[: found[-1]]) if found else None
-
-
-def _splits(paths: Sequence[str]) -> list[str]:
-    """Return the split of each image by the first of its folders that has the name of one."""
-    said = [next(filter(None, map(class_naming.split_of, path.split("/")[:-1])), "") for path in paths]
-    return [split or class_naming.NONE for split in said] if "train" in said else [class_naming.UNSAID] * len(said)

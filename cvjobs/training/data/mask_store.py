@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -47,13 +48,14 @@ def leave(run: Store, labelled: LabelledImages, side: int) -> None:
         except UnreadableTable:
             pass
         paths: list[str] = images.rows["path"].to_pylist()
+        pack = partial(_packed, truth, side if split == "train" else 0)
         with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
-            packed = list(threads.map(lambda path: _packed(truth, path, side if split == "train" else 0), paths))  # noqa: B023
+            packed = list(threads.map(pack, paths))
         table = pa.table([pa.array(paths, pa.string()), pa.array(packed, pa.binary())], schema=SCHEMA)
         sealed_table.write(run, table_of(split), table.replace_schema_metadata({"masks": digest}))
 
 
-def _packed(truth: MaskTruth, path: str, side: int) -> bytes:
+def _packed(truth: MaskTruth, side: int, path: str) -> bytes:
     classes = truth.classes(path) + SHIFT
     if side:
         height, width = resized(classes.shape[0], classes.shape[1], Transform(resize=side, fit="whole"))
@@ -80,6 +82,15 @@ class StoredMasks:
         """Return that of an image of val or test, at its own size."""
         val = self._of("val")
         return _unpacked(val[path] if path in val else self._of("test")[path])
+
+    def pixels(self, classes: int) -> list[int]:
+        """Return how many pixels of the masks to train with are of each class, void left out."""
+        counts = np.zeros(classes, np.int64)
+        for mask in self._of("train").values():
+            found = _unpacked(mask)
+            counts += np.bincount(found[found >= 0], minlength=classes)[:classes]
+        counted: list[int] = counts.tolist()
+        return counted
 
     def _of(self, split: str) -> dict[str, bytes]:
         if split not in self._splits:

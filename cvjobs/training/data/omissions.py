@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cvjobs.common.errors import TooManyFailed
 from cvjobs.common.formatting import shortened
 from cvjobs.sources import reasons
@@ -21,6 +24,9 @@ _KINDS = {
     "followed": reasons.FOLLOWED,
     "respelt": "labels in another spelling of a class",
     "missing": "images of the annotations that are not there",
+    "ambiguous": "images of the annotations whose name fits several images",
+    "repeated": "images of the annotations that are there before by the same name",
+    "unused": "classes without anything to train on",
     "crowds": "objects that are crowds or difficult, and not trained on, in",
     "areas": "boxes without an area in their image, and not trained on, in",
     "empty": "images without objects, which are trained on",
@@ -53,6 +59,12 @@ def record(labelled: LabelledImages, failures: Iterable[Failure]) -> dict[str, A
 
 def _counted(count: int, names: Sequence[str]) -> NamedCount | None:
     return NamedCount(count=count, first=list(names[:EXAMPLES])) if count else None
+
+
+def unused(classes: Sequence[str], labels: NDArray[np.integer]) -> dict[str, NamedCount]:
+    """Return the classes that no image of train shows; ``labels`` (n, classes) are 0 and 1."""
+    names = [classes[at] for at in np.flatnonzero(~labels.any(0)).tolist()]
+    return {"unused": NamedCount(count=len(names), first=names[:EXAMPLES])} if names else {}
 
 
 def lines(left_out: Mapping[str, Any]) -> list[str]:

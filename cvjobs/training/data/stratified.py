@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+
+from cvjobs.common import rules as newest
+from cvjobs.sources.rows import id_bytes
 
 _ALONE = -1
 
@@ -37,6 +41,69 @@ def held_out(places: NDArray[np.uint64], names: Sequence[tuple[str, ...]], share
     rank = np.arange(len(order)) - np.repeat(first, sizes)
     chosen = np.zeros(len(order), bool)
     chosen[order] = rank < np.repeat(wanted, sizes)
+    return chosen
+
+
+def held_out_of_each(places: NDArray[np.uint64], names: Sequence[tuple[str, ...]], share: float) -> NDArray[np.bool_]:
+    """Return which images validate, as ``held_out``, but of each class that two images show one on either side.
+
+    What images show beside the classes that they count for may all be on one side. Then one of them changes sides that
+    takes no other class away from its own: of these one without a class that no other image shows, where there is any,
+    and of these the one with the smallest digest; the rarest classes come first. Where there is none, the class stays.
+    """
+    chosen = held_out(places, names, share)
+    rows: dict[str, list[int]] = {}
+    for row in np.argsort(places, kind="stable").tolist():
+        for name in set(names[row]):
+            rows.setdefault(name, []).append(row)
+    on = {name: [len(own) - int(chosen[own].sum()), int(chosen[own].sum())] for name, own in rows.items()}
+    for name in sorted(rows, key=lambda name: (len(rows[name]), name)):
+        for side in (1, 0):
+            if on[name][side] or len(rows[name]) < 2:
+                continue
+            alone = [sum(len(rows[other]) < 2 for other in set(names[row])) for row in rows[name]]
+            for _, row in sorted(zip(alone, rows[name], strict=True), key=lambda pair: pair[0]):
+                if all(on[other][1 - side] > 1 or len(rows[other]) < 2 for other in names[row]):
+                    chosen[row] = side
+                    for other in set(names[row]):
+                        on[other][side] += 1
+                        on[other][1 - side] -= 1
+                    break
+    return chosen
+
+
+def digests(images: pa.Table) -> NDArray[np.uint64]:
+    """Return a digest of the path of each listed image, (n,)."""
+    ids = np.frombuffer(id_bytes(images["image_id"]), np.uint8).reshape(-1, 16)
+    return ids[:, :8].copy().view("<u8").ravel()
+
+
+def validating(
+    images: pa.Table,
+    free: NDArray[np.bool_],
+    *,
+    shown: NDArray[np.integer],
+    classes: Sequence[str],
+    share: float,
+    version: int = newest.SPLITS,
+) -> NDArray[np.bool_]:
+    """Return which of the images with boxes or masks validate, bool (n,): of those that are ``free`` to, a share.
+
+    Args:
+        images: As listed, n.
+        free: Which of them may validate, (n,).
+        shown: Which classes each shows, (n, classes) of 0 and 1.
+        classes: Their names.
+        share: The share that validates, between 0 and 1.
+        version: That of the rules: by those of before each image goes by its own digest alone.
+    """
+    places = digests(images)
+    if version < newest.OBJECT_SPLITS:
+        return np.asarray(free & (places / 2.0**64 < share))
+    rows = np.flatnonzero(free)
+    names = [tuple(classes[at] for at in np.flatnonzero(shown[row]).tolist()) for row in rows.tolist()]
+    chosen = np.zeros(len(free), np.bool_)
+    chosen[rows] = held_out_of_each(places[rows], names, share)
     return chosen
 
 

@@ -50,7 +50,7 @@ class Feed:
         """Return the augmentation of an epoch, at its image size."""
         recipe, transform = self._plan.recipe, self._plan.transform
         side = lr_schedule.size(recipe, epoch, min(transform.size or (0,)))
-        return self._plan.augmentation(side, self._team.device)
+        return self._plan.augmentation(side, self._team.device, epoch)
 
     def _settle(self) -> None:
         """Bring the images to the device, from the first epoch on at which all are there, where they have room."""

@@ -84,7 +84,7 @@ class Learner:
     @classmethod
     def of(cls, plan: TrainPlan, team: ProcessGroup, steps: int) -> Learner:
         """Return what a plan begins with; raises JobFailed where this machine has other weights than the driver."""
-        trainable = plan.subject.trainable()
+        trainable = plan.trainable()
         if trainable.weights.sha256 != plan.weights_sha256:
             raise JobFailed(
                 f"The weights of {trainable.name} differ between this machine and the driver: make them equal."

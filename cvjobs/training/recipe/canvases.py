@@ -6,7 +6,7 @@ behind the normalisation, to its right and below, as it is where a detector look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,31 +114,45 @@ class CanvasAugment:
 
     def settled(self, drawn: Tensor, height: int | Tensor, width: int | Tensor) -> SettledCanvases:
         """See ``Augment``; nothing is drawn of a jitter of 1:1 and of shares of 0."""
-        high, wide = torch.as_tensor(height).double(), torch.as_tensor(width).double()
+        high, wide, most = torch.as_tensor(height), torch.as_tensor(width), torch.tensor(self.size)
+        return SettledCanvases(all=self.within(drawn, (high, wide), (most, most)))
+
+    def within(self, drawn: Tensor, of: tuple[Tensor, Tensor], most: tuple[Tensor, Tensor]) -> CanvasChanges:
+        """Return what is done to pictures of which no more is seen than has room.
+
+        Args:
+            drawn: random numbers, (N, ``NUMBERS``).
+            of: the heights and the widths of the pictures, (N,) or the same for all.
+            most: the height and the width that there is room for in pixels of the canvas, (N,) or the same for all.
+        """
+        high, wide = of[0].double(), of[1].double()
         scale = between(drawn[:, 0].double(), *self._jitter) * self.size / torch.maximum(high, wide)
         whole_high, whole_wide = ((side * scale).floor().clamp(min=1) for side in (high, wide))
-        top, bottom = _part(high, whole_high, drawn[:, 2].double(), self.size)
-        left, right = _part(wide, whole_wide, drawn[:, 1].double(), self.size)
-        sizes = torch.stack([whole_high, whole_wide], 1).clamp(max=self.size).long()
+        top, bottom = _part(high, whole_high, drawn[:, 2].double(), most[0])
+        left, right = _part(wide, whole_wide, drawn[:, 1].double(), most[1])
+        sizes = torch.stack([whole_high.minimum(most[0]), whole_wide.minimum(most[1])], 1).long()
         flips = (drawn[:, 3] < self._recipe.hflip, drawn[:, 4] < self._recipe.vflip)
         # Of the whole picture, in whole pixels of which the part was taken.
         stretch_y, stretch_x = sizes[:, 0] / (bottom - top), sizes[:, 1] / (right - left)
         places = [wide * stretch_x, high * stretch_y, -left * stretch_x, -top * stretch_y]
         strength = self._recipe.color_jitter
-        return SettledCanvases(
-            all=CanvasChanges(
-                parts=torch.stack([top, bottom, left, right], 1),
-                sizes=sizes,
-                places=torch.stack([*places, *(flip.double() for flip in flips)], 1).float(),
-                shares=between(drawn[:, 5:], 1 - strength, 1 + strength) if strength else None,
-            )
+        return CanvasChanges(
+            parts=torch.stack([top, bottom, left, right], 1),
+            sizes=sizes,
+            places=torch.stack([*places, *(flip.double() for flip in flips)], 1).float(),
+            shares=between(drawn[:, 5:], 1 - strength, 1 + strength) if strength else None,
         )
 
     def __call__(self, images: Sequence[Tensor] | PackedPictures, changes: CanvasChanges) -> Canvases:
         """Return the pictures, uint8 (height, width, 3) each or packed, on their canvases, all on the device."""
-        canvases = torch.zeros(len(changes.parts), 3, *self._sides(changes), device=self._device)
+        canvases = torch.zeros(len(changes.parts), 3, *self.sides(changes), device=self._device)
+        for number, seen in enumerate(self.seen(unpacked(images), changes)):
+            canvases[number, :, : seen.shape[1], : seen.shape[2]] = seen
+        return Canvases(images=canvases, places=changes.places, ends=changes.sizes.flip(1).float())
+
+    def seen(self, pictures: Sequence[Tensor], changes: CanvasChanges) -> Iterator[Tensor]:
+        """Yield what is seen of each picture, as it is on the canvas, (3, height, width) float32."""
         sizes, flips = changes.sizes.tolist(), changes.places[:, 4:].tolist()
-        pictures = _unpacked(images) if isinstance(images, PackedPictures) else images
         parts = changes.parts.tolist()
         for number, picture in enumerate(pictures):
             (top, bottom, left, right), (high, wide), (mirrored, upturned) = parts[number], sizes[number], flips[number]
@@ -147,10 +161,9 @@ class CanvasAugment:
             shares = None if changes.shares is None else changes.shares[number : number + 1]
             drawn = self._colours.normalised(drawn, shares).view(drawn.shape)
             turned = [axis for axis, turn in ((3, mirrored), (2, upturned)) if turn]
-            canvases[number, :, :high, :wide] = drawn.flip(turned)[0] if turned else drawn[0]
-        return Canvases(images=canvases, places=changes.places, ends=changes.sizes.flip(1).float())
+            yield drawn.flip(turned)[0] if turned else drawn[0]
 
-    def _sides(self, changes: CanvasChanges) -> list[int]:
+    def sides(self, changes: CanvasChanges) -> list[int]:
         """Return the height and the width of the canvases of some pictures."""
         if not self._step:
             return [self.size, self.size]
@@ -158,14 +171,17 @@ class CanvasAugment:
         return [min(-(-side // self._step) * self._step, self.size) for side in longest]
 
 
-def _part(side: Tensor, whole: Tensor, place: Tensor, canvas: int) -> tuple[Tensor, Tensor]:
+def _part(side: Tensor, whole: Tensor, place: Tensor, canvas: Tensor) -> tuple[Tensor, Tensor]:
     """Return where what is seen of a side begins and ends in whole pixels, where the side becomes ``whole`` ones."""
     seen = torch.minimum((side * canvas / whole).round().clamp(min=1), side)
     start = ((side - seen) * place).round()
     return start.long(), (start + seen).long()
 
 
-def _unpacked(pictures: PackedPictures) -> list[Tensor]:
+def unpacked(pictures: Sequence[Tensor] | PackedPictures) -> Sequence[Tensor]:
+    """Return pictures, uint8 (height, width, 3) each."""
+    if not isinstance(pictures, PackedPictures):
+        return pictures
     return [
         pictures.pixels[start : start + 3 * height * width].view(height, width, 3)
         for start, height, width in pictures.places.tolist()

@@ -10,6 +10,7 @@ import numpy as np
 
 LOW, HIGH, STEPS = 1e-6, 1.0, 100
 _SMOOTHING = 0.9
+_FEW = 10  # steps, over which losses are smoothed
 _HOPELESS = 4.0  # times the lowest loss
 _FALLEN = 0.99  # of the first loss; above that it did not fall but wavered
 
@@ -50,9 +51,14 @@ def find(step: Callable[[float], float], low: float = LOW, high: float = HIGH, s
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float | None:
-    """Return the rate where the loss falls fastest before its lowest point."""
+    """Return the rate where the loss falls fastest before its lowest point.
+
+    The first losses are means of few steps: where one step's images are much easier than another's, as a detector's
+    are, they fall without learning.
+    """
     lowest = int(np.argmin(losses)) if losses else 0
     if lowest < 2 or losses[lowest] > _FALLEN * losses[0]:
         return None
     slopes = np.gradient(losses[: lowest + 1], np.log(rates[: lowest + 1]))
-    return rates[int(np.argmin(slopes))]
+    first = min(_FEW, lowest // 2)
+    return rates[first + int(np.argmin(slopes[first:]))]

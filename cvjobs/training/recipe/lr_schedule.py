@@ -68,6 +68,8 @@ def bound(recipe: Recipe) -> str:
         return f"the rates of --sched {recipe.sched} follow from"
     if len(recipe.img_size) > 1:
         return "the sizes of --img-size follow from"
+    if recipe.mosaic:
+        return "which epochs have a --mosaic follows from"
     return "which epochs --swa averages follows from" if recipe.swa else ""
 
 

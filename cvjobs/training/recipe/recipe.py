@@ -14,6 +14,8 @@ Loss = Literal["auto", "ce", "focal", "bce", "mse", "l1", "ssim", "dice", "lovas
 ClassWeights = Literal["none", "inverse", "effective"]
 Sampling = Literal["shuffle", "balanced"]
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"]
+AnchorChoice = Literal["default", "auto"]
+BoxLoss = Literal["auto", "smooth-l1", "giou", "diou", "ciou"]
 ClipMode = Literal["norm", "value", "agc"]
 
 MOST_SCALE = 10  # of --scale-jitter
@@ -24,9 +26,10 @@ OF_PIXELS = ("dice", "lovasz")  # losses of a segmenter alone
 OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
 # Settings about images of one class each, or that move pixels of an image and not of its mask.
 NOT_OF_MASKS = (
-    "smoothing", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
+    "smoothing", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
 )  # fmt: skip
-NOT_OF_BOXES = (*OF_CLASSES, "scale", "ratio", "aa", "loss")  # and losses that are not a detector's own
+OF_BOXES = ("anchors", "box_loss", "mosaic")  # settings of a detector alone
+NOT_OF_BOXES = ("smoothing", "logit_adjustment", "sampling", "cutmix", "erasing", "scale", "ratio", "aa")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +110,12 @@ class Recipe:
         Setting(
             "Loss and imbalance",
             "The loss: ce, focal and bce of classes, mse, l1 and ssim of an autoencoder, ce, focal, dice and lovasz of "
-            "a segmenter; auto is ce, bce for several labels, mse for an autoencoder.",
+            "a segmenter; auto is ce, bce for several labels, mse for an autoencoder, of a detector its own.",
         ),
+    ] = "auto"
+    box_loss: Annotated[
+        BoxLoss,
+        Setting("Loss and imbalance", "The loss of a detector's boxes; auto is its own, of a Faster R-CNN smooth-l1."),
     ] = "auto"
     smoothing: Annotated[
         float,
@@ -122,7 +129,8 @@ class Recipe:
         ClassWeights,
         Setting(
             "Loss and imbalance",
-            "The weights of classes in the loss: none, or by the inverse or the effective number of their images.",
+            "The weights of classes in the loss: none, or by the inverse or the effective number of their images, of "
+            "their pixels to segment, of their objects to detect.",
         ),
     ] = "none"
     logit_adjustment: Annotated[
@@ -174,6 +182,14 @@ class Recipe:
             "Augmentation", "The alpha of CutMix, which pastes a box of another image; 0 pastes none.", NOT_NEGATIVE
         ),
     ] = 0.0
+    mosaic: Annotated[
+        float,
+        Setting(
+            "Augmentation",
+            "The share of a detector's images that become mosaics of four; none in the last tenth of the epochs.",
+            SHARE,
+        ),
+    ] = 0.0
     ema: Annotated[
         float,
         Setting("Averages", "The decay of an exponential moving average of the weights; 0 keeps none.", BELOW_ONE),
@@ -201,6 +217,14 @@ class Recipe:
             off="the model's own",
         ),
     ] = ()
+
+    anchors: Annotated[
+        AnchorChoice,
+        Setting(
+            SIZE,
+            "The anchors of a detector: its own, or of --weights RUN that run's; auto fits as many to the boxes.",
+        ),
+    ] = "default"
 
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
@@ -267,7 +291,7 @@ NAMED: dict[Name, Recipe] = {
     "autoencoder": Recipe(epochs=30, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
     "segment": Recipe(epochs=60, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.3),
     "segment-many": Recipe(epochs=20, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
-    "detect": Recipe(epochs=30, lr=4e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
+    "detect": Recipe(epochs=30, lr=8e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0, color_jitter=0.2),
     "detect-many": Recipe(epochs=12, lr=2e-3, weight_decay=0.01, warmup_epochs=1.0, clip_grad=1.0),
 }
 
@@ -297,6 +321,8 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
                 f"{option_of(wrong[0])} is about classes, which --task autoencoder has none of: leave it out."
             )
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
+    if not boxes and (wrong := [name for name in OF_BOXES if name in given]):
+        raise WrongUse(f"{option_of(wrong[0])} is for --task detect: leave it out.")
     if given.get("scale_jitter") and not (masks or boxes):
         raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
     if masks:

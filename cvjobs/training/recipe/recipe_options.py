@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import typer
 
-from cvjobs.training.recipe.recipe import NAMED, NOT_OF_BOXES, NOT_OF_MASKS, OF_CLASSES, SETTINGS
+from cvjobs.training.recipe.recipe import NAMED, NOT_OF_BOXES, NOT_OF_MASKS, OF_BOXES, OF_CLASSES, SETTINGS
 from cvjobs.training.recipe.setting import Setting, option_of, sides, span
 
 Config = TypeVar("Config")
 
 _NOT_OF = {  # settings that a recipe has no value for
-    "autoencoder": (*OF_CLASSES, "scale_jitter"),
-    "segment": (*NOT_OF_MASKS, "denoise"),
-    "segment-many": (*NOT_OF_MASKS, "denoise"),
+    "autoencoder": (*OF_CLASSES, *OF_BOXES, "scale_jitter"),
+    "segment": (*NOT_OF_MASKS, *OF_BOXES, "denoise"),
+    "segment-many": (*NOT_OF_MASKS, *OF_BOXES, "denoise"),
     "detect": (*NOT_OF_BOXES, "denoise"),
     "detect-many": (*NOT_OF_BOXES, "denoise"),
 }
-OF_PICTURES = ("denoise", "scale_jitter")  # what no recipe for classes has
+OF_PICTURES = ("denoise", "scale_jitter", *OF_BOXES)  # what no recipe for classes has
 
 
 def replaceable(config: type[Config]) -> type[Config]:

@@ -32,6 +32,7 @@ from cvjobs.training.data.class_statistics import OPEN, Survey
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.loop import task_registry
 from cvjobs.training.plan import ERRORS, HISTORY, SplitPart, TrainPlan
+from cvjobs.training.recipe.recipe import OF_BOXES
 from cvjobs.training.report.samples import TrainingSample
 from cvjobs.training.report.training_cost import costs, used_gpu, waits
 from cvjobs.training.training_summary import TrainingSummary
@@ -127,6 +128,7 @@ def shown(begun: BegunRun) -> dict[str, Any]:
     """Return what every page of a training shows: ``train.html``."""
     errors = artifacts.rows(begun.store, ERRORS)
     history = begun.history
+    metric = task_registry.of(begun.plan).metric
     return {
         "data": begun.labelled.listing.source,
         "original": links(
@@ -140,7 +142,13 @@ def shown(begun: BegunRun) -> dict[str, Any]:
             for name in (history[-1] if history else ())
             if name.startswith(PART)
         },
-        "metric_name": task_registry.of(begun.plan).metric,
+        "metrics": {
+            words: [(row["epoch"], row[name]) for row in history]
+            for name, words in {"metric": metric, "AP50": "AP50"}.items()
+            if history and name in history[-1]
+        },
+        "metric_name": metric,
+        "backbone": begun.plan.subject.backbone,
         "survey": begun.survey,
         "open_classes": OPEN,
         "named": NAMED,
@@ -164,7 +172,14 @@ def _settings(plan: TrainPlan, trainable: Trainable) -> list[tuple[str, str]]:
     values |= {"batch-size": plan.batch, "seed": plan.seed, "precision": plan.precision}
     if trainable.inherited is not None:
         values["init-head-from-labels"] = f"{trainable.inherited} of {len(plan.classes)} classes"
-    recipe = {name.replace("_", "-"): value for name, value in vars(plan.recipe).items() if value not in ((), "", 0)}
+    other = OF_BOXES if plan.subject.task != "detect" else ()
+    recipe = {
+        name.replace("_", "-"): value
+        for name, value in vars(plan.recipe).items()
+        if value not in ((), "", 0) and name not in other
+    }
+    if plan.subject.anchors is not None:
+        values |= {"anchors by level": plan.subject.anchors.words, "anchors reach": plan.subject.anchors.reached}
     return [(name, _text(value)) for name, value in {**recipe, **values}.items()]
 
 

@@ -30,6 +30,7 @@ from cvjobs.training.loop.training_task import TaskScores
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe.augment import generator
 from cvjobs.training.recipe.canvases import CanvasAugment, Canvases
+from cvjobs.training.recipe.detection_recipe import losses_of
 from cvjobs.training.recipe.recipe import Recipe
 
 LOSS = "val_loss_"  # what comes before the name of a part of the validation loss in ``history.parquet``
@@ -43,8 +44,7 @@ def build(plan: TrainPlan) -> DetectTask:
 
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
     """See ``training_task.TaskModule``."""
-    if recipe.loss != "auto":
-        raise WrongUse(f"--loss {recipe.loss} is not for --task detect, whose losses are the detector's own.")
+    trained_detectors.check_losses(subject.model, losses_of(recipe, [1] * len(subject.classes)))
     if subject.init_head:
         raise WrongUse("--init-head-from-labels is for --task classify: leave it out.")
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cvjobs.common.errors import WrongUse
 from cvjobs.evaluation.metrics.confusion import UNDEFINED, Confusion, mean
 from cvjobs.html import palette
 from cvjobs.images.picture import Picture
@@ -43,8 +42,6 @@ def build(plan: TrainPlan) -> SegmentTask:
 def check(recipe: Recipe, subject: Subject, side: int, multilabel: bool) -> None:  # noqa: ARG001
     """See ``training_task.TaskModule``."""
     pixel_losses.check(recipe)
-    if recipe.class_weights != "none":
-        raise WrongUse("--class-weights are of images: leave it out, or take --loss dice, lovasz or focal.")
 
 
 class SegmentTask:
@@ -60,6 +57,7 @@ class SegmentTask:
     def __init__(self, plan: TrainPlan) -> None:
         self._plan = plan
         self.masks = StoredMasks(plan.store())
+        self._weighted: dict[torch.device, Tensor] = {}
 
     def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Changes) -> Tensor:  # noqa: ARG002
         """See ``training_task.TrainTask``: the masks, cropped as their images are, int16 (n, side, side)."""
@@ -73,7 +71,19 @@ class SegmentTask:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See ``training_task.TrainTask``; outputs are (N, heads, classes, H, W)."""
-        return pixel_losses.of_heads(self._plan.recipe, outputs, targets)
+        return pixel_losses.of_heads(self._plan.recipe, outputs, targets, self._weights(outputs.device))
+
+    def _weights(self, device: torch.device) -> Tensor | None:
+        """Return the weights of the classes on a device, None for none."""
+        kind = self._plan.recipe.class_weights
+        if kind == "none":
+            return None
+        if device not in self._weighted:
+            pixels = self.masks.pixels(len(self._plan.classes))
+            weights = pixel_losses.class_weights(kind, pixels, len(self._plan.train))
+            assert weights is not None
+            self._weighted[device] = weights.to(device)
+        return self._weighted[device]
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See ``training_task.TrainTask``: images of which nearly all pixels are right."""
@@ -107,7 +117,8 @@ class SegmentTask:
         rows, columns = (padded_crops.nearest(0, of, to) for of, to in zip(truth.shape, picture.shape[:2], strict=True))
         target = torch.from_numpy(truth[rows[:, None], columns].astype(np.int64))[None].to(logits.device)
         full = F.interpolate(logits, size=picture.shape[:2], mode="bilinear", align_corners=False)
-        loss = float(pixel_losses.of_pixels(self._plan.recipe, full, target))
+        weights = self._weights(full.device)
+        loss = float(pixel_losses.of_pixels(self._plan.recipe, full, target, weights))
         judged = truth >= 0
         said = np.full(truth.shape, classes) if found is None else found.astype(np.int64)
         matrix = Confusion.of(truth[judged].astype(np.int64), said[judged], (classes, classes + 1))
