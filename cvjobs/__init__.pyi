@@ -1662,6 +1662,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     task: Literal['classify', 'autoencoder', 'segment', 'detect'] = 'classify',
+    kind: Literal['semantic', 'instance'] | None = None,
     model: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
@@ -1732,6 +1733,7 @@ def train(
     mixup: float | None = None,
     cutmix: float | None = None,
     mosaic: float | None = None,
+    copy_paste: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
@@ -1742,7 +1744,8 @@ def train(
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
     and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names), or polygons in COCO's JSON or
+    YOLO's txt files. An autoencoder needs no labels.
     After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
@@ -1754,9 +1757,13 @@ def train(
         task (Literal['classify', 'autoencoder', 'segment', 'detect']): What the model learns: the
             classes of images, vectors from which it can rebuild them, the classes of pixels, or boxes
             around objects. Default: 'classify'.
+        kind (Literal['semantic', 'instance'] | None): What a segmenter gives: a class for every pixel,
+            or objects with masks. Default: None (by the model, or by the data: semantic for masks,
+            instance for polygons).
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
             --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder,
-            torchvision/lraspp_mobilenet_v3_large or torchvision/fasterrcnn_resnet50_fpn).
+            torchvision/lraspp_mobilenet_v3_large, torchvision/fasterrcnn_resnet50_fpn or, for
+            instances, torchvision/maskrcnn_resnet50_fpn).
         backbone (str | None): The classifier below the head of a detector or segmenter, which --weights
             are of then. Default: None (the model's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
@@ -1901,6 +1908,8 @@ def train(
             Default: None (0).
         mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
             last tenth of the epochs. Default: None (0).
+        copy_paste (float | None): The share of images into which objects of another one are pasted,
+            with masks. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0
@@ -1927,6 +1936,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     task: Literal['classify', 'autoencoder', 'segment', 'detect'] = 'classify',
+    kind: Literal['semantic', 'instance'] | None = None,
     model: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     weights: str | os.PathLike[str] = 'pretrained',
@@ -1997,6 +2007,7 @@ def train(
     mixup: float | None = None,
     cutmix: float | None = None,
     mosaic: float | None = None,
+    copy_paste: float | None = None,
     ema: float | None = None,
     swa: float | None = None,
     denoise: float | None = None,
@@ -2007,7 +2018,8 @@ def train(
 
     DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
     and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+    a table of boxes; a segmenter a folder with images and masks (PNGs of the same names), or polygons in COCO's JSON or
+    YOLO's txt files. An autoencoder needs no labels.
     After a kill the same command continues.
 
     For example `cvjobs.train("photos", "run", model="torchvision/mobilenet_v2", epochs=10)`.
@@ -2019,9 +2031,13 @@ def train(
         task (Literal['classify', 'autoencoder', 'segment', 'detect']): What the model learns: the
             classes of images, vectors from which it can rebuild them, the classes of pixels, or boxes
             around objects. Default: 'classify'.
+        kind (Literal['semantic', 'instance'] | None): What a segmenter gives: a class for every pixel,
+            or objects with masks. Default: None (by the model, or by the data: semantic for masks,
+            instance for polygons).
         model (str | os.PathLike[str] | None): The model as family/name, or its name; `cvjobs models
             --task train` lists them. Default: None (torchvision/mobilenet_v2, small/autoencoder,
-            torchvision/lraspp_mobilenet_v3_large or torchvision/fasterrcnn_resnet50_fpn).
+            torchvision/lraspp_mobilenet_v3_large, torchvision/fasterrcnn_resnet50_fpn or, for
+            instances, torchvision/maskrcnn_resnet50_fpn).
         backbone (str | None): The classifier below the head of a detector or segmenter, which --weights
             are of then. Default: None (the model's own).
         weights (str | os.PathLike[str]): The weights of the model: published, random, or from a file or
@@ -2166,6 +2182,8 @@ def train(
             Default: None (0).
         mosaic (float | None): The share of a detector's images that become mosaics of four; none in the
             last tenth of the epochs. Default: None (0).
+        copy_paste (float | None): The share of images into which objects of another one are pasted,
+            with masks. Default: None (0).
         ema (float | None): The decay of an exponential moving average of the weights; 0 keeps none.
             Default: None (0, 0.9998 in from-scratch).
         swa (float | None): The share of the epochs, the last ones, whose weights are averaged; 0

@@ -2,7 +2,8 @@
 
 DATA is a folder of class folders, alone or below train, val and test; or a CSV or Parquet file with the columns path
 and label (or labels), and perhaps split. A detector takes COCO's JSON, a folder of VOC's XML or of YOLO's txt files, or
-a table of boxes; a segmenter a folder with images and masks (PNGs of the same names). An autoencoder needs no labels.
+a table of boxes; a segmenter a folder with images and masks (PNGs of the same names), or polygons in COCO's JSON or
+YOLO's txt files. An autoencoder needs no labels.
 After a kill the same command continues.
 
 For example `cvjobs train photos -o run --model torchvision/mobilenet_v2 --epochs 10`.
@@ -39,6 +40,7 @@ from cvjobs.training.recipe.recipe_options import replaceable, replaced
 
 if TYPE_CHECKING:
     from cvjobs.training.checks.lr_range import LearningRate
+    from cvjobs.training.plan import TaskName
     from cvjobs.training.predecessor import Predecessor
     from cvjobs.training.recipe.recipe import Recipe
     from cvjobs.training.training_summary import TrainingSummary
@@ -49,8 +51,9 @@ USUAL = {
     "autoencoder": "small/autoencoder",
     "segment": "torchvision/lraspp_mobilenet_v3_large",
     "detect": "torchvision/fasterrcnn_resnet50_fpn",
+    "instance": "torchvision/maskrcnn_resnet50_fpn",
 }
-BATCH = {"classify": 64, "autoencoder": 64, "segment": 8, "detect": 4}  # few steps teach a detector little
+BATCH = {"classify": 64, "autoencoder": 64, "segment": 8, "detect": 4, "instance": 4}  # few steps teach boxes little
 OF_MANY = {"detect-many": 16}  # the same of a recipe
 MOST_VALUES = 1_000_000  # of a vector: no memory holds the layers around more
 
@@ -75,13 +78,21 @@ class Config:
             rich_help_panel="Model, data and size",
         ),
     ] = "classify"
+    kind: Annotated[
+        Literal["semantic", "instance"] | None,
+        typer.Option(
+            help="What a segmenter gives: a class for every pixel, or objects with masks.  [default: by the model, "
+            "or by the data: semantic for masks, instance for polygons]",
+            rich_help_panel="Model, data and size",
+        ),
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="The model as family/name, or its name; `cvjobs models --task train` lists them.  "
-            "[default: torchvision/mobilenet_v2, small/autoencoder, torchvision/lraspp_mobilenet_v3_large or "
-            "torchvision/fasterrcnn_resnet50_fpn]",
+            "[default: torchvision/mobilenet_v2, small/autoencoder, torchvision/lraspp_mobilenet_v3_large, "
+            "torchvision/fasterrcnn_resnet50_fpn or, for instances, torchvision/maskrcnn_resnet50_fpn]",
             rich_help_panel="Model, data and size",
         ),
     ] = None
@@ -288,23 +299,22 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
         storage = parse_options(config.storage_option)
         with local_copies.reached_with(storage):
             before = predecessor(config.weights)
+            task = _task(config, before)
             if before is not None:
-                before.check(config.task)
-            model = config.model or (before.model if before is not None else USUAL[config.task])
-            model, backbone = _on_backbone(config, model, before)
+                before.check(task)
+            model = config.model or (before.model if before is not None else USUAL[task])
+            model, backbone = _on_backbone(config, task, model, before)
             request = TrainRequest(
                 data=config.data,
                 out=config.out,
-                task=config.task,
+                task=task,
                 model=model,
-                dim=before.dim if before is not None and config.task == "autoencoder" else config.dim,
+                dim=before.dim if before is not None and task == "autoencoder" else config.dim,
                 weights=config.weights,
                 init_head_from_labels=config.init_head_from_labels,
-                recipe=_recipe(config, model, before),
+                recipe=_recipe(config, task, model, before),
                 warmup_asked=replaced(config)["warmup_epochs"] is not None,
-                batch_size=checks_batch_size.batch(
-                    config.batch_size or OF_MANY.get(config.recipe or "", BATCH[config.task])
-                ),
+                batch_size=checks_batch_size.batch(config.batch_size or OF_MANY.get(config.recipe or "", BATCH[task])),
                 seed=config.seed,
                 precision=config.precision,
                 compile=config.compile,
@@ -335,35 +345,49 @@ def _train(config: Config) -> TrainingSummary | LearningRate:
             return run.train(request, decoder_server)
 
 
-def _on_backbone(config: Config, model: str, before: Predecessor | None) -> tuple[str, str]:
+def _task(config: Config, before: Predecessor | None) -> TaskName:
+    """Return the task by its own name: of objects with masks that is ``instance``."""
+    from cvjobs.common.errors import WrongUse
+
+    if config.task != "segment":
+        if config.kind:
+            raise WrongUse("--kind is for --task segment: leave it out.")
+        return config.task
+    from cvjobs.training.data import segment_kind
+
+    kind = config.kind or segment_kind.of(config.data, config.model, None if before is None else before.task)
+    return "instance" if kind == "instance" else "segment"
+
+
+def _on_backbone(config: Config, task: TaskName, model: str, before: Predecessor | None) -> tuple[str, str]:
     """Return the name of a model on the backbone that is asked for, and of a detector the backbone beside it."""
     from cvjobs.common.errors import WrongUse
 
-    if config.backbone and config.task == "segment":
+    if config.backbone and task == "segment":
         from cvjobs.networks.torchvision import segmenter_training
 
         return segmenter_training.composed(model, config.backbone), ""
-    if config.backbone and config.task != "detect":
+    if config.backbone and task not in ("detect", "instance"):
         raise WrongUse("--backbone is for --task detect and segment: leave it out, and name the model with --model.")
     return model, config.backbone or (before.backbone if before is not None else "")
 
 
-def _recipe(config: Config, model: str, before: Predecessor | None) -> Recipe:
+def _recipe(config: Config, task: TaskName, model: str, before: Predecessor | None) -> Recipe:
     """Return the named recipe with what was asked for; without a name, what suits the task and the weights.
 
     What begins with another run's weights has images of that run's size.
     """
     from cvjobs.training.recipe import recipe as recipe_recipe
 
-    classes, masks = config.task != "autoencoder", config.task == "segment"
+    classes, masks = task != "autoencoder", task == "segment"
     scratch = before is None and (config.weights == "random" or model.startswith("small/"))
-    own = {"autoencoder": "autoencoder", "segment": "segment", "detect": "detect"}
-    name = config.recipe or own.get(config.task, "from-scratch" if scratch else "finetune")
+    own = {"autoencoder": "autoencoder", "segment": "segment", "detect": "detect", "instance": "detect"}
+    name = config.recipe or own.get(task, "from-scratch" if scratch else "finetune")
     given = replaced(config)
     if before is not None and given["img_size"] is None:
         given["img_size"] = (before.side,)
-    if config.task == "detect":
+    if task in ("detect", "instance"):
         from cvjobs.training.recipe.detection_recipe import detection
 
-        return detection(name, **given)
+        return detection(name, masks=task == "instance", **given)
     return recipe_recipe.named(name, classes=classes, masks=masks, **given)

@@ -24,6 +24,7 @@ def detector(
     seed: int = 0,
     backbone: str = "",
     anchors: DetectorAnchors | None = None,
+    masks: bool = False,
 ) -> Trainable:
     """Return the detector of that name with a new head, to be trained: its module is a ``DetectionTrainee``.
 
@@ -35,16 +36,18 @@ def detector(
         seed: of the weights that are random.
         backbone: the classifier below the head, by its name; empty for the model's own.
         anchors: those that it has; None for the model's own.
+        masks: whether it is to find the masks of objects, beside their boxes.
 
     Raises:
         WrongUse: as ``registry.trainable``, and for a model whose training there is no code for.
     """
-    made, model = _family(name)
+    made, model = _family(name, masks=masks)
     from cvjobs.networks import weights as files  # which imports torch
 
     of_backbone = "random" if files.is_run(weights) else weights
     below = registry.trainable(backbone, weights=of_backbone, classes=2, seed=seed) if backbone else None
-    found: Trainable = made.trainable_detector(model, weights, labels, side, seed, below, anchors=anchors)
+    make = made.trainable_instances if masks else made.trainable_detector
+    found: Trainable = make(model, weights, labels, side, seed, below, anchors=anchors)
     return found
 
 
@@ -59,9 +62,10 @@ def own_anchors(name: str, *, on_backbone: bool) -> DetectorAnchors:
     return found
 
 
-def _family(name: str) -> tuple[Any, str]:
-    family, model = registry.find(name, "detect")
+def _family(name: str, *, masks: bool = False) -> tuple[Any, str]:
+    family, model = registry.find(name, "segment" if masks else "detect")
     made: Any = family
-    if not hasattr(made, "trainable_detector"):
-        raise WrongUse(f"{name} cannot be trained: choose one of torchvision's detectors.")
+    if not hasattr(made, "trainable_instances" if masks else "trainable_detector"):
+        which = "Mask R-CNNs" if masks else "detectors"
+        raise WrongUse(f"{name} cannot be trained: choose one of torchvision's {which}.")
     return made, model

@@ -15,13 +15,19 @@ from cvjobs.images.transform import Transform
 from cvjobs.storage.store import Store
 from cvjobs.training import artifacts, extension
 from cvjobs.training.loop import checkpoints
-from cvjobs.training.plan import HISTORY, SplitPart, Subject, TrainPlan
+from cvjobs.training.plan import HISTORY, OF_OBJECTS, SplitPart, Subject, TrainPlan
 from cvjobs.training.recipe.recipe import Recipe
 from cvjobs.training.training_summary import FILE as SUMMARY
 
 CONFIG = contents.RUN_CONFIG
 # Settings that records of before say nothing of.
-LATER: dict[str, Any] = {"scale_jitter": [], "anchors": "default", "box_loss": "auto", "mosaic": 0.0}
+LATER: dict[str, Any] = {
+    "scale_jitter": [],
+    "anchors": "default",
+    "box_loss": "auto",
+    "mosaic": 0.0,
+    "copy_paste": 0.0,
+}
 ANCHORS = "anchors_given"  # in a record
 _LATER = ("team", "pictures", "splits", "canvases")  # rules that a record of before says nothing of
 
@@ -96,7 +102,7 @@ class TrainIdentity:
         own: dict[str, Any] = {"dim": subject.dim}
         if subject.classes:
             own = {"classes": list(subject.classes), "init_head_from_labels": subject.init_head}
-        if subject.task == "detect":
+        if subject.task in OF_OBJECTS:
             own = {"classes": list(subject.classes), "backbone": subject.backbone, **_anchors(subject)}
         values = {
             "task": subject.task,

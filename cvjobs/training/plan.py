@@ -36,7 +36,8 @@ from cvjobs.training.recipe.recipe import Recipe
 
 MODEL, HISTORY, ERRORS, LEAKS = "model.safetensors", "history.parquet", "errors.parquet", "leaks.parquet"
 
-TaskName = Literal["classify", "autoencoder", "segment", "detect"]
+TaskName = Literal["classify", "autoencoder", "segment", "detect", "instance"]
+OF_OBJECTS = ("detect", "instance")  # tasks whose images have objects with boxes; the latter's have masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Subject:
             if self.init_head:
                 raise WrongUse(f"{OPTION} is about classes, which --task autoencoder has none of: leave it out.")
             return registry.autoencoder(self.model, weights=self.weights, dim=self.dim, side=self.side, seed=self.seed)
-        if self.task == "detect":
+        if self.task in OF_OBJECTS:
             return detector_training.detector(
                 self.model,
                 weights=self.weights,
@@ -91,6 +92,7 @@ class Subject:
                 seed=self.seed,
                 backbone=self.backbone,
                 anchors=self.anchors,
+                masks=self.task == "instance",
             )
         make = segmenters_to_train.trainable_segmenter if self.task == "segment" else registry.trainable
         return make(
@@ -167,7 +169,7 @@ class TrainPlan:
     def augmentation(self, side: int, device: torch.device, epoch: int = 0) -> Augmentation:
         """Return the augmentation of training images to squares of a side in pixels, in an epoch from 0."""
         mean, std = self.transform.mean, self.transform.std
-        if self.subject.task == "detect":
+        if self.subject.task in OF_OBJECTS:
             canvases = CanvasAugment(self.recipe, side, mean, std, device, self.canvas_step)
             several = self.recipe.mosaic or self.recipe.mixup
             return MosaicAugment(canvases, self.recipe, epoch) if several else canvases
@@ -214,7 +216,7 @@ def metadata(subject: Subject, transform: Transform, epoch: int, metric: float, 
         "epoch": epoch,
         "metric": metric,
     }
-    if subject.task == "detect":
+    if subject.task in OF_OBJECTS:
         about["backbone"] = subject.backbone
         if subject.anchors is not None:
             about["anchors"] = subject.anchors.record()

@@ -36,8 +36,8 @@ class Predecessor:
     def check(self, task: str) -> None:
         """Raise WrongUse where the run learnt another task."""
         if self.task != task:
-            remedy = f"give --task {self.task}" if self.task != "classify" else f"leave out --task {task}"
-            raise WrongUse(f"{self.place} was trained for --task {self.task}: {remedy}, or --weights of another run.")
+            remedy = f"give {_asked(self.task)}" if self.task != "classify" else f"leave out --task {task}"
+            raise WrongUse(f"{self.place} was trained for {_asked(self.task)}: {remedy}, or --weights of another run.")
 
     def inherited(self, classes: Sequence[str]) -> list[str]:
         """Return the classes that have the name of one of the run's; see ``head_transfer.matches``."""
@@ -54,6 +54,11 @@ class Predecessor:
         anew = f"; anew: {_listed(fresh)}" if fresh else ""
         whole = counted(len(classes), "classes")
         return f"{len(known):,} of {whole} {begin} as {self.place} knows them: {_listed(known)}{anew}"
+
+
+def _asked(task: str) -> str:
+    """Return the options that ask for a task."""
+    return "--task segment --kind instance" if task == "instance" else f"--task {task}"
 
 
 def predecessor(weights: str) -> Predecessor | None:

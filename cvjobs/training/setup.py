@@ -24,12 +24,20 @@ from cvjobs.training import extension, identity
 from cvjobs.training import plan as plans
 from cvjobs.training.checks import compilation
 from cvjobs.training.checks.batch_size import AUTO, Case
-from cvjobs.training.data import box_labels, fitted_anchors, labels, mask_labels, mask_store, omissions
+from cvjobs.training.data import (
+    box_labels,
+    fitted_anchors,
+    instance_store,
+    labels,
+    mask_labels,
+    mask_store,
+    omissions,
+)
 from cvjobs.training.data.labels import LabelledImages
 from cvjobs.training.identity import TrainIdentity, TrainRules
 from cvjobs.training.loop import task_registry
 from cvjobs.training.loop.resources import Resources
-from cvjobs.training.plan import SplitPart, Subject, TrainPlan
+from cvjobs.training.plan import OF_OBJECTS, SplitPart, Subject, TrainPlan
 from cvjobs.training.predecessor import predecessor
 from cvjobs.training.request import TrainRequest
 
@@ -87,9 +95,9 @@ class Setup:
 
     def leave(self, held: Lock) -> None:
         """Write what is known of the images beside their classes into the run that is held, for its workers."""
-        mask_store.leave(
-            begun_store(held.store.place, self.request.storage, held.check), self.labelled, self.cache_side
-        )
+        run = begun_store(held.store.place, self.request.storage, held.check)
+        mask_store.leave(run, self.labelled, self.cache_side)
+        instance_store.leave(run, self.labelled, self.cache_side)
 
     @property
     def _trimmed(self) -> bool:
@@ -139,7 +147,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     begun = asked_epochs if request.overwrite else extension.begun_epochs(store, earlier, asked_epochs)
     request = replace(request, recipe=extension.kept(request.recipe, begun, warmup_asked=request.warmup_asked))
     listing = list_source(
-        box_labels.images_of(request.data) if request.task == "detect" else request.data,
+        box_labels.images_of(request.data) if request.task in OF_OBJECTS else request.data,
         dict(request.storage),
         confine=request.confine,
         exclude=request.exclude,
@@ -150,7 +158,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     labelled = _labelled(request, listing, then, progress)
     progress.phase("looking up the model")
     subject = _subject(request, labelled)
-    named = "train" if request.task == "classify" else request.task
+    named = {"classify": "train", "instance": "segment"}.get(request.task, request.task)
     licensed, named = (request.backbone, "train") if request.backbone else (request.model, named)
     licence = registry.accepted(licensed, named, request.weights, request.accept_licence, begun=bool(earlier))
     trainable = subject.trainable()
@@ -176,7 +184,7 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
     progress.phase("estimating", "measuring the batch size" if request.batch_size == AUTO else "estimating a step")
     batch = case.batch(request.batch_size, earlier)
     before = identity.compiled(store) if earlier else None
-    compiled = request.task != "detect" and compilation.decided(request.compile, before, case, progress.note)
+    compiled = request.task not in OF_OBJECTS and compilation.decided(request.compile, before, case, progress.note)
     # The curves of a longer run are whole, also where the command that adds to it does not ask for them again.
     curves = request.tensorboard or (begun != asked_epochs and bool(store.names("tensorboard")))
     return Setup(
@@ -195,12 +203,13 @@ def setup(request: TrainRequest, store: Store, resources: Resources, progress: P
 
 def _labelled(request: TrainRequest, listing: Listing, then: TrainRules, progress: Progress) -> LabelledImages:
     """Return the images of a listing with what the task learns of them."""
-    if request.task in ("detect", "segment"):
-        if request.task == "detect":
-            found = box_labels.label(request.data, listing, request.val, then.splits)
-        else:
+    if request.task in (*OF_OBJECTS, "segment"):
+        if request.task == "segment":
             void, names = request.void, request.mask_names
             found = mask_labels.masked(listing, request.val, void=void, names=names, splits=then.splits)
+        else:
+            masks = request.task == "instance"
+            found = box_labels.label(request.data, listing, request.val, then.splits, masks=masks)
         for line in omissions.lines(found.beside):
             progress.note(line.strip())
         return found
@@ -278,14 +287,14 @@ def _subject(request: TrainRequest, labelled: LabelledImages) -> Subject:
         seed=request.seed,
         backbone=request.backbone,
         init_head=request.init_head_from_labels
-        or (request.task != "detect" and bool(before and before.inherited(labelled.classes))),
+        or (request.task not in OF_OBJECTS and bool(before and before.inherited(labelled.classes))),
     )
 
 
 def _check_sizes(request: TrainRequest, trainable: Trainable) -> None:
     """Raise WrongUse where images are to grow and the model cannot take the small ones."""
     sizes = request.recipe.img_size
-    if len(sizes) < 2 or request.task in ("detect", "segment"):  # these take images of any size
+    if len(sizes) < 2 or request.task in (*OF_OBJECTS, "segment"):  # these take images of any size
         return
     try:
         torch_network.vector_length(trainable.module, trainable.name, (sizes[0], sizes[0]))

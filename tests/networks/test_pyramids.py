@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ def test_a_trained_detector_finds_what_torchvisions_own_does(backbone: str) -> N
     trained = detector_training.detector(
         "fasterrcnn_resnet50_fpn", weights="random", labels=("disc", "box"), side=SIDE, backbone=backbone
     )
-    module: nn.Module = trained.module.detector.eval()
+    module: Any = trained.module.get_submodule("detector").eval()
     random = torch.Generator().manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):  # as after a training
-            part.running_mean += torch.rand(part.num_features, generator=random) - 0.5
-            part.running_var *= 1 + torch.rand(part.num_features, generator=random)
+            part.register_buffer("running_mean", torch.rand(part.num_features, generator=random) - 0.5)
+            part.register_buffer("running_var", 1 + torch.rand(part.num_features, generator=random))
     pictures = [np.random.default_rng(i).integers(0, 256, (72, 96, 3), dtype=np.uint8) for i in range(2)]
     found = trained_detectors.detector(trained, ("disc", "box"), RANDOM).load("cpu", "fp32")(pictures)
     plain = copy.deepcopy(module)

@@ -100,7 +100,7 @@ def test_what_has_no_anchors_or_no_boxes_is_refused(tmp_path: Path) -> None:
         fitted_anchors.fitted(labelled(data), "fcos_resnet50_fpn", "", 96)
     with pytest.raises(WrongUse, match="needs 15 boxes or more"):
         fitted_anchors.fitted(labelled(data), "fasterrcnn_mobilenet_v3_large_320_fpn", "", 96)
-    with pytest.raises(WrongUse, match="--anchors is for --task detect"):
+    with pytest.raises(WrongUse, match="--anchors is not for --kind instance"):
         cvjobs.train(data, tmp_path / "run", task="segment", anchors="auto")
 
 

@@ -30,7 +30,11 @@ def read(path: Path, masks: bool, names: Sequence[str] = (), bad: Complaint = re
     Annotations are in the order of the file, images and categories in that of their ids. Without categories the
     classes are the ids that annotations have.
     """
-    content = load(path)
+    return of_content(path, load(path), masks, bad)
+
+
+def of_content(path: Path, content: Any, masks: bool, bad: Complaint = refuse) -> ObjectTruth:
+    """Return what ``read`` does, given what ``records.load`` found in the file."""
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _KEYS):
         raise BadTruth(path, None, f"is no COCO annotation file: it has no lists {', '.join(_KEYS)}")
     about = read_images(path, content["images"])

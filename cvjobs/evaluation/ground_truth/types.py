@@ -66,7 +66,8 @@ class ObjectTruth(GroundTruth):
 
     ``numbers`` are the ids of the images and ``sizes`` their (height, width), where they have any. ``relative`` boxes
     are in shares of their image. ``measure`` reads the (height, width) of an image from its file, by its place, (0, 0)
-    where there is none. ``aliases`` are other names of the categories, which predictions may have.
+    where there is none. ``aliases`` are other names of the categories, which predictions may have. ``outlines`` are
+    polygons of the objects in shares of their image, x and y of each point in turn, empty where one has none.
     """
 
     objects: Truths
@@ -77,6 +78,7 @@ class ObjectTruth(GroundTruth):
     relative: bool = False
     measure: Callable[[int], tuple[int, int]] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    outlines: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

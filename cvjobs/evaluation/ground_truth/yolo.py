@@ -36,15 +36,18 @@ def fits(path: Path) -> bool:
     )
 
 
-def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> ObjectTruth:  # noqa: ARG001 - boxes are evaluated
-    """Return the objects of a folder, their boxes in shares of their image; raises BadTruth that names the line."""
+def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse) -> ObjectTruth:
+    """Return the objects of a folder, their boxes in shares of their image; raises BadTruth that names the line.
+
+    With ``masks`` the truth has their ``outlines``; it has no masks, whose sizes are not known.
+    """
     folders = _folders(path)
     known, pose = class_names(path, names), yolo_lines.points(folders[0].place)
     empty = {folder.prefix + name for folder in folders for name in _images(folder.place)}
     lists, listed = darknet.listed(path)
     empty.update(listed)
     stems: list[str] = []
-    rows: list[tuple[int, int, list[float]]] = []
+    rows: list[tuple[int, int, list[float], Sequence[float]]] = []
     aside: list[Path] = []
     texts = [(folder, file) for folder in folders for file in folder_files.below(folder.place, ".txt")]
     for beside, file in texts:
@@ -54,7 +57,8 @@ def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse)
         if stem not in empty and not yolo_lines.hold_labels(file):
             aside.append(file)
             continue
-        rows += [(len(stems), one.number, one.box) for one in yolo_lines.read(file, len(known), pose, bad=bad)]
+        lines = yolo_lines.read(file, len(known), pose, bad=bad)
+        rows += [(len(stems), one.number, one.box, one.outline if masks else ()) for one in lines]
         stems.append(stem)
     if aside and not stems:
         yolo_lines.read(aside[0], len(known), pose)  # says what is wrong with it
@@ -73,6 +77,7 @@ def read(path: Path, masks: bool, names: Sequence[str], bad: Complaint = refuse)
         named=bool(known),
         relative=True,
         measure=_measure(folders, images),
+        outlines=[row[3] for row in rows] if masks else (),
         objects=Truths(
             image=image,
             category=np.searchsorted(ids, number),

@@ -15,11 +15,15 @@ MOST = 1 << 31  # classes
 
 
 class YoloLine(NamedTuple):
-    """An object: its class, its box (x, y, width, height) in shares of the image, and its score, 1 for the truth."""
+    """An object: its class, its box (x, y, width, height) in shares of the image, and its score, 1 for the truth.
+
+    ``outline`` has x and y of each point of its polygon in such shares; it is empty for a box.
+    """
 
     number: int
     box: list[float]
     score: float
+    outline: Sequence[float] = ()
 
 
 def points(folder: Path) -> int:
@@ -75,7 +79,8 @@ def read(file: Path, classes: int, pose: int, *, scored: bool = False, bad: Comp
         try:
             number, values = _class(file, line, words, classes)
             score = _score(file, line, values, pose) if scored else 1.0
-            found.append(YoloLine(number, _outline(file, line, values[:-1] if scored else values, pose), score))
+            outline = _outline(file, line, values[:-1] if scored else values, pose)
+            found.append(YoloLine(number, _box(outline), score, outline if len(outline) > 5 else ()))
         except BadTruth as error:
             bad(error)
     return found
@@ -97,7 +102,7 @@ def _class(file: Path, line: int, words: Sequence[str], classes: int) -> tuple[i
 
 
 def _outline(file: Path, line: int, values: list[float], pose: int) -> list[float]:
-    """Return the box of a line."""
+    """Return the box around its centre, or the polygon, of a line."""
     if pose and len(values) == 4 + pose:
         values = values[:4]  # what follows is a pose, whose numbers need not be shares
     if not all(map(math.isfinite, values)) or len(values) < 4 or (len(values) > 5 and len(values) % 2):
@@ -105,7 +110,7 @@ def _outline(file: Path, line: int, values: list[float], pose: int) -> list[floa
         raise BadTruth(file, line, words, "box_bad")
     if max(map(abs, values)) > 2:
         raise BadTruth(file, line, "has values over 1: boxes are in shares of the image", "box_bad")
-    return _box(values)
+    return values
 
 
 def _score(file: Path, line: int, values: Sequence[float], pose: int) -> float:

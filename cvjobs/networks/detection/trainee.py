@@ -76,19 +76,23 @@ class DetectionTrainee(nn.Module):
             norm.eval()
         return self
 
-    def forward(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images: Tensor, boxes: Tensor, labels: Tensor, masks: Tensor | None = None) -> Tensor:
         """Return the parts of the loss, each a mean over the images, float32 (parts,).
 
         Args:
             images: normalised (N, 3, H, W).
             boxes: x0, y0, x1, y1 in their pixels, float32 (N, M, 4).
             labels: the classes of the boxes, from 0, and -1 where there is no box, int64 (N, M).
+            masks: for a Mask R-CNN those of the boxes that there are, image by image, uint8 (K, H, W) of 0 and 1.
         """
         there = labels >= 0
         targets = [
             {"boxes": own[some], "labels": classes[some] + 1}
             for own, classes, some in zip(boxes, labels, there, strict=True)
         ]
+        if masks is not None:
+            for target, own in zip(targets, torch.split(masks, there.sum(1).tolist()), strict=True):
+                target["masks"] = own
         with learning(self.detector):
             losses = self.detector(images, targets)
         return torch.stack([loss.float() for loss in losses.values()])
@@ -97,7 +101,8 @@ class DetectionTrainee(nn.Module):
 def _parts(detector: nn.Module) -> Sequence[str]:
     """Return the names of the parts of a detector's loss, in the order in which torchvision returns them."""
     if isinstance(detector, FasterRCNN):
-        return "class", "box", "objectness", "proposal"
+        own = ("class", "box", "mask") if detector.roi_heads.has_mask() else ("class", "box")
+        return *own, "objectness", "proposal"
     if isinstance(detector, FCOS):
         return "class", "box", "centre"
     return ("box", "class") if isinstance(detector, SSD) else ("class", "box")

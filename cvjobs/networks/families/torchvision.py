@@ -12,7 +12,14 @@ from cvjobs.networks.detection.detector import Detector
 from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.licences import Licence
 from cvjobs.networks.segmentation.segmenter import Segmenter
-from cvjobs.networks.torchvision import classifiers, detectors, segmenter_training, segmenters, trained_detectors
+from cvjobs.networks.torchvision import (
+    classifiers,
+    detectors,
+    segmenter_training,
+    segmenters,
+    trained_detectors,
+    trained_instances,
+)
 from cvjobs.networks.torchvision.classifiers import classifier, embedder, trainable
 from cvjobs.networks.torchvision.detectors import detector
 from cvjobs.networks.torchvision.segmenter_training import trainable as trainable_segmenter
@@ -27,6 +34,7 @@ __all__ = [
     "segmenter",
     "trainable",
     "trainable_detector",
+    "trainable_instances",
     "trainable_segmenter",
 ]
 
@@ -76,6 +84,20 @@ def trainable_detector(
 ) -> Trainable:
     """Return a detector with a new head for classes, perhaps on another backbone; see ``trained_detectors``."""
     return trained_detectors.trainable(name, weights, labels, side, seed, backbone, anchors=anchors)
+
+
+def trainable_instances(
+    name: str,
+    weights: str,
+    labels: Sequence[str],
+    side: int | None,
+    seed: int,
+    backbone: Trainable | None,
+    *,
+    anchors: DetectorAnchors | None,
+) -> Trainable:
+    """Return a detector with masks, likewise; see ``trained_instances``."""
+    return trained_instances.trainable(name, weights, labels, side, seed, backbone, anchors=anchors)
 
 
 def detector_anchors(name: str, on_backbone: bool) -> DetectorAnchors:

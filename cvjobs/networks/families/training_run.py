@@ -35,8 +35,9 @@ def names(task: str) -> list[str]:
 def embedder(name: str, weights: str, layer: str) -> TorchEmbedder:
     """Return the run's model; its vector is the pooled features before the head, or a named layer's pooled output."""
     found = _open(name, weights)
-    if found.task in ("segment", "detect"):
-        raise WrongUse(f"The run {name} has no vectors of whole images: give it to `cvjobs {found.task}`.")
+    if found.task in ("segment", "detect", "instance"):
+        command = "detect" if found.task == "detect" else "segment"
+        raise WrongUse(f"The run {name} has no vectors of whole images: give it to `cvjobs {command}`.")
     trained = found.trainable
     return torch_network.embedder(trained.name, found.transform, found.weights, trained.module, layer, trained.pooled)
 
@@ -48,7 +49,7 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
         raise WrongUse(f"The run {name} finds boxes and names no images: give it to `cvjobs detect`.")
     if found.task == "autoencoder":
         raise WrongUse(f"The run {name} is an autoencoder and knows no classes: give it to `cvjobs embed`.")
-    if found.task == "segment":
+    if found.task in ("segment", "instance"):
         raise WrongUse(f"The run {name} is a segmenter: give it to `cvjobs segment`.")
     return torch_network.classifier(
         found.trainable.name, found.transform, found.weights, found.trainable.module, labels, ()
@@ -58,17 +59,26 @@ def classifier(name: str, weights: str, labels: Sequence[str]) -> TorchClassifie
 def detector(name: str, weights: str, labels: Sequence[str]) -> Detector:
     """Return the run's detector; its classes have the names of the training data, or those given."""
     found = _open(name, weights)
-    if found.task != "detect":
+    if found.task not in ("detect", "instance"):
         raise WrongUse(f"The run {name} finds no boxes: name one of `cvjobs train --task detect`.")
+    return _detector(found, labels)
+
+
+def _detector(found: OpenedRun, labels: Sequence[str], *, masks: bool = False) -> Detector:
     known = files.head(found.weights).labels
     named = class_names.for_head(len(known), labels, known, found.trainable.name)
     trained = replace(found.trainable, transform=found.transform)
-    return trained_detectors.detector(trained, named, found.weights)
+    return trained_detectors.detector(trained, named, found.weights, masks=masks)
 
 
-def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter:
-    """Return the run's model; its classes have the ids of the masks that it learnt from, and their names or others."""
+def segmenter(name: str, weights: str, labels: Sequence[str]) -> Segmenter | Detector:
+    """Return the run's model; its classes have the names of the training data or others.
+
+    Those of a semantic segmenter have the ids of the masks that it learnt from.
+    """
     found = _open(name, weights)
+    if found.task == "instance":
+        return _detector(found, labels, masks=True)
     if found.task != "segment":
         raise WrongUse(f"The run {name} is no segmenter: give it to `cvjobs classify` or `cvjobs embed`.")
     own = files.head(found.weights).labels
@@ -118,7 +128,7 @@ def _open(name: str, weights: str) -> OpenedRun:
     transform = Transform.load(known["transform"])
     assert transform.size is not None
     task, model, side = known.get("task", "classify"), known["model"], transform.size[0]
-    if task == "detect":
+    if task in ("detect", "instance"):
         trainable = detector_training.detector(
             model,
             weights="random",
@@ -126,6 +136,7 @@ def _open(name: str, weights: str) -> OpenedRun:
             side=side,
             backbone=known.get("backbone", ""),
             anchors=DetectorAnchors.of(known.get("anchors")),
+            masks=task == "instance",
         )
     elif task == "autoencoder":
         trainable = registry.autoencoder(model, weights="random", dim=known["dim"], side=side)

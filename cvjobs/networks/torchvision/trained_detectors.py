@@ -25,7 +25,7 @@ from cvjobs.networks.detection.detector_anchors import DetectorAnchors
 from cvjobs.networks.detection.framing import CanvasFraming, TorchvisionFraming
 from cvjobs.networks.detection.settings import Rules
 from cvjobs.networks.detection.trainee import DetectionTrainee
-from cvjobs.networks.torchvision import anchor_shapes, detectors, loading
+from cvjobs.networks.torchvision import anchor_shapes, detectors, loading, mask_heads
 from cvjobs.networks.torchvision.pyramids import STRIDES, WIDTH, PyramidBackbone
 from cvjobs.networks.trainable import Trainable
 from cvjobs.networks.weights import Weights
@@ -69,7 +69,22 @@ def trainable(
     Raises:
         WrongUse: there is no such detector, its head goes on no other backbone, or its images cannot be so small.
     """
-    full = _known(name)
+    _known(name)
+    return made(name, weights, labels, side, seed, backbone, anchors=anchors)
+
+
+def made(
+    name: str,
+    weights: str,
+    labels: Sequence[str],
+    side: int | None,
+    seed: int,
+    backbone: Trainable | None,
+    *,
+    anchors: DetectorAnchors | None = None,
+) -> Trainable:
+    """Return what ``trainable`` does, of a Mask R-CNN too; the name is one of torchvision's."""
+    full = f"torchvision/{name}"
     with files.seeded(seed):
         module: Any = loading.built(name, len(labels) + 1) if backbone is None else _on(name, len(labels), backbone)
     if anchors is not None:
@@ -116,10 +131,10 @@ def check_losses(full: str, losses: DetectionLosses) -> None:
         detector_losses.check(loading.built(full.partition("/")[2], 2), losses, full)
 
 
-def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Detector:
+def detector(trained: Trainable, labels: Sequence[str], weights: Weights, *, masks: bool = False) -> Detector:
     """Return a detector that was trained: it looks at pictures as it did in training, with the longer side as there.
 
-    Its boxes, scores and thresholds are those of torchvision.
+    Its boxes, scores and thresholds are those of torchvision. With ``masks`` a Mask R-CNN finds these, too.
     """
     module: Any = trained.module.detector
     transform = trained.transform
@@ -141,6 +156,7 @@ def detector(trained: Trainable, labels: Sequence[str], weights: Weights) -> Det
         module=module.eval(),
         architecture=detectors.architecture(module),
         framing=CanvasFraming() if isinstance(module, SSD) else TorchvisionFraming(),
+        masks="box" if masks else "",
     )
 
 
@@ -152,6 +168,8 @@ def _no_vectors(module: nn.Module) -> nn.Module:
 def _on(name: str, classes: int, backbone: Trainable) -> nn.Module:
     """Return the heads of a detector on a feature pyramid of a classifier, all but that with random weights."""
     kind = name.partition("_")[0]
+    if kind == "maskrcnn":
+        return mask_heads.added(_on(name.replace(kind, "fasterrcnn", 1), classes, backbone), classes)
     mean, std = list(backbone.transform.mean), list(backbone.transform.std)
     if kind not in ON_ANY:
         raise WrongUse(

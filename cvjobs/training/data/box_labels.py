@@ -24,13 +24,14 @@ from cvjobs.evaluation.ground_truth import coco, image_sizes
 from cvjobs.evaluation.ground_truth import open as truths
 from cvjobs.evaluation.ground_truth.box_table import fits as fits_table
 from cvjobs.evaluation.ground_truth.types import ObjectTruth
-from cvjobs.evaluation.metrics.objects import Ints
+from cvjobs.evaluation.metrics.objects import Ints, Rle
 from cvjobs.sources.left_out import EXAMPLES, NamedCount
 from cvjobs.sources.listing import nothing_found
 from cvjobs.sources.rows import Listing
 from cvjobs.storage.object_store import address
-from cvjobs.training.data import omissions, stratified
+from cvjobs.training.data import instance_truths, omissions, stratified
 from cvjobs.training.data.image_objects import ImageObjects
+from cvjobs.training.data.instance_truth import InstanceTruth
 from cvjobs.training.data.labels import KEYS, SPLITS, LabelledImages, Split
 
 KNOWN = (
@@ -62,16 +63,22 @@ def images_of(data: str) -> str:
 
 @dataclass(frozen=True)
 class _Truth:
-    """A truth, the rows of the listing that its images are, -1 for none, and why: the names of such images by kind."""
+    """A truth, the rows of the listing that its images are, -1 for none, and why: the names of such images by kind.
+
+    ``unmasked`` is as in ``MaskedTruth``.
+    """
 
     split: str
     known: ObjectTruth
     row: Ints
     left: Mapping[str, NamedCount]
+    unmasked: Sequence[str] = ()
 
 
-def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS) -> LabelledImages:
-    """Return the images of a listing with the objects in them.
+def label(
+    data: str, listing: Listing, share: float, splits: int = rules.SPLITS, *, masks: bool = False
+) -> LabelledImages:
+    """Return the images of a listing with the objects in them; with ``masks`` their ``truth`` is that of instances.
 
     A split is said by the name of a COCO file or of its folder, by the folders of the images, by ``ImageSets`` of VOC
     or the column ``split`` of a table; without a val split, ``share`` of the training images are it
@@ -85,9 +92,9 @@ def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS)
         raise WrongUse(nothing_found(listing))
     paths: list[str] = images["path"].to_pylist()
     path = Path(os.path.expanduser(data))
-    found = list(_read(path, paths))
+    found = list(_read(path, paths, masks))
     classes = _classes(found, data)
-    objects, split, beside = _together(found, classes, listing, paths)
+    objects, rles, split, beside = _together(found, classes, listing, paths)
     if path.is_file() and not coco.fits(path):
         split = _splits_of_table(path, found[0], split)
     split = _splits_of_voc(path, paths, split)
@@ -110,12 +117,17 @@ def label(data: str, listing: Listing, share: float, splits: int = rules.SPLITS)
         unlabelled=len(left),
         unlabelled_first=tuple(paths[row] for row in left[:EXAMPLES]),
         beside={**beside, **_oddities(found_splits), **omissions.unused(classes, found_splits["train"].labels)},
+        truth=InstanceTruth.of(paths, objects.ends, rles) if masks else None,
     )
 
 
-def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
+def _read(path: Path, paths: Sequence[str], masks: bool) -> Iterator[_Truth]:
     """Yield the truths of a place."""
     files = [path] if path.is_file() and coco.fits(path) else coco_files(path)
+    if not files and masks:
+        masked = instance_truths.of_folder(path)
+        yield _Truth("", masked.known, *_paired(path, masked.known, paths, range(len(paths))), masked.unmasked)
+        return
     if not files:
         known = truths.read(str(path), "detect")
         assert isinstance(known, ObjectTruth)
@@ -123,9 +135,9 @@ def _read(path: Path, paths: Sequence[str]) -> Iterator[_Truth]:
         return
     for file in files:
         split = _split_of_file(file) if len(files) > 1 or _split_of_file(file) != "test" else ""
-        known = coco.read(file, masks=False)
+        known, unmasked = instance_truths.of_coco(file) if masks else (coco.read(file, masks=False), [])
         within = [row for row, name in enumerate(paths) if split and _split_of_path(name) == split]
-        yield _Truth(split, known, *_paired(file, known, paths, within or range(len(paths))))
+        yield _Truth(split, known, *_paired(file, known, paths, within or range(len(paths))), unmasked)
 
 
 def coco_files(folder: Path) -> list[Path]:
@@ -189,11 +201,15 @@ def _classes(found: Sequence[_Truth], data: str) -> tuple[str, ...]:
 
 def _together(
     found: Sequence[_Truth], classes: Sequence[str], listing: Listing, paths: Sequence[str]
-) -> tuple[ImageObjects, NDArray[np.str_], dict[str, NamedCount]]:
-    """Return the objects of every row of a listing, its split (``-`` where it is in no truth), and what is missing."""
+) -> tuple[ImageObjects, list[Rle], NDArray[np.str_], dict[str, NamedCount]]:
+    """Return the objects of every row of a listing, their masks, its split, and what is missing.
+
+    The split is ``-`` where it is in no truth; there are no masks where the truths have none.
+    """
     number = {name: at for at, name in enumerate(classes)}
     split = np.full(len(paths), "-", dtype="<U5")
     parts = []
+    rles: list[Rle] = []
     for truth in found:
         known, row = truth.known, truth.row
         for own in row[row >= 0].tolist():
@@ -205,6 +221,7 @@ def _together(
         sides = _sizes(known, row, listing, paths, np.unique(image))[image]
         boxes = objects.boxes[some] / np.tile(sides[:, ::-1], 2)
         area = objects.area[some] / sides.prod(1)
+        rles += [] if objects.masks is None else [objects.masks[at] for at in some.tolist()]
         parts.append((row[image], boxes, area, of[objects.category[some]], objects.crowd[some], objects.ignored[some]))
     rows, boxes, area, labels, crowd, ignored = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
@@ -217,7 +234,9 @@ def _together(
         crowd=crowd[order],
         ignored=ignored[order],
     )
-    return every, split, _summed([truth.left for truth in found])
+    unmasked = [name for truth in found for name in truth.unmasked]
+    missing = _summed([*(truth.left for truth in found), _named({"masks": unmasked})])
+    return every, [rles[at] for at in order] if rles else [], split, missing
 
 
 def _sizes(known: ObjectTruth, row: Ints, listing: Listing, paths: Sequence[str], wanted: Ints) -> NDArray[np.float64]:

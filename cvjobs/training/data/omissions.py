@@ -29,6 +29,7 @@ _KINDS = {
     "unused": "classes without anything to train on",
     "crowds": "objects that are crowds or difficult, and not trained on, in",
     "areas": "boxes without an area in their image, and not trained on, in",
+    "masks": "objects whose mask has no pixels in their image, and not trained on, in",
     "empty": "images without objects, which are trained on",
 }
 

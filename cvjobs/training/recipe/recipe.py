@@ -26,7 +26,7 @@ OF_PIXELS = ("dice", "lovasz")  # losses of a segmenter alone
 OF_CLASSES = ("smoothing", "focal_gamma", "class_weights", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing")
 # Settings about images of one class each, or that move pixels of an image and not of its mask.
 NOT_OF_MASKS = (
-    "smoothing", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa",
+    "smoothing", "logit_adjustment", "sampling", "mixup", "cutmix", "erasing", "scale", "ratio", "aa", "copy_paste",
 )  # fmt: skip
 OF_BOXES = ("anchors", "box_loss", "mosaic")  # settings of a detector alone
 NOT_OF_BOXES = ("smoothing", "logit_adjustment", "sampling", "cutmix", "erasing", "scale", "ratio", "aa")
@@ -190,6 +190,10 @@ class Recipe:
             SHARE,
         ),
     ] = 0.0
+    copy_paste: Annotated[
+        float,
+        Setting("Augmentation", "The share of images into which objects of another one are pasted, with masks.", SHARE),
+    ] = 0.0
     ema: Annotated[
         float,
         Setting("Averages", "The decay of an exponential moving average of the weights; 0 keeps none.", BELOW_ONE),
@@ -323,6 +327,8 @@ def named(recipe: str, *, classes: bool = True, masks: bool = False, boxes: bool
         own |= {field.name: field.default for field in fields(Recipe) if field.name in OF_CLASSES}
     if not boxes and (wrong := [name for name in OF_BOXES if name in given]):
         raise WrongUse(f"{option_of(wrong[0])} is for --task detect: leave it out.")
+    if given.get("copy_paste") and not boxes:
+        raise WrongUse("--copy-paste is for --task segment --kind instance, whose objects have masks: leave it out.")
     if given.get("scale_jitter") and not (masks or boxes):
         raise WrongUse("--scale-jitter is for --task detect and segment: leave it out.")
     if masks:

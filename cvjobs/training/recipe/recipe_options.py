@@ -12,13 +12,13 @@ from cvjobs.training.recipe.setting import Setting, option_of, sides, span
 Config = TypeVar("Config")
 
 _NOT_OF = {  # settings that a recipe has no value for
-    "autoencoder": (*OF_CLASSES, *OF_BOXES, "scale_jitter"),
+    "autoencoder": (*OF_CLASSES, *OF_BOXES, "scale_jitter", "copy_paste"),
     "segment": (*NOT_OF_MASKS, *OF_BOXES, "denoise"),
     "segment-many": (*NOT_OF_MASKS, *OF_BOXES, "denoise"),
     "detect": (*NOT_OF_BOXES, "denoise"),
     "detect-many": (*NOT_OF_BOXES, "denoise"),
 }
-OF_PICTURES = ("denoise", "scale_jitter", *OF_BOXES)  # what no recipe for classes has
+OF_PICTURES = ("denoise", "scale_jitter", "copy_paste", *OF_BOXES)  # what no recipe for classes has
 
 
 def replaceable(config: type[Config]) -> type[Config]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvjobs.training.plan import TaskName
-from cvjobs.training.report import classifier, object_pictures, reconstructions, segmented
+from cvjobs.training.report import classifier, instance_pictures, object_pictures, reconstructions, segmented
 from cvjobs.training.report.training_page import Section
 
 SECTIONS: dict[TaskName, Section] = {
@@ -11,4 +11,5 @@ SECTIONS: dict[TaskName, Section] = {
     "autoencoder": reconstructions.values,
     "segment": segmented.values,
     "detect": object_pictures.values,
+    "instance": instance_pictures.values,
 }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed, WrongUse
 from cvjobs.evaluation.metrics import coco_ap
+from cvjobs.evaluation.metrics.coco_ap import DetectionScores
 from cvjobs.evaluation.metrics.objects import Detections
 from cvjobs.html import drawn_boxes
 from cvjobs.networks.detection.detector_network import PictureDetections
@@ -27,6 +28,7 @@ from cvjobs.training.data.whole_pictures import WholePictures
 from cvjobs.training.loop.evaluate import autocast
 from cvjobs.training.loop.process_group import ProcessGroup
 from cvjobs.training.loop.training_task import TaskScores
+from cvjobs.training.loop.transfer import Block
 from cvjobs.training.plan import SplitPart, Subject, TrainPlan, kind
 from cvjobs.training.recipe.augment import generator
 from cvjobs.training.recipe.canvases import CanvasAugment, Canvases
@@ -68,10 +70,11 @@ class DetectionInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundScores(TaskScores):
-    """Scores with what was found in each image, and COCO's AP at an IoU of 0.5."""
+    """Scores with what was found in each image, whose height and width in pixels are (n,) each."""
 
     found: Sequence[PictureDetections]
-    ap50: float
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
 
 
 class DetectTask:
@@ -82,15 +85,21 @@ class DetectTask:
 
     metric = "AP"
     file = "predictions.parquet"
+    masked = False  # whether masks are found, too
 
     def __init__(self, plan: TrainPlan) -> None:
         self._plan = plan
 
-    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Any) -> DrawnBoxes:  # noqa: ARG002
+    def drawn(self, which: NDArray[np.int64], side: int, random: torch.Generator, changes: Any) -> Any:  # noqa: ARG002
         """See ``training_task.TrainTask``."""
-        return _boxes(objects_of(self._plan.train), which)
+        return self._objects(self._plan.train, which, side, changes)
 
-    def prepared(self, images: Any, drawn: DrawnBoxes) -> tuple[Any, Tensor]:
+    def _objects(self, part: SplitPart, which: NDArray[np.int64], side: int, changes: Any) -> Any:  # noqa: ARG002
+        """Return what ``prepared`` needs of some images of a split, on the CPU."""
+        boxes, labels = objects_of(part).padded(which)
+        return DrawnBoxes(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+
+    def prepared(self, images: Any, drawn: Any) -> tuple[Any, Tensor]:
         """See ``training_task.TrainTask``; images are ``Canvases``, the inputs ``DetectionInputs``, targets labels."""
         canvases: Canvases = images
         boxes, labels = canvases.moved(drawn.boxes, drawn.labels)
@@ -118,18 +127,25 @@ class DetectTask:
         for rank, (own, _) in enumerate(gathered):
             every[rank :: team.size] = own
         heights, widths = (sides.numpy() for sides in pictures.sizes(part.decoded.rows))
-        truths = objects_of(part).truths(heights, widths)
-        scored = coco_ap.evaluate(truths, detections(every), len(self._plan.classes))
+        figures = self._figures(part, every, heights, widths)
         names = network.parts if isinstance(network, DetectionTrainee) else ()
         losses = {f"{LOSS}{name}": sum(own[at] for _, own in gathered) / len(part) for at, name in enumerate(names)}
         return FoundScores(
             loss=sum(sum(own) for _, own in gathered) / len(part),
-            metric=max(scored.average("AP"), 0.0),
-            ap50=max(scored.average("AP50"), 0.0),
-            more={"AP50": max(scored.average("AP50"), 0.0), **losses},
+            metric=figures.pop(self.metric),
+            more={**figures, **losses},
             each=np.array([[len(one.scores)] for one in every], np.float32),
             found=every,
+            heights=heights,
+            widths=widths,
         )
+
+    def _figures(
+        self, part: SplitPart, found: Sequence[PictureDetections], heights: NDArray[np.int64], widths: NDArray[np.int64]
+    ) -> dict[str, float]:
+        """Return the metric and what else is told of an epoch, by name."""
+        scored = coco_ap.evaluate(objects_of(part).truths(heights, widths), detections(found), len(self._plan.classes))
+        return averages(scored)
 
     def _found(
         self, network: nn.Module, pictures: WholePictures, rows: NDArray[np.int64], device: torch.device
@@ -141,13 +157,19 @@ class DetectTask:
         trained = Trainable(
             name=plan.subject.model, transform=plan.transform, weights=RANDOM, module=network, pooled=_as_it_is
         )
-        looking = trained_detectors.detector(trained, plan.classes, RANDOM).load(str(device), plan.precision)
+        detector = trained_detectors.detector(trained, plan.classes, RANDOM, masks=self.masked)
+        looking = detector.load(str(device), plan.precision)
         found: list[PictureDetections] = []
         for start in range(0, len(rows), BATCH):
-            some = looking([picture.numpy() for picture in pictures.some(rows[start : start + BATCH])])
-            found += [one for one in some if one is not None]
-            if None in some:
+            seen = [picture.numpy() for picture in pictures.some(rows[start : start + BATCH])]
+            some = looking(seen)
+            found += [self._kept(one, picture) for one, picture in zip(some, seen, strict=True) if one is not None]
+            if any(one is None for one in some):
                 raise JobFailed("The boxes that the model finds are no numbers any more: lower --lr.")
+        return found
+
+    def _kept(self, found: PictureDetections, picture: NDArray[np.uint8]) -> PictureDetections:  # noqa: ARG002
+        """Return what is kept of what was found in a picture."""
         return found
 
     def _losses(
@@ -175,16 +197,16 @@ class DetectTask:
                 drawn = augment.drawn(len(which), generator(plan.seed))
                 changes = augment.settled(drawn, *pictures.sizes(rows)).changes(slice(None))
                 canvases = augment([picture.to(device) for picture in pictures.some(rows)], changes)
-                boxes = _boxes(objects_of(part), which)
-                moved, labels = canvases.moved(boxes.boxes.to(device), boxes.labels.to(device))
-                total += network(canvases.images, moved, labels).cpu() * len(which)
+                given = Block(self._objects(part, which, augment.size, changes), device).sent()
+                inputs, _ = self.prepared(canvases, given)
+                total += network(*vars(inputs).values()).cpu() * len(which)
         sums: list[float] = total.tolist()
         return sums
 
     def table(self, split: str, part: SplitPart, found: TaskScores) -> pa.Table:
         """See ``training_task.TrainTask``: the boxes found, x, y, width and height in pixels, the best first."""
         assert isinstance(found, FoundScores)
-        each = [_plain(one.boxes.astype(np.float64)) for one in found.found]
+        each = [corner_and_size(one.boxes.astype(np.float64)) for one in found.found]
         names = np.array(self._plan.classes, object)
         return pa.table(
             {
@@ -218,6 +240,11 @@ def plain(plan: TrainPlan, side: int, device: torch.device) -> CanvasAugment:
     return CanvasAugment(recipe, side, plan.transform.mean, plan.transform.std, device, plan.canvas_step)
 
 
+def averages(scored: DetectionScores, before: str = "") -> dict[str, float]:
+    """Return COCO's AP and AP50 by name, 0 where there is nothing to find; ``before`` comes before the names."""
+    return {f"{before}{name}": max(scored.average(name), 0.0) for name in ("AP", "AP50")}
+
+
 def objects_of(part: SplitPart) -> ImageObjects:
     """Return the objects in the images of a split."""
     assert part.objects is not None
@@ -225,8 +252,8 @@ def objects_of(part: SplitPart) -> ImageObjects:
 
 
 def detections(found: Sequence[PictureDetections]) -> Detections:
-    """Return what was found in images as an evaluation takes it."""
-    boxes = _plain(np.concatenate([one.boxes for one in found]).astype(np.float64))
+    """Return what was found in images as an evaluation of boxes takes it."""
+    boxes = corner_and_size(np.concatenate([one.boxes for one in found]).astype(np.float64))
     return Detections(
         image=np.repeat(np.arange(len(found)), [len(one.scores) for one in found]),
         category=np.concatenate([one.classes for one in found]).astype(np.int64) - 1,
@@ -236,14 +263,9 @@ def detections(found: Sequence[PictureDetections]) -> Detections:
     )
 
 
-def _plain(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def corner_and_size(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x, y, width and height of corners, (n, 4)."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-
-
-def _boxes(objects: ImageObjects, which: NDArray[np.int64]) -> DrawnBoxes:
-    boxes, labels = objects.padded(which)
-    return DrawnBoxes(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:
