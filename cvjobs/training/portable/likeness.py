@@ -9,7 +9,7 @@ from torch import Tensor
 
 PIXELS = 0.5  # by which the corners of one box may differ
 SCORE = 1e-3
-UNLIKE = 0.1  # the share of boxes that may be others: where two are as good, or overlap by just what NMS allows
+UNLIKE = 0.01  # the share of boxes that may be others: where two are as good, or overlap by just what NMS allows
 _SHARE = 2  # of the rows the better half: what is in the last ones hangs on all before
 
 
@@ -38,7 +38,7 @@ def compared(one: ListedBoxes, other: ListedBoxes) -> tuple[float, float]:
         differs = (these.scores[:, None] - those.scores[None]).abs()
         same = (these.labels[:, None] == those.labels[None]) & (apart <= PIXELS) & (differs <= SCORE)
         found = same.any(1)
-        nearest = torch.where(same, differs, torch.inf).amin(1)[found] if len(found) else differs.new_zeros(0)
-        most = max(most, float(nearest.max()) if len(nearest) else 0.0)
+        if found.any():
+            most = max(most, float(torch.where(same, differs, torch.inf).amin(1)[found].max()))
         alone, every = alone + int((~found).sum()), every + len(found)
     return most, alone / max(every, 1)

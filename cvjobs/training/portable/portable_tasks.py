@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.transform import Transform
 from cvjobs.networks import weights as files
+from cvjobs.networks.detection.detector import Detector
+from cvjobs.networks.detection.nms import kept
 from cvjobs.networks.families import training_run
 from cvjobs.networks.families.training_run import OpenedRun
 from cvjobs.networks.licences import Licence
@@ -52,6 +56,7 @@ def of_opened(run: str, opened: OpenedRun, licence: Licence) -> PortableModel:
         tensors=tensors,
         sides=made.sides,
         most=made.most,
+        own=made.own,
     )
 
 
@@ -89,6 +94,7 @@ class _Made:
     card: Mapping[str, Any]
     sides: Sides
     most: int = 0
+    own: Callable[[Tensor], tuple[Tensor, ...]] | None = None
 
 
 def _classifier(opened: OpenedRun) -> _Made:
@@ -143,7 +149,24 @@ def _detector(opened: OpenedRun) -> _Made:
         "iou": rules.iou,
         "max_det": rules.max_det,
     }
-    return _Made(module, outputs, card, _any(rules.long if module.square else max(rules.long, _LEAST)), most=1)
+    sides = _any(rules.long if module.square else max(rules.long, _LEAST))
+    return _Made(module, outputs, card, sides, most=1, own=_found(detector))
+
+
+def _found(detector: Detector) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return what gives boxes, labels and scores of a picture as `cvjobs detect` finds them, of any score above 0."""
+    placed = functools.cache(lambda: detector.placed("cpu", torch.float32))
+    classes = torch.tensor([category.id for category in detector.categories])
+
+    def found(images: Tensor) -> tuple[Tensor, ...]:
+        size = images.shape[2], images.shape[3]
+        height, width = detector.framing.canvas(size, detector.rules)
+        canvas = nn.functional.pad(images, (0, width - size[1], 0, height - size[0]))
+        every, _ = placed().candidates(canvas.contiguous(memory_format=torch.channels_last), [size], 0.0)
+        best = every.only(kept(every, 1, detector.rules, classes)[0])
+        return best.boxes, best.labels, best.scores
+
+    return found
 
 
 def _segmenter(opened: OpenedRun) -> _Made:
