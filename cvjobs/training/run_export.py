@@ -24,9 +24,20 @@ from cvjobs.storage.object_store import address
 from cvjobs.storage.storage_options import Options
 from cvjobs.storage.store import Store, file_at, named, open_store
 from cvjobs.training import identity, run_formats
-from cvjobs.training.portable import onnx_format, portable_model, pt2_format, safetensors_format
+from cvjobs.training.portable import onnx_format, portable_tasks, pt2_format, safetensors_format
 from cvjobs.training.training_summary import TrainingSummary
 
+# By task: the commands that take its file, and what it says of its images where they have sizes of their own.
+_COMMANDS = {
+    "classify": ("classify", "embed"),
+    "autoencoder": ("embed",),
+    "detect": ("detect",),
+    "segment": ("segment",),
+}
+_IMAGES = {
+    "detect": "pictures whose longer side has {width} pixels",
+    "segment": "pictures whose shorter side has at most {width} pixels",
+}
 _FORMATS: dict[str, ModuleType] = {"onnx": onnx_format, "pt2": pt2_format, "safetensors": safetensors_format}
 
 
@@ -34,10 +45,11 @@ _FORMATS: dict[str, ModuleType] = {"onnx": onnx_format, "pt2": pt2_format, "safe
 class ExportedModel(Readable):
     """What was written of a run: its model of ``epoch``, the best one, or the best so far where it has not ``ended``.
 
-    ``size`` is the (height, width) of its images in pixels, ``classes`` are those of a classifier, 0 of an autoencoder;
-    ``outputs`` are those of the network, none of weights alone; ``difference`` is the largest between them and torch's,
-    as a share of the largest value. ``card`` is a YAML beside an ONNX file, whose keys count more than the file's own;
-    empty where there is none.
+    ``size`` is the (height, width) in pixels of its images, or of the squares that a detector or a segmenter learnt
+    from; ``classes`` are those of its task, 0 of an autoencoder; ``outputs`` are those of the network, none of weights
+    alone; ``difference`` is the largest between them and torch's, as a share of the largest value, of a detector that
+    of scores. ``card`` is a YAML beside an ONNX file, whose keys count more than the file's own; empty where there is
+    none.
     """
 
     format: str
@@ -64,12 +76,13 @@ class ExportedModel(Readable):
         height, width = self.size
         classes = [counted(self.classes, "classes")] if self.classes else []
         far = "" if self.ended else ", the best so far, for the run has not ended"
-        about = ", ".join([self.model, *classes, f"images of {width} × {height} pixels", f"epoch {self.epoch}{far}"])
+        images = _IMAGES.get(self.task, "images of {width} × {height} pixels").format(width=width, height=height)
+        about = ", ".join([self.model, *classes, images, f"epoch {self.epoch}{far}"])
         checked = "  the run's weights to the last bit, with metadata"
         if self.outputs:
             equal = f"equal to torch on random images (largest difference {self.difference:.1e})"
             checked = f"  gives {', '.join(self.outputs)}; {equal}"
-        commands = " and ".join(f"`cvjobs {one}`" for one in (["classify"] if self.classes else []) + ["embed"])
+        commands = " and ".join(f"`cvjobs {one}`" for one in _COMMANDS[self.task])
         use = f", for {commands} with --model onnx/{self.to}" if self.format == "onnx" else ""
         lines = [about, checked, f"{self.to}, {size(self.bytes)}{use}"]
         if self.card:
@@ -96,7 +109,7 @@ def write(run: str, wanted: str, to: str, options: Options, *, overwrite: bool) 
     run_formats.check_run(store, wanted)
     place, name = _place(to, options, overwrite)
     with local_copies.reached_with(options):
-        model = portable_model.of_run(store.place, _licence(store))
+        model = portable_tasks.of_run(store.place, _licence(store))
     format_ = _FORMATS[wanted]
     with tempfile.TemporaryDirectory(prefix="cvjobs-export-") as folder:
         file = Path(folder) / f"model.{wanted}"

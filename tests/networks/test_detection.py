@@ -354,3 +354,11 @@ def test_nothing_found_is_nothing_kept() -> None:
     empty = Candidates(*(torch.empty(shape) for shape in (0, (0, 4), 0, 0, 2)))
     rules = Rules(conf=0.5, iou=0.5, max_det=100, short=32, long=64)
     assert [rows.tolist() for rows in kept(empty, 2, rules, torch.tensor([1]))] == [[], []]
+
+
+def test_no_region_to_look_at_is_no_box(small: Path, tmp_path: Path) -> None:
+    tensors = load_file(small)
+    tensors["rpn.head.cls_logits.bias"].fill_(-1e4)
+    save_file(tensors, tmp_path / "blind.safetensors")
+    found = one(loaded(SMALL, tmp_path / "blind.safetensors"), calibrated.pixels(150, 200))
+    assert found.boxes.shape == (0, 4)

@@ -24,7 +24,9 @@ from torchvision.ops import batched_nms
 from cvjobs.common.errors import WrongUse
 from cvjobs.images.masks import rle
 from cvjobs.networks import registry
-from cvjobs.networks.detection.settings import Settings
+from cvjobs.networks.detection.framing import TorchvisionFraming
+from cvjobs.networks.detection.settings import Rules, Settings
+from cvjobs.networks.onnx.card_framing import CardFraming
 
 pytestmark = pytest.mark.slow
 
@@ -420,3 +422,24 @@ def test_faces_have_landmarks_night_after_night(tmp_path: Path, images: list[NDA
     assert '"computed": 0' in here(*line).out
     moved = path.rename(tmp_path / "photos" / "faces.onnx")
     assert '"computed": 0' in here(*line[:5], f"onnx/{moved}", *line[6:]).out
+
+
+def test_sides_that_are_rounded_down_are_torchvisions() -> None:
+    rules = Rules(conf=0.05, iou=0.5, max_det=100, short=320, long=320)
+    framing = CardFraming(
+        resize="letterbox",
+        centred=False,
+        fill=None,
+        interpolation="bilinear",
+        antialias=False,
+        bgr=False,
+        multiple=1,
+        down=True,
+        inside=True,
+    )
+    random = np.random.default_rng(0)
+    for height, width in random.integers(1, 2000, (300, 2)).tolist():
+        for scale in (1.0, 0.7):
+            size = framing.size(height, width, rules, scale)
+            assert size == TorchvisionFraming().size(height, width, rules, scale)
+            assert framing.canvas(size, rules) == size

@@ -151,3 +151,16 @@ def test_what_was_recognised_is_told(tmp_path: Path) -> None:
     told = dict(family.described(str(path)))
     assert told["for"] == "embed"
     assert "5 classes that only you can name" in told["not classify"]
+
+
+def test_pictures_are_shrunk_as_the_card_says(tmp_path: Path) -> None:
+    card = FOUR + "resize: shrink\nsize: 48\n"
+    path = grid(tmp_path / "any.onnx", size=("height", "width"))
+    path.with_suffix(".yaml").write_text(card)
+    model: Any = registry.segmenter(f"onnx/{path}")
+    assert (model.transform.fit, model.transform.resize, model.transform.size) == ("whole", 48, None)
+    assert model.ruled(Settings(imgsz=64)).transform.resize == 64
+    path = grid(tmp_path / "one.onnx")
+    path.with_suffix(".yaml").write_text(FOUR + "resize: shrink\n")
+    with pytest.raises(WrongUse, match="takes pictures of one size only: write resize: squash"):
+        registry.segmenter(f"onnx/{path}")

@@ -26,7 +26,7 @@ from cvjobs.common.errors import JobFailed
 from cvjobs.networks import licences, registry, sealed_model
 from cvjobs.training import plan as training_plan
 from cvjobs.training.plan import MODEL, Subject
-from cvjobs.training.portable import portable_model, pt2_format
+from cvjobs.training.portable import portable_tasks, pt2_format
 from cvjobs.training.run_export import ExportedModel
 
 pytestmark = pytest.mark.slow
@@ -269,7 +269,7 @@ def test_the_rules_of_pixels_of_a_run_of_before_go_with_it_and_a_card_counts_mor
 
 
 def test_a_file_that_gives_something_else_is_refused(tmp_path: Path) -> None:
-    model = portable_model.of_run(str(made(tmp_path / "run")), licences.UNSAID)
+    model = portable_tasks.of_run(str(made(tmp_path / "run")), licences.UNSAID)
     images = model.sample()
     logits, vector = model.expected(images)
     assert model.compare(images, [logits, vector]) == 0
@@ -339,7 +339,7 @@ def test_what_cannot_leave_is_one_sentence(trained: Path, tmp_path: Path, monkey
 
 
 def test_what_torch_cannot_follow_is_one_sentence(tmp_path: Path) -> None:
-    model = portable_model.of_run(str(made(tmp_path / "run")), licences.UNSAID)
+    model = portable_tasks.of_run(str(made(tmp_path / "run")), licences.UNSAID)
 
     class Branches(nn.Module):
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:

@@ -26,7 +26,10 @@ from cvjobs.networks.onnx.session import ImageInput, Session
 
 SIDE = 640  # in pixels, where neither the file nor the card says one
 MERGING = 0.5  # the IoU by which tiles and second looks saw one object, of a head that needs no NMS
-_KEYS = ("size", "resize", "place", "fill", "interpolation", "antialias", "channels", "scale", "mean", "std", "nms")
+_KEYS = (
+    *("size", "resize", "rounding", "padding", "place", "fill", "interpolation", "antialias", "channels"),
+    *("scale", "mean", "std", "nms"),
+)
 _YOLO = {"resize": "letterbox", "place": "centre", "fill": 114.0, "antialias": False, **PLAIN}
 _CORNER = {"resize": "letterbox", "place": "corner", "fill": 0.0, "antialias": False}
 # What a kind's own programs do to pictures, and the rules that they have.
@@ -103,6 +106,8 @@ class OnnxDetector:
             interpolation=values["interpolation"],
             antialias=values["antialias"],
             bgr=values["channels"] == "BGR",
+            down=values["rounding"] == "down",
+            inside=values["padding"] == "inside" and not self.model.taken.size,
             multiple=1
             if self.head.kind == "torchvision" or values["resize"] == "squash"
             else max(self.head.options.get("strides", STRIDES)),
@@ -235,8 +240,8 @@ def _resolved(model: OnnxModel, head: Recognised) -> dict[str, Any]:
         raise WrongUse(
             f"{model.file.path} takes pictures of one size only: write resize: squash into {model.card.file}."
         )
-    if values["resize"] == "crop" or values["interpolation"] == "lanczos":
-        key = "resize" if values["resize"] == "crop" else "interpolation"
+    if values["resize"] in ("crop", "shrink") or values["interpolation"] == "lanczos":
+        key = "resize" if values["resize"] in ("crop", "shrink") else "interpolation"
         raise WrongUse(f"{model.card.file} says {key}: {values[key]}, which detectors do not have: write another.")
     if not model.size and not model.side and values["resize"] != "keep":
         values["size"] = SIDE

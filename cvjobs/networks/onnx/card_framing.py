@@ -20,7 +20,9 @@ class CardFraming:
     """See ``Framing``; its facts are those of the card.
 
     ``resize``: ``squash`` to the size of the rules, ``letterbox`` to as much of it as the proportions allow, ``keep``
-    its own size. ``centred``: what is around a tile is on all sides, else to the right and below. Canvases of files
+    its own size. ``inside``: the file itself makes canvases of pictures. ``down``: sides of a letterbox are rounded
+    down, as torchvision does it, else to the nearest pixel.
+    ``centred``: what is around a tile is on all sides, else to the right and below. Canvases of files
     that take any size have sides of a ``multiple`` in pixels. ``bgr``: channels are in the order blue, green, red.
     """
 
@@ -31,6 +33,8 @@ class CardFraming:
     antialias: bool
     bgr: bool
     multiple: int
+    down: bool = False
+    inside: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -50,10 +54,13 @@ class CardFraming:
         if self.resize == "squash":
             return max(round(high), 1), max(round(wide), 1)
         ratio = min(high / height, wide / width)
-        return max(round(height * ratio), 1), max(round(width * ratio), 1)
+        whole = math.floor if self.down else round
+        return max(whole(height * ratio), 1), max(whole(width * ratio), 1)
 
     def canvas(self, size: Size, rules: Rules) -> Size:
         """See ``Framing``."""
+        if self.inside:
+            return size
         if rules.fixed:
             return rules.short, rules.long
         return math.ceil(size[0] / self.multiple) * self.multiple, math.ceil(size[1] / self.multiple) * self.multiple

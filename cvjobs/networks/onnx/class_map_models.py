@@ -65,7 +65,7 @@ class OnnxSegmenter:
     def ruled(self, settings: Settings) -> OnnxSegmenter:
         """Return the segmenter as a user wants it; raises WrongUse for choices that only instances have."""
         without_objects(settings, self.name, "choose a model of objects")
-        if settings.imgsz and self.transform.fit != "short":
+        if settings.imgsz and self.transform.fit not in ("short", "whole"):
             raise WrongUse(f"{self.name} takes pictures of one size only, or in their own: leave out --imgsz.")
         return replace(self, transform=replace(self.transform, resize=settings.imgsz or self.transform.resize))
 
@@ -194,12 +194,18 @@ def _framed(model: OnnxModel) -> tuple[dict[str, Any], Transform]:
         **(GREYS if model.taken.kind == "uint8" else PLAIN if "names" in model.file.metadata else IMAGENET),
     }
     values = onnx_model.resolved(model.card, _KEYS, default)
-    if values["resize"] not in ("squash", "keep"):
+    if values["resize"] not in ("squash", "keep", "shrink"):
         raise WrongUse(
             f"{model.card.file} says resize: {values['resize']}, which models of a class for every pixel do not have "
-            "here: write squash or keep."
+            "here: write squash, shrink or keep."
         )
     how: dict[str, Any] = {"size": model.size, "fit": "exact"} if model.size else {"resize": model.side or SHORT}
+    if values["resize"] == "shrink":
+        if model.size:
+            raise WrongUse(
+                f"{model.file.path} takes pictures of one size only: write resize: squash into {model.card.file}."
+            )
+        how["fit"] = "whole"
     if values["resize"] == "keep" and not model.size:
         how = {"fit": "native"}
     values["size"] = model.size

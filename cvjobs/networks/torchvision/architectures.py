@@ -61,7 +61,7 @@ class TwoStages(_Placed):
         proposals, finite = self._proposals(images, features, sizes)
         pooled = self._heads.box_roi_pool(_floats(features), proposals, sizes).to(images.dtype)
         logits, deltas = self._heads.box_predictor(self._heads.box_head(pooled))
-        logits, deltas = logits.float(), deltas.float().view(len(logits), -1, 4)
+        logits, deltas = logits.float(), deltas.float().view(*logits.shape, 4)
         counts = torch.tensor([len(boxes) for boxes in proposals], device=images.device)
         image = torch.arange(len(images), device=images.device).repeat_interleave(counts)
         spoilt = ~(logits.isfinite().all(1) & deltas.isfinite().flatten(1).all(1))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cvjobs.common.errors import JobFailed
-from cvjobs.training.portable.portable_model import ELSE, SAMPLE, PortableModel
+from cvjobs.training.portable.portable_model import ELSE, PortableModel
 from cvjobs.training.portable.traced_program import faults, traced
 
 METADATA = "metadata.json"
@@ -31,7 +31,7 @@ def check(model: PortableModel, path: Path) -> float:
     said: dict[str, Any] = {METADATA: ""}
     with faults(model, "pt2"):
         module = torch.export.load(path, extra_files=said).module()
-        images = [model.sample(SAMPLE)[:count] for count in (1, SAMPLE)]
+        images = model.samples()
         found = [tuple(module(some)) for some in images]
     if json.loads(said[METADATA]) != json.loads(json.dumps(model.facts())):
         raise JobFailed(f"What the file says of {model.run} is not read again as it is: {ELSE}")

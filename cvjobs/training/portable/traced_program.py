@@ -1,4 +1,4 @@
-"""A module as a program of torch.export: for any number of images, each operation once, without the maker's paths.
+"""A module as a program of torch.export: for what images it takes, each operation once, without the maker's paths.
 
 The vectors of a classifier are mostly what its last layer takes. There they are caught, and the network is followed
 once; else it is followed twice, and what both passes do is merged.
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from cvjobs.common.errors import JobFailed, limit
-from cvjobs.training.portable.portable_model import INPUT, LogitsAndVectors, PortableModel
+from cvjobs.training.portable.portable_model import INPUT, PortableModel
+from cvjobs.training.portable.portable_tasks import LogitsAndVectors
 
 
 class CaughtVectors(nn.Module):
@@ -64,8 +65,9 @@ def traced(model: PortableModel, format_: str) -> Any:
 
 
 def _followed(model: PortableModel, module: nn.Module) -> Any:
-    shapes = {INPUT: {0: torch.export.Dim("batch")}}
-    return torch.export.export(module, (model.sample(2),), dynamic_shapes=shapes, strict=False)
+    # What sides must be is for torch to find out: a map of one row is followed in another way than one of two.
+    axes = {axis: torch.export.Dim(name) if axis == 0 else torch.export.Dim.AUTO for axis, name in model.open.items()}
+    return torch.export.export(module, (model.sample(model.most or 2),), dynamic_shapes={INPUT: axes}, strict=False)
 
 
 def _head(model: PortableModel) -> str:
