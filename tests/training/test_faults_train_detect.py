@@ -21,7 +21,7 @@ import cvjobs
 pytestmark = pytest.mark.faults
 
 WORDS = ("--task", "detect", "--model", "ssdlite320_mobilenet_v3_large", "--weights", "random", "--img-size", "96",
-         "--batch-size", "4", "--recipe", "quick", "--epochs", "6")  # fmt: skip
+         "--batch-size", "4", "--recipe", "quick", "--epochs", "12")  # fmt: skip
 ONE: dict[str, Any] = {"OMP_NUM_THREADS": "1"}
 
 
@@ -34,13 +34,14 @@ def curve(out: Path) -> list[tuple[float, ...]]:
     return [(row["epoch"], row["train_loss"], row["val_loss"], row["metric"]) for row in rows]
 
 
+@pytest.mark.faults(minutes=15)
 @pytest.mark.parametrize("more", [(), ("--mosaic", "0.6", "--mixup", "1.5", "--anchors", "auto")])
 def test_kills_leave_the_curve_and_the_weights_as_they_are(tmp_path: Path, more: tuple[str, ...]) -> None:
     data = coco(tmp_path / "data", {"train": 12, "val": 2})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run("train", data, "-o", whole, *WORDS, *more, **ONE).code == 0
     moments = random.Random(4)
-    for _ in range(3):
+    for _ in range(10):
         before = checkpoints(killed)
         with started([*CLI, "train", str(data), "-o", str(killed), *WORDS, *more], **ONE) as process:
             until(lambda: checkpoints(killed) != before or process.poll() is not None)  # noqa: B023
