@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from cvjobs.common import fingerprint
 from cvjobs.common.errors import WrongUse
 from cvjobs.storage.store import Store
 from cvjobs.training.loop import checkpoints
@@ -39,7 +40,8 @@ def differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     A setting that came later is in a record only where it is used.
     """
-    dropped = [name for name in earlier if name not in now and name in recipe.SETTINGS]
+    unused = fingerprint.facts(Recipe(epochs=1))
+    dropped = [name for name in unused if name in earlier and name not in now and earlier[name] != unused[name]]
     return [name for name in (*now, *dropped) if name != BEGUN and earlier.get(name) != now.get(name)]
 
 
