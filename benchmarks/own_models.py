@@ -66,7 +66,7 @@ def _speed(name: str, out: Path, before: Finished, ours: Finished, after: Finish
     # The first epoch warms up: allocators, the workers of the loop.
     steady = {side: harmonic_mean(each[1:]) for side, each in speeds.items()}
     return Row(
-        what=f"train {name} at {ours.answer['images']:,} images: img/s ÷ plain torchvision loop",
+        what=f"train {name} at {ours.answer['images']['train']:,} images: img/s ÷ plain torchvision loop",
         value=steady["ours"] / mean((steady["plain"], steady["plain_after"])),
         unit="×",
         bound="≥",

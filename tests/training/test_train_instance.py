@@ -228,7 +228,7 @@ def test_the_kind_follows_from_the_model_and_the_data(tmp_path: Path) -> None:
     assert segment_kind.of(str(data), None, None) == "semantic"
 
 
-@pytest.mark.slow
+@pytest.mark.faults(minutes=1)
 def test_a_run_is_a_segmenter_that_finds_what_validation_found(tmp_path: Path) -> None:
     data, run = coco(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "run"
     options: dict[str, Any] = {
