@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,7 @@ def leave(run: Store, labelled: LabelledImages, side: int) -> None:
             pass
         paths: list[str] = images.rows["path"].to_pylist()
         with ThreadPoolExecutor(devices.cpus(), thread_name_prefix="masks") as threads:
-            found = list(threads.map(lambda path: _packed(truth.image(path), reduced), paths))  # noqa: B023
+            found = list(threads.map(_packed, map(truth.image, paths), repeat(reduced)))
         columns = [
             pa.array(paths, pa.string()),
             pa.array([one.height for one in found], pa.int32()),
